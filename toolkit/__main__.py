@@ -1,0 +1,25 @@
+"""Two doors: the runtime verbs go straight to `runtime.main`, everything else to the typer app.
+
+The first door is the hot path: an engine calls it several times a container, so nothing that is slow to import may be
+reached from it (tests/architecture/test_hot_path.py reads `sys.modules` afterwards).
+"""
+
+import sys
+
+
+def main() -> None:
+    """Run the command line in `sys.argv`; never returns."""
+    from toolkit.runtime.main import main as runtime_main
+
+    runtime_main(sys.argv[1:])  # returns only if the verb is not one of the runtime's
+    if sys.flags.no_site:
+        import site
+
+        site.main()  # the second door needs the installed libraries
+    from toolkit.cli.app import main as cli_main
+
+    cli_main()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""The words of a bootstrap: what was asked (Request), what will be installed (Lock), what came of it (Result).
+
+    Request --resolve--> Lock (exact packages and hashes; its hash is the build id) --build--> Result
+
+All of them are plain immutable facts; none opens a file.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the user asked for. `suite` is a code name, alias or version; `target` a path as typed."""
+
+    suite: str
+    target: str
+    variant: str = "-"  # debootstrap's names: "-", "minbase", "buildd"; mmdebstrap's others
+    architecture: str = ""  # Debian's name; "" is the host's
+    mirror: str = ""  # "" is worked out: CTK_MIRROR, the host's apt sources, the suite table
+    keyring: str = ""  # "" is the one that the suite table names
+    check_gpg: bool = True
+    components: tuple[str, ...] = ()  # () is the suite table's
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    jobs: int = 0  # 0: as many as pay
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One signed suite of one mirror, as its Release file describes it."""
+
+    mirror: str  # base URI without a trailing slash
+    suite: str  # the name under dists/
+    codename: str
+    origin: str  # Release's Origin: "Debian", "Ubuntu", …
+    components: tuple[str, ...]  # those whose index was used, in Release's order
+    date: str  # Release's Date field
+    release_sha256: str  # of the signed text that was verified
+    signed_by: tuple[str, ...] = ()  # fingerprints; () only with check_gpg=False
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """One package version of an index. `paragraph` holds the index's fields as written, by their names."""
+
+    name: str
+    version: str
+    architecture: str
+    filename: str  # relative to the mirror, checked: no "..", not absolute
+    size_bytes: int
+    sha256: str
+    source: int  # index into Lock.sources
+    paragraph: Mapping[str, str] = field(hash=False)
+    component: str = "main"
+
+
+@dataclass(frozen=True, slots=True)
+class Lock:
+    """The exact packages of one build, in the order of debootstrap's two sets.
+
+    `required` and `base` are disjoint and sorted by name; together they are what is installed. `build_id` is the
+    SHA-256 (hex) of everything that decides the tree.
+    """
+
+    suite: str  # the code name
+    distribution: str  # "debian", "ubuntu" or Origin in lower case
+    variant: str
+    architecture: str
+    sources: tuple[Source, ...]
+    required: tuple[Package, ...]
+    base: tuple[Package, ...]
+    build_id: str
+
+    @property
+    def packages(self) -> tuple[Package, ...]:
+        return self.required + self.base
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a finished bootstrap leaves beside the tree (as JSON) and tells its caller."""
+
+    target: str
+    suite: str
+    distribution: str
+    variant: str
+    architecture: str
+    packages: int
+    size_bytes: int
+    seconds: float
+    build_id: str
+    engine: str = "native"

@@ -1,0 +1,1 @@
+"""From a rootfs to a bundle: the spec builder behind `ctk spec`."""

@@ -1,0 +1,85 @@
+"""What a stage may say. A closed set: a renderer matches it to the end (`assert_never`).
+
+Stages state facts and take `emit` last; nothing below `ui` prints. The screen is a fold over the list of events, and a
+file of events (one JSON object a line, `as_json`) is the build log.
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """The stages to come, in order: (name, title in plain words)."""
+
+    stages: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A stage begins. `total` is in `unit`s (bytes, packages, …); 0 means not known."""
+
+    stage: str
+    total: int = 0
+    unit: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Progressed:
+    """`done` of `total` `unit`s so far (absolute, not a delta); `item` is what is under way."""
+
+    stage: str
+    done: int
+    total: int = 0
+    unit: str = ""
+    item: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A stage ended well. `detail` is one line in plain words; `skipped` says its result was already there."""
+
+    stage: str
+    seconds: float
+    detail: str = ""
+    skipped: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of a program's output inside a stage (a maintainer script, a hook). Shown only when asked for."""
+
+    stage: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something that the reader should know; `warning` when it may be wrong."""
+
+    text: str
+    warning: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The whole command ended well. `result` is machine-readable, `next_steps` are the lines to type next."""
+
+    text: str
+    seconds: float
+    result: dict[str, Any] = field(default_factory=dict)
+    next_steps: tuple[str, ...] = ()
+
+
+Event = Planned | Started | Progressed | Finished | Line | Note | Done
+Emit = Callable[[Event], None]
+
+
+def silent(event: Event) -> None:
+    """An `Emit` that drops everything."""
+
+
+def as_json(event: Event) -> dict[str, Any]:
+    """The event as a JSON object; `event` names its kind in lower case."""
+    return {"event": type(event).__name__.lower(), **asdict(event)}

@@ -1,0 +1,1 @@
+"""Bytes from mirrors: HTTP, cache, verification."""

@@ -1,0 +1,1 @@
+"""The only folder that speaks C: system calls under their man-page names."""

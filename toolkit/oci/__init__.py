@@ -1,0 +1,1 @@
+"""The words of the OCI standards, and nothing else."""

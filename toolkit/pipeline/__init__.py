@@ -1,0 +1,1 @@
+"""How stages run: the stage protocol, the runner, the store of finished results."""

@@ -1,0 +1,1 @@
+"""Tutorials that run: parse, model, play."""

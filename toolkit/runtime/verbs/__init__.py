@@ -1,0 +1,1 @@
+"""One module a verb of the runtime's command line."""

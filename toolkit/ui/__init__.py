@@ -1,0 +1,1 @@
+"""Events become something to look at: live (rich), plain lines, JSON lines, failures."""

@@ -1,0 +1,1 @@
+"""The stages chained: bootstrap, spec, run."""
