@@ -17,10 +17,26 @@ def runtime_root() -> str:
     given = os.environ.get("CTK_ROOT")
     if given:
         return given
-    if os.geteuid() == 0:
+    if not _is_user():
         return "/run/ctk"
     base = os.environ.get("XDG_RUNTIME_DIR") or f"/tmp/ctk-{os.geteuid()}"
     return base + "/ctk"
+
+
+def _is_user() -> bool:
+    """Whether an ordinary user's folders are meant: podman without root calls its runtime as root of a user namespace.
+
+    The rule is runc's: root of a namespace of the user's own, if the environment still has his XDG_RUNTIME_DIR.
+    """
+    if os.geteuid() != 0:
+        return True
+    if not os.environ.get("XDG_RUNTIME_DIR") or os.environ.get("USER") == "root":
+        return False
+    try:
+        with open("/proc/self/uid_map") as file:
+            return file.readline().split() != ["0", "0", "4294967295"]
+    except OSError:
+        return False
 
 
 def _user_dir(variable: str, fallback: str) -> str:
@@ -35,7 +51,7 @@ def cache_dir() -> str:
     given = os.environ.get("CTK_CACHE")
     if given:
         return given
-    return "/var/cache/ctk" if os.geteuid() == 0 else _user_dir("XDG_CACHE_HOME", ".cache")
+    return _user_dir("XDG_CACHE_HOME", ".cache") if _is_user() else "/var/cache/ctk"
 
 
 def data_dir() -> str:
@@ -43,7 +59,7 @@ def data_dir() -> str:
     given = os.environ.get("CTK_DATA")
     if given:
         return given
-    return "/var/lib/ctk" if os.geteuid() == 0 else _user_dir("XDG_DATA_HOME", ".local/share")
+    return _user_dir("XDG_DATA_HOME", ".local/share") if _is_user() else "/var/lib/ctk"
 
 
 def shipped(name: str) -> str:

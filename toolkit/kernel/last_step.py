@@ -1,0 +1,109 @@
+"""The last program of ours in a container: a sealed few hundred bytes in place of the host's Python.
+
+Whatever crosses into a container as /proc/PID/exe can be opened from inside; were it the host's python3, an image whose
+`/bin/sh` is `#!/proc/self/exe` could rewrite it (CVE-2019-5736). Our last exec is a memfd, sealed against every
+write, that waits for `start` without holding any of Python's memory, and becomes the user's program
+(docs/decisions/0004-last-step.md; the source is last_step.c beside this file).
+"""
+
+import os
+
+from toolkit.errors import HostLacks
+from toolkit.kernel import libc, process
+from toolkit.kernel.last_step_code import CODE
+
+_BASE = 0x400000
+_HEADERS = 128  # one Elf64_Ehdr, one Elf64_Phdr, padded
+_MACHINES = {"x86_64": 62, "aarch64": 183}
+_MFD_CLOEXEC, _MFD_ALLOW_SEALING, _MFD_EXEC = 1, 2, 16
+_F_ADD_SEALS = 1033
+_ALL_SEALS = 0x1 | 0x2 | 0x4 | 0x8  # F_SEAL_SEAL, SHRINK, GROW, WRITE
+AT_EMPTY_PATH = 0x1000
+
+
+def _word(value: int, size: int = 4) -> bytes:
+    return value.to_bytes(size, "little", signed=value < 0)
+
+
+def image(
+    path: bytes,
+    *,
+    fifo: int = -1,
+    errors: int = -1,
+    proc: int = -1,
+    label: bytes = b"",
+    attribute: bytes = b"",
+    seccomp: bytes = b"",
+    seccomp_flags: int = 0,
+) -> bytes:
+    """The ELF file: the code and its orders (`struct orders` in last_step.c). Pure. Raises HostLacks."""
+    code = CODE.get(libc.MACHINE)
+    if code is None:
+        raise HostLacks(
+            "start the container's program",
+            because=f"ctk's last step is not written for {libc.MACHINE!r}",
+            hint="supported: " + ", ".join(sorted(CODE)),
+        )
+    tail = 40
+    filter_at = tail
+    path_at = filter_at + len(seccomp)
+    label_at = path_at + len(path) + 1
+    attribute_at = label_at + len(label) + 1
+    orders = b"".join(
+        map(
+            _word,
+            (
+                fifo,
+                errors,
+                proc,
+                len(label),
+                label_at,
+                attribute_at,
+                len(seccomp) // 8,
+                filter_at,
+                seccomp_flags,
+                path_at,
+            ),
+        )
+    )
+    body = code + orders + seccomp + path + b"\0" + label + b"\0" + attribute + b"\0"
+    size = _HEADERS + len(body)
+    # elf(5): ELFCLASS64, little endian; ET_EXEC, entry after the headers, one PT_LOAD, readable and executable.
+    ident = b"\x7fELF\x02\x01\x01" + bytes(9)
+    header = ident + _word(2, 2) + _word(_MACHINES[libc.MACHINE], 2) + _word(1) + _word(_BASE + _HEADERS, 8)
+    header += _word(64, 8) + bytes(8) + _word(0) + _word(64, 2) + _word(56, 2) + _word(1, 2) + bytes(6)
+    load = _word(1) + _word(5) + bytes(8) + _word(_BASE, 8) * 2 + _word(size, 8) * 2 + _word(4096, 8)
+    return header + load + bytes(_HEADERS - len(header) - len(load)) + body
+
+
+def sealed(data: bytes) -> int:
+    """A close-on-exec memfd that holds `data`, executable and sealed (memfd_create(2), fcntl(2)). Raises OSError."""
+    import fcntl
+
+    try:
+        fd = os.memfd_create("ctk", _MFD_CLOEXEC | _MFD_ALLOW_SEALING | _MFD_EXEC)
+    except OSError:
+        # MFD_EXEC is Linux 6.3; before it every memfd was executable. Drop when 6.3 is our floor.
+        fd = os.memfd_create("ctk", _MFD_CLOEXEC | _MFD_ALLOW_SEALING)
+    try:
+        os.write(fd, data)
+        # Not readable: the kernel keeps a process that runs it undumpable, so a created container cannot be ptraced
+        # or looked into from another container of the same user (prctl(2), PR_SET_DUMPABLE).
+        os.fchmod(fd, 0o111)
+        fcntl.fcntl(fd, _F_ADD_SEALS, _ALL_SEALS)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def execute(image_fd: int, argv: "list[str]", environment: "list[bytes]", *, by_name: str = "") -> None:
+    """Become the sealed program; `argv` and `environment` are what the user's program gets.
+
+    `by_name`: a path of the image, for execve(2) in place of execveat(2). Raises SystemCall, OSError.
+    """
+    if by_name and argv:  # Python's execve refuses an empty argv; without `process` there is one
+        variables = dict(entry.partition(b"=")[::2] for entry in environment)
+        variables.pop(b"", None)  # Python's execve takes no variable without a name
+        os.execve(by_name, argv, variables)
+    process.execveat(image_fd, "", argv, environment, AT_EMPTY_PATH)

@@ -1,0 +1,150 @@
+"""The one door to the kernel: `syscall(2)`, and how its failures are told.
+
+`_ctypes` is used directly: `import ctypes` costs 4-5 ms, an eighth of a whole container (docs/performance.md).
+Every wrapper in this folder has its man-page name and raises `SystemCall` with the call in strace's notation.
+"""
+
+import _ctypes
+import os
+
+from toolkit.errors import HostLacks, SystemCall
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
+
+    Argument = int | bytes | None | Any  # Any: a ctypes buffer
+
+
+class c_long(_ctypes._SimpleCData):  # type: ignore[type-arg]
+    """A C long."""
+
+    _type_ = "l"
+
+
+class c_char(_ctypes._SimpleCData):  # type: ignore[type-arg]
+    """A C char."""
+
+    _type_ = "c"
+
+
+class c_void_p(_ctypes._SimpleCData):  # type: ignore[type-arg]
+    """A C pointer: an int, bytes, a buffer, or None for NULL."""
+
+    _type_ = "P"
+
+
+class _Syscall(_ctypes.CFuncPtr):
+    _flags_ = _ctypes.FUNCFLAG_CDECL | _ctypes.FUNCFLAG_USE_ERRNO
+    _restype_ = c_long
+    _argtypes_ = (c_long, c_void_p, c_void_p, c_void_p, c_void_p, c_void_p, c_void_p)
+
+
+_syscall = _Syscall(_ctypes.dlsym(_ctypes.dlopen(None, 2), "syscall"))  # type: ignore[arg-type]
+_get_errno = _ctypes.get_errno
+
+# Numbers from 424 (Linux 5.1) on are the same on every architecture; the older ones are not.
+_SINCE_5_1 = (
+    "pidfd_send_signal 424 open_tree 428 move_mount 429 fsopen 430 fsconfig 431 fsmount 432 fspick 433 pidfd_open 434 "
+    "clone3 435 close_range 436 openat2 437 pidfd_getfd 438 mount_setattr 442 set_mempolicy_home_node 450 "
+    "open_tree_attr 467"
+)
+_X86_64 = (
+    "socket 41 fstatfs 138 "
+    "rt_sigprocmask 14 setresuid 117 setresgid 119 capget 125 capset 126 personality 135 pivot_root 155 prctl 157 "
+    "mount 165 umount2 166 sethostname 170 setdomainname 171 set_mempolicy 238 add_key 248 keyctl 250 ioprio_set 251 "
+    "unshare 272 prlimit64 302 setns 308 kcmp 312 sched_setattr 314 seccomp 317 bpf 321 execveat 322"
+)
+_GENERIC = (
+    "socket 198 fstatfs 44 "
+    "rt_sigprocmask 135 setresuid 147 setresgid 149 capget 90 capset 91 personality 92 pivot_root 41 prctl 167 "
+    "mount 40 umount2 39 sethostname 161 setdomainname 162 set_mempolicy 237 add_key 217 keyctl 219 ioprio_set 30 "
+    "unshare 97 prlimit64 261 setns 268 kcmp 272 sched_setattr 274 seccomp 277 bpf 280 execveat 281"
+)
+_OLDER = {
+    "x86_64": _X86_64,
+    "aarch64": _GENERIC,
+    "riscv64": _GENERIC,
+    "loongarch64": _GENERIC,
+}
+
+MACHINE = os.uname().machine
+
+
+def _numbers() -> "dict[str, int]":
+    words = (_SINCE_5_1 + " " + _OLDER.get(MACHINE, "")).split()
+    return dict(zip(words[::2], map(int, words[1::2]), strict=True))
+
+
+SYS = _numbers()
+
+
+def number(name: str) -> int:
+    """The system call's number on this machine. Raises HostLacks where ctk does not know it."""
+    try:
+        return SYS[name]
+    except KeyError:
+        raise HostLacks(
+            f"call {name}(2)",
+            because=f"ctk has no system call table for {MACHINE!r}",
+            hint="supported: " + ", ".join(sorted(_OLDER)),
+        ) from None
+
+
+def syscall(
+    number: int,
+    a: "Argument" = 0,
+    b: "Argument" = 0,
+    c: "Argument" = 0,
+    d: "Argument" = 0,
+    e: "Argument" = 0,
+    f: "Argument" = 0,
+) -> int:
+    """syscall(2). Paths are bytes, NULL is None, structures are `buffer()`s. Raises OSError with the kernel's errno."""
+    result: int = _syscall(number, a, b, c, d, e, f)
+    if result == -1:
+        error = _get_errno()
+        raise OSError(error, os.strerror(error))
+    return result
+
+
+def buffer(data: "bytes | int") -> "Any":
+    """A writable C buffer holding `data`, or `data` zero bytes; pass it to `syscall`, read it back with bytes()."""
+    size = data if isinstance(data, int) else len(data)
+    array = (c_char * size)()
+    if not isinstance(data, int):
+        memoryview(array).cast("B")[:] = data
+    return array
+
+
+def address(array: "Any") -> int:
+    """The address of a `buffer`, for a pointer inside another structure. The buffer must be kept alive."""
+    result: int = _ctypes.addressof(array)
+    return result
+
+
+def failed(call: str, error: OSError, *, hint: str = "") -> "NoReturn":
+    """Raise the SystemCall for a failed `call` (strace's notation, without the result)."""
+    number = error.errno or 0
+    raise SystemCall(call, number, os.strerror(number).lower(), hint=hint) from None
+
+
+def quoted(text: "str | bytes | None") -> str:
+    """A string argument as strace prints it."""
+    if text is None:
+        return "NULL"
+    if isinstance(text, bytes):
+        text = os.fsdecode(text)
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def flag_names(value: int, names: "dict[str, int]") -> str:
+    """`value` as NAME|NAME|0x…, the way strace prints flags; names are tried in the order given."""
+    words = []
+    for name, bit in names.items():
+        if bit and value & bit == bit:
+            words.append(name)
+            value &= ~bit
+    if value or not words:
+        words.append(hex(value) if value else "0")
+    return "|".join(words)

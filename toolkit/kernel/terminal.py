@@ -1,0 +1,92 @@
+"""Pseudo-terminals: pty(7), ioctl_tty(2), termios(3)."""
+
+import fcntl
+import os
+
+TIOCGWINSZ = 0x5413
+TIOCSWINSZ = 0x5414
+TIOCSCTTY = 0x540E
+TIOCGPTPEER = 0x5441
+TIOCSPTLCK = 0x40045431
+TIOCGPTN = 0x80045430
+_TCGETS, _TCSETS, _ONLCR = 0x5401, 0x5402, 0o4
+_TERMIOS_SIZE = 64  # the kernel's struct termios has 36 bytes, and more on some machines
+
+
+def open_pty(ptmx: str = "/dev/ptmx") -> "tuple[int, int, int]":
+    """A new pty from `ptmx`: (master, slave, its number).
+
+    The slave is opened by TIOCGPTPEER (Linux 4.13), never by its path.
+
+
+    Raises OSError.
+    """
+    flags = os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC
+    master = os.open(ptmx, flags)
+    try:
+        fcntl.ioctl(master, TIOCSPTLCK, bytes(4))
+        number = int.from_bytes(fcntl.ioctl(master, TIOCGPTN, bytes(4)), "little")
+        slave = fcntl.ioctl(master, TIOCGPTPEER, flags)
+    except BaseException:
+        os.close(master)
+        raise
+    return master, slave, number
+
+
+def get_size(fd: int) -> bytes:
+    """The window size as the kernel's struct winsize. Raises OSError if `fd` is no terminal."""
+    return fcntl.ioctl(fd, TIOCGWINSZ, bytes(8))
+
+
+def set_size(fd: int, size: bytes) -> None:
+    """Set the window size from a struct winsize. Raises OSError."""
+    fcntl.ioctl(fd, TIOCSWINSZ, size)
+
+
+def winsize(rows: int, columns: int) -> bytes:
+    """A struct winsize."""
+    return rows.to_bytes(2, "little") + columns.to_bytes(2, "little") + bytes(4)
+
+
+def make_controlling(fd: int) -> None:
+    """Make the terminal the caller's controlling one; the caller must lead its session. Raises OSError."""
+    fcntl.ioctl(fd, TIOCSCTTY, 0)
+
+
+def raw(fd: int) -> "list[object]":
+    """Put the terminal into raw mode (cfmakeraw(3)); returns the settings to `restore`. Raises OSError.
+
+    Its output is still processed: what comes from the container's terminal has bare newlines (`keep_newlines`).
+    """
+    import termios
+
+    before = termios.tcgetattr(fd)
+    mode = termios.tcgetattr(fd)
+    mode[0] &= ~(
+        termios.IGNBRK | termios.BRKINT | termios.PARMRK | termios.ISTRIP
+        | termios.INLCR | termios.IGNCR | termios.ICRNL | termios.IXON
+    )  # fmt: skip
+    mode[2] = mode[2] & ~(termios.CSIZE | termios.PARENB) | termios.CS8
+    mode[3] &= ~(termios.ECHO | termios.ECHONL | termios.ICANON | termios.ISIG | termios.IEXTEN)
+    mode[6][termios.VMIN] = 1
+    mode[6][termios.VTIME] = 0
+    termios.tcsetattr(fd, termios.TCSADRAIN, mode)
+    return before
+
+
+def keep_newlines(fd: int) -> None:
+    """Let a pty pass newlines on as they are, not as carriage return and newline. Raises OSError.
+
+    What a container with a terminal prints into our pipe or file is then what it would print without one.
+    """
+    settings = bytearray(fcntl.ioctl(fd, _TCGETS, bytes(_TERMIOS_SIZE)))
+    flags = int.from_bytes(settings[4:8], "little") & ~_ONLCR  # the second of four 32-bit flag words: c_oflag
+    settings[4:8] = flags.to_bytes(4, "little")
+    fcntl.ioctl(fd, _TCSETS, bytes(settings))
+
+
+def restore(fd: int, settings: "list[object]") -> None:
+    """Undo `raw`. Raises OSError."""
+    import termios
+
+    termios.tcsetattr(fd, termios.TCSADRAIN, settings)  # type: ignore[arg-type]
