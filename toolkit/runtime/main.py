@@ -1,9 +1,195 @@
-"""argv of the runtime verbs (being built)."""
+"""argv of the runtime verbs: parse, carry out, exit.
+
+An engine calls this several times a container, so it imports what the verb needs and nothing else, switches the garbage
+collector off (a verb lives for milliseconds) and leaves by `os._exit`, which skips the interpreter's tear-down.
+
+Errors leave in runc's form, because engines parse it: a log line of level error on standard error or in `--log FILE`
+(then the bare message on standard error too), exit code 1, or 255 for `exec`. A human at a terminal gets the house's
+form with its hint instead.
+"""
+
+import gc
+import os
+import sys
+
+from toolkit import preload
+from toolkit.errors import CtkError
+from toolkit.runtime import argv as command_line
+from toolkit.runtime import log
+from toolkit.runtime.options import VERBS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import NoReturn
+
+    from toolkit.runtime.options import Options
 
 
 def main(argv: "Sequence[str]") -> None:
-    """Carry out a runtime verb and exit; return if `argv` names none."""
+    """Carry out a runtime verb and exit; return if `argv` asks for something that is not the runtime's."""
+    # scripts/ctk passes its own argv[0] on; nothing that we start should see it.
+    program = log.program_name(os.environ.pop("CTK_ARGV0", "") or sys.argv[0])
+    alone = program == "runc"  # called by runc's name there is no second door
+    try:
+        options, verb_at = command_line.parse_global(argv)
+        options.program = program
+    except command_line.HelpWanted as wanted:
+        if wanted.verb == "--version":
+            _print_version(program)
+        if not alone and argv[0] in ("--help", "-h"):
+            return  # the whole command's; after an option of the runtime's it is the runtime's
+        _help(program, "")
+    except command_line.WrongOption as error:
+        if not alone:
+            return
+        _wrong_usage(error, program)
+    if verb_at == len(argv):
+        if not alone:
+            return
+        _help(program, "")
+    verb = argv[verb_at]
+    if verb not in VERBS:
+        if verb in ("help", "h") and verb_at + 1 < len(argv) and argv[verb_at + 1] in VERBS:
+            _help(program, argv[verb_at + 1])
+        if not alone:
+            return
+        if verb in ("help", "h") and verb_at + 1 == len(argv):
+            _help(program, "")
+        _unknown(argv[verb_at + 1] if verb in ("help", "h") else verb)
+    try:
+        command_line.parse_verb(options, argv, verb_at)
+    except command_line.HelpWanted:
+        if verb == "spec" and not alone:
+            return  # its other options belong to the bundle builder
+        _help(program, verb)
+    except command_line.WrongOption as error:
+        if verb == "spec" and not alone:
+            return
+        _start_log(options)
+        _wrong_usage(error, program)
+    _start_log(options)
+    gc.freeze()
+    _exit(_carry_out(options))
+
+
+def _carry_out(options: "Options") -> int:
+    try:
+        _check_global(options)
+        preload.load("toolkit.runtime.verbs." + options.verb)
+        module = __import__("toolkit.runtime.verbs." + options.verb, None, None, ("run",))
+        code: int = module.run(options)
+        return code
+    except CtkError as error:
+        return _failed(error, options)
+    except KeyboardInterrupt:
+        return 130
+    except OSError as error:
+        # A file of the host that could not be read or written; not a bug, though no verb expected it.
+        if options.debug:
+            sys.excepthook(type(error), error, error.__traceback__)
+        reason = (error.strerror or str(error)).lower()
+        return _failed(CtkError(_where(error), because=reason), options)
+    except Exception as error:
+        log.error(f"internal error: {type(error).__name__}: {error}")
+        sys.excepthook(type(error), error, error.__traceback__)
+        return 255 if options.verb == "exec" else 1
+
+
+def _where(error: OSError) -> str:
+    names = [os.fsdecode(n) for n in (error.filename, error.filename2) if isinstance(n, (str, bytes))]
+    return " -> ".join(names) or "system call"
+
+
+def _check_global(options: "Options") -> None:
+    if options.log_format not in ("", "text", "json"):
+        raise CtkError(f"invalid log-format: {options.log_format}", hint="use 'text' or 'json'")
+    if options.rootless not in ("", "auto", "true", "false", True, False):
+        raise CtkError(f"invalid value {options.rootless!r} for --rootless", hint="use 'auto', 'true' or 'false'")
+    manager = options.cgroup_manager
+    if manager == "systemd":
+        options.systemd_cgroup = True
+    elif manager not in ("", "cgroupfs", "disabled"):
+        raise CtkError(f"unknown cgroup manager {manager!r}", hint="use 'cgroupfs', 'systemd' or 'disabled'")
+    if "root" in options.given:
+        options.root = os.path.abspath(options.root)
+        if options.root == "/":
+            raise CtkError("option --root argument should not be set to /", hint="name a folder, as /run/ctk")
+    else:
+        from toolkit import places
+
+        options.root = places.runtime_root()
+
+
+def _start_log(options: "Options") -> None:
+    try:
+        log.configure(options)
+    except OSError as error:
+        because = (error.strerror or "").lower()
+        _exit(_failed(CtkError(f"open {options.log}", because=because), options))
+
+
+def _failed(error: CtkError, options: "Options") -> int:
+    """Report an expected failure; its exit code."""
+    verb = options.verb
+    message = str(error)
+    code = error.exit_code
+    if verb == "exec":
+        message = "exec failed: " + message
+        if code == 1:
+            code = 255
+    elif verb in ("create", "run"):
+        if log.structured():
+            message = f"{options.program} {verb} failed: {message}"
+        if options.id in VERBS and not os.path.exists(os.path.join(options.bundle or ".", "config.json")):
+            error.hint = f"{options.id!r} is a verb: did you mean `{options.program} {options.id}`?"
+    if log.structured():
+        log.error(message)
+        if log.to_file():
+            log.write(2, log.for_human(message) + "\n")
+    else:
+        log.write(2, log.for_human(f"{options.program}: {message}\n"))
+        if error.hint:
+            log.write(2, log.for_human(f"hint: {error.hint}\n"))
+    return code
+
+
+def _wrong_usage(error: "command_line.WrongOption", program: str) -> "NoReturn":
+    from toolkit.runtime import help as help_text
+
+    first = "Incorrect Usage.\n\n" if error.arguments else f"Incorrect Usage: {error}\n\n"
+    log.out(first + help_text.render(program, error.verb))
+    log.error(str(error))
+    if log.to_file():
+        log.write(2, f"{error}\n")
+    _exit(1)
+
+
+def _unknown(verb: str) -> "NoReturn":
+    log.error(f"No help topic for '{verb}'")
+    _exit(3)  # runc's, from its command-line library
+
+
+def _help(program: str, verb: str) -> "NoReturn":
+    from toolkit.runtime import help as help_text
+
+    log.out(help_text.render(program, verb))
+    _exit(0)
+
+
+def _print_version(program: str) -> "NoReturn":
+    from toolkit.runtime import help as help_text
+
+    log.out(help_text.version(program))
+    _exit(0)
+
+
+def _exit(code: int) -> "NoReturn":
+    preload.renew()
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            try:
+                stream.flush()
+            except OSError:
+                pass
+    os._exit(code)

@@ -1,0 +1,148 @@
+"""Which devices a container may use: the spec's rules worked out once, for v1's files and for v2's program.
+
+The rules are worked out as the v1 device controller would carry them out, in order: a rule for all devices ('a')
+begins anew and sets the default, a rule against the default is an exception from it, a rule with the default takes an
+exception back. A rule that would take a part out of a wider exception is an error: v1 ignores it without a word.
+
+Source: config-linux.md, "Allowed Device list"; Documentation/admin-guide/cgroup-v1/devices.rst.
+"""
+
+from toolkit.errors import Invalid
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    Device = tuple[str, int, int]  # 'b' or 'c', major, minor; -1 is any
+
+MKNOD, READ, WRITE = 1, 2, 4  # BPF_DEVCG_ACC_*, linux/bpf.h
+ANY = -1
+_ACCESS = {"m": MKNOD, "r": READ, "w": WRITE}
+_TYPES = {"a": "a", "b": "b", "c": "c", "u": "c"}
+
+# What every container may use besides, after runc: making any node, the spec's default devices, terminals, and
+# /dev/net/tun, which engines cannot ask for by themselves. Appended to the rules of the spec, so it always holds.
+DEFAULTS = (
+    ("c", ANY, ANY, MKNOD),
+    ("b", ANY, ANY, MKNOD),
+    ("c", 1, 3, 7),
+    ("c", 1, 8, 7),
+    ("c", 1, 7, 7),
+    ("c", 5, 0, 7),
+    ("c", 1, 5, 7),
+    ("c", 1, 9, 7),
+    ("c", 136, ANY, 7),
+    ("c", 5, 2, 7),
+    ("c", 10, 200, 7),
+)
+
+
+def settle(rules: "list[dict[str, Any]]") -> "tuple[bool, dict[Device, int]]":
+    """(whether devices are allowed by default, the exceptions and their access). Raises Invalid."""
+    default = False
+    exceptions: dict[Device, int] = {}
+    for index, rule in enumerate(rules):
+        at = f"linux.resources.devices[{index}]"
+        allow = bool(rule.get("allow"))
+        kind = _TYPES.get(rule.get("type") or "a")
+        if kind is None:
+            raise Invalid(at + ".type", f"{rule['type']!r} is not one of a, b, c")
+        if not rule.get("access"):
+            raise Invalid(at + ".access", f"device access at {index} field cannot be empty")
+        if kind == "a":
+            default, exceptions = allow, {}
+            continue
+        access = 0
+        for letter in rule["access"]:
+            access |= _ACCESS.get(letter, 0)  # oci.check warns of others; runc takes no notice of them
+        if not access:
+            continue
+        _apply(default, exceptions, allow, (kind, _number(rule, "major", at), _number(rule, "minor", at)), access, at)
+    for kind, major, minor, access in DEFAULTS:
+        _apply(default, exceptions, True, (kind, major, minor), access, "the default device rules")
+    return default, exceptions
+
+
+def _number(rule: "dict[str, Any]", key: str, at: str) -> int:
+    value = rule.get(key)
+    if value is None or value == ANY:
+        return ANY
+    if not 0 <= value < 1 << 32:
+        raise Invalid(f"{at}.{key}", f"{value} is not a device number")
+    return int(value)
+
+
+def _apply(default: bool, exceptions: "dict[Device, int]", allow: bool, device: "Device", access: int, at: str) -> None:
+    if allow != default:
+        exceptions[device] = exceptions.get(device, 0) | access
+        return
+    kind, major, minor = device
+    for wider in ((kind, ANY, minor), (kind, major, ANY), (kind, ANY, ANY)):
+        if wider != device and exceptions.get(wider, 0) & access:
+            if at.startswith("the"):  # a default that a wider rule of the user's denies: theirs holds, as with runc
+                continue
+            raise Invalid(
+                at,
+                f"{'allows' if allow else 'denies'} a part of {describe(wider, exceptions[wider])!r}, "
+                "which an earlier rule has as a whole (cannot punch hole in existing wildcard rule)",
+                hint="split the earlier rule, or leave this one out",
+            )
+    left = exceptions.get(device, 0) & ~access
+    if left:
+        exceptions[device] = left
+    else:
+        exceptions.pop(device, None)
+
+
+def letters(access: int) -> str:
+    """The access mask as the kernel's letters."""
+    return ("r" if access & READ else "") + ("w" if access & WRITE else "") + ("m" if access & MKNOD else "")
+
+
+def describe(device: "Device", access: int) -> str:
+    """A rule in the notation of devices.allow: 'c 1:3 rwm'."""
+    kind, major, minor = device
+    return f"{kind} {'*' if major == ANY else major}:{'*' if minor == ANY else minor} {letters(access)}"
+
+
+def writes_v1(rules: "list[dict[str, Any]]") -> "list[tuple[str, list[str]]]":
+    """(file, values) in order, for a cgroup of which nothing is known. Raises Invalid."""
+    default, exceptions = settle(rules)
+    first, then = ("devices.allow", "devices.deny") if default else ("devices.deny", "devices.allow")
+    plan = [(first, ["a"])]
+    if exceptions:
+        plan.append((then, [describe(device, access) for device, access in exceptions.items()]))
+    return plan
+
+
+def parse_list(text: str) -> "tuple[bool, dict[Device, int]]":
+    """What a devices.list tells; with a default of allow it does not tell the exceptions."""
+    exceptions: dict[Device, int] = {}
+    for line in text.splitlines():
+        kind, number, access = line.split(" ", 2)
+        if kind == "a":
+            return True, {}
+        major, _, minor = number.partition(":")
+        device = (kind, ANY if major == "*" else int(major), ANY if minor == "*" else int(minor))
+        exceptions[device] = sum(_ACCESS[letter] for letter in access)
+    return False, exceptions
+
+
+def transition_v1(current: str, rules: "list[dict[str, Any]]") -> "list[tuple[str, list[str]]]":
+    """(file, values) that lead from the devices.list `current` to the rules; what stays allowed is never denied.
+
+    Deny-all first would make a running program's open(2) fail for a moment. Raises Invalid.
+    """
+    default, exceptions = settle(rules)
+    was_default, was = parse_list(current)
+    if default or was_default:
+        return writes_v1(rules)
+    allow = [describe(d, a & ~was.get(d, 0)) for d, a in exceptions.items() if a & ~was.get(d, 0)]
+    deny = [describe(d, a & ~exceptions.get(d, 0)) for d, a in was.items() if a & ~exceptions.get(d, 0)]
+    # Taking away first: the other way round a wildcard that goes could not be told from what it covered.
+    plan = []
+    if deny:
+        plan.append(("devices.deny", deny))
+    if allow:
+        plan.append(("devices.allow", allow))
+    return plan

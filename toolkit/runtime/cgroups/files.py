@@ -1,0 +1,306 @@
+"""Reading and writing the files of a cgroup, and walking below one; what v1 and v2 have in common."""
+
+import errno
+import os
+import time
+
+from toolkit.errors import CtkError, HostLacks, InUse, Invalid, NotFound, SystemCall
+from toolkit.runtime.cgroups import layout
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import NoReturn
+
+    from toolkit.runtime.cgroups.limits import Write
+
+DIRECTORY_MODE = 0o755
+_REFUSALS = (errno.EPERM, errno.EACCES, errno.EROFS)
+
+
+def failed(call: str, error: OSError, *, hint: str = "") -> "NoReturn":
+    """Raise the SystemCall for a failed call on a cgroup file."""
+    number = error.errno or 0
+    raise SystemCall(call, number, os.strerror(number).lower(), hint=hint) from None
+
+
+def is_refusal(error: "BaseException | None") -> bool:
+    """Whether the host said that it is not ours to change (as for a rootless caller), not that it is wrong."""
+    return getattr(error, "errno", 0) in _REFUSALS
+
+
+def put(path: str, value: str) -> None:
+    """Write `value` to a cgroup file with one write(2). Raises SystemCall."""
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(fd, value.encode("utf-8", "replace"))
+        finally:
+            os.close(fd)
+    except OSError as error:
+        failed(f'write("{path}", "{value}")', error)
+
+
+def put_all(path: str, values: "Iterable[str]") -> None:
+    """Write each value with a write(2) of its own, the file opened once. Raises SystemCall."""
+    value = ""
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            for value in values:
+                os.write(fd, value.encode("utf-8", "replace"))
+        finally:
+            os.close(fd)
+    except OSError as error:
+        failed(f'write("{path}", "{value}")', error)
+
+
+def get(path: str) -> str:
+    """The text of a cgroup file. Raises OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        data = os.read(fd, 65536)
+        # A list comes in parts of less than a page, however much is asked for (fs/seq_file.c).
+        while len(data) > 1024 and (more := os.read(fd, 65536)):
+            data += more
+    finally:
+        os.close(fd)
+    return data.decode()
+
+
+def make_directory(path: str, made: "list[str]") -> bool:
+    """mkdir(2) with the parents that are missing; what was made is appended to `made`, outermost first.
+
+    False if it was there. Raises OSError.
+    """
+    try:
+        os.mkdir(path, DIRECTORY_MODE)
+    except FileExistsError:
+        return False
+    except FileNotFoundError:
+        parent = path.rpartition("/")[0]
+        if not parent:
+            raise
+        make_directory(parent, made)
+        return make_directory(path, made)
+    made.append(path)
+    return True
+
+
+def join(path: str, pid: int) -> None:
+    """Put the process into the cgroup. Raises SystemCall."""
+    for attempt in range(5):
+        try:
+            put(path + "/cgroup.procs", str(pid))
+            return
+        except SystemCall as error:
+            # EINVAL: the task is still TASK_NEW, between its creation and its first wake-up (kernel/cgroup/cgroup.c).
+            if error.errno == errno.ENOSPC:
+                hint = f"write CPUs and nodes to {path}/cpuset.cpus and cpuset.mems first: an empty cpuset takes nobody"
+                raise SystemCall(error.call, error.errno, error.because, hint=hint) from None
+            if error.errno != errno.EINVAL or attempt == 4:
+                raise
+        time.sleep(0.01)
+
+
+def join_by_exec(path: str, pid: int) -> None:
+    """`join`, with its failure in the words that runc's has. Raises CtkError."""
+    try:
+        join(path, pid)
+    except SystemCall as error:
+        raise CtkError(f"error adding pid {pid} to cgroups", because=str(error), hint=error.hint) from error
+
+
+def below(path: str, sub: str, pid: int) -> str:
+    """The cgroup that `exec --cgroup SUB` names, at or below `path`. Raises CtkError, NotFound, in runc's words."""
+    if not sub:
+        return path
+    try:
+        whole = (path + "/" + layout.clean(sub).strip("/")).rstrip("/")
+    except Invalid:
+        raise CtkError(
+            f"error adding pid {pid} to cgroups",
+            because=f"bad sub cgroup path: {sub!r}: `..` components are not allowed",
+            hint="--cgroup leads to the container's own cgroup and those below it",
+        ) from None
+    if not os.path.isdir(whole):
+        raise NotFound(f"error adding pid {pid} to cgroups", because=f'open("{whole}"): no such file or directory')
+    return whole
+
+
+def pids(path: str, *, recursive: bool = True) -> "list[int]":
+    """The processes in the cgroup, and in those below it; [] if it is gone."""
+    found: list[int] = []
+    for folder in tree(path) if recursive else [path]:
+        try:
+            text = get(folder + "/cgroup.procs")
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENODEV):
+                continue
+            if error.errno != errno.EOPNOTSUPP:
+                failed(f'read("{folder}/cgroup.procs")', error)
+            # A threaded cgroup (cgroups(7)): its processes are told by the domain above it only.
+            text = ""
+        found.extend(map(int, text.split()))
+    return found
+
+
+def tree(path: str) -> "list[str]":
+    """The cgroup and all below it, parents first; [] if it is gone."""
+    folders = [path]
+    for folder in folders:
+        try:
+            with os.scandir(folder) as entries:
+                folders.extend(entry.path for entry in entries if entry.is_dir(follow_symlinks=False))
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENODEV):
+                failed(f'open("{folder}", O_DIRECTORY)', error)
+    return folders
+
+
+def check_unused(path: str) -> None:
+    """Raise InUse if a cgroup that was there before us has processes: a kill would hit them (runc 1.2 and later)."""
+    found = pids(path)
+    if found:
+        raise InUse(
+            f"make cgroup {path!r}",
+            because=f"container's cgroup is not empty: {len(found)} process(es) found: " + names(found),
+            hint="give the container a linux.cgroupsPath of its own",
+        )
+
+
+def names(processes: "Iterable[int]", limit: int = 5) -> str:
+    """'12 (sleep), 13 (sh)' for a message."""
+    words: list[str] = []
+    for pid in processes:
+        if len(words) == limit:
+            words.append("…")
+            break
+        try:
+            words.append(f"{pid} ({get(f'/proc/{pid}/comm').strip()})")
+        except OSError:
+            words.append(str(pid))
+    return ", ".join(words)
+
+
+def remove(path: str) -> None:
+    """rmdir(2) the cgroup and those below it; one that is gone is as good. Raises CtkError that names what stays.
+
+    A process that was just killed keeps its cgroup busy until the kernel has taken it apart: tried again for about
+    two seconds in all.
+    """
+    delay = 0.001
+    while True:
+        try:
+            os.rmdir(path)
+            return
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            if error.errno == errno.EROFS and not os.path.isdir(path):
+                return
+            if error.errno not in (errno.EBUSY, errno.EINTR):
+                failed(f'rmdir("{path}")', error)
+        for folder in reversed(tree(path)[1:]):
+            try:
+                os.rmdir(folder)
+            except OSError:
+                pass  # told below, if it keeps the outer one from going
+        if delay > 1:
+            break
+        time.sleep(delay)
+        delay *= 2
+    stays = [folder for folder in tree(path) if pids(folder, recursive=False)] or [path]
+    holders = pids(path)
+    raise CtkError(
+        "remove cgroup " + ", ".join(repr(folder) for folder in stays),
+        because="device or resource busy" + (": it has processes " + names(holders) if holders else ""),
+        hint="end them, then try again" if holders else "",
+    )
+
+
+def remove_all(paths: "Iterable[str]") -> None:
+    """`remove` each; all are tried. Raises CtkError that names every one that stays."""
+    problems = []
+    for path in paths:
+        try:
+            os.rmdir(path)
+        except OSError:
+            try:
+                remove(path)
+            except CtkError as error:
+                problems.append(error)
+    if len(problems) == 1:
+        raise problems[0]
+    if problems:
+        raise CtkError("remove cgroups", because="; ".join(map(str, problems)), hint=problems[0].hint)
+
+
+def undo(made: "list[str]") -> None:
+    """Remove the directories that a failed `create` made, innermost first."""
+    for path in reversed(made):
+        try:
+            os.rmdir(path)
+        except OSError:
+            pass  # somebody else uses it by now
+
+
+def carry_out(plan: "list[Write]", folder: "Callable[[str], str]") -> None:
+    """Write a plan of limits. `folder(controller)` is its cgroup, '' where there is none. Raises CtkError."""
+    again: list[tuple[str, str, str]] = []
+    for controller, name, value, otherwise in plan:
+        path = folder(controller)
+        if not path:
+            if otherwise == "skip":
+                continue
+            raise HostLacks(
+                f"cannot set {controller} limit",
+                because="container could not join or create cgroup",
+                hint=f"the {controller} controller is not mounted, or not delegated to this user",
+            )
+        try:
+            put(f"{path}/{name}", value)
+        except SystemCall as error:
+            if otherwise == "skip" and error.errno in (errno.ENOENT, errno.EOPNOTSUPP):
+                continue
+            if otherwise == "later" and error.errno == errno.EINVAL:
+                again.append((controller, name, value))
+                continue
+            explain(path, controller, name, value, error)
+    for controller, name, value in again:
+        path = folder(controller)
+        try:
+            put(f"{path}/{name}", value)
+        except SystemCall as error:
+            explain(path, controller, name, value, error)
+
+
+def explain(path: str, controller: str, name: str, value: str, error: SystemCall) -> "NoReturn":
+    """Raise what is known about a limit that the kernel did not take."""
+    if error.errno == errno.EBUSY and name == "memory.limit_in_bytes":
+        usage, peak = get(path + "/memory.usage_in_bytes").strip(), get(path + "/memory.max_usage_in_bytes").strip()
+        raise Invalid(
+            "linux.resources.memory.limit",
+            f"unable to set memory limit to {value} (current usage: {usage}, peak usage: {peak})",
+        ) from None
+    hint = ""
+    if error.errno in (errno.ENOENT, errno.EACCES, errno.EPERM):
+        if not os.path.isdir(path):
+            hint = f"the cgroup {path!r} is gone"
+        else:
+            hint = f"this kernel has no {name!r}, or the {controller} controller is not enabled for {path!r}"
+    elif error.errno == errno.EINVAL:
+        hint = f"the kernel does not take {value!r} here, or a limit of a cgroup above is in its way"
+    raise SystemCall(error.call, error.errno, error.because, hint=hint) from None
+
+
+def wait_until(true: "Callable[[], bool]", seconds: float) -> bool:
+    """Ask until it is true, in growing steps from 0.2 ms; False if it is not after `seconds`."""
+    end = time.monotonic() + seconds
+    delay = 0.0002
+    while not true():
+        if time.monotonic() > end:
+            return False
+        time.sleep(delay)
+        delay = min(delay * 2, 0.02)
+    return True

@@ -1,0 +1,276 @@
+"""The side that becomes the container: from the clone to the sealed last step.
+
+Nothing is imported here once the clone has happened: after pivot_root(2) an import would run the container's files as
+the runtime. `begin` empties the import system, so that a mistake is an error and not a hole.
+"""
+
+import _signal
+import os
+import sys
+
+from toolkit.errors import CtkError, LaunchFailed, SystemCall
+from toolkit.kernel import capabilities, last_step, namespaces, process, terminal
+from toolkit.runtime import conversation as words
+from toolkit.runtime import program, stops
+from toolkit.runtime.identity import set_rlimits
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, NoReturn
+
+    from toolkit.runtime.conversation import Conversation
+    from toolkit.runtime.identity import Identity
+    from toolkit.runtime.plan import LaunchPlan
+    from toolkit.runtime.steps import Stage
+
+
+class Ending:
+    """How the child becomes the program: everything about the last step, gathered before the clone."""
+
+    __slots__ = (
+        "apparmor", "arguments", "environment", "fifo", "keyring", "listener_end", "listener_message", "preserved",
+        "proc", "rlimits", "seccomp", "seccomp_flags", "selinux",
+    )  # fmt: skip
+
+    def __init__(self, spec: "dict[str, Any]") -> None:
+        self.arguments: "list[str]" = list(spec.get("args") or ())
+        # Of a variable given twice the last one counts; getenv(3) would find the first.
+        self.environment: "list[str]" = list({e.partition("=")[0]: e for e in spec.get("env") or ()}.values())
+        self.rlimits: "list[dict[str, Any]]" = list(spec.get("rlimits") or ())
+        self.fifo = -1  # the created container waits on it
+        self.preserved: "list[int]" = []  # descriptors from 3 on that stay open
+        self.proc = -1  # a procfs of ours, for the security label
+        self.apparmor: str = spec.get("apparmorProfile") or ""
+        self.selinux: str = spec.get("selinuxLabel") or ""
+        self.seccomp = b""
+        self.seccomp_flags = 0
+        self.listener_end: "Any" = None  # a socket, if the filter has a listener
+        self.listener_message: "Callable[[int], bytes] | None" = None  # what goes with its descriptor, given our pid
+        self.keyring = ""  # name of the new session keyring, "" to keep the caller's
+
+
+def begin() -> None:
+    """First of all in the child: nothing more is imported, no signal is held or ignored, nobody looks in."""
+    global _host_pid
+    # Now, for later /proc may be the container's.
+    _host_pid = int(os.readlink("/proc/self"))
+    sys.meta_path.clear()
+    sys.path_hooks.clear()
+    sys.path.clear()
+    # CPython ignores SIGPIPE and SIGXFSZ, and the caller may ignore others: execve(2) would hand that down.
+    for number in _signal.valid_signals():
+        if _signal.getsignal(number) != _signal.SIG_DFL:
+            _signal.signal(number, _signal.SIG_DFL)
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
+    os.umask(0)
+
+
+def container(
+    plan: "LaunchPlan",
+    stage: "Stage",
+    identity: "Identity",
+    ending: Ending,
+    spec: "dict[str, Any]",
+) -> "NoReturn":
+    """Become the container's first process. Whatever stops it is said to the parent."""
+    conversation = stage.conversation
+    try:
+        begin()
+        if "user" in plan.new or any(kind == "user" for kind, _ in plan.joins):
+            conversation.hear(words.MAPPED)
+            become_root()
+        process.prctl(process.PR_SET_DUMPABLE, 0)
+        os.setsid()
+        if ending.keyring:
+            _new_keyring(ending.keyring, conversation)
+        for kind, fd in _opened_joins(plan):
+            namespaces.setns(fd, namespaces.NAMESPACES[kind][0])
+        if "network" in plan.new:
+            _loopback_up()
+        linux = spec.get("linux") or {}
+        if linux.get("memoryPolicy"):
+            from toolkit.runtime.identity import set_memory_policy  # already loaded by the parent
+
+            set_memory_policy(linux["memoryPolicy"])
+        identity.shape()
+        for step in plan.steps:
+            step.apply(stage)
+            stops.passed("child")
+        if linux.get("personality"):
+            from toolkit.runtime.identity import set_personality
+
+            set_personality(linux)
+        finish(conversation, identity, ending)
+    except CtkError as error:
+        conversation.fail(error)
+    except OSError as error:
+        where = f" ({error.filename!r})" if error.filename else ""
+        conversation.fail(LaunchFailed("start the container", because=f"{error.strerror}{where}".lower()))
+    except BaseException as error:
+        # A bug. Its traceback is not formatted: that would read source lines from the container's files.
+        frame, line = error.__traceback__, 0
+        while frame is not None:
+            line, frame = frame.tb_lineno, frame.tb_next
+        conversation.fail(
+            CtkError(f"internal error in the container's set-up: {type(error).__name__}: {error} (line {line})")
+        )
+    finally:
+        os._exit(1)
+
+
+_host_pid = 0  # of this process, as the host sees it
+_joins: "list[tuple[str, int]]" = []
+
+
+def open_joins(plan: "LaunchPlan", kinds: "frozenset[str]") -> None:
+    """Open the namespaces to join, before the clone, where the host's paths mean what config.json meant."""
+    _joins.clear()
+    for kind, path in plan.joins:
+        if kind not in kinds:
+            continue
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise LaunchFailed(
+                f"join the {kind} namespace {path!r}",
+                because=os.strerror(error.errno or 0).lower(),
+                hint="is the process or the bind mount that it names still there?",
+            ) from None
+        _joins.append((kind, fd))
+
+
+def _opened_joins(plan: "LaunchPlan") -> "list[tuple[str, int]]":
+    del plan
+    return _joins
+
+
+def become_root() -> None:
+    """Take the ids 0 of a new user namespace, now that they are mapped."""
+    try:
+        os.setresgid(0, 0, 0)
+        os.setresuid(0, 0, 0)
+    except OSError as error:
+        raise LaunchFailed(
+            "become root of the user namespace",
+            because=os.strerror(error.errno or 0).lower(),
+            hint="linux.uidMappings and linux.gidMappings must map containerID 0",
+        ) from None
+
+
+def _new_keyring(name: str, conversation: "Conversation") -> None:
+    try:
+        process.new_session_keyring(name)
+    except SystemCall as error:
+        if error.errno != 38:  # ENOSYS: a kernel without keyrings, or a seccomp filter around us
+            conversation.warning(f"no session keyring of its own: {error.because}")
+
+
+def _loopback_up() -> None:
+    """Bring up `lo` of a new network namespace (netdevice(7)); a network that cannot even do that is the engine's."""
+    import fcntl  # loaded by the parent
+
+    from toolkit.kernel import libc
+
+    end = libc.syscall(libc.number("socket"), 2, 2 | os.O_CLOEXEC, 0)  # AF_INET, SOCK_DGRAM
+    try:
+        request = b"lo".ljust(16, b"\0") + (0x1 | 0x40).to_bytes(2, "little") + bytes(22)  # IFF_UP, IFF_RUNNING
+        fcntl.ioctl(end, 0x8914, request)  # SIOCSIFFLAGS
+    finally:
+        os.close(end)
+
+
+def finish(conversation: "Conversation", identity: "Identity", ending: Ending) -> "NoReturn":
+    """From the new root to the last step: credentials, the program, the seal. Raises CtkError."""
+    # Before the filter: one older than close_range(2) refuses it, and none of ours is opened without O_CLOEXEC later.
+    fifo, errors, proc = _keep_open(ending)
+    # The last step loads the filter if it may. Else we do, as the last thing before it: CAP_SYS_ADMIN is kept for that,
+    # and a profile need allow no more of ours than capset(2) and execve(2).
+    late = identity.filter_is_late() and ending.listener_end is None
+    load = _filter_loader(ending) if ending.seccomp and not late else None
+    kept = 1 << capabilities.NUMBERS["CAP_SYS_ADMIN"] if load else 0
+    ending.environment = program.with_home(ending.environment, identity.uid)
+    there = identity.try_directory()
+    identity.apply(conversation.warning, keep=kept)
+    if not there:
+        identity.enter_directory()
+    # Without `process` there is nothing to execute: the last step waits for `start`, fails on a directory, and ends.
+    path = program.find(ending.arguments[0], ending.environment) if ending.arguments else "/"
+    stops.passed("child")
+    conversation.say(words.READY)
+    conversation.hear(words.GO)
+    stops.passed("child")
+    label, attribute = b"", b""
+    if ending.apparmor:
+        label, attribute = b"exec " + ending.apparmor.encode(), b"thread-self/attr/apparmor/exec"
+    elif ending.selinux:
+        label, attribute = ending.selinux.encode(), b"thread-self/attr/exec"
+    image = last_step.image(
+        os.fsencode(path),
+        fifo=fifo,
+        errors=errors,
+        proc=proc,
+        label=label,
+        attribute=attribute,
+        seccomp=ending.seccomp if late else b"",
+        seccomp_flags=ending.seccomp_flags,
+    )
+    sealed = last_step.sealed(image)
+    set_rlimits(ending.rlimits)
+    environment = [entry.encode("utf-8", "surrogateescape") for entry in ending.environment]
+    by_name = ""
+    if load:
+        # Profiles are written for runc and forget execveat(2): where the container's procfs is one, a name will do.
+        by_name = _name_of(sealed)
+        identity.with_kept(kept, load)
+    last_step.execute(sealed, ending.arguments, environment, by_name=by_name)
+    raise AssertionError("execveat(2) returned")
+
+
+def _keep_open(ending: Ending) -> "tuple[int, int, int]":
+    """Every descriptor from 3 on ends with the next exec, but the preserved ones and the last step's own."""
+    process.close_range(3, 0xFFFFFFFF, process.CLOSE_RANGE_CLOEXEC)
+    for fd in (*ending.preserved, ending.fifo, ending.proc):
+        if fd >= 0:
+            os.set_inheritable(fd, True)
+    return ending.fifo, -1, ending.proc
+
+
+def _name_of(fd: int) -> str:
+    """The descriptor's name in /proc, "" if there is no procfs (or something else in its place)."""
+    name = f"/proc/self/fd/{fd}"
+    try:
+        return name if os.path.samestat(os.stat(name), os.fstat(fd)) else ""
+    except OSError:
+        return ""
+
+
+def _filter_loader(ending: Ending) -> "Any":
+    from toolkit.kernel import seccomp
+
+    def load() -> None:
+        listener = seccomp.install(ending.seccomp, ending.seccomp_flags)
+        if ending.listener_end is not None:
+            from toolkit.runtime import console
+
+            assert ending.listener_message is not None
+            console.send_descriptor(ending.listener_end, listener, ending.listener_message(_host_pid))
+            os.close(listener)
+
+    return load
+
+
+def join_terminal(end: "Any", size: "dict[str, int] | None") -> None:
+    """exec --tty: a pty of the container that we have just joined. Raises CtkError, OSError."""
+    from toolkit.kernel import beneath
+    from toolkit.runtime import console
+
+    root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    ptmx = beneath.open_beneath(root, "/dev/pts/ptmx", os.O_PATH | os.O_NOFOLLOW)
+    os.close(root)
+    master, slave = console.open_in(ptmx)
+    if size and size.get("height") and size.get("width"):
+        terminal.set_size(slave, terminal.winsize(size["height"], size["width"]))
+    console.send_descriptor(end, master, b"/dev/ptmx")
+    os.close(master)
+    console.attach(slave)

@@ -1,0 +1,162 @@
+"""The container's terminal: of its own devpts, its master end handed out (runtime spec, process.terminal)."""
+
+import errno
+import os
+import stat as st
+
+from toolkit.errors import LaunchFailed, SystemCall
+from toolkit.kernel import beneath, mounts, terminal
+from toolkit.runtime.steps import Stage, Step
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from toolkit.runtime.steps import Description
+
+_ONTO = mounts.MOVE_MOUNT_F_EMPTY_PATH | mounts.MOVE_MOUNT_T_EMPTY_PATH
+
+
+def connect(path: str) -> "Any":
+    """A stream socket connected to an engine's --console-socket or --pidfd-socket. Raises LaunchFailed."""
+    import _socket
+
+    end = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    try:
+        end.connect(path)
+    except OSError as error:
+        end.close()
+        raise LaunchFailed(
+            f"connect to the socket {path!r}",
+            because=(error.strerror or str(error)).lower(),
+            hint="whoever asks for a terminal must listen there first",
+        ) from None
+    return end
+
+
+def pair() -> "tuple[Any, Any]":
+    """Two connected stream sockets, for a terminal that we relay ourselves. Raises OSError."""
+    import _socket
+
+    reading = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    return reading[0], reading[1]
+
+
+def send_descriptor(end: "Any", fd: int, name: bytes) -> None:
+    """Pass `fd` over a Unix socket (SCM_RIGHTS, unix(7)), with `name` as the message. Raises OSError."""
+    end.sendmsg([name], [(1, 1, fd.to_bytes(4, "little"))])  # SOL_SOCKET, SCM_RIGHTS
+
+
+def receive_descriptor(end: "Any") -> int:
+    """The fd that the other side sent, -1 if it closed without one. Raises OSError."""
+    _, ancillary, _, _ = end.recvmsg(256, 32)
+    for level, kind, data in ancillary:
+        if (level, kind) == (1, 1):
+            return int.from_bytes(data[:4], "little")
+    return -1
+
+
+def take(end: "Any") -> int:
+    """The master end of a terminal that we relay ourselves, from the socket that the child sends it through; or -1."""
+    master = receive_descriptor(end)
+    if master >= 0:
+        terminal.keep_newlines(master)
+    return master
+
+
+def open_in(ptmx_fd: int) -> "tuple[int, int]":
+    """(master, slave) from an O_PATH fd of a container's ptmx, known to be one. Raises OSError, LaunchFailed."""
+    status = os.fstat(ptmx_fd)
+    if not st.S_ISCHR(status.st_mode) or status.st_rdev != os.makedev(5, 2):
+        raise LaunchFailed(
+            "open the container's terminal",
+            because="its /dev/pts/ptmx is no terminal multiplexer",
+            hint='mounts must hold {"destination": "/dev/pts", "type": "devpts", "options": ["newinstance", …]}',
+        )
+    master, slave, _ = terminal.open_pty(f"/proc/self/fd/{ptmx_fd}")
+    return master, slave
+
+
+def attach(slave: int) -> None:
+    """Make the slave the caller's standard streams and controlling terminal. Raises OSError."""
+    terminal.make_controlling(slave)
+    for fd in (0, 1, 2):
+        os.dup2(slave, fd, True)
+    if slave > 2:
+        os.close(slave)
+
+
+def _console_file(stage: Stage) -> int:
+    """The file /dev/console of the root itself (O_PATH), made if missing. Raises LaunchFailed, SystemCall, OSError.
+
+    Not what a link of that name leads to: the terminal would lie over a file that is masked later (CVE-2025-52565).
+    """
+    dev = beneath.make_directories(stage.root_fd, "/dev")
+    try:
+        try:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_NOCTTY | os.O_CLOEXEC
+            os.close(os.open("console", flags, 0o644, dir_fd=dev))
+        except FileExistsError:
+            pass
+        target = os.open("console", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dev)
+    finally:
+        os.close(dev)
+    if st.S_ISLNK(os.fstat(target).st_mode):
+        os.close(target)
+        raise LaunchFailed(
+            "put the terminal on '/dev/console'",
+            because="the root has a symbolic link of that name",
+            hint="remove it from the image, or mount a tmpfs at /dev",
+        )
+    return target
+
+
+class MakeConsole(Step):
+    """process.terminal: a pty of the container's devpts, bound on /dev/console."""
+
+    __slots__ = ("end", "size")
+
+    def __init__(self, end: "Any", size: "dict[str, int] | None") -> None:
+        super().__init__("process.terminal")
+        self.end = end  # the socket that the master goes to
+        self.size = size
+
+    def describe(self) -> "Description":
+        return (
+            "make a terminal of the container's own and hand out its master end",
+            'open("/dev/pts/ptmx"); ioctl(TIOCGPTPEER); move_mount(slave, "/dev/console"); ioctl(TIOCSCTTY)',
+            "script -c … (or any pty holder)",
+        )
+
+    def apply(self, stage: Stage) -> None:
+        try:
+            ptmx = beneath.open_beneath(stage.root_fd, "/dev/pts/ptmx", os.O_PATH | os.O_NOFOLLOW)
+        except SystemCall as error:
+            raise LaunchFailed(
+                "open the container's terminal",
+                because=str(error),
+                hint="process.terminal needs a mount of type devpts at /dev/pts",
+            ) from None
+        try:
+            master, slave = open_in(ptmx)
+        finally:
+            os.close(ptmx)
+        if self.size and self.size.get("height") and self.size.get("width"):
+            terminal.set_size(slave, terminal.winsize(self.size["height"], self.size["width"]))
+        target = _console_file(stage)
+        try:
+            tree = mounts.open_tree(slave, "", mounts.OPEN_TREE_CLONE | mounts.OPEN_TREE_CLOEXEC | mounts.AT_EMPTY_PATH)
+            try:
+                mounts.move_mount(tree, "", target, "", _ONTO)
+            finally:
+                os.close(tree)
+        finally:
+            os.close(target)
+        try:
+            send_descriptor(self.end, master, b"/dev/ptmx")
+        except OSError as error:
+            if error.errno == errno.EPIPE:
+                raise LaunchFailed("hand out the terminal", because="nobody took it") from None
+            raise
+        os.close(master)
+        attach(slave)

@@ -1,0 +1,131 @@
+"""What the side that stays (parent) and the side that becomes the container (child) say to each other.
+
+    parent                                   child
+      │── clone3 ─────────────────────────────▶│ new namespaces
+      │   (user namespace: uid_map, gid_map)   │
+      │── MAPPED ─────────────────────────────▶│ becomes root of it
+      │   makes cgroups, joins the child       │ mounts what needs no cgroup
+      │── JOINED ─────────────────────────────▶│ unshares the cgroup namespace, the rest of the root
+      │◀──────────────────────────── MOUNTED ──│ only if hooks want to see the root before pivot_root
+      │   prestart, createRuntime hooks        │
+      │── HOOKED ─────────────────────────────▶│ createContainer hooks, pivot_root, credentials
+      │◀────────────────────────────── READY ──│
+      │   rlimits, device rules, state on disk │
+      │── GO ─────────────────────────────────▶│ executes the sealed last step: the pipe closes
+      │◀──────────────────────────────── EOF ──│
+
+At any point the child may say FAILED with the error that stopped it, and ends; a closed pipe before its time means that
+the other side died. A message out of turn is a bug and raises.
+"""
+
+import os
+
+from toolkit import errors
+
+MAPPED, JOINED, MOUNTED, HOOKED, READY, GO, FAILED, WARNING = b"MJTHRGFW"
+
+_NAMES = {
+    MAPPED: "mapped", JOINED: "joined", MOUNTED: "mounted", HOOKED: "hooked",
+    READY: "ready", GO: "go", FAILED: "failed", WARNING: "warning",
+}  # fmt: skip
+
+
+class Conversation:
+    """One end of two pipes. `say` and `hear` are one byte each; FAILED and WARNING carry an error after it."""
+
+    __slots__ = ("reading", "warnings", "writing")
+
+    def __init__(self, reading: int, writing: int) -> None:
+        self.reading = reading
+        self.writing = writing
+        self.warnings: "list[str]" = []
+
+    def say(self, message: int) -> None:
+        """Tell the other side. A side that is gone is noticed at the next `hear`."""
+        try:
+            os.write(self.writing, bytes((message,)))
+        except BrokenPipeError:
+            pass
+
+    def hear(self, expected: int) -> None:
+        """Wait for `expected`. Raises the other side's error, or LaunchFailed if it is gone."""
+        while True:
+            got = os.read(self.reading, 1)
+            if got and got[0] == expected:
+                return
+            if got and got[0] == WARNING:
+                self.warnings.append(_read_error(self.reading).doing)
+                continue
+            self._other(got)
+
+    def hear_end(self) -> None:
+        """Wait until the other side has executed its last step. Raises its error if it could not."""
+        got = os.read(self.reading, 1)
+        if got:
+            self._other(got)
+
+    def _other(self, got: bytes) -> None:
+        if not got:
+            raise errors.LaunchFailed("start the container", because="its first process died while it was set up")
+        if got[0] == FAILED:
+            raise _read_error(self.reading)
+        raise AssertionError(f"{_NAMES.get(got[0], got[0])!r} said out of turn")
+
+    def fail(self, error: "errors.CtkError") -> None:
+        """The child's last words."""
+        self._tell(FAILED, error)
+
+    def warning(self, text: str) -> None:
+        """Something that did not stop the child but that the user should know."""
+        self._tell(WARNING, errors.CtkError(text))
+
+    def close(self) -> None:
+        """Let go of both pipes."""
+        os.close(self.reading)
+        os.close(self.writing)
+
+    def _tell(self, kind: int, error: "errors.CtkError") -> None:
+        fields = (
+            type(error).__name__, error.doing, error.because, error.hint, error.code, str(error.exit_code),
+            str(getattr(error, "errno", 0)), getattr(error, "path", ""),
+        )  # fmt: skip
+        body = "\0".join(fields).encode("utf-8", "replace")
+        try:
+            os.write(self.writing, bytes((kind,)) + len(body).to_bytes(4, "little") + body)
+        except OSError:
+            pass
+
+
+def pair() -> "tuple[Conversation, Conversation]":
+    """The parent's end and the child's. Raises OSError."""
+    child_reads, parent_writes = os.pipe()
+    parent_reads, child_writes = os.pipe()
+    return Conversation(parent_reads, parent_writes), Conversation(child_reads, child_writes)
+
+
+def _read_exactly(fd: int, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        more = os.read(fd, size - len(data))
+        if not more:
+            break
+        data += more
+    return data
+
+
+def _read_error(fd: int) -> "errors.CtkError":
+    size = int.from_bytes(_read_exactly(fd, 4), "little")
+    fields = _read_exactly(fd, min(size, 1 << 20)).decode("utf-8", "replace").split("\0")
+    kind, doing, because, hint, code, exit_code, errno, path = (fields + [""] * 8)[:8]
+    error: "errors.CtkError"
+    if kind == "SystemCall":
+        error = errors.SystemCall(doing, int(errno or 0), because, hint=hint)
+    elif kind == "Invalid":
+        error = errors.Invalid(path, because, hint=hint)
+        error.doing = doing
+    else:
+        known = getattr(errors, kind, errors.CtkError)
+        error = known(doing, because=because, hint=hint)
+    error.code = code or error.code
+    error.exit_code = int(exit_code or 1)
+    return error

@@ -1,0 +1,112 @@
+"""What a checkpoint must know of a container beside CRIU's own images: which of its mounts come from outside.
+
+CRIU makes a container's own mounts again by itself (proc, sysfs, tmpfs with its files, devpts, mqueue) and must be told
+of each one that shows a part of some file system that the container does not have as a whole: bind mounts from the
+host, cgroup v1 folders, a masked file. Each gets a name at the dump, and at the restore a source for that name.
+"""
+
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    # (mount point as the container sees it, root within its file system, major:minor, type)
+    MountLine = tuple[str, str, str, str]
+
+# File systems that CRIU makes again from nothing (criu/filesystems.c).
+_MADE_AGAIN = frozenset(
+    (
+        "proc sysfs tmpfs devpts mqueue cgroup cgroup2 binfmt_misc securityfs debugfs tracefs pstore configfs fusectl"
+    ).split()
+)
+
+
+def read_mounts(text: str) -> "list[MountLine]":
+    """The mounts of a /proc/PID/mountinfo (proc(5)), without the root."""
+    found = []
+    for line in text.splitlines():
+        before, _, after = line.partition(" - ")
+        fields = before.split(" ")
+        point = _unescaped(fields[4])
+        if point != "/":
+            found.append((point, _unescaped(fields[3]), fields[2], after.split(" ")[0]))
+    return found
+
+
+def _unescaped(text: str) -> str:
+    """mountinfo writes blanks, tabs, newlines and backslashes in octal."""
+    for code, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
+        text = text.replace(code, character)
+    return text
+
+
+def external_mounts(mounts: "list[MountLine]", spec: "dict[str, Any]") -> "list[str]":
+    """The mount points that CRIU must be told of, in mount order."""
+    bound = {point_of(m) for m in spec.get("mounts") or () if _is_bind(m)}
+    found = []
+    for point, root, device, fstype in mounts:
+        if point in bound:
+            found.append(point)
+        elif root == "/":
+            if fstype not in _MADE_AGAIN:
+                found.append(point)
+        elif not any(
+            other_device == device and other_point not in bound and _within(root, other_root) and other_root != root
+            for other_point, other_root, other_device, _ in mounts
+        ):
+            found.append(point)
+    return list(dict.fromkeys(found))
+
+
+def point_of(mount: "dict[str, Any]") -> str:
+    """The mount point of a mount of the spec, as mountinfo writes it."""
+    destination: str = mount["destination"]
+    return os.path.normpath("/" + destination.lstrip("/"))
+
+
+def _is_bind(mount: "dict[str, Any]") -> bool:
+    options = mount.get("options") or ()
+    return mount.get("type") == "bind" or "bind" in options or "rbind" in options
+
+
+def _within(path: str, folder: str) -> bool:
+    return folder == "/" or path == folder or path.startswith(folder + "/")
+
+
+def sources(spec: "dict[str, Any]", bundle: str, cgroup_mounts: "dict[str, str]") -> "dict[str, str]":
+    """Where each outside mount comes from at a restore, by mount point: binds of the spec, cgroup folders, masks."""
+    found = {}
+    for mount in spec.get("mounts") or ():
+        if _is_bind(mount):
+            found[point_of(mount)] = os.path.join(bundle, mount.get("source") or "")
+    found |= cgroup_mounts
+    for path in (spec.get("linux") or {}).get("maskedPaths") or ():
+        found.setdefault(path, "/dev/null")
+    for device in (spec.get("linux") or {}).get("devices") or ():
+        found.setdefault(device["path"], device["path"])
+    return found
+
+
+NULL = -1
+
+
+def streams(pid: int, mountinfo: str) -> "tuple[list[str], dict[str, int]]":
+    """What the standard streams are ("pipe:[123]" or a path), and CRIU's names of the host's files among them.
+
+    A file of the host is open through a mount that the container does not have: {"file[1a:2b]": the stream's number, or
+    NULL for /dev/null}. Raises OSError.
+    """
+    inside = {line.split(" ", 1)[0] for line in mountinfo.splitlines()}
+    names = []
+    files: dict[str, int] = {}
+    for fd in range(3):
+        path = os.readlink(f"/proc/{pid}/fd/{fd}")
+        names.append(path)
+        if path.startswith("/"):
+            with open(f"/proc/{pid}/fdinfo/{fd}") as info:
+                mount = next(line.split()[1] for line in info if line.startswith("mnt_id:"))
+            if mount not in inside:
+                key = f"file[{int(mount):x}:{os.stat(f'/proc/{pid}/fd/{fd}').st_ino:x}]"
+                files.setdefault(key, NULL if path == "/dev/null" else fd)
+    return names, files

@@ -1,0 +1,242 @@
+"""The steps that fill /dev: nodes, the links that every Unix has, the console."""
+
+import errno
+import os
+import stat as st
+
+from toolkit.errors import LaunchFailed, SystemCall
+from toolkit.kernel import beneath, mounts
+from toolkit.runtime.steps import Stage, Step
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from toolkit.runtime.steps import Description
+
+# runtime spec, config-linux.md, "Default Devices"; /dev/console and /dev/ptmx are made by the steps below.
+DEFAULT = (
+    ("/dev/null", 1, 3),
+    ("/dev/zero", 1, 5),
+    ("/dev/full", 1, 7),
+    ("/dev/random", 1, 8),
+    ("/dev/urandom", 1, 9),
+    ("/dev/tty", 5, 0),
+)
+# runtime-linux.md, "Dev symbolic links".
+LINKS = (
+    ("/proc/self/fd", "fd"),
+    ("/proc/self/fd/0", "stdin"),
+    ("/proc/self/fd/1", "stdout"),
+    ("/proc/self/fd/2", "stderr"),
+)
+_KINDS = {"c": st.S_IFCHR, "u": st.S_IFCHR, "b": st.S_IFBLK, "p": st.S_IFIFO}
+_ONTO = mounts.MOVE_MOUNT_F_EMPTY_PATH | mounts.MOVE_MOUNT_T_EMPTY_PATH
+
+
+class MakeDevices(Step):
+    """The default devices and linux.devices; in a user namespace, where mknod(2) is refused, the host's are bound."""
+
+    __slots__ = ("devices", "mounted")
+
+    def __init__(self, devices: "Sequence[dict[str, Any]]", *, mounted: bool = True) -> None:
+        super().__init__("linux.devices")
+        self.mounted = mounted  # there is a mount on /dev; if not, it is the image's own
+        listed = {device["path"] for device in devices}
+        defaults = [
+            {"path": path, "type": "c", "major": major, "minor": minor, "fileMode": 0o666, "uid": 0, "gid": 0}
+            for path, major, minor in DEFAULT
+            if path not in listed
+        ]
+        self.devices = [*defaults, *devices]
+
+    def describe(self) -> "Description":
+        first = self.devices[0]
+        return (
+            "make the device nodes " + ", ".join(device["path"] for device in self.devices),
+            f'mknodat(root, "{first["path"]}", S_IFCHR|0666, makedev({first["major"]}, {first["minor"]})); …',
+            f"mknod -m 666 root{first['path']} c {first['major']} {first['minor']}; …",
+        )
+
+    def make_nodes(self, stage: Stage, linux: "dict[str, Any]") -> None:
+        """In the parent, for a new user namespace: the nodes, in a tmpfs that is mounted nowhere yet.
+
+        They have the owners and modes that the spec says, which no node of the host's has. Where we may not make
+        them either (rootless), the host's own serve.
+        """
+        fd = -1
+        try:
+            fd = mounts.new_filesystem("tmpfs", {"mode": "755"})
+            for index, device in enumerate(self.devices):
+                kind = _KINDS[device["type"]]
+                number = os.makedev(device.get("major", 0), device.get("minor", 0)) if kind != st.S_IFIFO else 0
+                os.mknod(str(index), kind, number, dir_fd=fd)
+                uid = _on_host(device.get("uid") or 0, linux["uidMappings"])
+                gid = _on_host(device.get("gid") or 0, linux["gidMappings"])
+                os.chown(str(index), uid, gid, dir_fd=fd, follow_symlinks=False)
+                mode = device.get("fileMode")
+                os.chmod(str(index), 0o666 if mode is None else mode & 0o7777, dir_fd=fd)
+        except (OSError, SystemCall):
+            if fd >= 0:
+                os.close(fd)
+            return
+        stage.device_nodes = fd
+
+    def apply(self, stage: Stage) -> None:
+        if not self.mounted:
+            _refuse_symlink(stage)
+        if stage.device_nodes >= 0:
+            # A node can be bound from a mount of our own tree only (before Linux 6.15). On top of the root it is in
+            # nobody's way: what we open, we open below `root_fd`, which is what it covers.
+            mounts.move_mount(stage.device_nodes, "", stage.root_fd, "", _ONTO)
+        try:
+            self._make_all(stage)
+        finally:
+            if stage.device_nodes >= 0:
+                mounts.umount2(beneath.fd_path(stage.device_nodes), mounts.MNT_DETACH)
+
+    def _make_all(self, stage: Stage) -> None:
+        folders: "dict[str, int]" = {}
+        try:
+            for device in self.devices:
+                folder, _, name = os.path.normpath("/" + device["path"].lstrip("/")).rpartition("/")
+                if folder not in folders:
+                    folders[folder] = _open_folder(stage, folder)
+                self._make(stage, folders[folder], name, device)
+        finally:
+            for fd in folders.values():
+                os.close(fd)
+
+    def _make(self, stage: Stage, folder: int, name: str, device: "dict[str, Any]") -> None:
+        path = device["path"]
+        number = os.makedev(device.get("major", 0), device.get("minor", 0)) if device["type"] != "p" else 0
+        mode = device.get("fileMode")
+        mode = 0o666 if mode is None else mode & 0o7777
+        try:
+            if stage.has_user_namespace:
+                self._bind(stage, folder, name, device)
+                return
+            try:
+                os.mknod(name, _KINDS[device["type"]] | mode, number, dir_fd=folder)
+            except FileExistsError:
+                there = os.stat(name, dir_fd=folder, follow_symlinks=False)
+                if st.S_IFMT(there.st_mode) != _KINDS[device["type"]] or there.st_rdev != number:
+                    # The image has something else of that name. It is the container's own file: it gives way.
+                    os.unlink(name, dir_fd=folder)
+                    os.mknod(name, _KINDS[device["type"]] | mode, number, dir_fd=folder)
+                else:
+                    os.chmod(name, mode, dir_fd=folder)
+            except PermissionError:
+                # No CAP_MKNOD: the host's own node serves as well.
+                self._bind(stage, folder, name, device)
+                return
+            owner = (device.get("uid") or 0, device.get("gid") or 0)
+            if owner != (0, 0):
+                os.chown(name, *owner, dir_fd=folder, follow_symlinks=False)
+        except (OSError, SystemCall) as error:
+            if getattr(error, "errno", 0) == errno.EEXIST and stage.has_user_namespace:
+                return
+            raise LaunchFailed(f"make device {path!r}", because=getattr(error, "strerror", "") or str(error)) from None
+
+    def _bind(self, stage: Stage, folder: int, name: str, device: "dict[str, Any]") -> None:
+        """Mount a node made by the parent, or the host's own of the same numbers."""
+        clone = mounts.OPEN_TREE_CLONE | mounts.OPEN_TREE_CLOEXEC
+        if stage.device_nodes >= 0:
+            tree = mounts.open_tree(stage.device_nodes, str(self.devices.index(device)), clone)
+        elif device["type"] == "p":
+            os.mknod(name, st.S_IFIFO | 0o666, dir_fd=folder)
+            return
+        else:
+            tree = mounts.open_tree(mounts.AT_FDCWD, device["path"], clone)
+        try:
+            status = os.stat(tree)
+            numbers = (os.major(status.st_rdev), os.minor(status.st_rdev))
+            if device["type"] != "p" and numbers != (device["major"], device["minor"]):
+                raise OSError(errno.EPERM, "mknod is not permitted here and the host's node has other numbers")
+            mounts.mount_setattr(tree, "", mounts.AT_EMPTY_PATH, mounts.MOUNT_ATTR_NOSUID | mounts.MOUNT_ATTR_NOEXEC)
+            try:
+                os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644, dir_fd=folder))
+            except FileExistsError:
+                pass
+            target = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+            try:
+                mounts.move_mount(tree, "", target, "", _ONTO)
+            finally:
+                os.close(target)
+        finally:
+            os.close(tree)
+
+
+def _refuse_symlink(stage: Stage) -> None:
+    try:
+        link = st.S_ISLNK(os.stat("dev", dir_fd=stage.root_fd, follow_symlinks=False).st_mode)
+    except OSError:
+        return  # it will be made
+    if link:
+        raise LaunchFailed(
+            "make the devices in '/dev'",
+            because="it is a symbolic link in the image, and nothing is mounted on it",
+            hint='mount a tmpfs there: {"destination": "/dev", "type": "tmpfs", "source": "tmpfs"}',
+        )
+
+
+def _on_host(number: int, mappings: "Sequence[dict[str, Any]]") -> int:
+    """The host's id for one of the container's; root's for one that is not mapped."""
+    for entry in mappings:
+        if 0 <= number - entry["containerID"] < entry["size"]:
+            return int(entry["hostID"]) + number - int(entry["containerID"])
+    return _on_host(0, mappings) if number else 0
+
+
+def _open_folder(stage: Stage, folder: str) -> int:
+    """The directory, opened for *at calls. O_PATH will do."""
+    try:
+        return beneath.make_directories(stage.root_fd, folder or "/")
+    except OSError as error:
+        because = (error.strerror or str(error)).lower()
+        raise LaunchFailed(f"make devices in {folder or '/'!r}", because=because) from None
+
+
+class LinkDevices(Step):
+    """/dev/fd, stdin, stdout, stderr, ptmx."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        super().__init__("")
+
+    def describe(self) -> "Description":
+        return (
+            "make the links that every /dev has",
+            'symlink("/proc/self/fd", "/dev/fd"); …; symlink("pts/ptmx", "/dev/ptmx")',
+            "ln -s /proc/self/fd root/dev/fd; …; ln -sf pts/ptmx root/dev/ptmx",
+        )
+
+    def apply(self, stage: Stage) -> None:
+        try:
+            dev = beneath.make_directories(stage.root_fd, "/dev")
+        except (SystemCall, OSError):
+            return  # a root without /dev, and read-only: nothing to link in
+        try:
+            for target, name in LINKS:
+                try:
+                    os.symlink(target, name, dir_fd=dev)
+                except OSError as error:
+                    if error.errno not in (errno.EEXIST, errno.EROFS):
+                        raise
+            try:
+                # The image's own ptmx would open the host's terminals (devpts mounted with newinstance has its own).
+                os.unlink("ptmx", dir_fd=dev)
+            except OSError as error:
+                if error.errno not in (errno.ENOENT, errno.EROFS, errno.EBUSY):
+                    raise
+            try:
+                os.symlink("pts/ptmx", "ptmx", dir_fd=dev)
+            except OSError as error:
+                if error.errno not in (errno.EEXIST, errno.EROFS):
+                    raise
+        except OSError as error:
+            raise LaunchFailed("make the links in '/dev'", because=(error.strerror or str(error)).lower()) from None
+        finally:
+            os.close(dev)

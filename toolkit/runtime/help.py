@@ -1,0 +1,71 @@
+"""`--help` and `--version` of the runtime verbs, in the shape of runc's (NAME, USAGE, OPTIONS)."""
+
+import toolkit
+from toolkit.oci.state import SPEC_VERSION
+from toolkit.runtime.options import GLOBAL, VERBS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from toolkit.runtime.options import Option
+
+_EXAMPLES = {
+    "create": "{program} create --bundle ./my-bundle my-cont",
+    "delete": "{program} delete my-cont",
+    "events": "{program} events --stats my-cont",
+    "exec": "{program} exec --tty my-cont ps -ef",
+    "kill": "{program} kill my-cont KILL",
+    "list": "{program} --root /run/ctk list --format json",
+    "ps": "{program} ps my-cont -o pid,args",
+    "run": "{program} run --bundle ./my-bundle my-cont",
+    "update": "{program} update --memory 512m --pids-limit 100 my-cont\n   "
+    'echo \'{{"cpu": {{"quota": 50000, "period": 100000}}}}\' | {program} update --resources - my-cont',
+}
+
+
+def render(program: str, verb: str) -> str:
+    """The help text of a verb, or of the whole command for ''."""
+    if not verb:
+        return _whole(program)
+    summary, arguments, _fewest, _most, _mixed, table = VERBS[verb]
+    words = [program, verb]
+    if table:
+        words.append("[command options]")
+    if arguments:
+        words.append(arguments)
+    text = f"NAME:\n   {program} {verb} - {summary}\n\nUSAGE:\n   {' '.join(words)}\n"
+    if verb in _EXAMPLES:
+        text += f"\nEXAMPLE:\n   {_EXAMPLES[verb].format(program=program)}\n"
+    return text + "\nOPTIONS:\n" + _table([_row(option) for option in table] + [("--help, -h", "show help")])
+
+
+def _whole(program: str) -> str:
+    verbs = [(verb, VERBS[verb][0]) for verb in VERBS] + [("help, h", "show the help of a command")]
+    options = [_row(option) for option in GLOBAL]
+    options += [("--help, -h", "show help"), ("--version, -v", "print the version")]
+    return (
+        f"NAME:\n   {program} - Open Container Initiative runtime\n\n"
+        f"USAGE:\n   {program} [global options] command [command options] [arguments...]\n\n"
+        f"VERSION:\n   {toolkit.__version__}\nspec: {SPEC_VERSION}\n\n"
+        f"COMMANDS:\n{_table(verbs)}\nGLOBAL OPTIONS:\n{_table(options)}"
+    )
+
+
+def _row(option: "Option") -> "tuple[str, str]":
+    name, short, _kind, default, metavar, text = option
+    value = f" {metavar}" if metavar else ""
+    left = f"--{name}{value}" + (f", -{short}{value}" if short else "")
+    return left, text + (f' (default: "{default}")' if isinstance(default, str) and default else "")
+
+
+def _table(rows: "list[tuple[str, str]]") -> str:
+    width = max(len(left) for left, _ in rows) + 2
+    return "".join(f"   {left:<{width}}{text}\n" for left, text in rows)
+
+
+def version(program: str) -> str:
+    """What `--version` prints; engines read the first line and those that begin with `commit:` and `spec:`."""
+    import sys
+
+    python = ".".join(str(n) for n in sys.version_info[:3])
+    number = toolkit.__version__
+    return f"{program} version {number}\ncommit: v{number}\nspec: {SPEC_VERSION}\npython: {python}\n"

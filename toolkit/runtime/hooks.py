@@ -1,0 +1,111 @@
+"""Hooks: programs that config.json wants run at six points of a container's life.
+
+The state is on their standard input; argv[0] is `args[0]`, whatever `path` is (runtime spec, config.md, "POSIX-platform
+Hooks").
+"""
+
+import os
+
+from toolkit.errors import LaunchFailed
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
+# Set before the clone for the hooks that the child runs: the state's JSON, given the pid as the host sees it.
+state_of: "Callable[[int], bytes] | None" = None
+# Annotation run.oci.hooks.stdout (crun's), and its sister for stderr: descriptors that hooks' output goes to.
+_outputs: "dict[int, int]" = {}
+
+
+def send_output(annotations: "dict[str, str]") -> None:
+    """Do as the annotations run.oci.hooks.stdout and run.oci.hooks.stderr say. Raises LaunchFailed.
+
+    Engines copy an image's annotations into config.json (podman does), so the file named may be the image's choice:
+    it must be an empty, private one that the caller has made for this. crun appends to any.
+    """
+    for number, key in ((1, "run.oci.hooks.stdout"), (2, "run.oci.hooks.stderr")):
+        path = annotations.get(key)
+        if not path:
+            continue
+        from toolkit.kernel import mounts
+
+        try:
+            fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            raise LaunchFailed(f"open {path!r} (annotation {key})", because=str(error.strerror).lower()) from None
+        status = os.fstat(fd)
+        private = status.st_mode & 0o170077 == 0o100000 and status.st_uid == os.geteuid() and status.st_size == 0
+        if not private or mounts.fstatfs_type(fd) in (mounts.PROC_SUPER_MAGIC, mounts.SYSFS_MAGIC):
+            os.close(fd)
+            raise LaunchFailed(
+                f"write hooks' output to {path!r} (annotation {key})",
+                because="it is not an empty file of the caller's own with mode 0600",
+                hint="make it first, as `mktemp` does",
+            )
+        _outputs[number] = fd
+
+
+def run(kind: str, hooks: "Sequence[dict[str, Any]]", state: bytes) -> None:
+    """Run the hooks of one kind in order; `state` is the state's JSON. Raises LaunchFailed naming kind and index."""
+    for index, hook in enumerate(hooks):
+        problem = _run_one(hook, state)
+        if problem:
+            raise LaunchFailed(
+                f"error running {kind} hook #{index}", because=problem, hint=f"hooks.{kind}[{index}]: {hook['path']}"
+            )
+
+
+def _output(held: int, number: int) -> "tuple[Any, ...]":
+    return (os.POSIX_SPAWN_DUP2, _outputs.get(number, held), number)
+
+
+def _run_one(hook: "dict[str, Any]", state: bytes) -> str:
+    """What went wrong, "" if nothing."""
+    import select
+
+    given = os.memfd_create("state")
+    output = os.memfd_create("output")
+    try:
+        os.write(given, state)
+        os.lseek(given, 0, os.SEEK_SET)
+        arguments = list(hook.get("args") or (hook["path"],))
+        arguments[0] = arguments[0] or hook["path"]  # Python's posix_spawn refuses an empty argv[0]
+        environment = dict(os.environ)
+        if "env" in hook:  # left out, the hook has the runtime's own (runc and crun do so)
+            environment = dict(entry.partition("=")[::2] for entry in hook["env"] or ())
+            environment.pop("", None)  # nor does it take a variable without a name
+        try:
+            pid = os.posix_spawn(
+                hook["path"],
+                arguments,
+                environment,
+                file_actions=[(os.POSIX_SPAWN_DUP2, given, 0), _output(output, 1), _output(output, 2)],
+                setsigmask=(),
+                setsigdef=(13, 25, 2, 15),  # Python ignores SIGPIPE and SIGXFSZ; SIGINT and SIGTERM may be held
+            )
+        except OSError as error:
+            return f"fork/exec {hook['path']}: {os.strerror(error.errno or 0).lower()}"
+        timeout = hook.get("timeout")
+        if timeout is not None:
+            pidfd = os.pidfd_open(pid)
+            poll = select.poll()
+            poll.register(pidfd, select.POLLIN)
+            ended = poll.poll(timeout * 1000)
+            os.close(pidfd)
+            if not ended:
+                os.kill(pid, 9)
+                os.waitpid(pid, 0)
+                return f"it did not end within {timeout} s, its timeout"
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        if code == 0:
+            return ""
+        size = os.lseek(output, 0, os.SEEK_END)
+        os.lseek(output, max(0, size - 4096), os.SEEK_SET)
+        told = os.read(output, 4096).decode("utf-8", "replace").strip()
+        ended_by = f"exit status {code}" if code > 0 else f"signal {-code}"
+        return f"{ended_by}, output: {told}" if told else ended_by
+    finally:
+        os.close(given)
+        os.close(output)

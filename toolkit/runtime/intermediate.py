@@ -1,0 +1,124 @@
+"""The longer way to a container: through a process that joins or makes the user (and time) namespace first.
+
+One clone3(2) cannot do these: the namespaces that are made must belong to a user namespace that already exists; joining
+the host's namespaces takes privileges that a new user namespace takes away; the offsets of a time namespace are written
+before its first member is. So a short-lived process goes ahead, and its child, by CLONE_PARENT, is ours.
+"""
+
+import os
+
+from toolkit.errors import CtkError, LaunchFailed
+from toolkit.kernel import namespaces, process
+from toolkit.runtime import child, mapping
+from toolkit.runtime import conversation as words
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from toolkit.runtime.conversation import Conversation
+    from toolkit.runtime.identity import Identity
+    from toolkit.runtime.plan import LaunchPlan
+    from toolkit.runtime.steps import Stage
+
+_ALL = frozenset(namespaces.NAMESPACES)
+
+
+def clone(
+    plan: "LaunchPlan",
+    spec: "dict[str, Any]",
+    stage: "Stage",
+    identity: "Identity",
+    ending: "child.Ending",
+    parent: "Conversation",
+) -> "tuple[int, int]":
+    """(pid, pidfd) of the container's first process. Raises CtkError."""
+    child.open_joins(plan, _ALL)
+    mapping.open_sources(plan, stage, spec.get("linux") or {})
+    mapping.idmap_sources(plan, stage, spec)
+    linux = spec.get("linux") or {}
+    ask_read, ask_write = os.pipe()
+    tell_read, tell_write = os.pipe()
+    pid, _ = process.clone3(0)
+    if pid == 0:
+        os.close(ask_read)
+        os.close(tell_write)
+        _go_ahead(plan, spec, stage, identity, ending, parent, ask_write, tell_read)
+    os.close(ask_write)
+    os.close(tell_read)
+    try:
+        while True:
+            word = os.read(ask_read, 16)
+            if word == b"map":
+                mapping.write(pid, linux.get("uidMappings") or (), linux.get("gidMappings") or ())
+                os.write(tell_write, b"x")
+            else:
+                break
+    finally:
+        os.close(ask_read)
+        os.close(tell_write)
+        os.waitpid(pid, 0)
+    if not word.isdigit():
+        parent.hear(words.READY)  # raises what the process in between has said
+        raise LaunchFailed("start the container", because="its first process died while it was set up")
+    # The namespaces stand and the ids are mapped: the child hears so from the conversation.
+    return int(word), process.pidfd_open(int(word))
+
+
+def _go_ahead(
+    plan: "LaunchPlan",
+    spec: "dict[str, Any]",
+    stage: "Stage",
+    identity: "Identity",
+    ending: "child.Ending",
+    parent: "Conversation",
+    ask: int,
+    told: int,
+) -> None:
+    conversation = stage.conversation
+    parent.close()
+    try:
+        flags = plan.clone_flags
+        for kind, fd in child._joins:
+            namespaces.setns(fd, namespaces.NAMESPACES[kind][0])
+            if kind == "user":
+                child.become_root()
+        if "user" in plan.new:
+            namespaces.unshare(namespaces.CLONE_NEWUSER)
+            flags &= ~namespaces.CLONE_NEWUSER
+            os.write(ask, b"map")
+            os.read(told, 1)
+            child.become_root()
+        if "time" in plan.new:
+            namespaces.unshare(namespaces.CLONE_NEWTIME)
+            flags &= ~namespaces.CLONE_NEWTIME
+            _write_offsets((spec.get("linux") or {}).get("timeOffsets") or {})
+        child._joins.clear()
+        pid, _ = process.clone3(flags | process.CLONE_PARENT, exit_signal=0)
+        if pid == 0:
+            os.close(ask)
+            os.close(told)
+            child.container(plan, stage, identity, ending, spec)
+        os.write(ask, str(pid).encode())
+        os._exit(0)
+    except CtkError as error:
+        conversation.fail(error)
+    except OSError as error:
+        conversation.fail(LaunchFailed("make the container's namespaces", because=str(error).lower()))
+    finally:
+        os._exit(1)
+
+
+def _write_offsets(offsets: "dict[str, Any]") -> None:
+    """linux.timeOffsets (time_namespaces(7)): only before the namespace has a member."""
+    lines = [f"{clock} {value.get('secs') or 0} {value.get('nanosecs') or 0}\n" for clock, value in offsets.items()]
+    if lines:
+        # The change of credentials made us undumpable, and our own /proc files the host root's (proc(5)).
+        process.prctl(process.PR_SET_DUMPABLE, 1)
+        fd = os.open("/proc/self/timens_offsets", os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(fd, "".join(lines).encode())
+        except OSError as error:
+            raise LaunchFailed("set linux.timeOffsets", because=os.strerror(error.errno or 0).lower()) from None
+        finally:
+            os.close(fd)

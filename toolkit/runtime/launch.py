@@ -1,0 +1,378 @@
+"""The side that stays: from config.json to a container that waits for `start` (or runs at once)."""
+
+import _signal
+import os
+import stat as st
+
+from toolkit.errors import CtkError, HostLacks, Invalid, LaunchFailed, NotFound
+from toolkit.kernel import namespaces, process
+from toolkit.oci import check, json_text, state
+from toolkit.runtime import cgroups, child, hooks, log, plan, preparation, record, shield, stops
+from toolkit.runtime import conversation as words
+from toolkit.runtime.identity import Identity, raise_rlimits
+from toolkit.runtime.steps import Stage
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from toolkit.runtime.conversation import Conversation
+    from toolkit.runtime.options import Options
+    from toolkit.runtime.record import Record
+
+    Spec = dict[str, Any]
+
+
+class Launch:
+    """One container under way: what `create` and `run` know about it, and what to undo if it fails."""
+
+    def __init__(self, options: "Options") -> None:
+        self.options = options
+        self.pid = 0
+        self.spec: "Spec" = {}
+        self.text = b""  # of config.json
+        self.bundle = ""
+        self.record: "Record | None" = None
+        self.cgroup: "Any" = None
+        self.console: "Any" = None  # our end of the terminal's socket, when we relay it ourselves
+        self.mapped = False  # the ids of the new user namespace are mapped
+        self.master = -1  # of that terminal
+        self.waits = False  # the child waits at its fifo for `start`
+        self.in_cgroup = False  # the clone itself put the child there
+
+
+def read_bundle(options: "Options") -> "tuple[Spec, bytes, str]":
+    """(spec, its text, the bundle's absolute path). Raises NotFound, Invalid."""
+    bundle = os.path.abspath(options.bundle or ".")
+    path = os.path.join(bundle, options.config or "config.json")
+    try:
+        text = record.read(os.path.realpath(path))
+    except OSError as error:
+        if error.errno in (2, 20):
+            raise NotFound(
+                f"open {options.config or 'config.json'}",
+                because=f"no such file or directory (the bundle is {bundle!r})",
+                hint="make one with `ctk spec`, or name the bundle with --bundle DIR",
+            ) from None
+        raise CtkError(f"open {path!r}", because=os.strerror(error.errno or 0).lower()) from None
+    spec = json_text.loads(text)
+    if not isinstance(spec, dict):
+        raise Invalid("", "it is no JSON object")
+    for finding in check.errors(spec):
+        raise Invalid(finding.path, finding.message, hint=finding.hint)
+    return spec, text, bundle
+
+
+def create(launch: Launch, *, wait_for_start: bool) -> None:
+    """Make the container: afterwards its process waits for `start`, or runs. All or nothing. Raises CtkError."""
+    options = launch.options
+    launch.spec, launch.text, launch.bundle = read_bundle(options)
+    spec = launch.spec
+    if not wait_for_start and not spec.get("process"):
+        raise Invalid("process", "is required to start a container")
+    root = plan.root_path(spec, launch.bundle)
+    _check_root(root, spec)
+    terminal = bool((spec.get("process") or {}).get("terminal"))
+    _check_terminal(options, terminal, wait_for_start)
+    if shield.wanted_for_create(spec):
+        shield.up(options.program)
+    rec = launch.record = record.reserve(options.root, options.id)
+    try:
+        stops.passed("parent")
+        rec.bundle, rec.rootfs, rec.terminal = launch.bundle, root, terminal
+        rec.annotations = spec.get("annotations") or {}
+        rec.oci_version = spec["ociVersion"]
+        rec.rootless = os.geteuid() != 0
+        rec.save_config(launch.text)
+        stops.passed("parent")
+        linux = spec.get("linux") or {}
+        if linux.get("intelRdt"):
+            raise HostLacks(
+                "set up linux.intelRdt",
+                because="this build of ctk does not drive Intel's resource director",
+                hint="remove linux.intelRdt",
+            )
+        launch.cgroup = cgroup_manager(options, linux.get("cgroupsPath"), rec.annotations)
+        # The paths of the cgroups are on disk before the cgroups are: whatever kills us, `delete` finds them.
+        rec.cgroups = launch.cgroup.facts()
+        rec.save()
+        stops.passed("parent")
+        # A hook that must run before the program does is `start`'s work: `run` calls it then.
+        launch.waits = wait_for_start or bool((spec.get("hooks") or {}).get("startContainer"))
+        _start_child(launch, root, launch.waits)
+    except BaseException:
+        undo(launch)
+        raise
+
+
+def undo(launch: Launch) -> None:
+    """Take back whatever there is of the container."""
+    if launch.pid > 0:
+        try:
+            os.kill(launch.pid, 9)
+            os.waitpid(launch.pid, 0)
+        except (ProcessLookupError, ChildProcessError):
+            pass
+    if launch.cgroup is not None:
+        try:
+            launch.cgroup.kill()
+            launch.cgroup.delete()
+        except CtkError as error:
+            log.warning(str(error))
+    if launch.record is not None:
+        launch.record.remove()
+
+
+def cgroup_manager(options: "Options", path: "str | None", annotations: "dict[str, str]") -> "cgroups.Manager":
+    """The manager of the cgroup that the command line and linux.cgroupsPath ask for; it has made nothing yet."""
+    if options.cgroup_manager == "disabled":
+        return cgroups.none()
+    rootless = _is_rootless(options)
+    return cgroups.manager(path, options.id, systemd=options.systemd_cgroup, rootless=rootless, annotations=annotations)
+
+
+def _is_rootless(options: "Options") -> bool:
+    if options.rootless in ("true", True):
+        return True
+    if options.rootless in ("false", False):
+        return False
+    if os.geteuid() != 0:
+        return True
+    # Root in a user namespace, as under rootless podman, is nobody to the host's cgroups.
+    from toolkit.kernel.host import HostFacts
+
+    return HostFacts().in_user_namespace
+
+
+def _check_root(root: str, spec: "Spec") -> None:
+    try:
+        if not st.S_ISDIR(os.stat(root).st_mode):
+            raise OSError(20, "not a directory")
+    except OSError as error:
+        given = spec["root"]["path"]
+        raise NotFound(
+            f"use {root!r} as the root (root.path: {given!r})",
+            because=os.strerror(error.errno or 0).lower(),
+            hint=f"make it with `ctk bootstrap SUITE {given}`, or write the right one into root.path",
+        ) from None
+
+
+def _check_terminal(options: "Options", terminal: bool, wait_for_start: bool) -> None:
+    detached = wait_for_start or options.detach
+    if terminal and detached and not options.console_socket:
+        raise CtkError(
+            "cannot allocate tty if runc will detach without setting console socket",
+            hint="give --console-socket, or set process.terminal to false",
+        )
+    if options.console_socket and not (terminal and detached):
+        raise CtkError("cannot use console socket if runc will not detach or allocate tty")
+
+
+def _start_child(launch: Launch, root: str, wait_for_start: bool) -> None:
+    spec, options, rec = launch.spec, launch.options, launch.record
+    assert rec is not None
+    the_process = spec.get("process") or {}
+    ending = child.Ending(the_process)
+    ending.preserved = preparation.preserved(options.preserve_fds, ending)
+    if not options.no_new_keyring:
+        ending.keyring = f"_ses.{options.id}"
+    preparation.prepare_seccomp(ending, spec, launch)
+    console_step, child_end = preparation.console_step(launch, the_process)
+    the_plan = plan.plan(spec, launch.bundle, root, no_pivot=options.no_pivot, console=console_step)
+    if spec.get("mounts") and not the_plan.own_mounts:
+        log.warning("mounts are left out: without a mount namespace of its own they would be the host's")
+    if "user" in the_plan.new:
+        from toolkit.runtime import mapping
+
+        mapping.complete(spec["linux"])
+    identity = Identity(the_process)
+    identity.keeps_groups = rec.annotations.get("run.oci.keep_original_groups") == "1"
+    if wait_for_start:
+        rec.make_fifo()
+        # Opened for both directions: it never reports an end, and `start` learns from ENXIO that nobody waits.
+        ending.fifo = os.open(rec.fifo_path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    preparation.open_label_proc(ending)
+    parent, childs = words.pair()
+    stage = Stage(root, childs, launch.cgroup, "user" in the_plan.new or _joins_user(the_plan))
+    preparation.load_for_child(the_plan, copies_up=b"tmpcopyup" in launch.text)
+    if the_plan.wants_hooks:
+        hooks.send_output(rec.annotations)
+    hooks.state_of = lambda pid: state_for_hooks(rec, "creating", pid)
+    # At these points runc's debug log has these words, which those who test a runtime look for.
+    log.debug(f"nsexec container setup: new namespaces {sorted(the_plan.new)}")
+    two_steps = (
+        _joins_user(the_plan)
+        or ("user" in the_plan.new and bool(the_plan.joins))
+        or "time" in the_plan.new
+        or (any(kind == "pid" for kind, _ in the_plan.joins) and not namespaces.returns_to_own_pid_namespace())
+    )
+    if two_steps:
+        from toolkit.runtime import intermediate
+
+        launch.mapped = True
+        launch.pid, pidfd = intermediate.clone(the_plan, spec, stage, identity, ending, parent)
+    else:
+        child.open_joins(the_plan, _ALL_BUT_PID)
+        if stage.has_user_namespace or plan.maps_ids(spec):
+            from toolkit.runtime import mapping
+
+            if stage.has_user_namespace:
+                mapping.open_sources(the_plan, stage, spec["linux"])
+            mapping.idmap_sources(the_plan, stage, spec)
+        if not stage.has_user_namespace:
+            process.prctl(process.PR_SET_DUMPABLE, 0)
+        own_pid_namespace = _enter_pid_namespace(the_plan)
+        # A v2 cgroup is entered by the clone itself (CLONE_INTO_CGROUP); it must exist by then.
+        cgroup_fd = -1
+        if launch.cgroup.unified:
+            launch.cgroup.create()
+            cgroup_fd = launch.cgroup.child_fd()
+            launch.in_cgroup = cgroup_fd >= 0
+        launch.pid, pidfd = process.clone3(
+            the_plan.clone_flags, cgroup_fd=cgroup_fd, want_pidfd=bool(options.pidfd_socket)
+        )
+        if launch.pid == 0:
+            parent.close()
+            child.container(the_plan, stage, identity, ending, spec)
+        if own_pid_namespace >= 0:
+            namespaces.setns(own_pid_namespace, namespaces.CLONE_NEWPID)
+            os.close(own_pid_namespace)
+    childs.close()
+    if child_end is not None:
+        child_end.close()
+    stops.passed("parent")
+    _talk(launch, the_plan, parent)
+    if pidfd >= 0 and options.pidfd_socket:
+        from toolkit.runtime import console
+
+        end = console.connect(options.pidfd_socket)
+        console.send_descriptor(end, pidfd, b"pidfd")
+        end.close()
+        os.close(pidfd)
+    if launch.console is not None:
+        from toolkit.runtime import console
+
+        launch.master = console.take(launch.console)
+    log.debug("init: closing the pipe to signal completion")
+    parent.say(words.GO)
+    stops.passed("parent")
+    parent.hear_end()
+    stops.passed("parent")
+    for text in parent.warnings:
+        log.warning(text)
+    parent.close()
+    if ending.fifo >= 0:
+        os.close(ending.fifo)
+
+
+_ALL_BUT_PID = frozenset(kind for kind in namespaces.NAMESPACES if kind != "pid")
+
+
+def _joins_user(the_plan: "plan.LaunchPlan") -> bool:
+    return any(kind == "user" for kind, _ in the_plan.joins)
+
+
+def _enter_pid_namespace(the_plan: "plan.LaunchPlan") -> int:
+    """Make the next child a member of the pid namespace that the spec names; an fd of our own to return to, or -1."""
+    for kind, path in the_plan.joins:
+        if kind == "pid":
+            before = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            except OSError as error:
+                raise LaunchFailed(f"join the pid namespace {path!r}", because=str(error.strerror).lower()) from None
+            namespaces.setns(fd, namespaces.CLONE_NEWPID)
+            os.close(fd)
+            return before
+    return -1
+
+
+def _talk(launch: Launch, the_plan: "plan.LaunchPlan", parent: "Conversation") -> None:
+    """Our half of the conversation, up to the moment before GO."""
+    spec, rec, pid = launch.spec, launch.record, launch.pid
+    assert rec is not None
+    linux = spec.get("linux") or {}
+    the_process = spec.get("process") or {}
+    if "user" in the_plan.new and not launch.mapped:
+        from toolkit.runtime import mapping
+
+        mapping.write(pid, linux.get("uidMappings") or (), linux.get("gidMappings") or ())
+    if "user" in the_plan.new or _joins_user(the_plan):
+        parent.say(words.MAPPED)
+    resources = linux.get("resources") or {}
+    raise_rlimits(pid, the_process.get("rlimits") or [])
+    if not launch.in_cgroup:
+        launch.cgroup.create()
+        stops.passed("parent")
+        launch.cgroup.join(pid)
+        stops.passed("parent")
+    preparation.reset_affinity(pid)
+    launch.cgroup.delegate(spec)
+    parent.say(words.JOINED)
+    launch.cgroup.apply(resources)
+    stops.passed("parent")
+    if the_process.get("oomScoreAdj") is not None:
+        write_oom_score(pid, the_process["oomScoreAdj"])
+    rec.pid, rec.start_time = pid, process.start_time(pid)
+    rec.cgroups = launch.cgroup.facts()
+    for name, device in (linux.get("netDevices") or {}).items():
+        from toolkit.runtime import net_devices
+
+        net_devices.move(name, device.get("name") or name, pid)
+    if the_plan.wants_hooks:
+        parent.hear(words.MOUNTED)
+        hooks_of = spec["hooks"]
+        # To the deprecated prestart hooks the container counts as created (runtime spec 1.0, "Prestart"; crun says so
+        # too, runc says "creating").
+        hooks.run("prestart", hooks_of.get("prestart") or (), state_for_hooks(rec, "created", pid))
+        hooks.run("createRuntime", hooks_of.get("createRuntime") or (), state_for_hooks(rec, "creating", pid))
+        parent.say(words.HOOKED)
+    parent.hear(words.READY)
+    log.debug(f"child process in init() is ready: pid {pid}")
+    stops.passed("parent")
+    # Only now: the deny-all of device rules must not meet the child's mknod(2).
+    launch.cgroup.apply_devices(resources.get("devices") or ())
+    rec.save()
+    stops.passed("parent")
+    if launch.options.pid_file:
+        write_pid_file(launch.options.pid_file, pid)
+
+
+def state_for_hooks(rec: "Record", status: str, pid: int) -> bytes:
+    """The state's JSON, as hooks get it; pid 0 leaves it out (a stopped container has none)."""
+    return json_text.dumps(state.for_hooks(rec.id, pid, status, rec.bundle, rec.annotations)).encode()
+
+
+def write_pid_file(path: str, pid: int) -> None:
+    """Write the pid for the engine, all or nothing. Raises CtkError."""
+    folder, name = os.path.split(os.path.abspath(path))
+    temporary = os.path.join(folder, f".{name}")
+    try:
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        os.write(fd, str(pid).encode())
+        os.close(fd)
+        os.rename(temporary, path)
+    except OSError as error:
+        raise CtkError(f"write pid file {path!r}", because=os.strerror(error.errno or 0).lower()) from None
+
+
+def write_oom_score(pid: int, score: int) -> None:
+    """process.oomScoreAdj, from outside, where the privilege to lower it is. Raises LaunchFailed."""
+    try:
+        fd = os.open(f"/proc/{pid}/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(fd, str(score).encode())
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise LaunchFailed(
+            f"set oom_score_adj to {score} (process.oomScoreAdj)",
+            because=os.strerror(error.errno or 0).lower(),
+            hint="lowering it below the caller's takes CAP_SYS_RESOURCE",
+        ) from None
+
+
+def hold_signals() -> "set[int]":
+    """Block every signal, to be received by sigwaitinfo(2) later; the mask before."""
+    before: "set[int]" = _signal.pthread_sigmask(_signal.SIG_BLOCK, _signal.valid_signals())
+    return before

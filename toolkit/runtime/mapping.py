@@ -1,0 +1,189 @@
+"""User namespaces: writing the id mappings, and opening what the mapped root may not reach (user_namespaces(7))."""
+
+import os
+
+from toolkit.errors import CtkError, HostLacks, LaunchFailed
+from toolkit.kernel import mounts, namespaces, process
+from toolkit.runtime.devices import MakeDevices
+from toolkit.runtime.mounting import Mount
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from toolkit.runtime.plan import LaunchPlan
+    from toolkit.runtime.steps import Stage
+
+    Mapping = dict[str, Any]
+
+_HELPERS = ("/usr/bin/", "/usr/local/bin/", "/bin/")
+
+
+def write(pid: int, uids: "Sequence[Mapping]", gids: "Sequence[Mapping]") -> None:
+    """Write a process's uid_map and gid_map. Raises LaunchFailed, HostLacks.
+
+    Without privilege a process may map only its own id (and must give up setgroups(2) for it, CVE-2014-8989); for more
+    there are newuidmap(1) and newgidmap(1), which obey /etc/subuid and /etc/subgid.
+    """
+    privileged = os.geteuid() == 0
+    if not privileged and not _own_only(uids, os.geteuid()):
+        _by_helper("newuidmap", pid, uids, "/etc/subuid")
+    else:
+        _put(pid, "uid_map", _text(uids))
+    if privileged:
+        _put(pid, "gid_map", _text(gids))
+    elif _own_only(gids, os.getegid()):
+        _put(pid, "setgroups", b"deny")
+        _put(pid, "gid_map", _text(gids))
+    else:
+        _by_helper("newgidmap", pid, gids, "/etc/subgid")
+
+
+def complete(linux: "dict[str, Any]") -> None:
+    """Fill in the mappings that a new user namespace lacks: root is the caller, the rest its subordinate ids."""
+    if linux.get("uidMappings") and linux.get("gidMappings"):
+        return
+    from toolkit.kernel import subids
+
+    for name, lines in zip(("uidMappings", "gidMappings"), subids.of_caller(), strict=True):
+        if not linux.get(name):
+            linux[name] = [{"containerID": inside, "hostID": host, "size": size} for inside, host, size in lines]
+
+
+def _own_only(entries: "Sequence[Mapping]", own: int) -> bool:
+    return len(entries) == 1 and entries[0]["size"] == 1 and entries[0]["hostID"] == own
+
+
+def _text(entries: "Sequence[Mapping]") -> bytes:
+    return "".join(f"{e['containerID']} {e['hostID']} {e['size']}\n" for e in entries).encode()
+
+
+def _put(pid: int, name: str, data: bytes) -> None:
+    if not data:
+        return
+    try:
+        fd = os.open(f"/proc/{pid}/{name}", os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(fd, data)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise LaunchFailed(
+            f"write {name} of the new user namespace ({data.decode().strip()!r})",
+            because=os.strerror(error.errno or 0).lower(),
+            hint="see linux.uidMappings and linux.gidMappings: ranges must not overlap, and the host must allow them",
+        ) from None
+
+
+def _by_helper(name: str, pid: int, entries: "Sequence[Mapping]", table: str) -> None:
+    program = next((folder + name for folder in _HELPERS if os.access(folder + name, os.X_OK)), "")
+    if not program:
+        raise HostLacks(
+            "map more than one id without root",
+            because=f"{name}(1) is not installed",
+            hint="install it (Debian: apt install uidmap), or map your own id only",
+        )
+    arguments = [name, str(pid)]
+    for entry in entries:
+        arguments += [str(entry["containerID"]), str(entry["hostID"]), str(entry["size"])]
+    output = os.memfd_create(name)
+    child = os.posix_spawn(
+        program, arguments, {"PATH": "/usr/bin:/bin"}, file_actions=[(os.POSIX_SPAWN_DUP2, output, 2)], setsigmask=()
+    )
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    os.lseek(output, 0, os.SEEK_SET)
+    told = os.read(output, 4096).decode("utf-8", "replace").strip()
+    os.close(output)
+    if code:
+        raise LaunchFailed(
+            f"run {' '.join(arguments)}",
+            because=told or f"exit status {code}",
+            hint=f"{table} must grant these ids to user {os.geteuid()}",
+        )
+
+
+def holder(uids: "Sequence[Mapping]", gids: "Sequence[Mapping]") -> int:
+    """An fd of a user namespace with these mappings, for an idmapped mount (mount_setattr(2)). Raises CtkError."""
+    reading, writing = os.pipe()
+    pid, _ = process.clone3(namespaces.CLONE_NEWUSER)
+    if pid == 0:
+        os.close(writing)
+        os.read(reading, 1)
+        os._exit(0)
+    try:
+        write(pid, uids, gids)
+        return namespaces.open_namespace(pid, "user")
+    finally:
+        os.close(reading)
+        os.close(writing)
+        os.waitpid(pid, 0)
+
+
+def open_sources(plan: "LaunchPlan", stage: "Stage", linux: "dict[str, Any]") -> None:
+    """Open the sources of bind mounts, and make device nodes, before the clone: the container's root may not.
+
+    An idmapped mount gets its mapping here too, for only the host's root may give it. Raises CtkError.
+    """
+    for step in plan.steps:
+        if isinstance(step, MakeDevices) and "user" in plan.new:
+            step.make_nodes(stage, linux)
+        if isinstance(step, Mount) and step.is_bind:
+            try:
+                stage.sources[step.index] = step.open_source()
+            except CtkError:
+                # The child meets the same error and tells it with the mount's place in config.json.
+                continue
+
+
+def idmap_sources(plan: "LaunchPlan", stage: "Stage", spec: "dict[str, Any]") -> None:
+    """Give the mounts that ask for it their id mapping (options idmap, ridmap; uidMappings, gidMappings).
+
+    Raises LaunchFailed.
+    """
+    linux = spec.get("linux") or {}
+    listed = spec.get("mounts") or ()
+    for step in plan.steps:
+        if not isinstance(step, Mount):
+            continue
+        entry = listed[step.index]
+        asked = [word for word in step.options.extensions if word.partition("=")[0] in ("idmap", "ridmap")]
+        if not asked and not entry.get("uidMappings") and not entry.get("gidMappings"):
+            continue
+        uids, gids = entry.get("uidMappings"), entry.get("gidMappings")
+        if asked and "=" in asked[-1]:
+            uids, gids = _inline(asked[-1], step.field)
+        uids = uids or linux.get("uidMappings") or ()
+        gids = gids or linux.get("gidMappings") or ()
+        recursive = mounts.AT_RECURSIVE if asked and asked[-1].startswith("ridmap") else 0
+        try:
+            tree = stage.sources.get(step.index, -1)
+            if tree < 0:
+                tree = stage.sources[step.index] = step.open_source()
+            user_namespace = holder(uids, gids)
+            try:
+                mounts.mount_setattr(
+                    tree, "", mounts.AT_EMPTY_PATH | recursive, mounts.MOUNT_ATTR_IDMAP, 0, 0, user_namespace
+                )
+            finally:
+                os.close(user_namespace)
+        except CtkError as error:
+            raise LaunchFailed(
+                f"map the ids of mount {step.destination!r} ({step.field})",
+                because=str(error),
+                hint="its file system must support idmapped mounts (ext4, xfs, btrfs, tmpfs: see mount_setattr(2))",
+            ) from None
+
+
+def _inline(option: str, field: str) -> "tuple[list[Mapping], list[Mapping]]":
+    """`idmap=uids=0-1000-10#…;gids=…` (container-host-size triples, as crun writes them)."""
+    result: "dict[str, list[Mapping]]" = {"uids": [], "gids": []}
+    for part in option.partition("=")[2].split(";"):
+        kind, _, triples = part.partition("=")
+        for triple in triples.split("#"):
+            numbers = triple.lstrip("@").split("-")
+            if kind not in result or len(numbers) != 3 or not all(n.isascii() and n.isdigit() for n in numbers):
+                raise LaunchFailed(f"read option {option!r} ({field})", because="not uids=A-B-SIZE;gids=A-B-SIZE")
+            a, b, size = map(int, numbers)
+            result[kind].append({"containerID": a, "hostID": b, "size": size})
+    return result["uids"], result["gids"]

@@ -1,0 +1,148 @@
+"""The options of `mounts[].options` (runtime spec, config.md "Linux mount options"), as what the kernel takes. Pure."""
+
+from toolkit.kernel import mounts as m
+
+# Name: (flag of mount(2), is the flag cleared?). A name that stands in no table goes to the file system as data.
+FLAGS = {
+    "async": (m.MS_SYNCHRONOUS, True),
+    "atime": (m.MS_NOATIME, True),
+    "bind": (m.MS_BIND, False),
+    "defaults": (0, False),
+    "dev": (m.MS_NODEV, True),
+    "diratime": (m.MS_NODIRATIME, True),
+    "dirsync": (m.MS_DIRSYNC, False),
+    "exec": (m.MS_NOEXEC, True),
+    "iversion": (m.MS_I_VERSION, False),
+    "lazytime": (m.MS_LAZYTIME, False),
+    "loud": (m.MS_SILENT, True),
+    "mand": (m.MS_MANDLOCK, False),
+    "noatime": (m.MS_NOATIME, False),
+    "nodev": (m.MS_NODEV, False),
+    "nodiratime": (m.MS_NODIRATIME, False),
+    "noexec": (m.MS_NOEXEC, False),
+    "noiversion": (m.MS_I_VERSION, True),
+    "nolazytime": (m.MS_LAZYTIME, True),
+    "nomand": (m.MS_MANDLOCK, True),
+    "norelatime": (m.MS_RELATIME, True),
+    "nostrictatime": (m.MS_STRICTATIME, True),
+    "nosuid": (m.MS_NOSUID, False),
+    "nosymfollow": (m.MS_NOSYMFOLLOW, False),
+    "rbind": (m.MS_BIND | m.MS_REC, False),
+    "relatime": (m.MS_RELATIME, False),
+    "remount": (m.MS_REMOUNT, False),
+    "ro": (m.MS_RDONLY, False),
+    "rw": (m.MS_RDONLY, True),
+    "silent": (m.MS_SILENT, False),
+    "strictatime": (m.MS_STRICTATIME, False),
+    "suid": (m.MS_NOSUID, True),
+    "symfollow": (m.MS_NOSYMFOLLOW, True),
+    "sync": (m.MS_SYNCHRONOUS, False),
+}
+PROPAGATION = {
+    "private": m.MS_PRIVATE,
+    "shared": m.MS_SHARED,
+    "slave": m.MS_SLAVE,
+    "unbindable": m.MS_UNBINDABLE,
+    "rprivate": m.MS_PRIVATE | m.MS_REC,
+    "rshared": m.MS_SHARED | m.MS_REC,
+    "rslave": m.MS_SLAVE | m.MS_REC,
+    "runbindable": m.MS_UNBINDABLE | m.MS_REC,
+}
+# mount_setattr(2) with AT_RECURSIVE: (attribute, is it cleared?).
+RECURSIVE = {
+    "rro": (m.MOUNT_ATTR_RDONLY, False),
+    "rrw": (m.MOUNT_ATTR_RDONLY, True),
+    "rnosuid": (m.MOUNT_ATTR_NOSUID, False),
+    "rsuid": (m.MOUNT_ATTR_NOSUID, True),
+    "rnodev": (m.MOUNT_ATTR_NODEV, False),
+    "rdev": (m.MOUNT_ATTR_NODEV, True),
+    "rnoexec": (m.MOUNT_ATTR_NOEXEC, False),
+    "rexec": (m.MOUNT_ATTR_NOEXEC, True),
+    "rnodiratime": (m.MOUNT_ATTR_NODIRATIME, False),
+    "rdiratime": (m.MOUNT_ATTR_NODIRATIME, True),
+    "rrelatime": (m.MOUNT_ATTR_RELATIME, False),
+    "rnorelatime": (m.MOUNT_ATTR_RELATIME, True),
+    "rnoatime": (m.MOUNT_ATTR_NOATIME, False),
+    "ratime": (m.MOUNT_ATTR_NOATIME, True),
+    "rstrictatime": (m.MOUNT_ATTR_STRICTATIME, False),
+    "rnostrictatime": (m.MOUNT_ATTR_STRICTATIME, True),
+    "rnosymfollow": (m.MOUNT_ATTR_NOSYMFOLLOW, False),
+    "rsymfollow": (m.MOUNT_ATTR_NOSYMFOLLOW, True),
+}
+EXTENSIONS = ("tmpcopyup", "idmap", "ridmap", "src-nofollow", "dest-nofollow", "copy-symlink")
+
+# A bind mount's own attributes, for mount_setattr(2). The other flags of mount(2) belong to the file system, which a
+# bind mount shares: they have no meaning for it (mount(8), "bind mounts").
+ATTRIBUTES = {
+    m.MS_RDONLY: m.MOUNT_ATTR_RDONLY,
+    m.MS_NOSUID: m.MOUNT_ATTR_NOSUID,
+    m.MS_NODEV: m.MOUNT_ATTR_NODEV,
+    m.MS_NOEXEC: m.MOUNT_ATTR_NOEXEC,
+    m.MS_NODIRATIME: m.MOUNT_ATTR_NODIRATIME,
+    m.MS_NOSYMFOLLOW: m.MOUNT_ATTR_NOSYMFOLLOW,
+}
+_ATIME = {
+    m.MS_NOATIME: m.MOUNT_ATTR_NOATIME,
+    m.MS_STRICTATIME: m.MOUNT_ATTR_STRICTATIME,
+    m.MS_RELATIME: m.MOUNT_ATTR_RELATIME,
+}
+
+
+class Options:
+    """What a list of options asks for: `flags` and `cleared` of mount(2), `data`, `propagation` (mount(2) flags, in
+    order), `recursive_set` and `recursive_cleared` attributes, `extensions`."""
+
+    __slots__ = ("cleared", "data", "extensions", "flags", "propagation", "recursive_cleared", "recursive_set")
+
+    def __init__(self) -> None:
+        self.flags = 0
+        self.cleared = 0
+        self.propagation: "list[int]" = []
+        self.recursive_set = 0
+        self.recursive_cleared = 0
+        self.data: "list[str]" = []
+        self.extensions: "list[str]" = []
+
+    def attributes(self) -> "tuple[int, int]":
+        """(to set, to clear) for mount_setattr(2) on a bind mount."""
+        set_, clear = 0, 0
+        for flag, attribute in ATTRIBUTES.items():
+            if self.flags & flag:
+                set_ |= attribute
+            elif self.cleared & flag:
+                clear |= attribute
+        for flag, attribute in _ATIME.items():
+            if self.flags & flag:
+                # The three are one field: it is cleared as a whole before one of its values is set.
+                set_ |= attribute
+                clear |= m.MOUNT_ATTR__ATIME
+        return set_, clear
+
+
+def parse(options: "list[str]") -> Options:
+    """Sort a mount's options; a later one wins over an earlier one."""
+    result = Options()
+    for option in options:
+        if option in FLAGS:
+            flag, clear = FLAGS[option]
+            if clear:
+                result.flags &= ~flag
+                result.cleared |= flag
+            else:
+                result.flags |= flag
+                result.cleared &= ~flag
+        elif option in PROPAGATION:
+            result.propagation.append(PROPAGATION[option])
+        elif option in RECURSIVE:
+            attribute, clear = RECURSIVE[option]
+            if clear:
+                result.recursive_cleared |= attribute
+                result.recursive_set &= ~attribute
+            else:
+                result.recursive_set |= attribute
+                result.recursive_cleared &= ~attribute
+        elif option in EXTENSIONS or option.startswith(("idmap=", "ridmap=")):
+            result.extensions.append(option)
+        else:
+            result.data.append(option)
+    return result

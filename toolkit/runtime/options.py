@@ -1,0 +1,293 @@
+"""The command line of the runtime verbs: one table, read by the parser in argv.py and by every help text.
+
+Names, short names and defaults are those of runc 1.4; `--config`, `--cgroup-manager` and
+`delete --regex` are crun's.
+
+An option is (name, short, kind, default, metavar, help). Kinds: flag (bool), value (str), int, list (of str), ints
+(list of int), duration (seconds, written as Go's "1m30s").
+"""
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    Option = tuple[str, str, str, Any, str, str]
+    # (summary, arguments, fewest, most (-1: any), options may follow the id, options)
+    Verb = tuple[str, str, int, int, bool, tuple[Option, ...]]
+
+GLOBAL: "tuple[Option, ...]" = (
+    ("debug", "", "flag", False, "", "log each step (level debug)"),
+    ("log", "", "value", "", "FILE", "append log lines to FILE instead of standard error"),
+    ("log-format", "", "value", "text", "FORMAT", "form of the log lines: 'text' or 'json'"),
+    ("root", "", "value", "", "DIR", "folder of the container records, on a tmpfs (default: /run/ctk)"),
+    ("criu", "", "value", "criu", "FILE", "the criu program for checkpoint and restore"),
+    (
+        "systemd-cgroup", "", "flag", False, "",
+        "make cgroups through systemd; cgroupsPath is then 'slice:prefix:name'",
+    ),
+    (
+        "cgroup-manager", "", "value", "", "NAME",
+        "who makes cgroups: 'cgroupfs' (default), 'systemd' or 'disabled'",
+    ),
+    ("rootless", "", "value", "auto", "MODE", "go on without cgroups that may not be made: 'true', 'false' or 'auto'"),
+)  # fmt: skip
+
+_BUNDLE = (
+    "bundle",
+    "b",
+    "value",
+    "",
+    "DIR",
+    "path to the root of the bundle directory, defaults to the current directory",
+)
+_CONSOLE = (
+    "console-socket", "", "value", "", "SOCKET",
+    "Unix socket that is sent the descriptor of the terminal's master side",
+)  # fmt: skip
+_PIDFD = (
+    "pidfd-socket", "", "value", "", "SOCKET",
+    "Unix socket that is sent a pidfd of the new process",
+)  # fmt: skip
+_PID_FILE = ("pid-file", "", "value", "", "FILE", "write the process's id, as the host sees it, to FILE")
+_DETACH = ("detach", "d", "flag", False, "", "return as soon as the process runs")
+_NO_SUBREAPER = (
+    "no-subreaper", "", "flag", False, "",
+    "do not adopt orphans of the container's processes",
+)  # fmt: skip
+_NO_PIVOT = (
+    "no-pivot", "", "flag", False, "",
+    "enter the root with chroot instead of pivot_root (for a root on a ramdisk)",
+)  # fmt: skip
+_PRESERVE = (
+    "preserve-fds", "", "int", 0, "N",
+    "leave N more descriptors open, after standard ones and $LISTEN_FDS",
+)  # fmt: skip
+_CREATE = (
+    _BUNDLE,
+    ("config", "", "value", "", "FILE", "read this file instead of the bundle's config.json"),
+    _CONSOLE,
+    _PIDFD,
+    _PID_FILE,
+    _NO_PIVOT,
+    ("no-new-keyring", "", "flag", False, "", "keep the caller's session keyring"),
+    _PRESERVE,
+)
+_FORMAT = ("format", "f", "value", "table", "FORMAT", "'table' or 'json'")
+_CRIU = (
+    ("image-path", "", "value", "", "DIR", "folder of criu's image files"),
+    ("work-path", "", "value", "", "DIR", "folder of criu's work files and logs"),
+    ("tcp-established", "", "flag", False, "", "accept open TCP connections"),
+    ("ext-unix-sk", "", "flag", False, "", "accept Unix sockets to the outside"),
+    ("shell-job", "", "flag", False, "", "accept processes of a shell job"),
+    ("lazy-pages", "", "flag", False, "", "bring memory pages back when they are touched (userfaultfd)"),
+    ("file-locks", "", "flag", False, "", "carry file locks over"),
+    ("manage-cgroups-mode", "", "value", "", "MODE", "how criu treats cgroups: soft, full, strict or ignore"),
+    ("empty-ns", "", "list", (), "NAMESPACE", "make this namespace but leave it empty"),
+    ("auto-dedup", "", "flag", False, "", "let criu drop duplicate memory pages"),
+)
+_ID = "<container-id>"
+
+VERBS: "dict[str, Verb]" = {
+    "checkpoint": (
+        "save a running container to files", _ID, 1, 1, True,
+        (
+            *_CRIU,
+            ("parent-path", "", "value", "", "DIR", "folder of the image files of an earlier pre-dump"),
+            ("leave-running", "", "flag", False, "", "let the container go on afterwards"),
+            ("tcp-skip-in-flight", "", "flag", False, "", "leave out TCP connections not yet accepted"),
+            ("link-remap", "", "flag", False, "", "give deleted open files a name where possible"),
+            ("status-fd", "", "int", -1, "FD", "descriptor that gets a NUL byte when the page server is ready"),
+            ("page-server", "", "value", "", "ADDRESS:PORT", "where criu's page server listens"),
+            (
+                "pre-dump", "", "flag", False, "",
+                "save only memory, and let the container go on",
+            ),
+        ),
+    ),
+    "create": ("make a container and stop just before its program", _ID, 1, 1, True, _CREATE),
+    "delete": (
+        "remove what is left of a container", _ID, 1, 1, True,
+        (
+            ("force", "f", "flag", False, "", "kill it first, and accept that it is not there"),
+            ("regex", "", "flag", False, "", "the id is a regular expression: remove all that it is found in"),
+        ),
+    ),
+    "events": (
+        "report use of cpu, memory and disks, and out-of-memory kills", _ID, 1, 1, True,
+        (
+            ("interval", "", "duration", 5.0, "DURATION", "time between two reports"),
+            ("stats", "", "flag", False, "", "report once"),
+        ),
+    ),
+    "exec": (
+        "run one more process in a container",
+        "<container-id> <command> [command options]  || -p process.json <container-id>", 1, -1, False,
+        (
+            _CONSOLE,
+            _PIDFD,
+            ("cwd", "", "value", "", "DIR", "working folder, in the container"),
+            ("env", "e", "list", (), "NAME=VALUE", "set a variable of the environment"),
+            ("tty", "t", "flag", False, "", "give the process a terminal"),
+            ("user", "u", "value", "", "UID[:GID]", "run as this numeric user and group"),
+            ("additional-gids", "g", "ints", (), "GID", "supplementary group"),
+            ("process", "p", "value", "", "FILE", "take the process object of config.json from FILE"),
+            _DETACH,
+            _PID_FILE,
+            ("process-label", "", "value", "", "LABEL", "SELinux label of the process"),
+            ("apparmor", "", "value", "", "PROFILE", "AppArmor profile of the process"),
+            ("no-new-privs", "", "flag", False, "", "forbid gaining privileges by execve"),
+            ("cap", "c", "list", (), "NAME", "add a capability"),
+            _PRESERVE,
+            ("cgroup", "", "list", (), "[CTRL:]PATH", "start the process in this sub-cgroup, which must exist"),
+            ("ignore-paused", "", "flag", False, "", "accept a paused container"),
+        ),
+    ),
+    "features": ("print what this build can do, as JSON", "", 0, 0, True, ()),
+    "kill": (
+        "send a signal to a container (default: SIGTERM)",
+        "<container-id> [signal]", 1, 2, True,
+        (("all", "a", "flag", False, "", "send it to every process of the container"),),
+    ),
+    "list": (
+        "list the containers below --root", "", 0, 0, True,
+        (_FORMAT, ("quiet", "q", "flag", False, "", "print only the ids")),
+    ),
+    "pause": ("freeze all processes of a container", _ID, 1, 1, True, ()),
+    "ps": (
+        "list the processes of a container", "<container-id> [ps options]", 1, -1, False,
+        (_FORMAT,),
+    ),
+    "restore": (
+        "bring a saved container back", _ID, 1, 1, True,
+        (
+            _CONSOLE,
+            *_CRIU,
+            _BUNDLE,
+            _DETACH,
+            _PID_FILE,
+            _NO_SUBREAPER,
+            _NO_PIVOT,
+            ("config", "", "value", "", "FILE", "read this file instead of the bundle's config.json"),
+            ("lsm-profile", "", "value", "", "TYPE:NAME", "security profile for the restored processes"),
+            ("lsm-mount-context", "", "value", "", "CONTEXT", "security context for the restored mounts"),
+        ),
+    ),
+    "resume": ("thaw a paused container", _ID, 1, 1, True, ()),
+    "run": (
+        "make a container and run its program", _ID, 1, 1, True,
+        (
+            *_CREATE,
+            _DETACH,
+            ("keep", "", "flag", False, "", "keep the container's record after its end"),
+            _NO_SUBREAPER,
+        ),
+    ),
+    "spec": (
+        "write a config.json to start from", "", 0, 0, True,
+        (
+            ("bundle", "b", "value", "", "DIR", "folder to write it to (default: the current one)"),
+            ("rootless", "", "flag", False, "", "for a container without root privileges"),
+        ),
+    ),
+    "start": ("run the program of a created container", _ID, 1, 1, True, ()),
+    "state": ("print the state of a container, as JSON", _ID, 1, 1, True, ()),
+    "update": (
+        "change the limits of a container", _ID, 1, 1, True,
+        (
+            (
+                "resources", "r", "value", "", "FILE",
+                "take a resources object from FILE, '-' for standard input; other options then do not count",
+            ),
+            ("blkio-weight", "", "int", 0, "WEIGHT", "share of disk time, 10 to 1000"),
+            ("cpu-period", "", "value", "", "USECS", "length of a period of the cpu limit, in microseconds"),
+            ("cpu-quota", "", "value", "", "USECS", "cpu time per period, in microseconds"),
+            ("cpu-burst", "", "value", "", "USECS", "cpu time that may be saved up, in microseconds"),
+            ("cpu-share", "", "value", "", "SHARES", "share of cpu time when it is scarce"),
+            ("cpu-rt-period", "", "value", "", "USECS", "length of a realtime period, in microseconds"),
+            ("cpu-rt-runtime", "", "value", "", "USECS", "realtime cpu time per period, in microseconds"),
+            ("cpuset-cpus", "", "value", "", "CPUS", "cpus to run on (0-2,5)"),
+            ("cpuset-mems", "", "value", "", "NODES", "memory nodes to use"),
+            ("kernel-memory", "", "value", "", "BYTES", "no longer known to the kernel: ignored"),
+            ("kernel-memory-tcp", "", "value", "", "BYTES", "no longer known to the kernel: ignored"),
+            ("memory", "", "value", "", "BYTES", "limit of memory, in bytes or as 512m"),
+            ("cpu-idle", "", "value", "", "0|1", "1: run only when the cpu is idle"),
+            ("memory-reservation", "", "value", "", "BYTES", "memory that is given back last"),
+            ("memory-swap", "", "value", "", "BYTES", "limit of memory and swap together; -1: no limit"),
+            ("pids-limit", "", "int", 0, "N", "limit of the number of tasks; -1: no limit"),
+            ("l3-cache-schema", "", "value", "", "SCHEMA", "schema of Intel's cache allocation"),
+            ("mem-bw-schema", "", "value", "", "SCHEMA", "schema of Intel's memory bandwidth allocation"),
+        ),
+    ),
+}  # fmt: skip
+
+
+class Options:
+    """The options of one call as attributes, `-` written `_`: global ones first, the verb's own, `verb`, `id`, `args`.
+
+    `args` are the words after the id; `given` the names (as in the table) of the options that the caller wrote.
+    A verb's own option hides a global one of the same name (`spec --rootless`).
+    """
+
+    if TYPE_CHECKING:
+        verb: str
+        program: str
+        id: str
+        args: list[str]
+        given: set[str]
+        debug: bool
+        log: str
+        log_format: str
+        root: str
+        criu: str
+        systemd_cgroup: bool
+        cgroup_manager: str
+        rootless: str
+        bundle: str
+        config: str
+        console_socket: str
+        pidfd_socket: str
+        pid_file: str
+        detach: bool
+        no_subreaper: bool
+        no_pivot: bool
+        no_new_keyring: bool
+        preserve_fds: int
+        keep: bool
+        format: str
+        quiet: bool
+        force: bool
+        regex: bool
+        all: bool
+        interval: float
+        stats: bool
+        cwd: str
+        env: list[str]
+        tty: bool
+        user: str
+        additional_gids: list[int]
+        process: str
+        process_label: str
+        apparmor: str
+        no_new_privs: bool
+        cap: list[str]
+        cgroup: list[str]
+        ignore_paused: bool
+        resources: str
+
+    def __init__(self) -> None:
+        self.verb = ""
+        self.program = "ctk"
+        self.id = ""
+        self.args = []
+        self.given = set()
+        self.take(GLOBAL)
+
+    def take(self, table: "tuple[Option, ...]") -> None:
+        """Set every option of a table to its default."""
+        values = self.__dict__
+        for name, _short, kind, default, _metavar, _help in table:
+            values[name.replace("-", "_")] = list(default) if kind in ("list", "ints") else default
+
+    def value(self, name: str) -> "Any":
+        """The value of an option by its name in the table."""
+        return self.__dict__[name.replace("-", "_")]

@@ -1,0 +1,175 @@
+"""Spec -> the ordered steps of a launch. Pure: no file is opened, no call is made."""
+
+import os
+
+from toolkit.errors import Invalid
+from toolkit.kernel import mounts, namespaces
+from toolkit.runtime import mount_options
+from toolkit.runtime.cgroup_mount import JoinCgroup, MountCgroup
+from toolkit.runtime.devices import LinkDevices, MakeDevices
+from toolkit.runtime.mounting import FinishReadOnly, Mount
+from toolkit.runtime.shielding import MakeReadOnly, Mask
+from toolkit.runtime.steps import (
+    AwaitHooks,
+    EnterRoot,
+    MakeRootReadOnly,
+    MakeWorkingDirectory,
+    OpenRoot,
+    PrepareRoot,
+    SetNames,
+    SetRootPropagation,
+    SetSysctl,
+    Step,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+EARLY_HOOKS = ("prestart", "createRuntime", "createContainer")
+
+
+class LaunchPlan:
+    """What a spec asks for: which namespaces, and the steps of the child in order."""
+
+    __slots__ = ("clone_flags", "joins", "new", "root", "steps", "wants_hooks")
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+        self.new: "list[str]" = []  # kinds of namespaces to make
+        self.joins: "list[tuple[str, str]]" = []  # (kind, path), in the order to join them
+        self.clone_flags = 0  # of clone3; the cgroup namespace is unshared later, when the cgroup is joined
+        self.steps: "list[Step]" = []
+        self.wants_hooks = False
+
+    @property
+    def own_mounts(self) -> bool:
+        """Is there a mount namespace that is not the runtime's? Without one nothing is mounted."""
+        return "mount" in self.new or any(kind == "mount" for kind, _ in self.joins)
+
+
+def root_path(spec: "dict[str, Any]", bundle: str) -> str:
+    """The host path of root.path, which is relative to the bundle."""
+    path: str = os.path.join(bundle, spec["root"]["path"])
+    return os.path.normpath(path)
+
+
+def plan(
+    spec: "dict[str, Any]", bundle: str, root: str, *, no_pivot: bool = False, console: "Step | None" = None
+) -> LaunchPlan:
+    """The launch plan of a valid spec. Raises Invalid for what cannot be meant."""
+    result = LaunchPlan(root)
+    linux = spec.get("linux") or {}
+    _namespaces(result, linux.get("namespaces") or ())
+    hooks = spec.get("hooks") or {}
+    result.wants_hooks = any(hooks.get(kind) for kind in EARLY_HOOKS)
+    steps = result.steps
+    own_mounts = result.own_mounts
+    if not own_mounts:
+        _refuse_host_mounts(linux)
+    propagation = mount_options.PROPAGATION.get(linux.get("rootfsPropagation") or "", 0)
+    if own_mounts:
+        early = propagation
+        if early & mounts.MS_UNBINDABLE:
+            # The root is yet to be bound onto itself; SetRootPropagation says the rest.
+            early = mounts.MS_PRIVATE | early & mounts.MS_REC
+        steps.append(
+            PrepareRoot(root, early or mounts.MS_SLAVE | mounts.MS_REC, "linux.rootfsPropagation" if early else "")
+        )
+    else:
+        steps.append(OpenRoot())
+    _mounts(result, spec if own_mounts else {}, bundle)
+    if own_mounts and not _dev_is_bound(spec):
+        steps.append(MakeDevices(linux.get("devices") or (), mounted="/dev" in _destinations(spec)))
+        steps.append(LinkDevices())
+    if console is not None:
+        steps.append(console)
+    if spec.get("hostname") or spec.get("domainname"):
+        steps.append(SetNames(spec.get("hostname") or "", spec.get("domainname") or ""))
+    steps.extend(SetSysctl(key, value) for key, value in (linux.get("sysctl") or {}).items())
+    cwd = (spec.get("process") or {}).get("cwd") or "/"
+    if cwd != "/":
+        steps.append(MakeWorkingDirectory(cwd))
+    if result.wants_hooks:
+        steps.append(AwaitHooks(hooks.get("createContainer") or ()))
+    if linux.get("readonlyPaths"):
+        steps.append(MakeReadOnly(list(dict.fromkeys(linux["readonlyPaths"]))))
+    if linux.get("maskedPaths"):
+        steps.append(Mask(list(dict.fromkeys(linux["maskedPaths"]))))
+    for step in list(steps):
+        if isinstance(step, Mount) and step.read_only_at_the_end:
+            steps.append(FinishReadOnly(step.field, step.destination))
+    steps.append(EnterRoot("chroot" if not own_mounts else "move" if no_pivot else "pivot"))
+    if spec["root"].get("readonly") and own_mounts:
+        steps.append(MakeRootReadOnly())
+    if propagation:
+        steps.append(SetRootPropagation(propagation))
+    return result
+
+
+def _namespaces(result: LaunchPlan, listed: "Any") -> None:
+    paths = {entry["type"]: entry.get("path") or "" for entry in listed}
+    for kind, (flag, _) in namespaces.NAMESPACES.items():
+        if kind in paths:
+            if paths[kind]:
+                result.joins.append((kind, paths[kind]))
+            else:
+                result.new.append(kind)
+                if kind != "cgroup":
+                    result.clone_flags |= flag
+
+
+def _refuse_host_mounts(linux: "dict[str, Any]") -> None:
+    for field in ("maskedPaths", "readonlyPaths"):
+        if linux.get(field):
+            raise Invalid(
+                "linux." + field,
+                "unable to restrict anything without a private mount namespace: it would be done to the host",
+                hint='add {"type": "mount"} to linux.namespaces',
+            )
+
+
+def _mounts(result: LaunchPlan, spec: "dict[str, Any]", bundle: str) -> None:
+    own_cgroup_namespace = "cgroup" in result.new
+    joined = False
+    for index, entry in enumerate(spec.get("mounts") or ()):
+        options = mount_options.parse(entry.get("options") or [])
+        destination = "/" + entry["destination"].lstrip("/")
+        fstype = entry.get("type") or ""
+        if fstype in ("cgroup", "cgroup2") and not options.flags & mounts.MS_BIND:
+            if not joined:
+                result.steps.append(JoinCgroup(own_cgroup_namespace))
+                joined = True
+            in_namespace = own_cgroup_namespace or any(kind == "cgroup" for kind, _ in result.joins)
+            result.steps.append(MountCgroup(index, destination, options, in_namespace))
+            continue
+        source = entry.get("source") or fstype or "none"
+        if options.flags & mounts.MS_BIND or fstype == "bind":
+            source = os.path.join(bundle, source)
+        result.steps.append(Mount(index, source, destination, fstype, options))
+    if not joined:
+        result.steps.append(JoinCgroup(own_cgroup_namespace))
+
+
+def maps_ids(spec: "dict[str, Any]") -> bool:
+    """Does a mount ask for an id mapping of its own?"""
+    return any(
+        entry.get("uidMappings")
+        or entry.get("gidMappings")
+        or any(word.startswith(("idmap", "ridmap")) for word in entry.get("options") or ())
+        for entry in spec.get("mounts") or ()
+    )
+
+
+def _destinations(spec: "dict[str, Any]") -> "list[str]":
+    return ["/" + entry["destination"].strip("/") for entry in spec.get("mounts") or ()]
+
+
+def _dev_is_bound(spec: "dict[str, Any]") -> bool:
+    """Is /dev the host's (or somebody's) own? Then nothing is made in it (runc does so)."""
+    for entry in spec.get("mounts") or ():
+        if entry["destination"].rstrip("/") == "/dev" and (
+            entry.get("type") == "bind" or {"bind", "rbind"} & set(entry.get("options") or ())
+        ):
+            return True
+    return False

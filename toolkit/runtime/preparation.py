@@ -1,0 +1,159 @@
+"""What the child is given before the clone: descriptors, terminal, seccomp filter, labels, modules.
+
+After the clone it opens nothing of the host's and imports nothing (child.py).
+"""
+
+import os
+
+from toolkit.errors import HostLacks
+from toolkit.oci import json_text, state
+from toolkit.runtime import log
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from toolkit.runtime.child import Ending
+    from toolkit.runtime.launch import Launch
+    from toolkit.runtime.plan import LaunchPlan
+
+    Spec = dict[str, Any]
+
+
+def preserved(count: int, ending: "Ending") -> "list[int]":
+    """The open ones among the descriptors that --preserve-fds and socket activation (sd_listen_fds(3)) name.
+
+    To be asked before we open any of our own.
+    """
+    listen = os.environ.get("LISTEN_FDS", "")
+    total = count
+    if listen.isascii() and listen.isdigit() and int(listen) < 1000:
+        total += int(listen)
+        ending.environment += [f"LISTEN_FDS={listen}", "LISTEN_PID=1"]
+    return [fd for fd in map(int, os.listdir("/proc/self/fd")) if 3 <= fd < 3 + total and _is_open(fd)] if total else []
+
+
+def _is_open(fd: int) -> bool:
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False  # listdir's own
+    return True
+
+
+def reset_affinity(pid: int) -> None:
+    """Let the container run on all cpus of its cpuset, whatever its maker was pinned to (sched_setaffinity(2))."""
+    try:
+        os.sched_setaffinity(pid, range(os.sysconf("SC_NPROCESSORS_CONF")))
+    except OSError as error:
+        log.debug(f"reset the cpu affinity: {error.strerror}")
+
+
+def console_step(launch: "Launch", the_process: "dict[str, Any]") -> "tuple[Any, Any]":
+    """(the step that makes the terminal, the child's end of the socket that its master goes through)."""
+    if not the_process.get("terminal"):
+        return None, None
+    from toolkit.runtime import console
+
+    if launch.options.console_socket:
+        end = console.connect(launch.options.console_socket)
+    else:
+        launch.console, end = console.pair()
+    return console.MakeConsole(end, the_process.get("consoleSize")), end
+
+
+def prepare_seccomp(ending: "Ending", spec: "Spec", launch: "Launch") -> None:
+    """Compile (or fetch) the filter of linux.seccomp. Raises Invalid, HostLacks."""
+    profile = (spec.get("linux") or {}).get("seccomp")
+    if not profile:
+        return
+    from toolkit import places
+    from toolkit.kernel import seccomp as _  # noqa: F401  # for the child
+    from toolkit.runtime import seccomp
+
+    if (spec.get("annotations") or {}).get("run.oci.seccomp_fail_unknown_syscall") == "1":
+        seccomp.refuse_unknown(profile)
+    compiled = seccomp.program_for(profile, places.cache_dir())
+    ending.seccomp, ending.seccomp_flags = compiled.code, compiled.flags
+    log.debug(f"seccomp filter flags: {compiled.flags}")
+    if compiled.listener_path:
+        from toolkit.runtime import console
+
+        ending.listener_end = console.connect(compiled.listener_path)
+        ending.listener_message = lambda pid: _listener_message(launch, pid, compiled.metadata)
+
+
+# Of the process state's form, not of our spec: the runtime spec's own example has it, and crun sends it.
+_SECCOMP_STATE = "0.2.0"
+
+
+def _listener_message(launch: "Launch", pid: int, metadata: str) -> bytes:
+    """What a seccomp agent gets with the listener's descriptor (runtime spec, "The Container Process State")."""
+    rec = launch.record
+    assert rec is not None
+    return json_text.dumps(
+        {
+            "ociVersion": _SECCOMP_STATE,
+            "fds": ["seccompFd"],
+            "pid": pid,
+            "metadata": metadata,
+            "state": state.for_hooks(rec.id, rec.pid or pid, "creating", rec.bundle, rec.annotations),
+        }
+    ).encode()
+
+
+def open_label_proc(ending: "Ending") -> None:
+    """Security labels need an LSM; refuse early, and keep a procfs that the container cannot forge at hand."""
+    if not (ending.apparmor or ending.selinux):
+        return
+    from toolkit.kernel.host import HostFacts
+
+    facts = HostFacts()
+    if ending.apparmor and not facts.apparmor:
+        if ending.apparmor == "unconfined":
+            ending.apparmor = ""
+        else:
+            raise HostLacks(
+                f"apply AppArmor profile {ending.apparmor!r} (process.apparmorProfile)",
+                because="apparmor is not enabled on this host",
+                hint="remove process.apparmorProfile",
+            )
+    # Only the last step asks the kernel for it, on `start`; by then its answer could be taken for the program's.
+    if ending.apparmor and not _is_loaded(ending.apparmor):
+        raise HostLacks(
+            f"apply AppArmor profile {ending.apparmor!r} (process.apparmorProfile)",
+            because="no such profile is loaded",
+            hint="load it with `apparmor_parser -r FILE`; /sys/kernel/security/apparmor/profiles lists those that are",
+        )
+    if ending.selinux and not facts.selinux:
+        raise HostLacks(
+            f"apply SELinux label {ending.selinux!r} (process.selinuxLabel)",
+            because="selinux is not enabled on this host",
+            hint="remove process.selinuxLabel",
+        )
+    if ending.apparmor or ending.selinux:
+        ending.proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def _is_loaded(profile: str) -> bool:
+    """Whether the kernel lists the profile; yes where it cannot be asked, and for names of several or a namespace."""
+    if profile == "unconfined" or profile[:1] in (":", "&") or "//" in profile:
+        return True
+    try:
+        with open("/sys/kernel/security/apparmor/profiles", encoding="utf-8", errors="surrogateescape") as file:
+            return any(line.rpartition(" (")[0] == profile for line in file)
+    except OSError:
+        return True
+
+
+def load_for_child(the_plan: "LaunchPlan | None", *, copies_up: bool = False) -> None:
+    """Import, before the clone, what the child will name: afterwards it imports nothing."""
+    import fcntl  # noqa: F401
+
+    if the_plan is not None and the_plan.wants_hooks:
+        import select  # noqa: F401
+
+    from toolkit.kernel import beneath  # noqa: F401
+
+    if copies_up:
+        from toolkit.runtime import copy_up  # noqa: F401

@@ -1,0 +1,372 @@
+"""Facts about a container on disk, in `ROOT/ID/`; no status is stored, lifecycle.py works it out.
+
+| file         | holds                                                                     | while             |
+|--------------|---------------------------------------------------------------------------|-------------------|
+| state.json   | the small facts below, replaced as a whole (write, rename)                  | from the first save |
+| config.json  | the text of the bundle's config.json as it was at create                    | from create       |
+| exec.fifo    | what a created container waits on                                         | until start       |
+
+A verb that changes a container holds `lock()`: flock(2) on the folder, which the kernel gives up with the process.
+A folder without a whole state.json is what a killed `create` leaves: `load` gives a record that is `torn`.
+"""
+
+import os
+import time
+
+from toolkit.errors import CtkError, InUse, Invalid, NotFound
+from toolkit.oci import json_text
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-.")
+_FORMAT = 1
+
+LOCK_SH, LOCK_EX, LOCK_NB, LOCK_UN = 1, 2, 4, 8
+
+
+def check_id(container_id: str) -> None:
+    """Raise Invalid unless the id is safe as a file name: letters, digits, `_+-.`, not a dot first, at most 255."""
+    if not container_id:
+        raise CtkError("container id cannot be empty")
+    if container_id[0] == "." or len(container_id) > 255 or not _ID_CHARACTERS.issuperset(container_id):
+        shown = container_id if len(container_id) < 80 else container_id[:77] + "..."
+        raise CtkError(
+            "invalid container ID format",
+            because=f"too long, or an invalid character in the container ID: {shown!r}",
+            hint="an id has letters, digits, '_', '+', '-' and '.', does not begin with '.', and is at most 255 long",
+        )
+
+
+class Record:
+    """The facts of one container. Fill in, `save()`."""
+
+    def __init__(self, root: str, container_id: str) -> None:
+        self.root = root
+        self.id = container_id
+        self.folder = f"{root}/{container_id}"
+        self.torn = False  # no state.json: made by a `create` that did not get further
+        self.bundle = ""
+        self.rootfs = ""
+        self.pid = 0  # of the container's init, as the host sees it; 0: none yet
+        self.start_time = 0  # field 22 of its /proc/PID/stat, in clock ticks
+        self.boot_id = ""
+        self.created = ""
+        self.owner_uid = 0
+        self.rootless = False
+        self.terminal = False
+        self.oci_version = ""
+        self.annotations: dict[str, str] = {}
+        self.cgroups: dict[str, Any] = {}  # the cgroup manager's own, opaque here
+        self.extra: dict[str, Any] = {}  # whatever else the makers of containers need to find again
+        self._lock_fd = -1
+
+    @property
+    def config_path(self) -> str:
+        """The copy of config.json."""
+        return self.folder + "/config.json"
+
+    @property
+    def fifo_path(self) -> str:
+        """The fifo that a created container waits on."""
+        return self.folder + "/exec.fifo"
+
+    def config(self) -> "dict[str, Any]":
+        """The config.json that the container was made from. Raises NotFound, Invalid."""
+        document: dict[str, Any] = json_text.loads(self.config_text())
+        return document
+
+    def config_text(self) -> bytes:
+        """The copy of config.json as bytes. Raises NotFound if the container was not made far enough to have one."""
+        try:
+            return read(self.config_path)
+        except FileNotFoundError:
+            raise NotFound(f'container "{self.id}" has no config.json', because="it was never made whole") from None
+        except OSError as error:
+            if error.errno not in _NO_FILE:
+                raise
+            raise Invalid("", f"{self.config_path!r} is no file of ours") from None
+
+    def save_config(self, text: "str | bytes") -> None:
+        """Keep the text of config.json."""
+        self._replace("config.json", text.encode() if isinstance(text, str) else text)
+
+    def make_fifo(self) -> None:
+        """Make the fifo that `start` writes to. Raises CtkError."""
+        try:
+            os.mkfifo(self.fifo_path, 0o600)
+        except OSError as error:
+            raise cannot_keep(self.root, error) from None
+
+    def save(self) -> None:
+        """Write the facts, all or nothing. Raises CtkError, as of a full disk."""
+        facts = {
+            "format": _FORMAT,
+            "id": self.id,
+            "bundle": self.bundle,
+            "rootfs": self.rootfs,
+            "pid": self.pid,
+            "start_time": self.start_time,
+            "boot_id": self.boot_id,
+            "created": self.created,
+            "owner_uid": self.owner_uid,
+            "rootless": self.rootless,
+            "terminal": self.terminal,
+            "oci_version": self.oci_version,
+            "annotations": self.annotations,
+            "cgroups": self.cgroups,
+            "extra": self.extra,
+        }
+        self._replace("state.json", json_text.dumps(facts).encode())
+        self.torn = False
+
+    def _replace(self, name: str, data: bytes) -> None:
+        temporary = f"{self.folder}/.{name}.new"
+        try:
+            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            try:
+                while data:
+                    data = data[os.write(fd, data) :]
+            finally:
+                os.close(fd)
+            os.rename(temporary, f"{self.folder}/{name}")
+        except OSError as error:
+            raise cannot_keep(self.root, error) from None
+
+    def lock(self, *, wait: bool = True) -> bool:
+        """Take the container's lock until `unlock` or the end of the process; False if held and not `wait`.
+
+        Raises NotFound if somebody else deleted the container meanwhile.
+        """
+        if self._lock_fd >= 0:
+            return True
+        import fcntl
+
+        try:
+            fd = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except (FileNotFoundError, NotADirectoryError):
+            raise missing(self.id) from None
+        try:
+            fcntl.flock(fd, LOCK_EX if wait else LOCK_EX | LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            return False
+        # Who had it before us may have been `delete`, and another `create` may have made the folder anew.
+        ours = os.fstat(fd)
+        try:
+            there = os.lstat(self.folder)
+            same = ours.st_ino == there.st_ino and ours.st_dev == there.st_dev
+        except FileNotFoundError:
+            same = False
+        if not same:
+            os.close(fd)
+            raise missing(self.id)
+        self._lock_fd = fd
+        return True
+
+    def unlock(self) -> None:
+        """Give the lock up."""
+        if self._lock_fd >= 0:
+            os.close(self._lock_fd)
+            self._lock_fd = -1
+
+    def locked_by_other(self) -> bool:
+        """Whether another process holds the lock just now."""
+        if self._lock_fd >= 0:
+            return False
+        import fcntl
+
+        try:
+            fd = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(fd, LOCK_SH | LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(fd)
+        return False
+
+    def reload(self) -> None:
+        """Read the facts again, as after `lock()`."""
+        _read_facts(self)
+
+    def remove(self) -> None:
+        """Delete the folder and all in it, state.json last: killed half-way, it is still listed. Raises OSError."""
+        _remove_tree(self.folder)
+
+
+def _remove_tree(folder: str) -> None:
+    try:
+        names = os.listdir(folder)
+    except FileNotFoundError:
+        return
+    names.sort(key=lambda name: name == "state.json")
+    for name in names:
+        path = f"{folder}/{name}"
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            pass
+        except (IsADirectoryError, PermissionError):  # EISDIR is Linux's, EPERM that of POSIX
+            try:
+                # rmdir(2) says EBUSY of a mount point, empty or not: what is mounted there is not ours to delete.
+                os.rmdir(path)
+            except OSError as error:
+                if error.errno != 39:  # ENOTEMPTY
+                    raise
+                _remove_tree(path)
+    try:
+        os.rmdir(folder)
+    except FileNotFoundError:
+        pass
+
+
+def missing(container_id: str) -> NotFound:
+    """The error for an id that is not there, in the words that engines look for."""
+    return NotFound("container does not exist", because=f'"{container_id}"', hint="see `ctk list`")
+
+
+def cannot_keep(root: str, error: OSError) -> CtkError:
+    """The error for a record that cannot be written."""
+    full = error.errno in (28, 122)  # ENOSPC, EDQUOT
+    return CtkError(
+        f"keep container records in {root!r}",
+        because=os.strerror(error.errno or 0).lower(),
+        hint="make room there, or name another folder with --root" if full else "",
+    )
+
+
+def reserve(root: str, container_id: str) -> Record:
+    """Take an id: make `ROOT/ID` and lock it. Raises InUse if it is there, CtkError for a bad id or an unsafe root."""
+    check_id(container_id)
+    _check_root(root)
+    record = Record(root, container_id)
+    try:
+        os.mkdir(record.folder, 0o711)
+    except FileExistsError:
+        raise InUse(
+            "container with given ID already exists",
+            because=f'"{container_id}"',
+            hint=f"choose another id, or remove it: ctk delete --force {container_id}",
+        ) from None
+    except OSError as error:
+        raise cannot_keep(root, error) from None
+    record.torn = True
+    record.lock()
+    record.boot_id = boot_id()
+    record.owner_uid = os.geteuid()
+    record.created = now()
+    return record
+
+
+def _check_root(root: str) -> None:
+    """Make the folder of all records, 0700, or check that nobody else can write into it."""
+    try:
+        facts = os.stat(root)
+    except FileNotFoundError:
+        before = os.umask(0o077)
+        try:
+            os.makedirs(root, 0o700, exist_ok=True)
+        except OSError as error:
+            raise cannot_keep(root, error) from None
+        finally:
+            os.umask(before)
+        facts = os.stat(root)
+    if facts.st_uid not in (0, os.geteuid()) or (facts.st_mode & 0o022 and not facts.st_mode & 0o1000):
+        raise CtkError(
+            f"keep container records in {root!r}",
+            because=f"others can write into it (owner {facts.st_uid}, mode {facts.st_mode & 0o7777:o})",
+            hint="name a folder of your own with --root",
+        )
+
+
+def load(root: str, container_id: str) -> Record:
+    """The record of an id. Raises NotFound; gives a `torn` record for a folder without a whole state.json."""
+    check_id(container_id)
+    record = Record(root, container_id)
+    _read_facts(record)
+    return record
+
+
+# EISDIR, EINVAL, EFBIG, ELOOP: what `read` says of something that is no file of ours.
+_NO_FILE = (21, 22, 27, 40)
+
+
+def _read_facts(record: Record) -> None:
+    try:
+        folder = os.lstat(record.folder)
+    except (FileNotFoundError, NotADirectoryError):
+        raise missing(record.id) from None
+    if folder.st_mode & 0o170000 != 0o040000:  # a link to one is none either: `list` does not show it
+        raise missing(record.id)
+    facts = None
+    try:
+        facts = json_text.loads(read(record.folder + "/state.json"), "state.json")
+    except (FileNotFoundError, NotADirectoryError, Invalid):
+        pass
+    except OSError as error:
+        # Only what stays so: who is short of memory or descriptors must not take a living container for a torn one.
+        if error.errno not in _NO_FILE:
+            raise
+    if not isinstance(facts, dict) or facts.get("format") != _FORMAT or facts.get("id") != record.id:
+        record.torn = True
+        record.created = _stamp(int(folder.st_ctime_ns))
+        record.owner_uid = folder.st_uid
+        return
+    record.torn = False
+    values = record.__dict__
+    for name in (
+        "bundle", "rootfs", "pid", "start_time", "boot_id", "created", "owner_uid", "rootless", "terminal",
+        "oci_version", "annotations", "cgroups", "extra",
+    ):  # fmt: skip
+        if name in facts and type(facts[name]) is type(values[name]):
+            values[name] = facts[name]
+
+
+def read(path: str) -> bytes:
+    """All of a regular file of at most 64 MiB; its last component is never followed as a link. Raises OSError."""
+    # What a bundle holds may be a stranger's: a FIFO must not hold us up, nor /dev/zero or a sparse file fill memory.
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        status = os.fstat(fd)
+        if status.st_mode & 0o170000 != 0o100000:
+            raise OSError(21 if status.st_mode & 0o170000 == 0o040000 else 22, "not a regular file", path)
+        if status.st_size > 64 << 20:
+            raise OSError(27, "file too large", path)
+        parts = []
+        while part := os.read(fd, 1 << 20):
+            parts.append(part)
+        return b"".join(parts)
+    finally:
+        os.close(fd)
+
+
+def ids(root: str) -> "list[str]":
+    """The ids below a root, sorted. Raises OSError if the root cannot be read."""
+    found = []
+    with os.scandir(root) as entries:
+        for entry in entries:
+            name = entry.name
+            if name[0] != "." and _ID_CHARACTERS.issuperset(name) and entry.is_dir(follow_symlinks=False):
+                found.append(name)
+    found.sort()
+    return found
+
+
+def boot_id() -> str:
+    """The kernel's id of this boot; a pid of another boot names nobody."""
+    return read("/proc/sys/kernel/random/boot_id").decode("ascii").strip()
+
+
+def now() -> str:
+    """The time as Go's RFC3339Nano in UTC: trailing zeros of the fraction left out."""
+    return _stamp(time.time_ns())
+
+
+def _stamp(nanoseconds: int) -> str:
+    seconds, rest = divmod(nanoseconds, 1_000_000_000)
+    fraction = f".{rest:09}".rstrip("0").rstrip(".")
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + fraction + "Z"

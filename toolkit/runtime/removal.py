@@ -1,0 +1,145 @@
+"""The end of a container: its processes, its cgroups, its record, its poststop hooks; in this order.
+
+Each part may find that it was done before: whoever is killed in here leaves a record that `delete --force` takes up.
+"""
+
+import os
+
+from toolkit.errors import CtkError, Invalid, LaunchFailed
+from toolkit.runtime import lifecycle, log, signals, stops
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from toolkit.runtime.record import Record
+
+_KILL_TIMEOUT_S = 10.0
+
+
+def kill(record: "Record") -> None:
+    """End the container's first process with SIGKILL and wait for it. Raises CtkError if it does not end."""
+    try:
+        pidfd = signals.open_init(record)
+    except CtkError:
+        return
+    try:
+        signals.send(pidfd, signals.SIGKILL)
+        thaw(record)
+        if not signals.wait_for_end(pidfd, 1.0):
+            _take_back(record)
+        if not signals.wait_for_end(pidfd, _KILL_TIMEOUT_S):
+            raise CtkError(
+                "container init still running",
+                because=f"process {record.pid} did not end within {_KILL_TIMEOUT_S:.0f} s of SIGKILL",
+                hint=f"it may hang in the kernel: see /proc/{record.pid}/stack",
+            )
+    finally:
+        os.close(pidfd)
+
+
+def thaw(record: "Record") -> None:
+    """Thaw the container's cgroup: on cgroup v1 a frozen process takes not even SIGKILL."""
+    if record.cgroups and lifecycle.frozen(record):
+        from toolkit.runtime import cgroups
+
+        cgroups.from_facts(record.cgroups).thaw()
+
+
+def _take_back(record: "Record") -> None:
+    """Move the first process into the container's own cgroups again: somebody may have put it into a frozen one.
+
+    A v1 freezer thaws a task that is moved into a thawed cgroup (kernel/cgroup/legacy_freezer.c, freezer_attach).
+    """
+    if not record.cgroups:
+        return
+    from toolkit.runtime import cgroups
+
+    try:
+        cgroups.from_facts(record.cgroups).join(record.pid)
+    except (CtkError, OSError) as error:
+        log.debug(f"move process {record.pid} into its cgroups: {error}")
+
+
+def destroy(record: "Record") -> None:
+    """Remove a container whose first process has ended, and call its poststop hooks. Hold the record's lock.
+
+    Raises CtkError if a process or a cgroup stays. A failing hook is told in the log and does not stop the rest
+    (runtime spec, config.md, "Poststop").
+    """
+    if record.cgroups:
+        from toolkit.runtime import cgroups
+
+        try:
+            manager = cgroups.from_facts(record.cgroups)
+        except Invalid as error:
+            log.warning(f"its cgroups are left: {error}")
+        else:
+            # Without a pid namespace of its own, children outlive the first process; so may a half-made container's.
+            manager.kill()
+            stops.passed("parent")
+            manager.delete()
+            stops.passed("parent")
+    hooks = _poststop_hooks(record)
+    record.remove()
+    stops.passed("parent")
+    record.unlock()
+    if hooks:
+        _poststop(record, hooks)
+
+
+def _poststop_hooks(record: "Record") -> "list[dict[str, Any]]":
+    """The poststop hooks of the container's config.json; [] for one that is broken: a deletion goes on."""
+    try:
+        # The text is searched before it is parsed: few containers have hooks.
+        if b'"hooks"' not in record.config_text():
+            return []
+        spec: Any = record.config()
+    except CtkError:
+        return []
+    from toolkit.oci import check
+
+    hooks = spec.get("hooks") if isinstance(spec, dict) else None
+    if not hooks or check.hooks_errors(hooks):
+        return []
+    found: list[dict[str, Any]] = hooks.get("poststop") or []
+    return found
+
+
+def _poststop(record: "Record", entries: "list[dict[str, Any]]") -> None:
+    from toolkit.oci.json_text import dumps
+    from toolkit.oci.state import for_hooks
+    from toolkit.runtime import hooks
+
+    state = dumps(for_hooks(record.id, 0, "stopped", record.bundle, record.annotations)).encode()
+    for index, hook in enumerate(entries):
+        try:
+            hooks.run("poststop", [hook], state)
+        except LaunchFailed as error:
+            reason = error.because.replace("exit status", "exit code")
+            log.warning(f"poststop hook failed with {reason} (hooks.poststop[{index}])")
+
+
+def lock(record: "Record", timeout_s: float = 10.0) -> None:
+    """Take the record's lock and read its facts again. Raises NotFound, or CtkError if another verb keeps the lock."""
+    import time
+
+    end = time.monotonic() + timeout_s
+    while not record.lock(wait=False):
+        if time.monotonic() > end:
+            raise CtkError(
+                f'container "{record.id}" is busy',
+                because="another command has been at it for 10 s",
+                hint=f"find it: fuser {record.folder}",
+            )
+        time.sleep(0.01)
+    record.reload()
+
+
+def delete(record: "Record", *, force: bool) -> None:
+    """What `delete` does. Raises CtkError if the container runs and not `force`; NotFound."""
+    lock(record)
+    if force or lifecycle.require(record, "delete") == "created":
+        kill(record)
+        stops.passed("parent")
+    destroy(record)

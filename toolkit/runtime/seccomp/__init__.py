@@ -1,0 +1,162 @@
+"""linux.seccomp of config.json, as a program for the kernel.
+
+An engine sends the same profile of 400 names with every container. Compiling it costs more than the rest of a start, so
+the program is kept: a file that holds the profile, as a whole, and the program made of it. A second start reads bytes
+and imports nothing; `compiler` and the tables below `calls` are loaded only where there is no such file
+(docs/decisions/0005-seccomp.md).
+"""
+
+import marshal
+import os
+
+from toolkit import __version__
+from toolkit.kernel.libc import MACHINE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+_MAGIC = b"ctkbpf1\n"
+_HEADER = 16  # the magic, then the profile's size and the filter's flags, 4 bytes each
+_MAX_SIZE = 4 << 20
+_MAX_FILES = 256
+# Names the file. Only a name: what decides is that the profile in the file equals the one asked for.
+_PRIME = (1 << 127) - 1
+
+
+class Program:
+    """A compiled filter: `code` (an array of struct sock_filter) and `flags` for seccomp(2).
+
+    If the profile has SCMP_ACT_NOTIFY, `notify` is true, `flags` has SECCOMP_FILTER_FLAG_NEW_LISTENER, and the
+    descriptor that the kernel gives back goes to the socket at `listener_path` with `metadata`.
+    """
+
+    __slots__ = ("code", "flags", "listener_path", "metadata")
+
+    def __init__(self, code: bytes, flags: int, listener_path: str = "", metadata: str = "") -> None:
+        self.code = code
+        self.flags = flags
+        self.listener_path = listener_path
+        self.metadata = metadata
+
+    @property
+    def notify(self) -> bool:
+        """Whether the kernel will ask an agent."""
+        return self.flags & 8 != 0  # SECCOMP_FILTER_FLAG_NEW_LISTENER
+
+
+def program_for(seccomp: "Mapping[str, Any]", cache_dir: "str | None") -> Program:
+    """The program for `seccomp`, the parsed linux.seccomp, on this machine.
+
+    `cache_dir` is ctk's cache folder (places.cache_dir()), made if need be, or None for none; a cache that cannot be
+    used is done without. Raises Invalid with the JSON path of what is wrong in the profile.
+    """
+    folder = f"{cache_dir}/seccomp" if cache_dir is not None else None
+    source = _source(seccomp) if folder is not None else None
+    if folder is not None and source is not None:
+        found = _load(folder, source)
+        if found is not None:
+            return _with_listener(*found, seccomp)
+    from toolkit.runtime.seccomp import compiler
+
+    code, flags = compiler.compiled(seccomp, MACHINE)
+    if folder is not None and source is not None:
+        _store(folder, source, code, flags)
+    return _with_listener(code, flags, seccomp)
+
+
+def refuse_unknown(seccomp: "Mapping[str, Any]") -> None:
+    """Raise Invalid for a name that no architecture of this machine has; without it such a rule is left out.
+
+    What crun's annotation run.oci.seccomp_fail_unknown_syscall asks for.
+    """
+    from toolkit.runtime.seccomp import compiler
+
+    compiler.refuse_unknown(seccomp, MACHINE)
+
+
+def _with_listener(code: bytes, flags: int, seccomp: "Mapping[str, Any]") -> Program:
+    return Program(code, flags, seccomp.get("listenerPath") or "", seccomp.get("listenerMetadata") or "")
+
+
+def _source(seccomp: "Mapping[str, Any]") -> "bytes | None":
+    """What the program is made from, as bytes: the profile, the machine, and the compiler."""
+    try:
+        # Version 2 has no back references, so equal documents give equal bytes.
+        return marshal.dumps((__version__, MACHINE, dict(seccomp)), 2)
+    except ValueError:  # too deeply nested, or not JSON: the compiler will say what is wrong
+        return None
+
+
+def _name(source: bytes) -> str:
+    return format(int.from_bytes(source, "little") % _PRIME, "032x")
+
+
+def _open_own(path: str, flags: int, at: "int | None" = None) -> int:
+    """Open what nobody but us could have written. Raises OSError if it is not there or is somebody else's."""
+    fd = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=at)
+    facts = os.fstat(fd)
+    if facts.st_uid != os.geteuid() or facts.st_mode & 0o022:
+        os.close(fd)
+        raise PermissionError(1, "writable by others", path)
+    return fd
+
+
+def _load(folder: str, source: bytes) -> "tuple[bytes, int] | None":
+    """The program in the cache, with its flags.
+
+    A program from the cache decides what a container may do, so it counts only if the folder and the file are ours and
+    nobody else's to write, and if the file holds this very profile.
+    """
+    directory = fd = -1
+    try:
+        directory = _open_own(folder, os.O_RDONLY | os.O_DIRECTORY)
+        fd = _open_own(_name(source), os.O_RDONLY | os.O_NONBLOCK, directory)
+        data = os.read(fd, _MAX_SIZE)
+    except OSError:
+        return None
+    finally:
+        if fd >= 0:
+            os.close(fd)
+        if directory >= 0:
+            os.close(directory)
+    end = _HEADER + len(source)
+    if data[:8] != _MAGIC or int.from_bytes(data[8:12], "little") != len(source) or data[_HEADER:end] != source:
+        return None
+    code = data[end:]
+    # The file is renamed into place when it is whole; a file system that lost its tail in a crash is the exception.
+    if not code or len(code) % 8 or len(data) == _MAX_SIZE or code[-8:] == bytes(8):
+        return None
+    return code, int.from_bytes(data[12:16], "little")
+
+
+def _store(folder: str, source: bytes, code: bytes, flags: int) -> None:
+    """Keep the program. Whatever stands against it, the container starts all the same."""
+    temporary = "." + os.urandom(8).hex()
+    directory = -1
+    try:
+        os.makedirs(folder, 0o700, exist_ok=True)
+        directory = _open_own(folder, os.O_RDONLY | os.O_DIRECTORY)
+        names = os.listdir(directory)
+        if len(names) >= _MAX_FILES:
+            for name in names:
+                os.unlink(name, dir_fd=directory)
+        header = _MAGIC + len(source).to_bytes(4, "little") + flags.to_bytes(4, "little")
+        fd = os.open(
+            temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=directory
+        )
+        try:
+            data = header + source + code
+            whole = os.write(fd, data) == len(data)
+        finally:
+            os.close(fd)
+        if whole:
+            os.rename(temporary, _name(source), src_dir_fd=directory, dst_dir_fd=directory)
+        else:
+            os.unlink(temporary, dir_fd=directory)
+    except OSError:
+        return
+    finally:
+        if directory >= 0:
+            os.close(directory)

@@ -1,0 +1,77 @@
+"""Keep the interpreter's file out of the reach of a container whose processes may look into ours.
+
+Until the last step a process that enters a container is the host's python3, and `/proc/PID/exe` leads to that very
+file: a container's root could open it, wait until nobody runs it, and write it (CVE-2019-5736). Undumpable as it is,
+only CAP_SYS_PTRACE in the host's user namespace gets that far; few containers have it, and starting Python anew costs
+8 ms. So only for those the verb executes itself again, from a read-only mount of the interpreter that hangs nowhere:
+what is opened through that mount can never be written.
+"""
+
+import os
+import sys
+
+from toolkit.kernel import mounts, process
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from toolkit.runtime.record import Record
+
+_AT_EMPTY_PATH = 0x1000
+
+
+def wanted_for_exec(record: "Record", spec: "dict[str, Any]", the_process: "dict[str, Any]") -> bool:
+    """May a process in this container look into one that enters it now? `the_process` is the one to enter."""
+    marker = record.folder + "/looks-in"
+    if _namespace(spec, "user") is not None:
+        return False
+    if _may_look(the_process):
+        # It will still be there when the next one enters.
+        os.close(os.open(marker, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+        return True
+    return _may_look(spec.get("process") or {}) or _shares_processes(spec) or os.path.exists(marker)
+
+
+def wanted_for_create(spec: "dict[str, Any]") -> bool:
+    """May a process that is there already look into the first one of this container, while it is set up?"""
+    return _namespace(spec, "user") is None and _shares_processes(spec)
+
+
+def _namespace(spec: "dict[str, Any]", kind: str) -> "dict[str, Any] | None":
+    for entry in (spec.get("linux") or {}).get("namespaces") or ():
+        if entry.get("type") == kind:
+            found: "dict[str, Any]" = entry
+            return found
+    return None
+
+
+def _shares_processes(spec: "dict[str, Any]") -> bool:
+    """Is the pid namespace another container's, whose privileges we do not know?
+
+    The host's own needs no shield: who has CAP_SYS_PTRACE there is the host's root.
+    """
+    entry = _namespace(spec, "pid")
+    return entry is not None and bool(entry.get("path"))
+
+
+def _may_look(the_process: "dict[str, Any]") -> bool:
+    sets = the_process.get("capabilities") or {}
+    return any("CAP_SYS_PTRACE" in (names or ()) for names in sets.values())
+
+
+def up(program: str) -> None:
+    """Go on from a read-only mount of the interpreter: execute this command again, unless that is where it runs.
+
+    Nothing may have been done yet that a second run would do again. `program` is the name we were called by. Raises
+    SystemCall.
+    """
+    if os.statvfs("/proc/self/exe").f_flag & os.ST_RDONLY:
+        return
+    there = os.open("/proc/self/exe", os.O_PATH | os.O_CLOEXEC)
+    tree = mounts.open_tree(there, "", mounts.OPEN_TREE_CLONE | mounts.OPEN_TREE_CLOEXEC | mounts.AT_EMPTY_PATH)
+    mounts.mount_setattr(tree, "", mounts.AT_EMPTY_PATH, mounts.MOUNT_ATTR_RDONLY)
+    environment = {**os.environb, b"CTK_ARGV0": os.fsencode(program)}
+    process.execveat(
+        tree, "", sys.orig_argv, [name + b"=" + value for name, value in environment.items()], _AT_EMPTY_PATH
+    )

@@ -1,0 +1,116 @@
+"""The steps that hide and protect parts of the root: linux.maskedPaths and linux.readonlyPaths."""
+
+import errno
+import os
+import stat as st
+
+from toolkit.errors import LaunchFailed, SystemCall
+from toolkit.kernel import beneath, mounts
+from toolkit.runtime.steps import Stage, Step
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from toolkit.runtime.steps import Description
+
+_ONTO = mounts.MOVE_MOUNT_F_EMPTY_PATH | mounts.MOVE_MOUNT_T_EMPTY_PATH
+
+
+def open_null() -> int:
+    """The host's /dev/null (O_PATH), known to be it by its device number (CVE-2025-31133). Raises LaunchFailed."""
+    fd = os.open("/dev/null", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    status = os.fstat(fd)
+    if not st.S_ISCHR(status.st_mode) or status.st_rdev != os.makedev(1, 3):
+        os.close(fd)
+        raise LaunchFailed("mask paths", because="'/dev/null' of the host is not the null device (1:3)")
+    return fd
+
+
+class Mask(Step):
+    """linux.maskedPaths: files read as empty, directories are empty and read-only."""
+
+    __slots__ = ("paths",)
+
+    def __init__(self, paths: "Sequence[str]") -> None:
+        super().__init__("linux.maskedPaths")
+        self.paths = paths
+
+    def describe(self) -> "Description":
+        return (
+            f"hide {', '.join(self.paths)}",
+            'mount("/dev/null", PATH, NULL, MS_BIND, NULL) or mount("tmpfs", PATH, "tmpfs", MS_RDONLY, NULL)',
+            "for path in …; do mount --bind /dev/null $path || mount -t tmpfs -o ro tmpfs $path; done",
+        )
+
+    def apply(self, stage: Stage) -> None:
+        null = open_null()
+        source = beneath.fd_path(null)
+        empty = -1
+        try:
+            for path in self.paths:
+                try:
+                    fd = beneath.open_beneath(stage.root_fd, path, os.O_PATH)
+                except SystemCall as error:
+                    # Only a path that is not there needs no mask.
+                    if error.errno in (errno.ENOENT, errno.ENOTDIR):
+                        continue
+                    raise
+                try:
+                    if not st.S_ISDIR(os.fstat(fd).st_mode):
+                        mounts.mount(source, beneath.fd_path(fd), None, mounts.MS_BIND)
+                    elif empty < 0:
+                        mounts.mount("tmpfs", beneath.fd_path(fd), "tmpfs", mounts.MS_RDONLY, "nr_blocks=1,nr_inodes=1")
+                        # The one empty tmpfs serves all directories: a bind mount is cheaper than another file system.
+                        empty = beneath.open_beneath(stage.root_fd, path, os.O_PATH)
+                    else:
+                        mounts.mount(beneath.fd_path(empty), beneath.fd_path(fd), None, mounts.MS_BIND)
+                except SystemCall as error:
+                    raise LaunchFailed(f"mask {path!r}", because=str(error)) from None
+                finally:
+                    os.close(fd)
+        finally:
+            os.close(null)
+            if empty >= 0:
+                os.close(empty)
+
+
+class MakeReadOnly(Step):
+    """linux.readonlyPaths."""
+
+    __slots__ = ("paths",)
+
+    def __init__(self, paths: "Sequence[str]") -> None:
+        super().__init__("linux.readonlyPaths")
+        self.paths = paths
+
+    def describe(self) -> "Description":
+        return (
+            f"make {', '.join(self.paths)} read-only",
+            'mount_setattr(open_tree(PATH, OPEN_TREE_CLONE), "", {attr_set=MOUNT_ATTR_RDONLY}); move_mount(…)',
+            "for path in …; do mount --rbind $path $path && mount -o remount,bind,ro $path; done",
+        )
+
+    def apply(self, stage: Stage) -> None:
+        for path in self.paths:
+            try:
+                fd = beneath.open_beneath(stage.root_fd, path, os.O_PATH)
+            except SystemCall as error:
+                if error.errno in (errno.ENOENT, errno.ENOTDIR):
+                    continue
+                raise
+            try:
+                tree = mounts.open_tree(
+                    fd,
+                    "",
+                    mounts.OPEN_TREE_CLONE | mounts.OPEN_TREE_CLOEXEC | mounts.AT_EMPTY_PATH | mounts.AT_RECURSIVE,
+                )
+                try:
+                    mounts.mount_setattr(tree, "", mounts.AT_EMPTY_PATH, mounts.MOUNT_ATTR_RDONLY)
+                    mounts.move_mount(tree, "", fd, "", _ONTO)
+                finally:
+                    os.close(tree)
+            except SystemCall as error:
+                raise LaunchFailed(f"make {path!r} read-only", because=str(error)) from None
+            finally:
+                os.close(fd)

@@ -1,0 +1,99 @@
+"""Signals by name and number, sent to the process that was meant and no other."""
+
+import os
+
+from toolkit.errors import CtkError, SystemCall
+from toolkit.kernel import process
+from toolkit.runtime import lifecycle
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from toolkit.runtime.record import Record
+
+SIGKILL = 9
+HARMLESS = frozenset((0, 17, 18, 19, 20, 21, 22, 23, 28))
+"""Signals whose default action is not to end the process (signal(7)), and 0."""
+
+# signal(7), the numbers of x86, ARM, RISC-V, LoongArch, s390 and POWER.
+_NAMES = {
+    name: number
+    for number, name in enumerate(
+        (
+            "HUP INT QUIT ILL TRAP ABRT BUS FPE KILL USR1 SEGV USR2 PIPE ALRM TERM STKFLT CHLD CONT STOP TSTP TTIN "
+            "TTOU URG XCPU XFSZ VTALRM PROF WINCH IO PWR SYS"
+        ).split(),
+        1,
+    )
+} | {"IOT": 6, "CLD": 17, "POLL": 29}
+_REALTIME_FIRST = 34  # glibc's SIGRTMIN: it keeps 32 and 33 for itself
+_LAST = 64
+
+
+def parse(text: str) -> int:
+    """The number of a signal: "9", "KILL", "SIGKILL", "rtmin+3". Raises CtkError for one that there is not."""
+    digits = text.removeprefix("-")
+    if digits.isascii() and digits.isdigit():
+        number = int(digits) if len(digits) < 4 else _LAST + 1
+        if number <= _LAST:
+            return number
+    else:
+        name = text.upper().removeprefix("SIG")
+        if name in _NAMES:
+            return _NAMES[name]
+        base, offset = name[:5], name[6:]
+        if base in ("RTMIN", "RTMAX") and (not name[5:] or (name[5] in "+-" and offset.isdigit() and len(offset) < 3)):
+            number = _REALTIME_FIRST if base == "RTMIN" else _LAST
+            number += int(offset or 0) * (-1 if name[5:6] == "-" else 1)
+            if _REALTIME_FIRST <= number <= _LAST:
+                return number
+    raise CtkError(f'unknown signal "{text}"', hint="as TERM, SIGTERM or 15; see signal(7)")
+
+
+def open_init(record: "Record") -> int:
+    """A pidfd of the container's first process. Raises CtkError ("container not running") if it lives no more.
+
+    The pidfd is opened first and the identity looked at afterwards: a pid that was given out again in between would
+    have another start time, and the pidfd of a process that ended takes no signal.
+    """
+    if record.pid > 0:
+        try:
+            pidfd = process.pidfd_open(record.pid)
+        except SystemCall:
+            raise _not_running(record) from None
+        if lifecycle.alive(record):
+            return pidfd
+        os.close(pidfd)
+    raise _not_running(record)
+
+
+def _not_running(record: "Record") -> CtkError:
+    return CtkError("container not running", hint=f"its program has ended: ctk delete {record.id}", code="E013")
+
+
+def send(pidfd: int, signal: int) -> bool:
+    """Send a signal; False if the process has ended meanwhile. Raises SystemCall."""
+    try:
+        process.pidfd_send_signal(pidfd, signal)
+    except SystemCall as error:
+        if error.errno == 3:  # ESRCH
+            return False
+        raise
+    return True
+
+
+def wait_for_end(pidfd: int, timeout_s: float) -> bool:
+    """Wait until the process has ended (as a zombie too); False if it has not after `timeout_s`."""
+    import select
+
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(timeout_s * 1000))
+
+
+def send_to_pids(pids: "list[int]", signal: int) -> None:
+    """Send a signal to processes just read from a cgroup; those that have ended do not count."""
+    for pid in pids:
+        try:
+            os.kill(pid, signal)
+        except ProcessLookupError:
+            pass

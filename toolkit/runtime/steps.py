@@ -1,0 +1,335 @@
+"""The steps of a launch plan that are not mounts or devices: names, sysctls, the move into the new root.
+
+A step is a fact of the plan: `field` is the JSON path that asked for it, `describe()` tells it in words, as a system
+call and as a shell line, `apply(stage)` does it. Nothing but `apply` touches the machine. Steps run in the child, in
+order, before it gives up its privileges; those before `EnterRoot` still see the host's /proc, which nobody can forge.
+"""
+
+import os
+
+from toolkit.errors import CtkError, LaunchFailed, SystemCall
+from toolkit.kernel import beneath, mounts, process
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from toolkit.runtime.cgroups import Manager
+    from toolkit.runtime.conversation import Conversation
+
+    Description = tuple[str, str, str]
+
+
+class Stage:
+    """What the steps work on: the root under construction and the child's way to speak with its parent."""
+
+    __slots__ = ("cgroup", "conversation", "device_nodes", "has_user_namespace", "root", "root_fd", "sources")
+
+    def __init__(self, root: str, conversation: "Conversation", cgroup: "Manager", userns: bool) -> None:
+        self.root = root  # host path of the root file system
+        self.root_fd = -1  # O_PATH; everything below the root is reached through it
+        self.conversation = conversation
+        self.cgroup = cgroup
+        self.has_user_namespace = userns
+        self.device_nodes = -1  # a detached mount with the nodes that a user namespace may not make (devices.py)
+        self.sources: "dict[int, int]" = {}  # index in `mounts`: a detached mount that the parent opened for us
+
+    def reopen(self) -> None:
+        """Open the root again: a mount was put on top of it."""
+        fd = os.open(self.root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        if self.root_fd >= 0:
+            os.close(self.root_fd)
+        self.root_fd = fd
+
+
+class Step:
+    """One step; `field` is the JSON path in config.json that asked for it, "" if ctk itself did."""
+
+    __slots__ = ("field",)
+
+    def __init__(self, field: str = "") -> None:
+        self.field = field
+
+    def describe(self) -> "Description":
+        """(a sentence, the system call in strace's notation, a shell line that does the same)."""
+        raise NotImplementedError
+
+    def apply(self, stage: Stage) -> None:
+        """Do it. Raises CtkError."""
+        raise NotImplementedError
+
+
+class PrepareRoot(Step):
+    """Cut the mount tree off from the host's and make the root a mount point of its own."""
+
+    __slots__ = ("flags", "path")
+
+    def __init__(self, path: str, flags: int, field: str) -> None:
+        super().__init__(field)
+        self.path = path
+        self.flags = flags
+
+    def describe(self) -> "Description":
+        return (
+            "keep later mounts out of the host's mount tree and make the root a mount of its own",
+            f'mount(NULL, "/", NULL, {mounts.flag_names(self.flags)}, NULL); '
+            f'mount("{self.path}", "{self.path}", NULL, MS_BIND|MS_REC, NULL)',
+            f"mount --make-rslave / && mount --rbind {self.path} {self.path}",
+        )
+
+    def apply(self, stage: Stage) -> None:
+        mounts.mount(None, "/", None, self.flags)
+        if self.flags & mounts.MS_SHARED:
+            # pivot_root(2): neither the new root's parent mount nor the old root may be shared.
+            mounts.mount(None, _mount_point(self.path), None, mounts.MS_PRIVATE)
+        try:
+            mounts.mount(self.path, self.path, None, mounts.MS_BIND | mounts.MS_REC)
+            stage.reopen()
+        except SystemCall as error:
+            raise LaunchFailed(f"use {self.path!r} as the root", because=str(error), hint=error.hint) from None
+        if self.flags & mounts.MS_SHARED:
+            mounts.mount(None, self.path, None, mounts.MS_PRIVATE)
+
+
+class OpenRoot(Step):
+    """Where nothing is mounted, the root is what it is."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        super().__init__("root.path")
+
+    def describe(self) -> "Description":
+        return ("open the root", "open(root, O_PATH|O_DIRECTORY)", "")
+
+    def apply(self, stage: Stage) -> None:
+        stage.reopen()
+
+
+def _mount_point(path: str) -> str:
+    """The mount point that holds `path`, by mountinfo (proc(5)): the longest one that is a parent of it."""
+    best = "/"
+    fd = os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
+    with open(fd, encoding="utf-8", errors="surrogateescape") as file:
+        for line in file:
+            point = _unescaped(line.split(" ", 5)[4])
+            if (path == point or path.startswith(point.rstrip("/") + "/")) and len(point) > len(best):
+                best = point
+    return best
+
+
+def _unescaped(text: str) -> str:
+    """A path as mountinfo writes it: space, tab, newline and backslash are \\ooo (proc(5))."""
+    for character in " \t\n\\":
+        text = text.replace(f"\\{ord(character):03o}", character)
+    return text
+
+
+class AwaitHooks(Step):
+    """Let the parent run the hooks that want to see the finished root from the host."""
+
+    __slots__ = ("container_hooks", "state")
+
+    def __init__(self, container_hooks: "Sequence[dict[str, Any]]") -> None:
+        super().__init__("hooks")
+        self.container_hooks = container_hooks
+
+    def describe(self) -> "Description":
+        return ("run the hooks prestart, createRuntime and createContainer", "", "")
+
+    def apply(self, stage: Stage) -> None:
+        from toolkit.runtime import conversation, hooks
+
+        stage.conversation.say(conversation.MOUNTED)
+        stage.conversation.hear(conversation.HOOKED)
+        if self.container_hooks:
+            # The host's procfs is still mounted: its `self` is our pid as the host sees it.
+            assert hooks.state_of is not None
+            hooks.run("createContainer", self.container_hooks, hooks.state_of(int(os.readlink("/proc/self"))))
+
+
+class SetNames(Step):
+    """sethostname(2) and setdomainname(2)."""
+
+    __slots__ = ("domainname", "hostname")
+
+    def __init__(self, hostname: str, domainname: str) -> None:
+        super().__init__("hostname" if hostname else "domainname")
+        self.hostname = hostname
+        self.domainname = domainname
+
+    def describe(self) -> "Description":
+        return (
+            "name the machine",
+            f'sethostname("{self.hostname}", {len(self.hostname)})',
+            f"hostname {self.hostname}",
+        )
+
+    def apply(self, stage: Stage) -> None:
+        if self.hostname:
+            process.sethostname(self.hostname)
+        if self.domainname:
+            process.setdomainname(self.domainname)
+
+
+class SetSysctl(Step):
+    """Write a kernel parameter of the container's own namespaces (sysctl(8))."""
+
+    __slots__ = ("key", "value")
+
+    def __init__(self, key: str, value: str) -> None:
+        super().__init__(f"linux.sysctl.{key}")
+        self.key = key
+        self.value = value
+
+    def path(self) -> str:
+        """The file of the key; a `/` in a key is a literal dot, as sysctl(8) has it."""
+        if "/" in self.key and self.key.find("/") < (self.key.find(".") if "." in self.key else len(self.key)):
+            return "/proc/sys/" + self.key
+        return "/proc/sys/" + self.key.replace(".", "\0").replace("/", ".").replace("\0", "/")
+
+    def describe(self) -> "Description":
+        return (
+            f"set {self.key}",
+            f'write(open("{self.path()}"), "{self.value}")',
+            f"sysctl -w {self.key}={self.value}",
+        )
+
+    def apply(self, stage: Stage) -> None:
+        # The host's procfs, but this process's namespaces: the kernel looks at who opens, not at where it is mounted.
+        try:
+            if ".." in self.path().split("/"):
+                raise OSError(22, "invalid argument")
+            fd = os.open(self.path(), os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                os.write(fd, self.value.encode())
+            finally:
+                os.close(fd)
+        except OSError as error:
+            raise LaunchFailed(
+                f"set sysctl {self.key!r} to {self.value!r}", because=os.strerror(error.errno or 0).lower()
+            ) from None
+
+
+class EnterRoot(Step):
+    """pivot_root(2) into the new root and let go of the host's tree."""
+
+    __slots__ = ("mode",)
+
+    def __init__(self, mode: str) -> None:
+        super().__init__("root.path")
+        self.mode = mode  # "pivot", "move" (--no-pivot) or "chroot" (no mount namespace of its own)
+
+    def describe(self) -> "Description":
+        if self.mode == "pivot":
+            return (
+                "make the new root `/` and let go of the host's tree",
+                'pivot_root(".", "."); umount2(".", MNT_DETACH)',
+                "pivot_root . . && umount -l .",
+            )
+        return ("make the new root `/`", 'mount(".", "/", NULL, MS_MOVE, NULL); chroot(".")', "chroot .")
+
+    def apply(self, stage: Stage) -> None:
+        os.fchdir(stage.root_fd)
+        if self.mode == "pivot":
+            # pivot_root(".", ".") stacks the old root on the new one: no directory for it is needed (pivot_root(2)).
+            mounts.pivot_root(".", ".")
+            # The lazy unmount must not travel to the host through a shared mount.
+            mounts.mount(None, ".", None, mounts.MS_SLAVE | mounts.MS_REC)
+            mounts.umount2(".", mounts.MNT_DETACH)
+        elif self.mode == "move":
+            for point in _host_views():
+                try:
+                    mounts.mount(None, point, None, mounts.MS_SLAVE | mounts.MS_REC)
+                    mounts.umount2(point, mounts.MNT_DETACH)
+                except CtkError:
+                    # Not ours to unmount (a locked mount of the host's): hide it, as pivot_root would have.
+                    mounts.mount("tmpfs", point, "tmpfs", 0)
+            mounts.mount(".", "/", None, mounts.MS_MOVE)
+            os.chroot(".")
+        else:
+            os.chroot(".")
+        os.chdir("/")
+
+
+def _host_views() -> "list[str]":
+    """Mount points of procfs and sysfs outside the new root: after MS_MOVE they would still be reachable below it."""
+    here = os.getcwd()
+    found = []
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        for line in file:
+            head, _, tail = line.partition(" - ")
+            point = _unescaped(head.split(" ", 5)[4])
+            if tail.split(" ", 1)[0] in ("proc", "sysfs") and not (point + "/").startswith(here + "/"):
+                found.append(point)
+    return sorted(found, key=len, reverse=True)
+
+
+class SetRootPropagation(Step):
+    """linux.rootfsPropagation, once the root is `/`."""
+
+    __slots__ = ("flags",)
+
+    def __init__(self, flags: int) -> None:
+        super().__init__("linux.rootfsPropagation")
+        self.flags = flags
+
+    def describe(self) -> "Description":
+        return (
+            "say how later mounts travel",
+            f'mount(NULL, "/", NULL, {mounts.flag_names(self.flags)}, NULL)',
+            "mount --make-… /",
+        )
+
+    def apply(self, stage: Stage) -> None:
+        mounts.mount(None, "/", None, self.flags)
+
+
+class MakeRootReadOnly(Step):
+    """root.readonly."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        super().__init__("root.readonly")
+
+    def describe(self) -> "Description":
+        return (
+            "make the root read-only",
+            'mount_setattr(AT_FDCWD, "/", 0, {attr_set=MOUNT_ATTR_RDONLY}, 32)',
+            "mount -o remount,bind,ro /",
+        )
+
+    def apply(self, stage: Stage) -> None:
+        fd = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            mounts.mount_setattr(fd, "", mounts.AT_EMPTY_PATH, mounts.MOUNT_ATTR_RDONLY)
+        except SystemCall as error:
+            if error.errno != 38:  # ENOSYS: before Linux 5.12 a remount of the bind mount does it (quirk 1)
+                raise
+            flags = mounts.MS_BIND | mounts.MS_REMOUNT | mounts.MS_RDONLY
+            mounts.mount(None, "/", None, flags | os.statvfs("/").f_flag & 0xE)
+        finally:
+            os.close(fd)
+
+
+class MakeWorkingDirectory(Step):
+    """process.cwd is made if it is missing, as root, before the container's user is."""
+
+    __slots__ = ("path",)
+
+    def __init__(self, path: str) -> None:
+        super().__init__("process.cwd")
+        self.path = path
+
+    def describe(self) -> "Description":
+        return ("make the working directory", f'mkdir("{self.path}", 0755)', f"mkdir -p {self.path}")
+
+    def apply(self, stage: Stage) -> None:
+        try:
+            os.close(beneath.make_directories(stage.root_fd, self.path))
+        except (OSError, SystemCall) as error:
+            if getattr(error, "errno", 0) == 30:  # EROFS: it may still be there, or a mount below may hold it
+                return
+            raise LaunchFailed(f"make the working directory {self.path!r}", because=str(error)) from None

@@ -1,0 +1,21 @@
+"""Points at which a test has the runtime killed, to show that nothing is left whatever stops it.
+
+`CTK_TEST_KILL=SIDE:N` ends the process on that side ("parent" or "child") at once at the Nth point that it passes.
+Without it a point costs one comparison. tests/story/test_killed.py counts up until a run gets through.
+"""
+
+import os
+
+_side, _, _count = os.environ.get("CTK_TEST_KILL", "").partition(":")
+_left = int(_count) if _count.isascii() and _count.isdigit() else 0
+
+
+def passed(side: str) -> None:
+    """A point of `side` has been reached."""
+    global _left
+    if _left and side == _side:
+        _left -= 1
+        if not _left:
+            if side == "child":
+                os._exit(137)  # the first process of a pid namespace is immune to its own SIGKILL (pid_namespaces(7))
+            os.kill(os.getpid(), 9)

@@ -1,0 +1,138 @@
+"""`checkpoint`: save a container to files by CRIU, and end it unless asked not to."""
+
+import os
+
+from toolkit.errors import CtkError, Invalid
+from toolkit.kernel import namespaces
+from toolkit.oci.json_text import dumps
+from toolkit.runtime import criu, criu_image, lifecycle, removal
+from toolkit.runtime import record as records
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from toolkit.runtime.options import Options
+    from toolkit.runtime.record import Record
+
+DESCRIPTION = "ctk.json"  # what `restore` reads beside CRIU's images
+STREAMS = "descriptors.json"  # runc's name and form for the standard streams
+_LOG = "dump.log"
+
+
+def run(options: "Options") -> int:
+    """Save the container. Raises NotFound, CtkError, HostLacks if CRIU does not work here."""
+    container = records.load(options.root, options.id)
+    lifecycle.require(container, "checkpoint")
+    program = criu.find(options.criu)
+    criu.check(program)
+    images = os.path.abspath(options.value("image-path") or "checkpoint")
+    work = os.path.abspath(options.value("work-path") or images)
+    for folder in (images, work):
+        os.makedirs(folder, 0o700, exist_ok=True)
+    parent = options.value("parent-path")
+    if parent and (parent[0] == "/" or not os.path.isdir(os.path.join(images, parent))):
+        raise CtkError(f"invalid --parent-path {parent!r}", because="not a folder relative to the image path")
+    removal.lock(container)
+    lifecycle.require(container, "checkpoint")
+    pre_dump = options.value("pre-dump")
+    request = _request(container, options, parent)
+    if not pre_dump:
+        request["ext_mnt"], files = _describe(container, images)
+        request["external"] += files
+    images_fd = os.open(images, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    work_fd = os.open(work, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    session = criu.Session(program, (images_fd, work_fd))
+    request["images_dir_fd"], request["work_dir_fd"] = criu.FIRST_EXTRA, criu.FIRST_EXTRA + 1
+    kind = criu.PRE_DUMP if pre_dump else criu.DUMP
+    try:
+        session.call(kind, criu.request_options(request))
+    except CtkError as error:
+        told = criu.report_log(work, _LOG)
+        raise CtkError(error.doing, because=told or error.because, hint=f"all that CRIU said: {work}/{_LOG}") from None
+    finally:
+        session.close()
+        os.close(images_fd)
+        os.close(work_fd)
+    if not (pre_dump or options.value("leave-running")):
+        removal.kill(container)
+        removal.destroy(container)
+    return 0
+
+
+def _request(container: "Record", options: "Options", parent: str) -> "dict[str, Any]":
+    """The options of the dump that do not depend on the mounts."""
+    mode = options.value("manage-cgroups-mode")
+    if mode not in criu.CGROUP_MODES:
+        raise CtkError(f"invalid manage-cgroups-mode {mode!r}", hint="soft, full, strict or ignore")
+    request: dict[str, Any] = {
+        "log_level": 4,
+        "log_file": _LOG,
+        "root": container.rootfs,
+        "pid": container.pid,
+        "manage_cgroups": True,
+        "manage_cgroups_mode": criu.CGROUP_MODES[mode],
+        "notify_scripts": False,
+        "orphan_pts_master": True,
+        "empty_ns": empty_namespaces(options.value("empty-ns")),
+        "external": _external_namespaces(container),
+    }
+    for option in (
+        "shell-job", "leave-running", "tcp-established", "tcp-skip-in-flight", "link-remap", "ext-unix-sk",
+        "file-locks", "auto-dedup", "lazy-pages",
+    ):  # fmt: skip
+        request[option.replace("-", "_")] = options.value(option)
+    if parent:
+        request["parent_img"], request["track_mem"] = parent, True
+    if options.value("pre-dump"):
+        request["track_mem"] = True
+    server = options.value("page-server")
+    if server:
+        host, _, port = server.rpartition(":")
+        if not (host and port.isascii() and port.isdigit()):
+            raise CtkError(f"invalid --page-server {server!r}", hint="ADDRESS:PORT")
+        request["ps"] = [[(1, host), (2, int(port))]]
+    return request
+
+
+def empty_namespaces(names: "list[str]") -> int:
+    """The clone flags of the namespaces to leave empty. Raises CtkError."""
+    flags = 0
+    for name in names:
+        if name != "network":
+            raise CtkError(f"namespace {name!r} is not supported by --empty-ns", hint="network")
+        flags |= namespaces.NAMESPACES[name][0]
+    return flags
+
+
+def key_of(kind: str) -> str:
+    """The name under which CRIU knows a namespace that it leaves alone; runc's."""
+    return {"network": "extRootNetNS", "pid": "extRootPidNS"}[kind]
+
+
+def _external_namespaces(container: "Record") -> "list[str]":
+    """Network and pid namespaces that the spec joins by path belong to others and stay as they are."""
+    found = []
+    for entry in (container.config().get("linux") or {}).get("namespaces") or ():
+        if entry.get("path") and entry["type"] in ("network", "pid"):
+            word = namespaces.NAMESPACES[entry["type"]][1]
+            found.append(f"{word}[{os.stat(entry['path']).st_ino}]:{key_of(entry['type'])}")
+    return found
+
+
+def _describe(container: "Record", images: str) -> "tuple[list[Any], list[str]]":
+    """Write the description of the container into the images; the outside mounts and files for the request."""
+    try:
+        text = records.read(f"/proc/{container.pid}/mountinfo").decode("utf-8", "surrogateescape")
+        streams, files = criu_image.streams(container.pid, text)
+    except OSError as error:
+        raise Invalid("", f"the container ended: {error.strerror}", document="checkpoint") from None
+    outside = criu_image.external_mounts(criu_image.read_mounts(text), container.config())
+    description = {"format": 1, "external_mounts": outside, "files": files, "id": container.id}
+    for name, value in ((DESCRIPTION, description), (STREAMS, streams)):
+        fd = os.open(
+            os.path.join(images, name), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
+        )
+        os.write(fd, dumps(value).encode())
+        os.close(fd)
+    return [[(1, point), (2, point)] for point in outside], list(files)

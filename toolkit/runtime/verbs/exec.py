@@ -1,0 +1,203 @@
+"""`exec`: one more process in a running container."""
+
+import os
+
+from toolkit.errors import CtkError, Invalid
+from toolkit.kernel import capabilities
+from toolkit.oci import json_text
+from toolkit.runtime import cgroups, child, console, entering, foreground, launch, lifecycle, log, preparation, shield
+from toolkit.runtime import conversation as words
+from toolkit.runtime import record as records
+from toolkit.runtime.identity import Identity, raise_rlimits, set_affinity, set_memory_policy, set_personality
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from toolkit.runtime.options import Options
+
+
+def run(options: "Options") -> int:
+    """The process's exit code; 0 with --detach. Raises CtkError."""
+    record = records.load(options.root, options.id)
+    status = lifecycle.status(record)
+    if status == "paused" and not options.ignore_paused:
+        raise CtkError("cannot exec in a paused container (use --ignore-paused to override)")
+    if status != "paused":
+        lifecycle.require(record, "exec")
+    spec = record.config()
+    the_process = _process(options, spec)
+    terminal = bool(the_process.get("terminal"))
+    if terminal and options.detach and not options.console_socket:
+        raise CtkError("cannot allocate tty if runc will detach without setting console socket")
+    if options.console_socket and not (terminal and options.detach):
+        raise CtkError("cannot use console socket if runc will not detach or allocate tty")
+    if shield.wanted_for_exec(record, spec, the_process):
+        shield.up(options.program)
+    if not options.detach:
+        launch.hold_signals()
+    pidfd = entering.open_process(record)
+    ending = child.Ending(the_process)
+    ending.preserved = preparation.preserved(options.preserve_fds, ending)
+    under_way = launch.Launch(options)
+    under_way.record = record
+    preparation.prepare_seccomp(ending, spec, under_way)
+    preparation.open_label_proc(ending)
+    identity = Identity(the_process)
+    preparation.load_for_child(None)
+    ours, end = _terminal_socket(options, terminal)
+    group = cgroups.from_facts(record.cgroups) if record.cgroups else None
+    subs = list(options.cgroup)
+    cgroup_fd = -1
+    if group is not None and group.unified and not subs:
+        cgroup_fd = group.child_fd()
+    parent, childs = words.pair()
+    size = the_process.get("consoleSize")
+    linux = spec.get("linux") or {}
+
+    def body() -> None:
+        os.setsid()
+        childs.hear(words.JOINED)
+        if end is not None:
+            child.join_terminal(end, size)
+        if linux.get("memoryPolicy"):
+            set_memory_policy(linux["memoryPolicy"])
+        identity.shape()
+        set_personality(linux)
+        child.finish(childs, identity, ending)
+
+    pid, new_pidfd = entering.clone_inside(pidfd, record.pid, childs, parent, cgroup_fd, body)
+    childs.close()
+    if end is not None:
+        end.close()
+    try:
+        raise_rlimits(pid, the_process.get("rlimits") or [])
+        affinity = the_process.get("execCPUAffinity") or {}
+        # Initial: before the cgroup, whose cpuset the process may otherwise wake up outside of; final: in it.
+        preparation.reset_affinity(pid)
+        set_affinity(pid, affinity.get("initial"))
+        if log.debugging():
+            cpus = sum(1 << cpu for cpu in os.sched_getaffinity(pid))
+            log.debug(f"nsexec container setup: nsexec[{pid}]: affinity: {cpus:#x}")
+        if group is not None and cgroup_fd < 0:
+            group.join_sub(pid, subs, record.pid)
+        set_affinity(pid, affinity.get("final"))
+        parent.say(words.JOINED)
+        if the_process.get("oomScoreAdj") is not None:
+            launch.write_oom_score(pid, the_process["oomScoreAdj"])
+        parent.hear(words.READY)
+        log.debug(f"child process in init() is ready: pid {pid}")
+        if options.pid_file:
+            launch.write_pid_file(options.pid_file, pid)
+        if options.pidfd_socket:
+            to = console.connect(options.pidfd_socket)
+            console.send_descriptor(to, new_pidfd, b"pidfd")
+            to.close()
+        master = console.take(ours) if ours is not None else -1
+        log.debug("setns_init: about to exec")
+        parent.say(words.GO)
+        parent.hear_end()
+    except BaseException:
+        try:
+            os.kill(pid, 9)
+            os.waitpid(pid, 0)
+        except OSError:
+            pass
+        raise
+    for text in parent.warnings:
+        log.warning(text)
+    if options.detach:
+        return 0
+    return foreground.wait(pid, master)
+
+
+def _terminal_socket(options: "Options", terminal: bool) -> "tuple[Any, Any]":
+    """(our end, the child's end) of the socket that the master goes through; an engine's is only the child's."""
+    if not terminal:
+        return None, None
+    if options.console_socket:
+        return None, console.connect(options.console_socket)
+    return console.pair()
+
+
+def _process(options: "Options", spec: "dict[str, Any]") -> "dict[str, Any]":
+    """The process object: from --process, or config.json's own changed by the options."""
+    if options.process:
+        try:
+            with open(options.process, "rb") as file:  # by name: it may be a pipe of the caller's shell (/dev/fd/63)
+                text = file.read()
+        except OSError as error:
+            raise CtkError(f"open {options.process}", because=os.strerror(error.errno or 0).lower()) from None
+        document = json_text.loads(text)
+        if not isinstance(document, dict):
+            raise Invalid("", "it is no JSON object", document=options.process)
+        result: "dict[str, Any]" = document
+    else:
+        if not options.args:
+            raise CtkError("exec args cannot be empty", hint="name a command: ctk exec ID COMMAND")
+        result = dict(spec.get("process") or {})
+        result["args"] = options.args
+        result.pop("consoleSize", None)
+        result["terminal"] = options.tty
+    if options.tty:
+        result["terminal"] = True
+    if options.cwd:
+        result["cwd"] = options.cwd
+    if options.env:
+        result["env"] = [*(result.get("env") or ()), *options.env]
+    if options.user:
+        user = dict(result.get("user") or {})
+        user["uid"], gid = _user(options.user)
+        if gid is not None:
+            user["gid"] = gid
+        result["user"] = user
+    if options.additional_gids:
+        user = dict(result.get("user") or {})
+        user["additionalGids"] = [*(user.get("additionalGids") or ()), *options.additional_gids]
+        result["user"] = user
+    if options.cap:
+        result["capabilities"] = _with_caps(result.get("capabilities") or {}, options.cap)
+    if options.no_new_privs:
+        result["noNewPrivileges"] = True
+    if options.apparmor:
+        result["apparmorProfile"] = options.apparmor
+    if options.process_label:
+        result["selinuxLabel"] = options.process_label
+    _check(result, options)
+    return result
+
+
+def _check(result: "dict[str, Any]", options: "Options") -> None:
+    from toolkit.oci import check
+
+    document = options.process or "process"
+    for finding in check.errors(result, exec=True):
+        raise Invalid(finding.path, finding.message, hint=finding.hint, document=document)
+
+
+def _with_caps(sets: "dict[str, list[str]]", names: "list[str]") -> "dict[str, list[str]]":
+    result = {
+        kind: list(sets.get(kind) or ()) for kind in ("bounding", "effective", "permitted", "inheritable", "ambient")
+    }
+    for given in names:
+        name = given.upper()
+        name = name if name.startswith("CAP_") else "CAP_" + name
+        if name not in capabilities.NUMBERS:
+            raise CtkError(f"unknown capability {given!r} (--cap)", hint="names are those of capabilities(7)")
+        for kind in ("bounding", "effective", "permitted"):
+            if name not in result[kind]:
+                result[kind].append(name)
+        if name in result["inheritable"] and name not in result["ambient"]:
+            result["ambient"].append(name)
+    return result
+
+
+def _user(text: str) -> "tuple[int, int | None]":
+    """UID[:GID], decimal and in range: whatever else it looks like, it is never a name (security.md S11)."""
+    uid, colon, gid = text.partition(":")
+    numbers = []
+    for word in (uid, gid) if colon else (uid,):
+        if not (word.isascii() and word.isdigit()) or int(word) > 0xFFFFFFFE or len(word) > 10:
+            raise CtkError(f"invalid user {text!r}", because="not UID[:GID] in decimal, 0 to 4294967294")
+        numbers.append(int(word))
+    return numbers[0], numbers[1] if colon else None

@@ -1,0 +1,73 @@
+"""`list`: the containers below a root, as a table, as JSON, or their ids."""
+
+import os
+
+from toolkit.errors import CtkError
+from toolkit.oci.json_text import dumps
+from toolkit.runtime import log, record
+from toolkit.runtime.verbs.state import document
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from toolkit.runtime.options import Options
+
+_COLUMNS = ("id", "pid", "status", "bundle", "created", "owner")
+
+
+def run(options: "Options") -> int:
+    """Print the list. A root that was named must exist; the default one need not."""
+    if options.format not in ("table", "json"):
+        raise CtkError("invalid format option", hint="use 'table' or 'json'")
+    try:
+        names = record.ids(options.root)
+    except FileNotFoundError:
+        if "root" in options.given:
+            raise
+        names = []
+    if options.quiet:
+        log.out("".join(name + "\n" for name in names))
+        return 0
+    owners: dict[int, str] = {}
+    documents = []
+    for name in names:
+        try:
+            container = record.load(options.root, name)
+        except CtkError:
+            continue  # deleted while we looked
+        except OSError as error:
+            log.error(f"load container {name}: {os.strerror(error.errno or 0).lower()}")
+            continue
+        documents.append(document(container, _owner(container, owners)))
+    if options.format == "json":
+        log.out((dumps(documents) if documents else "null") + "\n")  # Go's nil slice: what engines know from runc
+    else:
+        log.out(table([_COLUMNS, *([str(row[column]) for column in _COLUMNS] for row in documents)]))
+    return 0
+
+
+def _owner(container: "record.Record", known: "dict[int, str]") -> str:
+    """The owner of the record's folder, by name if it has one."""
+    try:
+        uid = os.lstat(container.folder).st_uid
+    except OSError:
+        uid = container.owner_uid
+    if uid not in known:
+        import pwd
+
+        try:
+            known[uid] = pwd.getpwuid(uid).pw_name
+        except KeyError:
+            known[uid] = f"#{uid}"
+    return known[uid]
+
+
+def table(rows: "list[Any]") -> str:
+    """Rows as runc's table: columns at least 12 wide and 3 apart; the first row becomes the heading, in capitals."""
+    widths = [max(12, 3 + max(len(row[i]) for row in rows)) for i in range(len(rows[0]) - 1)]
+    lines = []
+    for number, row in enumerate(rows):
+        cells = [cell.upper() for cell in row] if number == 0 else row
+        lines.append("".join(f"{cell:<{width}}" for cell, width in zip(cells, [*widths, 0], strict=True)) + "\n")
+    return "".join(lines)

@@ -1,0 +1,282 @@
+"""`restore`: a container from the files that `checkpoint` wrote, by CRIU."""
+
+import os
+
+from toolkit.errors import CtkError, Invalid
+from toolkit.kernel import beneath, mounts, namespaces, process
+from toolkit.oci import json_text
+from toolkit.runtime import console, criu, criu_image, foreground, hooks, launch, plan, removal
+from toolkit.runtime import record as records
+from toolkit.runtime.verbs.checkpoint import DESCRIPTION, STREAMS, empty_namespaces, key_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from toolkit.runtime.options import Options
+
+_LOG = "restore.log"
+
+
+def run(options: "Options") -> int:
+    """The program's exit code; 0 with --detach. Raises CtkError, HostLacks if CRIU does not work here."""
+    program = criu.find(options.criu)
+    criu.check(program)
+    images = os.path.abspath(options.value("image-path") or "checkpoint")
+    description = _read(images, DESCRIPTION)
+    streams = _read(images, STREAMS)
+    if not options.detach:
+        launch.hold_signals()
+        if not options.no_subreaper:
+            foreground.become_subreaper()
+    restoring = _Restoring(options, images)
+    record = restoring.reserve()
+    try:
+        restoring.carry_out(program, description, streams)
+    except BaseException:
+        launch.undo(restoring.launch)
+        raise
+    record.unlock()
+    if options.detach:
+        return 0
+    code = foreground.wait(record.pid, restoring.master)
+    removal.lock(record)
+    removal.destroy(record)
+    return code
+
+
+def _read(images: str, name: str) -> "Any":
+    try:
+        return json_text.loads(records.read(os.path.join(images, name)), name)
+    except OSError as error:
+        because = f"{images}/{name}: {(error.strerror or '').lower()}"
+        raise CtkError("read the checkpoint", because=because, hint="name its folder with --image-path") from None
+
+
+class _Restoring:
+    """One restore under way."""
+
+    def __init__(self, options: "Options", images: str) -> None:
+        self.options = options
+        self.images = images
+        self.launch = launch.Launch(options)
+        self.master = -1  # of the container's terminal, if we relay it
+        self.extra: list[int] = []  # fds that criu gets besides its socket
+        mode = options.value("manage-cgroups-mode")
+        if mode not in criu.CGROUP_MODES:
+            raise CtkError(f"invalid manage-cgroups-mode {mode!r}", hint="soft, full, strict or ignore")
+        self.cgroup_mode = criu.CGROUP_MODES[mode]
+
+    def reserve(self) -> "records.Record":
+        """The record, with all that does not need the process."""
+        under_way, options = self.launch, self.options
+        spec, text, bundle = launch.read_bundle(options)
+        under_way.spec, under_way.bundle = spec, bundle
+        record = under_way.record = records.reserve(options.root, options.id)
+        try:
+            record.bundle, record.rootfs = bundle, plan.root_path(spec, bundle)
+            record.terminal = bool(spec["process"].get("terminal"))
+            record.annotations = spec.get("annotations") or {}
+            record.oci_version = spec["ociVersion"]
+            record.save_config(text)
+            path = (spec.get("linux") or {}).get("cgroupsPath")
+            under_way.cgroup = launch.cgroup_manager(options, path, record.annotations)
+            record.cgroups = under_way.cgroup.facts()
+            record.save()
+        except BaseException:
+            launch.undo(under_way)
+            raise
+        return record
+
+    def carry_out(self, program: str, description: "Any", streams: "Any") -> None:
+        """From the record to a running container. Raises CtkError."""
+        record, cgroup, options = self.launch.record, self.launch.cgroup, self.options
+        assert record is not None
+        work = os.path.abspath(options.value("work-path") or self.images)
+        os.makedirs(work, 0o700, exist_ok=True)
+        self._make_mount_points()
+        root = self._bind_root(record)
+        try:
+            self._call(program, root, work, description, streams)
+        finally:
+            # On every way out: the record's folder is deleted next, and this is the container's root in it.
+            for fd in self.extra:
+                os.close(fd)
+            mounts.umount2(root, mounts.MNT_DETACH)
+            os.rmdir(root)
+        if not record.pid:
+            raise CtkError("restore the container", because="criu did not tell its process")
+        resources = (self.launch.spec.get("linux") or {}).get("resources") or {}
+        cgroup.apply(resources)
+        cgroup.apply_devices(resources.get("devices") or ())
+        record.cgroups = cgroup.facts()
+        record.save()
+
+    def _call(self, program: str, root: str, work: str, description: "Any", streams: "Any") -> None:
+        """Let criu make the processes. Raises CtkError with what its log says."""
+        cgroup = self.launch.cgroup
+        # Opened in the new mount namespace: criu mounts on what it reaches from there.
+        for folder in (self.images, work):
+            self.extra.append(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+        request = self._request(description, streams)
+        request["root"] = root
+        cgroup.create()
+        session = criu.Session(program, self.extra)
+        try:
+            # What criu makes is born in its cgroups: the container's own, before there is a process.
+            cgroup.join(session.pid)
+            request["cg_root"] = _cgroup_roots(session.pid)
+            session.call(criu.RESTORE, criu.request_options(request), self._notified)
+        except CtkError as error:
+            told = criu.report_log(work, _LOG)
+            raise CtkError(
+                error.doing, because=told or error.because, hint=f"all that CRIU said: {work}/{_LOG}"
+            ) from None
+        finally:
+            session.close()
+
+    def _request(self, description: "Any", streams: "Any") -> "dict[str, Any]":
+        options = self.options
+        request: dict[str, Any] = {
+            "images_dir_fd": criu.FIRST_EXTRA,
+            "work_dir_fd": criu.FIRST_EXTRA + 1,
+            "evasive_devices": True,
+            "log_level": 4,
+            "log_file": _LOG,
+            "rst_sibling": True,  # the container's first process becomes our child, not criu's
+            "manage_cgroups": True,
+            "manage_cgroups_mode": self.cgroup_mode,
+            "notify_scripts": True,
+            "orphan_pts_master": True,
+            "empty_ns": empty_namespaces(options.value("empty-ns")),
+            "lsm_profile": options.value("lsm-profile"),
+            "lsm_mount_context": options.value("lsm-mount-context"),
+            "ext_mnt": self._outside_mounts(description),
+        }
+        for option in ("shell-job", "tcp-established", "ext-unix-sk", "file-locks", "auto-dedup", "lazy-pages"):
+            request[option.replace("-", "_")] = options.value(option)
+        if not isinstance(streams, list) or len(streams) > 3:
+            raise Invalid("", "is no list of three streams", document=STREAMS)
+        inherited: dict[str, int] = {}
+        for number, stream in enumerate(streams):
+            if isinstance(stream, str) and stream.startswith(("pipe:[", "socket:[")):
+                inherited.setdefault(stream, number)
+        for key, number in _files(description):
+            if number == criu_image.NULL:
+                number = criu.FIRST_EXTRA + len(self.extra)
+                self.extra.append(os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC))
+            inherited[key] = number
+        request["inherit_fd"] = [[(1, key), (2, number)] for key, number in inherited.items()]
+        self._join_namespaces(request)
+        return request
+
+    def _outside_mounts(self, description: "Any") -> "list[Any]":
+        """(name, source) of each mount that comes from outside. Raises Invalid for one that the spec does not know."""
+        spec, cgroup = self.launch.spec, self.launch.cgroup
+        cgroup_mounts = {}
+        for mount in spec.get("mounts") or ():
+            if mount.get("type") == "cgroup":
+                for name, _, path in cgroup.mounts():
+                    # Version 2 is one mount, without a name.
+                    cgroup_mounts[criu_image.point_of(mount) + ("/" + name if name else "")] = path
+        known = criu_image.sources(spec, self.launch.bundle, cgroup_mounts)
+        points = description.get("external_mounts") if isinstance(description, dict) else None
+        if not isinstance(points, list) or not all(isinstance(point, str) for point in points):
+            raise Invalid("external_mounts", "is no list of mount points", document=DESCRIPTION)
+        pairs = []
+        for point in points:
+            if point not in known:
+                raise CtkError(
+                    f"restore the mount {point!r}",
+                    because="it came from outside the container, and the bundle's config.json has none there",
+                    hint="restore with the config.json of the checkpointed container",
+                )
+            pairs.append([(1, point), (2, known[point])])
+        return pairs
+
+    def _join_namespaces(self, request: "dict[str, Any]") -> None:
+        """Namespaces of others, by path: criu joins them; network and pid it takes as open files."""
+        joins = []
+        for entry in (self.launch.spec.get("linux") or {}).get("namespaces") or ():
+            path, kind = entry.get("path"), entry["type"]
+            if not path:
+                continue
+            if kind in ("network", "pid"):
+                number = criu.FIRST_EXTRA + len(self.extra)
+                self.extra.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+                request["inherit_fd"].append([(1, key_of(kind)), (2, number)])
+            elif kind == "cgroup":
+                raise CtkError("join a cgroup namespace", because="criu cannot do that at a restore")
+            else:
+                joins.append([(1, namespaces.NAMESPACES[kind][1]), (2, path)])
+        request["join_ns"] = joins
+
+    def _make_mount_points(self) -> None:
+        """Make the mount points of the spec that the root lacks; those on a tmpfs come with its files."""
+        record, spec = self.launch.record, self.launch.spec
+        assert record is not None
+        fd = os.open(record.rootfs, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            on_tmpfs: list[str] = []
+            for mount in spec.get("mounts") or ():
+                point = criu_image.point_of(mount)
+                if mount.get("type") == "cgroup" or any(point.startswith(above + "/") for above in on_tmpfs):
+                    continue
+                if mount.get("type") == "tmpfs":
+                    on_tmpfs.append(point)
+                source = os.path.join(self.launch.bundle, mount.get("source") or "")
+                file = mount.get("type") == "bind" and os.path.exists(source) and not os.path.isdir(source)
+                os.close((beneath.make_file if file else beneath.make_directories)(fd, point))
+        finally:
+            os.close(fd)
+
+    def _bind_root(self, record: "records.Record") -> str:
+        """The root as a mount, which criu wants it to be, in a mount namespace of ours: it goes with us."""
+        root = record.folder + "/criu-root"
+        os.mkdir(root, 0o700)
+        namespaces.unshare(namespaces.NAMESPACES["mount"][0])
+        mounts.mount(None, "/", None, mounts.MS_REC | mounts.MS_PRIVATE)
+        mounts.mount(record.rootfs, root, None, mounts.MS_BIND | mounts.MS_REC)
+        return root
+
+    def _notified(self, name: str, pid: int, fd: int) -> None:
+        record, options = self.launch.record, self.options
+        assert record is not None
+        if name == "orphan-pts-master" and fd >= 0:
+            if options.console_socket:
+                end = console.connect(options.console_socket)
+                console.send_descriptor(end, fd, b"/dev/ptmx")
+                end.close()
+            else:
+                self.master = os.dup(fd)
+        elif name == "setup-namespaces":
+            given = self.launch.spec.get("hooks") or {}
+            told = launch.state_for_hooks(record, "creating", pid)
+            for kind in ("prestart", "createRuntime"):
+                hooks.run(kind, given.get(kind) or (), told)
+        elif name == "post-restore":
+            self.launch.pid = record.pid = pid
+            record.start_time = process.start_time(pid)
+            record.save()
+            if options.pid_file:
+                launch.write_pid_file(options.pid_file, pid)
+
+
+def _files(description: "Any") -> "list[tuple[str, int]]":
+    """(criu's name, number of the stream, or NULL) of the host's files that the standard streams were.
+
+    Never by path: whoever wrote the images could name any file of the host.
+    """
+    files = description.get("files") or {} if isinstance(description, dict) else None
+    if not isinstance(files, dict) or not all(number in (criu_image.NULL, 0, 1, 2) for number in files.values()):
+        raise Invalid("files", "is no object of streams", document=DESCRIPTION)
+    return list(files.items())
+
+
+def _cgroup_roots(pid: int) -> "list[Any]":
+    """Where criu is to make the container's cgroups: there where it stands itself, a controller at a time."""
+    roots = []
+    for line in records.read(f"/proc/{pid}/cgroup").decode("utf-8", "surrogateescape").splitlines():
+        _, controllers, path = line.split(":", 2)
+        roots += [[(1, controller), (2, path)] for controller in controllers.split(",")]
+    return roots

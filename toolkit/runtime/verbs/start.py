@@ -1,0 +1,78 @@
+"""`start`: let a created container's program run."""
+
+import errno
+import os
+
+from toolkit.errors import CtkError, LaunchFailed
+from toolkit.runtime import lifecycle, log, stops
+from toolkit.runtime import record as records
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from toolkit.runtime.options import Options
+    from toolkit.runtime.record import Record
+
+
+def _startable(record: "records.Record", text: bytes) -> bool:
+    """Does config.json have a process? (Parsed only where it is not plain to see.)"""
+    at = text.find(b'"process"') + 9
+    return at > 8 and (b"".join(text[at : at + 80].split())[:2] == b":{" or bool(record.config().get("process")))
+
+
+def run(options: "Options") -> int:
+    """Start it. Raises CtkError."""
+    record = records.load(options.root, options.id)
+    record.lock()
+    record.reload()
+    lifecycle.require(record, "start")
+    # Only a spec with hooks has to be read again; the text is searched before it is parsed.
+    text = record.config_text()
+    hooks_of = record.config().get("hooks") or {} if b'"hooks"' in text else {}
+    startable = _startable(record, text)
+    start_hooks = (startable and hooks_of.get("startContainer")) or ()
+    if start_hooks:
+        from toolkit.runtime import shield
+
+        if shield.wanted_for_create(record.config()):
+            shield.up(options.program)
+    release(record, start_hooks, record.config()["process"] if start_hooks else {})
+    if not startable:
+        # What was created ends, having nothing to execute. The runtime spec wants an error, and logs are where it is
+        # told; the exit code is that of crun, which runtime-tools' test of `start` asks for. (runc refuses `create`.)
+        log.error("config.json: process: is required to start a container: it is stopped now")
+        return 0
+    if hooks_of.get("poststart"):
+        from toolkit.runtime import hooks, launch, removal
+
+        try:
+            hooks.run("poststart", hooks_of["poststart"], launch.state_for_hooks(record, "running", record.pid))
+        except CtkError:
+            # runc and crun end the container then; nothing of it is left.
+            removal.delete(record, force=True)
+            raise
+    return 0
+
+
+def release(record: "Record", hooks_of_start: "Sequence[dict[str, Any]]", the_process: "dict[str, Any]") -> None:
+    """Run the startContainer hooks and let the waiting process go on to its program. Raises CtkError."""
+    if hooks_of_start:
+        from toolkit.runtime import entering
+
+        entering.run_start_hooks(record, hooks_of_start, the_process)
+    try:
+        fd = os.open(record.fifo_path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        because = os.strerror(error.errno or 0).lower()
+        if error.errno == errno.ENXIO:
+            because = "container process is already dead"
+        raise LaunchFailed(f"start container {record.id!r}", because=because) from None
+    # The name goes first: from now on the container counts as running, and a second start finds nothing to write to.
+    stops.passed("parent")
+    os.unlink(record.fifo_path)
+    stops.passed("parent")
+    os.write(fd, b"0")
+    stops.passed("parent")
+    os.close(fd)

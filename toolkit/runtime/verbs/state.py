@@ -1,0 +1,53 @@
+"""`state`: the state document of one container."""
+
+from toolkit.oci.json_text import dumps
+from toolkit.oci.state import state
+from toolkit.runtime import lifecycle, log, record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from toolkit.runtime.options import Options
+
+
+def run(options: "Options") -> int:
+    """Print the state of the container. Raises NotFound."""
+    told = document(record.load(options.root, options.id))
+    if told["status"] == "creating":
+        told = _after_creation(options, told)
+    log.out(dumps(told, "  "))
+    return 0
+
+
+def _after_creation(options: "Options", told: "dict[str, Any]") -> "dict[str, Any]":
+    """The state once the creation is over, if that is soon: "creating" confuses those who poll.
+
+    runc and crun say that a container does not exist until it is created, so their callers ask again until there is an
+    answer, and expect "created" in it. A hook that asks gets the truth after the wait.
+    """
+    import time
+
+    end = time.monotonic() + _CREATION_S
+    while told["status"] == "creating" and time.monotonic() < end:
+        time.sleep(0.005)
+        told = document(record.load(options.root, options.id))
+    return told
+
+
+_CREATION_S = 1.0
+
+
+def document(container: "record.Record", owner: str = "") -> "dict[str, Any]":
+    """The state document of a record, as of now."""
+    status = lifecycle.status(container)
+    return state(
+        container_id=container.id,
+        pid=0 if status == "stopped" else container.pid,
+        status=status,
+        bundle=container.bundle,
+        rootfs=container.rootfs,
+        created=container.created,
+        annotations=container.annotations,
+        owner=owner,
+    )
