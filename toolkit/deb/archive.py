@@ -1,0 +1,236 @@
+"""Read a binary package (.deb) as a stream: an ar archive of debian-binary, control.tar and data.tar.
+
+Nothing is ever read or unpacked as a whole: a .deb is taken 64 KiB at a time, a member comes out in blocks, and the
+decompressors let other threads run meanwhile (lzma, zlib, bz2 and zstandard all release the GIL), so two packages
+unpack on two cores. What a member may grow to is bounded, for a 10 kB member can hold gigabytes.
+
+Source: deb(5); ar(5), the common format, as dpkg-deb reads it.
+"""
+
+import bz2
+import lzma
+import os
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from toolkit.deb.tar import FILE, Tar
+from toolkit.errors import Malformed
+
+CONTROL_LIMIT_BYTES = 64 << 20
+DATA_LIMIT_BYTES = 16 << 30
+
+_INPUT_BYTES = 64 << 10
+_OUTPUT_BYTES = 256 << 10
+_DICTIONARY_BYTES = 128 << 20  # xz -9 and zstd --ultra -22 need 65 and 128 MiB; Debian's packages 8
+_MAGIC = b"!<arch>\n"
+
+
+@dataclass(frozen=True, slots=True)
+class ControlFile:
+    """A member of control.tar: a maintainer script, md5sums, conffiles, …"""
+
+    data: bytes
+    mode: int
+    mtime_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Member:
+    name: str
+    start: int
+    size: int
+
+
+class Deb:
+    """A package opened for reading. `fd` stays the caller's; `what` names the package in errors.
+
+    Raises Malformed (also from every method) for whatever deb(5) doesn't allow.
+    """
+
+    def __init__(self, fd: int, what: str) -> None:
+        self.what = what
+        self._fd = fd
+        self._control, self._data = self._members()
+
+    def control(self) -> dict[str, ControlFile]:
+        """The files of control.tar by name, `control` itself among them."""
+        files = {}
+        tar = Tar(self._bytes(self._control, CONTROL_LIMIT_BYTES), f"{self.what}: {self._control.name}")
+        for entry in tar:
+            name = entry.name.removeprefix(b"./").decode("ascii", "replace")
+            if entry.kind != FILE:
+                continue
+            if not name or "/" in name or name.startswith("."):
+                raise Malformed(f"read {self.what}: {self._control.name}", because=f"a file named {name!r}")
+            files[name] = ControlFile(b"".join(tar.pieces(entry)), entry.mode, entry.mtime_s)
+        if "control" not in files:
+            raise Malformed(f"read {self.what}: {self._control.name}", because="it holds no file 'control'")
+        return files
+
+    def data(self, installed_size_kib: int = 0) -> Tar:
+        """data.tar. With the package's Installed-Size known, a stream that outgrows it four times is refused."""
+        limit = DATA_LIMIT_BYTES
+        if installed_size_kib:
+            # Installed-Size is an estimate of the packager's: hard links, sparse files and the 512 byte headers of many
+            # small files have made it too low by half in real packages.
+            limit = min(limit, (installed_size_kib << 12) + (64 << 20))
+        return Tar(self._bytes(self._data, limit), f"{self.what}: {self._data.name}")
+
+    def _members(self) -> tuple[_Member, _Member]:
+        total = os.fstat(self._fd).st_size
+        if os.pread(self._fd, 8, 0) != _MAGIC:
+            raise Malformed(f"read {self.what}", because="not a Debian package (no ar archive)")
+        members = []
+        position = 8
+        while position < total:
+            header = os.pread(self._fd, 60, position)
+            name, size = header[:16].rstrip(b" ").removesuffix(b"/"), header[48:58].rstrip(b" ")
+            if len(header) < 60 or header[58:] != b"`\n":
+                raise Malformed(f"read {self.what}", because=f"no ar member at byte {position}")
+            if not size.isdigit() or position + 60 + int(size) > total:
+                raise Malformed(f"read {self.what}", because=f"member {name!r} says it is {size!r} bytes long")
+            members.append(_Member(name.decode("ascii", "replace"), position + 60, int(size)))
+            position += 60 + int(size) + int(size) % 2
+        # deb(5): members whose names begin with "_" may stand anywhere after debian-binary and are ignored.
+        known = members[:1] + [m for m in members[1:] if not m.name.startswith("_")]
+        names = [member.name for member in known]
+        if (
+            len(names) != 3
+            or names[0] != "debian-binary"
+            or names[1][:11] != "control.tar"
+            or names[2][:8] != "data.tar"
+        ):
+            raise Malformed(
+                f"read {self.what}", because=f"members {names} are not debian-binary, control.tar, data.tar"
+            )
+        version = os.pread(self._fd, min(known[0].size, 64), known[0].start)
+        if not version.startswith(b"2."):
+            raise Malformed(f"read {self.what}", because=f"format {version!r} is not known")
+        return known[1], known[2]
+
+    def _bytes(self, member: _Member, limit_bytes: int) -> Iterator[bytes]:
+        """The member's tar stream, decompressed, in blocks."""
+        what = f"{self.what}: {member.name}"
+        suffix = member.name.partition(".tar")[2]
+        stream = _STREAMS.get(suffix)
+        if stream is None:
+            raise Malformed(f"read {what}", because=f"compression {suffix!r} is not known")
+        total = 0
+        try:
+            for block in stream(_Reader(self._fd, member.start, member.size)):
+                total += len(block)
+                if total > limit_bytes:
+                    raise Malformed(
+                        f"read {what}",
+                        because=f"it grows beyond {limit_bytes >> 20} MiB, which its package does not account for",
+                    )
+                yield block
+        except (lzma.LZMAError, zlib.error, EOFError, OSError) as error:
+            # bz2 tells of broken data by OSError without an errno; a real one is not ours to rename.
+            if isinstance(error, OSError) and error.errno is not None:
+                raise
+            raise Malformed(f"read {what}", because=str(error).lower() or "broken data") from None
+
+
+class _Reader:
+    """A part of a file as something to read from; never moves the descriptor's own offset, which threads share."""
+
+    __slots__ = ("_end", "_fd", "_position")
+
+    def __init__(self, fd: int, start: int, size: int) -> None:
+        self._fd = fd
+        self._position = start
+        self._end = start + size
+
+    def read(self, size: int = -1) -> bytes:
+        left = self._end - self._position
+        data = os.pread(self._fd, left if size < 0 else min(size, left), self._position)
+        if not data and left:
+            raise EOFError("the file became shorter")
+        self._position += len(data)
+        return data
+
+
+class _Decompressor(Protocol):
+    @property
+    def eof(self) -> bool: ...
+    @property
+    def needs_input(self) -> bool: ...
+    @property
+    def unused_data(self) -> bytes: ...
+    def decompress(self, data: bytes, max_length: int = -1) -> bytes: ...
+
+
+def _plain(reader: _Reader) -> Iterator[bytes]:
+    while block := reader.read(_OUTPUT_BYTES):
+        yield block
+
+
+def _blocks(reader: _Reader, new: Callable[[], _Decompressor]) -> Iterator[bytes]:
+    """What a decompressor of lzma's kind makes of `reader`: one stream after another."""
+    machine = new()
+    data = reader.read(_INPUT_BYTES)
+    while True:
+        block = machine.decompress(data, _OUTPUT_BYTES)
+        if block:
+            yield block
+        data = b""
+        if machine.eof:
+            data = (machine.unused_data or reader.read(_INPUT_BYTES)).lstrip(b"\0")
+            if not data:
+                return
+            machine = new()
+        elif machine.needs_input:
+            data = reader.read(_INPUT_BYTES)
+            if not data:
+                raise EOFError("the compressed data ends in the middle")
+
+
+def _xz(reader: _Reader) -> Iterator[bytes]:
+    return _blocks(reader, lambda: lzma.LZMADecompressor(lzma.FORMAT_AUTO, _DICTIONARY_BYTES))
+
+
+def _bzip2(reader: _Reader) -> Iterator[bytes]:
+    return _blocks(reader, bz2.BZ2Decompressor)
+
+
+def _gzip(reader: _Reader) -> Iterator[bytes]:
+    machine = zlib.decompressobj(31)
+    data = reader.read(_INPUT_BYTES)
+    while data:
+        block = machine.decompress(data, _OUTPUT_BYTES)
+        if block:
+            yield block
+        data = machine.unconsumed_tail
+        if machine.eof:
+            data = (machine.unused_data or reader.read(_INPUT_BYTES)).lstrip(b"\0")
+            machine = zlib.decompressobj(31)
+            if not data:
+                return
+        elif not data:
+            data = reader.read(_INPUT_BYTES)
+    raise EOFError("the compressed data ends in the middle")
+
+
+def _zstd(reader: _Reader) -> Iterator[bytes]:
+    import zstandard  # only Ubuntu's packages need it
+
+    machine = zstandard.ZstdDecompressor(max_window_size=_DICTIONARY_BYTES)
+    try:
+        with machine.stream_reader(reader, read_size=_INPUT_BYTES, read_across_frames=True) as stream:  # type: ignore[arg-type]
+            while block := stream.read(_OUTPUT_BYTES):
+                yield block
+    except zstandard.ZstdError as error:
+        raise EOFError(str(error)) from None
+
+
+_STREAMS: dict[str, Callable[[_Reader], Iterator[bytes]]] = {
+    "": _plain,
+    ".xz": _xz,
+    ".lzma": _xz,
+    ".gz": _gzip,
+    ".bz2": _bzip2,
+    ".zst": _zstd,
+}

@@ -1,0 +1,132 @@
+"""Release files: what a suite says about itself and the hashes of its indexes (Debian wiki RepositoryFormat).
+
+A `Release` is made from text that has been verified already; this module checks its form and its promises (suite,
+dates), never its signature.
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+from typing import NamedTuple
+
+from toolkit.deb.control import parse
+from toolkit.errors import Malformed, Untrusted
+
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+# A clock that runs a little behind its mirror's is common (a machine just booted); apt allows ten seconds by
+# Acquire::Max-FutureTime. An hour also covers one that took its zone for UTC.. no further.
+_CLOCK_SLACK = timedelta(hours=1)
+
+
+class Entry(NamedTuple):
+    """One file that the Release vouches for: path relative to dists/SUITE, size and SHA-256 (hex)."""
+
+    path: str
+    size_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """The fields of a Release file that a bootstrap needs. Absent fields are empty."""
+
+    origin: str
+    label: str
+    suite: str
+    codename: str
+    version: str
+    date: str
+    valid_until: str
+    architectures: tuple[str, ...]
+    components: tuple[str, ...]
+    by_hash: bool
+    packages_without_all: bool  # "No-Support-for-Architecture-all: Packages": binary-ARCH lists arch:all packages too
+    entries: dict[str, Entry] = field(repr=False)
+
+
+def parse_release(text: bytes, *, what: str = "Release file") -> Release:
+    """Read verified text. Only SHA256 counts: MD5Sum and SHA1 lists are ignored, a file without SHA256 is refused."""
+    fields = parse(text, what=what)
+    if "SHA256" not in fields:
+        raise Untrusted(
+            f"read {what}",
+            because="it lists no SHA-256 hashes",
+            hint="archives from before 2007 can't be checked; --no-check-gpg does not help, use a newer suite",
+        )
+    entries: dict[str, Entry] = {}
+    for line in fields["SHA256"].split("\n"):
+        words = line.split()
+        if not words:
+            continue
+        if len(words) != 3 or len(words[0]) != 64 or not words[1].isdigit():
+            raise Malformed(f"read {what}", because=f"SHA256 line {line.strip()!r}")
+        digest, size, path = words
+        if path.startswith("/") or ".." in path.split("/"):
+            raise Malformed(f"read {what}", because=f"path {path!r} leaves the suite's folder")
+        entries[path] = Entry(path, int(size), digest.lower())
+    return Release(
+        origin=fields.get("Origin", ""),
+        label=fields.get("Label", ""),
+        suite=fields.get("Suite", ""),
+        codename=fields.get("Codename", ""),
+        version=fields.get("Version", ""),
+        date=fields.get("Date", ""),
+        valid_until=fields.get("Valid-Until", ""),
+        architectures=tuple(fields.get("Architectures", "").split()),
+        # A pocket such as bookworm/updates once wrote "updates/main": the index paths have the last part only.
+        components=tuple(part.rpartition("/")[2] for part in fields.get("Components", "").split()),
+        by_hash=fields.get("Acquire-By-Hash", "").lower() == "yes",
+        packages_without_all="Packages" in fields.get("No-Support-for-Architecture-all", "").split(),
+        entries=entries,
+    )
+
+
+def parse_date(text: str, *, what: str = "Release file") -> datetime:
+    """An RFC 2822 date in UTC, as Release files have it: 'Sat, 11 Jul 2026 10:16:37 UTC'."""
+    words = text.replace(",", " ").split()
+    try:
+        day, month, year, clock = int(words[1]), _MONTHS.index(words[2]) + 1, int(words[3]), words[4]
+        hour, minute, second = (int(part) for part in clock.split(":"))
+        if words[5] not in ("UTC", "GMT", "Z", "+0000", "-0000"):
+            raise ValueError(words[5])
+        return datetime(year, month, day, hour, minute, second, tzinfo=timezone.utc)  # noqa: UP017
+    except (ValueError, IndexError):
+        raise Malformed(f"read {what}", because=f"date {text!r} is not an RFC 2822 date in UTC") from None
+
+
+def check_dates(release: Release, now: datetime, *, what: str) -> None:
+    """Refuse a Release that has expired (a frozen or replayed mirror) or that comes from the future.
+
+    Raises Untrusted. Suites without Valid-Until (Debian's stable suites, all of Ubuntu's) never expire.
+    """
+    if release.date:
+        date = parse_date(release.date, what=what)
+        if date > now + _CLOCK_SLACK:
+            raise Untrusted(
+                f"check {what}",
+                because=f"it is dated {release.date}, but this machine's clock says {now:%a, %d %b %Y %H:%M:%S} UTC",
+                hint="set the clock (`date -u`), or pass --no-check-date if you know why",
+            )
+    if release.valid_until:
+        until = parse_date(release.valid_until, what=what)
+        if until < now:
+            raise Untrusted(
+                f"check {what}",
+                because=f"it expired on {release.valid_until}, {(now - until).days} days ago",
+                hint="the mirror is stale or somebody replays an old state: take another --mirror; for a snapshot "
+                "that is old on purpose pass --no-check-date",
+            )
+
+
+def check_suite(release: Release, asked: str, *, what: str) -> None:
+    """Refuse the genuine Release of another suite in the place of the one asked for (a downgrade)."""
+    # Security suites were 'bookworm/updates' in dists/ with Codename 'bookworm-security' since bullseye, and
+    # old-style 'stretch/updates' with Suite 'oldstable' and Codename 'stretch' before.
+    names = {release.suite, release.codename}
+    if asked in names or asked.partition("/")[0] in names:
+        return
+    raise Untrusted(
+        f"check {what}",
+        because=f"asked for suite {asked!r}, the mirror sent {release.suite!r} (code name {release.codename!r})",
+        hint="the mirror serves another suite under this name: take another --mirror",
+    )
