@@ -1,0 +1,176 @@
+"""A folder of files named by their SHA-256, shared by every build of this user.
+
+A file gets in by a rename of a finished, checked one, so no reader ever sees half a file, however many builds run at
+once. What comes out is hashed again through the very descriptor that is handed out: the folder is 0700, but disks rot
+and people copy caches about.
+
+    CACHE/files/ab/abcdef…    the files
+    CACHE/files/ab/abcdef….X  something worked out from one (`note`), never trusted without it
+    CACHE/files/tmp.…         being written; left-overs older than a day are removed
+"""
+
+import hashlib
+import os
+import time
+from collections.abc import Iterable
+
+from toolkit.errors import CtkError, Untrusted
+
+_READ_BYTES = 1 << 20
+_STALE_S = 24 * 3600
+
+
+class Cache:
+    """Content-addressed files below `folder`, which is made (0700) when first written to."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = os.path.join(folder, "files")
+        self._ready = False
+
+    def path(self, sha256: str) -> str:
+        """Where the file with this hash is, or would be."""
+        return os.path.join(self.folder, sha256[:2], sha256)
+
+    def open(self, sha256: str, size_bytes: int) -> int | None:
+        """A descriptor (at offset 0) of the file with this hash, hashed just now; None when there is no such file.
+
+        A file that does not match its name any more is removed and counts as missing.
+        """
+        path = self.path(sha256)
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError:
+            return None
+        try:
+            if os.fstat(fd).st_size == size_bytes and hash_of(fd) == sha256:
+                os.lseek(fd, 0, os.SEEK_SET)
+                return fd
+        except BaseException:
+            os.close(fd)
+            raise
+        os.close(fd)
+        try:
+            os.unlink(path)
+        except OSError:
+            pass
+        return None
+
+    def store(self, chunks: Iterable[bytes], sha256: str, size_bytes: int, *, doing: str) -> int:
+        """Write `chunks` as the file with this hash; a descriptor of it at offset 0.
+
+        Hashes while it writes. Raises Untrusted when size or hash differ (nothing is kept then), CtkError when the
+        disk is full or the folder can't be written.
+        """
+        try:
+            folder = os.path.dirname(self.path(sha256))
+            self._prepare()
+            os.makedirs(folder, mode=0o700, exist_ok=True)
+            temporary = os.path.join(self.folder, f"tmp.{os.getpid()}.{os.urandom(6).hex()}")
+            fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise self._failed(error) from None
+        kept = False
+        try:
+            digest = hashlib.sha256()
+            done = 0
+            for chunk in chunks:
+                digest.update(chunk)
+                done += len(chunk)
+                try:
+                    view = memoryview(chunk)
+                    while view:
+                        view = view[os.write(fd, view) :]
+                except OSError as error:
+                    raise self._failed(error, needed=size_bytes - done) from None
+            check(doing, digest.hexdigest(), done, sha256, size_bytes)
+            try:
+                os.rename(temporary, self.path(sha256))
+            except OSError as error:
+                raise self._failed(error) from None
+            kept = True
+            os.lseek(fd, 0, os.SEEK_SET)
+            return fd
+        finally:
+            if not kept:
+                os.close(fd)
+                try:
+                    os.unlink(temporary)
+                except OSError:
+                    pass
+
+    def note(self, sha256: str, kind: str, data: bytes) -> None:
+        """Keep something worked out from the file with this hash. A cache that can't be written is no error."""
+        path = f"{self.path(sha256)}.{kind}"
+        temporary = os.path.join(self.folder, f"tmp.{os.getpid()}.{os.urandom(6).hex()}")
+        try:
+            with open(temporary, "xb") as file:
+                file.write(hashlib.sha256(data).digest() + data)
+            os.rename(temporary, path)
+        except OSError:
+            try:
+                os.unlink(temporary)
+            except OSError:
+                pass
+
+    def noted(self, sha256: str, kind: str) -> bytes | None:
+        """What `note` kept, if it is there and whole. Anybody who may write here may have changed it knowingly."""
+        try:
+            with open(f"{self.path(sha256)}.{kind}", "rb") as file:
+                data = file.read()
+        except OSError:
+            return None
+        return data[32:] if hashlib.sha256(data[32:]).digest() == data[:32] else None
+
+    def _prepare(self) -> None:
+        if self._ready:
+            return
+        os.makedirs(self.folder, mode=0o700, exist_ok=True)
+        info = os.stat(self.folder)
+        if info.st_uid != os.geteuid() or info.st_mode & 0o022:
+            raise CtkError(
+                f"use the cache {self.folder!r}",
+                because="somebody else may write to it",
+                hint=f"remove it, or `chmod go-w {self.folder}`; CTK_CACHE names another folder",
+            )
+        now = time.time()
+        for entry in os.scandir(self.folder):
+            if entry.name.startswith("tmp.") and now - entry.stat(follow_symlinks=False).st_mtime > _STALE_S:
+                os.unlink(entry.path)
+        self._ready = True
+
+    def _failed(self, error: OSError, needed: int = 0) -> CtkError:
+        reason = (error.strerror or str(error)).lower()
+        if needed:
+            reason += f" ({needed} bytes more were needed for this file)"
+        return CtkError(
+            f"write to the cache {self.folder!r}",
+            because=reason,
+            hint="free some space, or name another folder with CTK_CACHE",
+        )
+
+
+def hash_of(fd: int) -> str:
+    """SHA-256 (hex) of a whole file by its descriptor; leaves the offset at the end."""
+    digest = hashlib.sha256()
+    buffer = bytearray(_READ_BYTES)
+    view = memoryview(buffer)
+    os.lseek(fd, 0, os.SEEK_SET)
+    while count := os.readv(fd, (buffer,)):
+        digest.update(view[:count])
+    return digest.hexdigest()
+
+
+def check(doing: str, got_sha256: str, got_size: int, sha256: str, size_bytes: int) -> None:
+    """Raise Untrusted unless what came is what the signed index promised."""
+    if got_size != size_bytes:
+        because = f"it has {got_size} bytes, the signed index states {size_bytes}"
+    elif got_sha256 != sha256:
+        because = f"its SHA-256 is {got_sha256}, the signed index states {sha256}"
+    else:
+        return
+    raise Untrusted(
+        doing,
+        because=because,
+        hint="the mirror, or something between, changed the file; or the mirror is in the middle of an update: "
+        "try again in some minutes, or take another --mirror",
+    )

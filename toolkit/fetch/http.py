@@ -1,0 +1,256 @@
+"""Bytes from mirrors: http, https, file: and plain paths; bounded, retried, over kept connections.
+
+One `requests` session a thread (sessions are not meant to be shared). Nothing here trusts what arrives: a caller that
+knows the size says so, everybody states a limit, and hashing is done by whoever consumes the chunks. Redirects lead to
+http and https only; a transfer that stands still for `stall_s` seconds is broken off and tried again.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import unquote, urlsplit
+
+from toolkit import __version__
+from toolkit.errors import Interrupted, NotFound, Unreachable, Untrusted, Usage
+
+if TYPE_CHECKING:
+    import requests
+
+T = TypeVar("T")
+
+_CHUNK_BYTES = 64 * 1024
+# Statuses that may be gone a moment later (RFC 9110 15.6; 429 from RFC 6585); everything else in 4xx stays.
+_PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
+# Slower than this over half a minute is a stall that keeps dripping.
+_DRIP_BYTES_PER_S = 512
+_DRIP_WINDOW_S = 30.0
+
+
+class _Broken(Exception):
+    """The transfer broke off; worth another try. `args[0]` is the reason in plain words."""
+
+
+class Client:
+    """Fetches from any number of threads. `retries` counts the tries after the first."""
+
+    def __init__(
+        self,
+        *,
+        connect_s: float = 10.0,
+        stall_s: float = 15.0,
+        retries: int = 3,
+        back_off_s: float = 0.4,
+    ) -> None:
+        self.cancelled = threading.Event()
+        self.bytes_per_s = 0.0  # of the last whole file that came over the network, its first byte to its last
+        self._timeout = (connect_s, stall_s)
+        self._retries = retries
+        self._back_off_s = back_off_s
+        self._local = threading.local()
+        self._sessions: list[requests.Session] = []
+        self._lock = threading.Lock()
+
+    def read(self, url: str, *, limit: int, exact: int | None = None) -> bytes:
+        """All of a small file. Raises NotFound for 404 and 410, Unreachable, and Untrusted beyond `limit` bytes."""
+        return self.receive(url, b"".join, limit=limit, exact=exact)
+
+    def receive(self, url: str, consume: Callable[[Iterator[bytes]], T], *, limit: int, exact: int | None = None) -> T:
+        """What `consume` makes of the chunks of `url`; called anew for every try, so it starts from nothing.
+
+        With `exact` (the size that a signed index states) any other size is an error and no byte beyond it is read.
+        Raises as `read`, and whatever `consume` raises.
+        """
+        path = local_path(url)
+        if path is not None:
+            return consume(self._read_local(path, url, limit, exact))
+        reason = ""
+        for attempt in range(self._retries + 1):
+            if attempt and self.cancelled.wait(self._back_off_s * 2 ** (attempt - 1)):
+                break
+            if self.cancelled.is_set():
+                break
+            try:
+                return consume(self._read_http(url, limit, exact))
+            except _Broken as error:
+                reason = str(error)
+        if self.cancelled.is_set():
+            raise Interrupted(f"fetch {url}", because="interrupted")
+        raise Unreachable(
+            f"fetch {url}",
+            because=f"{reason} (tried {self._retries + 1} times)",
+            hint="check the network and proxy settings, or name another mirror with --mirror",
+        )
+
+    def cancel(self) -> None:
+        """Make every thread stop at its next chunk."""
+        self.cancelled.set()
+
+    def close(self) -> None:
+        with self._lock:
+            for session in self._sessions:
+                session.close()
+            self._sessions.clear()
+
+    def _session(self, url: str) -> "requests.Session":
+        import requests
+
+        session: requests.Session | None = getattr(self._local, "session", None)
+        if session is None:
+            session = requests.Session()
+            session.headers.update({"User-Agent": f"ctk/{__version__}", "Accept-Encoding": "identity"})
+            session.max_redirects = 8
+            # requests would read the environment and ~/.netrc for every single file; the answers don't change
+            # within a mirror, and a password file has no business here.
+            session.trust_env = False
+            session.proxies.update(requests.utils.get_environ_proxies(url))
+            session.verify = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or session.verify
+            self._local.session = session
+            with self._lock:
+                self._sessions.append(session)
+        return session
+
+    def _read_http(self, url: str, limit: int, exact: int | None) -> Iterator[bytes]:
+        session = self._session(url)
+        import requests
+        import urllib3.exceptions
+
+        doing = f"fetch {url}"
+        try:
+            response = session.get(url, stream=True, timeout=self._timeout)
+        except (requests.exceptions.InvalidSchema, requests.exceptions.InvalidURL) as error:
+            # The only schemes with an adapter are http and https, so this is a redirect to something else.
+            raise Untrusted(doing, because=f"redirected to what is no http address: {error}") from None
+        except requests.exceptions.TooManyRedirects:
+            raise Unreachable(doing, because="the redirects go round in circles") from None
+        except requests.exceptions.MissingSchema as error:
+            raise Usage(doing, because=str(error)) from None
+        except requests.exceptions.RequestException as error:
+            raise _Broken(_plain(error)) from None
+        with response:
+            status = response.status_code
+            if status in (404, 410):
+                raise NotFound(doing, because=f"the server says {status} {response.reason}")
+            if status in _PASSING:
+                raise _Broken(f"the server says {status} {response.reason}")
+            if status != 200:
+                raise Unreachable(
+                    doing,
+                    because=f"the server says {status} {response.reason}",
+                    hint="" if status != 407 else "the proxy wants a login: set http_proxy=http://user:password@…",
+                )
+            stated = response.headers.get("Content-Length", "")
+            _check_stated(doing, int(stated) if stated.isdigit() else -1, limit, exact)
+            raw = response.raw
+            read = getattr(raw, "read1", None) or raw.read
+            bound = limit if exact is None else exact
+            done = 0
+            began = time.monotonic()
+            while True:
+                if self.cancelled.is_set():
+                    raise Interrupted(doing, because="interrupted")
+                try:
+                    # One byte beyond the bound is asked for, so that "too long" is seen and not cut off.
+                    chunk = read(min(_CHUNK_BYTES, bound + 1 - done), decode_content=False)
+                except (urllib3.exceptions.HTTPError, OSError) as error:
+                    raise _Broken(f"broken off after {done} bytes: {_plain(error)}") from None
+                if not chunk:
+                    break
+                done += len(chunk)
+                if done > bound:
+                    raise _too_long(doing, bound, exact)
+                yield chunk
+                spent = time.monotonic() - began
+                if spent > _DRIP_WINDOW_S and done < spent * _DRIP_BYTES_PER_S:
+                    raise _Broken(f"only {done} bytes in {spent:.0f} s")
+            if stated.isdigit() and done < int(stated):
+                raise _Broken(f"broken off after {done} of {stated} bytes")
+            if exact is not None and done != exact:
+                raise _too_short(doing, done, exact)
+            self.bytes_per_s = done / max(time.monotonic() - began, 1e-6)
+
+    def _read_local(self, path: str, url: str, limit: int, exact: int | None) -> Iterator[bytes]:
+        doing = f"read {url}"
+        bound = limit if exact is None else exact
+        done = 0
+        try:
+            with open(path, "rb", buffering=0) as file:
+                _check_stated(doing, os.fstat(file.fileno()).st_size, limit, exact)
+                while chunk := file.read(min(_CHUNK_BYTES, bound + 1 - done)):
+                    if self.cancelled.is_set():
+                        raise Interrupted(doing, because="interrupted")
+                    done += len(chunk)
+                    if done > bound:
+                        raise _too_long(doing, bound, exact)
+                    yield chunk
+        except FileNotFoundError:
+            raise NotFound(doing, because="no such file") from None
+        except OSError as error:
+            raise Unreachable(doing, because=(error.strerror or str(error)).lower()) from None
+        if exact is not None and done != exact:
+            raise _too_short(doing, done, exact)
+
+
+def local_path(url: str) -> str | None:
+    """The path that `url` means when it is a file: or copy: URI or a plain path; None for http and https.
+
+    Raises Usage for every other scheme.
+    """
+    if url.startswith(("/", "./", "../")):
+        return url
+    parts = urlsplit(url)
+    scheme = parts.scheme.lower()
+    if scheme in ("http", "https"):
+        return None
+    if scheme in ("file", "copy") and parts.netloc in ("", "localhost"):
+        return unquote(parts.path)
+    raise Usage(
+        f"use mirror {url!r}",
+        because=f"scheme {scheme!r} is not one of http, https, file" if scheme else "it has no scheme",
+        hint="give a mirror as http://HOST/PATH, or as a path that begins with /",
+    )
+
+
+def _check_stated(doing: str, stated: int, limit: int, exact: int | None) -> None:
+    """Refuse by what the server says about the size, before a byte is read; -1 is nothing said."""
+    if stated < 0:
+        return
+    if exact is not None and stated > exact:
+        raise _too_long(doing, exact, exact)
+    if exact is not None and stated < exact:
+        raise _too_short(doing, stated, exact)
+    if exact is None and stated > limit:
+        raise _too_long(doing, limit, None)
+
+
+def _too_long(doing: str, bound: int, exact: int | None) -> Untrusted:
+    if exact is None:
+        return Untrusted(doing, because=f"it is longer than {bound} bytes, which no such file should be")
+    return Untrusted(doing, because=f"it is longer than the {exact} bytes that the signed index states")
+
+
+def _too_short(doing: str, done: int, exact: int) -> Untrusted:
+    return Untrusted(
+        doing,
+        because=f"it has {done} bytes, the signed index states {exact}",
+        hint="the mirror may be in the middle of an update: try again in some minutes, or take another --mirror",
+    )
+
+
+def _plain(error: BaseException) -> str:
+    """The innermost reason of a requests or urllib3 error, without their object addresses."""
+    seen: BaseException = error
+    for _ in range(8):
+        inner = getattr(seen, "reason", None)
+        if not isinstance(inner, BaseException):
+            inner = next((arg for arg in seen.args if isinstance(arg, BaseException)), None)
+        if inner is None or inner is seen:
+            break
+        seen = inner
+    text = getattr(seen, "strerror", None) or str(seen)
+    # urllib3 wraps the system's reason in its own words: "<…>: Failed to …: [Errno 111] Connection refused".
+    for lead in ("] ", ">: "):
+        if lead in text:
+            text = text.rpartition(lead)[2]
+    return text.partition(" (_ssl.c:")[0].strip(" .)").lower() or type(seen).__name__

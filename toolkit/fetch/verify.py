@@ -1,0 +1,235 @@
+"""OpenPGP: which bytes of a Release file carry a good signature of a key that we trust.
+
+Callers parse what `Verified.text` holds and nothing else; text outside the signed part never leaves this module
+(docs/decisions/0002-openpgp.md). The keyring is the only source of trust: no key servers, no web of trust, no user's
+own keyring, and without a keyring there is no verification but an error.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from toolkit.errors import CtkError, Malformed, NotFound, Untrusted
+
+if TYPE_CHECKING:
+    from pysequoia import Cert, Sig
+
+_BEGIN = b"-----BEGIN PGP SIGNED MESSAGE-----"
+_SIGNATURE = b"-----BEGIN PGP SIGNATURE-----"
+_END = b"-----END PGP SIGNATURE-----"
+_ARMOR_KEY = b"-----BEGIN PGP PUBLIC KEY BLOCK-----"
+
+# No real Release line is longer than some hundred bytes; parsers of long lines have had their bugs.
+_LONGEST_LINE = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """Signed bytes, and the fingerprints (hex, upper case) of the certificates whose signature on them is good."""
+
+    text: bytes
+    signed_by: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Keyring:
+    """The certificates of one file, or of a folder's *.gpg, *.pgp and *.asc files."""
+
+    path: str
+    certificates: "tuple[Cert, ...]"
+
+
+def load_keyrings(paths: Sequence[str]) -> Keyring:
+    """Several keyrings as one. Raises as `load_keyring`, and Untrusted when `paths` is empty."""
+    if not paths:
+        raise Untrusted("check a signature", because="no keyring is known", hint="name one with --keyring FILE")
+    rings = [load_keyring(path) for path in paths]
+    return Keyring(", ".join(ring.path for ring in rings), tuple(c for ring in rings for c in ring.certificates))
+
+
+def load_keyring(path: str) -> Keyring:
+    """Read a keyring: binary or armoured, one certificate or many. Raises Untrusted when there is nothing usable."""
+    from pysequoia import Cert
+
+    doing = f"read keyring {path!r}"
+    hint = "give the archive's own keyring with --keyring FILE"
+    files = [path]
+    if os.path.isdir(path):
+        files = sorted(os.path.join(path, name) for name in os.listdir(path) if name.endswith((".gpg", ".pgp", ".asc")))
+    certificates: list[Cert] = []
+    for name in files:
+        try:
+            with open(name, "rb") as file:
+                data = file.read()
+        except OSError as error:
+            raise Untrusted(doing, because=(error.strerror or str(error)).lower(), hint=hint) from None
+        try:
+            for block in _armour_blocks(data, _ARMOR_KEY):
+                certificates.extend(Cert.split_bytes(block))
+        except Exception as error:
+            raise Untrusted(doing, because=_first_line(error), hint=hint) from None
+    if not certificates:
+        raise Untrusted(doing, because="it holds no OpenPGP certificate", hint=hint)
+    return Keyring(path, tuple(certificates))
+
+
+def _armour_blocks(data: bytes, begin: bytes) -> list[bytes]:
+    """One block for binary data; the armoured blocks of a concatenated file, which a reader takes one by one."""
+    if begin not in data:
+        return [data]
+    return [begin + part for part in data.split(begin)[1:]]
+
+
+def verify_inline(data: bytes, keyring: Keyring, *, what: str) -> Verified:
+    """The signed text of a cleartext-signed file (InRelease; RFC 9580 section 7).
+
+    Raises Malformed unless the file is exactly one signed message from its first byte to its last, Untrusted when no
+    signature is by a key of `keyring` or the text was changed.
+    """
+    check_frame(data, what=what)
+    return _verify(data, None, keyring, what)
+
+
+def verify_detached(data: bytes, signature: bytes, keyring: Keyring, *, what: str) -> Verified:
+    """`data`, when one of the detached signatures (Release.gpg, armoured or binary) is by a key of `keyring`.
+
+    The file holds one signature for each key that the archive signs with; one good one is enough. Raises Malformed,
+    Untrusted.
+    """
+    from pysequoia import Sig
+    from pysequoia.packet import PacketPile, Tag
+
+    try:
+        # Sig.from_bytes alone would read the first signature and forget the others.
+        packets = [packet for block in _armour_blocks(signature, _SIGNATURE) for packet in PacketPile.from_bytes(block)]
+        signatures = [Sig.from_bytes(bytes(packet)) for packet in packets if packet.tag == Tag.Signature]
+    except Exception as error:
+        raise Malformed(f"read the signature of {what}", because=_first_line(error)) from None
+    if not signatures:
+        raise Malformed(f"read the signature of {what}", because="it holds no signature")
+    good: list[str] = []
+    failed: CtkError | None = None
+    for one in signatures:
+        try:
+            good.extend(_verify(data, one, keyring, what).signed_by)
+        except Untrusted as error:
+            failed = error
+    if not good and failed is not None:
+        raise failed
+    return Verified(data, tuple(dict.fromkeys(good)))
+
+
+def check_frame(data: bytes, *, what: str) -> None:
+    """Refuse everything around and inside the armour that a Release file has no use for.
+
+    OpenPGP implementations skip text before and after the message, and accept several messages in a row; programs
+    that then parsed the whole file were fooled (CVE-2016-1252 and others like it). We only ever parse the verified
+    bytes, but a file that tries it is refused rather than half believed.
+    """
+    doing = f"read {what}"
+    if len(data) > _LONGEST_LINE and max(map(len, data.split(b"\n"))) > _LONGEST_LINE:
+        raise Malformed(doing, because=f"a line is longer than {_LONGEST_LINE} bytes")
+    lines = [line.rstrip(b" \t\r") for line in data.split(b"\n")]
+    while lines and not lines[-1]:
+        lines.pop()
+    if not lines or lines[0] != _BEGIN:
+        raise Malformed(
+            doing,
+            because="it does not begin with a signed message",
+            hint="a proxy or a login page may have answered in the mirror's place",
+        )
+    try:
+        headers_end = lines.index(b"", 1)
+        signature = lines.index(_SIGNATURE)
+    except ValueError:
+        raise Malformed(doing, because="its signature is missing or cut off") from None
+    for line in lines[1:headers_end]:
+        if not line.startswith(b"Hash: "):
+            raise Malformed(doing, because=f"unknown armour header {line[:60]!r}")
+    for line in lines[headers_end:signature]:
+        if b"\f" in line or b"\0" in line:
+            raise Malformed(doing, because="control characters in the signed text")
+    if lines[-1] != _END or any(line.startswith(b"-----") for line in lines[signature + 1 : -1]):
+        raise Malformed(doing, because="there is something besides the one signed message")
+    if any(line.startswith(b"-----") for line in lines[1:signature]):
+        # RFC 9580 7.1: a dash at the start of a line of the text is written "- -".
+        raise Malformed(doing, because="there is something besides the one signed message")
+
+
+def unverified_inline(data: bytes, *, what: str) -> bytes:
+    """The text of a cleartext-signed file without looking at its signature: for check_gpg=False alone."""
+    check_frame(data, what=what)
+    lines = data.split(b"\n")
+    text = lines[next(i for i, line in enumerate(lines) if not line.strip()) + 1 :]
+    body = []
+    for line in text:
+        if line.rstrip() == _SIGNATURE:
+            break
+        body.append(line[2:] if line.startswith(b"- ") else line)
+    return b"\n".join(body)
+
+
+def _verify(data: bytes, signature: "Sig | None", keyring: Keyring, what: str) -> Verified:
+    from pysequoia import verify
+
+    wanted: list[str] = []
+
+    def store(key_ids: list[str]) -> "list[Cert]":
+        wanted.extend(key_ids)
+        return list(keyring.certificates)
+
+    try:
+        result = verify(bytes=data, store=store, signature=signature)
+    except Exception as error:
+        raise _bad_signature(_first_line(error), wanted, keyring, what) from None
+    text = data if signature is not None else result.bytes
+    signed_by = tuple(dict.fromkeys(str(sig.certificate).upper() for sig in result.valid_sigs))
+    if not signed_by or text is None:
+        raise _bad_signature("no valid signature", wanted, keyring, what)
+    return Verified(text, signed_by)
+
+
+def _bad_signature(reason: str, wanted: list[str], keyring: Keyring, what: str) -> CtkError:
+    known = _key_ids(keyring)
+    keys = ", ".join(one.upper() for one in wanted) or "no key at all"
+    if not wanted:
+        because = f"it carries no signature that can be read ({reason})"
+    elif any(one.lower() in known for one in wanted):
+        because = f"the signature by {keys} is not good: the file was changed, or the key must not sign any more"
+    else:
+        because = f"signed by {keys}; no good signature by a key of {keyring.path!r}"
+    return Untrusted(
+        f"check the signature of {what}",
+        because=because,
+        hint="take another --mirror; for an archive with keys of its own give them with --keyring FILE",
+    )
+
+
+def _key_ids(keyring: Keyring) -> set[str]:
+    """Fingerprints and key ids (lower case) of all keys and subkeys: a signature may name either."""
+    from pysequoia.packet import PacketPile, Tag
+
+    found = set()
+    for certificate in keyring.certificates:
+        for packet in PacketPile.from_bytes(bytes(certificate)):
+            if packet.tag in (Tag.PublicKey, Tag.PublicSubkey) and packet.fingerprint:
+                found |= {packet.fingerprint.lower(), packet.fingerprint.lower()[-16:]}
+    return found
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0].strip().rstrip(".").lower()
+
+
+def find_keyring(name: str, folders: tuple[str, ...]) -> str:
+    """The first of `folders` that has the keyring file `name`. Raises NotFound; never goes on without."""
+    for folder in folders:
+        path = os.path.join(folder, name)
+        if os.path.isfile(path):
+            return path
+    raise NotFound(
+        f"find keyring {name!r}",
+        because="it is in none of " + ", ".join(repr(folder) for folder in folders),
+        hint="give the archive's keyring with --keyring FILE",
+    )
