@@ -20,10 +20,13 @@ class Request:
     mirror: str = ""  # "" is worked out: CTK_MIRROR, the host's apt sources, the suite table
     keyring: str = ""  # "" is the one that the suite table names
     check_gpg: bool = True
+    check_date: bool = True  # False goes on with an expired or future Release, with a warning
     components: tuple[str, ...] = ()  # () is the suite table's
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     jobs: int = 0  # 0: as many as pay
+    restart: bool = False  # wipe a half-made target of ours and begin anew; never touches anything else
+    keep_failed: bool = False  # leave the half-made tree of a failed build for a look
 
 
 @dataclass(frozen=True, slots=True)

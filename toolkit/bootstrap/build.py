@@ -1,0 +1,185 @@
+"""`ctk bootstrap`: from a request to a root file system, stage by stage.
+
+    release   fetch and verify the suite's Release file
+    index     fetch the Packages indexes that it vouches for
+    resolve   choose the packages: the Lock
+    download  ┐ side by side: a package is unpacked the moment it is there
+    unpack    ┘
+    seed      dpkg's database, /etc, /dev
+    configure the packages' own scripts, in namespaces of their own
+    tidy      what a build leaves and a root should not hold
+
+Whatever ends it early (an error, Ctrl-C), nothing of it is left; what a kill -9 leaves is known by its marker
+(toolkit/bootstrap/target.py).
+"""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from types import FrameType
+from typing import Any
+
+from toolkit import places
+from toolkit.bootstrap import configure, rootless, seed, solve, tidy
+from toolkit.bootstrap.download import Download
+from toolkit.bootstrap.model import Request, Result
+from toolkit.bootstrap.solve import Solved, solve_open
+from toolkit.bootstrap.stage import stage
+from toolkit.bootstrap.target import Target, check_space, write_result
+from toolkit.bootstrap.unpack import Unpacker
+from toolkit.errors import CtkError
+from toolkit.events import Done, Emit, Finished, Note, Planned, Started
+from toolkit.kernel.host import HostFacts
+
+STAGES = (
+    *solve.STAGES,
+    ("download", "Download"),
+    ("unpack", "Unpack"),
+    ("seed", "Lay the foundations"),
+    ("configure", "Configure"),
+    ("tidy", "Tidy up"),
+)
+
+
+def bootstrap(request: Request, emit: Emit) -> Result:
+    """Make the root file system that `request` asks for. Blocks until it is whole.
+
+    An ordinary user becomes root of a user namespace for it (rootless.py).
+
+    Raises a CtkError of any kind; then, and on KeyboardInterrupt, nothing of the tree is left (with
+    `request.keep_failed` it is, with its marker). Leaves `.NAME.ctk.json` beside the target.
+    """
+    if request.architecture and request.variant != "extract":
+        solve.check_runnable(request.architecture)
+    if os.geteuid() != 0:
+        made: Result = rootless.run(bootstrap, request, emit)
+        return made
+    with _one_interruption():
+        return _bootstrap(request, emit)
+
+
+def _bootstrap(request: Request, emit: Emit) -> Result:
+    began = time.monotonic()
+    target = Target(request)
+    umask = os.umask(0o022)
+    try:
+        emit(Planned(STAGES))
+        rootfd = target.open()
+        solved = solve_open(request, emit)
+        try:
+            result = _build(request, solved, target, rootfd, emit, began)
+        finally:
+            solved.client.close()
+    except BaseException:
+        if request.keep_failed:
+            target.leave()
+        else:
+            _remove(target, emit)
+        raise
+    finally:
+        os.umask(umask)
+    path = write_result(target.path, result, solved.lock)
+    emit(
+        Done(
+            f"{result.suite} ({result.variant}, {result.architecture}) is in {request.target}",
+            result.seconds,
+            {**asdict(result), "file": path},
+            (
+                f"ctk spec --rootfs {request.target} --writable",
+                ("" if HostFacts().in_user_namespace else "sudo ") + "ctk run NAME",
+            ),
+        )
+    )
+    return result
+
+
+def _remove(target: Target, emit: Emit) -> None:
+    """Take the half-made tree away; what stands in the way is told beside the error that brought us here."""
+    try:
+        target.remove()
+    except (CtkError, OSError) as error:
+        emit(Note(f"the half-made tree {target.path!r} is still there: {error}", warning=True))
+
+
+def _build(request: Request, solved: Solved, target: Target, rootfd: int, emit: Emit, began: float) -> Result:
+    lock = solved.lock
+    installed = sum(_kibibytes(package.paragraph) for package in lock.packages) << 10
+    check_space(target.path, installed)
+    unpacker = Unpacker(rootfd, lock, emit)
+    download = Download(
+        solved.client, solved.cache, lock, unpacker.add, emit, fetchers=request.jobs, consumers=request.jobs
+    )
+    emit(Started("download", download.total_bytes, "bytes"))
+    emit(Started("unpack", len(lock.packages), "packages"))
+    fetching = time.monotonic()
+    download.run()
+    fetched = f"{download.fetched_bytes / 1e6:.1f} MB"
+    if download.cached_bytes:
+        fetched += f", {download.cached_bytes / 1e6:.1f} MB from the cache"
+    emit(Finished("download", download.fetched_at - fetching, fetched))
+    unpacked = unpacker.finish()
+    emit(Finished("unpack", time.monotonic() - fetching, f"{len(unpacked)} packages"))
+    if lock.variant != "extract":
+        with stage("seed", emit):
+            seed.seed(rootfd, lock, unpacked, emit)
+        with stage("configure", emit) as said:
+            configure.configure(target.path, lock, unpacked, emit, _log_path(target.path))
+            said.detail = f"{len(unpacked)} packages"
+    with stage("tidy", emit):
+        tidy.tidy(rootfd, lock, emit)
+        target.close()
+    return Result(
+        target=target.path,
+        suite=lock.suite,
+        distribution=lock.distribution,
+        variant=lock.variant,
+        architecture=lock.architecture,
+        packages=len(lock.packages),
+        size_bytes=installed,
+        seconds=round(time.monotonic() - began, 3),
+        build_id=lock.build_id,
+    )
+
+
+def _kibibytes(paragraph: Any) -> int:
+    size = paragraph.get("Installed-Size", "")
+    return int(size) if size.isdigit() else 0
+
+
+def _log_path(target: str) -> str:
+    folder = os.path.join(places.cache_dir(), "logs")
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    return os.path.join(folder, f"bootstrap-{os.path.basename(target)}-{os.getpid()}.log")
+
+
+@contextmanager
+def _one_interruption() -> Iterator[None]:
+    """Let the first Ctrl-C (or other signal with a handler) through and drop those that follow.
+
+    A second one would end the clean-up after the first, at any line of it. The clean-up is bounded; who can't wait
+    has SIGQUIT and SIGKILL.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    came: list[int] = []
+
+    def once(number: int, frame: FrameType | None) -> None:
+        handler = before[signal.Signals(number)]
+        if not came and callable(handler):
+            came.append(number)
+            handler(number, frame)
+
+    changed = [number for number, handler in before.items() if callable(handler)]
+    for number in changed:
+        signal.signal(number, once)
+    try:
+        yield
+    finally:
+        for number in changed:
+            signal.signal(number, before[number])

@@ -1,0 +1,222 @@
+"""Which mirror: the argument, CTK_MIRROR, the host's own apt sources if they are of the same distribution, the table.
+
+The host's sources are asked because they are near, they may be the only ones that a firewall lets through, and their
+owner has chosen them. What their owner has said about dates goes with them (`Choice.dates_unchecked`).
+"""
+
+import os
+from dataclasses import dataclass
+
+from toolkit.bootstrap.suites import Suite
+from toolkit.deb.control import paragraphs
+from toolkit.errors import CtkError, NotFound
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Base URI without a trailing slash, and why it was chosen (for the reader)."""
+
+    mirror: str
+    why: str
+    dates_unchecked: bool = False  # the host's apt is told not to look at Valid-Until for this mirror
+
+
+@dataclass(frozen=True, slots=True)
+class AptSource:
+    """One `deb` entry of the host: URI without a trailing slash, its suites, components, and its rule on dates."""
+
+    uri: str
+    suites: tuple[str, ...]
+    components: tuple[str, ...] = ()
+    check_valid_until: bool | None = None  # None: as apt.conf says
+
+
+def choose(
+    suite: Suite, architecture: str, given: str, *, today: str, native: bool = True, root: str = "/"
+) -> tuple[Choice, ...]:
+    """The mirrors to try, best first; later ones only when an earlier one does not have the suite.
+
+    `given` is the argument ("" for none), `today` an ISO day, `native` says that `architecture` is the host's own,
+    `root` is the host's root (for tests). Raises NotFound for an unknown suite without a mirror.
+    """
+    sources = host_sources(root)
+    given = given or os.environ.get("CTK_MIRROR", "")
+    if given:
+        mirror = given.rstrip("/") or given
+        why = "given"
+        return (Choice(mirror, why, _dates_unchecked(mirror, sources, root)),)
+    distribution = suite.distribution
+    if distribution is None:
+        raise NotFound(
+            f"choose a mirror for suite {suite.name!r}",
+            because="the suite is not in ctk's table",
+            hint="name its mirror with --mirror URL, and its keyring with --keyring FILE",
+        )
+    choices: list[Choice] = []
+    over = bool(suite.over) and today > suite.over
+    host_id, host_like = host_distribution(root)
+    # Ubuntu's architectures live on two mirrors: the host's is of use for the host's own.
+    if distribution.name in (host_id, *host_like) and (native or not distribution.main_architectures):
+        for uri in _main_archives(sources, distribution.name):
+            choices.append(Choice(uri, "the host's apt sources", _dates_unchecked(uri, sources, root)))
+    table = distribution.mirror
+    if not _served_here(distribution.main_architectures, architecture):
+        table = distribution.ports_mirror
+    listed = [Choice(table, "the suite table"), Choice(distribution.archive_mirror, "the suite table")]
+    if over:
+        # The host's mirror is asked last: it rarely keeps what is over, but behind a firewall it may.
+        return (listed[1], *choices, listed[0])
+    return (*choices, *listed)
+
+
+def host_distribution(root: str = "/") -> tuple[str, tuple[str, ...]]:
+    """ID and ID_LIKE of the host's os-release (os-release(5)); empty when there is none."""
+    fields: dict[str, str] = {}
+    for name in ("etc/os-release", "usr/lib/os-release"):
+        try:
+            with open(os.path.join(root, name), encoding="utf-8") as file:
+                for line in file:
+                    key, equals, value = line.strip().partition("=")
+                    if equals:
+                        fields[key] = value.strip("\"'")
+            break
+        except OSError:
+            continue
+    return fields.get("ID", "").lower(), tuple(fields.get("ID_LIKE", "").lower().split())
+
+
+def host_sources(root: str = "/") -> tuple[AptSource, ...]:
+    """The `deb` entries of the host's /etc/apt, both forms (sources.list(5)); unreadable ones are left out."""
+    folder = os.path.join(root, "etc/apt")
+    files = [os.path.join(folder, "sources.list")]
+    parts = os.path.join(folder, "sources.list.d")
+    try:
+        files += sorted(os.path.join(parts, name) for name in os.listdir(parts))
+    except OSError:
+        pass
+    found: list[AptSource] = []
+    for path in files:
+        try:
+            with open(path, "rb") as file:
+                data = file.read()
+        except OSError:
+            continue
+        if path.endswith(".list"):
+            found += _one_line(data.decode(errors="replace"))
+        elif path.endswith(".sources"):
+            try:
+                found += _deb822(data)
+            except CtkError:
+                continue  # the host's apt will complain about it; a broken file is no reason not to build
+    return tuple(found)
+
+
+def _one_line(text: str) -> list[AptSource]:
+    found = []
+    for line in text.splitlines():
+        words = line.partition("#")[0].split()
+        if not words or words[0] != "deb":
+            continue
+        words = words[1:]
+        options: dict[str, str] = {}
+        if words and words[0].startswith("["):
+            inside = " ".join(words).partition("]")
+            words = inside[2].split()
+            for option in inside[0].lstrip("[").split():
+                key, _, value = option.partition("=")
+                options[key.lower()] = value
+        if len(words) >= 2:
+            check = options.get("check-valid-until")
+            found.append(
+                AptSource(
+                    words[0].rstrip("/"),
+                    (words[1],),
+                    tuple(words[2:]),
+                    None if check is None else _is_yes(check),
+                )
+            )
+    return found
+
+
+def _deb822(data: bytes) -> list[AptSource]:
+    found = []
+    for fields in paragraphs(data, what="an apt source of the host"):
+        lowered = {key.lower(): value for key, value in fields.items()}
+        if "deb" not in lowered.get("types", "").split() or not _is_yes(lowered.get("enabled", "yes")):
+            continue
+        check = lowered.get("check-valid-until")
+        for uri in lowered.get("uris", "").split():
+            found.append(
+                AptSource(
+                    uri.rstrip("/"),
+                    tuple(lowered.get("suites", "").split()),
+                    tuple(lowered.get("components", "").split()),
+                    None if check is None else _is_yes(check),
+                )
+            )
+    return found
+
+
+def _is_yes(value: str) -> bool:
+    return value.strip().lower() in ("yes", "true", "with", "on", "enable", "1")
+
+
+def _main_archives(sources: tuple[AptSource, ...], distribution: str) -> list[str]:
+    """The URIs that serve the distribution's own release pocket, without repeats.
+
+    An entry counts when it lists `main` for a suite of the table (not a pocket, not somebody else's repository):
+    third-party repositories name a suite too, but hold none of its base.
+    """
+    from toolkit.bootstrap.suites import SUITES
+
+    names = {
+        name
+        for suite in SUITES.values()
+        if suite.distribution is not None and suite.distribution.name == distribution
+        for name in (suite.codename, *suite.aliases)
+    }
+    uris = [
+        source.uri
+        for source in sources
+        if "main" in source.components
+        and names.intersection(source.suites)
+        and source.uri.startswith(("http://", "https://", "file:", "copy:"))
+        # "debian", "ubuntu", "debian-archive"…: the last part of the path says whose archive it is.
+        and distribution in source.uri.rpartition("/")[2]
+    ]
+    return list(dict.fromkeys(uris))
+
+
+def _dates_unchecked(mirror: str, sources: tuple[AptSource, ...], root: str) -> bool:
+    mine = [source for source in sources if source.uri == mirror]
+    if not mine:
+        return False
+    stated = [source.check_valid_until for source in mine if source.check_valid_until is not None]
+    if stated:
+        return not all(stated)
+    return not _apt_conf_checks_dates(root)
+
+
+def _apt_conf_checks_dates(root: str) -> bool:
+    """What Acquire::Check-Valid-Until of the host's apt.conf says (the last mention counts; apt.conf(5))."""
+    import re
+
+    folder = os.path.join(root, "etc/apt/apt.conf.d")
+    try:
+        files = sorted(os.path.join(folder, name) for name in os.listdir(folder))
+    except OSError:
+        files = []
+    checks = True
+    pattern = re.compile(r'^[^/#\n]*?Check-Valid-Until\s+"?([A-Za-z0-9]+)"?\s*;', re.MULTILINE)
+    for path in [*files, os.path.join(root, "etc/apt/apt.conf")]:
+        try:
+            with open(path, encoding="utf-8", errors="replace") as file:
+                for match in pattern.finditer(file.read()):
+                    checks = _is_yes(match[1])
+        except OSError:
+            continue
+    return checks
+
+
+def _served_here(main_architectures: tuple[str, ...], architecture: str) -> bool:
+    return not main_architectures or architecture in main_architectures

@@ -1,0 +1,110 @@
+"""What a tree needs before its first program can run: dpkg's database, a few files in /etc, the nodes of /dev.
+
+All as debootstrap leaves it, except that resolv.conf and hostname get the mode 0644 (debootstrap copies the host's).
+"""
+
+import contextlib
+import errno
+import os
+import stat
+
+from toolkit.bootstrap.database import Database
+from toolkit.bootstrap.model import Lock
+from toolkit.bootstrap.suites import mirror_inside
+from toolkit.bootstrap.unpack import Unpacked
+from toolkit.bootstrap.usrmerge import needs_exemption
+from toolkit.events import Emit, Note
+from toolkit.kernel.beneath import make_directories
+
+_NODES = (
+    ("null", 1, 3),
+    ("zero", 1, 5),
+    ("full", 1, 7),
+    ("random", 1, 8),
+    ("urandom", 1, 9),
+    ("tty", 5, 0),
+    ("console", 5, 1),
+    ("ptmx", 5, 2),
+)
+_LINKS = (
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+)
+
+
+def seed(rootfd: int, lock: Lock, unpacked: list[Unpacked], emit: Emit) -> None:
+    """Make the unpacked tree ready for `configure`. Raises OSError, SystemCall."""
+    database = Database(rootfd)
+    database.create()
+    required = {package.name for package in lock.required}
+    # The base set is registered when the required one is configured: dpkg would configure both together, and the order
+    # decides which package's user gets which number (configure.py).
+    database.register(one for one in unpacked if one.package.name in required)
+    _etc(rootfd, lock)
+    _dev(rootfd, emit)
+
+
+def _etc(rootfd: int, lock: Lock) -> None:
+    etc = make_directories(rootfd, "etc")
+    try:
+        for name in ("resolv.conf", "hostname"):
+            with contextlib.suppress(FileNotFoundError), open("/etc/" + name, "rb") as file:
+                _new_file(etc, name, file.read())
+        _new_file(etc, "fstab", b"# UNCONFIGURED FSTAB FOR BASE SYSTEM\n")
+        if needs_exemption(lock):
+            _new_file(etc, "unsupported-skip-usrmerge-conversion", b"this system will not be supported in the future\n")
+        with contextlib.suppress(FileExistsError):
+            os.symlink("/usr/share/zoneinfo/UTC", "localtime", dir_fd=etc)
+    finally:
+        os.close(etc)
+    apt = make_directories(rootfd, "etc/apt")
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink("sources.list", dir_fd=apt)
+        _new_file(apt, "sources.list", sources_list(lock).encode())
+    finally:
+        os.close(apt)
+
+
+def sources_list(lock: Lock) -> str:
+    """The tree's /etc/apt/sources.list: one line a source, as debootstrap writes it."""
+    return "".join(
+        f"deb {mirror_inside(s.mirror, lock.distribution, lock.architecture)} {s.suite} {' '.join(s.components)}\n"
+        for s in lock.sources
+    )
+
+
+def _dev(rootfd: int, emit: Emit) -> None:
+    dev = make_directories(rootfd, "dev")
+    try:
+        for name, major, minor in _NODES:
+            try:
+                os.mknod(name, stat.S_IFCHR | 0o666, os.makedev(major, minor), dir_fd=dev)
+                os.chmod(name, 0o666, dir_fd=dev)  # mknod(2) takes the umask off
+            except FileExistsError:
+                pass
+            except OSError as error:
+                # A user namespace makes no device nodes. Every runtime mounts its own /dev, so nothing is lost by it.
+                if error.errno not in (errno.EPERM, errno.EACCES):
+                    raise
+                emit(Note("no device nodes in /dev: the kernel lets only the host's root make them"))
+                break
+        for name in ("pts", "shm"):
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(name, 0o755, dir_fd=dev)
+        for name, link in _LINKS:
+            with contextlib.suppress(FileExistsError):
+                os.symlink(link, name, dir_fd=dev)
+    finally:
+        os.close(dev)
+
+
+def _new_file(parent: int, name: str, data: bytes) -> None:
+    """Make a file unless the name is taken, be it by a link (that could lead to the host's file: security B9)."""
+    with contextlib.suppress(FileExistsError):
+        fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644, dir_fd=parent)
+        with open(fd, "wb") as file:
+            os.fchmod(fd, 0o644)
+            file.write(data)

@@ -1,0 +1,164 @@
+"""The first half of a bootstrap: from a request to the exact packages, with nothing made yet."""
+
+import os
+import sys
+import time
+from dataclasses import dataclass
+
+from toolkit import places
+from toolkit.bootstrap import mirrors, suites
+from toolkit.bootstrap.model import Lock, Request
+from toolkit.bootstrap.resolve import resolve, variant_name
+from toolkit.bootstrap.sources import load_pool, open_source
+from toolkit.bootstrap.stage import stage
+from toolkit.errors import HostLacks, NotFound
+from toolkit.events import Emit, Planned
+from toolkit.fetch.cache import Cache
+from toolkit.fetch.http import Client
+from toolkit.fetch.verify import find_keyring
+
+STAGES = (
+    ("release", "Verify the suite"),
+    ("index", "Read the package lists"),
+    ("resolve", "Choose the packages"),
+)
+
+# uname's machine → Debian's name of the architecture (dpkg's cputable); a 32-bit Python says what user space is.
+_ARCHITECTURES = {
+    "x86_64": "amd64",
+    "aarch64": "arm64",
+    "armv7l": "armhf",
+    "armv8l": "armhf",
+    "armv6l": "armel",
+    "i686": "i386",
+    "i586": "i386",
+    "ppc64le": "ppc64el",
+    "riscv64": "riscv64",
+    "s390x": "s390x",
+    "loongarch64": "loong64",
+    "mips64": "mips64el",
+}
+_SIBLINGS = {"amd64": ("i386",), "arm64": ("armhf", "armel"), "armhf": ("armel",)}
+# Names of binfmt_misc entries where they aren't Debian's (qemu's own names of the machines).
+_QEMU = {
+    "amd64": "x86_64",
+    "arm64": "aarch64",
+    "armhf": "arm",
+    "armel": "arm",
+    "ppc64el": "ppc64le",
+    "loong64": "loongarch64",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Solved:
+    """A lock, and what is needed to build it."""
+
+    lock: Lock
+    client: Client
+    cache: Cache
+
+
+def solve(request: Request, emit: Emit) -> Lock:
+    """The packages that `bootstrap` would install, without building: the first three stages. Needs no root."""
+    emit(Planned(STAGES))
+    solved = solve_open(request, emit)
+    solved.client.close()
+    return solved.lock
+
+
+def host_architecture() -> str:
+    """Debian's name of the host's architecture. Raises HostLacks for one that Debian has no name for."""
+    machine = os.uname().machine
+    if sys.maxsize < 1 << 32:
+        machine = {"x86_64": "i686", "aarch64": "armv7l"}.get(machine, machine)
+    try:
+        return _ARCHITECTURES[machine]
+    except KeyError:
+        raise HostLacks(
+            "find out the architecture", because=f"machine {machine!r} is not known", hint="name it with --arch"
+        ) from None
+
+
+def is_native(architecture: str) -> bool:
+    """Whether `architecture` (Debian's name) is the host's own."""
+    try:
+        return architecture == host_architecture()
+    except HostLacks:
+        return False
+
+
+def check_runnable(architecture: str) -> None:
+    """Raise HostLacks unless programs of `architecture` run here: its packages' scripts must.
+
+    Natively, as the 32-bit sibling that the kernel runs as well, or by a binfmt_misc entry of qemu's.
+    """
+    if is_native(architecture) or architecture in _SIBLINGS.get(host_architecture(), ()):
+        return
+    machine = _QEMU.get(architecture, architecture)
+    if os.path.exists(f"/proc/sys/fs/binfmt_misc/qemu-{machine}"):
+        return
+    raise HostLacks(
+        f"make a root file system for {architecture}",
+        because=f"this host ({host_architecture()}) can't run its programs",
+        hint=f"install qemu-user-static and binfmt-support, so that /proc/sys/fs/binfmt_misc/qemu-{machine} is there; "
+        "--variant extract needs neither",
+    )
+
+
+def solve_open(request: Request, emit: Emit) -> Solved:
+    """The first three stages; the caller closes `client`. Raises every ArchiveError, NotFound."""
+    variant_name(request.variant)  # a typing error is told before the network is asked
+    architecture = request.architecture or host_architecture()
+    suite = _suite(request)
+    keyrings = _keyrings(request, suite)
+    choices = mirrors.choose(
+        suite,
+        architecture,
+        request.mirror,
+        today=time.strftime("%Y-%m-%d", time.gmtime()),
+        native=is_native(architecture),
+    )
+    client = Client()
+    cache = Cache(places.cache_dir())
+    try:
+        with stage("release", emit) as said:
+            opened = open_source(client, request, suite, choices, keyrings, emit)
+            source = opened.source
+            said.detail = f"{source.origin} {source.codename}, {source.date}, from {source.mirror}"
+        with stage("index", emit) as said:
+            pool = load_pool(client, cache, [opened], architecture, emit)
+            said.detail = f"{sum(len(member.index) for member in pool.members)} packages"
+        with stage("resolve", emit) as said:
+            lock = resolve(
+                pool,
+                opened.suite,
+                (source,),
+                variant=request.variant,
+                include=request.include,
+                exclude=request.exclude,
+            )
+            said.detail = f"{len(lock.required)} required and {len(lock.base)} further packages"
+    except BaseException:
+        client.cancel()
+        client.close()
+        raise
+    return Solved(lock, client, cache)
+
+
+def _suite(request: Request) -> suites.Suite:
+    try:
+        return suites.lookup(request.suite)
+    except NotFound:
+        if (request.mirror or os.environ.get("CTK_MIRROR")) and (request.keyring or not request.check_gpg):
+            return suites.unknown(request.suite)
+        raise
+
+
+def _keyrings(request: Request, suite: suites.Suite) -> tuple[str, ...]:
+    if not request.check_gpg:
+        return ()
+    if request.keyring:
+        return (request.keyring,)
+    folders = (places.shipped("keyrings"), "/usr/share/keyrings")
+    return tuple(find_keyring(name, folders) for name in suite.keyrings)

@@ -1,0 +1,110 @@
+"""A tree that packages are laid out in by several threads: who owns which path, how directories end up, safe opening.
+
+Every directory is opened by the kernel with the tree's root as its `/` (openat2, RESOLVE_IN_ROOT), so a package can
+lead nobody out of it, whatever links it ships.
+"""
+
+import contextlib
+import errno
+import os
+import threading
+
+from toolkit.bootstrap.layout import Directory
+from toolkit.bootstrap.usrmerge import ALIASES
+from toolkit.errors import SystemCall
+from toolkit.kernel.beneath import O_PATH, open_beneath
+
+
+class Tree:
+    """The tree below the directory `rootfd`. Single dict operations are atomic; the rest holds the mutex."""
+
+    def __init__(self, rootfd: int, umask: int, *, merged_usr: bool) -> None:
+        self.rootfd = rootfd
+        self.umask = umask
+        self.aliases: set[bytes] = set()
+        self.lost: dict[int, set[bytes]] = {}
+        self._merged = merged_usr
+        self._owner: dict[bytes, int] = {}
+        self._directories: dict[bytes, Directory] = {}
+        self._mutex = threading.Lock()
+        self.unclaimable = self._mutex  # while it is held no path changes its owner
+
+    def place(self, name: bytes) -> bytes:
+        """The path in the tree of a name in a package: merged into /usr if it must be."""
+        if self._merged:
+            head = name.partition(b"/")[0]
+            if head in ALIASES:
+                self.aliases.add(head)
+                return b"usr/" + name
+        return name
+
+    def claim(self, path: bytes, position: int) -> bool:
+        """Whether this package may lay out `path`; False if one that comes later in dpkg's order ships it, too."""
+        if self._owner.setdefault(path, position) == position:
+            return True
+        with self._mutex:
+            other = self._owner[path]
+            loser = min(other, position)
+            self.lost.setdefault(loser, set()).add(path)
+            if loser == position:
+                return False
+            self._owner[path] = position
+            return True
+
+    def owns(self, path: bytes, position: int) -> bool:
+        """Whether the path is (still) this package's to lay out."""
+        return self._owner.get(path) == position
+
+    def owner(self, path: bytes) -> int | None:
+        """The position of the package that has the path."""
+        return self._owner.get(path)
+
+    def directory(self, path: bytes, made: Directory) -> None:
+        """Note what a directory must look like in the end; the first package in dpkg's order decides."""
+        known = self._directories.setdefault(path, made)
+        if known is not made and made.rank < known.rank:
+            with self._mutex:
+                if made.rank < self._directories[path].rank:
+                    self._directories[path] = made
+
+    def open_directory(self, path: bytes) -> int:
+        """A descriptor of the directory, which is made with all above it if it is missing. Raises OSError."""
+        try:
+            return open_beneath(self.rootfd, os.fsdecode(path), O_PATH | os.O_DIRECTORY)
+        except SystemCall as error:
+            if error.errno != errno.ENOENT:
+                raise OSError(error.errno, os.strerror(error.errno), os.fsdecode(path)) from None
+        above, _, name = path.rpartition(b"/")
+        parent = self.open_directory(above)
+        try:
+            # Another thread may have been faster; a dangling link of that name fails at the next open.
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(name, 0o755, dir_fd=parent)
+            try:
+                return open_beneath(self.rootfd, os.fsdecode(path), O_PATH | os.O_DIRECTORY)
+            except SystemCall as error:
+                raise OSError(error.errno, os.strerror(error.errno), os.fsdecode(path)) from None
+        finally:
+            os.close(parent)
+
+    def finish_directories(self) -> None:
+        """Give the directories their owners, modes and times. Raises OSError, SystemCall."""
+        for path, directory in sorted(self._directories.items(), reverse=True):
+            fd = open_beneath(self.rootfd, os.fsdecode(path), os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                if directory.uid or directory.gid:
+                    os.fchown(fd, directory.uid, directory.gid)
+                if directory.mode != 0o755 & ~self.umask:
+                    os.fchmod(fd, directory.mode)
+                os.utime(fd, (directory.mtime_s, directory.mtime_s))
+            finally:
+                os.close(fd)
+
+
+def umask() -> int:
+    """The process's file mode creation mask, read without setting it: umask(2) would do so for all threads."""
+    with open("/proc/self/status") as status:
+        for line in status:
+            if line.startswith("Umask:"):
+                return int(line.split()[1], 8)
+    return 0o777  # before Linux 4.7: every mode is then set by hand
