@@ -1,0 +1,210 @@
+"""A request for a spec, the edits that it stands for, and the file that comes of them."""
+
+import difflib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from toolkit.bundle import document, fields, mounts, namespaces, process, resources, rights, root
+from toolkit.bundle.document import Edit, Spec
+from toolkit.errors import Usage
+from toolkit.events import Done, Emit, Note
+from toolkit.kernel import subids
+from toolkit.oci.defaults import default_spec
+
+
+@dataclass(frozen=True, slots=True)
+class SpecRequest:
+    """What `ctk spec` was asked for, as typed. None and () mean "leave it as it is"."""
+
+    bundle: str = "."
+    rootless: bool = False
+    force: bool = False
+    update: bool = False  # start from the config.json that is there
+    rootfs: str = ""
+    writable: bool | None = None
+    share_net: bool = False
+    args: tuple[str, ...] = ()
+    env: tuple[str, ...] = ()
+    env_file: tuple[str, ...] = ()
+    cwd: str = ""
+    user: str = ""
+    hostname: str = ""
+    terminal: bool | None = None
+    no_new_privileges: bool | None = None
+    privileged: bool = False
+    security_opt: tuple[str, ...] = ()
+    device: tuple[str, ...] = ()
+    hook: tuple[str, ...] = ()
+    cap_add: tuple[str, ...] = ()
+    cap_drop: tuple[str, ...] = ()
+    ulimit: tuple[str, ...] = ()
+    mount: tuple[str, ...] = ()
+    volume: tuple[str, ...] = ()
+    tmpfs: tuple[str, ...] = ()
+    memory: str = ""
+    memory_swap: str = ""
+    memory_reservation: str = ""
+    cpus: str = ""
+    cpu_shares: str = ""
+    cpuset: str = ""
+    pids_limit: str = ""
+    blkio_weight: str = ""
+    sysctl: tuple[str, ...] = ()
+    annotation: tuple[str, ...] = ()
+    namespace: tuple[str, ...] = ()
+    userns: bool = False  # map our own id and our subordinate ids
+    uid_map: tuple[str, ...] = ()
+    gid_map: tuple[str, ...] = ()
+    set: tuple[str, ...] = ()
+    unset: tuple[str, ...] = ()
+
+
+def edits(request: SpecRequest, host: mounts.HostFiles) -> Iterator[Edit]:
+    """The edits that `request` stands for, in the order in which they are made. Raises Usage."""
+    if request.rootfs:
+        yield root.rootfs(request.rootfs, request.bundle)
+    if request.writable is not None:
+        yield root.read_only(not request.writable)
+    if request.writable:
+        yield process.add_capabilities(process.PACKAGE_CAPABILITIES)
+    if request.privileged:
+        yield rights.privileged
+    yield from _process(request)
+    yield from (rights.security_option(text) for text in request.security_opt)
+    yield from (rights.device(text) for text in request.device)
+    yield from (rights.hook(text) for text in request.hook)
+    yield from _mounts_and_namespaces(request, host)
+    yield from _resources(request)
+    for field, entries in (("sysctl", request.sysctl), ("annotations", request.annotation)):
+        if entries:
+            yield _pairs(field, entries)
+    yield from (fields.set_field(text) for text in request.set)
+    yield from (fields.unset_field(text) for text in request.unset)
+
+
+def _process(request: SpecRequest) -> Iterator[Edit]:
+    if request.args:
+        yield process.args(request.args)
+    if entries := [*_env_files(request.env_file), *(_from_here(entry) for entry in request.env)]:
+        yield process.environment(entries)
+    if request.cwd:
+        yield process.cwd(request.cwd)
+    if request.user:
+        yield process.user(request.user)
+    if request.terminal is not None:
+        yield process.terminal(request.terminal)
+    if request.no_new_privileges is not None:
+        yield process.no_new_privileges(request.no_new_privileges)
+    if request.cap_drop:
+        yield process.drop_capabilities(process.capability_names(request.cap_drop, option="--cap-drop"))
+    if request.cap_add:
+        yield process.add_capabilities(process.capability_names(request.cap_add, option="--cap-add"))
+    yield from (process.rlimit(text) for text in request.ulimit)
+    if request.hostname:
+        yield fields.set_field(f"hostname={json.dumps(request.hostname)}")
+
+
+def _mounts_and_namespaces(request: SpecRequest, host: mounts.HostFiles) -> Iterator[Edit]:
+    if request.share_net:
+        yield mounts.share_net(host)
+    yield from (namespaces.parse_namespace(text) for text in request.namespace)
+    if request.uid_map:
+        yield namespaces.mappings("uidMappings", request.uid_map)
+    if request.gid_map:
+        yield namespaces.mappings("gidMappings", request.gid_map)
+    yield from (mounts.parse_mount(text) for text in request.mount)
+    yield from (mounts.parse_volume(text) for text in request.volume)
+    yield from (mounts.parse_tmpfs(text) for text in request.tmpfs)
+
+
+def _resources(request: SpecRequest) -> Iterator[Edit]:
+    for text, edit in (
+        (request.memory, resources.memory),
+        (request.memory_swap, resources.memory_swap),
+        (request.memory_reservation, resources.memory_reservation),
+        (request.cpus, resources.cpus),
+        (request.cpu_shares, resources.cpu_shares),
+        (request.cpuset, resources.cpuset),
+        (request.pids_limit, resources.pids_limit),
+        (request.blkio_weight, resources.blkio_weight),
+    ):
+        if text:
+            yield edit(text)
+
+
+def _texts(lines: list[tuple[int, int, int]]) -> tuple[str, ...]:
+    return tuple(":".join(map(str, line)) for line in lines)
+
+
+def _pairs(field: str, entries: tuple[str, ...]) -> Edit:
+    pairs = dict(entry.partition("=")[::2] for entry in entries)
+    if any("=" not in entry for entry in entries):
+        raise Usage(f"read --{field.rstrip('s')} {entries!r}", because="not NAME=VALUE")
+
+    def edit(spec: Spec) -> Spec:
+        home = spec.setdefault("linux", {}) if field == "sysctl" else spec
+        home.setdefault(field, {}).update(pairs)
+        return spec
+
+    return edit
+
+
+def _from_here(entry: str) -> str:
+    """--env NAME takes the value from our own environment, as docker run and podman run do."""
+    return entry if "=" in entry else f"{entry}={os.environ.get(entry, '')}"
+
+
+def _env_files(paths: tuple[str, ...]) -> Iterator[str]:
+    for path in paths:
+        try:
+            with open(path, encoding="utf-8") as file:
+                lines = [line.strip() for line in file]
+        except OSError as error:
+            raise Usage(f"read --env-file {path!r}", because=(error.strerror or str(error)).lower()) from None
+        yield from (line for line in lines if line and not line.startswith("#"))
+
+
+def make(request: SpecRequest) -> tuple[Spec, Spec]:
+    """The spec before the edits (the default, or what the bundle holds with `update`) and the one after them.
+
+    Looks at the host (its resolv.conf) and at the root file system named; writes nothing. Raises NotFound for a root
+    file system or a command that is not there, Usage for a value that cannot be read.
+    """
+    before = document.read(request.bundle) if request.update else default_spec(request.rootless)
+    if request.rootfs:
+        root.check(request.rootfs)
+    if request.userns:
+        uids, gids = subids.of_caller()
+        request = replace(request, uid_map=_texts(uids), gid_map=_texts(gids))
+    after = document.edited(before, edits(request, mounts.HostFiles.read()))
+    where = request.rootfs or os.path.join(request.bundle, str((after.get("root") or {}).get("path", "")))
+    if request.rootfs or (request.args and os.path.isdir(where)):
+        root.check_command(where, after)
+    return before, after
+
+
+def write(request: SpecRequest) -> tuple[str, str]:
+    """The text of config.json before and after; the one that is there is changed only where its value changes."""
+    before, after = make(request)
+    if not request.update:
+        return document.text(before), document.text(after)
+    there = document.read_text(request.bundle)
+    return there, document.updated(there, after)
+
+
+def build(request: SpecRequest, emit: Emit) -> None:
+    """Make the spec and write it into the bundle; Done carries its path. Raises InUse, NotFound, Usage."""
+    _, content = write(request)
+    path = document.write(request.bundle, content, force=request.force or request.update)
+    if request.writable and not request.update:
+        emit(Note("the root is writable; added the capabilities that installing packages needs"))
+    emit(Done(f"wrote {path}", 0.0, {"bundle": request.bundle, "config": path}))
+
+
+def diff(request: SpecRequest) -> str:
+    """What `request` would change, as a unified diff; '' for nothing."""
+    before, after = write(request)
+    lines = difflib.unified_diff(before.splitlines(), after.splitlines(), "before", "after", lineterm="")
+    return "\n".join(lines)

@@ -1,0 +1,125 @@
+"""Edits of `root`, and what a root file system must hold for the command to start."""
+
+import json
+import os
+import stat
+
+from toolkit.bundle.document import Edit, Spec
+from toolkit.errors import NotFound
+
+_LINKS_MAX = 40  # path_resolution(7): the kernel gives up with ELOOP after 40
+
+
+def rootfs(path: str, bundle: str) -> Edit:
+    """`root.path`: relative if `path` is inside `bundle` (the bundle can then be moved), absolute otherwise."""
+    whole, home = os.path.abspath(path), os.path.abspath(bundle)
+    inside = whole.startswith(home + "/")
+    value = os.path.relpath(whole, home) if inside else whole
+
+    def edit(spec: Spec) -> Spec:
+        spec.setdefault("root", {})["path"] = value
+        return spec
+
+    return edit
+
+
+def read_only(wanted: bool) -> Edit:
+    """`root.readonly`. The field may be left out for false, as runc does when it writes a spec."""
+
+    def edit(spec: Spec) -> Spec:
+        root = spec.setdefault("root", {})
+        if wanted:
+            root["readonly"] = True
+        else:
+            root.pop("readonly", None)
+        return spec
+
+    return edit
+
+
+def inside(root: str, path: str) -> str:
+    """The host's path of `path` as a process in `root` would see it: symlinks are followed within `root`.
+
+    It only looks, so a race with a hostile tree can fool it: what acts on a path in a container's root goes through
+    kernel/beneath.py. Returns '' for a loop of links.
+    """
+    todo = [part for part in path.split("/") if part]
+    at: list[str] = []
+    links = 0
+    while todo:
+        part = todo.pop(0)
+        if part == ".":
+            continue
+        if part == "..":
+            del at[-1:]
+            continue
+        here = "/".join([root, *at, part])
+        try:
+            target = os.readlink(here)
+        except OSError:
+            at.append(part)
+            continue
+        links += 1
+        if links > _LINKS_MAX:
+            return ""
+        if target.startswith("/"):
+            at = []
+        todo = [piece for piece in target.split("/") if piece] + todo
+    return "/".join([root, *at])
+
+
+def find_command(root: str, command: str, env: list[str], cwd: str = "/") -> str:
+    """The path in `root` that execvp(3) would start for `command`, '' if there is none."""
+    if "/" in command:
+        candidates = [command if command.startswith("/") else os.path.join(cwd, command)]
+    else:
+        search = next((entry[5:] for entry in env if entry.startswith("PATH=")), "/usr/local/bin:/usr/bin:/bin")
+        candidates = [os.path.join(folder, command) for folder in search.split(":") if folder]
+    for candidate in candidates:
+        try:
+            found = os.stat(inside(root, candidate) or "/nonexistent")
+        except OSError:
+            continue
+        if stat.S_ISREG(found.st_mode) and found.st_mode & 0o111:
+            return candidate
+    return ""
+
+
+def check(path: str) -> None:
+    """Raises NotFound unless `path` is a folder with something in it."""
+    doing = f"use {path!r} as the root file system"
+    hint = f"make one: ctk bootstrap bookworm {path}"
+    try:
+        entries = os.listdir(path)
+    except FileNotFoundError:
+        raise NotFound(doing, because="no such folder", hint=hint) from None
+    except NotADirectoryError:
+        raise NotFound(doing, because="it is not a folder", hint=hint) from None
+    except PermissionError:
+        raise NotFound(doing, because="permission denied", hint="run as the user that made it") from None
+    if not entries:
+        raise NotFound(doing, because="it is empty", hint=hint)
+
+
+def check_command(path: str, spec: Spec) -> None:
+    """Raises NotFound unless the root file system at `path` has the program that `process.args` names."""
+    process = spec.get("process") or {}
+    args = process.get("args") or []
+    if not args:
+        return
+    command, env = args[0], process.get("env") or []
+    if find_command(path, command, env, process.get("cwd") or "/"):
+        return
+    doing = f"find {command!r} in {path!r}"
+    first = command.split(" ")[0]
+    if first != command and find_command(path, first, env):
+        words = ", ".join(json.dumps(word) for word in command.split())
+        raise NotFound(doing, because="the first argument holds a whole command line", hint=f"did you mean [{words}]?")
+    if "/" in command:
+        raise NotFound(doing, because="no such program", hint="name a program that is in the root file system")
+    search = next((entry[5:] for entry in env if entry.startswith("PATH=")), "")
+    raise NotFound(
+        doing,
+        because=f"no such program in its PATH ({search})",
+        hint=f"install it (ctk bootstrap --include=PACKAGE), or look with: ls {path}/usr/bin",
+    )
