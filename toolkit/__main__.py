@@ -4,14 +4,20 @@ The first door is the hot path: an engine calls it several times a container, so
 reached from it (tests/architecture/test_hot_path.py reads `sys.modules` afterwards).
 """
 
+import gc
 import sys
+
+from toolkit import preload
 
 
 def main() -> None:
     """Run the command line in `sys.argv`; never returns."""
+    gc.disable()  # a verb lives for milliseconds; the second door switches it on again
+    preload.load("toolkit.runtime.main")
     from toolkit.runtime.main import main as runtime_main
 
     runtime_main(sys.argv[1:])  # returns only if the verb is not one of the runtime's
+    gc.enable()
     if sys.flags.no_site:
         import site
 

@@ -1,1 +1,1 @@
-"""The typer app: one file per command group, no logic."""
+"""The command line's second door: typer, one file a group of commands, no logic."""

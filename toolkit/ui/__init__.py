@@ -1,1 +1,37 @@
-"""Events become something to look at: live (rich), plain lines, JSON lines, failures."""
+"""Events to eyes: a live screen on a terminal, plain lines in a pipe, one JSON object a line for programs.
+
+    with renderer(json=False, stream=sys.stderr) as emit:
+        bootstrap(request, emit)
+
+The screen is a fold over the list of events (`screen.py`); what differs is only how a state is drawn.
+"""
+
+from contextlib import AbstractContextManager
+from typing import TextIO
+
+from toolkit.events import Emit
+
+
+def renderer(*, json: bool, stream: TextIO, verbose: bool = False) -> AbstractContextManager[Emit]:
+    """A context whose value is the `Emit` to pass down; leaving it puts the terminal back as it was.
+
+    The live screen is used if `stream` is a terminal that can move its cursor; `verbose` shows `Line` events too.
+    The returned Emit may be called from any thread.
+    """
+    if json:
+        from toolkit.ui.jsonl import JsonLines
+
+        return JsonLines(stream)
+    if _can_move_cursor(stream):
+        from toolkit.ui.live import LiveScreen
+
+        return LiveScreen(stream, verbose=verbose)
+    from toolkit.ui.plain import PlainLines
+
+    return PlainLines(stream, verbose=verbose)
+
+
+def _can_move_cursor(stream: TextIO) -> bool:
+    import os
+
+    return stream.isatty() and os.environ.get("TERM", "dumb") not in ("", "dumb")

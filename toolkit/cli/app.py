@@ -1,0 +1,121 @@
+"""`ctk` as people type it. The runtime verbs are answered before us (toolkit/__main__.py); help lists them all."""
+
+import gc
+import io
+import os
+import sys
+from typing import Annotated, NoReturn
+
+import typer
+
+from toolkit import __version__
+from toolkit.cli import build, describe, learn, signals, verbs
+from toolkit.errors import CtkError, Usage
+from toolkit.ui import failure
+
+app = typer.Typer(
+    name="ctk",
+    help="From a Debian or Ubuntu suite name to a running OCI container, and every layer in between.\n\n"
+    "[bold]Start here:[/bold] sudo ctk up bookworm my-cont        (a shell in a new container)\n\n"
+    "[bold]Learn:[/bold] sudo ctk recipe run first-container   (the same by hand, step by step)",
+    no_args_is_help=True,
+    add_completion=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+# typer brings its own copy of click since 0.20 and took the distribution's before; its public names lead to either.
+_ClickError = typer.BadParameter.__mro__[2]
+_Aborted = typer.Abort
+_INTERRUPTED = 130
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"ctk version {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _global(
+    _: Annotated[
+        bool, typer.Option("--version", "-v", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass
+
+
+build.register(app)
+describe.register(app)
+verbs.register(app)
+learn.register(app)
+
+
+def main() -> NoReturn:
+    """Run the command line in `sys.argv` and exit."""
+    gc.enable()  # the first door switched it off on its way
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a check mark must not end us where the locale has none
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(argv: list[str]) -> int:
+    """The exit code of a command line; what went wrong is told on stderr."""
+    if argv[:1] in (["help"], ["h"]):
+        argv = [*argv[1:], "--help"]
+    caught = signals.Caught()
+    try:
+        with signals.as_exceptions() as caught:
+            code = app(argv, prog_name="ctk", standalone_mode=False)
+            sys.stdout.flush()
+        # typer turns a KeyboardInterrupt into an exit code, or (before 0.20) into Abort.
+        return _interrupted(caught) if code == _INTERRUPTED else int(code or 0)
+    except CtkError as error:
+        failure.show(error, stream=sys.stderr)
+        return error.exit_code
+    except (KeyboardInterrupt, _Aborted):
+        return _interrupted(caught)
+    except BrokenPipeError:
+        # The reader went away (`ctk recipe list | head`): nothing more to say, and nowhere to say it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except SystemExit as leaving:
+        return leaving.code if isinstance(leaving.code, int) else 1
+    except Exception as error:
+        if not isinstance(error, _ClickError):
+            raise
+        if type(error).__name__ == "NoArgsIsHelpError":
+            return 0  # the help is on the screen already
+        failure.show(_usage(error), stream=sys.stderr)
+        return 1
+
+
+def _interrupted(caught: signals.Caught) -> int:
+    sys.stderr.write("ctk: interrupted\n")
+    return 128 + caught.number
+
+
+def _usage(error: Exception) -> Usage:
+    """typer's own complaint about the command line, in the house's form."""
+    context = getattr(error, "ctx", None)
+    where = context.command_path if context is not None else "ctk"
+    message = str(getattr(error, "format_message", error.__str__)()).rstrip(".")
+    hint = f"see {where} --help"
+    head, marker, rest = message.partition(" Did you mean ")
+    if marker:
+        message, hint = head.rstrip("."), f"did you mean {rest.rstrip('?')}? {hint}"
+    head, marker, rest = message.partition(" (Possible options: ")
+    if marker:
+        message, hint = head, f"did you mean {rest.rstrip(')')}? {hint}"
+    because = _lower(message)
+    if message.startswith("No such command "):
+        # runc's words for it, capital and all: what drives a runtime's command line looks for them.
+        because += f" (No help topic for {message.removeprefix('No such command ')})"
+    return Usage(f"read the command line of {where!r}", because=because, hint=hint)
+
+
+def _lower(message: str) -> str:
+    message = message.replace('"', "'")  # typer's own words use both
+    return message[:1].lower() + message[1:]

@@ -1,0 +1,275 @@
+"""Build: `ctk bootstrap`, `ctk up`."""
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from toolkit.cli.output import commas, progress
+
+_PANEL = "Build"
+_UP_EXAMPLE = "Example: sudo ctk up bookworm web -- cat /etc/os-release"
+_BOOTSTRAP_EXAMPLE = "Example: ctk bootstrap bookworm ./debianfs --variant=minbase --include=procps,curl"
+_SOURCE, _CONTENT, _OUTPUT = "Where from", "What goes in", "How"
+
+Suite = Annotated[
+    str,
+    typer.Argument(
+        metavar="SUITE", help="Code name, alias or version: bookworm, stable, 12, jammy, 22.04.", show_default=False
+    ),
+]
+Mirror = Annotated[
+    str,
+    typer.Option(
+        "--mirror",
+        metavar="URL",
+        help="Base URL of the archive. Default: CTK_MIRROR, else the host's own sources, else the suite's home.",
+        rich_help_panel=_SOURCE,
+        show_default=False,
+    ),
+]
+Keyring = Annotated[
+    str,
+    typer.Option(
+        "--keyring",
+        metavar="FILE",
+        help="OpenPGP keys that may sign the archive, in place of the vendored ones.",
+        rich_help_panel=_SOURCE,
+        show_default=False,
+    ),
+]
+CheckGpg = Annotated[
+    bool, typer.Option("--check-gpg/--no-check-gpg", help="Verify the archive's signature.", rich_help_panel=_SOURCE)
+]
+CheckDate = Annotated[
+    bool,
+    typer.Option(
+        "--check-date/--no-check-date",
+        help="Refuse an archive whose signature has expired.",
+        rich_help_panel=_SOURCE,
+    ),
+]
+Components = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--components",
+        metavar="A,B",
+        help="Components to install from.",
+        rich_help_panel=_SOURCE,
+        show_default="the suite's",
+    ),
+]
+Arch = Annotated[
+    str,
+    typer.Option(
+        "--arch",
+        metavar="ARCH",
+        help="Debian's name of the architecture.",
+        rich_help_panel=_CONTENT,
+        show_default="the host's",
+    ),
+]
+Variant = Annotated[
+    str,
+    typer.Option(
+        "--variant",
+        metavar="NAME",
+        help="Which packages: - (debootstrap's default), minbase, buildd.",
+        rich_help_panel=_CONTENT,
+    ),
+]
+Include = Annotated[
+    list[str] | None,
+    typer.Option("--include", metavar="A,B", help="Packages to add.", rich_help_panel=_CONTENT, show_default=False),
+]
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--exclude", metavar="A,B", help="Packages to leave out.", rich_help_panel=_CONTENT, show_default=False
+    ),
+]
+Jobs = Annotated[
+    int,
+    typer.Option(
+        "--jobs",
+        metavar="N",
+        min=0,
+        help="Downloads and unpackers at a time; 0: as many as pay.",
+        rich_help_panel=_OUTPUT,
+    ),
+]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print every event as one JSON object a line on stdout.", rich_help_panel=_OUTPUT)
+]
+Verbose = Annotated[
+    bool, typer.Option("--verbose", help="Show what the packages' scripts print.", rich_help_panel=_OUTPUT)
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the group's commands."""
+    app.command("up", rich_help_panel=_PANEL, epilog=_UP_EXAMPLE)(up)
+    app.command("bootstrap", rich_help_panel=_PANEL, epilog=_BOOTSTRAP_EXAMPLE)(bootstrap)
+
+
+def bootstrap(
+    suite: Suite,
+    target: Annotated[
+        str, typer.Argument(metavar="TARGET", help="Folder to make; it must not exist or be empty.", show_default=False)
+    ] = "",
+    mirror_argument: Annotated[
+        str, typer.Argument(metavar="MIRROR", help="As --mirror, in debootstrap's place.", show_default=False)
+    ] = "",
+    variant: Variant = "-",
+    arch: Arch = "",
+    include: Include = None,
+    exclude: Exclude = None,
+    mirror: Mirror = "",
+    components: Components = None,
+    keyring: Keyring = "",
+    check_gpg: CheckGpg = True,
+    check_date: CheckDate = True,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force",
+            "--restart",
+            help="Delete what an earlier bootstrap left in TARGET and begin anew.",
+            rich_help_panel=_OUTPUT,
+        ),
+    ] = False,
+    keep_failed: Annotated[
+        bool,
+        typer.Option("--keep-failed", help="Leave the tree of a failed bootstrap for a look.", rich_help_panel=_OUTPUT),
+    ] = False,
+    print_debs: Annotated[
+        bool,
+        typer.Option(
+            "--print-debs", help="Print the packages that would be installed, and stop.", rich_help_panel=_OUTPUT
+        ),
+    ] = False,
+    jobs: Jobs = 0,
+    json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Make a root file system from a Debian or Ubuntu archive.
+
+    Needs no debootstrap, dpkg, apt or gpgv on the host.
+    """
+    from toolkit.bootstrap import build, solve
+    from toolkit.bootstrap.model import Request
+    from toolkit.errors import Usage
+
+    if not target and not print_debs:
+        raise Usage("read the command line", because="there is no TARGET", hint=f"ctk bootstrap {suite} ./{suite}")
+    request = Request(
+        suite=suite,
+        target=target,
+        variant=variant,
+        architecture=arch,
+        mirror=mirror or mirror_argument,
+        keyring=keyring,
+        check_gpg=check_gpg,
+        check_date=check_date,
+        components=commas(components),
+        include=commas(include),
+        exclude=commas(exclude),
+        jobs=jobs,
+        restart=force,
+        keep_failed=keep_failed,
+    )
+    with progress(json=json, verbose=verbose) as emit:
+        if print_debs:
+            lock = solve.solve(request, emit)
+        else:
+            build.bootstrap(request, emit)
+    if print_debs and not json:
+        sys.stdout.write(" ".join(package.name for package in lock.packages) + "\n")
+
+
+def up(
+    suite: Suite,
+    identity: Annotated[str, typer.Argument(metavar="ID", help="The container's name.", show_default=False)],
+    command: Annotated[
+        list[str] | None, typer.Argument(metavar="[-- CMD…]", help="What to run.", show_default="a shell")
+    ] = None,
+    bundle: Annotated[
+        str,
+        typer.Option(
+            "--bundle",
+            "-b",
+            metavar="DIR",
+            help="Where to keep rootfs and config.json.",
+            show_default="a folder of ctk's own",
+            rich_help_panel=_OUTPUT,
+        ),
+    ] = "",
+    share_net: Annotated[
+        bool, typer.Option("--share-net", help="Use the host's network.", rich_help_panel=_CONTENT)
+    ] = False,
+    read_only: Annotated[
+        bool, typer.Option("--read-only", help="Mount the root read-only.", rich_help_panel=_CONTENT)
+    ] = False,
+    variant: Variant = "minbase",
+    arch: Arch = "",
+    include: Include = None,
+    exclude: Exclude = None,
+    mirror: Mirror = "",
+    components: Components = None,
+    keyring: Keyring = "",
+    check_gpg: CheckGpg = True,
+    check_date: CheckDate = True,
+    force: Annotated[
+        bool, typer.Option("--force", help="Make the bundle anew, whatever is there.", rich_help_panel=_OUTPUT)
+    ] = False,
+    jobs: Jobs = 0,
+    json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Make a container and run it: bootstrap, spec and run in one go.
+
+    What is already there is not made again.
+    """
+    from toolkit.bootstrap.model import Request
+    from toolkit.bundle.build import SpecRequest
+    from toolkit.errors import InUse
+    from toolkit.up import launch, stages
+
+    ordinary = os.geteuid() != 0
+    terminal = sys.stdin.isatty() and sys.stdout.isatty()
+    request = stages.UpRequest(
+        id=identity,
+        bundle=bundle,
+        terminal=terminal,
+        force=force,
+        spec=SpecRequest(
+            rootless=ordinary,
+            userns=ordinary,
+            namespace=("net",) if ordinary and not share_net else (),  # the rootless default shares the host's
+            writable=None if read_only else True,
+            share_net=share_net,
+            args=tuple(command or ()),
+            hostname=identity,
+        ),
+        bootstrap=Request(
+            suite=suite,
+            target="",
+            variant=variant,
+            architecture=arch,
+            mirror=mirror,
+            keyring=keyring,
+            check_gpg=check_gpg,
+            check_date=check_date,
+            components=commas(components),
+            include=commas(include),
+            exclude=commas(exclude),
+            jobs=jobs,
+        ),
+    )
+    with progress(json=json, verbose=verbose) as emit:
+        if launch.exists(identity):
+            hint = f"ctk exec -t {identity} sh, or: ctk delete --force {identity}"
+            raise InUse(f"bring up {identity!r}", because="there is a container of that name", hint=hint)
+        where = stages.prepare(request, emit)
+    sys.exit(launch.run(identity, where))

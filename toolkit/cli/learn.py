@@ -1,0 +1,62 @@
+"""Learn: `ctk recipe list|show|run`."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+_PANEL = "Learn"
+_EXAMPLE = "Example: sudo ctk recipe run first-container"
+
+recipes = typer.Typer(no_args_is_help=True, epilog=_EXAMPLE, rich_markup_mode="rich")
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="A recipe's name or number, or a file.", show_default=False)]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the group's commands."""
+    app.add_typer(recipes, name="recipe", help="Tutorials that run: list, show, run.", rich_help_panel=_PANEL)
+
+
+@recipes.command("list")
+def list_() -> None:
+    """List the recipes."""
+    from toolkit.recipe import shelf
+    from toolkit.ui import tutorial
+
+    found = [shelf.load(path) for path in shelf.paths()]
+    tutorial.show_list([(recipe.name, recipe.title, recipe.numbered) for recipe in found], sys.stdout)
+
+
+@recipes.command("show")
+def show(name: Name) -> None:
+    """Show a recipe as a page to read."""
+    from toolkit.recipe import shelf
+    from toolkit.ui import tutorial
+
+    with open(shelf.find(name).path, encoding="utf-8") as file:
+        tutorial.show_markdown(file.read(), sys.stdout)
+
+
+@recipes.command("run", epilog=_EXAMPLE)
+def run(
+    name: Name,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Run every step without asking.")] = False,
+    first: Annotated[
+        int, typer.Option("--from", metavar="STEP", help="Begin at this step; take --work of the run before.")
+    ] = 1,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show all, run nothing.")] = False,
+    work: Annotated[
+        str, typer.Option("--work", metavar="DIR", help="Folder to work in.", show_default="a new one")
+    ] = "",
+) -> None:
+    """Play a recipe step by step: read, press Enter, see it happen."""
+    from toolkit.recipe import play, shelf
+    from toolkit.ui import tutorial
+    from toolkit.up.launch import launcher
+
+    options = play.Options(yes=yes, dry_run=dry_run, first=first, work=work, launcher=tuple(launcher()))
+    recipe = shelf.find(name)
+    ran = play.play(recipe, options, tutorial.TutorialScreen(sys.stdout))
+    if not dry_run:
+        sys.stdout.write(f"{recipe.name}: {ran} of {recipe.numbered} steps, and nothing left behind\n")

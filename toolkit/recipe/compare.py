@@ -1,0 +1,44 @@
+"""Expected output against what came. `...` on a line of its own stands for any lines, inside a line for any text."""
+
+import difflib
+import re
+from collections.abc import Sequence
+
+_ANY = "..."
+
+
+def matches(expected: Sequence[str], output: Sequence[str]) -> bool:
+    """Does `output` have the form of `expected`? Blanks count as one: columns move with their contents."""
+    return _match([_normal(line) for line in expected], [_normal(line) for line in output])
+
+
+def _match(expected: list[str], output: list[str]) -> bool:
+    # The positions in `output` at which the lines of `expected` read so far may end.
+    positions = {0}
+    for want in expected:
+        if want == _ANY:
+            positions = set(range(min(positions), len(output) + 1))
+        else:
+            positions = {at + 1 for at in positions if at < len(output) and _line(want, output[at])}
+        if not positions:
+            return False
+    return len(output) in positions
+
+
+def _normal(line: str) -> str:
+    return " ".join(line.split())
+
+
+def _line(want: str, got: str) -> bool:
+    if _ANY not in want:
+        return want == got
+    pattern = ".*".join(re.escape(piece) for piece in want.split(_ANY))
+    return re.fullmatch(pattern, got) is not None
+
+
+def difference(expected: Sequence[str], output: Sequence[str]) -> list[str]:
+    """Lines that show how they differ: '  ' as expected, '- ' missing, '+ ' not expected."""
+    # An output line that some expected pattern covers is written as that pattern, so that only true changes show.
+    patterns = [line for line in expected if _ANY in line and line.strip() != _ANY]
+    shown = [next((pattern for pattern in patterns if _line(_normal(pattern), _normal(line))), line) for line in output]
+    return [line for line in difflib.ndiff(list(expected), shown) if not line.startswith("? ")]

@@ -1,0 +1,42 @@
+"""Where recipes are, and finding one by the name that somebody types."""
+
+import os
+from difflib import get_close_matches
+
+from toolkit.errors import CtkError, NotFound
+from toolkit.places import shipped
+from toolkit.recipe.model import Recipe
+from toolkit.recipe.parse import name_of, parse
+
+
+def paths() -> list[str]:
+    """The recipes that come with ctk, in their order."""
+    folder = shipped("recipes")
+    try:
+        names = sorted(os.listdir(folder))
+    except FileNotFoundError:
+        return []
+    return [os.path.join(folder, name) for name in names if name[:1].isdigit() and name.endswith(".md")]
+
+
+def load(path: str) -> Recipe:
+    """The recipe in a file. Raises Invalid, CtkError."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return parse(file.read(), path)
+    except OSError as error:
+        raise CtkError(f"read the recipe {path!r}", because=(error.strerror or str(error)).lower()) from None
+
+
+def find(name: str) -> Recipe:
+    """A recipe by name ('first-container'), number ('1', '01'), file name or path. Raises NotFound with near names."""
+    if "/" in name or name.endswith(".md"):
+        return load(name)
+    known = {name_of(path): path for path in paths()}
+    for short, path in known.items():
+        stem = os.path.basename(path).removesuffix(".md")
+        if name in (short, stem) or (name.isdigit() and int(name) == int(stem.partition("-")[0])):
+            return load(path)
+    near = get_close_matches(name, known, 1)
+    hint = f"did you mean {near[0]!r}?" if near else "ctk recipe list"
+    raise NotFound(f"find the recipe {name!r}", because="there is none of that name", hint=hint)

@@ -1,0 +1,171 @@
+"""A shell on a pseudo-terminal of its own: what a recipe's commands are typed into."""
+
+import errno
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import termios
+import time
+from collections.abc import Callable
+
+from toolkit.errors import CtkError
+
+# Control sequences (ECMA-48): CSI, OSC ended by BEL or ST, and two-character escapes.
+_CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\].*?(?:\x07|\x1b\\)|\x1b[@-Z\\-_=>]|[\x07\x0f\x0e]", re.DOTALL)
+# What our shell prints instead of a prompt; a record separator is in nobody's output by accident.
+_MARK = re.compile(r"\x1ectk (\d+)\x1e")
+_AT_PROMPT = re.compile(r"[#$>] ?$")
+_QUIET_S = 0.3
+
+Watch = Callable[[str], None]
+
+
+def readable(raw: str) -> list[str]:
+    """Terminal output as lines of text: control sequences gone, a line that was overwritten shows its last version."""
+    lines = []
+    for line in _CONTROL.sub("", raw).replace("\r\n", "\n").split("\n"):
+        parts = [part for part in line.split("\r") if part]
+        lines.append(parts[-1].rstrip() if parts else "")
+    while lines and not lines[-1]:
+        lines.pop()
+    return lines
+
+
+class Terminal:
+    """A bash that we type into and read from. `watch` sees every piece of output; `size` is (columns, rows)."""
+
+    def __init__(self, folder: str, environment: dict[str, str], watch: Watch, size: tuple[int, int]):
+        self._watch: Watch = _unseen
+        self._unread = ""
+        self.busy = False  # a program that we started still runs, at its own prompt
+        master, slave = pty.openpty()
+        try:
+            termios.tcsetwinsize(slave, (size[1], size[0]))
+            _echo_off(slave)  # the reader sees the command in the recipe already
+            self._shell = subprocess.Popen(
+                ["bash", "--norc", "--noprofile", "--noediting", "+H", "-i"],
+                stdin=slave,
+                stdout=slave,
+                stderr=slave,
+                cwd=folder,
+                env=environment | {"HISTFILE": ""},
+                start_new_session=True,
+                preexec_fn=_take_terminal,  # safe: no thread runs in a recipe's player
+            )
+        except OSError as error:
+            os.close(master)
+            raise CtkError("start bash for the recipe", because=(error.strerror or str(error)).lower()) from None
+        finally:
+            os.close(slave)
+        self._master = master
+        # Set in the shell, not in its environment: a shell that a step starts must show its own prompt.
+        self._write("PS1= PS2= PROMPT_COMMAND='printf \"\\036ctk %d\\036\" $?'\n")
+        self._until_mark(10.0)
+        self._watch = watch
+
+    def run(self, text: str, timeout_s: float, *, interactive: bool = False) -> tuple[list[str], int | None]:
+        """Type a command; its output and exit code. Code None: with `interactive`, it waits at a prompt of its own.
+
+        Raises TimeoutError if neither comes within `timeout_s`.
+        """
+        # A program that we type into shows what is typed, as a terminal does; nothing else on it would.
+        self._write(("stty echo; " if interactive else "") + text + "\n")
+        raw, code = self._until_mark(timeout_s, or_prompt=interactive)
+        self.busy = code is None
+        lines = readable(raw)
+        if self.busy and lines:
+            lines.pop()  # the program's prompt
+        return lines, code
+
+    def type(self, text: str, timeout_s: float) -> tuple[list[str], int | None]:
+        """Type a line into the program that runs; the output until its next prompt, or its exit code if it ended.
+
+        The program's own terminal echoes what we type; that first line is not part of the output.
+        """
+        self._write(text + "\n")
+        raw, code = self._until_mark(timeout_s, or_prompt=True)
+        self.busy = code is None
+        lines = readable(raw)
+        if lines and lines[0].endswith(text):
+            lines.pop(0)
+        if self.busy and lines:
+            lines.pop()
+        return lines, code
+
+    def interrupt(self) -> None:
+        """Ctrl-C, as the keyboard sends it."""
+        self._write("\x03")
+
+    def close(self) -> None:
+        """End the shell and what it still runs in the foreground: a hang-up, then a kill."""
+        foreground = 0
+        try:
+            foreground = os.tcgetpgrp(self._master)
+        except OSError:
+            pass
+        os.close(self._master)  # the kernel sends SIGHUP to the foreground group
+        try:
+            self._shell.wait(3.0)
+        except subprocess.TimeoutExpired:
+            for group in {foreground, self._shell.pid} - {0}:
+                try:
+                    os.killpg(group, signal.SIGKILL)
+                except ProcessLookupError:
+                    pass
+            self._shell.wait()
+
+    def _write(self, text: str) -> None:
+        data = text.encode()
+        while data:
+            data = data[os.write(self._master, data) :]
+
+    def _until_mark(self, timeout_s: float, *, or_prompt: bool = False) -> tuple[str, int | None]:
+        """Output up to our shell's mark and the code in it; with `or_prompt` also up to a prompt and silence."""
+        ends_s = time.monotonic() + timeout_s
+        while True:
+            if mark := _MARK.search(self._unread):
+                raw, self._unread = self._unread[: mark.start()], self._unread[mark.end() :]
+                _echo_off(self._master)
+                return raw, int(mark[1])
+            left_s = ends_s - time.monotonic()
+            if left_s <= 0:
+                raise TimeoutError(f"no end within {timeout_s:.0f} s")
+            ready, _, _ = select.select([self._master], [], [], min(left_s, _QUIET_S))
+            if ready:
+                self._take()
+            elif or_prompt and _AT_PROMPT.search(_CONTROL.sub("", self._unread)[-80:]):
+                raw, self._unread = self._unread, ""
+                return raw, None
+
+    def _take(self) -> None:
+        try:
+            data = os.read(self._master, 65536)
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            data = b""  # EIO: nobody holds the other side any more (pty(7))
+        if not data:
+            raise CtkError("play the recipe", because="its shell ended", hint="a step must not exit the shell itself")
+        text = data.decode(errors="replace")
+        self._unread += text
+        self._watch(_MARK.sub("", text))
+
+
+def _echo_off(terminal: int) -> None:
+    settings = termios.tcgetattr(terminal)
+    settings[3] &= ~termios.ECHO
+    termios.tcsetattr(terminal, termios.TCSANOW, settings)
+
+
+def _unseen(_: str) -> None:
+    """What the shell says before it is ours is nobody's business."""
+
+
+def _take_terminal() -> None:
+    """In the child: make its standard input the controlling terminal of its new session."""
+    import fcntl
+
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)

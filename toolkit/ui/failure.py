@@ -1,0 +1,64 @@
+"""A failure as people and programs read it. An error says what we were doing, what stopped us, what to try."""
+
+import json
+import sys
+import textwrap
+from typing import Any, TextIO
+
+from toolkit.errors import BuildFailed, CtkError
+
+
+def text(error: CtkError) -> str:
+    """The house's form, ending in a newline:
+
+        ctk: bootstrap "bookwrom": no such suite
+        hint: did you mean "bookworm"?
+
+    A BuildFailed shows the last lines of the step's output first, then where all of it is.
+    """
+    told = [f"ctk: {error}"]
+    if isinstance(error, BuildFailed):
+        told += [f"  | {line.rstrip()}" for line in error.tail]
+        if error.log:
+            told.append(f"log: {error.log}")
+    if error.hint:
+        told.append(textwrap.indent(error.hint, "      ").replace("      ", "hint: ", 1))
+    return "\n".join(told) + "\n"
+
+
+def as_json(error: CtkError) -> dict[str, Any]:
+    """The error as an event of its own kind, the last one of a `--json` output."""
+    told: dict[str, Any] = {
+        "event": "failed",
+        "code": error.code,
+        "doing": error.doing,
+        "because": error.because,
+        "hint": error.hint,
+        "exit_code": error.exit_code,
+    }
+    if isinstance(error, BuildFailed):
+        told |= {"tail": list(error.tail), "log": error.log}
+    return told
+
+
+def show(error: CtkError, *, stream: TextIO) -> None:
+    """Write `text(error)` to `stream`, in colour where `stream` is a terminal that wants it."""
+    words = text(error)
+    if _wants_colour(stream):
+        words = words.replace("ctk: ", "\x1b[1;31mctk:\x1b[0m ", 1).replace("\nhint: ", "\n\x1b[1;36mhint:\x1b[0m ", 1)
+    sys.stdout.flush()
+    stream.write(words)
+    stream.flush()
+
+
+def show_json(error: CtkError, *, stream: TextIO) -> None:
+    """Write `as_json(error)` to `stream` as one line."""
+    stream.write(json.dumps(as_json(error), ensure_ascii=False) + "\n")
+    stream.flush()
+
+
+def _wants_colour(stream: TextIO) -> bool:
+    # https://no-color.org: any non-empty value means no colour.
+    import os
+
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM", "dumb") != "dumb"

@@ -1,0 +1,27 @@
+"""Events as JSON, one object a line: the build log that a program reads."""
+
+import json
+import threading
+from typing import Self, TextIO
+
+from toolkit.events import Event, as_json
+
+
+class JsonLines:
+    """A context giving an Emit that writes each event at once and whole, whatever thread it comes from."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stream.flush()
+
+    def __call__(self, event: Event) -> None:
+        line = json.dumps(as_json(event), ensure_ascii=False) + "\n"
+        with self._lock:
+            self._stream.write(line)
+            self._stream.flush()

@@ -1,0 +1,136 @@
+"""A recipe on the screen: its words rendered, its commands as one would type them, the question before each step."""
+
+import sys
+from collections.abc import Sequence
+from typing import Literal, Protocol, TextIO
+
+from rich.console import Console
+from rich.markdown import Markdown
+from rich.rule import Rule
+from rich.text import Text
+
+
+class _Command(Protocol):
+    @property
+    def text(self) -> str: ...
+    @property
+    def as_root(self) -> bool: ...
+    @property
+    def typed(self) -> "Sequence[_Command]": ...
+
+
+class _Step(Protocol):
+    @property
+    def number(self) -> int: ...
+    @property
+    def section(self) -> str: ...
+    @property
+    def words(self) -> str: ...
+
+
+class _Recipe(Protocol):
+    @property
+    def title(self) -> str: ...
+    @property
+    def numbered(self) -> int: ...
+
+
+class TutorialScreen:
+    """What `recipe.play` shows and asks, on `stream`; answers are read from stdin."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._console = Console(file=stream, highlight=False)
+        self._section = ""
+        self._titled = False
+        self._numbered = 0
+        self._at_line_start = True
+
+    def words(self, step: _Step, recipe: _Recipe) -> None:
+        self._numbered = recipe.numbered
+        if not self._titled:
+            self._titled = True
+            self._console.print(Rule(Text(recipe.title, "bold"), style="cyan"))
+        if step.section != self._section:
+            self._section = step.section
+            self._console.print()
+            self._console.print(Text(step.section, "bold underline"))
+        if step.words:
+            self._console.print()
+            self._console.print(Markdown(step.words))
+
+    def preview(self, step: _Step, commands: "Sequence[_Command]") -> None:
+        """The commands of a step before they run."""
+        self._console.print()
+        self._console.print(Text(f"  step {step.number} of {self._numbered}", "dim"))
+        for command in commands:
+            self._print_command(command)
+
+    def command(self, _: _Step, command: _Command) -> None:
+        """A command that starts now; its output follows."""
+        self._fresh_line()
+        self._console.print()
+        self._print_command(command)
+
+    def _print_command(self, command: _Command) -> None:
+        if command.text:
+            prompt = Text("# " if command.as_root else "$ ", "bold green")
+            self._console.print(Text("  ") + prompt + Text(command.text, "bold"), soft_wrap=True)
+        for line in command.typed:
+            self._console.print(Text("    it types: ", "dim") + Text(line.text, "bold"), soft_wrap=True)
+
+    def _fresh_line(self) -> None:
+        if not self._at_line_start:
+            self._console.file.write("\n")
+            self._at_line_start = True
+
+    def ask(self, _: _Step) -> Literal["run", "skip", "quit"]:
+        """Enter runs, s skips, q quits; the end of the input quits too."""
+        while True:
+            self._console.print(Text("    Enter: run it   s: skip   q: quit ", "dim"), end="")
+            self._console.file.flush()
+            line = sys.stdin.readline()
+            answer = line.strip().lower()
+            if not line or answer in ("q", "quit"):
+                return "quit"
+            if answer in ("", "y", "yes"):
+                return "run"
+            if answer in ("s", "skip"):
+                return "skip"
+
+    def output(self, text: str) -> None:
+        """A piece of a program's output, passed through as it is: it may draw on the terminal."""
+        self._console.file.write(text)
+        self._console.file.flush()
+        if text:
+            self._at_line_start = text.endswith("\n")
+
+    def verdict(self, step: _Step, problem: str, diff: Sequence[str]) -> None:
+        self._fresh_line()
+        if not problem:
+            self._console.print(Text(f"    ✓ step {step.number}", "green"))
+            return
+        self._console.print(Text(f"    ✗ step {step.number}: {problem}", "bold red"))
+        for line in diff:
+            style = {"+": "green", "-": "red"}.get(line[:1], "dim")
+            self._console.print(Text("      " + line, style), soft_wrap=True)
+        if diff:
+            self._console.print(Text("      - expected, not there    + there, not expected", "dim"))
+
+    def say(self, text: str) -> None:
+        self._fresh_line()
+        self._console.print(Text(text), soft_wrap=True)
+
+
+def show_markdown(text: str, stream: TextIO) -> None:
+    """A whole recipe as a page: rendered on a terminal, as it is in a pipe."""
+    if stream.isatty():
+        Console(file=stream, highlight=False).print(Markdown(text))
+    else:
+        stream.write(text if text.endswith("\n") else text + "\n")
+
+
+def show_list(rows: Sequence[tuple[str, str, int]], stream: TextIO) -> None:
+    """Recipes as (name, title, number of steps), one a line."""
+    width = max((len(name) for name, _, _ in rows), default=0)
+    for name, title, steps in rows:
+        stream.write(f"{name:<{width}}  {title} ({steps} steps)\n")

@@ -1,0 +1,73 @@
+"""Start ctk itself as a child: the builder is the runtime's first customer, and never its importer."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from types import FrameType
+
+from toolkit.errors import CtkError
+
+
+def launcher() -> list[str]:
+    """The words that start the ctk that is running now, whatever the current folder and PATH are."""
+    started_as = sys.argv[0] if sys.argv else ""
+    if os.path.basename(started_as) == "ctk" and os.access(started_as, os.X_OK):
+        return [os.path.abspath(started_as)]
+    return [sys.executable, "-m", "toolkit"]
+
+
+def _environment() -> dict[str, str]:
+    # `python -m toolkit` finds the package from a checkout that is not installed only if it is told where it is.
+    environment = dict(os.environ)
+    package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    paths = [package, *filter(None, environment.get("PYTHONPATH", "").split(":"))]
+    environment["PYTHONPATH"] = ":".join(dict.fromkeys(paths))
+    return environment
+
+
+def exists(identity: str) -> bool:
+    """Is there a container called `identity`?"""
+    asked = [*launcher(), "state", identity]
+    done = subprocess.run(
+        asked, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=_environment()
+    )
+    return done.returncode == 0
+
+
+def run(identity: str, bundle: str, options: Sequence[str] = ()) -> int:
+    """Run the container and wait for it; the exit code is what `ctk run` gave (128 + n if signal n ended it).
+
+    The terminal, if there is one, is the child's. A Ctrl-C reaches both of us from the terminal and is its to answer;
+    signals sent to us alone are passed on.
+    """
+    words = [*launcher(), "run", *options, "--bundle", bundle, identity]
+    sys.stdout.flush()
+    sys.stderr.flush()
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGQUIT, *_PASSED_ON)}
+    for number in (signal.SIGINT, signal.SIGQUIT):
+        signal.signal(number, _ignored)  # SIG_IGN would be inherited through exec
+    try:
+        child = subprocess.Popen(words, env=_environment())
+    except OSError as error:
+        raise CtkError(f"start {words[0]!r}", because=(error.strerror or str(error)).lower()) from None
+
+    def pass_on(number: int, _: FrameType | None) -> None:
+        child.send_signal(number)
+
+    try:
+        for number in _PASSED_ON:
+            signal.signal(number, pass_on)
+        code = child.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return 128 - code if code < 0 else code
+
+
+_PASSED_ON = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+
+
+def _ignored(number: int, frame: FrameType | None) -> None:
+    """A handler that does nothing; unlike SIG_IGN it does not outlive an exec."""

@@ -1,0 +1,176 @@
+"""The stages of `ctk up` before the run: a root file system and a config.json, each recognised if it is there.
+
+A bundle of ours holds `rootfs/`, `config.json`, `hosts`, and `ctk-up.json`, which names what each stage was made from.
+A stage is redone only by --force; one that was made from something else is refused, because its files may be in use or
+worked on.
+"""
+
+import hashlib
+import json
+import os
+import re
+import time
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from toolkit import places
+from toolkit.bootstrap.build import bootstrap
+from toolkit.bootstrap.model import Request, Result
+from toolkit.bootstrap.target import read_result
+from toolkit.bundle import build, document, process, root
+from toolkit.bundle.build import SpecRequest
+from toolkit.errors import CtkError, InUse, Usage
+from toolkit.events import Done, Emit, Event, Finished, Note, Planned, Started
+
+MARKER = "ctk-up.json"
+_SPEC_STAGE = ("spec", "Write config.json")
+_SHELLS = ("bash", "sh")
+
+
+@dataclass(frozen=True, slots=True)
+class UpRequest:
+    """What `ctk up` was asked for. `bootstrap.target` and `spec.bundle` are filled in from `bundle`."""
+
+    id: str
+    bootstrap: Request
+    spec: SpecRequest
+    bundle: str = ""  # "" is a folder of ctk's own
+    terminal: bool = False
+    force: bool = False
+
+
+def bundle_folder(request: UpRequest) -> str:
+    """Where the bundle is or will be. Raises Usage for an id that is no container id."""
+    if not re.fullmatch(r"[A-Za-z0-9_+.-]+", request.id) or request.id in (".", ".."):
+        hint = "letters, digits and _ + - . may be in it"
+        raise Usage(f"use {request.id!r} as a container id", because="it holds other characters", hint=hint)
+    return os.path.abspath(request.bundle or os.path.join(places.data_dir(), "bundles", request.id))
+
+
+def prepare(request: UpRequest, emit: Emit) -> str:
+    """Make or recognise the bundle; its path is returned. Raises what bootstrap and the spec builder raise, InUse."""
+    bundle = bundle_folder(request)
+    try:
+        os.makedirs(bundle, exist_ok=True)
+    except OSError as error:
+        hint = "run with sudo, or name a folder of yours with --bundle"
+        raise CtkError(f"make {bundle!r}", because=(error.strerror or str(error)).lower(), hint=hint) from None
+    rootfs = os.path.join(bundle, "rootfs")
+    wanted = replace(request.bootstrap, target=rootfs)
+    made = _read_marker(bundle)
+    rootfs_id = _content_id(asdict(wanted) | {"target": "", "jobs": 0, "keep_failed": False})
+    there = None if request.force else read_result(rootfs)
+    if there is not None and made.get("rootfs") == rootfs_id:
+        emit(Planned((("rootfs", "Make the root file system"), _SPEC_STAGE)))
+        emit(Finished("rootfs", 0.0, _in_short(there), skipped=True))
+    else:
+        if there is not None:
+            raise InUse(
+                f"bring up {request.id!r}",
+                because=f"{rootfs!r} was made from another request ({_in_short(there)})",
+                hint="take another id, or --force to make it anew",
+            )
+        # What is not whole and ours is a leftover of ours; bootstrap itself refuses everything else.
+        bootstrap(replace(wanted, restart=True), _within(emit))
+        made = {"rootfs": rootfs_id}
+        _write_marker(bundle, made)
+    _write_spec(request, bundle, rootfs, made, emit)
+    return bundle
+
+
+def _in_short(result: Result) -> str:
+    return f"{result.suite}, {result.variant}, {result.packages} packages"
+
+
+def _within(emit: Emit) -> Emit:
+    """`emit` for a stage of a longer line: our stage is planned behind its own, and its Done is not the end."""
+
+    def passing(event: Event) -> None:
+        if isinstance(event, Planned):
+            emit(Planned((*event.stages, _SPEC_STAGE)))
+        elif not isinstance(event, Done):
+            emit(event)
+
+    return passing
+
+
+def _write_spec(request: UpRequest, bundle: str, rootfs: str, made: dict[str, Any], emit: Emit) -> None:
+    """config.json as asked; one that somebody changed by hand is kept, but for the command and the terminal."""
+    name, began = _SPEC_STAGE[0], time.monotonic()
+    emit(Started(name))
+    hosts = _write_hosts(request, bundle)
+    volumes = (*request.spec.volume, f"{hosts}:/etc/hosts:ro")
+    options = replace(request.spec, bundle=bundle, rootfs=rootfs, args=(), terminal=None, volume=volumes)
+    spec_id = _content_id(asdict(options))
+    path = os.path.join(bundle, document.FILE_NAME)
+    known = _file_id(path)
+    by_hand = bool(known) and known != made.get("config")
+    keep = bool(known) and not request.force and (by_hand or made.get("spec") == spec_id)
+    args = request.spec.args or (() if keep and by_hand else (_shell(rootfs),))
+    if keep:
+        spec = document.read(bundle)
+        if request.spec.args:
+            root.check_command(rootfs, document.edited(spec, [process.args(args)]))
+    else:
+        _, spec = build.make(replace(options, args=args))
+    edits = [process.terminal(request.terminal), *([process.args(args)] if args else [])]
+    spec = document.edited(spec, edits)
+    content = document.updated(document.read_text(bundle), spec) if keep else document.text(spec)
+    unchanged = keep and _content_id(content) == known
+    if not unchanged:
+        document.write(bundle, content, force=True)
+    if not keep and not request.spec.share_net:
+        emit(Note(f"{request.id!r} gets a network of its own, with only lo in it; --share-net gives it the host's"))
+    made = made | {"spec": spec_id, "config": made.get("config") if by_hand and keep else _content_id(content)}
+    _write_marker(bundle, made)
+    detail = "kept as it was changed by hand" if keep and by_hand else path
+    emit(Finished(name, time.monotonic() - began, detail, skipped=unchanged))
+
+
+def _write_hosts(request: UpRequest, bundle: str) -> str:
+    """A hosts file that knows the container's own name (sudo and many daemons look it up); its path."""
+    known = "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n"
+    if request.spec.share_net:
+        try:
+            with open("/etc/hosts", encoding="utf-8", errors="replace") as file:
+                known = file.read().rstrip("\n") + "\n"
+        except OSError:
+            pass  # a host without the file resolves localhost some other way; the container gets our own lines
+    path = os.path.join(bundle, "hosts")
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(f"{known}127.0.1.1 {request.spec.hostname or request.id}\n")
+    return path
+
+
+def _shell(rootfs: str) -> str:
+    env = ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]
+    return next((shell for shell in _SHELLS if root.find_command(rootfs, shell, env)), "sh")
+
+
+def _content_id(value: object) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _file_id(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return _content_id(file.read())
+    except FileNotFoundError:
+        return ""
+
+
+def _read_marker(bundle: str) -> dict[str, Any]:
+    try:
+        with open(os.path.join(bundle, MARKER), encoding="utf-8") as file:
+            made = json.load(file)
+    except (OSError, ValueError):
+        return {}
+    return made if isinstance(made, dict) else {}
+
+
+def _write_marker(bundle: str, made: dict[str, Any]) -> None:
+    path = os.path.join(bundle, MARKER)
+    with open(path + ".new", "w", encoding="utf-8") as file:
+        json.dump(made, file, indent=1)
+    os.replace(path + ".new", path)
