@@ -1,0 +1,95 @@
+"""What the runtime's verbs import, seen from outside: `-X importtime` names every module, in forked children too.
+
+An import contract can't see what an import drags in; this can. Each name below costs between 0.3 and 30 ms on a verb
+that an engine calls several times a container.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.fixtures.command import Bundle, Command, installed_ctk
+
+SLOW = {
+    "typer", "click", "rich", "requests", "urllib3", "pyroute2", "zstandard", "msgspec", "pysequoia", "site",
+    "dataclasses", "json", "re", "enum", "inspect", "subprocess", "logging", "typing", "pathlib", "ctypes", "functools",
+    "contextlib", "collections", "datetime", "threading", "tempfile", "shutil", "traceback", "argparse", "importlib",
+    "types", "operator", "keyword", "random", "socket", "selectors", "ast", "tokenize", "linecache",
+}  # fmt: skip
+
+
+def imported(arguments: list[str], environment: dict[str, str], cwd: "str | None" = None) -> tuple[int, set[str], str]:
+    """Exit code, the modules that `ctk ARGUMENTS` imported, and what else it said."""
+    argv = [sys.executable, "-I", "-S", "-X", "importtime", installed_ctk(), *arguments]
+    done = subprocess.run(
+        argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=environment, cwd=cwd, timeout=60
+    )
+    rows = [line for line in done.stderr.splitlines() if line.startswith("import time:")]
+    others = [line for line in done.stderr.splitlines() if not line.startswith("import time:")]
+    names = {row.rpartition("|")[2].strip() for row in rows} - {"imported package"}
+    assert "toolkit.preload" in names, done.stderr  # what that loads is not listed; what its modules import is
+    return done.returncode, names, done.stdout + "\n".join(others)
+
+
+def slow(names: set[str]) -> set[str]:
+    return {name for name in names if name.partition(".")[0] in SLOW}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "rc"),
+    [(["list"], 0), (["list", "-q"], 0), (["state", "nobody"], 1), (["--version"], 0), (["features"], 0)],
+)
+def test_verbs_without_a_container(arguments: list[str], rc: int, ctk: Command) -> None:
+    code, names, said = imported(arguments, ctk.environment)
+    assert (code, slow(names)) == (rc, set()), said
+
+
+@pytest.mark.root
+@pytest.mark.usefixtures("leaks")
+def test_every_verb_of_a_container(ctk: Command, busybox_bundle: Bundle) -> None:
+    name = ctk.id()
+    busybox_bundle.sh("sleep 1000")
+    found: dict[str, set[str]] = {}
+
+    def verb(*arguments: str) -> None:
+        code, names, said = imported(list(arguments), ctk.environment, str(busybox_bundle))
+        assert code == 0, f"{arguments}: {said}"
+        found[" ".join(arguments)] = slow(names)
+
+    def quiet(*arguments: str) -> None:
+        # The container keeps create's standard error, so a pipe would never end.
+        with open(busybox_bundle.path / "importtime", "w+") as log:
+            argv = [sys.executable, "-I", "-S", "-X", "importtime", installed_ctk(), *arguments]
+            assert (
+                subprocess.run(
+                    argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=ctk.environment, timeout=60
+                ).returncode
+                == 0
+            ), Path(log.name).read_text()
+            log.seek(0)
+            rows = [line for line in log if line.startswith("import time:")]
+        found[" ".join(arguments)] = slow({row.rpartition("|")[2].strip() for row in rows})
+
+    try:
+        quiet("create", "--bundle", str(busybox_bundle), name)
+        for arguments in (
+            ("start", name),
+            ("state", name),
+            ("exec", name, "/bin/true"),
+            ("ps", name),
+            ("pause", name),
+            ("resume", name),
+            ("update", "--pids-limit", "100", name),
+            ("events", "--stats", name),
+            ("list",),
+            ("kill", name, "KILL"),
+        ):
+            verb(*arguments)
+        verb("delete", "--force", name)
+    finally:
+        ctk("delete", "--force", name)
+    busybox_bundle.args("/bin/true")
+    verb("run", name)
+    assert {key: names for key, names in found.items() if names} == {}

@@ -1,0 +1,94 @@
+"""The file of compiled modules is used when it is fresh, renewed when it is not, and never in the way."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TOOLKIT = Path(__file__).resolve().parent.parent.parent / "toolkit"
+SHOW = """
+import sys
+sys.path.insert(0, {folder!r})
+sys.argv = ["ctk", "state", "nosuch"]
+import os
+end = os._exit
+def exit(code):
+    from toolkit import preload
+    from toolkit.runtime import record
+    given = [n for n, m in sys.modules.items() if n.startswith("toolkit.") and m.__spec__ is None]
+    os.write(1, repr((len(given), getattr(record, "MARK", 0))).encode())
+    end(code)
+os._exit = exit
+from toolkit.__main__ import main
+main()
+"""
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    shutil.copytree(TOOLKIT, tmp_path / "toolkit", ignore=shutil.ignore_patterns("__pycache__"))
+    return tmp_path
+
+
+def state(copy: Path) -> tuple[int, int]:
+    """(how many modules came from the file, what the module `record` is marked with)."""
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", SHOW.format(folder=str(copy))],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "CTK_ROOT": str(copy / "root")},
+    )
+    assert done.returncode == 1 and "does not exist" in done.stderr, done.stderr
+    result: tuple[int, int] = eval(done.stdout)
+    return result
+
+
+def file_of(copy: Path) -> Path:
+    return copy / f"toolkit/__pycache__/hot.{sys.implementation.cache_tag}.bin"
+
+
+def test_the_second_call_reads_what_the_first_wrote(copy: Path) -> None:
+    assert state(copy)[0] == 0
+    assert file_of(copy).is_file()
+    assert state(copy)[0] > 8
+
+
+def test_a_changed_source_counts_at_once(copy: Path) -> None:
+    state(copy)
+    with open(copy / "toolkit/runtime/record.py", "a") as source:
+        source.write("\nMARK = 7\n")
+    assert state(copy)[1] == 7  # found stale
+    assert state(copy) == (state(copy)[0], 7)  # written anew
+    assert state(copy)[0] > 8
+
+
+@pytest.mark.parametrize("damage", [b"", b"nonsense", b"\xfb\x02" + bytes(10)])
+def test_a_damaged_file_does_no_harm(copy: Path, damage: bytes) -> None:
+    state(copy)
+    file_of(copy).write_bytes(damage)
+    assert state(copy)[0] == 0
+    assert state(copy)[0] > 8
+
+
+def test_the_order_holds_what_a_verb_imports(copy: Path) -> None:
+    """Else the import system fetches the rest one by one, and the file hardly helps."""
+    state(copy)
+    script = f"""
+import sys
+sys.path.insert(0, {str(copy)!r})
+from toolkit import preload
+for name in ("toolkit.runtime.main", "toolkit.runtime.verbs.run"):
+    preload.load(name)
+before = set(sys.modules)
+import toolkit.runtime.verbs.run
+ours = [n for n in before if n.startswith("toolkit.") and n != "toolkit.preload"]
+print(
+    sorted(n for n in set(sys.modules) - before if n.startswith("toolkit")),
+    [n for n in ours if sys.modules[n].__spec__ is not None],
+)
+"""
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "[] []\n"

@@ -1,0 +1,279 @@
+"""One room, one image and one daemon each for all tests with real engines."""
+
+import json
+import os
+import re
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.clients.room import Room, wait_for
+from tests.fixtures.command import Result, installed_ctk
+
+IMAGE = "localhost/bb:1"
+PAUSE = "localhost/bb:pause"
+# Parents that engines make for their containers' cgroups and keep.
+ENGINE_CGROUPS = ("docker", "default", "libpod_parent", "k8s.io", "kubepods", "buildah")
+
+
+@pytest.fixture(scope="session")
+def room(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Room]:
+    """The namespaces that all engines of this session live in."""
+    had = _engine_cgroups()
+    one = Room(tmp_path_factory.mktemp("clients"), installed_ctk())
+    yield one
+    one.close()
+    _remove_parents(had)
+
+
+@pytest.fixture(scope="session")
+def image(room: Room, busybox_rootfs: Path) -> dict[str, Path]:
+    """One busybox image in three forms: an OCI layout, the same as a tar, and a tar of the files alone."""
+    layout = room.folder / "oci"
+    room.run("umoci", "init", "--layout", str(layout)).ok()
+    room.run("umoci", "new", "--image", f"{layout}:1").ok()
+    room.run("umoci", "insert", "--image", f"{layout}:1", str(busybox_rootfs), "/").ok()
+    room.run("umoci", "config", "--image", f"{layout}:1", "--config.env", "PATH=/bin", "--config.cmd", "sh").ok()
+    pause = f"{layout}:pause"
+    room.run("umoci", "tag", "--image", f"{layout}:1", "pause").ok()
+    room.run("umoci", "config", "--image", pause, "--config.cmd", "sleep", "--config.cmd", "100000").ok()
+    archive = room.folder / "oci.tar"
+    room.run("tar", "-C", str(layout), "-cf", str(archive), ".").ok()
+    files = room.folder / "files.tar"
+    room.run("tar", "-C", str(busybox_rootfs), "-cf", str(files), ".").ok()
+    return {"layout": layout, "archive": archive, "files": files}
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_in_the_room(room: Room, leaks: None) -> Iterator[None]:
+    """Before the host is looked at: the room has no mount more, ctk no record more, and no engine an empty cgroup."""
+    before = _mounts(room)
+    had = _engine_cgroups()
+    yield
+
+    def records() -> list[str]:
+        return os.listdir(f"/proc/{room.pid}/root/run/ctk") if os.path.isdir(f"/proc/{room.pid}/root/run/ctk") else []
+
+    wait_for("the end of the containers' records", lambda: not records())
+    try:
+        wait_for("", lambda: _mounts(room) == before, 5)
+    except pytest.fail.Exception:
+        left = set(_mounts(room)) - set(before)
+        pytest.fail(f"mounts of a container that has ended: {sorted(left)}", pytrace=False)
+    _remove_parents(had)
+
+
+def _mounts(room: Room) -> list[str]:
+    """The room's mounts without those of podman's and buildah's stores, which come and go by their own rules."""
+    return [point for point in room.mounts() if not point.endswith("/root/overlay")]
+
+
+def _engine_cgroups() -> set[str]:
+    trees = ["/sys/fs/cgroup", *(tree.path for tree in os.scandir("/sys/fs/cgroup") if tree.is_dir())]
+    return {path for tree in trees for name in ENGINE_CGROUPS if os.path.isdir(path := os.path.join(tree, name))}
+
+
+def _remove_parents(had: set[str]) -> None:
+    """Remove the engines' own cgroups that were not there before, where they are empty.
+
+    A container's cgroup that stayed is none of these: it keeps its parent, and both are reported. podman forgets its
+    pods' (64 hexadecimal digits) in the hierarchies that have no controller; its containers' are called libpod-ID.
+    """
+    end = time.monotonic() + 5
+    # The processes in them may still be ending: rmdir(2) says EBUSY until they are gone.
+    while _engine_cgroups() - had and time.monotonic() < end:
+        _remove_empty(_engine_cgroups() - had)
+        time.sleep(0.05)
+
+
+def _remove_empty(paths: set[str]) -> None:
+    for path in paths:
+        own = re.compile(r"conmon|buildkit|libpod-conmon-.*|[0-9a-f]{64}" if "libpod" in path else "buildkit")
+        inner = [entry.name for entry in os.scandir(path) if entry.is_dir() and own.fullmatch(entry.name)]
+        for folder in (*(os.path.join(path, name) for name in inner), path):
+            try:
+                os.rmdir(folder)
+            except OSError:
+                continue
+
+
+class Podman:
+    """podman with storage, state and configuration of its own, and ctk as its runtime."""
+
+    def __init__(self, room: Room) -> None:
+        self.room = room
+        folder = room.folder / "podman"
+        folder.mkdir()
+        (folder / "containers.conf").write_text(
+            f"""
+[containers]
+# podman's own defaults are above this host's hard limits where CAP_SYS_RESOURCE is missing
+default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]
+[engine]
+cgroup_manager = "cgroupfs"
+events_logger = "file"
+runtime = "ctk"
+runtime_supports_json = ["ctk"]
+tmp_dir = "{folder}/tmp"
+[engine.runtimes]
+ctk = ["{room.runtime}"]
+"""
+        )
+        self.environment = {"CONTAINERS_CONF": str(folder / "containers.conf")}
+        self.leading = ("podman", "--root", str(folder / "root"), "--runroot", str(folder / "run"))
+
+    def argv(self, *arguments: str) -> list[str]:
+        """The whole command line, for a terminal."""
+        return self.room.argv("env", *(f"{k}={v}" for k, v in self.environment.items()), *self.leading, *arguments)
+
+    def __call__(self, *arguments: str, input: str = "", timeout: float = 60) -> Result:
+        return self.room.run(*self.leading, *arguments, input=input, timeout=timeout, env=self.environment)
+
+    def inspect(self, name: str) -> "dict[str, object]":
+        found: dict[str, object] = self("inspect", name).json()[0]
+        return found
+
+
+@pytest.fixture(scope="session")
+def podman(room: Room, image: dict[str, Path]) -> Podman:
+    """podman, with the image."""
+    one = Podman(room)
+    one("import", "-q", "-c", "ENV PATH=/bin", "-c", 'CMD ["sh"]', str(image["files"]), IMAGE).ok()
+    one("run", "--rm", IMAGE, "true").ok()  # makes what podman mounts once for all
+    return one
+
+
+class Docker:
+    """dockerd with ctk beside its own runtime, and Debian's docker client."""
+
+    def __init__(self, room: Room) -> None:
+        self.room = room
+        self.folder = room.folder / "docker"
+        self.folder.mkdir()
+        # BuildKit calls `runc` by that name from dockerd's PATH.
+        names = self.folder / "bin"
+        names.mkdir()
+        (names / "runc").symlink_to(room.runtime)
+        self.socket = "unix:///run/docker.sock"
+        self.daemon = room.start(
+            "dockerd.log", "env", f"PATH={names}:{room.environment['PATH']}", "dockerd",
+            "--data-root", str(self.folder / "data"), "--exec-root", "/run/docker", "--pidfile", "/run/docker.pid",
+            "--host", self.socket, "--add-runtime", f"ctk={room.runtime}", "--default-runtime", "ctk",
+        )  # fmt: skip
+        self.leading = ("docker", "--host", self.socket)
+
+    def argv(self, *arguments: str) -> list[str]:
+        return self.room.argv(*self.leading, *arguments)
+
+    def __call__(self, *arguments: str, input: str = "", timeout: float = 60) -> Result:
+        return self.room.run(*self.leading, *arguments, input=input, timeout=timeout)
+
+    def inspect(self, name: str) -> "dict[str, object]":
+        found: dict[str, object] = self("inspect", name).json()[0]
+        return found
+
+
+@pytest.fixture(scope="session")
+def docker(room: Room, image: dict[str, Path]) -> Iterator[Docker]:
+    """A running dockerd, with the image."""
+    one = Docker(room)
+    try:
+        wait_for("dockerd", lambda: one("version").rc == 0, 60)
+        one("import", "-c", "ENV PATH=/bin", "-c", 'CMD ["sh"]', str(image["files"]), IMAGE).ok()
+        yield one
+    finally:
+        stop(one.daemon)
+
+
+class Containerd:
+    """containerd with the CRI plugin set to ctk, and `ctr`."""
+
+    def __init__(self, room: Room) -> None:
+        self.room = room
+        self.folder = room.folder / "containerd"
+        (self.folder / "cni").mkdir(parents=True)
+        self.socket = "/run/containerd-test.sock"
+        self._configure()
+        self.daemon = room.start("containerd.log", "containerd", "--config", str(self.folder / "config.toml"))
+
+    def _configure(self) -> None:
+        (self.folder / "config.toml").write_text(
+            f"""
+version = 2
+root = "{self.folder}/root"
+state = "/run/containerd-test"
+[grpc]
+address = "{self.socket}"
+[plugins."io.containerd.internal.v1.opt"]
+path = "{self.folder}/opt"
+[plugins."io.containerd.grpc.v1.cri"]
+restrict_oom_score_adj = true
+disable_apparmor = true
+sandbox_image = "{PAUSE}"
+[plugins."io.containerd.grpc.v1.cri".cni]
+bin_dir = "/usr/lib/cni"
+conf_dir = "{self.folder}/cni"
+[plugins."io.containerd.grpc.v1.cri".containerd]
+default_runtime_name = "ctk"
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.ctk]
+runtime_type = "io.containerd.runc.v2"
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.ctk.options]
+BinaryName = "{self.room.runtime}"
+"""
+        )
+        network = {
+            "cniVersion": "0.4.0",
+            "name": "ctktest",
+            "plugins": [
+                {
+                    "type": "bridge",
+                    "bridge": "ctktest0",
+                    "isGateway": True,
+                    "ipMasq": False,
+                    "ipam": {
+                        "type": "host-local",
+                        "dataDir": f"{self.folder}/ipam",
+                        "ranges": [[{"subnet": "10.250.0.0/24"}]],
+                    },
+                },
+                {"type": "loopback"},
+            ],
+        }
+        (self.folder / "cni" / "10-test.conflist").write_text(json.dumps(network))
+
+    def __call__(self, *arguments: str, input: str = "", timeout: float = 60) -> Result:
+        return self.room.run("ctr", "--address", self.socket, *arguments, input=input, timeout=timeout)
+
+    def argv(self, *arguments: str) -> list[str]:
+        return self.room.argv("ctr", "--address", self.socket, *arguments)
+
+    def run(self, *arguments: str) -> Result:
+        """`ctr run` through ctk."""
+        return self("run", "--runc-binary", self.room.runtime, *arguments)
+
+
+@pytest.fixture(scope="session")
+def containerd(room: Room, image: dict[str, Path]) -> Iterator[Containerd]:
+    """A running containerd, with the image."""
+    one = Containerd(room)
+    try:
+        wait_for("containerd", lambda: one("version").rc == 0, 60)
+        for namespace in ("default", "k8s.io"):
+            base = ("--base-name", IMAGE.rpartition(":")[0])
+            one("--namespace", namespace, "image", "import", *base, str(image["archive"])).ok()
+        yield one
+    finally:
+        stop(one.daemon)
+
+
+def stop(daemon: "subprocess.Popen[bytes]") -> None:
+    """End a daemon as an init system would."""
+    daemon.terminate()
+    try:
+        daemon.wait(20)
+    except subprocess.TimeoutExpired:
+        daemon.kill()
+        daemon.wait()

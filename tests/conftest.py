@@ -1,0 +1,43 @@
+"""What all tests share. The fixtures themselves are in tests/fixtures, one file for each thing they stand for."""
+
+import os
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from tests.fixtures.command import (  # noqa: F401
+    busybox_bundle,
+    busybox_rootfs,
+    ctk,
+    new_bundle,
+    shared_cache,
+    state_root,
+)
+from tests.fixtures.debian import debian_mirror  # noqa: F401
+from tests.fixtures.leaks import leaks  # noqa: F401
+from tests.fixtures.roots import made_root, root_of  # noqa: F401
+from tests.fixtures.terminal import terminal  # noqa: F401
+from tests.fixtures.ubuntu import ubuntu_archive, ubuntu_archive_files  # noqa: F401
+
+# Whoever starts the tests in the background of a shell without job control ignores SIGINT and SIGQUIT for all of them,
+# and Python then leaves them ignored: tests of Ctrl-C would wait for ever.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+
+# Folders whose tests make containers or root file systems: nothing may stay behind.
+WATCHED = {"story", "kernel", "security", "conformance", "clients", "reliability"}
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
+    if WATCHED & set(request.path.parts):
+        request.getfixturevalue("leaks")
+    yield
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("root") and os.geteuid() != 0:
+        if os.environ.get("CTK_TEST_STRICT") == "1":
+            pytest.fail("needs root; scripts/test --no-root leaves such tests out", pytrace=False)
+        pytest.skip("needs root")

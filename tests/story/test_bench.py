@@ -1,0 +1,32 @@
+"""The bench runs every case on this host, and leaves nothing."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.fixtures.command import installed_ctk, tool
+
+BENCH = Path(__file__).parents[2] / "scripts/bench"
+
+
+@pytest.mark.root
+def test_every_case_of_the_runtime_bench(tmp_path: Path) -> None:
+    tool("runc")
+    words = ["runtime", "--runs", "1", "--containers", "2", "--json", "--dir", str(tmp_path), "--ctk", installed_ctk()]
+    done = subprocess.run(
+        [sys.executable, BENCH, *words], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=200
+    )
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    ours = {row["case"]: row["values"] for row in result["times_ms"] if row["tool"] == "ctk"}
+    theirs = {row["case"]: row["values"] for row in result["times_ms"] if row["tool"] == "runc"}
+    assert ours.keys() == theirs.keys() >= {"run true", "create+start+delete", "exec true", "state"}
+    assert all(len(values) == 1 and 0 < values[0] < 60_000 for values in [*ours.values(), *theirs.values()])
+    peaks = {row["case"]: row["value"] for row in result["peak_kib"] if row["tool"] == "ctk"}
+    assert peaks.keys() == ours.keys() and all(1_000 < value < 200_000 for value in peaks.values()), peaks
+    assert result["crowd"]["ctk"][1] > 0
+    assert os.listdir(tmp_path) == []

@@ -1,0 +1,202 @@
+"""Builds that end early: by a key, a signal, a full disk, a dead mirror. Nothing is left, or what is left is known."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.fixtures.command import Command, tool
+from tests.fixtures.debian import Mirror
+from tests.fixtures.ubuntu import UbuntuArchive
+
+pytestmark = [pytest.mark.root, pytest.mark.archive]
+
+STAGES = ("release", "index", "download", "unpack", "seed", "configure")
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """One package cache for all builds of this module: builds that are killed must not spoil it for the others."""
+    return {"CTK_CACHE": str(tmp_path_factory.mktemp("cache"))}
+
+
+def words(archive: UbuntuArchive, target: Path, *more: str) -> list[str]:
+    mirror = ["--mirror", archive.url, "--keyring", str(archive.keyring), "--components", "main,universe"]
+    return ["bootstrap", "jammy", str(target), "--variant", "minbase", *mirror, *more]
+
+
+def until(process: "subprocess.Popen[str]", stage: str) -> None:
+    """Read events until `stage` has begun, and a little of it is done."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        event = json.loads(line)
+        if event["event"] == "started" and event["stage"] == stage:
+            time.sleep(0.4 if stage == "configure" else 0.03)
+            return
+    pytest.fail(f"stage {stage!r} never began: exit {process.wait()}", pytrace=False)
+
+
+def mounts_below(path: Path) -> list[str]:
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    return [line for line in lines if line.split()[4].startswith(str(path))]
+
+
+def processes_in(path: Path) -> list[str]:
+    """Processes that stand in the tree, or have it as their root; also those in mount namespaces of their own."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        for link in ("root", "cwd"):
+            try:
+                if os.readlink(f"/proc/{pid}/{link}").startswith(str(path)):
+                    found.append(f"{pid} {link}")
+            except OSError:
+                continue
+    return found
+
+
+def settled(path: Path) -> bool:
+    """Whether all of a killed build is gone: it dies with its parent, a moment later."""
+    deadline = time.monotonic() + 10
+    while (mounts_below(path) or processes_in(path)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return not mounts_below(path) and not processes_in(path)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("stage", STAGES)
+def test_b10_killed_at_any_stage(
+    stage: str, ctk: Command, tmp_path: Path, ubuntu_archive: UbuntuArchive, cache: dict[str, str]
+) -> None:
+    target = tmp_path / "fs"
+    devices = sorted(os.listdir("/dev"))
+    process = ctk.popen(*words(ubuntu_archive, target, "--json"), stdout=subprocess.PIPE, env=cache)
+    until(process, stage)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert settled(tmp_path)
+    assert sorted(os.listdir("/dev")) == devices
+    refused = ctk(*words(ubuntu_archive, target), env=cache)
+    assert refused.rc == 1 and "half made" in refused.err and "--force" in refused.err
+    again = ctk(*words(ubuntu_archive, target, "--force"), env=cache, timeout=200).ok()
+    assert "half made" not in again.err
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == [".fs.ctk.json"]
+    assert not [path.name for path in target.iterdir() if path.name.startswith(".")]
+    assert ctk(*words(ubuntu_archive, target), env=cache).rc == 1  # whole now, and not made again by chance
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("stage", STAGES)
+def test_interrupted_at_any_stage_nothing_is_left(
+    stage: str,
+    number: signal.Signals,
+    code: int,
+    ctk: Command,
+    tmp_path: Path,
+    ubuntu_archive: UbuntuArchive,
+    cache: dict[str, str],
+) -> None:
+    if number == signal.SIGTERM and stage not in ("download", "configure"):
+        number, code = signal.SIGINT, 130  # the handler is the same; twelve builds would only cost time
+    target = tmp_path / "new" / "fs"
+    process = ctk.popen(
+        *words(ubuntu_archive, target, "--json"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=cache
+    )
+    until(process, stage)
+    began = time.monotonic()
+    process.send_signal(number)
+    time.sleep(0.05)
+    process.send_signal(number)  # an impatient second one must not stop the clean-up
+    _, err = process.communicate(timeout=30)
+    # Python gives the signals their default action back when all is done: the second may end it there.
+    assert process.returncode in (code, -number), err
+    assert "Traceback" not in err, err
+    assert time.monotonic() - began < 15
+    assert settled(tmp_path)
+    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")] == [], err
+
+
+def test_a_full_disk_is_told_before_and_while_it_fills(
+    ctk: Command, tmp_path: Path, ubuntu_archive: UbuntuArchive, cache: dict[str, str]
+) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    # Blocks for 40 MB, and then room enough by the count of bytes but not by the count of inodes.
+    for options, word in (("size=40m", "it needs about"), ("size=2g,nr_inodes=600", "no space left on device")):
+        subprocess.run([tool("mount"), "-t", "tmpfs", "-o", options, "none", disk], check=True)
+        try:
+            said = ctk(*words(ubuntu_archive, disk / "fs"), env=cache, timeout=120)
+            assert said.rc == 1 and word in said.err, said.err
+            assert "Traceback" not in said.err
+            assert list(disk.iterdir()) == []
+        finally:
+            subprocess.run([tool("umount"), disk], check=True)
+    subprocess.run([tool("mount"), "-t", "tmpfs", "-o", "size=3m", "none", disk], check=True)
+    try:
+        said = ctk(*words(ubuntu_archive, tmp_path / "fs"), env={"CTK_CACHE": str(disk / "c")}, timeout=120)
+        assert said.rc == 1 and "no space left" in said.err and "CTK_CACHE" in said.err, said.err
+        assert not (tmp_path / "fs").exists()
+    finally:
+        subprocess.run([tool("umount"), disk], check=True)
+
+
+def test_a_mirror_that_dies_is_told_and_leaves_nothing(
+    ctk: Command, tmp_path: Path, ubuntu_archive: UbuntuArchive
+) -> None:
+    ubuntu_archive.misbehave(r"/libc6_", "status", code=502)
+    said = ctk(*words(ubuntu_archive, tmp_path / "fs"), env={"CTK_CACHE": str(tmp_path / "cache")}, timeout=120)
+    assert said.rc == 1 and "502" in said.err and "--mirror" in said.err and "Traceback" not in said.err
+    assert not (tmp_path / "fs").exists()
+
+
+@pytest.mark.timeout(300)
+def test_two_builds_at_once_share_a_cache_and_not_a_target(
+    ctk: Command, tmp_path: Path, ubuntu_archive: UbuntuArchive
+) -> None:
+    env = {"CTK_CACHE": str(tmp_path / "cache")}
+    both = [
+        ctk.popen(*words(ubuntu_archive, tmp_path / name, "--json"), stdout=subprocess.PIPE, env=env) for name in "ab"
+    ]
+    until(both[0], "index")
+    third = ctk(*words(ubuntu_archive, tmp_path / "a"), env=env)
+    assert third.rc == 1 and "another ctk" in third.err
+    for process in both:
+        process.communicate(timeout=200)
+        assert process.returncode == 0
+    results = [json.loads((tmp_path / f".{name}.ctk.json").read_text()) for name in "ab"]
+    assert results[0]["lock"] == results[1]["lock"] and results[0]["result"]["packages"] > 80
+    asked = ubuntu_archive.asked(r"\.deb$")
+    shutil.rmtree(tmp_path / "a")
+    ctk(*words(ubuntu_archive, tmp_path / "c"), env=env, timeout=200).ok()
+    assert ubuntu_archive.asked(r"\.deb$") == asked  # all of it is in the cache
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("suite", ["bookworm", "trixie", "sid"])
+@pytest.mark.parametrize(
+    ("variant", "include"),
+    [
+        ("minbase", ""),
+        ("-", ""),
+        ("buildd", ""),
+        ("minbase", "curl,nginx,openssh-server"),
+        ("minbase", "systemd-sysv,dbus,python3,git"),
+        ("minbase", "default-jre-headless,procps,vim-nox"),
+    ],
+)
+def test_the_package_set_is_debootstraps(
+    suite: str, variant: str, include: str, ctk: Command, tmp_path: Path, debian_mirror: Mirror
+) -> None:
+    options = [f"--variant={variant}", *([f"--include={include}"] if include else [])]
+    asked = [tool("debootstrap"), "--print-debs", *options, suite, str(tmp_path / "t"), debian_mirror.url]
+    theirs = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.split()
+    ours = ctk(
+        "bootstrap", suite, "--print-debs", "--no-check-date", *options, "--mirror", debian_mirror.url, timeout=120
+    ).ok()
+    assert sorted(ours.out.split()) == sorted(theirs)

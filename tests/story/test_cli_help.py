@@ -1,0 +1,112 @@
+"""The command line as somebody meets it: help, wrong words, exit codes."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.fixtures.command import Command
+from toolkit.runtime.options import VERBS
+
+
+def test_help_lists_every_command_in_its_group(ctk: Command) -> None:
+    shown = ctk("--help").ok().out
+    at = [shown.index(f"─ {group} ─") for group in ("Build", "Describe", "Run", "Learn")]
+    assert at == sorted(at)
+    run = shown[at[2] : at[3]]
+    for verb in VERBS:
+        assert f" {verb} " in (shown[at[1] : at[2]] if verb == "spec" else run)
+    for command, begins, ends in (("bootstrap", 0, 1), ("up", 0, 1)):
+        assert f" {command} " in shown[at[begins] : at[ends]]
+    assert " recipe " in shown[at[3] :]
+
+
+def test_no_word_at_all_shows_the_help(ctk: Command) -> None:
+    assert "Start here" in ctk().out
+
+
+@pytest.mark.parametrize("command", ["bootstrap", "up", "spec", "recipe"])
+def test_the_help_of_a_command_has_an_example(ctk: Command, command: str) -> None:
+    assert f"ctk {command} " in ctk(command, "--help").ok().out.partition("Example:")[2]
+
+
+@pytest.mark.parametrize(
+    ("words", "because", "hint"),
+    [
+        (["recpe"], "no such command 'recpe'", "did you mean 'recipe'?"),
+        (["recipe", "shwo"], "no such command 'shwo'", "did you mean 'show'?"),
+        (["bootstrap"], "missing argument 'SUITE'", "see ctk bootstrap --help"),
+        (["bootstrap", "bookworm", "x", "--varient=minbase"], "no such option: --varient", "did you mean --variant?"),
+        (["spec", "--memory"], "option '--memory' requires an argument", "see ctk --help"),
+        (["recipe", "show", "frist-container"], "there is none of that name", "did you mean 'first-container'?"),
+        (["up", "bookworm", "a/b"], "it holds other characters", "letters, digits"),
+        (["bootstrap", "bookworm"], "there is no TARGET", "ctk bootstrap bookworm ./bookworm"),
+        (["bootstrap", "bookwrom", "./x"], "bookworm", ""),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_wrong_words_get_one_error_and_a_hint(
+    ctk: Command, tmp_path: Path, words: list[str], because: str, hint: str
+) -> None:
+    done = ctk(*words, cwd=tmp_path)
+    assert done.rc == 1
+    assert done.out == ""
+    lines = done.err.splitlines()
+    assert lines[0].startswith("ctk: ")
+    assert because in lines[0]
+    assert lines[1].startswith("hint: ")
+    assert hint in lines[1]
+    assert "Traceback" not in done.err
+
+
+def test_an_error_is_the_last_event_of_json_output(ctk: Command, tmp_path: Path) -> None:
+    done = ctk("bootstrap", "bookwrom", "./x", "--json", cwd=tmp_path)
+    assert done.rc == 1
+    event = json.loads(done.out.splitlines()[-1])
+    assert event["event"] == "failed"
+    assert "bookwrom" in event["doing"]
+    assert done.err == ""
+
+
+def test_the_version_is_the_packages(ctk: Command) -> None:
+    from toolkit import __version__
+
+    assert __version__ in ctk("--version").ok().out
+
+
+def test_a_reader_that_goes_away_is_no_error_to_tell(ctk: Command) -> None:
+    with ctk.popen("recipe", "show", "first-container", stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode in (0, 141)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_ends_a_recipe_after_its_clean_up(ctk: Command, tmp_path: Path, number: int, code: int) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("# T\n```console\n$ touch began; sleep 60\n```\n```console cleanup\n$ touch cleaned\n```\n")
+    work = tmp_path / "work"
+    process = ctk.popen("recipe", "run", "--yes", "--work", str(work), str(page), stdout=subprocess.DEVNULL)
+    ends = time.monotonic() + 30
+    while not (work / "began").exists() and time.monotonic() < ends:
+        time.sleep(0.02)
+    process.send_signal(number)
+    assert process.wait(30) == code
+    assert sorted(os.listdir(work)) == ["began", "cleaned"]
+
+
+def test_the_list_of_recipes(ctk: Command) -> None:
+    assert "first-container" in ctk("recipe", "list").ok().out
+
+
+def test_a_recipe_can_be_read_and_rehearsed(ctk: Command) -> None:
+    assert ctk("recipe", "show", "1").ok().out.startswith("# Your first container")
+    shown = ctk("recipe", "run", "first-container", "--dry-run").ok().out
+    assert "ctk bootstrap" in shown
+    assert "ctk run my-cont" in shown

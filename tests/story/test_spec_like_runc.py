@@ -1,0 +1,76 @@
+"""`ctk spec` writes what the distribution's `runc spec` writes, through either door."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.fixtures.command import Command
+
+
+@pytest.mark.parametrize("options", [(), ("--rootless",)], ids=["plain", "rootless"])
+def test_the_default_spec_is_runcs_to_the_byte(ctk: Command, tmp_path: Path, options: tuple[str, ...]) -> None:
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    ours.mkdir()
+    theirs.mkdir()
+    ctk("spec", *options, cwd=ours).ok()
+    ctk.like("runc")("spec", *options, cwd=theirs).ok()
+    assert (ours / "config.json").read_bytes() == (theirs / "config.json").read_bytes()
+
+
+def test_the_second_door_begins_from_the_same_spec(ctk: Command, tmp_path: Path) -> None:
+    fast, slow = tmp_path / "fast", tmp_path / "slow"
+    fast.mkdir()
+    slow.mkdir()
+    ctk("spec", cwd=fast).ok()
+    ctk("spec", "--hostname", "runc", cwd=slow).ok()
+    assert (fast / "config.json").read_bytes() == (slow / "config.json").read_bytes()
+
+
+def test_both_doors_refuse_to_overwrite_and_force_does_not(ctk: Command, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("mine")
+    for options in ((), ("--writable",)):
+        refused = ctk("spec", *options, cwd=tmp_path)
+        assert refused.rc == 1
+        assert "exists" in refused.err
+        assert (tmp_path / "config.json").read_text() == "mine"
+    ctk("spec", "--force", cwd=tmp_path).ok()
+    assert json.loads((tmp_path / "config.json").read_text())["hostname"] == "runc"
+
+
+def test_the_options_of_the_pipeline(ctk: Command, tmp_path: Path, busybox_rootfs: Path) -> None:
+    ctk("spec", "--rootfs", str(busybox_rootfs), "--writable", "--share-net", "--bundle", str(tmp_path)).ok()
+    spec = json.loads((tmp_path / "config.json").read_text())
+    assert spec["root"] == {"path": str(busybox_rootfs)}
+    assert "network" not in [entry["type"] for entry in spec["linux"]["namespaces"]]
+    bound = {mount["destination"]: mount for mount in spec["mounts"] if mount["type"] == "bind"}
+    assert bound["/etc/resolv.conf"]["source"] == os.path.realpath("/etc/resolv.conf")
+    assert "ro" in bound["/etc/resolv.conf"]["options"]
+
+
+def test_a_missing_root_and_a_missing_command_are_told_and_nothing_is_written(
+    ctk: Command, tmp_path: Path, busybox_rootfs: Path
+) -> None:
+    missing = ctk("spec", "--rootfs", "nowhere", cwd=tmp_path)
+    assert (missing.rc, missing.err.splitlines()) == (
+        1,
+        [
+            "ctk: use 'nowhere' as the root file system: no such folder",
+            "hint: make one: ctk bootstrap bookworm nowhere",
+        ],
+    )
+    command = ctk("spec", "--rootfs", str(busybox_rootfs), "--", "bash", cwd=tmp_path)
+    assert command.rc == 1
+    assert "ctk: find 'bash' in" in command.err
+    assert not (tmp_path / "config.json").exists()
+
+
+def test_update_and_diff(ctk: Command, tmp_path: Path) -> None:
+    ctk("spec", cwd=tmp_path).ok()
+    before = (tmp_path / "config.json").read_text()
+    shown = ctk("spec", "--update", "--diff", "--memory", "64M", cwd=tmp_path).ok()
+    assert f'+\t\t\t\t"limit": {64 << 20}' in shown.out
+    assert (tmp_path / "config.json").read_text() == before
+    ctk("spec", "--update", "--memory", "64M", cwd=tmp_path).ok()
+    assert json.loads((tmp_path / "config.json").read_text())["linux"]["resources"]["memory"] == {"limit": 64 << 20}

@@ -1,0 +1,49 @@
+"""The fixtures that other tests lean on must bite themselves."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.fixtures.leaks import TAG, Snapshot, clear, left_over
+from tests.fixtures.terminal import Terminal
+
+
+def test_a_process_left_behind_is_found(tmp_path_factory: pytest.TempPathFactory) -> None:
+    base = str(tmp_path_factory.getbasetemp())
+    before = Snapshot.take()
+    environment = {**os.environ, "CTK_TEST_TAG": TAG}
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], env=environment)
+    try:
+        found = left_over(before, base)
+        assert any(item.startswith(f"{process.pid} ") for item in found["process"])
+        clear({"process": [item for item in found["process"] if item.startswith(f"{process.pid} ")]}, base)
+        assert process.wait(timeout=5) == -9
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.root
+def test_a_mount_left_behind_is_found(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    before = Snapshot.take()
+    subprocess.run(["mount", "-t", "tmpfs", "none", str(tmp_path)], check=True)
+    found = left_over(before, str(tmp_path_factory.getbasetemp()))
+    mine = [item for item in found["mount"] if item.startswith(str(tmp_path) + " ")]
+    assert len(mine) == 1
+    clear({"mount": mine}, str(tmp_path_factory.getbasetemp()))
+    assert str(tmp_path) not in Path("/proc/self/mountinfo").read_text()
+
+
+def test_terminal_shows_keys_size_and_exit_code(terminal: Callable[..., Terminal]) -> None:
+    screen = terminal(["/bin/sh"], rows=30, columns=100, env={"PS1": "ready> ", "PATH": os.environ["PATH"]})
+    screen.read_until("ready> ")
+    screen.send("stty size\r")
+    screen.read_until("30 100")
+    screen.resize(40, 120)
+    screen.send("stty size; kill -0 $$ && exit 7\r")
+    screen.read_until("40 120")
+    assert screen.wait() == 7

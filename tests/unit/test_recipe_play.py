@@ -1,0 +1,155 @@
+"""Recipes played for real, in shells on pseudo-terminals."""
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from toolkit.errors import HostLacks
+from toolkit.recipe.model import Command, Recipe, Step
+from toolkit.recipe.parse import parse
+from toolkit.recipe.play import Answer, Options, StepFailed, play
+
+
+class Reader:
+    """Somebody who reads along; `answers` are what they say before each step."""
+
+    def __init__(self, *answers: Answer) -> None:
+        self.answers = list(answers)
+        self.seen = ""
+        self.said: list[str] = []
+        self.diff: list[str] = []
+
+    def words(self, step: Step, recipe: Recipe) -> None:
+        pass
+
+    def preview(self, step: Step, commands: Sequence[Command]) -> None:
+        self.said += [command.text for command in commands]
+
+    def command(self, step: Step, command: Command) -> None:
+        pass
+
+    def ask(self, _: Step, /) -> Answer:
+        return self.answers.pop(0)
+
+    def output(self, text: str) -> None:
+        self.seen += text
+
+    def verdict(self, step: Step, problem: str, diff: Sequence[str]) -> None:
+        self.diff += diff
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+
+def page(*blocks: str) -> Recipe:
+    return parse("# T\n\n" + "\n".join(f"```console {block}\n```\n" for block in blocks), "t.md")
+
+
+def run(recipe: Recipe, work: Path, reader: Reader | None = None, **options: object) -> int:
+    return play(recipe, Options(**{"yes": True, "work": str(work), **options}), reader or Reader())  # type: ignore[arg-type]
+
+
+def test_a_terminal_keeps_its_folder_and_its_variables_and_two_do_not_share_them(tmp_path: Path) -> None:
+    recipe = page(
+        "\n$ mkdir d && cd d && x=1\n$ echo $x; basename $PWD\n1\nd",
+        'terminal=2\n$ echo "<$x>"; basename $PWD\n<>\n' + tmp_path.name,
+    )
+    assert run(recipe, tmp_path) == 2
+
+
+def test_lines_are_typed_into_a_program_at_its_own_prompt(tmp_path: Path) -> None:
+    recipe = page(
+        "\n$ PS1='in$ ' bash --norc --noprofile\nin$ echo $((6*7))\n42\nin$ exit 3 || true\nexit\n$ echo out\nout"
+    )
+    with pytest.raises(StepFailed, match="exit code 3"):
+        run(recipe, tmp_path)
+    recipe = page("\n$ PS1='in$ ' bash --norc --noprofile\nin$ echo $((6*7))\n42\nin$ exit\nexit\n$ echo out\nout")
+    assert run(recipe, tmp_path) == 1
+
+
+def test_a_program_may_stay_while_another_terminal_looks_at_it(tmp_path: Path) -> None:
+    recipe = page(
+        "stays\n$ PS1='in$ ' bash --norc --noprofile\nin$ touch here\n",
+        "terminal=2\n$ ls\nhere",
+        "\nin$ exit\nexit\n$ rm here",
+    )
+    assert run(recipe, tmp_path) == 3
+
+
+def test_wrong_output_fails_with_the_difference_and_the_line(tmp_path: Path) -> None:
+    reader = Reader()
+    with pytest.raises(StepFailed, match=r"step 1 of 't' \(t.md line 3\): echo two") as caught:
+        run(page("\n$ echo two\none"), tmp_path, reader)
+    assert reader.diff == ["- one", "+ two"]
+    assert caught.value.because == "the output is not the one that the recipe shows"
+
+
+def test_an_exit_code_counts_and_expect_fail_turns_it_round(tmp_path: Path) -> None:
+    with pytest.raises(StepFailed, match="exit code 1"):
+        run(page("\n$ false"), tmp_path)
+    assert run(page("expect-fail\n$ echo no; false\nno"), tmp_path) == 1
+    with pytest.raises(StepFailed, match="should have failed"):
+        run(page("expect-fail\n$ true"), tmp_path)
+
+
+def test_the_clean_up_runs_after_a_failure_and_the_first_error_is_told(tmp_path: Path) -> None:
+    with pytest.raises(StepFailed, match="exit code 7"):
+        run(page("\n$ touch left; exit_code() { return 7; }; exit_code", "cleanup\n$ rm left\n$ false"), tmp_path)
+    assert os.listdir(tmp_path) == []
+
+
+def test_the_clean_up_runs_after_an_interrupt_and_after_quitting(tmp_path: Path) -> None:
+    class Impatient(Reader):
+        def ask(self, _: Step, /) -> Answer:
+            raise KeyboardInterrupt
+
+    recipe = page("\n$ touch one", "\n$ touch two", "cleanup\n$ rm -f one two; touch cleaned")
+    with pytest.raises(KeyboardInterrupt):
+        run(recipe, tmp_path, Impatient(), yes=False)
+    assert os.listdir(tmp_path) == ["cleaned"]
+    os.unlink(tmp_path / "cleaned")
+    assert run(recipe, tmp_path, Reader("run", "quit"), yes=False) == 2
+    assert os.listdir(tmp_path) == ["cleaned"]
+
+
+def test_a_failing_clean_up_is_a_failure(tmp_path: Path) -> None:
+    with pytest.raises(StepFailed, match="step 2"):
+        run(page("\n$ true", "cleanup\n$ false"), tmp_path)
+
+
+def test_a_step_that_hangs_is_ended(tmp_path: Path) -> None:
+    with pytest.raises(StepFailed, match="no end within 1 s"):
+        run(page("timeout=1\n$ sleep 60", "cleanup\n$ true"), tmp_path)
+
+
+def test_skipping_starting_later_and_a_dry_run(tmp_path: Path) -> None:
+    recipe = page("\n$ touch one", "\n$ touch two")
+    assert run(recipe, tmp_path, Reader("skip", "run"), yes=False) == 1
+    assert os.listdir(tmp_path) == ["two"]
+    os.unlink(tmp_path / "two")
+    reader = Reader()
+    assert run(recipe, tmp_path, reader, dry_run=True) == 0
+    assert (reader.said, os.listdir(tmp_path)) == (["touch one", "touch two"], [])
+    assert run(recipe, tmp_path, first=2) == 1
+    assert os.listdir(tmp_path) == ["two"]
+
+
+def test_what_was_started_in_the_foreground_does_not_outlive_the_recipe(tmp_path: Path) -> None:
+    recipe = page("stays\n$ PS1='in$ ' bash --norc --noprofile\nin$ echo $$ > pid\n")
+    run(recipe, tmp_path)
+    pid = int((tmp_path / "pid").read_text())
+    deadline = time.monotonic() + 10
+    while os.path.exists(f"/proc/{pid}"):  # killed, but a busy machine takes its time to bury it
+        assert time.monotonic() < deadline, "it lives on"
+        time.sleep(0.01)
+
+
+def test_a_recipe_that_needs_root_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(HostLacks, match="need root") as caught:
+        run(page("\n# true"), tmp_path)
+    assert caught.value.hint == "sudo ctk recipe run t"
+    assert run(page("\n$ true"), tmp_path) == 1

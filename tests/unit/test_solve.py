@@ -1,0 +1,51 @@
+"""Which architectures a build is begun for."""
+
+import os
+
+import pytest
+
+from toolkit.bootstrap import solve
+from toolkit.errors import HostLacks
+
+
+class Uname:
+    def __init__(self, machine: str) -> None:
+        self.machine = machine
+
+
+@pytest.fixture
+def on(monkeypatch: pytest.MonkeyPatch) -> "object":
+    def be(machine: str) -> None:
+        monkeypatch.setattr(os, "uname", lambda: Uname(machine))
+        monkeypatch.setattr(os.path, "exists", lambda path: path.endswith("/qemu-riscv64"))
+
+    return be
+
+
+@pytest.mark.parametrize(
+    ("machine", "name"), [("x86_64", "amd64"), ("aarch64", "arm64"), ("ppc64le", "ppc64el"), ("riscv64", "riscv64")]
+)
+def test_debians_name_of_the_host(machine: str, name: str, on) -> None:  # type: ignore[no-untyped-def]
+    on(machine)
+    assert solve.host_architecture() == name and solve.is_native(name)
+
+
+def test_an_unknown_machine_is_told(on) -> None:  # type: ignore[no-untyped-def]
+    on("vax")
+    with pytest.raises(HostLacks, match="'vax'") as caught:
+        solve.host_architecture()
+    assert "--arch" in caught.value.hint
+    assert not solve.is_native("amd64")
+
+
+def test_foreign_programs_need_an_interpreter(on) -> None:  # type: ignore[no-untyped-def]
+    on("x86_64")
+    for architecture in ("amd64", "i386", "riscv64"):
+        solve.check_runnable(architecture)
+    with pytest.raises(HostLacks, match="can't run its programs") as caught:
+        solve.check_runnable("arm64")
+    assert "qemu-aarch64" in caught.value.hint
+    on("aarch64")
+    solve.check_runnable("armhf")
+    with pytest.raises(HostLacks):
+        solve.check_runnable("i386")

@@ -1,0 +1,66 @@
+"""One guest for all themes; each theme's program runs once, and every test judges one case of what it saw."""
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.vm import guest
+from tests.vm.image import image
+from tests.vm.machine import GuestLost, Machine
+
+Facts = dict[str, Any]
+Case = Callable[[str, str], Facts]
+
+
+@pytest.fixture(scope="session")
+def machine() -> Iterator[Machine]:
+    if os.geteuid() != 0:
+        pytest.skip("needs root")  # the marker decides whether that is a failure, but after this fixture
+    with Machine(image()) as booted:
+        yield booted
+
+
+@pytest.fixture(scope="session")
+def case(machine: Machine) -> Case:
+    """`case(theme, name)`: the facts of a case. "root/THEME" or "user/THEME" says as whom the program runs."""
+    seen: dict[str, Facts] = {}
+
+    def facts(theme: str, name: str) -> Facts:
+        if theme not in seen:
+            seen[theme] = _run(machine, theme)
+        found = seen[theme].get(name)
+        if found is None:
+            pytest.fail(f"{theme}: no case {name!r}: {json.dumps(seen[theme], indent=1)[:4000]}", pytrace=False)
+        if "error" in found:
+            pytest.fail(f"{theme}, {name}, in the guest:\n{found['error']}", pytrace=False)
+        print(json.dumps(found, indent=1))  # pytest shows it where an assertion fails
+        return dict(found)
+
+    return facts
+
+
+def _run(machine: Machine, theme: str) -> Facts:
+    whom, _, words = theme.partition("/")
+    program = f"python3 -m tests.vm.inside.{words}"
+    if whom == "user":
+        # A service of the user's own manager: there the controllers are delegated, as for an engine that a user starts.
+        home = f"/home/{guest.USER}"
+        program = (
+            f"runuser -u {guest.USER} -- env HOME={home} XDG_RUNTIME_DIR=/run/user/{guest.USER_ID} "
+            f"systemd-run --user --quiet --pipe --wait --collect -p Delegate=yes -E PATH "
+            f"--working-directory={guest.PROJECT} {program}"
+        )
+    else:
+        program = f"cd {guest.PROJECT} && {program}"
+    try:
+        result = machine.run(program, timeout_s=420)
+    except GuestLost as lost:
+        return {"": {"error": str(lost)}}
+    try:
+        facts: Facts = json.loads(result.out)
+    except ValueError:
+        return {"": {"error": f"exit {result.rc}\n{result.out}{result.err}"}}
+    return facts

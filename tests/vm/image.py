@@ -1,0 +1,162 @@
+"""The guest's kernel, initrd and disk, made once for each set of contents and kept below ctk's cache folder.
+
+`ctk bootstrap` makes the tree, as root; the rest needs no mount and no privileges: mke2fs fills the disk from the tree,
+and the initrd (busybox and the disk's driver, which is a module in Debian's cloud kernel) is written by hand.
+"""
+
+import fcntl
+import hashlib
+import lzma
+import os
+import shutil
+import stat
+import subprocess
+import tarfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.fixtures.command import installed_ctk, tool
+from tests.fixtures.debian import upstream
+from tests.vm import guest
+from toolkit import places
+
+TOP = Path(__file__).parents[2]
+SIZE_BYTES = 4 << 30  # of the disk; a file with holes
+SOURCES = ("guest.py", "agent.py", "image.py")
+FINISHED = "finished"
+
+
+@dataclass(frozen=True)
+class Image:
+    """What QEMU boots."""
+
+    kernel: Path
+    initrd: Path
+    disk: Path
+
+
+def say_nothing(_text: str) -> None:
+    pass
+
+
+def _bootstrap(*words: str) -> str:
+    """`ctk bootstrap` of the guest's suite; its output. The date check has tests of its own; a cache may lag."""
+    argv = [
+        installed_ctk(),
+        "bootstrap",
+        "--variant=minbase",
+        "--no-check-date",
+        "--include=" + ",".join(guest.PACKAGES),
+    ]
+    argv += ["--mirror=" + upstream(), guest.SUITE, *words]
+    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(argv)}: exit {done.returncode}\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def key() -> str:
+    """Names the contents: the packages that the archive would give now, and the files that make the guest of them."""
+    digest = hashlib.sha256(_bootstrap("--print-debs").encode())
+    for name in SOURCES:
+        digest.update(Path(__file__).with_name(name).read_bytes())
+    return digest.hexdigest()[:20]
+
+
+def image(say: Callable[[str], None] = say_nothing) -> Image:
+    """The guest's image from the cache, made first if it isn't there; an older one goes then."""
+    cache = Path(os.environ.get("CTK_VM_CACHE") or places.cache_dir() + "/vm")
+    cache.mkdir(parents=True, exist_ok=True)
+    name = key()
+    folder = cache / name
+    made = Image(folder / "kernel", folder / "initrd", folder / "disk")
+    with open(cache / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / FINISHED).exists():
+            for old in cache.iterdir():
+                if old.is_dir():
+                    shutil.rmtree(old)
+            folder.mkdir()
+            _make(folder / "tree", made, say)
+            (folder / FINISHED).touch()
+    return made
+
+
+def _make(tree: Path, made: Image, say: Callable[[str], None]) -> None:
+    say(f"bootstrap {guest.SUITE}")
+    _bootstrap(str(tree))
+    say("kernel and initrd")
+    version = next((tree / "usr/lib/modules").iterdir()).name
+    shutil.copy(tree / "boot" / f"vmlinuz-{version}", made.kernel)
+    driver = next((tree / "usr/lib/modules" / version).rglob("virtio_blk.ko.xz"))
+    made.initrd.write_bytes(
+        cpio(
+            {
+                "bin/busybox": (0o755, (tree / "usr/bin/busybox").read_bytes()),
+                "init": (0o755, guest.INIT.encode()),
+                "virtio_blk.ko": (0o644, lzma.decompress(driver.read_bytes())),
+            },
+            ("bin", "dev", "root"),
+        )
+    )
+    say("disk")
+    furnish(tree)
+    with open(made.disk, "wb") as disk:
+        disk.truncate(SIZE_BYTES)
+    # The journal and the inode tables are for disks that are written to for longer.
+    options = ["-q", "-F", "-t", "ext4", "-O", "^has_journal", "-E", "lazy_itable_init=1", "-d", str(tree)]
+    subprocess.run([tool("mke2fs"), *options, str(made.disk)], check=True, stdin=subprocess.DEVNULL)
+    shutil.rmtree(tree)
+
+
+def furnish(tree: Path) -> None:
+    """Turn Debian into the guest. Nothing in the tree runs, and no link in it is followed."""
+    for name in guest.DROPPED:
+        shutil.rmtree(tree / name, ignore_errors=True)
+    files = {**guest.FILES, guest.AGENT.lstrip("/"): Path(__file__).with_name("agent.py").read_text()}
+    for name, text in files.items():
+        path = tree / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        path.write_text(text)
+    for name, target in guest.LINKS.items():
+        path = tree / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        path.symlink_to(target)
+    for name, line in guest.LINES.items():
+        fd = os.open(tree / name, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CREAT, 0o644)
+        with open(fd, "a") as file:
+            file.write(line)
+    home = tree / "home" / guest.USER
+    home.mkdir()
+    os.chown(home, guest.USER_ID, guest.USER_ID)
+
+
+def cpio(files: dict[str, tuple[int, bytes]], folders: tuple[str, ...]) -> bytes:
+    """An archive as the kernel unpacks it (initramfs buffer format, "newc"): names to (permissions, content)."""
+    out = bytearray()
+    entries = [(name, stat.S_IFDIR | 0o755, b"") for name in folders]
+    entries += [(name, stat.S_IFREG | mode, data) for name, (mode, data) in files.items()]
+    entries += [("TRAILER!!!", 0, b"")]
+    for number, (name, mode, data) in enumerate(entries, 1):
+        raw = name.encode() + b"\0"
+        fields = (number, mode, 0, 0, 1, 0, len(data), 0, 0, 0, 0, len(raw), 0)
+        for block in (b"070701" + b"".join(b"%08X" % field for field in fields) + raw, data):
+            out += block + bytes(-len(block) % 4)
+    return bytes(out)
+
+
+def project_disk(path: Path) -> None:
+    """What the guest needs of this checkout, as a tar archive that is the whole of a disk."""
+
+    def kept(member: tarfile.TarInfo) -> "tarfile.TarInfo | None":
+        member.uid = member.gid = 0
+        return None if os.path.basename(member.name) == "__pycache__" else member
+
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as archive:
+        for name in ("toolkit", "scripts/ctk", "tests/vm/inside"):
+            archive.add(TOP / name, name, filter=kept)
+    with open(path, "ab") as file:
+        file.truncate(path.stat().st_size + (-path.stat().st_size % 4096))

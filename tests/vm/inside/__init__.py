@@ -1,0 +1,1 @@
+"""Programs that run in the guest: one for each theme, and what they share (room.py)."""

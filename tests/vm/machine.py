@@ -1,0 +1,131 @@
+"""A running guest: QEMU without KVM (many hosts of tests have none), its disk's changes thrown away at the end."""
+
+import json
+import os
+import select
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from tests.fixtures.command import Result, tool
+from tests.vm import guest
+from tests.vm.image import Image, project_disk
+
+MEMORY_MB = 2048
+BOOT_S = 240  # 10 s on an idle machine, under emulation; a machine of CI may be a slow one with company
+
+
+class GuestLost(Exception):
+    """The guest did not answer in time, or QEMU ended; with the end of the guest's console."""
+
+
+class Machine:
+    """A booted guest: `with Machine(image) as machine: machine.run("…")`. Commands run one after the other."""
+
+    def __init__(self, image: Image) -> None:
+        self._image = image
+        self._folder = Path(tempfile.mkdtemp(prefix="ctk-vm-"))
+        self._qemu: subprocess.Popen[bytes] | None = None
+        self._port: socket.socket | None = None
+        self._buffer = b""
+        self.booted_s = 0.0
+
+    def __enter__(self) -> "Machine":
+        try:
+            self._boot()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: "type[BaseException] | None", error: "BaseException | None", trace: "TracebackType | None"
+    ) -> None:
+        self.close()
+
+    def _argv(self) -> list[str]:
+        folder = self._folder
+        return [
+            # QEMU ends with us, however we end.
+            tool("setpriv"), "--pdeathsig", "KILL",
+            tool("qemu-system-x86_64"), "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+            "-M", "pc,hpet=off,usb=off,vmport=off", "-accel", "tcg,thread=multi,tb-size=512",
+            # An old processor: the guest then leaves out what emulation is slow at (AVX and its saved state).
+            "-cpu", "Nehalem", "-smp", "2", "-m", str(MEMORY_MB),
+            "-kernel", str(self._image.kernel), "-initrd", str(self._image.initrd),
+            "-append", guest.KERNEL_ARGUMENTS,
+            "-drive", f"file={self._image.disk},format=raw,if=none,id=root,snapshot=on,cache=unsafe",
+            "-device", "virtio-blk-pci,drive=root",
+            "-drive", f"file={folder}/project,format=raw,if=none,id=project,readonly=on",
+            "-device", "virtio-blk-pci,drive=project",
+            "-device", "virtio-serial-pci", "-chardev", f"socket,id=agent,path={folder}/agent,server=on,wait=off",
+            "-device", f"virtserialport,chardev=agent,name={guest.PORT}",
+            "-device", "virtio-rng-pci", "-serial", f"file:{folder}/console",
+        ]  # fmt: skip
+
+    def _boot(self) -> None:
+        started = time.monotonic()
+        project_disk(self._folder / "project")
+        with open(self._folder / "log", "wb") as log:
+            # TMPDIR is where QEMU keeps the disk's changes.
+            self._qemu = subprocess.Popen(
+                self._argv(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, "TMPDIR": str(self._folder)},
+            )
+        self._port = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        while True:
+            try:
+                self._port.connect(f"{self._folder}/agent")
+                break
+            except OSError:
+                if self._qemu.poll() is not None:
+                    raise GuestLost(f"QEMU ended\n{self._last_words()}") from None
+                time.sleep(0.02)
+        self._answer(started + BOOT_S)
+        self.booted_s = time.monotonic() - started
+
+    def run(self, command: str, timeout_s: float = 300) -> Result:
+        """Run a bash command as root. Raises GuestLost."""
+        assert self._port is not None
+        self._port.sendall(json.dumps({"command": command}).encode() + b"\n")
+        answer = self._answer(time.monotonic() + timeout_s)
+        return Result((command,), answer["code"], answer["out"], answer["err"])
+
+    def _answer(self, end: float) -> "dict[str, Any]":
+        """The next line from the agent, parsed."""
+        assert self._port is not None and self._qemu is not None
+        while b"\n" not in self._buffer:
+            ready, _, _ = select.select([self._port], [], [], max(0.0, end - time.monotonic()))
+            data = self._port.recv(1 << 16) if ready else b""
+            if not data:
+                why = "QEMU ended" if ready else "the guest did not answer in time"
+                raise GuestLost(f"{why}\n{self._last_words()}")
+            self._buffer += data
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def _last_words(self) -> str:
+        texts = []
+        for name in ("log", "console"):
+            path = self._folder / name
+            if path.exists():
+                texts.append(path.read_text(errors="replace")[-4000:])
+        return "\n".join(texts)
+
+    def close(self) -> None:
+        """Switch it off, as pulling the plug does: nothing in it is kept."""
+        if self._port is not None:
+            self._port.close()
+        if self._qemu is not None:
+            self._qemu.kill()
+            self._qemu.wait()
+        shutil.rmtree(self._folder, ignore_errors=True)
