@@ -1,5 +1,6 @@
 """One room, one image and one daemon each for all tests with real engines."""
 
+import contextlib
 import json
 import os
 import re
@@ -72,32 +73,28 @@ def _mounts(room: Room) -> list[str]:
 
 
 def _engine_cgroups() -> set[str]:
-    trees = ["/sys/fs/cgroup", *(tree.path for tree in os.scandir("/sys/fs/cgroup") if tree.is_dir())]
-    return {path for tree in trees for name in ENGINE_CGROUPS if os.path.isdir(path := os.path.join(tree, name))}
-
-
-def _remove_parents(had: set[str]) -> None:
-    """Remove the engines' own cgroups that were not there before, where they are empty.
+    """The engines' parents, and within them what the engine names for itself: its conmons' and its pods' cgroups.
 
     A container's cgroup that stayed is none of these: it keeps its parent, and both are reported. podman forgets its
     pods' (64 hexadecimal digits) in the hierarchies that have no controller; its containers' are called libpod-ID.
     """
+    trees = ["/sys/fs/cgroup", *(tree.path for tree in os.scandir("/sys/fs/cgroup") if tree.is_dir())]
+    found = {path for tree in trees for name in ENGINE_CGROUPS if os.path.isdir(path := os.path.join(tree, name))}
+    for path in list(found):
+        own = re.compile(r"conmon|buildkit|libpod-conmon-.*|[0-9a-f]{64}" if "libpod" in path else "buildkit")
+        found |= {entry.path for entry in os.scandir(path) if entry.is_dir() and own.fullmatch(entry.name)}
+    return found
+
+
+def _remove_parents(had: set[str]) -> None:
+    """Remove the engines' own cgroups that were not there before, where they are empty; the inner ones first."""
     end = time.monotonic() + 5
     # The processes in them may still be ending: rmdir(2) says EBUSY until they are gone.
-    while _engine_cgroups() - had and time.monotonic() < end:
-        _remove_empty(_engine_cgroups() - had)
+    while (new := _engine_cgroups() - had) and time.monotonic() < end:
+        for path in sorted(new, reverse=True):
+            with contextlib.suppress(OSError):
+                os.rmdir(path)
         time.sleep(0.05)
-
-
-def _remove_empty(paths: set[str]) -> None:
-    for path in paths:
-        own = re.compile(r"conmon|buildkit|libpod-conmon-.*|[0-9a-f]{64}" if "libpod" in path else "buildkit")
-        inner = [entry.name for entry in os.scandir(path) if entry.is_dir() and own.fullmatch(entry.name)]
-        for folder in (*(os.path.join(path, name) for name in inner), path):
-            try:
-                os.rmdir(folder)
-            except OSError:
-                continue
 
 
 class Podman:
