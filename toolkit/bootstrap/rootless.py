@@ -69,6 +69,8 @@ def run(function: Callable[..., Any], argument: Any, emit: Emit) -> Any:
             os.close(their_out)
         try:
             return _converse(child, out, replies, (uids, gids), (function, argument), emit)
+        except CtkError:
+            raise  # the builder's own, which ends it; or its maps' failing, and then it reads the end of `out`
         except BaseException:
             child.send_signal(signal.SIGINT)
             raise

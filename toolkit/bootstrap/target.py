@@ -15,6 +15,7 @@ import time
 from dataclasses import asdict, fields
 from typing import Any
 
+from toolkit.bootstrap import journal, manifest
 from toolkit.bootstrap.model import Lock, Request, Result
 from toolkit.errors import CtkError, HostLacks, InUse
 
@@ -59,6 +60,7 @@ class Target:
         os.unlink(MARKER, dir_fd=self.fd)
         os.utime(self.fd, ns=(before.st_atime_ns, before.st_mtime_ns))
         self._release()
+        journal.forget(self.path)
 
     def remove(self) -> None:
         """Take away all that was made, the folder too if it was ours; nothing if `open` came to nothing.
@@ -68,6 +70,7 @@ class Target:
         try:
             if self._taken:
                 empty(self.path, self.fd)
+                journal.forget(self.path)
         finally:
             self._taken = False
             self._release()
@@ -125,6 +128,7 @@ class Target:
         facts = {"suite": self._suite, "pid": os.getpid(), "began": int(time.time()), "whole": False}
         os.ftruncate(self._marker, 0)
         os.pwrite(self._marker, json.dumps(facts).encode() + b"\n", 0)
+        journal.note(self.path)
         # Only now, under the marker: an old tree that is half removed must not pass for a whole one.
         forget(self.path)
         empty(self.path, self.fd, but=MARKER)
@@ -173,13 +177,7 @@ def empty(path: str, fd: int, *, but: str = "") -> None:
     Raises CtkError when something is mounted below: removing through a bind mount deletes somebody else's files, and
     neither device numbers nor rmtree's own guards tell.
     """
-    mounted = _mounts_below(path)
-    if mounted:
-        raise CtkError(
-            f"remove the tree {path!r}",
-            because=f"something is mounted on {mounted[0]!r}",
-            hint=f"umount {mounted[0]}",
-        )
+    check_unmounted(path)
     with os.scandir(fd) as entries:
         found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
     # The marker last: what is killed half way through this is still known as half made.
@@ -190,6 +188,17 @@ def empty(path: str, fd: int, *, but: str = "") -> None:
             shutil.rmtree(name, dir_fd=fd)
         else:
             os.unlink(name, dir_fd=fd)
+
+
+def check_unmounted(path: str) -> None:
+    """Raise CtkError when something is mounted below `path`."""
+    mounted = _mounts_below(path)
+    if mounted:
+        raise CtkError(
+            f"remove the tree {path!r}",
+            because=f"something is mounted on {mounted[0]!r}",
+            hint=f"umount {mounted[0]}",
+        )
 
 
 def _mounts_below(path: str) -> list[str]:
@@ -227,6 +236,7 @@ def write_result(target: str, result: Result, lock: Lock) -> str:
                 for p in lock.packages
             ],
         },
+        "tree": manifest.take(target),
     }
     path = result_path(target)
     temporary = f"{path}.{os.getpid()}"
@@ -242,16 +252,25 @@ def write_result(target: str, result: Result, lock: Lock) -> str:
 
 def read_result(target: str) -> Result | None:
     """The result of a whole tree of ours at `target`; None when there is none, or it is of another directory."""
+    document = read_document(target)
     try:
-        with open(result_path(target), encoding="utf-8") as file:
-            document = json.load(file)
-        info = os.stat(target)
-        if document["directory"] != [info.st_dev, info.st_ino] or os.path.lexists(os.path.join(target, MARKER)):
-            return None
         known = {field.name for field in fields(Result)}
         return Result(**{key: value for key, value in document["result"].items() if key in known})
-    except (OSError, ValueError, KeyError, TypeError):
+    except (KeyError, TypeError, AttributeError):
         return None
+
+
+def read_document(target: str) -> dict[str, Any]:
+    """All that `write_result` wrote about the whole tree at `target`; {} when there is none."""
+    try:
+        with open(result_path(target), encoding="utf-8") as file:
+            document: dict[str, Any] = json.load(file)
+        info = os.stat(target)
+        if document["directory"] != [info.st_dev, info.st_ino] or os.path.lexists(os.path.join(target, MARKER)):
+            return {}
+        return document
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
 def forget(target: str) -> None:

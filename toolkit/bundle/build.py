@@ -6,10 +6,10 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from toolkit.bundle import document, fields, mounts, namespaces, process, resources, rights, root
+from toolkit.bundle import document, fields, mounts, namespaces, process, resources, rights, root, rootless
 from toolkit.bundle.document import Edit, Spec
 from toolkit.errors import Usage
-from toolkit.events import Done, Emit, Note
+from toolkit.events import Done, Emit, Note, silent
 from toolkit.kernel import subids
 from toolkit.oci.defaults import default_spec
 
@@ -166,12 +166,16 @@ def _env_files(paths: tuple[str, ...]) -> Iterator[str]:
         yield from (line for line in lines if line and not line.startswith("#"))
 
 
-def make(request: SpecRequest) -> tuple[Spec, Spec]:
+def make(request: SpecRequest, emit: Emit = silent) -> tuple[Spec, Spec]:
     """The spec before the edits (the default, or what the bundle holds with `update`) and the one after them.
 
-    Looks at the host (its resolv.conf) and at the root file system named; writes nothing. Raises NotFound for a root
-    file system or a command that is not there, Usage for a value that cannot be read.
+    For an ordinary user it is a rootless one without being asked, and `emit` is told so. Looks at the host (its
+    resolv.conf) and at the root file system named; writes nothing. Raises NotFound for a root file system or a command
+    that is not there, Usage for a value that cannot be read.
     """
+    by_itself = rootless.by_itself(request)
+    if by_itself:
+        request = rootless.completed(request)
     before = document.read(request.bundle) if request.update else default_spec(request.rootless)
     if request.rootfs:
         root.check(request.rootfs)
@@ -179,15 +183,19 @@ def make(request: SpecRequest) -> tuple[Spec, Spec]:
         uids, gids = subids.of_caller()
         request = replace(request, uid_map=_texts(uids), gid_map=_texts(gids))
     after = document.edited(before, edits(request, mounts.HostFiles.read()))
+    if by_itself:
+        after, left_out = rootless.without_undelegated(after)
+        for note in rootless.notes(request, left_out):
+            emit(note)
     where = request.rootfs or os.path.join(request.bundle, str((after.get("root") or {}).get("path", "")))
     if request.rootfs or (request.args and os.path.isdir(where)):
         root.check_command(where, after)
     return before, after
 
 
-def write(request: SpecRequest) -> tuple[str, str]:
+def write(request: SpecRequest, emit: Emit = silent) -> tuple[str, str]:
     """The text of config.json before and after; the one that is there is changed only where its value changes."""
-    before, after = make(request)
+    before, after = make(request, emit)
     if not request.update:
         return document.text(before), document.text(after)
     there = document.read_text(request.bundle)
@@ -196,7 +204,7 @@ def write(request: SpecRequest) -> tuple[str, str]:
 
 def build(request: SpecRequest, emit: Emit) -> None:
     """Make the spec and write it into the bundle; Done carries its path. Raises InUse, NotFound, Usage."""
-    _, content = write(request)
+    _, content = write(request, emit)
     path = document.write(request.bundle, content, force=request.force or request.update)
     if request.writable and not request.update:
         emit(Note("the root is writable; added the capabilities that installing packages needs"))

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from toolkit.cli.care import RemoveTree
 from toolkit.cli.output import commas, progress
 
 _PANEL = "Build"
@@ -152,6 +153,7 @@ def bootstrap(
     jobs: Jobs = 0,
     json: Json = False,
     verbose: Verbose = False,
+    _: RemoveTree = "",
 ) -> None:
     """Make a root file system from a Debian or Ubuntu archive.
 

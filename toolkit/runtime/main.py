@@ -68,6 +68,8 @@ def main(argv: "Sequence[str]") -> None:
             return
         _start_log(options)
         _wrong_usage(error, program)
+    if verb == "spec" and verb_at == 0 and not alone and not options.rootless and os.geteuid():
+        return  # an ordinary user gets a spec to run as one, from the bundle builder
     _start_log(options)
     gc.freeze()
     _exit(_carry_out(options))

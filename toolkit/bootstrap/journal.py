@@ -1,0 +1,53 @@
+"""Which targets are being filled: a note for each in the cache, so that `ctk gc` finds what a killed build left.
+
+    CACHE/building/HASH     holds the target's path; made when the target is taken, gone when it is whole or removed
+
+A note says only where to look: whether a tree is half made is told by its marker and its lock (target.py).
+"""
+
+import hashlib
+import os
+
+from toolkit import places
+
+
+def _folder() -> str:
+    return os.path.join(places.cache_dir(), "building")
+
+
+def _path(target: str) -> str:
+    return os.path.join(_folder(), hashlib.sha256(os.fsencode(target)).hexdigest()[:32])
+
+
+def note(target: str) -> None:
+    """Note that the folder `target` (absolute) is being filled. A cache that can't be written is no error."""
+    try:
+        os.makedirs(_folder(), mode=0o700, exist_ok=True)
+        with open(_path(target), "wb") as file:
+            file.write(os.fsencode(target))
+    except OSError:
+        pass
+
+
+def forget(target: str) -> None:
+    """Take the note back."""
+    try:
+        os.unlink(_path(target))
+    except OSError:
+        pass
+
+
+def targets() -> list[str]:
+    """The paths that are noted, sorted."""
+    found = []
+    try:
+        names = os.listdir(_folder())
+    except OSError:
+        return []
+    for name in names:
+        try:
+            with open(os.path.join(_folder(), name), "rb") as file:
+                found.append(os.fsdecode(file.read(4096)))
+        except OSError:
+            continue
+    return sorted(path for path in found if path.startswith("/"))

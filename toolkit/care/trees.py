@@ -1,0 +1,37 @@
+"""Take a tree away that no container lives in."""
+
+import os
+
+from toolkit import places
+from toolkit.bootstrap import removal
+from toolkit.errors import CtkError, InUse
+from toolkit.events import Emit
+from toolkit.runtime import lifecycle
+from toolkit.runtime import record as records
+
+
+def remove(path: str, emit: Emit) -> None:
+    """Remove the tree at `path`. Raises InUse while a container of this user runs in it, and what removal raises."""
+    living = tenants(path)
+    if living:
+        because = f"the container {living[0]!r} runs in it"
+        raise InUse(f"remove the tree {path!r}", because=because, hint=f"ctk delete --force {living[0]}")
+    removal.remove(path, emit)
+
+
+def tenants(path: str) -> list[str]:
+    """The ids of the containers below the runtime's root that live in the tree at `path`, or below it."""
+    tree, root = os.path.realpath(path), places.runtime_root()
+    try:
+        names = records.ids(root)
+    except OSError:
+        return []
+    found = []
+    for name in names:
+        try:
+            container = records.load(root, name)
+        except (CtkError, OSError):
+            continue
+        if (container.rootfs + "/").startswith(tree + "/") and lifecycle.alive(container):
+            found.append(name)
+    return found

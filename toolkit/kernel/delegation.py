@@ -1,0 +1,53 @@
+"""Which cgroup controllers an ordinary user may set limits with: those of the cgroups that were delegated to it.
+
+Where a container of ours goes is decided in runtime/cgroups: beside the caller's own cgroup on v2, below it on v1. So
+that is where one has to be allowed to write (cgroups(7), "Cgroup delegation").
+"""
+
+import os
+
+from toolkit.kernel.host import read
+
+
+def controllers() -> "tuple[str, ...]":
+    """The controllers that the caller can limit a new container with, sorted; all of the host's for root."""
+    return tuple(sorted(found(read("/proc/self/mountinfo", 1 << 20), read("/proc/self/cgroup"))))
+
+
+def found(mountinfo: str, own: str) -> "set[str]":
+    """The same from the texts of mountinfo and cgroup (proc(5)); asks the kernel only who may write where."""
+    paths = {}
+    for line in own.splitlines():
+        _, _, rest = line.partition(":")
+        names, _, path = rest.partition(":")
+        paths[names] = path
+    usable: set[str] = set()
+    for line in mountinfo.splitlines():
+        head, _, tail = line.partition(" - ")
+        kind, _, rest = tail.partition(" ")
+        if kind not in ("cgroup", "cgroup2"):
+            continue
+        _, _, _, shown, mountpoint = head.split(" ")[:5]
+        if kind == "cgroup2":
+            folder = _visible(mountpoint, shown, paths.get("", "/"))
+            beside = os.path.dirname(folder) if folder != mountpoint else folder
+            if _writable(beside):
+                usable.update(read(beside + "/cgroup.controllers").split())
+            continue
+        options = rest.rpartition(" ")[2].split(",")
+        for names, path in paths.items():
+            if names and set(names.split(",")) <= set(options) and _writable(_visible(mountpoint, shown, path)):
+                usable.update(names.split(","))
+    return {name for name in usable if not name.startswith("name=")}
+
+
+def _writable(folder: str) -> bool:
+    return os.access(folder, os.W_OK) and os.access(folder + "/cgroup.procs", os.W_OK)
+
+
+def _visible(mountpoint: str, shown: str, path: str) -> str:
+    """Where the cgroup `path` is seen below a mount that shows the cgroup `shown`."""
+    inside = path if shown == "/" else path[len(shown) :] if path.startswith(shown + "/") else ""
+    if ".." in inside.split("/"):
+        inside = ""
+    return (mountpoint + inside).rstrip("/")
