@@ -8,6 +8,7 @@
     seed      dpkg's database, /etc, /dev
     configure the packages' own scripts, in namespaces of their own
     tidy      what a build leaves and a root should not hold
+    keep      a copy for the next build of the same (kept.py), which then only lays it out
 
 Whatever ends it early (an error, Ctrl-C), nothing of it is left; what a kill -9 leaves is known by its marker
 (toolkit/bootstrap/target.py).
@@ -26,10 +27,11 @@ from typing import Any
 from toolkit import places
 from toolkit.bootstrap import configure, rootless, seed, solve, tidy
 from toolkit.bootstrap.download import Download
-from toolkit.bootstrap.model import Request, Result
+from toolkit.bootstrap.kept import Spoilt, Trees
+from toolkit.bootstrap.model import Lock, Request, Result
 from toolkit.bootstrap.solve import Solved, solve_open
 from toolkit.bootstrap.stage import stage
-from toolkit.bootstrap.target import Target, check_space, write_result
+from toolkit.bootstrap.target import MARKER, Target, check_space, empty, write_result
 from toolkit.bootstrap.unpack import Unpacker
 from toolkit.errors import CtkError
 from toolkit.events import Done, Emit, Finished, Note, Planned, Started
@@ -42,7 +44,9 @@ STAGES = (
     ("seed", "Lay the foundations"),
     ("configure", "Configure"),
     ("tidy", "Tidy up"),
+    ("keep", "Keep a copy"),
 )
+_AFTER_UNPACK = ("seed", "configure", "tidy", "keep")
 
 
 def bootstrap(request: Request, emit: Emit) -> Result:
@@ -69,9 +73,15 @@ def _bootstrap(request: Request, emit: Emit) -> Result:
     try:
         emit(Planned(STAGES))
         rootfd = target.open()
-        solved = solve_open(request, emit)
+        trees = Trees(places.cache_dir())
+        solved = solve_open(request, emit, trees.recall)
         try:
-            result = _build(request, solved, target, rootfd, emit, began)
+            trees.remember(request, solved.lock)
+            count = _lay_out_kept(request, trees, solved.lock, target, rootfd, emit)
+            if count is None:
+                _build(request, solved, target, rootfd, trees, emit)
+            target.close()
+            result = _result(solved.lock, target.path, began)
         finally:
             solved.client.close()
     except BaseException:
@@ -105,10 +115,30 @@ def _remove(target: Target, emit: Emit) -> None:
         emit(Note(f"the half-made tree {target.path!r} is still there: {error}", warning=True))
 
 
-def _build(request: Request, solved: Solved, target: Target, rootfd: int, emit: Emit, began: float) -> Result:
+def _lay_out_kept(request: Request, trees: Trees, lock: Lock, target: Target, rootfd: int, emit: Emit) -> int | None:
+    """Make the tree from one of the same build; its files, None if there is none that is whole."""
+    kept = trees.open(request, lock)
+    if kept is None:
+        return None
+    with kept:
+        check_space(target.path, kept.plain_bytes)
+        emit(Finished("download", 0.0, "the tree of this very build is kept", skipped=True))
+        try:
+            with stage("unpack", emit) as said:
+                count = kept.lay_out(rootfd)
+                said.detail = f"{count} files of a kept tree"
+        except Spoilt:
+            emit(Note("the kept tree was damaged; it is removed, and this one is built anew", warning=True))
+            empty(target.path, rootfd, but=MARKER)
+            return None
+    for name in _AFTER_UNPACK:
+        emit(Finished(name, 0.0, "as in the kept tree", skipped=True))
+    return count
+
+
+def _build(request: Request, solved: Solved, target: Target, rootfd: int, trees: Trees, emit: Emit) -> None:
     lock = solved.lock
-    installed = sum(_kibibytes(package.paragraph) for package in lock.packages) << 10
-    check_space(target.path, installed)
+    check_space(target.path, _installed_bytes(lock))
     unpacker = Unpacker(rootfd, lock, emit)
     download = Download(
         solved.client, solved.cache, lock, unpacker.add, emit, fetchers=request.jobs, consumers=request.jobs
@@ -131,18 +161,27 @@ def _build(request: Request, solved: Solved, target: Target, rootfd: int, emit: 
             said.detail = f"{len(unpacked)} packages"
     with stage("tidy", emit):
         tidy.tidy(rootfd, lock, emit)
-        target.close()
+    with stage("keep", emit) as said:
+        size = trees.store(request, lock, rootfd)
+        said.detail = f"{size / 1e6:.1f} MB in the cache" if size else "not kept"
+
+
+def _result(lock: Lock, path: str, began: float) -> Result:
     return Result(
-        target=target.path,
+        target=path,
         suite=lock.suite,
         distribution=lock.distribution,
         variant=lock.variant,
         architecture=lock.architecture,
         packages=len(lock.packages),
-        size_bytes=installed,
+        size_bytes=_installed_bytes(lock),
         seconds=round(time.monotonic() - began, 3),
         build_id=lock.build_id,
     )
+
+
+def _installed_bytes(lock: Lock) -> int:
+    return sum(_kibibytes(package.paragraph) for package in lock.packages) << 10
 
 
 def _kibibytes(paragraph: Any) -> int:

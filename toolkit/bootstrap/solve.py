@@ -3,16 +3,17 @@
 import os
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from toolkit import places
 from toolkit.bootstrap import mirrors, suites
-from toolkit.bootstrap.model import Lock, Request
+from toolkit.bootstrap.model import Lock, Request, Source
 from toolkit.bootstrap.resolve import resolve, variant_name
 from toolkit.bootstrap.sources import load_pool, open_source
 from toolkit.bootstrap.stage import stage
 from toolkit.errors import HostLacks, NotFound
-from toolkit.events import Emit, Planned
+from toolkit.events import Emit, Finished, Planned
 from toolkit.fetch.cache import Cache
 from toolkit.fetch.http import Client
 from toolkit.fetch.verify import find_keyring
@@ -48,6 +49,8 @@ _QEMU = {
     "ppc64el": "ppc64le",
     "loong64": "loongarch64",
 }
+
+Recall = Callable[[Request, tuple[Source, ...]], Lock | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +109,11 @@ def check_runnable(architecture: str) -> None:
     )
 
 
-def solve_open(request: Request, emit: Emit) -> Solved:
-    """The first three stages; the caller closes `client`. Raises every ArchiveError, NotFound."""
+def solve_open(request: Request, emit: Emit, recall: Recall | None = None) -> Solved:
+    """The first three stages; the caller closes `client`. Raises every ArchiveError, NotFound.
+
+    `recall` may know the lock once the Release files are verified; then the other two stages are left out.
+    """
     variant_name(request.variant)  # a typing error is told before the network is asked
     architecture = request.architecture or host_architecture()
     suite = _suite(request)
@@ -126,6 +132,11 @@ def solve_open(request: Request, emit: Emit) -> Solved:
             opened = open_source(client, request, suite, choices, keyrings, emit)
             source = opened.source
             said.detail = f"{source.origin} {source.codename}, {source.date}, from {source.mirror}"
+        known = recall(request, (source,)) if recall else None
+        if known is not None:
+            for name in ("index", "resolve"):
+                emit(Finished(name, 0.0, "nothing has changed", skipped=True))
+            return Solved(known, client, cache)
         with stage("index", emit) as said:
             pool = load_pool(client, cache, [opened], architecture, emit)
             said.detail = f"{sum(len(member.index) for member in pool.members)} packages"

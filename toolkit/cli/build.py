@@ -100,6 +100,14 @@ Jobs = Annotated[
         rich_help_panel=_OUTPUT,
     ),
 ]
+UseKept = Annotated[
+    bool,
+    typer.Option(
+        "--cache/--no-cache",
+        help="Lay out a kept tree where nothing has changed since, and keep this one.",
+        rich_help_panel=_OUTPUT,
+    ),
+]
 Json = Annotated[
     bool, typer.Option("--json", help="Print every event as one JSON object a line on stdout.", rich_help_panel=_OUTPUT)
 ]
@@ -151,6 +159,7 @@ def bootstrap(
         ),
     ] = False,
     jobs: Jobs = 0,
+    cache: UseKept = True,
     json: Json = False,
     verbose: Verbose = False,
     _: RemoveTree = "",
@@ -180,6 +189,7 @@ def bootstrap(
         jobs=jobs,
         restart=force,
         keep_failed=keep_failed,
+        use_kept=cache,
     )
     with progress(json=json, verbose=verbose) as emit:
         if print_debs:
@@ -226,6 +236,7 @@ def up(
         bool, typer.Option("--force", help="Make the bundle anew, whatever is there.", rich_help_panel=_OUTPUT)
     ] = False,
     jobs: Jobs = 0,
+    cache: UseKept = True,
     json: Json = False,
     verbose: Verbose = False,
 ) -> None:
@@ -267,6 +278,7 @@ def up(
             include=commas(include),
             exclude=commas(exclude),
             jobs=jobs,
+            use_kept=cache,
         ),
     )
     with progress(json=json, verbose=verbose) as emit:

@@ -63,7 +63,7 @@ class Cache:
         """
         try:
             folder = os.path.dirname(self.path(sha256))
-            self._prepare()
+            self.prepare()
             os.makedirs(folder, mode=0o700, exist_ok=True)
             temporary = os.path.join(self.folder, f"tmp.{os.getpid()}.{os.urandom(6).hex()}")
             fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -121,7 +121,8 @@ class Cache:
             return None
         return data[32:] if hashlib.sha256(data[32:]).digest() == data[:32] else None
 
-    def _prepare(self) -> None:
+    def prepare(self) -> None:
+        """Make the folder, and clear it of what killed builds left. Raises OSError, CtkError if others may write."""
         if self._ready:
             return
         os.makedirs(self.folder, mode=0o700, exist_ok=True)

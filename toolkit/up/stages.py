@@ -58,7 +58,7 @@ def prepare(request: UpRequest, emit: Emit) -> str:
     rootfs = os.path.join(bundle, "rootfs")
     wanted = replace(request.bootstrap, target=rootfs)
     made = _read_marker(bundle)
-    rootfs_id = _content_id(asdict(wanted) | {"target": "", "jobs": 0, "keep_failed": False})
+    rootfs_id = _content_id(asdict(wanted) | {"target": "", "jobs": 0, "keep_failed": False, "use_kept": True})
     there = None if request.force else read_result(rootfs)
     if there is not None and made.get("rootfs") == rootfs_id:
         emit(Planned((("rootfs", "Make the root file system"), _SPEC_STAGE)))

@@ -1,0 +1,163 @@
+"""Kept trees: the second build of the same is laid out from the first, never from anything else."""
+
+import json
+import os
+import shutil
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.fixtures import debs
+from tests.fixtures.archive import Archive, Suite
+from tests.fixtures.command import Command, Result
+from tests.fixtures.server import FileServer
+from tests.fixtures.trees import facts
+from tests.fixtures.ubuntu import UbuntuArchive
+from tests.fixtures.user import FIRST, ID, prefix
+
+pytestmark = pytest.mark.root
+
+COMPARE = str(Path(__file__).parents[2] / "scripts/compare-tree")
+
+
+class World:
+    """A small archive whose packages are only unpacked (--variant extract): a build takes no second."""
+
+    def __init__(self, folder: Path, ctk: Command) -> None:
+        self.folder = folder
+        self.archive = Archive(folder / "archive")
+        self.server = FileServer(self.archive.folder)
+        self.env = {"CTK_CACHE": str(folder / "cache")}
+        self._ctk = ctk
+        self.publish("1.0")
+
+    def publish(self, version: str) -> None:
+        packages = [
+            debs.make({"Package": name, "Version": version}, {f"./usr/share/{name}": f"{name} {version}".encode()})
+            for name in ("alpha", "beta")
+        ]
+        self.archive.publish(Suite("bookworm", "bookworm", packages={"main": packages}))
+
+    def build(self, name: str, *more: str, env: "dict[str, str] | None" = None) -> Result:
+        words = ["--variant=extract", "--arch=amd64", "--include=alpha", f"--keyring={self.archive.keyring}"]
+        target = str(self.folder / name)
+        return self._ctk(
+            "bootstrap", "bookworm", target, self.server.url, *words, *more, env={**self.env, **(env or {})}
+        )
+
+    def trees(self) -> "list[Path]":
+        return sorted((self.folder / "cache/trees").glob("*"))
+
+
+@pytest.fixture
+def world(tmp_path: Path, ctk: Command) -> Iterator[World]:
+    made = World(tmp_path, ctk)
+    yield made
+    made.server.close()
+
+
+def kept(result: Result) -> bool:
+    assert result.rc == 0, result.err
+    return "files of a kept tree" in result.err
+
+
+def test_the_second_build_is_laid_out(world: World) -> None:
+    assert not kept(world.build("a"))
+    world.server.requests.clear()
+    assert kept(world.build("b"))
+    # The signed Release is asked for each time, and nothing else.
+    assert world.server.asked() == ["/dists/bookworm/InRelease"]
+    assert facts(world.folder / "a") == facts(world.folder / "b")
+    results = [json.loads((world.folder / f".{name}.ctk.json").read_text()) for name in "ab"]
+    assert results[0]["lock"] == results[1]["lock"]
+    # Nothing of the one is the other's: what a container writes into its root stays there.
+    inodes = [{path.lstat().st_ino for path in (world.folder / name).rglob("*")} for name in "ab"]
+    assert not inodes[0] & inodes[1] and all(path.lstat().st_nlink == 1 for path in world.trees())
+
+
+def test_never_a_stale_tree(world: World) -> None:
+    assert not kept(world.build("a"))
+    world.publish("2.0")
+    assert not kept(world.build("b"))
+    assert (world.folder / "b/usr/share/alpha").read_text() == "alpha 2.0"
+    assert kept(world.build("c"))
+    assert not kept(world.build("d", "--include=beta"))
+    assert not kept(world.build("e", env={"SOURCE_DATE_EPOCH": "1000000000"}))
+    # Another Release with the same packages: the index is read again, the tree is the same.
+    world.archive.sign("bookworm", world.archive.release("bookworm").replace(b"Label: Debian", b"Label: Other"))
+    told = world.build("f")
+    assert kept(told)
+    assert "nothing has changed" not in told.err
+
+
+def test_a_release_that_is_not_signed_leads_to_no_kept_tree(world: World) -> None:
+    assert not kept(world.build("a"))
+    inrelease = world.archive.folder / "dists/bookworm/InRelease"
+    inrelease.write_bytes(inrelease.read_bytes().replace(b"Codename", b"codename"))
+    refused = world.build("b")
+    assert refused.rc == 1 and not (world.folder / "b").exists()
+
+
+@pytest.mark.parametrize("where", ["first", "middle", "index", "name", "short"])
+def test_b13_a_damaged_tree_is_built_anew(where: str, world: World) -> None:
+    assert not kept(world.build("a"))
+    (tree,) = world.trees()
+    data = bytearray(tree.read_bytes())
+    at = {"first": 10, "middle": len(data) // 3, "index": -60, "name": -1, "short": -1}[where]
+    data[at] ^= 1
+    tree.write_bytes(data[:-100] if where == "short" else data)
+    again = world.build("b")
+    assert not kept(again)
+    assert ("kept tree was damaged" in again.err) == (where in ("first", "middle")), again.err
+    assert (world.folder / "b/usr/share/alpha").read_text() == "alpha 1.0"
+    assert list(facts(world.folder / "a")) == list(facts(world.folder / "b"))
+    assert kept(world.build("c"))
+
+
+def test_no_cache_neither_finds_nor_keeps(world: World) -> None:
+    assert not kept(world.build("a", "--no-cache"))
+    assert world.trees() == []
+    assert not kept(world.build("b"))
+    assert not kept(world.build("c", "--no-cache"))
+
+
+def test_private_keys_are_not_kept(world: World) -> None:
+    key = tarfile.TarInfo("./etc/dropbear_host_key")
+    key.mode = 0o600
+    package = debs.make({"Package": "alpha", "Version": "3.0"}, {"./etc/file": b"x", "./etc/dropbear_host_key": key})
+    world.archive.publish(Suite("bookworm", "bookworm", packages={"main": [package]}))
+    assert not kept(world.build("a"))
+    assert world.trees() == []
+
+
+@pytest.mark.archive
+@pytest.mark.timeout(300)
+def test_a_user_without_root_has_them_too(
+    ctk: Command, tmp_path_factory: pytest.TempPathFactory, ubuntu_archive: UbuntuArchive
+) -> None:
+    home = Path(tempfile.mkdtemp(dir=tmp_path_factory.getbasetemp()))
+    os.chown(home, ID, ID)
+    keyring = home / "keyring.pgp"
+    shutil.copy(ubuntu_archive.keyring, keyring)
+    words = ["--mirror", ubuntu_archive.url, "--keyring", str(keyring), "--components", "main,universe"]
+    try:
+        for name, expected in (("a", False), ("b", True)):
+            told = subprocess.run(
+                [*prefix(str(home)), ctk.program, "bootstrap", "jammy", name, "--variant", "minbase", *words],
+                cwd=home,
+                env={**os.environ, "HOME": str(home), "CTK_CACHE": str(home / "cache"), "LC_ALL": "C.UTF-8"},
+                capture_output=True,
+                text=True,
+                timeout=200,
+            )
+            assert told.returncode == 0, told.stderr
+            assert ("files of a kept tree" in told.stderr) == expected
+        same = subprocess.run([COMPARE, "--strict", home / "a", home / "b"], capture_output=True, text=True)
+        assert same.returncode == 0, same.stdout
+        assert (home / "b/etc/shadow").stat().st_gid == FIRST + 42 - 1
+    finally:
+        shutil.rmtree(home)

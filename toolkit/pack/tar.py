@@ -1,0 +1,119 @@
+"""Write a tree as a tar stream that depends on nothing but the tree: sorted, whole seconds, numbers for names.
+
+Plain ustar headers, with a pax header before those that don't fit (long names, large numbers, extended attributes as
+SCHILY.xattr, as GNU tar, bsdtar, podman and Docker read them). The stream comes in segments, which can be compressed
+side by side.
+
+Source: POSIX.1-2017 pax, "ustar Interchange Format", "pax Header Block"; tar(5) of libarchive for SCHILY.xattr.
+"""
+
+from collections.abc import Iterable, Iterator
+
+from toolkit.pack.walk import BLOCK, CHARACTER, DIRECTORY, FIFO, FILE, HARD_LINK, SYMLINK, Member, read
+
+END = bytes(1024)
+_TYPES = {
+    FILE: b"0",
+    HARD_LINK: b"1",
+    SYMLINK: b"2",
+    CHARACTER: b"3",
+    BLOCK: b"4",
+    DIRECTORY: b"5",
+    FIFO: b"6",
+}
+_SEGMENT_BYTES = 2 << 20
+
+
+def header(member: Member, *, prefix: bytes = b"./") -> bytes:
+    """The header of a member, with its pax header before it if it needs one."""
+    name = prefix + member.path
+    if member.kind == DIRECTORY and not name.endswith(b"/"):
+        name += b"/"
+    link = prefix + member.link if member.kind == HARD_LINK else member.link
+    records = b"".join(_record(b"SCHILY.xattr." + key.encode(), value) for key, value in sorted(member.xattrs.items()))
+    if len(name) > 100:
+        records += _record(b"path", name)
+    if len(link) > 100:
+        records += _record(b"linkpath", link)
+    numbers = {b"uid": (member.uid, 7), b"gid": (member.gid, 7), b"size": (member.size_bytes, 11)}
+    numbers[b"mtime"] = (member.mtime_s, 11)
+    fitting = {}
+    for key, (value, digits) in numbers.items():
+        fits = 0 <= value < 8**digits
+        fitting[key] = value if fits else 0
+        if not fits:
+            records += _record(key, b"%d" % value)
+    pax = b""
+    if records:
+        pax = _block(b"./PaxHeaders/" + name[-80:].strip(b"/").rpartition(b"/")[2], 0o644, 0, 0, len(records), 0, b"x")
+        pax += records + bytes(-len(records) % 512)
+    return pax + _block(
+        name[:100],
+        member.mode,
+        fitting[b"uid"],
+        fitting[b"gid"],
+        fitting[b"size"],
+        fitting[b"mtime"],
+        _TYPES[member.kind],
+        link[:100],
+        member.major if member.kind in (CHARACTER, BLOCK) else 0,
+        member.minor if member.kind in (CHARACTER, BLOCK) else 0,
+    )
+
+
+def _block(
+    name: bytes,
+    mode: int,
+    uid: int,
+    gid: int,
+    size: int,
+    mtime: int,
+    kind: bytes,
+    link: bytes = b"",
+    major: int = 0,
+    minor: int = 0,
+) -> bytes:
+    block = b"%s%07o\0%07o\0%07o\0%011o\0%011o\0        %s%s" % (
+        name.ljust(100, b"\0"),
+        mode,
+        uid,
+        gid,
+        size,
+        mtime,
+        kind,
+        link.ljust(100, b"\0"),
+    )
+    block += b"ustar\x0000" + bytes(64)
+    block += b"%07o\0%07o\0" % (major, minor) + bytes(167)
+    return block[:148] + b"%06o\0 " % sum(block) + block[156:]
+
+
+def _record(key: bytes, value: bytes) -> bytes:
+    """`LENGTH KEY=VALUE\\n`, where LENGTH counts its own digits."""
+    rest = len(key) + len(value) + 3
+    length = rest + len(str(rest))
+    length = rest + len(str(length))
+    return b"%d %s=%s\n" % (length, key, value)
+
+
+def segments(rootfd: int, members: Iterable[Member]) -> Iterator[bytes]:
+    """The whole stream in segments of some MiB, each but the last at least that long. Raises OSError."""
+    parts: list[bytes] = []
+    size = 0
+    for member in members:
+        parts.append(header(member))
+        size += len(parts[-1])
+        if member.kind == FILE:
+            for piece in read(rootfd, member):
+                parts.append(piece)
+                size += len(piece)
+                if size >= _SEGMENT_BYTES:
+                    yield b"".join(parts)
+                    parts, size = [], 0
+            padding = -member.size_bytes % 512
+            parts.append(bytes(padding))
+            size += padding
+        if size >= _SEGMENT_BYTES:
+            yield b"".join(parts)
+            parts, size = [], 0
+    yield b"".join((*parts, END))
