@@ -20,11 +20,15 @@ if TYPE_CHECKING:
 
 
 class Finding:
-    """What is wrong: `path` as "process.args[0]", `message`, `hint` (what to write instead); `warning`: not fatal."""
+    """What is wrong: `path` as "process.args[0]", `message`, `hint` (what to write instead); `warning`: not fatal.
 
-    __slots__ = ("hint", "message", "path", "warning")
+    `code` names the kind of mistake; toolkit/explain/codes.py tells each in words.
+    """
 
-    def __init__(self, path: str, message: str, hint: str = "", warning: bool = False) -> None:
+    __slots__ = ("code", "hint", "message", "path", "warning")
+
+    def __init__(self, path: str, message: str, hint: str = "", warning: bool = False, *, code: str) -> None:
+        self.code = code
         self.path = path
         self.message = message
         self.hint = hint
@@ -42,12 +46,12 @@ def findings(spec: "Any", *, exec: bool = False) -> "list[Finding]":
     """All that is wrong with a spec, errors and warnings; with `exec`, `spec` is a process object (exec --process)."""
     found: list[Finding] = []
 
-    def report(path: str, message: str, hint: str = "", warning: bool = False) -> None:
-        found.append(Finding(path, message, hint, warning))
+    def report(path: str, message: str, hint: str = "", warning: bool = False, *, code: str) -> None:
+        found.append(Finding(path, message, hint, warning, code=code))
 
     shape = schema.PROCESS if exec else schema.SPEC
     if type(spec) is not dict:
-        report("", f"must be an object, not {_kind(spec)}")
+        report("", f"must be an object, not {_kind(spec)}", code="E101")
         return found
     _types(spec, shape, "", report)
     if found:
@@ -76,11 +80,11 @@ def resource_errors(resources: "Any") -> "list[Finding]":
     """What is wrong with a resources object by itself, as `update --resources` takes it."""
     found: list[Finding] = []
 
-    def report(path: str, message: str, hint: str = "", warning: bool = False) -> None:
-        found.append(Finding(path, message, hint, warning))
+    def report(path: str, message: str, hint: str = "", warning: bool = False, *, code: str) -> None:
+        found.append(Finding(path, message, hint, warning, code=code))
 
     if type(resources) is not dict:
-        report("", f"must be an object, not {_kind(resources)}")
+        report("", f"must be an object, not {_kind(resources)}", code="E101")
         return found
     _types(resources, schema.RESOURCES, "", report)
     if not found:
@@ -94,8 +98,8 @@ def hooks_errors(hooks: "Any") -> "list[Finding]":
     """What is wrong with the types of a hooks object by itself."""
     found: list[Finding] = []
 
-    def report(path: str, message: str, hint: str = "", warning: bool = False) -> None:
-        found.append(Finding(path, message, hint, warning))
+    def report(path: str, message: str, hint: str = "", warning: bool = False, *, code: str) -> None:
+        found.append(Finding(path, message, hint, warning, code=code))
 
     _types(hooks, schema.SPEC["hooks"], "hooks", report)
     return found
@@ -151,43 +155,43 @@ def _types(value: "Any", want: "Any", path: str, report: "Report") -> None:
     if want == "str":
         if type(value) is str:
             if "\0" in value:
-                report(path, "contains a NUL character")
+                report(path, "contains a NUL character", code="E103")
         elif value is not None:
-            report(path, f"must be a string, not {_kind(value)}")
+            report(path, f"must be a string, not {_kind(value)}", code="E101")
     elif type(want) is dict:
         if type(value) is dict:
             for key, item in value.items():
                 if key in want and item is not None:
                     _types(item, want[key], f"{path}.{key}" if path else key, report)
         elif value is not None:
-            report(path, f"must be an object, not {_kind(value)}")
+            report(path, f"must be an object, not {_kind(value)}", code="E101")
     elif type(want) is list:
         if type(value) is list:
             inner = want[0]
             for index, item in enumerate(value):
                 if item is None:
-                    report(f"{path}[{index}]", "must not be null")
+                    report(f"{path}[{index}]", "must not be null", code="E101")
                 elif inner != "str" or type(item) is not str or "\0" in item:
                     _types(item, inner, f"{path}[{index}]", report)
         elif value is not None:
-            report(path, f"must be an array, not {_kind(value)}")
+            report(path, f"must be an array, not {_kind(value)}", code="E101")
     elif type(want) is tuple:
         if type(value) is dict:
             for key, item in value.items():
                 if "\0" in key:
-                    report(path, f"has a NUL character in the key {key!r}")
+                    report(path, f"has a NUL character in the key {key!r}", code="E103")
                 _types(item, want[0], f"{path}[{key!r}]", report)
         elif value is not None:
-            report(path, f"must be an object, not {_kind(value)}")
+            report(path, f"must be an object, not {_kind(value)}", code="E101")
     elif want == "bool":
         if type(value) is not bool and value is not None:
-            report(path, f"must be true or false, not {_kind(value)}")
+            report(path, f"must be true or false, not {_kind(value)}", code="E101")
     elif value is not None:
         low, high = _RANGES[want]
         if type(value) is not int:
-            report(path, f"must be an integer, not {_kind(value)}")
+            report(path, f"must be an integer, not {_kind(value)}", code="E101")
         elif not low <= value <= high:
-            report(path, f"{_short(value)} is out of range ({low} to {high})")
+            report(path, f"{_short(value)} is out of range ({low} to {high})", code="E102")
 
 
 def _kind(value: "Any") -> str:

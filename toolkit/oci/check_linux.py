@@ -44,13 +44,15 @@ def namespaces(spec: "Spec", report: "Report") -> None:
         kind = entry.get("type") or ""
         where = f"linux.namespaces[{index}]"
         if kind not in NAMESPACES:
-            report(where + ".type", f"{kind!r} is none of {', '.join(NAMESPACES)}" if kind else "is required")
+            report(
+                where + ".type", f"{kind!r} is none of {', '.join(NAMESPACES)}" if kind else "is required", code="E105"
+            )
         elif kind in seen:
-            report(where + ".type", f"{kind!r} is given twice")
+            report(where + ".type", f"{kind!r} is given twice", code="E107")
         seen.add(kind)
         path = entry.get("path")
         if path and path[0] != "/":
-            report(where + ".path", f"{path!r} is not an absolute path")
+            report(where + ".path", f"{path!r} is not an absolute path", code="E106")
 
 
 def mappings(spec: "Spec", report: "Report") -> None:
@@ -61,16 +63,17 @@ def mappings(spec: "Spec", report: "Report") -> None:
         id_mappings(linux[name], "linux." + name, report)
     if not _has(linux, "user"):
         for name in given:
-            report("linux." + name, "needs a user namespace", hint=_add("user"))
+            report("linux." + name, "needs a user namespace", hint=_add("user"), code="E112")
     elif _path(linux, "user"):
         for name in given:
-            report("linux." + name, "a user namespace joined by path has its mappings already")
+            report("linux." + name, "a user namespace joined by path has its mappings already", code="E114")
     elif not given:
         report(
             "linux.uidMappings",
             "is missing for a new user namespace: root will be the caller, the other ids the caller's subordinate ones",
             hint='write "uidMappings": [{"containerID": 0, "hostID": 100000, "size": 65536}], and gidMappings',
             warning=True,
+            code="W125",
         )
 
 
@@ -82,13 +85,15 @@ def time_offsets(spec: "Spec", report: "Report") -> None:
         return
     for clock, offset in offsets.items():
         if clock not in ("monotonic", "boottime"):
-            report("linux.timeOffsets", f"{clock!r} is neither monotonic nor boottime")
+            report("linux.timeOffsets", f"{clock!r} is neither monotonic nor boottime", code="E105")
         elif offset and (offset.get("nanosecs") or 0) > 999_999_999:
-            report(f"linux.timeOffsets[{clock!r}].nanosecs", f"{offset['nanosecs']} is more than 999999999")
+            report(
+                f"linux.timeOffsets[{clock!r}].nanosecs", f"{offset['nanosecs']} is more than 999999999", code="E108"
+            )
     if not _has(linux, "time"):
-        report("linux.timeOffsets", "needs a time namespace", hint=_add("time"))
+        report("linux.timeOffsets", "needs a time namespace", hint=_add("time"), code="E112")
     elif _path(linux, "time"):
-        report("linux.timeOffsets", "a time namespace joined by path has its offsets already")
+        report("linux.timeOffsets", "a time namespace joined by path has its offsets already", code="E114")
 
 
 def devices(spec: "Spec", report: "Report") -> None:
@@ -97,17 +102,17 @@ def devices(spec: "Spec", report: "Report") -> None:
         where = f"linux.devices[{index}]"
         kind = device.get("type") or ""
         if kind not in ("b", "c", "u", "p"):
-            report(where + ".type", f"{kind!r} is none of b, c, u, p" if kind else "is required")
+            report(where + ".type", f"{kind!r} is none of b, c, u, p" if kind else "is required", code="E105")
         path = device.get("path")
         if not path:
-            report(where + ".path", "is required")
+            report(where + ".path", "is required", code="E104")
         elif path[0] != "/":
-            report(where + ".path", f"{path!r} is not an absolute path")
+            report(where + ".path", f"{path!r} is not an absolute path", code="E106")
         if kind != "p":
             # makedev(3): 12 bits of major and 20 of minor in the kernel's dev_t.
             for name, limit in (("major", 0xFFF), ("minor", 0xFFFFF)):
                 if not 0 <= (device.get(name) or 0) <= limit:
-                    report(f"{where}.{name}", f"{device[name]} is out of range (0 to {limit})")
+                    report(f"{where}.{name}", f"{device[name]} is out of range (0 to {limit})", code="E108")
 
 
 def sysctls(spec: "Spec", report: "Report") -> None:
@@ -117,13 +122,15 @@ def sysctls(spec: "Spec", report: "Report") -> None:
         _sysctl(name, linux, f"linux.sysctl[{name!r}]", report)
         domain = spec.get("domainname")
         if domain and value != domain and sysctl_parts(name) == ["kernel", "domainname"]:
-            report(f"linux.sysctl[{name!r}]", f"{value!r} is not what the field `domainname` says: {domain!r}")
+            report(
+                f"linux.sysctl[{name!r}]", f"{value!r} is not what the field `domainname` says: {domain!r}", code="E115"
+            )
 
 
 def _sysctl(name: str, linux: "Spec", where: str, report: "Report") -> None:
     parts = sysctl_parts(name)
     if len(parts) < 2 or any(part in ("", ".", "..") or "/" in part for part in parts):
-        report(where, "is not the name of a sysctl")
+        report(where, "is not the name of a sysctl", code="E109")
         return
     dotted = ".".join(parts)
     if dotted in _IPC_SYSCTLS or dotted.startswith("fs.mqueue."):
@@ -135,13 +142,18 @@ def _sysctl(name: str, linux: "Spec", where: str, report: "Report") -> None:
     elif dotted == "kernel.domainname":
         needed = "uts"
     elif dotted == "kernel.hostname":
-        report(where, "the field `hostname` sets it")
+        report(where, "the field `hostname` sets it", code="E113")
         return
     else:
-        report(where, "is not in a separate kernel namespace: it would change the host's")
+        report(where, "is not in a separate kernel namespace: it would change the host's", code="E113")
         return
     if not _has(linux, needed):
-        report(where, f"is not allowed without a {needed} namespace: it would change the host's", hint=_add(needed))
+        report(
+            where,
+            f"is not allowed without a {needed} namespace: it would change the host's",
+            hint=_add(needed),
+            code="E112",
+        )
 
 
 def sysctl_parts(name: str) -> "list[str]":
@@ -163,23 +175,23 @@ def paths(spec: "Spec", report: "Report") -> None:
         given = linux.get(name) or ()
         for index, path in enumerate(given):
             if path[:1] != "/":
-                report(f"linux.{name}[{index}]", f"{path!r} is not an absolute path")
+                report(f"linux.{name}[{index}]", f"{path!r} is not an absolute path", code="E106")
         if given and not _has(linux, "mount"):
-            report(f"linux.{name}", "needs a mount namespace", hint=_add("mount"))
+            report(f"linux.{name}", "needs a mount namespace", hint=_add("mount"), code="E112")
 
 
 def propagation(spec: "Spec", report: "Report") -> None:
     """rootfsPropagation: one of mount(2)'s types."""
     given = spec["linux"].get("rootfsPropagation")
     if given and given not in PROPAGATIONS:
-        report("linux.rootfsPropagation", f"{given!r} is none of {', '.join(sorted(PROPAGATIONS))}")
+        report("linux.rootfsPropagation", f"{given!r} is none of {', '.join(sorted(PROPAGATIONS))}", code="E105")
 
 
 def cgroups_path(spec: "Spec", report: "Report") -> None:
     """cgroupsPath: never out of its parent."""
     given = spec["linux"].get("cgroupsPath")
     if given and ".." in given.split("/"):
-        report("linux.cgroupsPath", f"{given!r} has a `..` component")
+        report("linux.cgroupsPath", f"{given!r} has a `..` component", code="E119")
 
 
 def personality(spec: "Spec", report: "Report") -> None:
@@ -187,9 +199,9 @@ def personality(spec: "Spec", report: "Report") -> None:
     given = spec["linux"].get("personality")
     if given is not None:
         if given.get("domain") not in ("LINUX", "LINUX32"):
-            report("linux.personality.domain", f"{given.get('domain')!r} is neither LINUX nor LINUX32")
+            report("linux.personality.domain", f"{given.get('domain')!r} is neither LINUX nor LINUX32", code="E105")
         if given.get("flags"):
-            report("linux.personality.flags", "no flags are defined")
+            report("linux.personality.flags", "no flags are defined", code="E115")
 
 
 def memory_policy(spec: "Spec", report: "Report") -> None:
@@ -201,21 +213,29 @@ def memory_policy(spec: "Spec", report: "Report") -> None:
     nodes = given.get("nodes") or ""
     if mode not in MEMORY_POLICIES:
         known = ", ".join(MEMORY_POLICIES)
-        report("linux.memoryPolicy.mode", f"invalid memory policy mode {mode!r}: it must be one of {known}")
+        report(
+            "linux.memoryPolicy.mode", f"invalid memory policy mode {mode!r}: it must be one of {known}", code="E105"
+        )
     elif mode in ("MPOL_DEFAULT", "MPOL_LOCAL"):
         if nodes:
-            report("linux.memoryPolicy.nodes", f"{mode}: this mode requires 0 nodes but got {_count(nodes)}")
+            report(
+                "linux.memoryPolicy.nodes", f"{mode}: this mode requires 0 nodes but got {_count(nodes)}", code="E115"
+            )
     elif not nodes and mode != "MPOL_PREFERRED":
-        report("linux.memoryPolicy.nodes", f"{mode} needs nodes")
+        report("linux.memoryPolicy.nodes", f"{mode} needs nodes", code="E115")
     if nodes and not is_number_list(nodes):
-        report("linux.memoryPolicy.nodes", f"invalid memory policy nodes {nodes!r}", hint="write it as 0-3,7")
+        report(
+            "linux.memoryPolicy.nodes", f"invalid memory policy nodes {nodes!r}", hint="write it as 0-3,7", code="E109"
+        )
     flags = given.get("flags") or ()
     for index, flag in enumerate(flags):
         if flag not in MEMORY_FLAGS:
             message = f"invalid memory policy flag {flag!r}: it must be one of {', '.join(MEMORY_FLAGS)}"
-            report(f"linux.memoryPolicy.flags[{index}]", message)
+            report(f"linux.memoryPolicy.flags[{index}]", message, code="E105")
     if "MPOL_F_RELATIVE_NODES" in flags and "MPOL_F_STATIC_NODES" in flags:
-        report("linux.memoryPolicy.flags", "MPOL_F_RELATIVE_NODES and MPOL_F_STATIC_NODES exclude each other")
+        report(
+            "linux.memoryPolicy.flags", "MPOL_F_RELATIVE_NODES and MPOL_F_STATIC_NODES exclude each other", code="E115"
+        )
 
 
 def _count(nodes: str) -> int:
@@ -233,7 +253,7 @@ def intel_rdt(spec: "Spec", report: "Report") -> None:
     """intelRdt.closID is the name of a folder below resctrl (config-linux.md, "IntelRdt")."""
     identity = (spec["linux"].get("intelRdt") or {}).get("closID")
     if identity is not None and (identity in ("", ".", "..") or "/" in identity or "\n" in identity):
-        report("linux.intelRdt.closID", f"{identity!r} is not a name")
+        report("linux.intelRdt.closID", f"{identity!r} is not a name", code="E109")
 
 
 def deadline_and_cpus(spec: "Spec", report: "Report") -> None:
@@ -242,7 +262,7 @@ def deadline_and_cpus(spec: "Spec", report: "Report") -> None:
     cpus = ((spec["linux"].get("resources") or {}).get("cpu") or {}).get("cpus")
     if scheduler.get("policy") == "SCHED_DEADLINE" and cpus:
         message = f"process scheduler can't be used together with AllowedCPUs ({cpus})"
-        report("process.scheduler.policy", message, hint="remove linux.resources.cpu.cpus")
+        report("process.scheduler.policy", message, hint="remove linux.resources.cpu.cpus", code="E115")
 
 
 def net_devices(spec: "Spec", report: "Report") -> None:
@@ -256,13 +276,15 @@ def net_devices(spec: "Spec", report: "Report") -> None:
         target = (device or {}).get("name") or name
         for interface in (name, target):
             if not 0 < len(interface.encode()) < 16 or interface in (".", "..") or set(interface) & set("/: \t\n"):
-                report(f"linux.netDevices[{name!r}]", f"{interface!r} is not the name of a network interface")
+                report(
+                    f"linux.netDevices[{name!r}]", f"{interface!r} is not the name of a network interface", code="E109"
+                )
                 break
         if target in targets:
-            report(f"linux.netDevices[{name!r}].name", f"{target!r} is given twice")
+            report(f"linux.netDevices[{name!r}].name", f"{target!r} is given twice", code="E107")
         targets.add(target)
     if not _has(linux, "network"):
-        report("linux.netDevices", "needs a network namespace", hint=_add("network"))
+        report("linux.netDevices", "needs a network namespace", hint=_add("network"), code="E112")
 
 
 def resources(spec: "Spec", report: "Report") -> None:

@@ -33,50 +33,54 @@ def seccomp(given: "dict[str, Any]", report: "Report") -> None:
     _action(default, "linux.seccomp.defaultAction", report)
     if default == "SCMP_ACT_NOTIFY":
         # Nothing could start: the agent would have to answer for the runtime's own calls.
-        report("linux.seccomp.defaultAction", "SCMP_ACT_NOTIFY cannot be the default action")
+        report("linux.seccomp.defaultAction", "SCMP_ACT_NOTIFY cannot be the default action", code="E115")
     _errno(given.get("defaultErrnoRet"), default, "linux.seccomp.defaultErrnoRet", report)
     for index, name in enumerate(given.get("architectures") or ()):
         if name not in ARCHITECTURES:
-            report(f"linux.seccomp.architectures[{index}]", f"unknown architecture {name!r}")
+            report(f"linux.seccomp.architectures[{index}]", f"unknown architecture {name!r}", code="E105")
     for index, name in enumerate(given.get("flags") or ()):
         if name not in FLAGS:
-            report(f"linux.seccomp.flags[{index}]", f"{name!r} is none of {', '.join(FLAGS)}")
+            report(f"linux.seccomp.flags[{index}]", f"{name!r} is none of {', '.join(FLAGS)}", code="E105")
     notifies = False
     for index, rule in enumerate(given.get("syscalls") or ()):
         where = f"linux.seccomp.syscalls[{index}]"
         action = rule.get("action") or ""
         names = rule.get("names")
         if not names:
-            report(where + ".names", "must not be empty")
+            report(where + ".names", "must not be empty", code="E104")
         elif "" in names:
-            report(where + ".names", "has an empty name")
+            report(where + ".names", "has an empty name", code="E104")
         _action(action, where + ".action", report)
         _errno(rule.get("errnoRet"), action, where + ".errnoRet", report)
         if action == "SCMP_ACT_NOTIFY":
             notifies = True
             if "write" in (names or ()):
                 # The runtime reports to its parent by write(2) after the filter is in force.
-                report(where + ".names", "SCMP_ACT_NOTIFY cannot be used for write")
+                report(where + ".names", "SCMP_ACT_NOTIFY cannot be used for write", code="E115")
         for number, argument in enumerate(rule.get("args") or ()):
             if (argument.get("index") or 0) > 5:
-                report(f"{where}.args[{number}].index", f"{argument['index']} is out of range (0 to 5)")
+                report(f"{where}.args[{number}].index", f"{argument['index']} is out of range (0 to 5)", code="E108")
             if argument.get("op") not in OPERATORS:
-                report(f"{where}.args[{number}].op", f"{argument.get('op')!r} is none of {', '.join(OPERATORS)}")
+                report(
+                    f"{where}.args[{number}].op",
+                    f"{argument.get('op')!r} is none of {', '.join(OPERATORS)}",
+                    code="E105",
+                )
     if given.get("listenerMetadata") and not given.get("listenerPath"):
-        report("linux.seccomp.listenerMetadata", "goes with listenerPath")
+        report("linux.seccomp.listenerMetadata", "goes with listenerPath", code="E115")
     if notifies and not given.get("listenerPath"):
-        report("linux.seccomp.listenerPath", "is required for SCMP_ACT_NOTIFY")
+        report("linux.seccomp.listenerPath", "is required for SCMP_ACT_NOTIFY", code="E115")
 
 
 def _action(name: str, where: str, report: "Report") -> None:
     if name not in ACTIONS:
-        report(where, f"{name!r} is none of {', '.join(ACTIONS)}" if name else "is required")
+        report(where, f"{name!r} is none of {', '.join(ACTIONS)}" if name else "is required", code="E105")
 
 
 def _errno(value: "int | None", action: str, where: str, report: "Report") -> None:
     if not value:
         return
     if action not in _WITH_ERRNO:
-        report(where, f"{action or 'no action'} returns no errno; only {' and '.join(_WITH_ERRNO)} do")
+        report(where, f"{action or 'no action'} returns no errno; only {' and '.join(_WITH_ERRNO)} do", code="E115")
     elif value > (4095 if action == "SCMP_ACT_ERRNO" else 0xFFFF):
-        report(where, f"{value} is out of range")
+        report(where, f"{value} is out of range", code="E108")
