@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from toolkit import __version__
-from toolkit.cli import build, describe, learn, signals, verbs
+from toolkit.cli import build, describe, explain, learn, signals, verbs
 from toolkit.errors import CtkError, Usage
 from toolkit.ui import failure
 
@@ -50,6 +50,7 @@ build.register(app)
 describe.register(app)
 verbs.register(app)
 learn.register(app)
+explain.register(app)
 
 
 def main() -> NoReturn:

@@ -1,0 +1,59 @@
+"""What `ctk check` found, as people read it: one finding a paragraph, the worst first."""
+
+from collections.abc import Sequence
+from typing import Protocol, TextIO
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.text import Text
+
+
+class _Finding(Protocol):
+    @property
+    def code(self) -> str: ...
+    @property
+    def path(self) -> str: ...
+    @property
+    def message(self) -> str: ...
+    @property
+    def why(self) -> str: ...
+    @property
+    def instead(self) -> str: ...
+    @property
+    def error(self) -> bool: ...
+
+
+def summary(findings: Sequence[_Finding]) -> str:
+    """How many errors and warnings, in a line."""
+    errors = sum(finding.error for finding in findings)
+    return ", ".join(
+        f"{count} {word}{'' if count == 1 else 's'}"
+        for count, word in ((errors, "error"), (len(findings) - errors, "warning"))
+        if count
+    )
+
+
+def show(findings: Sequence[_Finding], bundle: str, stream: TextIO) -> None:
+    """Write the findings to `stream`: in colour and wrapped on a terminal, one fact a line elsewhere."""
+    ordered = sorted(findings, key=lambda finding: not finding.error)
+    if not ordered:
+        stream.write(f"{bundle}: nothing found\n")
+        return
+    if not stream.isatty():
+        for finding in ordered:
+            kind = "error" if finding.error else "warning"
+            stream.write(f"{kind} {finding.code} {finding.path or 'config.json'}: {finding.message}\n")
+            stream.write(f"  why: {finding.why}\n  do:  {finding.instead}\n")
+        stream.write(f"{bundle}: {summary(ordered)}\n")
+        return
+    console = Console(file=stream, highlight=False)
+    for finding in ordered:
+        style = "bold red" if finding.error else "bold yellow"
+        mark = "✗" if finding.error else "!"
+        head = Text.assemble((f"{mark} {finding.code} ", style), (finding.path or "config.json", "bold cyan"))
+        console.print(Text.assemble(head, ("  " + finding.message, "bold")))
+        console.print(Padding(Text(finding.why, "dim"), (0, 0, 0, 4)))
+        console.print(Padding(Text.assemble(("→ ", "green"), finding.instead), (0, 0, 1, 4)))
+    style = "bold red" if any(finding.error for finding in ordered) else "bold yellow"
+    console.print(Text.assemble((bundle, "bold"), ": ", (summary(ordered), style)))
+    console.print(Text(f"ctk explain {ordered[0].code} tells more of a code", "dim"))
