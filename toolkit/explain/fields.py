@@ -89,7 +89,7 @@ def _plain(path: str) -> str:
 
 def find(word: str) -> str:
     """The generic path that `word` means: a path, with or without places, or the end of one. Raises NotFound."""
-    bare = re.sub(r"\[[^\]]*\]", "", word).strip(".").removeprefix("config.json.")
+    bare = re.sub(r"\[[^\]]*\]|\{\}", "", word).strip(".").removeprefix("config.json.")
     known = {_plain(path): path for path, _ in paths()}
     lower = {path.lower(): path for path in known}
     if bare.lower() in lower:
@@ -138,7 +138,7 @@ def field(word: str, spec: Any = None) -> Field:
 
 
 def _first_sentence(words: str) -> str:
-    return re.split(r"(?<=[.:;]) ", words, maxsplit=1)[0].rstrip(".:;")
+    return re.split(r"(?<=[.;]) ", words, maxsplit=1)[0].rstrip(".;")
 
 
 def _type(want: Any) -> str:

@@ -54,8 +54,9 @@ FIELDS: dict[str, tuple[str, str, str, str]] = {
         '[{"type": "pid"}, {"type": "network"}, {"type": "ipc"}, {"type": "uts"}, {"type": "mount"}]',
     ),
     "linux.namespaces[].type": (
-        "pid: process ids. network: interfaces, ports, firewall. mount: the mount table. ipc: message queues, shared "
-        "memory. uts: host name. user: ids and rights. cgroup: which cgroup looks like the top. time: boot clocks.",
+        "The kind. pid: process ids. network: interfaces, ports, firewall. mount: the mount table. ipc: message "
+        "queues, shared memory. uts: host name. user: ids and rights. cgroup: which cgroup is seen as the top. time: "
+        "boot clocks.",
         "CLONE_NEWPID, CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWIPC, CLONE_NEWUTS, CLONE_NEWUSER, CLONE_NEWCGROUP, "
         "CLONE_NEWTIME.",
         "namespaces(7)",
