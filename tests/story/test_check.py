@@ -59,7 +59,9 @@ def test_a_folder_without_a_bundle(ctk: Command, tmp_path: Any) -> None:
 def test_a_field_a_code_and_a_slip(ctk: Command, busybox_bundle: Bundle) -> None:
     told = ctk("explain", "linux.namespaces", cwd=busybox_bundle.path).ok().out
     assert "clone3(2)" in told and 'config.json\n  linux.namespaces = [\n    {"type": "pid"}' in told
-    assert ctk("explain", "hostname", "--bundle", str(busybox_bundle), "--json").json()["says"] == [["hostname", "runc"]]
+    assert ctk("explain", "hostname", "--bundle", str(busybox_bundle), "--json").json()["says"] == [
+        ["hostname", "runc"]
+    ]
     assert "does not set it" in ctk("explain", "linux.seccomp", "-b", str(busybox_bundle)).ok().out
     assert ctk("explain", "e042").ok().out.startswith("E042  (error)")
     assert "did you mean 'mounts'?" in ctk("explain", "mount").err
