@@ -117,7 +117,7 @@ WRONG: list[tuple[Callable[[dict[str, Any]], object], str, str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("change", "code", "path", "instead"), WRONG, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(("change", "code", "path", "instead"), WRONG, ids=[f"{row[1]} {row[2]}" for row in WRONG])
 def test_what_is_wrong_and_what_to_write(change: Any, code: str, path: str, instead: str) -> None:
     found, _ = check.document(spec(change))
     assert [(finding.code, finding.path) for finding in found] == [(code, path)]
