@@ -20,7 +20,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from types import FrameType
 from typing import Any
 
@@ -33,7 +33,7 @@ from toolkit.bootstrap.solve import Solved, solve_open
 from toolkit.bootstrap.stage import stage
 from toolkit.bootstrap.target import MARKER, Target, check_space, empty, write_result
 from toolkit.bootstrap.unpack import Unpacker
-from toolkit.errors import CtkError
+from toolkit.errors import CtkError, Unreachable
 from toolkit.events import Done, Emit, Finished, Note, Planned, Started
 from toolkit.kernel.host import HostFacts
 
@@ -57,6 +57,12 @@ def bootstrap(request: Request, emit: Emit) -> Result:
     Raises a CtkError of any kind; then, and on KeyboardInterrupt, nothing of the tree is left (with
     `request.keep_failed` it is, with its marker). Leaves `.NAME.ctk.json` beside the target.
     """
+    if request.suite == "host":
+        from toolkit.bootstrap import host  # with its ELF reader, which the archive's way does without
+
+        return host.bootstrap(request, emit)
+    if request.or_host:
+        return _archive_or_host(request, emit)
     if request.architecture and request.variant != "extract":
         solve.check_runnable(request.architecture)
     if os.geteuid() != 0:
@@ -64,6 +70,17 @@ def bootstrap(request: Request, emit: Emit) -> Result:
         return made
     with _one_interruption():
         return _bootstrap(request, emit)
+
+
+def _archive_or_host(request: Request, emit: Emit) -> Result:
+    try:
+        return bootstrap(replace(request, or_host=False), emit)
+    except Unreachable as error:
+        from toolkit.bootstrap import host
+
+        emit(Note(f"no archive: {error}", warning=True))
+        emit(Note(f"so {request.target} is made of this host's own programs instead of {request.suite}", warning=True))
+        return host.bootstrap(replace(request, suite="host"), emit, lenient=True)
 
 
 def _bootstrap(request: Request, emit: Emit) -> Result:

@@ -26,6 +26,7 @@ class Request:
     exclude: tuple[str, ...] = ()
     jobs: int = 0  # 0: as many as pay
     restart: bool = False  # wipe a half-made target of ours and begin anew; never touches anything else
+    or_host: bool = False  # take the host's own programs where no archive answers (host.py)
     keep_failed: bool = False  # leave the half-made tree of a failed build for a look
     use_kept: bool = True  # lay out a kept tree of the same build, and keep this one (kept.py)
 

@@ -108,6 +108,10 @@ UseKept = Annotated[
         rich_help_panel=_OUTPUT,
     ),
 ]
+OrHost = Annotated[
+    bool,
+    typer.Option("--or-host", help="Take this host's own programs where no archive answers.", rich_help_panel=_SOURCE),
+]
 Json = Annotated[
     bool, typer.Option("--json", help="Print every event as one JSON object a line on stdout.", rich_help_panel=_OUTPUT)
 ]
@@ -162,10 +166,12 @@ def bootstrap(
     cache: UseKept = True,
     json: Json = False,
     verbose: Verbose = False,
+    or_host: OrHost = False,
     _: RemoveTree = "",
 ) -> None:
     """Make a root file system from a Debian or Ubuntu archive.
 
+    The suite `host` is a small root of this host's own programs, without a network; --include names more of them.
     Needs no debootstrap, dpkg, apt or gpgv on the host.
     """
     from toolkit.bootstrap import build, solve
@@ -190,6 +196,7 @@ def bootstrap(
         restart=force,
         keep_failed=keep_failed,
         use_kept=cache,
+        or_host=or_host,
     )
     with progress(json=json, verbose=verbose) as emit:
         if print_debs:
@@ -237,6 +244,7 @@ def up(
     ] = False,
     jobs: Jobs = 0,
     cache: UseKept = True,
+    or_host: OrHost = False,
     json: Json = False,
     verbose: Verbose = False,
 ) -> None:
@@ -279,6 +287,7 @@ def up(
             exclude=commas(exclude),
             jobs=jobs,
             use_kept=cache,
+            or_host=or_host,
         ),
     )
     with progress(json=json, verbose=verbose) as emit:
