@@ -39,6 +39,10 @@ def test_a_recipe_is_played_with_enter_and_left_with_q(
     screen.read_until("step 3 of ")
     screen.read_until("quit ")
     screen.send("q\r")
-    screen.read_until("nothing left behind", 60)
+    screen.read_until("stopped before step 3", 60)
     assert screen.wait() == 0
+    assert (work / "debianfs/etc/os-release").exists()
+    again = terminal(ctk.argv("recipe", "run", "--clean-up", "first-container"), env=environment, columns=100)
+    again.read_until("nothing left behind", 60)
+    assert again.wait() == 0
     assert list(work.iterdir()) == []

@@ -1,8 +1,10 @@
 """Markdown to Recipe, and expected output against what came."""
 
+from pathlib import Path
+
 import pytest
 
-from toolkit.errors import Invalid, NotFound
+from toolkit.errors import InUse, Invalid, NotFound, Usage
 from toolkit.recipe import shelf
 from toolkit.recipe.compare import difference, matches
 from toolkit.recipe.parse import name_of, parse
@@ -137,3 +139,14 @@ def test_a_wrong_name_is_answered_with_a_near_one() -> None:
         shelf.find("frist-container")
     assert caught.value.hint == "did you mean 'first-container'?"
     assert name_of("/x/12-a-b.md") == "a-b"
+
+
+def test_a_new_recipe_plays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert shelf.begin("my-own") == "my-own.md"
+    recipe = shelf.load("my-own.md")
+    assert (recipe.title, recipe.numbered) == ("My own", 3)
+    with pytest.raises(InUse):
+        shelf.begin("my-own")
+    with pytest.raises(Usage):
+        shelf.begin("../x")

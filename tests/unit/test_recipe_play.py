@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from toolkit.errors import HostLacks
+from toolkit.errors import HostLacks, Usage
 from toolkit.recipe.model import Command, Recipe, Step
 from toolkit.recipe.parse import parse
 from toolkit.recipe.play import Answer, Options, StepFailed, play
@@ -49,7 +49,7 @@ def page(*blocks: str) -> Recipe:
 
 
 def run(recipe: Recipe, work: Path, reader: Reader | None = None, **options: object) -> int:
-    return play(recipe, Options(**{"yes": True, "work": str(work), **options}), reader or Reader())  # type: ignore[arg-type]
+    return play(recipe, Options(**{"yes": True, "work": str(work), **options}), reader or Reader()).steps  # type: ignore[arg-type]
 
 
 def test_a_terminal_keeps_its_folder_and_its_variables_and_two_do_not_share_them(tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_the_clean_up_runs_after_a_failure_and_the_first_error_is_told(tmp_path:
     assert os.listdir(tmp_path) == []
 
 
-def test_the_clean_up_runs_after_an_interrupt_and_after_quitting(tmp_path: Path) -> None:
+def test_the_clean_up_runs_after_an_interrupt(tmp_path: Path) -> None:
     class Impatient(Reader):
         def ask(self, _: Step, /) -> Answer:
             raise KeyboardInterrupt
@@ -110,9 +110,54 @@ def test_the_clean_up_runs_after_an_interrupt_and_after_quitting(tmp_path: Path)
     with pytest.raises(KeyboardInterrupt):
         run(recipe, tmp_path, Impatient(), yes=False)
     assert os.listdir(tmp_path) == ["cleaned"]
-    os.unlink(tmp_path / "cleaned")
-    assert run(recipe, tmp_path, Reader("run", "quit"), yes=False) == 2
-    assert os.listdir(tmp_path) == ["cleaned"]
+
+
+def test_who_quits_goes_on_later_where_he_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CTK_DATA", str(tmp_path / "data"))
+    work = tmp_path / "work"
+    recipe = page(
+        "\n$ mkdir d && cd d",
+        "stays\n$ PS1='in$ ' bash --norc --noprofile\nin$ touch ../started$(ls .. | wc -l)\n",
+        "terminal=2\n$ touch two",
+        "\nin$ exit\nexit\n$ basename $PWD\nd",
+        "cleanup\n$ rm -rf *; touch cleaned",
+    )
+    assert run(recipe, work, Reader("run", "run", "run", "quit"), yes=False) == 3
+    assert sorted(os.listdir(work)) == ["d", "started1", "two"]
+    # What was typed into is gone with its terminal: its step comes again, in the folder that the terminal was in.
+    played = play(recipe, Options(), Reader("run", "skip", "run"))
+    assert (played.steps, played.stopped_at) == (3, 0)
+    assert os.listdir(work) == ["cleaned"]
+    os.unlink(work / "cleaned")
+    assert run(recipe, work, Reader("run", "quit"), yes=False) == 1
+    assert play(recipe, Options(clean_up=True), Reader()).steps == 1
+    assert not os.path.exists(work / "d")
+    with pytest.raises(Usage, match="no run of it was stopped"):
+        play(recipe, Options(clean_up=True), Reader())
+
+
+def test_a_run_that_was_stopped_is_cleaned_up_before_a_new_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CTK_DATA", str(tmp_path / "data"))
+    recipe = page("\n$ test ! -e one && touch one", "\n$ true", "cleanup\n$ rm one")
+    run(recipe, tmp_path / "work", Reader("run", "quit"), yes=False)
+    assert play(recipe, Options(yes=True, restart=True), Reader()).steps == 3
+    assert not os.path.exists(tmp_path / "work")
+
+
+def test_a_block_is_left_out_where_the_host_does_not_fit(tmp_path: Path) -> None:
+    reader = Reader()
+    recipe = page("if=no-such-program\n$ touch one", "if=sh,!no-such-program\n$ touch two")
+    assert run(recipe, tmp_path, reader) == 1
+    assert os.listdir(tmp_path) == ["two"]
+    assert "step 1 is not for this host: the program 'no-such-program' is not installed" in reader.said
+
+
+def test_a_recipe_says_what_the_host_lacks_before_it_begins(tmp_path: Path) -> None:
+    recipe = parse("# T\n<!-- needs: sh dockerd-of-nobody -->\n```console\n$ touch one\n```\n", "t.md")
+    with pytest.raises(HostLacks, match="dockerd-of-nobody") as caught:
+        run(recipe, tmp_path)
+    assert caught.value.hint == "sudo apt-get install dockerd-of-nobody"
+    assert os.listdir(tmp_path) == []
 
 
 def test_a_failing_clean_up_is_a_failure(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Learn: `ctk recipe list|show|run`."""
+"""Learn: `ctk recipe list|show|run|new`."""
 
 import sys
 from typing import Annotated
@@ -15,7 +15,7 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="A recipe's name or nu
 
 def register(app: typer.Typer) -> None:
     """Add the group's commands."""
-    app.add_typer(recipes, name="recipe", help="Tutorials that run: list, show, run.", rich_help_panel=_PANEL)
+    app.add_typer(recipes, name="recipe", help="Tutorials that run: list, show, run, new.", rich_help_panel=_PANEL)
 
 
 @recipes.command("list")
@@ -49,14 +49,32 @@ def run(
     work: Annotated[
         str, typer.Option("--work", metavar="DIR", help="Folder to work in.", show_default="a new one")
     ] = "",
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Clean up after the run that was stopped, and begin anew.")
+    ] = False,
+    clean_up: Annotated[
+        bool, typer.Option("--clean-up", help="Clean up after the run that was stopped, and no more.")
+    ] = False,
 ) -> None:
-    """Play a recipe step by step: read, press Enter, see it happen."""
+    """Play a recipe step by step: read, press Enter, see it happen.
+
+    Stopped with q, it goes on there with the next call.
+    """
     from toolkit.recipe import play, shelf
     from toolkit.ui import tutorial
     from toolkit.up.launch import launcher
 
-    options = play.Options(yes=yes, dry_run=dry_run, first=first, work=work, launcher=tuple(launcher()))
+    options = play.Options(yes, dry_run, first, work, restart, clean_up, tuple(launcher()))
     recipe = shelf.find(name)
-    ran = play.play(recipe, options, tutorial.TutorialScreen(sys.stdout))
-    if not dry_run:
-        sys.stdout.write(f"{recipe.name}: {ran} of {recipe.numbered} steps, and nothing left behind\n")
+    played = play.play(recipe, options, tutorial.TutorialScreen(sys.stdout))
+    if not dry_run and not played.stopped_at:
+        sys.stdout.write(f"{recipe.name}: {played.steps} of {recipe.numbered} steps, and nothing left behind\n")
+
+
+@recipes.command("new", epilog="Example: ctk recipe new my-first-service")
+def new(name: Annotated[str, typer.Argument(metavar="NAME", help="Its name; the file is NAME.md, here.")]) -> None:
+    """Begin a recipe of your own: a page that plays already."""
+    from toolkit.recipe import shelf
+
+    path = shelf.begin(name)
+    sys.stdout.write(f"{path}: play it with  ctk recipe run ./{path}\n")

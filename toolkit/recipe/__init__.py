@@ -3,6 +3,7 @@
     parse.py     Markdown -> Recipe                      model.py     what a recipe is made of
     compare.py   expected output against what came       terminal.py  a shell on a pseudo-terminal
     shelf.py     where recipes are                       play.py      step by step, clean-up always
+    progress.py  where a reader stopped                  conditions.py  what a block needs of the host
 
 recipes/README.md is the guide for whoever writes one.
 """

@@ -27,6 +27,7 @@ class Block:
     cleanup: bool = False
     stays: bool = False  # the last command goes on running; a later block of the same terminal types into it
     timeout_s: float = 600.0
+    conditions: tuple[str, ...] = ()  # only where the host meets them (conditions.py)
     line: int = 0  # where it is in the file, from 1
 
 
@@ -42,7 +43,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """A whole tutorial. `needs` are packages or rights named in its `<!-- needs: … -->` comment."""
+    """A whole tutorial. `needs` are the words of its `<!-- needs: … -->` comment (conditions.py)."""
 
     name: str
     title: str

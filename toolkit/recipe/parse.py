@@ -90,7 +90,7 @@ def _block(lines: list[str], attributes: str, path: str, line: int) -> Block:
     for word in attributes.split():
         key, _, value = word.partition("=")
         given[key] = value
-    known = {"terminal", "expect-fail", "cleanup", "stays", "timeout"}
+    known = {"terminal", "expect-fail", "cleanup", "stays", "timeout", "if"}
     if unknown := set(given) - known:
         because = f"unknown attribute {sorted(unknown)[0]!r}; there are {', '.join(sorted(known))}"
         raise Invalid(f"line {line}", because, document=path)
@@ -104,6 +104,7 @@ def _block(lines: list[str], attributes: str, path: str, line: int) -> Block:
         cleanup="cleanup" in given,
         stays="stays" in given,
         timeout_s=float(given.get("timeout", "600")),
+        conditions=tuple(word for word in given.get("if", "").split(",") if word),
         line=line,
     )
 

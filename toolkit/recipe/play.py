@@ -3,6 +3,7 @@
 import os
 import shutil
 import stat
+import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -11,11 +12,12 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from toolkit.errors import CtkError, HostLacks, Usage
+from toolkit.recipe import conditions, progress
 from toolkit.recipe.compare import difference, matches
 from toolkit.recipe.model import Block, Command, Recipe, Step
 from toolkit.recipe.terminal import Terminal
 
-Answer = Literal["run", "skip", "quit"]
+Answer = Literal["run", "skip", "shell", "quit"]
 
 
 class Stage(Protocol):
@@ -38,7 +40,17 @@ class Options:
     dry_run: bool = False
     first: int = 1
     work: str = ""
+    restart: bool = False  # clean up after the run that was stopped, and begin anew
+    clean_up: bool = False  # clean up after the run that was stopped, and no more
     launcher: tuple[str, ...] = ("ctk",)
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """What came of it: how many steps ran, and the step to go on with if the reader stopped (0: it is over)."""
+
+    steps: int
+    stopped_at: int = 0
 
 
 class StepFailed(CtkError):
@@ -47,39 +59,55 @@ class StepFailed(CtkError):
     code = "E080"
 
 
-def play(recipe: Recipe, options: Options, stage: Stage) -> int:
-    """Play `recipe`; the number of steps that ran. Raises StepFailed after the clean-up, Usage, HostLacks.
+def play(recipe: Recipe, options: Options, stage: Stage) -> Played:
+    """Play `recipe`. Raises StepFailed after the clean-up, Usage, HostLacks.
 
     The blocks marked `cleanup` run at the end even if a step failed or the reader interrupted; in that case their own
-    results are shown and do not hide the first failure.
+    results are shown and do not hide the first failure. A reader who quits keeps everything, and goes on where he was
+    with the next call; `first` and `work` in `options` are for those who know where they want to begin.
     """
     if not 1 <= options.first <= recipe.numbered:
         raise Usage(f"begin at step {options.first}", because=f"the recipe has steps 1 to {recipe.numbered}")
     if options.dry_run:
         return _show(recipe, options, stage)
+    doing = f"play {recipe.name!r}"
     if recipe.needs_root and os.geteuid() != 0:
         hint = f"sudo ctk recipe run {recipe.name}"
-        raise HostLacks(f"play {recipe.name!r}", because="its commands need root (their prompt is #)", hint=hint)
+        raise HostLacks(doing, because="its commands need root (their prompt is #)", hint=hint)
+    conditions.require(recipe.needs, doing)
     with ExitStack() as undo:
-        work = _work_folder(options, undo)
-        return _Player(recipe, options, stage, work, undo).play()
+        left = None if options.work or options.first > 1 else progress.load(recipe.name)
+        if left is None and options.clean_up:
+            raise Usage(f"clean up after {recipe.name!r}", because="no run of it was stopped half way")
+        if left is not None and (options.restart or options.clean_up):
+            cleaned = _Player(recipe, options, stage, left, undo).clear()
+            if options.clean_up:
+                return cleaned
+            left = None
+        if left is not None:
+            stage.say(f"going on at step {left.step} of {recipe.numbered}, in {left.work} (--restart begins anew)")
+        begin = left or progress.Progress(options.first, _work_folder(options))
+        try:
+            return _Player(recipe, options, stage, begin, undo).play()
+        finally:
+            if not options.work and progress.load(recipe.name) is None:
+                _remove_if_empty(begin.work)
 
 
-def _show(recipe: Recipe, options: Options, stage: Stage) -> int:
+def _show(recipe: Recipe, options: Options, stage: Stage) -> Played:
     for step in recipe.steps:
         if step.number >= options.first:
             stage.words(step, recipe)
             if step.block is not None:
                 stage.preview(step, step.block.commands)
-    return 0
+    return Played(0)
 
 
-def _work_folder(options: Options, undo: ExitStack) -> str:
+def _work_folder(options: Options) -> str:
     if options.work:
         os.makedirs(options.work, exist_ok=True)
         return os.path.abspath(options.work)
     work = tempfile.mkdtemp(prefix="ctk-recipe-")
-    undo.callback(_remove_if_empty, work)
     os.chmod(work, 0o755)  # the _apt user of a root file system in it must be able to pass
     return work
 
@@ -92,11 +120,14 @@ def _remove_if_empty(folder: str) -> None:
 
 
 class _Player:
-    def __init__(self, recipe: Recipe, options: Options, stage: Stage, work: str, undo: ExitStack) -> None:
+    def __init__(
+        self, recipe: Recipe, options: Options, stage: Stage, begin: progress.Progress, undo: ExitStack
+    ) -> None:
         self.recipe = recipe
         self.options = options
         self.stage = stage
-        self.work = work
+        self.begin = begin
+        self.work = begin.work
         self.undo = undo
         self.terminals: dict[str, Terminal] = {}
         self.environment = self._environment()
@@ -116,29 +147,51 @@ class _Player:
         drawing = {} if sys.stdout.isatty() else {"TERM": "dumb"}
         return {**os.environ, **drawing, **ours}
 
-    def play(self) -> int:
+    def play(self) -> Played:
         done = 0
-        reached: list[Step] = []
         try:
             for step in self.recipe.steps:
-                if step.block is not None and step.block.cleanup:
-                    reached.append(step)
-                    continue
-                if step.number < self.options.first:
+                if step.number < self.begin.step or (step.block is not None and step.block.cleanup):
                     continue
                 self.stage.words(step, self.recipe)
-                if step.block is None:
+                if step.block is None or not self._fits(step, step.block):
                     continue
                 answer = self._ask(step)
                 if answer == "quit":
-                    break
+                    return self._stop(step, done)
                 if answer == "run":
                     self._run(step, step.block)
                     done += 1
         except BaseException:
-            self._clean_up(reached or self._cleanup_steps(), quietly=True)
+            self._clean_up(self._cleanup_steps(), quietly=True)
             raise
-        return done + self._clean_up(self._cleanup_steps(), quietly=False)
+        return Played(done + self._clean_up(self._cleanup_steps(), quietly=False))
+
+    def clear(self) -> Played:
+        """Only the clean-up: what a run that was stopped has left goes."""
+        done = self._clean_up(self._cleanup_steps(), quietly=False)
+        _remove_if_empty(self.work)
+        return Played(done)
+
+    def _fits(self, step: Step, block: Block) -> bool:
+        for word in block.conditions:
+            if because := conditions.unmet(word):
+                self.stage.say(f"step {step.number} is not for this host: {because}")
+                return False
+        return True
+
+    def _stop(self, step: Step, done: int) -> Played:
+        """Keep everything for later. What still runs in a terminal ends with it, so its step is played again."""
+        folders = {name: terminal.folder() for name, terminal in self.terminals.items()}
+        for terminal in self.terminals.values():
+            terminal.close()
+        at = progress.resume_at(self.recipe, step.number)
+        if at == 1 and not done:
+            return Played(0, 1)
+        progress.save(self.recipe.name, progress.Progress(at, self.work, folders))
+        again = f"ctk recipe run {self.recipe.name}"
+        self.stage.say(f"stopped before step {step.number}. To go on: {again}   To clean up: {again} --clean-up")
+        return Played(done, at)
 
     def _cleanup_steps(self) -> list[Step]:
         return [step for step in self.recipe.steps if step.block and step.block.cleanup]
@@ -151,6 +204,8 @@ class _Player:
             for step in steps:
                 assert step.block is not None
                 self.stage.words(step, self.recipe)
+                if not self._fits(step, step.block):
+                    continue
                 try:
                     self._run(step, step.block)
                     done += 1
@@ -159,6 +214,7 @@ class _Player:
         finally:
             for terminal in self.terminals.values():
                 terminal.close()
+            progress.forget(self.recipe.name)
         if os.listdir(self.work):
             self.stage.say(f"what is left is in {self.work}")
         if problem is not None and not quietly:
@@ -170,12 +226,16 @@ class _Player:
         if self.options.yes:
             return "run"
         self.stage.preview(step, step.block.commands)
-        return self.stage.ask(step)
+        while (answer := self.stage.ask(step)) == "shell":
+            self.stage.say(f"a shell in {self.work}; exit brings you back")
+            subprocess.run(["bash", "-i"], cwd=self.work, env=self.environment, check=False)
+        return answer
 
     def _terminal(self, name: str) -> Terminal:
         if name not in self.terminals:
             size = shutil.get_terminal_size((100, 24))
-            self.terminals[name] = Terminal(self.work, self.environment, self.stage.output, size)
+            folder = self.begin.folders.get(name, self.work)
+            self.terminals[name] = Terminal(folder, self.environment, self.stage.output, size)
         return self.terminals[name]
 
     def _run(self, step: Step, block: Block) -> None:

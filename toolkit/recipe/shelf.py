@@ -3,7 +3,7 @@
 import os
 from difflib import get_close_matches
 
-from toolkit.errors import CtkError, NotFound
+from toolkit.errors import CtkError, InUse, NotFound, Usage
 from toolkit.places import shipped
 from toolkit.recipe.model import Recipe
 from toolkit.recipe.parse import name_of, parse
@@ -40,3 +40,56 @@ def find(name: str) -> Recipe:
     near = get_close_matches(name, known, 1)
     hint = f"did you mean {near[0]!r}?" if near else "ctk recipe list"
     raise NotFound(f"find the recipe {name!r}", because="there is none of that name", hint=hint)
+
+
+def begin(name: str) -> str:
+    """Write a page to start from into the current folder; its file name. Raises Usage, InUse."""
+    path = name.removesuffix(".md") + ".md"
+    if "/" in name or not name.strip(".-_ "):
+        raise Usage(f"begin the recipe {name!r}", because="a name is one word, such as my-first-service")
+    title = path.removesuffix(".md").replace("-", " ").capitalize()
+    try:
+        with open(path, "x", encoding="utf-8") as file:
+            file.write(_PAGE.format(title=title))
+    except FileExistsError:
+        raise InUse(f"begin the recipe {name!r}", because=f"there is a {path} here already") from None
+    except OSError as error:
+        raise CtkError(f"begin the recipe {name!r}", because=(error.strerror or str(error)).lower()) from None
+    return path
+
+
+_PAGE = """\
+# {title}
+
+<!-- needs: -->
+
+What the reader will have at the end, and what it costs (time, disk, root's rights).
+
+## First steps
+
+Words before a block say what comes. A line with a prompt is a command, the lines below it are its output; `...` stands
+for anything.
+
+```console
+$ echo hello > greeting
+$ cat greeting
+hello
+```
+
+A block can show what goes wrong, on purpose:
+
+```console expect-fail
+$ cat greting
+cat: greting: No such file or directory
+```
+
+## Clean up
+
+Whatever happened before, this runs at the end.
+
+```console cleanup
+$ rm -f greeting
+$ ls -A | wc -l
+0
+```
+"""

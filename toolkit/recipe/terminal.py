@@ -95,6 +95,10 @@ class Terminal:
             lines.pop()
         return lines, code
 
+    def folder(self) -> str:
+        """The shell's current folder."""
+        return os.readlink(f"/proc/{self._shell.pid}/cwd")
+
     def interrupt(self) -> None:
         """Ctrl-C, as the keyboard sends it."""
         self._write("\x03")

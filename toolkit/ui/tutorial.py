@@ -83,10 +83,12 @@ class TutorialScreen:
             self._console.file.write("\n")
             self._at_line_start = True
 
-    def ask(self, _: _Step) -> Literal["run", "skip", "quit"]:
-        """Enter runs, s skips, q quits; the end of the input quits too."""
+    def ask(self, _: _Step) -> Literal["run", "skip", "shell", "quit"]:
+        """Enter runs, s skips, ! opens a shell, q stops; the end of the input stops too."""
         while True:
-            self._console.print(Text("    Enter: run it   s: skip   q: quit ", "dim"), end="")
+            self._console.print(
+                Text("    Enter: run it   s: skip   !: a shell here   q: stop, go on later ", "dim"), end=""
+            )
             self._console.file.flush()
             line = sys.stdin.readline()
             answer = line.strip().lower()
@@ -94,6 +96,8 @@ class TutorialScreen:
                 return "quit"
             if answer in ("", "y", "yes"):
                 return "run"
+            if answer == "!":
+                return "shell"
             if answer in ("s", "skip"):
                 return "skip"
 

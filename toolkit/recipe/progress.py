@@ -1,0 +1,66 @@
+"""Where a reader stopped in a recipe: a small file a recipe, so that it can be gone on with later."""
+
+import json
+import os
+from dataclasses import asdict, dataclass, field
+
+from toolkit.places import data_dir
+from toolkit.recipe.model import Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """`step` is the next to run; `folders` is the current folder of each terminal."""
+
+    step: int
+    work: str
+    folders: dict[str, str] = field(default_factory=dict)
+
+
+def load(name: str) -> Progress | None:
+    """Where `name` was left; None if nowhere, or if its work folder is gone."""
+    try:
+        with open(_path(name), encoding="utf-8") as file:
+            found = json.load(file)
+        progress = Progress(int(found["step"]), str(found["work"]), dict(found["folders"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return progress if os.path.isdir(progress.work) else None
+
+
+def save(name: str, progress: Progress) -> None:
+    """Keep `progress` for `name`, whole or not at all."""
+    path = _path(name)
+    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+    with open(path + ".new", "w", encoding="utf-8") as file:
+        json.dump(asdict(progress), file)
+    os.replace(path + ".new", path)
+
+
+def forget(name: str) -> None:
+    """There is nothing to go on with any more."""
+    try:
+        os.unlink(_path(name))
+    except FileNotFoundError:
+        pass
+
+
+def resume_at(recipe: Recipe, step: int) -> int:
+    """The step to go on with in place of `step`: a program that was typed into is gone and must be started again."""
+    blocks = {one.number: one.block for one in recipe.steps if one.block is not None}
+    running: dict[str, int] = {}  # terminal -> the step that started what runs in it
+    for number in sorted(blocks):
+        block = blocks[number]
+        if number >= step:
+            break
+        if block.commands[0].text:
+            running.pop(block.terminal, None)
+        if block.stays:
+            running.setdefault(block.terminal, number)
+        elif not block.commands[0].text:
+            running.pop(block.terminal, None)
+    return min([step, *running.values()])
+
+
+def _path(name: str) -> str:
+    return os.path.join(data_dir(), "recipes", name + ".json")
