@@ -142,7 +142,7 @@ class _Player:
         with open(path, "w", encoding="utf-8") as file:
             file.write(f'#!/bin/sh\nexec {words} "$@"\n')
         os.chmod(path, stat.S_IRWXU | stat.S_IRGRP | stat.S_IXGRP | stat.S_IROTH | stat.S_IXOTH)
-        ours = {"PATH": folder + ":" + os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"), "LC_ALL": "C.UTF-8"}
+        ours = {"PATH": folder + ":" + os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"), "LC_ALL": "C"}
         # On the reader's terminal programs may draw; what is only compared should be lines.
         drawing = {} if sys.stdout.isatty() else {"TERM": "dumb"}
         return {**os.environ, **drawing, **ours}
