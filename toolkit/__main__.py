@@ -22,8 +22,14 @@ def main() -> None:
         import site
 
         site.main()  # the second door needs the installed libraries
-    from toolkit.cli.app import main as cli_main
-
+    try:
+        from toolkit.cli.app import main as cli_main
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("toolkit"):
+            raise
+        # The launcher took another Python, because this user may not enter the folder of ours (a /root/.pyenv).
+        hint = "install ctk for that Python, or let this user run the one that has it"
+        sys.exit(f"ctk: {sys.executable} has no {error.name!r}\n  hint: {hint}")
     cli_main()
 
 

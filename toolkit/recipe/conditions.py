@@ -33,6 +33,10 @@ def _v2(facts: HostFacts) -> str:
     return "" if facts.cgroup_layout == "v2" else f"the host's cgroups are {facts.cgroup_layout}"
 
 
+def _user(_: HostFacts) -> str:
+    return "" if os.geteuid() else "it is for an ordinary user, without sudo"
+
+
 def _systemd(_: HostFacts) -> str:
     return "" if os.path.isdir("/run/systemd/system") else "systemd does not run here"  # sd_booted(3)
 
@@ -42,6 +46,7 @@ _WORDS: dict[str, Callable[[HostFacts], str]] = {
     "cgroup-v1": _v1,
     "cgroup-v2": _v2,
     "systemd": _systemd,
+    "user": _user,
 }
 
 # Program -> Debian package, where the names differ.
