@@ -27,7 +27,7 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("toolkit"):
             raise
-        # The launcher took another Python, because this user may not enter the folder of ours (a /root/.pyenv).
+        # The launcher took another Python, because this user may not enter the folder of ours.
         hint = "install ctk for that Python, or let this user run the one that has it"
         sys.exit(f"ctk: {sys.executable} has no {error.name!r}\n  hint: {hint}")
     cli_main()
