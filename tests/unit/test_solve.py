@@ -36,16 +36,3 @@ def test_an_unknown_machine_is_told(on) -> None:  # type: ignore[no-untyped-def]
         solve.host_architecture()
     assert "--arch" in caught.value.hint
     assert not solve.is_native("amd64")
-
-
-def test_foreign_programs_need_an_interpreter(on) -> None:  # type: ignore[no-untyped-def]
-    on("x86_64")
-    for architecture in ("amd64", "i386", "riscv64"):
-        solve.check_runnable(architecture)
-    with pytest.raises(HostLacks, match="can't run its programs") as caught:
-        solve.check_runnable("arm64")
-    assert "qemu-aarch64" in caught.value.hint
-    on("aarch64")
-    solve.check_runnable("armhf")
-    with pytest.raises(HostLacks):
-        solve.check_runnable("i386")

@@ -25,7 +25,7 @@ from types import FrameType
 from typing import Any
 
 from toolkit import places
-from toolkit.bootstrap import configure, rootless, seed, solve, tidy
+from toolkit.bootstrap import configure, customise, emulation, rootless, seed, solve, tidy
 from toolkit.bootstrap.download import Download
 from toolkit.bootstrap.kept import Spoilt, Trees
 from toolkit.bootstrap.model import Lock, Request, Result
@@ -57,6 +57,7 @@ def bootstrap(request: Request, emit: Emit) -> Result:
     Raises a CtkError of any kind; then, and on KeyboardInterrupt, nothing of the tree is left (with
     `request.keep_failed` it is, with its marker). Leaves `.NAME.ctk.json` beside the target.
     """
+    customise.check(request)
     if request.suite == "host":
         from toolkit.bootstrap import host  # with its ELF reader, which the archive's way does without
 
@@ -64,7 +65,7 @@ def bootstrap(request: Request, emit: Emit) -> Result:
     if request.or_host:
         return _archive_or_host(request, emit)
     if request.architecture and request.variant != "extract":
-        solve.check_runnable(request.architecture)
+        emulation.emulation(request.architecture)  # that it can't be done is told before anything is asked or made
     if os.geteuid() != 0:
         made: Result = rootless.run(bootstrap, request, emit)
         return made
@@ -88,10 +89,11 @@ def _bootstrap(request: Request, emit: Emit) -> Result:
     target = Target(request)
     umask = os.umask(0o022)
     try:
-        emit(Planned(STAGES))
+        emit(Planned(customise.planned(request.custom, STAGES)))
         rootfd = target.open()
         trees = Trees(places.cache_dir())
         solved = solve_open(request, emit, trees.recall)
+        solved = replace(solved, lock=replace(solved.lock, build_id=request.custom.build_id(solved.lock.build_id)))
         try:
             trees.remember(request, solved.lock)
             count = _lay_out_kept(request, trees, solved.lock, target, rootfd, emit)
@@ -156,7 +158,11 @@ def _lay_out_kept(request: Request, trees: Trees, lock: Lock, target: Target, ro
 def _build(request: Request, solved: Solved, target: Target, rootfd: int, trees: Trees, emit: Emit) -> None:
     lock = solved.lock
     check_space(target.path, _installed_bytes(lock))
-    unpacker = Unpacker(rootfd, lock, emit)
+    log_path = _log_path(target.path)
+    emulate = b"" if lock.variant == "extract" else emulation.emulation(lock.architecture).registration
+    custom = customise.Customiser(request.custom, target.path, rootfd, lock, log_path, emulate, emit)
+    custom.setup()
+    unpacker = Unpacker(rootfd, lock, emit, merged_usr=request.custom.merged_usr, skips=custom.skips)
     download = Download(
         solved.client, solved.cache, lock, unpacker.add, emit, fetchers=request.jobs, consumers=request.jobs
     )
@@ -172,10 +178,14 @@ def _build(request: Request, solved: Solved, target: Target, rootfd: int, trees:
     emit(Finished("unpack", time.monotonic() - fetching, f"{len(unpacked)} packages"))
     if lock.variant != "extract":
         with stage("seed", emit):
-            seed.seed(rootfd, lock, unpacked, emit)
+            seed.seed(rootfd, lock, unpacked, request.custom, emit)
+        custom.extracted()
         with stage("configure", emit) as said:
-            configure.configure(target.path, lock, unpacked, emit, _log_path(target.path))
+            configure.configure(target.path, lock, unpacked, emit, log_path, emulate=emulate, between=custom.essential)
             said.detail = f"{len(unpacked)} packages"
+    else:
+        custom.extracted()
+    custom.customize()
     with stage("tidy", emit):
         tidy.tidy(rootfd, lock, emit)
     with stage("keep", emit) as said:

@@ -13,7 +13,7 @@ which is what dpkg goes by.
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from toolkit.bootstrap.database import Database
 from toolkit.bootstrap.held import Held
@@ -41,16 +41,26 @@ echo "Warning: Fake start-stop-daemon called, doing nothing"
 _NOTHING_TO_MIGRATE = b"#!/bin/sh\nexit 0\n"
 
 
-def configure(target: str, lock: Lock, unpacked: list[Unpacked], emit: Emit, log_path: str) -> None:
+def configure(
+    target: str,
+    lock: Lock,
+    unpacked: list[Unpacked],
+    emit: Emit,
+    log_path: str,
+    *,
+    emulate: bytes = b"",
+    between: Callable[[], None] = lambda: None,
+) -> None:
     """Run the tree's scripts inside it, isolated from the host; their output goes to `log_path` and out as Lines.
 
+    `between` is called when the required packages are configured, and the others not yet there. `emulate` as Sandbox.
     Nothing of it survives the call. Raises BuildFailed for a script that fails, HostLacks without the namespaces.
     """
     progress = _Progress(emit, len(unpacked))
     rootfd = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        with Sandbox(target, log_path, progress.line, progress.status) as sandbox:
-            _Configuration(rootfd, lock, unpacked, sandbox).run()
+        with Sandbox(target, log_path, progress.line, progress.status, emulate=emulate) as sandbox:
+            _Configuration(rootfd, lock, unpacked, sandbox, between).run()
     finally:
         os.close(rootfd)
 
@@ -81,7 +91,10 @@ class _Progress:
 class _Configuration:
     """One run of `configure`."""
 
-    def __init__(self, rootfd: int, lock: Lock, unpacked: list[Unpacked], sandbox: Sandbox) -> None:
+    def __init__(
+        self, rootfd: int, lock: Lock, unpacked: list[Unpacked], sandbox: Sandbox, between: Callable[[], None]
+    ) -> None:
+        self._between = between
         self._rootfd = rootfd
         self._lock = lock
         self._unpacked = {one.package.name: one for one in unpacked}
@@ -101,6 +114,7 @@ class _Configuration:
         ):
             self._required()
             self._select()
+            self._between()
             self._base()
         broken = {name: state for name, state in self._database.states().items() if state != "installed"}
         if broken:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
+from toolkit.bootstrap.path_filter import Skips
 from toolkit.bootstrap.usrmerge import ALIASES
 from toolkit.deb import tar
 from toolkit.errors import Malformed
@@ -50,7 +51,9 @@ class Tree(Protocol):
 class Layout:
     """One package on its way into the tree."""
 
-    def __init__(self, tree: Tree, position: int, what: str, conffiles: frozenset[bytes]) -> None:
+    def __init__(
+        self, tree: Tree, position: int, what: str, conffiles: frozenset[bytes], skips: Skips | None = None
+    ) -> None:
         self.listed: list[bytes] = []  # as dpkg lists the package's paths
         self.placed: list[bytes] = []  # where they are in the tree; directories have a slash at their end
         self.digests: dict[str, str] = {}
@@ -58,6 +61,7 @@ class Layout:
         self._position = position
         self._what = what
         self._conffiles = conffiles
+        self._skips = skips
         self._open: dict[bytes, int] = {}
         self._shipped: set[bytes] = set()
 
@@ -71,6 +75,8 @@ class Layout:
         name = self._relative(entry.name)
         self.listed.append(b"/" + (name or b"."))
         kind = entry.kind
+        if self._skips is not None and name and self._skips(name, kind):
+            return
         if kind == tar.DIRECTORY:
             self._directory(name, entry)
             return

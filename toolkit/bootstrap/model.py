@@ -8,6 +8,8 @@ All of them are plain immutable facts; none opens a file.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from toolkit.bootstrap.customisation import NOTHING, Customisation
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -29,6 +31,7 @@ class Request:
     or_host: bool = False  # take the host's own programs where no archive answers (host.py)
     keep_failed: bool = False  # leave the half-made tree of a failed build for a look
     use_kept: bool = True  # lay out a kept tree of the same build, and keep this one (kept.py)
+    custom: Customisation = NOTHING  # hooks, options of dpkg and apt, names, users
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,8 @@ class Sandbox:
     """A tree's own namespaces with programs running in them, one after another.
 
     `line` is called with each line of output, `status` with each line on descriptor 3 (dpkg's --status-fd). All output
-    is appended to the file `log_path`. Raises HostLacks if the kernel refuses the namespaces, BuildFailed later.
+    is appended to the file `log_path`. `emulate` registers another architecture's emulator for them alone
+    (emulation.py). Raises HostLacks if the kernel refuses the namespaces, BuildFailed later.
     """
 
     def __init__(
@@ -52,12 +53,14 @@ class Sandbox:
         *,
         hostname: str = "",
         sync: bool = False,
+        emulate: bytes = b"",
     ) -> None:
         self._target = os.path.realpath(target)
         self._log_path = log_path
         self._line = line
         self._status = status
-        self._settings = Settings(target=self._target, hostname=hostname or os.uname().nodename, sync=sync)
+        name = hostname or os.uname().nodename
+        self._settings = Settings(target=self._target, hostname=name, sync=sync, emulate=emulate)
         self._lines: list[str] = []
         self._rest = {True: b"", False: b""}
         self._process: subprocess.Popen[bytes] | None = None

@@ -26,7 +26,7 @@ import sys
 from typing import Any, NoReturn, TypedDict
 
 from toolkit.errors import SystemCall
-from toolkit.kernel import capabilities, mounts, namespaces, pretend, process
+from toolkit.kernel import binfmt, capabilities, mounts, namespaces, pretend, process
 from toolkit.kernel.beneath import O_PATH, fd_path, make_directories, open_beneath
 
 # What a maintainer script may do to the machine and no package needs to. MKNOD as well: the nodes of a Debian's /dev
@@ -52,6 +52,7 @@ class Settings(TypedDict):
     target: str
     hostname: str
     sync: bool  # let fsync(2) and its kin through
+    emulate: bytes  # a binfmt_misc registration for the build's own user namespace; b"" for none
 
 
 class Request(TypedDict):
@@ -100,8 +101,10 @@ def main(requests: int, replies: int, output: int, status: int, parent: int) -> 
     # New and without interfaces but lo: no script of a package needs the network, and none may answer on the host's.
     kinds = ("mount", "pid", "ipc", "uts", "network")
     try:
+        if settings["emulate"]:
+            binfmt.enter_user_namespace()
         namespaces.unshare(sum(namespaces.NAMESPACES[kind][0] for kind in kinds))
-    except SystemCall as error:
+    except (OSError, SystemCall) as error:
         _give_up(replies, error)
     child = os.fork()
     if child == 0:
@@ -134,6 +137,8 @@ def _first(settings: Settings, requests: int, replies: int, output: int, status:
             signal.signal(number, signal.SIG_IGN)
         os.umask(0o022)
         last_capability = capabilities.last()  # in /proc, which will be the tree's
+        if settings["emulate"]:
+            binfmt.register(settings["emulate"])  # stays open as long as we live
         _enter(settings["target"])
         process.sethostname(settings["hostname"])
         _loopback_up()
@@ -193,15 +198,7 @@ def _enter(target: str) -> None:
     # A target on a file system mounted nosuid or nodev builds, but su and /dev would be dead in it; that is checked
     # before (configure). Here only what the mount itself forbids.
     root = os.open(target, O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    flags = mounts.MS_NOSUID | mounts.MS_NODEV | mounts.MS_NOEXEC
-    _mount(root, "proc", "proc", "proc", flags)
-    try:
-        _mount(root, "sys", "sysfs", "sysfs", flags | mounts.MS_RDONLY)
-    except SystemCall as error:
-        # sysfs belongs to the network namespace's owner; some containers don't let even that one mount it.
-        if error.errno not in (errno.EPERM, errno.EBUSY):
-            raise
-    _devices(root)
+    furnish(root)
     for path in _READ_ONLY:
         _read_only(root, path)
     for path in _HIDDEN:
@@ -211,6 +208,19 @@ def _enter(target: str) -> None:
     mounts.pivot_root(".", ".")
     mounts.umount2(".", mounts.MNT_DETACH)
     os.chdir("/")
+
+
+def furnish(root: int) -> None:
+    """Mount /proc, /sys and a /dev of its own in the tree `root`, for this mount namespace. Raises SystemCall."""
+    flags = mounts.MS_NOSUID | mounts.MS_NODEV | mounts.MS_NOEXEC
+    _mount(root, "proc", "proc", "proc", flags)
+    try:
+        _mount(root, "sys", "sysfs", "sysfs", flags | mounts.MS_RDONLY)
+    except SystemCall as error:
+        # sysfs belongs to the network namespace's owner; some containers don't let even that one mount it.
+        if error.errno not in (errno.EPERM, errno.EBUSY):
+            raise
+    _devices(root)
 
 
 def _mount(root: int, path: str, source: str, fstype: str, flags: int, data: str = "") -> None:

@@ -8,6 +8,7 @@ import errno
 import os
 import stat
 
+from toolkit.bootstrap.customisation import Customisation
 from toolkit.bootstrap.database import Database
 from toolkit.bootstrap.model import Lock
 from toolkit.bootstrap.suites import mirror_inside
@@ -34,7 +35,7 @@ _LINKS = (
 )
 
 
-def seed(rootfd: int, lock: Lock, unpacked: list[Unpacked], emit: Emit) -> None:
+def seed(rootfd: int, lock: Lock, unpacked: list[Unpacked], custom: Customisation, emit: Emit) -> None:
     """Make the unpacked tree ready for `configure`. Raises OSError, SystemCall."""
     database = Database(rootfd)
     database.create()
@@ -42,23 +43,26 @@ def seed(rootfd: int, lock: Lock, unpacked: list[Unpacked], emit: Emit) -> None:
     # The base set is registered when the required one is configured: dpkg would configure both together, and the order
     # decides which package's user gets which number (configure.py).
     database.register(one for one in unpacked if one.package.name in required)
-    _etc(rootfd, lock)
-    _dev(rootfd, emit)
+    etc(rootfd, lock, custom)
+    dev(rootfd, emit)
 
 
-def _etc(rootfd: int, lock: Lock) -> None:
-    etc = make_directories(rootfd, "etc")
+def etc(rootfd: int, lock: Lock, custom: Customisation) -> None:
+    """The files of /etc that no package has."""
+    folder = make_directories(rootfd, "etc")
     try:
-        for name in ("resolv.conf", "hostname"):
+        for name in ("hostname",) if custom.resolv_conf in ("keep", "none") else ("resolv.conf", "hostname"):
             with contextlib.suppress(FileNotFoundError), open("/etc/" + name, "rb") as file:
-                _new_file(etc, name, file.read())
-        _new_file(etc, "fstab", b"# UNCONFIGURED FSTAB FOR BASE SYSTEM\n")
-        if needs_exemption(lock):
-            _new_file(etc, "unsupported-skip-usrmerge-conversion", b"this system will not be supported in the future\n")
+                _new_file(folder, name, file.read())
+        _new_file(folder, "fstab", b"# UNCONFIGURED FSTAB FOR BASE SYSTEM\n")
+        if needs_exemption(lock, custom.merged_usr):
+            _new_file(
+                folder, "unsupported-skip-usrmerge-conversion", b"this system will not be supported in the future\n"
+            )
         with contextlib.suppress(FileExistsError):
-            os.symlink("/usr/share/zoneinfo/UTC", "localtime", dir_fd=etc)
+            os.symlink("/usr/share/zoneinfo/UTC", "localtime", dir_fd=folder)
     finally:
-        os.close(etc)
+        os.close(folder)
     apt = make_directories(rootfd, "etc/apt")
     try:
         with contextlib.suppress(FileNotFoundError):
@@ -76,13 +80,14 @@ def sources_list(lock: Lock) -> str:
     )
 
 
-def _dev(rootfd: int, emit: Emit) -> None:
-    dev = make_directories(rootfd, "dev")
+def dev(rootfd: int, emit: Emit) -> None:
+    """The nodes of /dev, where the kernel lets us make them."""
+    folder = make_directories(rootfd, "dev")
     try:
         for name, major, minor in _NODES:
             try:
-                os.mknod(name, stat.S_IFCHR | 0o666, os.makedev(major, minor), dir_fd=dev)
-                os.chmod(name, 0o666, dir_fd=dev)  # mknod(2) takes the umask off
+                os.mknod(name, stat.S_IFCHR | 0o666, os.makedev(major, minor), dir_fd=folder)
+                os.chmod(name, 0o666, dir_fd=folder)  # mknod(2) takes the umask off
             except FileExistsError:
                 pass
             except OSError as error:
@@ -93,12 +98,12 @@ def _dev(rootfd: int, emit: Emit) -> None:
                 break
         for name in ("pts", "shm"):
             with contextlib.suppress(FileExistsError):
-                os.mkdir(name, 0o755, dir_fd=dev)
+                os.mkdir(name, 0o755, dir_fd=folder)
         for name, link in _LINKS:
             with contextlib.suppress(FileExistsError):
-                os.symlink(link, name, dir_fd=dev)
+                os.symlink(link, name, dir_fd=folder)
     finally:
-        os.close(dev)
+        os.close(folder)
 
 
 def _new_file(parent: int, name: str, data: bytes) -> None:

@@ -4,7 +4,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from toolkit import places
 from toolkit.bootstrap import mirrors, suites
@@ -38,16 +38,6 @@ _ARCHITECTURES = {
     "s390x": "s390x",
     "loongarch64": "loong64",
     "mips64": "mips64el",
-}
-_SIBLINGS = {"amd64": ("i386",), "arm64": ("armhf", "armel"), "armhf": ("armel",)}
-# Names of binfmt_misc entries where they aren't Debian's (qemu's own names of the machines).
-_QEMU = {
-    "amd64": "x86_64",
-    "arm64": "aarch64",
-    "armhf": "arm",
-    "armel": "arm",
-    "ppc64el": "ppc64le",
-    "loong64": "loongarch64",
 }
 
 Recall = Callable[[Request, tuple[Source, ...]], Lock | None]
@@ -91,29 +81,12 @@ def is_native(architecture: str) -> bool:
         return False
 
 
-def check_runnable(architecture: str) -> None:
-    """Raise HostLacks unless programs of `architecture` run here: its packages' scripts must.
-
-    Natively, as the 32-bit sibling that the kernel runs as well, or by a binfmt_misc entry of qemu's.
-    """
-    if is_native(architecture) or architecture in _SIBLINGS.get(host_architecture(), ()):
-        return
-    machine = _QEMU.get(architecture, architecture)
-    if os.path.exists(f"/proc/sys/fs/binfmt_misc/qemu-{machine}"):
-        return
-    raise HostLacks(
-        f"make a root file system for {architecture}",
-        because=f"this host ({host_architecture()}) can't run its programs",
-        hint=f"install qemu-user-static and binfmt-support, so that /proc/sys/fs/binfmt_misc/qemu-{machine} is there; "
-        "--variant extract needs neither",
-    )
-
-
 def solve_open(request: Request, emit: Emit, recall: Recall | None = None) -> Solved:
     """The first three stages; the caller closes `client`. Raises every ArchiveError, NotFound.
 
     `recall` may know the lock once the Release files are verified; then the other two stages are left out.
     """
+    request = replace(request, include=(*request.include, *request.custom.packages()))
     variant_name(request.variant)  # a typing error is told before the network is asked
     architecture = request.architecture or host_architecture()
     suite = _suite(request)

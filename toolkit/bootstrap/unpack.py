@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from toolkit.bootstrap.held import HOLD
 from toolkit.bootstrap.layout import Layout
 from toolkit.bootstrap.model import Lock, Package
+from toolkit.bootstrap.path_filter import Skips
 from toolkit.bootstrap.tree import Tree, umask
 from toolkit.bootstrap.usrmerge import is_merged
 from toolkit.deb.archive import ControlFile, Deb
@@ -40,11 +41,15 @@ class Unpacked:
 class Unpacker:
     """Unpacks the lock's packages under `rootfd`, an empty directory opened for reading (not O_PATH).
 
-    `merged_usr` says whether /bin and its kin become links into /usr; None asks the suite's rules.
+    `merged_usr` says whether /bin and its kin become links into /usr; None asks the suite's rules. `skips` says which
+    files are not laid out (path_filter.py).
     """
 
-    def __init__(self, rootfd: int, lock: Lock, emit: Emit, *, merged_usr: bool | None = None) -> None:
+    def __init__(
+        self, rootfd: int, lock: Lock, emit: Emit, *, merged_usr: bool | None = None, skips: Skips | None = None
+    ) -> None:
         self._emit = emit
+        self._skips = skips
         self._total = len(lock.packages)
         self._position = {(p.name, p.architecture): i for i, p in enumerate(lock.packages)}
         self._required = len(lock.required)
@@ -75,7 +80,7 @@ class Unpacker:
             archive = Deb(deb, what)
             control = archive.control()
             installed = package.paragraph.get("Installed-Size", "")
-            layout = Layout(tree, position, what, _conffiles(control))
+            layout = Layout(tree, position, what, _conffiles(control), self._skips)
             try:
                 content = archive.data(int(installed) if installed.isdigit() else 0)
                 for entry in content:

@@ -15,6 +15,6 @@ def is_merged(lock: Lock) -> bool:
     return suites.SUITES.get(lock.suite, suites.unknown(lock.suite)).merges_usr(lock.variant)
 
 
-def needs_exemption(lock: Lock) -> bool:
-    """Whether an unmerged tree needs /etc/unsupported-skip-usrmerge-conversion."""
-    return lock.suite in _MERGE_REQUIRED and not is_merged(lock)
+def needs_exemption(lock: Lock, merged: bool | None = None) -> bool:
+    """Whether an unmerged tree needs /etc/unsupported-skip-usrmerge-conversion. `merged`: None is the suite's rule."""
+    return lock.suite in _MERGE_REQUIRED and not (is_merged(lock) if merged is None else merged)

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from toolkit.cli import ways
 from toolkit.cli.care import RemoveTree
 from toolkit.cli.output import commas, progress
 
@@ -162,6 +163,20 @@ def bootstrap(
             "--print-debs", help="Print the packages that would be installed, and stop.", rich_help_panel=_OUTPUT
         ),
     ] = False,
+    setup_hook: ways.SetupHook = None,
+    extract_hook: ways.ExtractHook = None,
+    essential_hook: ways.EssentialHook = None,
+    customize_hook: ways.CustomizeHook = None,
+    hook_dir: ways.HookDir = None,
+    dpkg_opt: ways.DpkgOpt = None,
+    apt_opt: ways.AptOpt = None,
+    setup_user: ways.SetupUser = None,
+    locale: ways.Locale = "",
+    timezone: ways.Timezone = "",
+    hostname: ways.Hostname = "",
+    resolv_conf: ways.ResolvConf = "",
+    root_password: ways.RootPassword = "",
+    merged_usr: ways.MergedUsr = None,
     jobs: Jobs = 0,
     cache: UseKept = True,
     json: Json = False,
@@ -175,6 +190,7 @@ def bootstrap(
     Needs no debootstrap, dpkg, apt or gpgv on the host.
     """
     from toolkit.bootstrap import build, solve
+    from toolkit.bootstrap.customisation import Customisation
     from toolkit.bootstrap.model import Request
     from toolkit.errors import Usage
 
@@ -197,6 +213,22 @@ def bootstrap(
         keep_failed=keep_failed,
         use_kept=cache,
         or_host=or_host,
+        custom=Customisation(
+            setup_hooks=tuple(setup_hook or ()),
+            extract_hooks=tuple(extract_hook or ()),
+            essential_hooks=tuple(essential_hook or ()),
+            customize_hooks=tuple(customize_hook or ()),
+            hook_folders=tuple(hook_dir or ()),
+            dpkg_options=tuple(dpkg_opt or ()),
+            apt_options=tuple(apt_opt or ()),
+            users=tuple(setup_user or ()),
+            locale=locale,
+            timezone=timezone,
+            hostname=hostname,
+            resolv_conf=resolv_conf,
+            root_password=root_password,
+            merged_usr=merged_usr,
+        ),
     )
     with progress(json=json, verbose=verbose) as emit:
         if print_debs:

@@ -1,0 +1,121 @@
+"""Run a program of the host's that works on a tree, so that nothing of it stays (host_program_init.py)."""
+
+import os
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+
+from toolkit.bootstrap.host_program_init import Settings
+from toolkit.bootstrap.sandbox import ended
+from toolkit.bootstrap.sandbox_init import receive, send
+from toolkit.errors import BuildFailed, HostLacks
+
+_TAIL_LINES = 20
+_LINE_LIMIT_BYTES = 1 << 16
+_GRACE_S = 10.0
+
+
+def run(
+    argv: Sequence[str],
+    *,
+    doing: str,
+    environment: Mapping[str, str],
+    log_path: str,
+    line: Callable[[str], None],
+    status: Callable[[str], None] | None = None,
+    target: str = "",
+    emulate: bytes = b"",
+) -> None:
+    """Run it to its end in the caller's working directory, with no input.
+
+    Its output goes to `log_path` and line by line to `line`, what it writes to descriptor 3 to `status`. With `target`
+    that tree has /proc, /sys and /dev for chroot(8) meanwhile. Raises BuildFailed(doing) for an exit code other than 0,
+    HostLacks without the namespaces.
+    """
+    log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+    pipes = [os.pipe2(os.O_CLOEXEC) for _ in range(4)]
+    (request_in, requests), (replies, reply_out), (output, output_in), (statuses, status_in) = pipes
+    theirs, ours = (request_in, reply_out, output_in, status_in), (requests, replies, output, statuses)
+    try:
+        try:
+            child = subprocess.Popen(
+                [sys.executable, "-I", "-S", "-c", _program(request_in, reply_out, status_in)],
+                stdin=subprocess.DEVNULL,
+                stdout=output_in,
+                stderr=output_in,
+                pass_fds=(request_in, reply_out, status_in),
+                start_new_session=True,
+                env={},
+            )
+        finally:
+            for fd in theirs:
+                os.close(fd)
+        try:
+            os.write(log, f"+ {' '.join(argv)}\n".encode())
+            settings = Settings(argv=list(argv), environment=dict(environment), target=target, emulate=emulate)
+            send(requests, settings)
+            tail: list[str] = []
+
+            def say(text: str) -> None:
+                tail.append(text)
+                del tail[:-_TAIL_LINES]
+                line(text)
+
+            _pass_on({output: say, statuses: status or (lambda _: None)}, output, log)
+            answer = receive(replies)
+        finally:
+            _end(child)
+    finally:
+        for fd in (*ours, log):
+            os.close(fd)
+    if isinstance(answer, dict):
+        raise HostLacks(doing, because=answer["error"], hint="in a container this needs CAP_SYS_ADMIN")
+    if answer != 0:
+        because = "the process around it died" if answer is None else ended(answer)
+        raise BuildFailed(doing, because=because, tail=tuple(tail), log=log_path)
+
+
+def _pass_on(takers: Mapping[int, Callable[[str], None]], output: int, log: int) -> None:
+    """Read both pipes to their ends: to that of the last process that holds them, which process 1 takes with it."""
+    rest = dict.fromkeys(takers, b"")
+    poll = select.poll()
+    for fd in takers:
+        poll.register(fd, select.POLLIN)
+    while rest:
+        for fd, _ in poll.poll():
+            data = os.read(fd, 65536)
+            if fd == output and data:
+                os.write(log, data)
+            lines = (rest[fd] + data).split(b"\n")
+            rest[fd] = lines.pop()[-_LINE_LIMIT_BYTES:]
+            if not data:
+                lines += [last] if (last := rest.pop(fd)) else []
+                poll.unregister(fd)
+            for raw in lines:
+                takers[fd](raw.decode("utf-8", "replace").rstrip("\r"))
+
+
+def _end(child: "subprocess.Popen[bytes]") -> None:
+    """End everything; returns when the kernel has."""
+    child.send_signal(signal.SIGTERM)
+    while True:
+        try:
+            child.wait(_GRACE_S)
+            return
+        except subprocess.TimeoutExpired:
+            child.kill()
+        except KeyboardInterrupt:
+            continue  # it is under way already; leaving now would leave processes
+
+
+def _program(requests: int, replies: int, status: int) -> str:
+    """What the new interpreter runs. Isolated as it is, it has to be told where ctk lies."""
+    here = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    return (
+        f"import os, sys; sys.path.append({here!r})\n"
+        "from toolkit.bootstrap.host_program_init import main\n"
+        f"for fd in ({requests}, {replies}, {status}): os.set_inheritable(fd, False)\n"
+        f"main({requests}, {replies}, {status}, {os.getpid()})"
+    )

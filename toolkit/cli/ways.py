@@ -1,0 +1,126 @@
+"""The options of `ctk bootstrap` that change a tree beyond its packages, and the ways to make it."""
+
+from typing import Annotated
+
+import typer
+
+_CHANGE, _HOOKS, _ENGINE = "What is changed", "Hooks", "Engine"
+
+
+def _hook(stage: str, when: str) -> typer.models.OptionInfo:
+    option: typer.models.OptionInfo = typer.Option(
+        f"--{stage}-hook",
+        metavar="CMD",
+        help=f"Run CMD {when}, with the root as $1; or copy-in, copy-out, sync-in, sync-out, tar-in, tar-out, upload, "
+        "download with their paths."
+        if stage == "setup"
+        else f"The same {when}.",
+        rich_help_panel=_HOOKS,
+        show_default=False,
+    )
+    return option
+
+
+Hooks = list[str] | None
+SetupHook = Annotated[Hooks, _hook("setup", "before the download")]
+ExtractHook = Annotated[Hooks, _hook("extract", "after unpacking")]
+EssentialHook = Annotated[Hooks, _hook("essential", "when the required packages are configured")]
+CustomizeHook = Annotated[Hooks, _hook("customize", "when all is configured")]
+HookDir = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--hook-dir",
+        "--hook-directory",
+        metavar="DIR",
+        help="Programs in DIR as hooks, by the names that they begin with: setup, extract, essential, customize.",
+        rich_help_panel=_HOOKS,
+        show_default=False,
+    ),
+]
+DpkgOpt = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--dpkg-opt",
+        "--dpkgopt",
+        metavar="OPT|FILE",
+        help="An option for dpkg, kept in the tree: 'path-exclude=/usr/share/doc/*'.",
+        rich_help_panel=_CHANGE,
+        show_default=False,
+    ),
+]
+AptOpt = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--apt-opt",
+        "--aptopt",
+        metavar="OPT|FILE",
+        help="A setting for apt, kept in the tree: 'Acquire::Languages \"none\"'.",
+        rich_help_panel=_CHANGE,
+        show_default=False,
+    ),
+]
+SetupUser = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--setup-user",
+        metavar="NAME[:UID][:sudo]",
+        help="Make a user without a password; with sudo it may become root.",
+        rich_help_panel=_CHANGE,
+        show_default=False,
+    ),
+]
+Locale = Annotated[
+    str,
+    typer.Option(
+        "--locale",
+        metavar="NAME",
+        help="Default locale, such as de_DE.UTF-8; adds the package locales.",
+        rich_help_panel=_CHANGE,
+        show_default=False,
+    ),
+]
+Timezone = Annotated[
+    str,
+    typer.Option(
+        "--timezone",
+        metavar="ZONE",
+        help="Time zone, such as Europe/Berlin; adds the package tzdata.",
+        rich_help_panel=_CHANGE,
+        show_default=False,
+    ),
+]
+Hostname = Annotated[
+    str,
+    typer.Option(
+        "--hostname", metavar="NAME", help="/etc/hostname.", rich_help_panel=_CHANGE, show_default="the host's"
+    ),
+]
+ResolvConf = Annotated[
+    str,
+    typer.Option(
+        "--resolv-conf",
+        metavar="copy|keep|none|FILE",
+        help="/etc/resolv.conf: the host's, what packages and hooks make, nothing, or FILE.",
+        rich_help_panel=_CHANGE,
+        show_default="copy",
+    ),
+]
+RootPassword = Annotated[
+    str,
+    typer.Option(
+        "--root-password",
+        metavar="WORD",
+        help="locked, none (no password), hashed:HASH (as in shadow(5)), file:PATH (its first line).",
+        rich_help_panel=_CHANGE,
+        show_default="no login by password",
+    ),
+]
+MergedUsr = Annotated[
+    bool | None,
+    typer.Option(
+        "--merged-usr/--no-merged-usr",
+        help="/bin, /sbin and /lib as links into /usr.",
+        rich_help_panel=_CHANGE,
+        show_default="the suite's rule",
+    ),
+]
