@@ -56,7 +56,7 @@ def test_everything_at_once(ctk: Command, tmp_path: Path, debian_mirror: Mirror)
     documents = [path.name for path in (root / "usr/share/doc").rglob("*") if path.is_file()]
     assert set(documents) == {"copyright"} and len(documents) > 60
     assert "path-exclude=/usr/share/doc/*\n" in (root / "etc/dpkg/dpkg.cfg.d/99ctk").read_text()
-    assert chroot(root, "apt-config", "dump", "Acquire::Languages") == 'Acquire::Languages "none";'
+    assert 'Languages:: "none";' in chroot(root, "apt-config", "dump", "Acquire::Languages")
     assert chroot(root, "id", "dev").startswith("uid=1234(dev) gid=1234(dev)")
     assert os.readlink(root / "etc/localtime") == "/usr/share/zoneinfo/Europe/Berlin"
     assert (root / "etc/timezone").read_text() == "Europe/Berlin\n" and (root / "etc/hostname").read_text() == "box\n"
