@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from toolkit import __version__
-from toolkit.cli import build, describe, explain, learn, signals, verbs
+from toolkit.cli import build, describe, everyday, explain, learn, signals, verbs
 from toolkit.errors import CtkError, Usage
 from toolkit.ui import failure
 
@@ -49,6 +49,7 @@ def _global(
 build.register(app)
 describe.register(app)
 verbs.register(app)
+everyday.register(app)
 learn.register(app)
 explain.register(app)
 

@@ -1,6 +1,7 @@
 /* The last program of ctk in a container: waits for `start`, applies the security label and the seccomp filter, and
  * becomes the user's program. docs/decisions/0004-last-step.md says why it exists; last_step.py holds its machine code
- * (scripts/assemble-last-step writes it, tests/kernel/test_last_step.py compiles this again and compares).
+ * (scripts/assemble-last-step writes it, tests/kernel/test_last_step.py compiles this again and compares). With INIT
+ * defined it stays, as the container's first process, and a child of it becomes the program: init_code.py.
  *
  * No libc, no data segment, no stack beyond a few words: a flat, position-independent piece of text, followed by the
  * `struct orders` that last_step.py appends. Its file is sealed, so nothing can be written through /proc/PID/exe.
@@ -24,6 +25,7 @@ extern const char orders_start[] __attribute__((visibility("hidden")));
 
 #if defined(__x86_64__)
 enum { READ = 0, WRITE = 1, CLOSE = 3, EXECVE = 59, PRCTL = 157, OPENAT = 257, EXIT_GROUP = 231, SECCOMP = 317 };
+enum { CLONE = 56, WAIT4 = 61, KILL = 62, SETPGID = 109, IOCTL = 16, SIGPROCMASK = 14, SIGTIMEDWAIT = 128, GETPID = 39 };
 static inline long call(long n, long a, long b, long c, long d)
 {
 	long r;
@@ -34,6 +36,7 @@ static inline long call(long n, long a, long b, long c, long d)
 __asm__(".section .text.start,\"ax\"\n.globl _start\n_start:\n\tmov %rsp, %rdi\n\tand $-16, %rsp\n\tcall begin\n");
 #elif defined(__aarch64__)
 enum { READ = 63, WRITE = 64, CLOSE = 57, EXECVE = 221, PRCTL = 167, OPENAT = 56, EXIT_GROUP = 94, SECCOMP = 277 };
+enum { CLONE = 220, WAIT4 = 260, KILL = 129, SETPGID = 154, IOCTL = 29, SIGPROCMASK = 135, SIGTIMEDWAIT = 137, GETPID = 172 };
 static inline long call(long n, long a, long b, long c, long d)
 {
 	register long x8 __asm__("x8") = n;
@@ -84,6 +87,50 @@ static void fail(const struct orders *o, long error, int code)
 	call(EXIT_GROUP, code, 0, 0, 0);
 }
 
+#ifdef INIT
+TEXT(init_name, "ctk-init");
+
+/* Stay as the container's first process, and let a child become the program: its orphans are reaped, every signal is
+ * passed on to it, its end is ours. Returns in the child only. docs/decisions/0009-init.md.
+ */
+static void supervise(void)
+{
+	/* Blocked, a signal waits for SIGTIMEDWAIT also where the kernel would drop it for a first process (signal(7)). */
+	u64 all = ~0UL, before;
+	long child, signal;
+
+	call(SIGPROCMASK, 0 /* SIG_BLOCK */, (long)&all, (long)&before, 8);
+	child = call(CLONE, 17 /* SIGCHLD */, 0, 0, 0);
+	if (child < 0)
+		call(EXIT_GROUP, 126, 0, 0, 0);
+	if (child == 0) {
+		/* A group of its own, in the terminal's foreground: Ctrl-C reaches it once, not a second time through us. */
+		u32 own = 0;
+		call(SETPGID, 0, 0, 0, 0);
+		if (call(IOCTL, 0, 0x540F /* TIOCGPGRP */, (long)&own, 0) == 0) {
+			own = (u32)call(GETPID, 0, 0, 0, 0);
+			call(IOCTL, 0, 0x5410 /* TIOCSPGRP */, (long)&own, 0);
+		}
+		call(SIGPROCMASK, 2 /* SIG_SETMASK */, (long)&before, 0, 8);
+		return;
+	}
+	call(PRCTL, 15 /* PR_SET_NAME */, (long)init_name, 0, 0);
+	call(PRCTL, 36 /* PR_SET_CHILD_SUBREAPER */, 1, 0, 0); /* where it is not the first of a pid namespace */
+	for (;;) {
+		signal = call(SIGTIMEDWAIT, (long)&all, 0, 0, 8);
+		if (signal == 17) {
+			int status;
+			long ended;
+			while ((ended = call(WAIT4, -1, (long)&status, 1 /* WNOHANG */, 0)) > 0)
+				if (ended == child)
+					call(EXIT_GROUP, status & 0x7f ? 128 + (status & 0x7f) : status >> 8 & 0xff, 0, 0, 0);
+		} else if (signal > 0) {
+			call(KILL, child, signal, 0, 0);
+		}
+	}
+}
+#endif
+
 __attribute__((used)) void begin(long *stack)
 {
 	const struct orders *o = (const struct orders *)orders_start;
@@ -115,6 +162,9 @@ __attribute__((used)) void begin(long *stack)
 		if (r < 0)
 			fail(o, r, 126);
 	}
+#ifdef INIT
+	supervise();
+#endif
 	r = call(EXECVE, (long)(base + o->path_at), (long)argv, (long)envp, 0);
 	fail(o, r, r == -2 ? 127 : 126);
 }

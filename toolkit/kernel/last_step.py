@@ -35,14 +35,18 @@ def image(
     attribute: bytes = b"",
     seccomp: bytes = b"",
     seccomp_flags: int = 0,
+    codes: "dict[str, bytes]" = CODE,
 ) -> bytes:
-    """The ELF file: the code and its orders (`struct orders` in last_step.c). Pure. Raises HostLacks."""
-    code = CODE.get(libc.MACHINE)
+    """The ELF file: the code and its orders (`struct orders` in last_step.c). Pure. Raises HostLacks.
+
+    `codes`: machine code by architecture; init_code.CODE stays as the first process and has a child become the program.
+    """
+    code = codes.get(libc.MACHINE)
     if code is None:
         raise HostLacks(
             "start the container's program",
             because=f"ctk's last step is not written for {libc.MACHINE!r}",
-            hint="supported: " + ", ".join(sorted(CODE)),
+            hint="supported: " + ", ".join(sorted(codes)),
         )
     tail = 40
     filter_at = tail

@@ -29,8 +29,8 @@ class Ending:
     """How the child becomes the program: everything about the last step, gathered before the clone."""
 
     __slots__ = (
-        "apparmor", "arguments", "environment", "fifo", "keyring", "listener_end", "listener_message", "preserved",
-        "proc", "rlimits", "seccomp", "seccomp_flags", "selinux",
+        "apparmor", "arguments", "codes", "environment", "fifo", "keyring", "listener_end", "listener_message", "preserved",
+        "proc", "rlimits", "seccomp", "seccomp_flags", "selinux", "stdio",
     )  # fmt: skip
 
     def __init__(self, spec: "dict[str, Any]") -> None:
@@ -38,6 +38,8 @@ class Ending:
         # Of a variable given twice the last one counts; getenv(3) would find the first.
         self.environment: "list[str]" = list({e.partition("=")[0]: e for e in spec.get("env") or ()}.values())
         self.rlimits: "list[dict[str, Any]]" = list(spec.get("rlimits") or ())
+        self.codes = last_step.CODE  # of the last step, or of the one that stays as the first process
+        self.stdio: "tuple[int, int, int] | None" = None  # to be its standard streams in place of ours
         self.fifo = -1  # the created container waits on it
         self.preserved: "list[int]" = []  # descriptors from 3 on that stay open
         self.proc = -1  # a procfs of ours, for the security label
@@ -182,6 +184,8 @@ def _loopback_up() -> None:
 
 def finish(conversation: "Conversation", identity: "Identity", ending: Ending) -> "NoReturn":
     """From the new root to the last step: credentials, the program, the seal. Raises CtkError."""
+    for number, fd in enumerate(ending.stdio or ()):
+        os.dup2(fd, number)
     # Before the filter: one older than close_range(2) refuses it, and none of ours is opened without O_CLOEXEC later.
     fifo, errors, proc = _keep_open(ending)
     # The last step loads the filter if it may. Else we do, as the last thing before it: CAP_SYS_ADMIN is kept for that,
@@ -214,6 +218,7 @@ def finish(conversation: "Conversation", identity: "Identity", ending: Ending) -
         attribute=attribute,
         seccomp=ending.seccomp if late else b"",
         seccomp_flags=ending.seccomp_flags,
+        codes=ending.codes,
     )
     sealed = last_step.sealed(image)
     set_rlimits(ending.rlimits)

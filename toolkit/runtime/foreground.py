@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 SIGCHLD, SIGPIPE, SIGURG, SIGWINCH = 17, 13, 23, 28
+signal_of_end = 0  # that ended the process `wait` waited for, if one did: its exit code could also mean an exit()
 _KEPT = frozenset((SIGCHLD, SIGPIPE, SIGURG))  # ours, not the container's
 
 
@@ -22,7 +23,7 @@ def wait(pid: int, master: int = -1) -> int:
     if master >= 0:
         return _wait_with_terminal(pid, master)
     while True:
-        code = _reap(pid)
+        code = reap(pid)
         if code >= 0:
             return code
         info = _signal.sigwaitinfo(_signal.valid_signals())
@@ -30,7 +31,7 @@ def wait(pid: int, master: int = -1) -> int:
             _forward(pid, info.si_signo)
 
 
-def _reap(pid: int) -> int:
+def reap(pid: int) -> int:
     """The exit code of `pid` if it has ended, else -1. Other children are orphans that we adopted: reaped."""
     while True:
         try:
@@ -41,6 +42,8 @@ def _reap(pid: int) -> int:
             return -1
         if ended == pid:
             code = os.waitstatus_to_exitcode(status)
+            global signal_of_end
+            signal_of_end = max(-code, 0)
             return code if code >= 0 else 128 - code
 
 
@@ -51,15 +54,17 @@ def _forward(pid: int, number: int) -> None:
         pass
 
 
+def pass_on(pid: int, numbers: bytes) -> None:
+    """Send on the signals that a wake-up pipe has told, but those that are ours."""
+    for number in numbers:
+        if number not in _KEPT:
+            _forward(pid, number)
+
+
 def _wait_with_terminal(pid: int, master: int) -> int:
     import select
 
-    wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-    _signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
-    for number in _signal.valid_signals():
-        if number not in (9, 19):  # SIGKILL, SIGSTOP
-            _signal.signal(number, _no_op)
-    _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
+    wake_read = wake_up()
     ours = os.isatty(0)
     before: "Any" = terminal.raw(0) if ours else None
     try:
@@ -71,6 +76,17 @@ def _wait_with_terminal(pid: int, master: int) -> int:
             terminal.restore(0, before)
 
 
+def wake_up() -> int:
+    """Handle every signal by a byte in a pipe, and let the held ones come; the pipe's reading end."""
+    reading, writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    _signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    for number in _signal.valid_signals():
+        if number not in (9, 19):  # SIGKILL, SIGSTOP
+            _signal.signal(number, _no_op)
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
+    return reading
+
+
 def _no_op(number: int, frame: object) -> None:
     """The wake-up pipe has the number already."""
 
@@ -80,16 +96,16 @@ def _relay(pid: int, master: int, wake: int, select: "Any") -> int:
     poll.register(wake, select.POLLIN)
     poll.register(0, select.POLLIN)
     poll.register(master, select.POLLIN)
-    code = _reap(pid)
+    code = reap(pid)
     while code < 0:
         for fd, events in poll.poll():
             if fd == wake:
-                for number in os.read(wake, 512):
-                    if number == SIGWINCH and os.isatty(0):
-                        _resize(master)
-                    elif number not in _KEPT:
-                        _forward(pid, number)
-                code = _reap(pid)
+                numbers = os.read(wake, 512)
+                if SIGWINCH in numbers and os.isatty(0):
+                    _resize(master)
+                    numbers = numbers.replace(bytes((SIGWINCH,)), b"")
+                pass_on(pid, numbers)
+                code = reap(pid)
             elif fd == master:
                 if not _copy(master, 1):
                     poll.unregister(master)

@@ -2,7 +2,7 @@
 
 import toolkit
 from toolkit.oci.state import SPEC_VERSION
-from toolkit.runtime.options import GLOBAL, VERBS
+from toolkit.runtime.options import GLOBAL, OURS, VERBS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,7 +35,10 @@ def render(program: str, verb: str) -> str:
     text = f"NAME:\n   {program} {verb} - {summary}\n\nUSAGE:\n   {' '.join(words)}\n"
     if verb in _EXAMPLES:
         text += f"\nEXAMPLE:\n   {_EXAMPLES[verb].format(program=program)}\n"
-    return text + "\nOPTIONS:\n" + _table([_row(option) for option in table] + [("--help, -h", "show help")])
+    ours = [_row(option) for option in table if verb == "run" and option[0] in OURS]
+    rows = [_row(option) for option in table if _row(option) not in ours]
+    text += "\nOPTIONS:\n" + _table([*rows, ("--help, -h", "show help")])
+    return text + (f"\nOPTIONS THAT ONLY CTK HAS:\n{_table(ours)}" if ours else "")
 
 
 def _whole(program: str) -> str:

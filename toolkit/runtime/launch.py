@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from toolkit.runtime.conversation import Conversation
     from toolkit.runtime.options import Options
     from toolkit.runtime.record import Record
+    from toolkit.runtime.steps import Step
 
     Spec = dict[str, Any]
 
@@ -39,6 +40,14 @@ class Launch:
         self.master = -1  # of that terminal
         self.waits = False  # the child waits at its fifo for `start`
         self.in_cgroup = False  # the clone itself put the child there
+        self.overlay: "Step | None" = None  # lays a writable layer over the root (comfort/overlay.py)
+        self.init = False  # a small first process of ours stays (kernel/last_step.c, INIT)
+        self.stdio: "tuple[int, int, int] | None" = None  # in place of our own standard streams
+        self.extra: "dict[str, Any]" = {}  # what the record keeps beside it
+
+
+INIT_ANNOTATION = "ctk.init"
+"""Annotation of a spec that wants the small first process of `--init`: "true"."""
 
 
 def read_bundle(options: "Options") -> "tuple[Spec, bytes, str]":
@@ -83,6 +92,7 @@ def create(launch: Launch, *, wait_for_start: bool) -> None:
         rec.annotations = spec.get("annotations") or {}
         rec.oci_version = spec["ociVersion"]
         rec.rootless = os.geteuid() != 0
+        rec.extra = launch.extra
         rec.save_config(launch.text)
         stops.passed("parent")
         linux = spec.get("linux") or {}
@@ -162,7 +172,7 @@ def _check_terminal(options: "Options", terminal: bool, wait_for_start: bool) ->
     if terminal and detached and not options.console_socket:
         raise CtkError(
             "cannot allocate tty if runc will detach without setting console socket",
-            hint="give --console-socket, or set process.terminal to false",
+            hint="give --console-socket or (`run`) --hold, or set process.terminal to false",
         )
     if options.console_socket and not (terminal and detached):
         raise CtkError("cannot use console socket if runc will not detach or allocate tty")
@@ -174,11 +184,16 @@ def _start_child(launch: Launch, root: str, wait_for_start: bool) -> None:
     the_process = spec.get("process") or {}
     ending = child.Ending(the_process)
     ending.preserved = preparation.preserved(options.preserve_fds, ending)
+    ending.stdio = launch.stdio
+    if launch.init or rec.annotations.get(INIT_ANNOTATION) == "true":
+        from toolkit.kernel import init_code
+
+        ending.codes = init_code.CODE
     if not options.no_new_keyring:
         ending.keyring = f"_ses.{options.id}"
     preparation.prepare_seccomp(ending, spec, launch)
     console_step, child_end = preparation.console_step(launch, the_process)
-    the_plan = plan.plan(spec, launch.bundle, root, no_pivot=options.no_pivot, console=console_step)
+    the_plan = plan.plan(spec, launch.bundle, root, no_pivot=options.no_pivot, console=console_step, over=launch.overlay)
     if spec.get("mounts") and not the_plan.own_mounts:
         log.warning("mounts are left out: without a mount namespace of its own they would be the host's")
     if "user" in the_plan.new:

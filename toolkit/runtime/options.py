@@ -87,6 +87,22 @@ _CRIU = (
 )
 _ID = "<container-id>"
 
+# For people: no other runtime has these, and a verb that is given none of them pays for none.
+_COMFORT: "tuple[Option, ...]" = (
+    ("rm", "", "flag", False, "", "remove the container when it has ended, detached too"),
+    ("replace", "", "flag", False, "", "remove a container of this id first, running or not"),
+    ("hold", "", "flag", False, "", "with --detach, keep its output (`ctk logs`) and its terminal (`ctk attach`); "
+     "so it is anyway where these would be your terminal"),
+    ("interactive", "i", "flag", False, "", "with --detach, keep its standard input open for `ctk attach`"),
+    ("ephemeral", "", "flag", False, "", "write into memory in place of the rootfs; gone with the container"),
+    ("overlay", "", "value", "", "DIR", "write into DIR in place of the rootfs; the next run goes on with it"),
+    ("init", "", "flag", False, "", "a small first process that reaps orphans and passes signals on"),
+    ("tell", "", "flag", False, "", "say on standard error why it ended; so it is anyway on a terminal"),
+)  # fmt: skip
+
+OURS = frozenset(option[0] for option in _COMFORT)
+"""The names of the options of `run` that only ctk has."""
+
 VERBS: "dict[str, Verb]" = {
     "checkpoint": (
         "save a running container to files", _ID, 1, 1, True,
@@ -180,6 +196,7 @@ VERBS: "dict[str, Verb]" = {
             _DETACH,
             ("keep", "", "flag", False, "", "keep the container's record after its end"),
             _NO_SUBREAPER,
+            *_COMFORT,
         ),
     ),
     "spec": (
@@ -253,6 +270,14 @@ class Options:
         no_new_keyring: bool
         preserve_fds: int
         keep: bool
+        rm: bool
+        replace: bool
+        hold: bool
+        interactive: bool
+        ephemeral: bool
+        overlay: str
+        init: bool
+        tell: bool
         format: str
         quiet: bool
         force: bool

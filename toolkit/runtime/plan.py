@@ -55,9 +55,18 @@ def root_path(spec: "dict[str, Any]", bundle: str) -> str:
 
 
 def plan(
-    spec: "dict[str, Any]", bundle: str, root: str, *, no_pivot: bool = False, console: "Step | None" = None
+    spec: "dict[str, Any]",
+    bundle: str,
+    root: str,
+    *,
+    no_pivot: bool = False,
+    console: "Step | None" = None,
+    over: "Step | None" = None,
 ) -> LaunchPlan:
-    """The launch plan of a valid spec. Raises Invalid for what cannot be meant."""
+    """The launch plan of a valid spec. Raises Invalid for what cannot be meant.
+
+    `over` lays something over the root before anything is mounted in it.
+    """
     result = LaunchPlan(root)
     linux = spec.get("linux") or {}
     _namespaces(result, linux.get("namespaces") or ())
@@ -76,6 +85,8 @@ def plan(
         steps.append(
             PrepareRoot(root, early or mounts.MS_SLAVE | mounts.MS_REC, "linux.rootfsPropagation" if early else "")
         )
+        if over is not None:
+            steps.append(over)
     else:
         steps.append(OpenRoot())
     _mounts(result, spec if own_mounts else {}, bundle)

@@ -36,6 +36,11 @@ def exists(identity: str) -> bool:
     return done.returncode == 0
 
 
+def call(words: Sequence[str]) -> int:
+    """Run `ctk WORDS` with our own standard streams; its exit code."""
+    return subprocess.run([*launcher(), *words], env=_environment()).returncode
+
+
 def run(identity: str, bundle: str, options: Sequence[str] = ()) -> int:
     """Run the container and wait for it; the exit code is what `ctk run` gave (128 + n if signal n ended it).
 

@@ -1,7 +1,10 @@
 """`run`: create and start in one; stays until the program ends, unless detached."""
 
+import os
+
 from toolkit.errors import CtkError, NotFound
 from toolkit.runtime import foreground, hooks, launch, log, removal
+from toolkit.runtime.options import OURS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -10,11 +13,24 @@ if TYPE_CHECKING:
 
 def run(options: "Options") -> int:
     """The program's exit code, 128 + N for signal N; 0 with --detach. Raises CtkError."""
-    if not options.detach:
-        launch.hold_signals()
-        if not options.no_subreaper:
-            foreground.become_subreaper()
+    if not options.given.isdisjoint(OURS) or (options.detach and by_hand(options)):
+        from toolkit.runtime.comfort import run as comfort
+
+        return comfort.run(options)
     under_way = launch.Launch(options)
+    if options.detach:
+        begin(under_way)
+        return 0
+    return stay(under_way)
+
+
+def by_hand(options: "Options") -> bool:
+    """Would a detached container share somebody's terminal? No engine lends one; nor is `runc` to be told from us."""
+    return not options.console_socket and options.program != "runc" and (os.isatty(1) or os.isatty(2))
+
+
+def begin(under_way: "launch.Launch") -> None:
+    """Make the container and start its program. Raises CtkError."""
     launch.create(under_way, wait_for_start=False)
     record = under_way.record
     assert record is not None
@@ -31,15 +47,29 @@ def run(options: "Options") -> int:
         launch.undo(under_way)
         raise
     record.unlock()
-    if options.detach:
-        return 0
+
+
+def stay(under_way: "launch.Launch") -> int:
+    """Begin, wait for the end, and remove the container; the program's exit code."""
+    options = under_way.options
+    launch.hold_signals()
+    if not options.no_subreaper:
+        foreground.become_subreaper()
+    begin(under_way)
     code = foreground.wait(under_way.pid, under_way.master)
+    if code and (options.tell or (os.isatty(2) and options.program != "runc")):
+        from toolkit.runtime.comfort import ending
+
+        assert under_way.record is not None
+        found = ending.facts(under_way.record, code, foreground.signal_of_end)
+        ending.tell(found, under_way.spec, asked=options.tell)
     if not options.keep:
-        _remove(under_way)
+        remove(under_way)
     return code
 
 
-def _remove(under_way: "launch.Launch") -> None:
+def remove(under_way: "launch.Launch") -> None:
+    """Remove the container that has ended; what goes wrong is a warning."""
     record = under_way.record
     assert record is not None
     try:

@@ -1,0 +1,166 @@
+"""Every day: `ctk logs`, `attach`, `stop`, `restart`, `rm`, `cp`, `generate systemd`."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from toolkit.runtime.comfort.attach import DETACH_KEYS
+
+_PANEL = "Every day"
+
+generate = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
+
+Id = Annotated[str, typer.Argument(metavar="ID", help="The container.", show_default=False)]
+Ids = Annotated[list[str], typer.Argument(metavar="ID…", help="The containers.", show_default=False)]
+Root = Annotated[
+    str,
+    typer.Option("--root", metavar="DIR", help="Folder of the container records.", show_default="CTK_ROOT, /run/ctk"),
+]
+Time = Annotated[
+    float, typer.Option("--time", "-t", metavar="SECONDS", min=0, help="How long it may take to end before SIGKILL.")
+]
+Signal = Annotated[
+    str,
+    typer.Option("--signal", "-s", metavar="NAME", help="Signal to ask with.", show_default="its image's, or TERM"),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the group's commands."""
+    for function, example in (
+        (logs, "ctk logs -f --since 10m web"),
+        (attach, "ctk attach web     (Ctrl-P Ctrl-Q leaves it running)"),
+        (stop, "ctk stop --time 30 web db"),
+        (restart, "ctk restart web"),
+        (rm, "ctk rm -f web"),
+        (cp, "ctk cp web:/var/log ./logs     or: tar -c . | ctk cp - web:/srv"),
+    ):
+        app.command(function.__name__, rich_help_panel=_PANEL, epilog=f"Example: {example}")(function)
+    app.add_typer(generate, name="generate", help="Write what starts a container: systemd.", rich_help_panel=_PANEL)
+
+
+def _place(root: str) -> str:
+    import os
+
+    from toolkit import places
+
+    return os.path.abspath(root) if root else places.runtime_root()
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"ctk: {text}\n")
+
+
+def logs(
+    container: Id,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the container ends.")] = False,
+    since: Annotated[
+        str, typer.Option("--since", metavar="TIME", help="Only what came later: 10m, 2026-01-31T10:00:00Z.")
+    ] = "",
+    tail: Annotated[
+        int, typer.Option("--tail", "-n", metavar="N", help="Only the last N lines.", show_default="all")
+    ] = -1,
+    timestamps: Annotated[bool, typer.Option("--timestamps", "-t", help="With the time of each line.")] = False,
+    root: Root = "",
+) -> None:
+    """Show what a detached container has written.
+
+    ctk run --detach keeps it when it is typed on a terminal, and with --hold.
+    """
+    from toolkit.runtime.comfort import logs
+
+    logs.show(_place(root), container, follow=follow, since=since, tail=tail, timestamps=timestamps)
+
+
+def attach(
+    container: Id,
+    detach_keys: Annotated[
+        str, typer.Option("--detach-keys", metavar="KEYS", help="What leaves the container running: ctrl-a,d")
+    ] = DETACH_KEYS,
+    sig_proxy: Annotated[bool, typer.Option("--sig-proxy/--no-sig-proxy", help="Send our signals to it.")] = True,
+    root: Root = "",
+) -> None:
+    """Join the terminal, or the input and output, of a detached container.
+
+    The exit code is the container's, or 0 after detaching.
+    """
+    from toolkit.runtime.comfort import attach
+
+    sys.exit(attach.attach(_place(root), container, detach_keys=detach_keys, proxy=sig_proxy))
+
+
+def stop(containers: Ids, time: Time = 10, signal: Signal = "", root: Root = "") -> None:
+    """End containers: ask, wait, then kill. Their records stay, for logs and restart."""
+    from toolkit.runtime.comfort import stopping
+
+    for container in containers:
+        stopping.stop(_place(root), container, signal=signal, timeout_s=time, say=_say)
+        sys.stdout.write(container + "\n")
+
+
+def restart(containers: Ids, time: Time = 10, signal: Signal = "", root: Root = "") -> None:
+    """End containers and run them again, detached, from their bundles and with the same options."""
+    from toolkit.runtime.comfort import stopping
+    from toolkit.up import launch
+
+    where = _place(root)
+    for container in containers:
+        words = stopping.again(where, container)
+        stopping.stop(where, container, signal=signal, timeout_s=time, say=_say)
+        stopping.wait_until_noted(where, container)
+        forget_log = stopping.leave_log(where, container)
+        code = launch.call(words)
+        forget_log()
+        if code:
+            sys.exit(code)
+        sys.stdout.write(container + "\n")
+
+
+def rm(
+    containers: Ids,
+    force: Annotated[bool, typer.Option("--force", "-f", help="Kill what runs; what is not there is no error.")] = False,
+    root: Root = "",
+) -> None:
+    """Remove containers; their bundles stay."""
+    from toolkit.runtime.comfort import stopping
+
+    for container in containers:
+        stopping.remove(_place(root), container, force=force)
+        sys.stdout.write(container + "\n")
+
+
+def cp(
+    source: Annotated[
+        str, typer.Argument(metavar="SRC", help="ID:PATH, a path here, or - for a tar on stdin.", show_default=False)
+    ],
+    target: Annotated[
+        str, typer.Argument(metavar="DEST", help="ID:PATH, a path here, or - for a tar on stdout.", show_default=False)
+    ],
+    archive: Annotated[bool, typer.Option("--archive", "-a", help="Keep owners.")] = False,
+    follow_link: Annotated[
+        bool, typer.Option("--follow-link", "-L", help="If SRC is a symbolic link, copy what it leads to.")
+    ] = False,
+    root: Root = "",
+) -> None:
+    """Copy files out of a container or into it; it may run or have ended."""
+    from toolkit.runtime.comfort import copying
+
+    copying.copy(_place(root), source, target, archive=archive, follow=follow_link, say=_say)
+
+
+@generate.command("systemd", epilog="Example: ctk generate systemd web > /etc/systemd/system/ctk-web.service")
+def systemd(
+    container: Id,
+    time: Time = 10,
+    restart_policy: Annotated[
+        str, typer.Option("--restart-policy", metavar="POLICY", help="systemd's Restart=: no, on-failure, always.")
+    ] = "on-failure",
+    root: Root = "",
+) -> None:
+    """Print a systemd unit that runs the container."""
+    from toolkit.runtime.comfort import unit
+    from toolkit.up import launch
+
+    text = unit.text(_place(root), container, launcher=launch.launcher(), stop_s=time, restart=restart_policy)
+    sys.stdout.write(text)

@@ -1,0 +1,231 @@
+"""`ctk attach`: our terminal on that of a held container, until it ends or we detach. holder.py has the other side."""
+
+import os
+
+from toolkit.errors import CtkError, Invalid, NotFound, Usage
+from toolkit.kernel import terminal
+from toolkit.oci import json_text
+from toolkit.runtime import foreground, lifecycle, log, signals
+from toolkit.runtime import record as records
+from toolkit.runtime.comfort import ending, holder
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from toolkit.runtime.record import Record
+
+DETACH_KEYS = "ctrl-p,ctrl-q"
+
+
+def keys(text: str) -> bytes:
+    """The bytes of a key sequence: "ctrl-p,ctrl-q", "ctrl-]", "a,b"; "" for none. Raises Usage."""
+    result = b""
+    for word in text.split(",") if text else ():
+        name = word.lower().removeprefix("ctrl-")
+        if name == word.lower() and len(word) == 1:
+            result += word.encode()
+        elif len(name) == 1 and name in "abcdefghijklmnopqrstuvwxyz@[\\]^_":
+            result += bytes((ord(name.upper()) & 0x1F,))
+        else:
+            raise Usage(f"read the keys {text!r}", because=f"{word!r} is no key", hint="as ctrl-p,ctrl-q or ctrl-]")
+    return result
+
+
+class Keys:
+    """Finds a sequence in what is typed; the beginning of one is held back until it is known to be none."""
+
+    def __init__(self, sequence: bytes) -> None:
+        self.sequence = sequence
+        self.seen = 0
+
+    def pressed(self, data: bytes) -> "tuple[bytes, bool]":
+        """(what goes to the container, was the sequence completed?)"""
+        if not self.sequence:
+            return data, False
+        out = bytearray()
+        for byte in data:
+            if byte == self.sequence[self.seen]:
+                self.seen += 1
+                if self.seen == len(self.sequence):
+                    return bytes(out), True
+                continue
+            out += self.sequence[: self.seen]
+            self.seen = 1 if byte == self.sequence[0] else 0
+            if not self.seen:
+                out.append(byte)
+        return bytes(out), False
+
+
+def attach(root: str, container_id: str, *, detach_keys: str = DETACH_KEYS, proxy: bool = True) -> int:
+    """The container's exit code, 0 after detaching. `proxy`: signals sent to us go to it. Raises CtkError."""
+    sequence = keys(detach_keys)
+    container = records.load(root, container_id)
+    end = _connect(container)
+    hello, input_fd = _hello(end)
+    if not hello:
+        raise CtkError(f"attach to {container_id!r}", because="its holder does not want us")
+    has_terminal = b"t" in hello
+    wake = foreground.wake_up()
+    ours = has_terminal and os.isatty(0)
+    before: "Any" = terminal.raw(0) if ours else None
+    session = _Session(container, end, input_fd, has_terminal, Keys(sequence if ours else b""), proxy)
+    try:
+        if ours:
+            session.resize(redraw=True)
+        found = session.run(wake)
+    finally:
+        if before is not None:
+            terminal.restore(0, before)
+    if found is None:
+        log.write(2, f"{chr(10) if ours else ''}ctk: detached from {container_id!r}, which goes on\n")
+        return 0
+    if os.isatty(2):
+        ending.tell(found, asked=False)
+    return int(found["code"])
+
+
+def _connect(container: "Record") -> "Any":
+    import _socket
+
+    end = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+    try:
+        folder = os.open(container.folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            end.connect(f"/proc/self/fd/{folder}/{holder.SOCKET}")
+        finally:
+            os.close(folder)
+    except (FileNotFoundError, ConnectionRefusedError):
+        doing = f"attach to {container.id!r}"
+        if not lifecycle.alive(container):
+            raise CtkError(doing, because="its program has ended", hint=f"see `ctk logs {container.id}`") from None
+        raise NotFound(
+            doing,
+            because="nobody holds its terminal or its output",
+            hint=f"`ctk run --detach --hold` does; for another process in it: ctk exec -t {container.id} sh",
+        ) from None
+    except OSError as error:
+        raise CtkError(f"attach to {container.id!r}", because=(error.strerror or "").lower()) from None
+    return end
+
+
+def _hello(end: "Any") -> "tuple[bytes, int]":
+    data, ancillary, _, _ = end.recvmsg(256, 32)
+    for level, kind, payload in ancillary:
+        if (level, kind) == (1, 1):  # SOL_SOCKET, SCM_RIGHTS
+            fd = int.from_bytes(payload[:4], "little")
+            os.set_inheritable(fd, False)
+            return data, fd
+    return data, -1
+
+
+class _Session:
+    def __init__(
+        self, container: "Record", end: "Any", input_fd: int, has_terminal: bool, detach: Keys, proxy: bool
+    ) -> None:
+        self.container = container
+        self.end = end
+        self.input = input_fd
+        self.terminal = has_terminal
+        self.detach = detach
+        self.proxy = proxy
+        self.pending = b""  # typed, not yet taken
+        self.ended = False  # our own input
+
+    def resize(self, *, redraw: bool = False) -> None:
+        """Give the container's terminal the size of ours; `redraw` makes a change of it, that programs draw anew."""
+        try:
+            size = terminal.get_size(0)
+            if redraw:
+                rows, columns = int.from_bytes(size[:2], "little"), int.from_bytes(size[2:4], "little")
+                terminal.set_size(self.input, terminal.winsize(rows, max(columns - 1, 1)))
+            terminal.set_size(self.input, size)
+        except OSError:
+            pass
+
+    def run(self, wake: int) -> "dict[str, Any] | None":
+        """The facts of the container's end; None if we detached. Raises CtkError."""
+        import select
+
+        while True:
+            poll = select.poll()
+            poll.register(wake, select.POLLIN)
+            poll.register(self.end.fileno(), select.POLLIN)
+            if self.input >= 0 and self.pending:
+                poll.register(self.input, select.POLLOUT)
+            elif self.input >= 0 and not self.ended:
+                poll.register(0, select.POLLIN)
+            for fd, _ in poll.poll():
+                if fd == wake:
+                    if self._signalled(os.read(wake, 512)):
+                        return None
+                elif fd == self.end.fileno():
+                    packet = self.end.recv(65536)
+                    if packet[:1] == b"e":
+                        return _facts(packet[1:])
+                    if not packet:
+                        raise CtkError(
+                            f"stay attached to {self.container.id!r}",
+                            because="its holder let us go" if lifecycle.alive(self.container) else "its holder is gone",
+                            hint="what was not shown is in `ctk logs`",
+                        )
+                    _write(2 if packet[:1] == b"2" else 1, packet[1:])
+                elif fd == 0:
+                    if self._typed():
+                        return None
+                elif fd == self.input:
+                    # So much fits for certain after POLLOUT: a part of a terminal's buffer, PIPE_BUF of a pipe.
+                    size = 256 if self.terminal else 4096
+                    try:
+                        self.pending = self.pending[os.write(self.input, self.pending[:size]) :]
+                    except OSError:
+                        self.pending, self.ended = b"", True
+
+    def _typed(self) -> bool:
+        """Take what there is of our input; whether it was the wish to detach."""
+        try:
+            data = os.read(0, 65536)
+        except OSError:
+            data = b""
+        if not data:
+            self.ended = True
+            if not self.terminal:
+                self.end.send(b"c")
+                os.close(self.input)
+                self.input = -1
+            return False
+        data, wanted = self.detach.pressed(data)
+        self.pending += data
+        return wanted
+
+    def _signalled(self, numbers: bytes) -> bool:
+        """Answer signals sent to us; whether we are to detach."""
+        for number in numbers:
+            if number == foreground.SIGWINCH:
+                if self.terminal and os.isatty(0):
+                    self.resize()
+            elif number in (1, 2, 3, 15, 10, 12):  # HUP, INT, QUIT, TERM, USR1, USR2
+                # A terminal that went away takes nobody with it; nor does a container die of our own death.
+                if not self.proxy or number == 1:
+                    return True
+                try:
+                    pidfd = signals.open_init(self.container)
+                except CtkError:
+                    continue
+                signals.send(pidfd, number)
+                os.close(pidfd)
+        return False
+
+
+def _facts(text: bytes) -> "dict[str, Any]":
+    found: Any = json_text.loads(text, "the holder's last words")
+    if not isinstance(found, dict) or not isinstance(found.get("code"), int):
+        raise Invalid("", "they are none", document="the holder's last words")
+    return found
+
+
+def _write(fd: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(fd, data) :]
+
+

@@ -1,0 +1,102 @@
+"""Why a container ended, in words: the memory limit, a signal by its name, the exit codes that mean something."""
+
+import os
+
+from toolkit.errors import CtkError
+from toolkit.runtime import log, record, signals
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from toolkit.runtime.record import Record
+
+_NO_LIMIT = 1 << 60
+
+
+def facts(container: "Record", code: int, signal: int) -> "dict[str, Any]":
+    """What is known of the end, while the cgroups are still there: exit code, signal (0: none), memory in bytes."""
+    found: "dict[str, Any]" = {"id": container.id, "at": record.now(), "code": code, "signal": signal}
+    try:
+        from toolkit.runtime import cgroups
+
+        manager = cgroups.from_facts(container.cgroups)
+        kills = manager.oom_kills()
+        if kills:
+            memory = manager.stats()["memory"]["usage"]
+            found["oom"] = {"kills": kills, "limit": memory.get("limit", 0), "peak": memory.get("max", 0)}
+    except (CtkError, OSError, KeyError):
+        pass  # no cgroups, or gone already: the rest is still worth telling
+    return found
+
+
+def sentence(found: "dict[str, Any]", spec: "dict[str, Any] | None" = None) -> str:
+    """One line, without the program's name in front; "" for an end that needs no words."""
+    code, signal, oom = found["code"], found["signal"], found.get("oom")
+    if oom:
+        limit = oom["limit"]
+        told = f"memory limit of {_size(limit)} reached" if 0 < limit < _NO_LIMIT else "the host was short of memory"
+        if oom["peak"]:
+            told += f", peak {_size(oom['peak'])}"
+        who = "killed by the kernel" if signal == 9 or code == 137 else "processes in it were killed by the kernel"
+        return f"{who}: {told}" + (f" ({oom['kills']} times)" if oom["kills"] > 1 else "") + _code(code, signal)
+    if signal:
+        return f"killed by {signal_name(signal)}"
+    args = ((spec or {}).get("process") or {}).get("args") or ["its program"]
+    if code == 125:
+        return "exit code 125: by custom, the tool that started a program failed, not the program"
+    if code == 126:
+        return f"exit code 126: {args[0]!r}, or a command that it called, can't be executed (mode, format, noexec?)"
+    if code == 127:
+        return f"exit code 127: {args[0]!r}, or a command that it called, was not found"
+    if 128 < code <= 128 + 64:
+        return f"exit code {code}: a program in it was ended by {signal_name(code - 128)}, it says"
+    return f"exit code {code}" if code else ""
+
+
+def _code(code: int, signal: int) -> str:
+    return "" if signal else f"; exit code {code}"
+
+
+def signal_name(number: int) -> str:
+    """SIGTERM for 15."""
+    names = {value: name for name, value in reversed(signals._NAMES.items())}
+    return f"SIG{names[number]}" if number in names else f"signal {number}"
+
+
+def _size(count: int) -> str:
+    for unit, shift in (("GiB", 30), ("MiB", 20), ("KiB", 10)):
+        if count >= 1 << shift:
+            text = f"{count / (1 << shift):.1f}".removesuffix(".0")
+            return f"{text} {unit}"
+    return f"{count} bytes"
+
+
+def tell(found: "dict[str, Any]", spec: "dict[str, Any] | None" = None, *, asked: bool = True) -> None:
+    """Say it on standard error. Not `asked` for, only what a shell's user does not know: no plain code, no Ctrl-C."""
+    code = found["code"]
+    if not asked and not found.get("oom") and not found["signal"] and (code < 125 or code == 130):
+        return
+    if text := sentence(found, spec):
+        log.write(2, log.for_human(f"ctk: {found['id']}: {text}\n"))
+
+
+FILE = "ended.json"
+
+
+def keep(container: "Record", found: "dict[str, Any]") -> None:
+    """Write it into the record, for `ctk logs`. Raises CtkError."""
+    from toolkit.oci import json_text
+
+    container._replace(FILE, json_text.dumps(found).encode())
+
+
+def kept(container: "Record") -> "dict[str, Any] | None":
+    """What `keep` wrote; None while the container runs, or if nobody held it."""
+    from toolkit.oci import json_text
+
+    try:
+        found: Any = json_text.loads(record.read(os.path.join(container.folder, FILE)), FILE)
+    except (OSError, CtkError):
+        return None
+    return found if isinstance(found, dict) and {"id", "code", "signal"} <= found.keys() else None

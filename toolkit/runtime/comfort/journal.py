@@ -1,0 +1,133 @@
+"""The output of a held container on disk: `output.log` in its record, a line each, two files at most.
+
+    2026-01-31T10:00:00.123456789Z stdout F a whole line
+    2026-01-31T10:00:01.5Z stdout P the beginning of a line, which the next entry of the stream goes on with
+
+It is the form that Kubernetes asks of container logs (CRI), so its tools read it. Whoever writes holds a lock on the
+file, by which a reader knows that more may come.
+"""
+
+import os
+
+from toolkit.runtime import record as records
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from toolkit.runtime.record import Record
+
+FILE = "output.log"
+OLDER = "output.log.1"
+LIMIT_BYTES = 8 << 20
+"""A file that has grown so large becomes OLDER, whose former content is forgotten: records lie on a tmpfs."""
+
+STREAMS = {1: "stdout", 2: "stderr"}
+
+
+def left_behind(root: str, container_id: str) -> str:
+    """Where `restart` leaves the log for the container that it starts anew: no id begins with a dot."""
+    return f"{root}/.{container_id}.{FILE}"
+
+
+def take_over(container: "Record") -> None:
+    """Go on with the log that `restart` left, if it did."""
+    try:
+        os.rename(left_behind(container.root, container.id), f"{container.folder}/{FILE}")
+    except OSError:
+        pass
+
+
+class Writer:
+    """Appends to the log of a container; call `rotate` now and then."""
+
+    def __init__(self, container: "Record") -> None:
+        self.container = container
+        self.fd = -1
+        self.size = 0
+        self._open()
+
+    def _open(self) -> None:
+        import fcntl
+
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+        self.fd = os.open(f"{self.container.folder}/{FILE}", flags, 0o600)
+        fcntl.flock(self.fd, fcntl.LOCK_EX)
+        self.size = os.fstat(self.fd).st_size
+
+    def write(self, stream: int, data: bytes) -> None:
+        """Append what came from stream 1 or 2. A full disk loses output, it does not stop the container."""
+        head = f"{records.now()} {STREAMS[stream]} ".encode()
+        lines = data.split(b"\n")
+        last = lines.pop()
+        text = b"".join([head + b"F " + line + b"\n" for line in lines])
+        if last:
+            text += head + b"P " + last + b"\n"
+        try:
+            self.size += os.write(self.fd, text)
+        except OSError:
+            return
+        if self.size > LIMIT_BYTES:
+            self._rotate()
+
+    def _rotate(self) -> None:
+        # Under the record's lock: somebody who removes the container must not find new files in its folder. Who has it
+        # just now is not waited for; the file grows a little more instead.
+        from toolkit.errors import CtkError
+
+        try:
+            if not self.container.lock(wait=False):
+                return
+        except CtkError:
+            return  # removed
+        try:
+            folder = self.container.folder
+            os.rename(f"{folder}/{FILE}", f"{folder}/{OLDER}")
+            before = self.fd
+            self._open()
+            os.close(before)
+        except OSError:
+            pass
+        finally:
+            self.container.unlock()
+
+    def close(self) -> None:
+        """Give the file up: readers see that nothing more comes."""
+        os.close(self.fd)
+
+
+class Entry:
+    """One entry: nanosecond stamp as text, stream (1 or 2), is the line whole, its bytes without the newline."""
+
+    __slots__ = ("stamp", "stream", "text", "whole")
+
+    def __init__(self, stamp: str, stream: int, whole: bool, text: bytes) -> None:
+        self.stamp = stamp
+        self.stream = stream
+        self.whole = whole
+        self.text = text
+
+    @property
+    def data(self) -> bytes:
+        """What the container wrote."""
+        return self.text + b"\n" if self.whole else self.text
+
+
+def parse(lines: "list[bytes]") -> "Iterator[Entry]":
+    """The entries in lines of the log; what is none (a line torn by a full disk) is passed over. Pure."""
+    for line in lines:
+        words = line.split(b" ", 3)
+        if len(words) == 4 and words[1] in (b"stdout", b"stderr") and words[2] in (b"F", b"P"):
+            yield Entry(words[0].decode("ascii", "replace"), 1 if words[1] == b"stdout" else 2, words[2] == b"F", words[3])
+
+
+def being_written(fd: int) -> bool:
+    """Does somebody hold the file open for more?"""
+    import fcntl
+
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    fcntl.flock(fd, fcntl.LOCK_UN)
+    return False

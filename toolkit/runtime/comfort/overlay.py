@@ -1,0 +1,124 @@
+"""A writable layer over the root (overlayfs): --ephemeral keeps it in memory, --overlay DIR in a folder.
+
+Everything is mounted in the container's own mount namespace, so there is nothing to unmount, whatever ends it, and the
+rootfs is never written to. The layers are named by descriptors: no character of a path can be taken for an option.
+"""
+
+import errno
+import os
+
+from toolkit.errors import CtkError, HostLacks, SystemCall, Usage
+from toolkit.kernel import mounts
+from toolkit.runtime.steps import Stage, Step
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from toolkit.runtime.options import Options
+    from toolkit.runtime.steps import Description
+
+
+def over(spec: "dict[str, Any]", root: str, options: "Options") -> "LayOver":
+    """The step for --ephemeral or --overlay; the latter's folders are made. Raises CtkError."""
+    kinds = [entry["type"] for entry in (spec.get("linux") or {}).get("namespaces") or ()]
+    option = "--overlay" if options.overlay else "--ephemeral"
+    if "mount" not in kinds:
+        raise Usage(
+            f"lay a writable layer over the root ({option})",
+            because="the container has no mount namespace of its own",
+            hint='add {"type": "mount"} to linux.namespaces',
+        )
+    folder = os.path.abspath(options.overlay) if options.overlay else ""
+    if folder:
+        _make(folder, root)
+    return LayOver(folder, in_user_namespace="user" in kinds or _in_user_namespace())
+
+
+def _in_user_namespace() -> bool:
+    from toolkit.kernel.host import HostFacts
+
+    return HostFacts().in_user_namespace
+
+
+def _make(folder: str, root: str) -> None:
+    """DIR/upper and DIR/work; `upper` has the root's owner and mode, for it is what the container sees of `/`."""
+    like = os.stat(root)
+    try:
+        for name in ("upper", "work"):
+            path = f"{folder}/{name}"
+            if not os.path.isdir(path):
+                os.makedirs(path, 0o755)
+                os.chmod(path, like.st_mode & 0o7777)
+                if (like.st_uid, like.st_gid) != (os.geteuid(), os.getegid()):
+                    os.chown(path, like.st_uid, like.st_gid)
+    except OSError as error:
+        raise CtkError(f"keep the writable layer in {folder!r}", because=(error.strerror or "").lower()) from None
+
+
+class LayOver(Step):
+    """Mount an overlay on the root; `folder` keeps what is written, "" is a tmpfs that nobody else can reach."""
+
+    __slots__ = ("folder", "user_attributes")
+
+    def __init__(self, folder: str, *, in_user_namespace: bool) -> None:
+        super().__init__()
+        self.folder = folder
+        # trusted.* attributes are the host root's; user.* ones can be had by all (overlayfs, Linux 5.11: userxattr).
+        self.user_attributes = in_user_namespace
+
+    def describe(self) -> "Description":
+        folder = self.folder or "tmpfs"
+        more = ",userxattr" if self.user_attributes else ""
+        layers = f"lowerdir=root,upperdir={folder}/upper,workdir={folder}/work{more}"
+        first = "" if self.folder else "mount -t tmpfs tmpfs tmpfs && mkdir tmpfs/upper tmpfs/work && "
+        return (
+            f"lay a writable layer over the root, kept in {self.folder or 'memory'}",
+            f'mount("overlay", root, "overlay", 0, "{layers}")',
+            f"{first}mount -t overlay overlay -o {layers} root",
+        )
+
+    def apply(self, stage: Stage) -> None:
+        lower = stage.root_fd
+        try:
+            if self.folder:
+                layer = os.open(self.folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            else:
+                layer = self._in_memory(stage, os.fstat(lower))
+            options = f"lowerdir={_name(lower)},upperdir={_name(layer)}/upper,workdir={_name(layer)}/work"
+            mounts.mount("overlay", stage.root, "overlay", 0, options + ",userxattr" * self.user_attributes)
+            os.close(layer)
+        except SystemCall as error:
+            raise HostLacks(
+                "lay a writable layer over the root", because=str(error), hint=_hint(error.errno, self.folder)
+            ) from None
+        except OSError as error:
+            because = f"{(error.strerror or '').lower()} ({error.filename!r})"
+            raise CtkError("lay a writable layer over the root", because=because) from None
+        stage.reopen()
+
+    def _in_memory(self, stage: Stage, like: os.stat_result) -> int:
+        """A tmpfs with `upper` and `work`, mounted on the root itself: the overlay will hide it, pivot_root drop it."""
+        mounts.mount("tmpfs", stage.root, "tmpfs", 0, "mode=700")
+        layer = os.open(stage.root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        for name in ("upper", "work"):
+            os.mkdir(name, 0o755, dir_fd=layer)
+            os.chmod(name, like.st_mode & 0o7777, dir_fd=layer)
+            os.chown(name, like.st_uid, like.st_gid, dir_fd=layer)
+        return layer
+
+
+def _name(fd: int) -> str:
+    return f"/proc/self/fd/{fd}"
+
+
+def _hint(number: int, folder: str) -> str:
+    if number == errno.ENODEV:
+        return "this kernel has no overlay file system: modprobe overlay"
+    if number == errno.EPERM:
+        return "overlayfs in a user namespace takes Linux 5.11"
+    if number == errno.EINVAL and folder:
+        return f"{folder!r} must be on a file system that can hold a writable layer (ext4, xfs, btrfs, tmpfs)"
+    if number == errno.EINVAL:
+        return "the rootfs may be on a file system that overlayfs can't lie over"
+    return ""

@@ -1,0 +1,82 @@
+"""`run` with options that only ctk has: --rm, --replace, --hold, --ephemeral, --overlay, --init."""
+
+import os
+
+from toolkit.errors import NotFound, Usage
+from toolkit.runtime import launch, plan, removal, shield
+from toolkit.runtime import record as records
+from toolkit.runtime.verbs import run as plain
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from toolkit.runtime.options import Options
+
+
+def run(options: "Options") -> int:
+    """The program's exit code; 0 with --detach. Raises CtkError."""
+    _check(options)
+    spec, _, bundle = launch.read_bundle(options)
+    if shield.wanted_for_create(spec):
+        shield.up(options.program)  # executes us anew: before anything is done that would be done twice
+    if options.replace:
+        _make_way(options)
+    under_way = launch.Launch(options)
+    under_way.init = options.init
+    if options.ephemeral or options.overlay:
+        from toolkit.runtime.comfort import overlay
+
+        under_way.overlay = overlay.over(spec, plan.root_path(spec, bundle), options)
+        under_way.extra["layer"] = options.overlay or "memory"
+    if not options.detach:
+        return plain.stay(under_way)
+    held = not options.console_socket and (options.hold or options.interactive or plain.by_hand(options))
+    if not held and not options.rm:
+        plain.begin(under_way)
+        return 0
+    from toolkit.runtime.comfort import holder
+
+    under_way.extra["options"] = _words(options)
+    return holder.start(under_way, held=held)
+
+
+def _check(options: "Options") -> None:
+    doing = "read the command line of `run`"
+    if options.rm and options.keep:
+        raise Usage(doing, because="--rm and --keep say the opposite")
+    if options.ephemeral and options.overlay:
+        raise Usage(doing, because="--ephemeral forgets what --overlay keeps", hint="give one of them")
+    for name in ("hold", "interactive"):
+        if options.value(name) and not options.detach:
+            raise Usage(doing, because=f"--{name} is for a detached container", hint="add --detach (-d)")
+    if options.hold and options.console_socket:
+        raise Usage(doing, because="whoever listens at --console-socket holds the terminal", hint="leave one away")
+
+
+def _make_way(options: "Options") -> None:
+    """--replace: remove whatever has the id."""
+    try:
+        removal.delete(records.load(options.root, options.id), force=True)
+    except NotFound:
+        pass
+
+
+_KEPT = frozenset(
+    "systemd-cgroup cgroup-manager rootless no-pivot no-new-keyring config rm hold interactive ephemeral overlay init".split()
+)
+
+
+def _words(options: "Options") -> "list[str]":
+    """The options that `ctk restart` gives again, as a command line up to the bundle and the id."""
+    from toolkit.runtime.options import GLOBAL, VERBS
+
+    words: "list[str]" = []
+    for table in (GLOBAL, VERBS["run"][5]):
+        for name, _short, kind, *_ in table:
+            if name in options.given and name in _KEPT:
+                value = options.value(name)
+                if kind == "flag":
+                    value = "true" if value else "false"
+                words.append(f"--{name}={os.path.abspath(value) if name == 'overlay' else value}")
+        if table is GLOBAL:
+            words.append("run")
+    return words
