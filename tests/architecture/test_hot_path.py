@@ -93,3 +93,20 @@ def test_every_verb_of_a_container(ctk: Command, busybox_bundle: Bundle) -> None
     busybox_bundle.args("/bin/true")
     verb("run", name)
     assert {key: names for key, names in found.items() if names} == {}
+
+
+@pytest.mark.root
+@pytest.mark.usefixtures("leaks")
+def test_comforts_cost_nothing_where_they_are_not_asked_for(ctk: Command, busybox_bundle: Bundle) -> None:
+    name = ctk.id()
+    busybox_bundle.args("/bin/true")
+    assert "toolkit.runtime.comfort" in imported(["run", "--tell", name], ctk.environment, str(busybox_bundle))[1]
+    for words in (["run", name], ["run", "-d", name], ["delete", name]):
+        with open(busybox_bundle.path / "importtime", "w+") as log:
+            argv = [sys.executable, "-I", "-S", "-X", "importtime", installed_ctk(), *words]
+            subprocess.run(
+                argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=ctk.environment, cwd=str(busybox_bundle),
+                timeout=60, check=True,
+            )  # fmt: skip
+            log.seek(0)
+            assert "comfort" not in log.read()

@@ -119,7 +119,9 @@ def restart(containers: Ids, time: Time = 10, signal: Signal = "", root: Root = 
 
 def rm(
     containers: Ids,
-    force: Annotated[bool, typer.Option("--force", "-f", help="Kill what runs; what is not there is no error.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", "-f", help="Kill what runs; what is not there is no error.")
+    ] = False,
     root: Root = "",
 ) -> None:
     """Remove containers; their bundles stay."""

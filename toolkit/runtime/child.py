@@ -10,6 +10,7 @@ import sys
 
 from toolkit.errors import CtkError, LaunchFailed, SystemCall
 from toolkit.kernel import capabilities, last_step, namespaces, process, terminal
+from toolkit.kernel.last_step_code import CODE
 from toolkit.runtime import conversation as words
 from toolkit.runtime import program, stops
 from toolkit.runtime.identity import set_rlimits
@@ -29,8 +30,8 @@ class Ending:
     """How the child becomes the program: everything about the last step, gathered before the clone."""
 
     __slots__ = (
-        "apparmor", "arguments", "codes", "environment", "fifo", "keyring", "listener_end", "listener_message", "preserved",
-        "proc", "rlimits", "seccomp", "seccomp_flags", "selinux", "stdio",
+        "apparmor", "arguments", "codes", "environment", "fifo", "keyring", "listener_end", "listener_message",
+        "preserved", "proc", "rlimits", "seccomp", "seccomp_flags", "selinux", "stdio",
     )  # fmt: skip
 
     def __init__(self, spec: "dict[str, Any]") -> None:
@@ -38,7 +39,7 @@ class Ending:
         # Of a variable given twice the last one counts; getenv(3) would find the first.
         self.environment: "list[str]" = list({e.partition("=")[0]: e for e in spec.get("env") or ()}.values())
         self.rlimits: "list[dict[str, Any]]" = list(spec.get("rlimits") or ())
-        self.codes = last_step.CODE  # of the last step, or of the one that stays as the first process
+        self.codes = CODE  # of the last step, or of the one that stays as the first process
         self.stdio: "tuple[int, int, int] | None" = None  # to be its standard streams in place of ours
         self.fifo = -1  # the created container waits on it
         self.preserved: "list[int]" = []  # descriptors from 3 on that stay open

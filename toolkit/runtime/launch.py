@@ -193,7 +193,9 @@ def _start_child(launch: Launch, root: str, wait_for_start: bool) -> None:
         ending.keyring = f"_ses.{options.id}"
     preparation.prepare_seccomp(ending, spec, launch)
     console_step, child_end = preparation.console_step(launch, the_process)
-    the_plan = plan.plan(spec, launch.bundle, root, no_pivot=options.no_pivot, console=console_step, over=launch.overlay)
+    the_plan = plan.plan(
+        spec, launch.bundle, root, no_pivot=options.no_pivot, console=console_step, over=launch.overlay
+    )
     if spec.get("mounts") and not the_plan.own_mounts:
         log.warning("mounts are left out: without a mount namespace of its own they would be the host's")
     if "user" in the_plan.new:

@@ -227,5 +227,3 @@ def _facts(text: bytes) -> "dict[str, Any]":
 def _write(fd: int, data: bytes) -> None:
     while data:
         data = data[os.write(fd, data) :]
-
-

@@ -135,7 +135,9 @@ def _listen(container: "Record") -> "Any":
     folder = os.open(container.folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     before = os.umask(0o177)
     try:
-        end.bind(f"/proc/self/fd/{folder}/{SOCKET}")  # the record's own path may be longer than the 107 bytes of unix(7)
+        end.bind(
+            f"/proc/self/fd/{folder}/{SOCKET}"
+        )  # the record's own path may be longer than the 107 bytes of unix(7)
     finally:
         os.umask(before)
         os.close(folder)
@@ -262,4 +264,3 @@ class _Loop:
     def _gone(self, fd: int) -> None:
         self.poll.unregister(fd)
         self.clients.pop(fd).close()
-

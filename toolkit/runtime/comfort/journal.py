@@ -118,7 +118,9 @@ def parse(lines: "list[bytes]") -> "Iterator[Entry]":
     for line in lines:
         words = line.split(b" ", 3)
         if len(words) == 4 and words[1] in (b"stdout", b"stderr") and words[2] in (b"F", b"P"):
-            yield Entry(words[0].decode("ascii", "replace"), 1 if words[1] == b"stdout" else 2, words[2] == b"F", words[3])
+            yield Entry(
+                words[0].decode("ascii", "replace"), 1 if words[1] == b"stdout" else 2, words[2] == b"F", words[3]
+            )
 
 
 def being_written(fd: int) -> bool:

@@ -150,5 +150,3 @@ def _sortable(stamp: str) -> str:
     """A stamp with all nine digits of its fraction: as texts they sort by time."""
     whole, _, fraction = stamp.removesuffix("Z").partition(".")
     return f"{whole}.{fraction:0<9}"
-
-

@@ -61,7 +61,8 @@ def _make_way(options: "Options") -> None:
 
 
 _KEPT = frozenset(
-    "systemd-cgroup cgroup-manager rootless no-pivot no-new-keyring config rm hold interactive ephemeral overlay init".split()
+    "systemd-cgroup cgroup-manager rootless no-pivot no-new-keyring config "
+    "rm hold interactive ephemeral overlay init".split()
 )
 
 

@@ -56,8 +56,8 @@ def _ask(container: "Record", pidfd: int, number: int, timeout_s: float, say: "C
     removal.thaw(container)
     if not heard:
         say(
-            f"{container.id!r}: its first process ({_command(container.pid)}) has no handler for {name}, and the kernel "
-            "drops such signals for PID 1: killed at once (`--init` gives it a first process that passes signals on)"
+            f"{container.id!r}: its first process ({_command(container.pid)}) has no handler for {name}, and the "
+            "kernel drops such signals for PID 1: killed at once (with --init, another first process passes them on)"
         )
     elif signals.wait_for_end(pidfd, timeout_s):
         return

@@ -1,0 +1,254 @@
+"""A detached container and its holder: logs, attach, stop, restart, rm; --rm, --replace, --ephemeral, --overlay."""
+
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fixtures.command import Bundle, Command
+from tests.fixtures.terminal import Terminal
+
+pytestmark = [pytest.mark.root, pytest.mark.usefixtures("leaks")]
+
+
+def wait_for(true: Callable[[], Any], what: str, seconds: float = 20) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, f"waited for {what}"
+        time.sleep(0.05)
+
+
+def gone(ctk: Command, name: str) -> bool:
+    return ctk("state", name).rc != 0
+
+
+def stopped(ctk: Command, name: str) -> bool:
+    return str(ctk("state", name).json()["status"]) == "stopped"
+
+
+@pytest.fixture
+def name(ctk: Command) -> Any:
+    one = ctk.id("held")
+    yield one
+    ctk("delete", "--force", one)
+
+
+def test_logs_keep_both_streams_and_why_it_ended(ctk: Command, busybox_bundle: Bundle, name: str) -> None:
+    busybox_bundle.sh("echo one; echo wrong >&2; echo two; printf three; exit 5")
+    ctk("run", "-d", "--hold", name, cwd=str(busybox_bundle)).ok()
+    shown = ctk("logs", "--follow", name).ok()
+    assert (shown.out, shown.err) == ("one\ntwo\nthree", "wrong\n")
+    assert ctk("logs", "--tail", "2", name).out == "two\nthree"
+    assert ctk("logs", "--since", "2100-01-01", name).out == ""
+    stamped = ctk("logs", "-t", "--since", "1h", name).out.splitlines()
+    assert [line.split(" ", 1)[1] for line in stamped] == ["one", "two", "three"]
+    ended = json.loads((Path(ctk.root) / name / "ended.json").read_text())
+    assert (ended["code"], ended["signal"]) == (5, 0)
+    assert ctk("rm", name).ok().out == f"{name}\n"
+    assert gone(ctk, name)
+
+
+def test_an_engine_s_run_d_has_no_holder(ctk: Command, busybox_bundle: Bundle, name: str) -> None:
+    """Without a terminal and our options the container has its maker's streams, as with runc."""
+    out = busybox_bundle.path / "out"
+    busybox_bundle.sh("echo straight")
+    with open(out, "w") as file:
+        process = ctk.popen("run", "-d", name, cwd=str(busybox_bundle), stdout=file, stderr=file)
+        assert process.wait(20) == 0
+    wait_for(lambda: out.read_text() == "straight\n", "the output")
+    told = ctk("logs", name)
+    assert told.rc == 1 and "nobody keeps its output" in told.err
+    assert "attach" in ctk("attach", name).err
+
+
+def test_a_terminal_without_a_socket_is_still_refused(ctk: Command, busybox_bundle: Bundle) -> None:
+    busybox_bundle.edit(lambda c: c["process"].update(terminal=True))
+    told = ctk("run", "-d", ctk.id(), cwd=str(busybox_bundle))
+    assert told.rc == 1 and "cannot allocate tty if runc will detach without setting console socket" in told.err
+
+
+def test_attach_gives_input_and_the_exit_code(ctk: Command, busybox_bundle: Bundle, name: str) -> None:
+    busybox_bundle.sh("while read line; do echo got $line; done; echo end; exit 9")
+    ctk("run", "-d", "--hold", "-i", name, cwd=str(busybox_bundle)).ok()
+    told = ctk("attach", name, input="a\nb\n")
+    assert (told.rc, told.out) == (9, "got a\ngot b\nend\n"), told.err
+    assert ctk("logs", name).out == "got a\ngot b\nend\n"
+
+
+def test_a_terminal_is_held_attached_to_and_left(
+    ctk: Command, busybox_bundle: Bundle, name: str, terminal: Callable[..., Terminal]
+) -> None:
+    """On a person's terminal plain `run -d` works with process.terminal; the detach keys leave it running."""
+    busybox_bundle.args("/bin/sh").edit(lambda c: c["process"].update(terminal=True))
+    run = terminal(ctk.argv("run", "-d", name), env=ctk.environment, cwd=str(busybox_bundle))
+    assert run.wait() == 0, run.shown
+    first = terminal(ctk.argv("attach", name), env=ctk.environment, rows=30, columns=100)
+    first.send("stty size; x=kept\r")
+    first.read_until("30 100")
+    first.send("\x10\x11")  # Ctrl-P Ctrl-Q
+    first.read_until("detached")
+    assert first.wait() == 0
+    second = terminal(ctk.argv("attach", "--detach-keys", "ctrl-a,d", name), env=ctk.environment)
+    second.send("echo still $x\r")
+    second.read_until("still kept")
+    second.send("exit 6\r")
+    assert second.wait() == 6, second.shown
+    wait_for(lambda: stopped(ctk, name), "its end")
+    assert "still kept" in ctk("logs", name).out
+
+
+def test_stop_asks_first_and_tells_when_that_is_no_use(ctk: Command, busybox_bundle: Bundle, name: str) -> None:
+    busybox_bundle.sh("trap 'echo bye; exit 0' TERM; echo ready; while :; do sleep 0.05; done")
+    ctk("run", "-d", "--hold", name, cwd=str(busybox_bundle)).ok()
+    wait_for(lambda: "ready" in ctk("logs", name).out, "the trap")
+    told = ctk("stop", name).ok()
+    assert (told.out, told.err) == (f"{name}\n", "")
+    assert ctk("logs", "-f", name).out == "ready\nbye\n"
+    assert ctk("stop", name).ok().err == ""  # once more is no error
+    ctk("rm", name).ok()
+    busybox_bundle.args("/bin/sleep", "1000")
+    ctk("run", "-d", "--hold", name, cwd=str(busybox_bundle)).ok()
+    began = time.monotonic()
+    told = ctk("stop", "--time", "30", name).ok()
+    assert "no handler for SIGTERM" in told.err and time.monotonic() - began < 20
+
+
+def test_stop_kills_after_the_grace_and_uses_the_image_s_signal(
+    ctk: Command, busybox_bundle: Bundle, name: str
+) -> None:
+    signal = {"org.opencontainers.image.stopSignal": "USR1"}
+    busybox_bundle.sh("trap 'echo asked' USR1; echo ready; while :; do sleep 0.05; done")
+    busybox_bundle.edit(lambda c: c.setdefault("annotations", {}).update(signal))
+    ctk("run", "-d", "--hold", name, cwd=str(busybox_bundle)).ok()
+    wait_for(lambda: "ready" in ctk("logs", name).out, "the trap")
+    told = ctk("stop", "--time", "0.5", name).ok()
+    assert "still running 0.5 s after SIGUSR1: killed" in told.err
+    assert "asked" in ctk("logs", "-f", name).out
+    assert json.loads((Path(ctk.root) / name / "ended.json").read_text())["signal"] == 9
+
+
+def test_restart_takes_the_bundle_as_it_is_now_and_goes_on_with_the_log(
+    ctk: Command, busybox_bundle: Bundle, name: str
+) -> None:
+    busybox_bundle.sh("echo first; exec sleep 1000")
+    ctk("run", "-d", "--hold", "--init", name, cwd=str(busybox_bundle)).ok()
+    wait_for(lambda: "first" in ctk("logs", name).out, "the first")
+    busybox_bundle.sh("echo second; cat /proc/1/comm; exec sleep 1000")
+    assert ctk("restart", name).ok().out == f"{name}\n"
+    wait_for(lambda: ctk("logs", name).out == "first\nsecond\nctk-init\n", "the log")
+    assert not [entry for entry in os.listdir(ctk.root) if entry.startswith(".")]
+
+
+def test_rm_of_a_running_one_takes_force(ctk: Command, busybox_bundle: Bundle, name: str) -> None:
+    busybox_bundle.args("/bin/sleep", "1000")
+    ctk("run", "-d", "--hold", name, cwd=str(busybox_bundle)).ok()
+    assert ctk("rm", name).rc == 1
+    ctk("rm", "-f", name, "nobody-of-this-name").ok()
+    assert gone(ctk, name)
+
+
+def test_rm_option_removes_when_it_ends_detached_too(ctk: Command, busybox_bundle: Bundle, name: str) -> None:
+    busybox_bundle.args("/bin/sleep", "0.3")
+    for options in (("--hold",), ()):
+        ctk("run", "-d", "--rm", *options, name, cwd=str(busybox_bundle)).ok()
+        assert not gone(ctk, name)
+        wait_for(lambda: gone(ctk, name), "its removal")
+
+
+def test_replace(ctk: Command, busybox_bundle: Bundle, name: str) -> None:
+    busybox_bundle.args("/bin/sleep", "1000")
+    ctk("run", "-d", "--hold", name, cwd=str(busybox_bundle)).ok()
+    refused = ctk("run", name, cwd=str(busybox_bundle))
+    assert refused.rc == 1 and "already exists" in refused.err
+    busybox_bundle.sh("echo new")
+    assert ctk("run", "--replace", name, cwd=str(busybox_bundle)).ok().out == "new\n"
+    assert ctk("run", "--replace", name, cwd=str(busybox_bundle)).ok().out == "new\n"  # nothing there is fine
+
+
+def test_a_launch_that_fails_says_so_and_leaves_nothing(ctk: Command, busybox_bundle: Bundle, name: str) -> None:
+    busybox_bundle.args("/no/such/program")
+    told = ctk("run", "-d", "--hold", name, cwd=str(busybox_bundle))
+    assert told.rc == 1 and "/no/such/program" in told.err
+    assert gone(ctk, name)
+
+
+def test_an_ephemeral_root_forgets_and_an_overlay_keeps(ctk: Command, busybox_bundle: Bundle, tmp_path: Path) -> None:
+    script = "cat /note 2>/dev/null; echo again >> /note; rm -r /home; mkdir /home; touch /home/x; ls /home"
+    busybox_bundle.sh(script).edit(lambda c: c["root"].update(readonly=False))
+    before = sorted(os.listdir(busybox_bundle.rootfs))
+    for _ in range(2):
+        assert ctk("run", "--ephemeral", ctk.id(), cwd=str(busybox_bundle)).ok().out == "x\n"
+    layer = tmp_path / "a, layer:x"  # no character of it is an option
+    assert ctk("run", "--overlay", str(layer), ctk.id(), cwd=str(busybox_bundle)).ok().out == "x\n"
+    assert ctk("run", f"--overlay={layer}", ctk.id(), cwd=str(busybox_bundle)).ok().out == "again\nx\n"
+    assert (layer / "upper/note").read_text() == "again\nagain\n"
+    assert sorted(os.listdir(busybox_bundle.rootfs)) == before
+    assert not (busybox_bundle.rootfs / "note").exists()
+
+
+def test_ephemeral_needs_a_mount_namespace(ctk: Command, busybox_bundle: Bundle) -> None:
+    def drop(config: dict[str, Any]) -> None:
+        config["linux"]["namespaces"] = [n for n in config["linux"]["namespaces"] if n["type"] != "mount"]
+        config["linux"].update(maskedPaths=[], readonlyPaths=[])
+
+    told = ctk("run", "--ephemeral", ctk.id(), cwd=str(busybox_bundle.edit(drop)))
+    assert told.rc == 1 and "no mount namespace" in told.err
+
+
+@pytest.mark.parametrize(
+    ("script", "told"),
+    [
+        ("kill -9 $$", "killed by SIGKILL"),
+        ("nosuchprogram", "127"),
+        ("exit 4", "exit code 4"),
+    ],
+)
+def test_the_reason_of_the_end(ctk: Command, busybox_bundle: Bundle, script: str, told: str) -> None:
+    # The init's child: a first process is immune to its own SIGKILL.
+    busybox_bundle.sh(script)
+    if "kill" in script:
+        busybox_bundle.edit(
+            lambda c: c["linux"].update(namespaces=[n for n in c["linux"]["namespaces"] if n["type"] != "pid"])
+        )
+        busybox_bundle.edit(lambda c: c.update(mounts=[m for m in c["mounts"] if m["destination"] != "/proc"]))
+    assert told in ctk("run", "--tell", ctk.id(), cwd=str(busybox_bundle)).err
+    assert told not in ctk("run", ctk.id(), cwd=str(busybox_bundle)).err  # a program reads this
+
+
+def test_the_memory_limit_is_named(ctk: Command, busybox_bundle: Bundle) -> None:
+    busybox_bundle.sh("x=$(dd if=/dev/zero bs=1M count=60 2>/dev/null | tr '\\0' x); echo $x | wc -c")
+    busybox_bundle.edit(lambda c: c["linux"]["resources"].update(memory={"limit": 20 << 20}))
+    told = ctk("run", "--tell", ctk.id(), cwd=str(busybox_bundle))
+    assert told.rc == 137 and "memory limit of 20 MiB reached, peak" in told.err, told.err
+
+
+def test_a_unit_starts_and_stops_it(ctk: Command, busybox_bundle: Bundle, name: str) -> None:
+    """systemd itself is not here: its lines are carried out in its order; it checks the file where it is installed."""
+    import shlex
+    import shutil
+    import subprocess
+
+    busybox_bundle.args("/bin/sleep", "1000")
+    options = ("--cgroup-manager=cgroupfs", "run", "-d", "--hold", "--init", "--ephemeral")
+    ctk(*options, name, cwd=str(busybox_bundle)).ok()
+    text = ctk("generate", "systemd", name, "--time", "5").ok().out
+    lines = dict(line.split("=", 1) for line in text.splitlines() if line.startswith("Exec"))
+    assert "--ephemeral=true" in lines["ExecStart"] and "--hold" not in lines["ExecStart"]
+    assert "--systemd-cgroup" not in lines["ExecStart"]  # another manager was asked for
+    if shutil.which("systemd-analyze"):
+        unit = busybox_bundle.path / f"ctk-{name}.service"
+        unit.write_text(text)
+        checked = subprocess.run(["systemd-analyze", "verify", "--man=no", unit], capture_output=True, text=True)
+        assert f"ctk-{name}" not in checked.stderr, checked.stderr
+    main = subprocess.Popen(shlex.split(lines["ExecStart"]), env=ctk.environment, stdin=subprocess.DEVNULL)
+    wait_for(lambda: ctk("state", name).out and not stopped(ctk, name), "the start")
+    pid = ctk("state", name).json()["pid"]
+    wait_for(lambda: Path(f"/proc/{pid}/task/{pid}/children").read_text(), "the program")
+    subprocess.run(shlex.split(lines["ExecStop"]), env=ctk.environment, check=True, stdout=subprocess.DEVNULL)
+    assert main.wait(20) == 143
+    assert gone(ctk, name)
+    subprocess.run(shlex.split(lines["ExecStopPost"].lstrip("-")), env=ctk.environment, check=True)

@@ -1,0 +1,233 @@
+"""`ctk cp`: files out of a container and into it, as a tar stream between two processes.
+
+One side stays with us on the host; the other, a child, works in the container's root, and in its user namespace if it
+has one, so that owners are the container's and files of its other users can be read. The container's root is reached
+through /proc/PID/root, opened once; no path of its is ever resolved against ours.
+"""
+
+import os
+import sys
+
+from toolkit.errors import CtkError, NotFound, SystemCall, Usage
+from toolkit.runtime import lifecycle
+from toolkit.runtime import record as records
+from toolkit.runtime.comfort import tar_in, tar_out
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import BinaryIO
+
+    from toolkit.runtime.record import Record
+
+
+def split(text: str) -> "tuple[str, str]":
+    """(container id or "", path): "web:/etc" names one, "./a:b", "/a:b" and "-" do not. Pure."""
+    name, colon, path = text.partition(":")
+    if colon and name and "/" not in name and not name.startswith("."):
+        return name, path or "/"
+    return "", text
+
+
+def copy(root: str, source: str, target: str, *, archive: bool, follow: bool, say: "Callable[[str], None]") -> None:
+    """Copy `source` to `target`, one of which is ID:PATH; "-" is a tar on our standard streams. Raises CtkError."""
+    from_id, from_path = split(source)
+    to_id, to_path = split(target)
+    if bool(from_id) == bool(to_id):
+        because = "both are in a container" if from_id else "neither is in a container"
+        raise Usage(f"copy {source!r} to {target!r}", because=because, hint="write one of them as ID:PATH")
+    container = records.load(root, from_id or to_id)
+    root_fd, user_namespace = _open_root(container)
+    inside = tar_in.Place(root_fd)
+    here = tar_in.Place()
+    if from_id:
+        _out_of(inside, user_namespace, from_path, here, to_path, archive, follow, say)
+    else:
+        _into(here, from_path, inside, user_namespace, to_path, archive, follow, say)
+    os.close(root_fd)
+
+
+def _out_of(
+    inside: tar_in.Place, user_namespace: int, source: str, here: tar_in.Place, target: str,
+    archive: bool, follow: bool, say: "Callable[[str], None]",
+) -> None:  # fmt: skip
+    if target == "-" and os.isatty(1):
+        raise Usage("write a tar to standard output", because="it is a terminal", hint="… > file.tar, or | tar -t")
+    reading, writing = os.pipe()
+
+    def work() -> None:
+        os.close(reading)
+        _pack(inside, source, follow, open(writing, "wb"))
+
+    helper = _Helper(work, user_namespace, source)
+    os.close(writing)
+    with open(reading, "rb") as stream:
+        try:
+            if target == "-":
+                _shovel(stream, sys.stdout.buffer)
+            else:
+                tar_in.Unpacker(here, target, contents=_contents(source), owners=archive, say=say).unpack(stream)
+        except Exception as error:
+            stream.close()
+            helper.finish()
+            raise _told(error, target) from None
+    helper.finish()
+
+
+def _into(
+    here: tar_in.Place, source: str, inside: tar_in.Place, user_namespace: int, target: str,
+    archive: bool, follow: bool, say: "Callable[[str], None]",
+) -> None:  # fmt: skip
+    reading, writing = os.pipe()
+    contents, plain = _contents(source), source == "-"
+
+    def work() -> None:
+        os.close(writing)
+        with open(reading, "rb") as stream:
+            unpacker = tar_in.Unpacker(inside, target, contents=contents, owners=archive, say=say)
+            unpacker.unpack(stream, plain=plain)
+
+    helper = _Helper(work, user_namespace, target)
+    os.close(reading)
+    try:
+        with open(writing, "wb") as stream:
+            if plain:
+                _shovel(sys.stdin.buffer, stream)
+            else:
+                _pack(here, source, follow, stream)
+    except BrokenPipeError:
+        helper.finish()  # it has a reason, and says it
+        raise CtkError(f"copy to {target!r}", because="the container's side went away") from None
+    except Exception as error:
+        helper.end()
+        raise _told(error, source) from None
+    helper.finish()
+
+
+def _told(error: Exception, path: str) -> Exception:
+    import tarfile
+
+    if isinstance(error, tarfile.ReadError) and "empty" in str(error):
+        return CtkError(f"copy {path!r}", because="nothing came")
+    if isinstance(error, tarfile.TarError):
+        return CtkError(f"read the tar for {path!r}", because=str(error))
+    if isinstance(error, OSError):
+        where = os.fsdecode(error.filename) if error.filename else path
+        return CtkError(f"copy {where!r}", because=(error.strerror or str(error)).lower())
+    return error
+
+
+def _contents(source: str) -> bool:
+    """Is it what is in the folder that is wanted, not the folder? (docker cp's SRC/.)"""
+    return source.endswith("/.") or source in (".", "/")
+
+
+def _pack(place: tar_in.Place, source: str, follow: bool, out: "BinaryIO") -> None:
+    whole = follow or source.endswith(("/", "/.")) or source in (".", "..")
+    folder, _, name = source.rstrip("/").rpartition("/")
+    if whole or not name:
+        fd = place.open(source)
+    else:
+        parent = place.open(
+            folder or ("/" if source.startswith("/") or place.root >= 0 else "."), os.O_PATH | os.O_DIRECTORY
+        )
+        try:
+            fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+        except OSError as error:
+            error.filename = source
+            raise
+        finally:
+            os.close(parent)
+    with out:
+        tar_out.pack(fd, name if name not in ("", ".", "..") else "contents", out)
+    os.close(fd)
+
+
+def _shovel(source: "BinaryIO", target: "BinaryIO") -> None:
+    while data := source.read(1 << 16):
+        target.write(data)
+    target.flush()
+
+
+def _open_root(container: "Record") -> "tuple[int, int]":
+    """(the container's root, its user namespace or -1 if it is ours). Raises CtkError, NotFound."""
+    doing = f"look into {container.id!r}"
+    if lifecycle.alive(container):
+        try:
+            root = os.open(f"/proc/{container.pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            namespace = os.open(f"/proc/{container.pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise CtkError(doing, because=(error.strerror or "").lower(), hint="is it yours?") from None
+        # Asked afterwards: had the pid been given out again in between, the start time would differ.
+        if lifecycle.alive(container):
+            if os.path.samestat(os.fstat(namespace), os.stat("/proc/self/ns/user")):
+                os.close(namespace)
+                namespace = -1
+            return root, namespace
+        os.close(root)
+        os.close(namespace)
+    if container.extra.get("layer") == "memory":
+        raise CtkError(doing, because="it has ended, and what it had written with it (--ephemeral)")
+    if "layer" in container.extra:
+        hint = f"what it wrote is in {container.extra['layer']}/upper"
+        raise CtkError(doing, because="it has ended, and nobody holds its layers together", hint=hint)
+    try:
+        return os.open(container.rootfs, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC), -1
+    except OSError as error:
+        raise NotFound(doing, because=f"{container.rootfs!r}: {(error.strerror or '').lower()}") from None
+
+
+class _Helper:
+    """A child that does `work` and says what went wrong."""
+
+    def __init__(self, work: "Callable[[], None]", user_namespace: int, path: str) -> None:
+        self.said, says = os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            code = 0
+            try:
+                os.close(self.said)
+                if user_namespace >= 0:
+                    _enter(user_namespace)
+                work()
+            except BrokenPipeError:
+                code = 1  # we, who know why
+            except Exception as error:
+                told = _told(error, path)
+                os.write(says, str(told).encode("utf-8", "surrogateescape")[:4000])
+                code = 1
+            finally:
+                os._exit(code)
+        os.close(says)
+
+    def finish(self) -> None:
+        """Wait for it. Raises CtkError with what it said."""
+        told = b""
+        while part := os.read(self.said, 65536):
+            told += part
+        os.close(self.said)
+        os.waitpid(self.pid, 0)
+        if told:
+            raise CtkError(told.decode("utf-8", "surrogateescape"))
+
+    def end(self) -> None:
+        """Wait for it, whatever it has to say."""
+        try:
+            self.finish()
+        except CtkError:
+            pass
+
+
+def _enter(user_namespace: int) -> None:
+    from toolkit.kernel import namespaces
+
+    try:
+        namespaces.setns(user_namespace, namespaces.CLONE_NEWUSER)
+        os.setgroups([])
+        os.setresgid(0, 0, 0)
+        os.setresuid(0, 0, 0)
+    except PermissionError:
+        os.setresgid(0, 0, 0)
+        os.setresuid(0, 0, 0)  # its setgroups(2) is denied, as with one mapped id (user_namespaces(7))
+    except SystemCall as error:
+        raise CtkError("enter the container's user namespace", because=str(error)) from None

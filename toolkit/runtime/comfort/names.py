@@ -1,0 +1,16 @@
+"""Names of paths that come from elsewhere: cut into words that can be trusted to lead downwards."""
+
+from toolkit.errors import CtkError
+
+
+def of_fd(fd: int) -> str:
+    """The name under which a descriptor's file is opened anew, whatever became of its path."""
+    return f"/proc/self/fd/{fd}"
+
+
+def words(name: str) -> "list[str]":
+    """The components of a name in an archive, without "." and a leading "/". Pure. Raises CtkError for ".."."""
+    found = [word for word in name.split("/") if word not in ("", ".")]
+    if ".." in found:
+        raise CtkError(f"unpack {name!r}", because="the name leads out of the archive ('..')")
+    return found
