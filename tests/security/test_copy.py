@@ -68,11 +68,11 @@ def test_tar_on_standard_streams(ctk: Command, running: str, tree: Path, tmp_pat
     with tarfile.open(fileobj=io.BytesIO(told)) as archive:
         assert {"etc", "etc/passwd", "etc/group"} <= set(archive.getnames())
     packed = subprocess.run(["tar", "-C", str(tree), "-c", "."], capture_output=True, check=True).stdout
-    subprocess.run(ctk.argv("cp", "-", f"{running}:/home"), env=ctk.environment, input=packed, check=True)
-    assert set(ctk("exec", running, "ls", "/home").out.split()) == {"fifo", "file", "link", "sub"}
+    subprocess.run(ctk.argv("cp", "-", f"{running}:/run"), env=ctk.environment, input=packed, check=True)
+    assert set(ctk("exec", running, "ls", "/run").out.split()) == {"fifo", "file", "link", "sub"}
     for data, words in ((b"no tar" * 200, "read the tar"), (b"", "nothing came")):
         done = subprocess.run(
-            ctk.argv("cp", "-", f"{running}:/home"), env=ctk.environment, input=data, capture_output=True
+            ctk.argv("cp", "-", f"{running}:/run"), env=ctk.environment, input=data, capture_output=True
         )
         assert done.returncode == 1 and words in done.stderr.decode(), done.stderr
 
