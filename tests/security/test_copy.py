@@ -81,7 +81,7 @@ def test_links_in_the_container_stay_in_it(ctk: Command, running: str, tmp_path:
     secret = tmp_path / "secret"
     secret.write_text("the host's")
     inside = f"mkdir -p {tmp_path}; echo the container\\'s > {secret}; ln -s {secret} /leak; ln -s {tmp_path} /folder; "
-    inside += "ln -s /proc/1/root/../../.. /up; ln -s ../../../../../.. /tmp/up"
+    inside += "ln -s /proc/1/cwd/../../.. /up; ln -s ../../../../../.. /tmp/up"
     ctk("exec", running, "sh", "-c", inside).ok()
     ctk("cp", "-L", f"{running}:/leak", str(tmp_path / "got")).ok()
     assert (tmp_path / "got").read_text() == "the container's\n"
