@@ -2,7 +2,9 @@
 
 import argparse
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 from tests.vm.image import image
 from tests.vm.machine import GuestLost, Machine
@@ -26,7 +28,7 @@ def main() -> int:
         return 0
     code = 0
     try:
-        with Machine(found) as machine:
+        with Machine(found, Path(tempfile.mkdtemp(prefix="ctk-vm-"))) as machine:
             say(f"booted in {machine.booted_s:.1f} s")
             for command in options.command:
                 result = machine.run(command, options.timeout)

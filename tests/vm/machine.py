@@ -6,7 +6,6 @@ import select
 import shutil
 import socket
 import subprocess
-import tempfile
 import time
 from pathlib import Path
 from types import TracebackType
@@ -25,11 +24,14 @@ class GuestLost(Exception):
 
 
 class Machine:
-    """A booted guest: `with Machine(image) as machine: machine.run("…")`. Commands run one after the other."""
+    """A booted guest: `with Machine(image, folder) as machine: machine.run("…")`. Commands run one after the other.
 
-    def __init__(self, image: Image) -> None:
+    `folder` is for its sockets, logs and changed blocks; it is removed at the end.
+    """
+
+    def __init__(self, image: Image, folder: Path) -> None:
         self._image = image
-        self._folder = Path(tempfile.mkdtemp(prefix="ctk-vm-"))
+        self._folder = folder
         self._qemu: subprocess.Popen[bytes] | None = None
         self._port: socket.socket | None = None
         self._buffer = b""

@@ -7,7 +7,7 @@ import pytest
 from tests.vm import guest
 from tests.vm.conftest import Case
 
-pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.vm, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.root, pytest.mark.vm, pytest.mark.timeout(1200)]
 THEME = "user/engine"
 
 
@@ -34,6 +34,7 @@ def test_it_learns_of_an_oom_kill(case: Case) -> None:
     seen = case(THEME, "oom")
     assert seen["code"] == 137
     assert seen["inspect"] == "true 137"
+    assert not seen["stays"]
 
 
 def test_a_pid_namespace_is_shared(case: Case) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from tests.vm.conftest import Case
 
-pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.vm, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.root, pytest.mark.vm, pytest.mark.timeout(1200)]
 MB = 1 << 20
 
 

@@ -5,7 +5,7 @@ import pytest
 from tests.vm import guest
 from tests.vm.conftest import Case
 
-pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.vm, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.root, pytest.mark.vm, pytest.mark.timeout(1200)]
 THEME = "user/rootless"
 LIMITS = [str(24 << 20), "9", "30000 100000"]
 

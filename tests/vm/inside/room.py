@@ -63,15 +63,14 @@ def main(prepare: "Callable[[], object] | None" = None) -> None:
 
 def run(*argv: str, input: str = "", cwd: "Path | None" = None, timeout_s: float = 90) -> Done:
     """Run to the end. Output goes through files: a detached container must not hold our pipes."""
-    with tempfile.TemporaryFile("w+") as stdin, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        stdin.write(input)
-        stdin.seek(0)
-        code = subprocess.run(argv, stdin=stdin, stdout=out, stderr=err, cwd=cwd, timeout=timeout_s).returncode
-        texts = []
-        for file in (out, err):
-            file.seek(0)
-            texts.append(file.read().decode(errors="replace"))
-    return Done(code, *texts)
+    # Not tempfile.TemporaryFile: it opens with O_NOFOLLOW, which stays with the file, and CRIU can't restore such a
+    # stream (criu/files-reg.c opens /proc/self/fd/N again with the same flags).
+    with tempfile.TemporaryDirectory() as folder:
+        streams = [f"{folder}/{name}" for name in ("in", "out", "err")]
+        Path(streams[0]).write_text(input)
+        with open(streams[0]) as stdin, open(streams[1], "w") as out, open(streams[2], "w") as err:
+            code = subprocess.run(argv, stdin=stdin, stdout=out, stderr=err, cwd=cwd, timeout=timeout_s).returncode
+        return Done(code, *(Path(stream).read_text(errors="replace") for stream in streams[1:]))
 
 
 class Runtime:

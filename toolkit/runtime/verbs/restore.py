@@ -235,7 +235,11 @@ class _Restoring:
         root = record.folder + "/criu-root"
         os.mkdir(root, 0o700)
         namespaces.unshare(namespaces.NAMESPACES["mount"][0])
-        mounts.mount(None, "/", None, mounts.MS_REC | mounts.MS_PRIVATE)
+        # A slave, so that nothing of ours reaches the host. Shared too: a bind mount of the container was a slave of
+        # the host's mount, and CRIU 4 makes it one again of the mount that it finds here (MOVE_MOUNT_SET_GROUP in
+        # move_mount(2)), which answers EINVAL for a private one.
+        mounts.mount(None, "/", None, mounts.MS_REC | mounts.MS_SLAVE)
+        mounts.mount(None, "/", None, mounts.MS_REC | mounts.MS_SHARED)
         mounts.mount(record.rootfs, root, None, mounts.MS_BIND | mounts.MS_REC)
         return root
 
