@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from toolkit import __version__
-from toolkit.cli import build, describe, everyday, explain, learn, signals, verbs
+from toolkit.cli import build, describe, everyday, explain, learn, observe, signals, verbs
 from toolkit.errors import CtkError, Usage
 from toolkit.ui import failure
 
@@ -52,6 +52,7 @@ verbs.register(app)
 everyday.register(app)
 learn.register(app)
 explain.register(app)
+observe.register(app)
 
 
 def main() -> NoReturn:

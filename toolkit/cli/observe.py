@@ -1,0 +1,127 @@
+"""Look at what runs: `ctk inspect`, `ctk stats`, `ctk top`, `ctk diff`."""
+
+import json as json_
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from toolkit.cli.output import progress
+
+if TYPE_CHECKING:
+    from toolkit.runtime.record import Record
+
+_PANEL = "Look"
+
+Id = Annotated[str, typer.Argument(metavar="ID", help="The container's name.", show_default=False)]
+Ids = Annotated[list[str] | None, typer.Argument(metavar="[ID…]", help="The containers.", show_default="all that run")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Root = Annotated[
+    str, typer.Option("--root", metavar="DIR", help="Folder of the container records.", show_default=False)
+]
+NoStream = Annotated[bool, typer.Option("--no-stream", help="Print once and stop; so it is in a pipe.")]
+Interval = Annotated[float, typer.Option("--interval", metavar="SECONDS", min=0.1, help="Time between two looks.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the group's commands."""
+    for function, example in (
+        (inspect, "ctk inspect my-cont"),
+        (stats, "ctk stats --no-stream my-cont"),
+        (top, "ctk top my-cont"),
+        (diff, "ctk diff ./debianfs"),
+    ):
+        app.command(function.__name__, rich_help_panel=_PANEL, epilog=f"Example: {example}")(function)
+
+
+def inspect(identity: Id, json: Json = False, root: Root = "") -> None:
+    """Show a container from outside: namespaces, limits and their use, rights, mounts, ports, processes."""
+    from toolkit.observe import inspection, sheets
+    from toolkit.ui import tables
+
+    told = inspection.inspect(_root(root), identity)
+    if json:
+        _print_json(told)
+    else:
+        tables.show([tables.Table(h, rows, title, (), empty) for title, h, rows, empty in sheets.inspection(told)],
+                    sys.stdout)  # fmt: skip
+
+
+def stats(
+    identities: Ids = None, no_stream: NoStream = False, json: Json = False, interval: Interval = 1.0, root: Root = ""
+) -> None:
+    """Show what containers use: processor, memory, processes, disks; again and again on a terminal."""
+    from toolkit.observe import sheets
+    from toolkit.ui import tables
+
+    frames = sheets.stats(_look(root, identities), interval)
+    if json:
+        _print_json([sheets.stats_json(*pair) for pair in next(frames)])
+        return
+    drawn = (
+        [tables.Table(sheets.STATS, tuple(sheets.stats_row(*pair) for pair in frame), right=tuple(range(1, 9)))]
+        for frame in frames
+    )
+    if no_stream or not tables.can_be_live(sys.stdout):
+        tables.show(next(drawn), sys.stdout)
+    else:
+        tables.live(drawn, sys.stdout)
+
+
+def top(
+    identities: Ids = None, no_stream: NoStream = False, json: Json = False, interval: Interval = 1.0, root: Root = ""
+) -> None:
+    """Show the containers' processes, the busiest first; again and again on a terminal."""
+    from toolkit.observe import sheets
+    from toolkit.ui import tables
+
+    frames = sheets.top(_look(root, identities), interval)
+    if json:
+        _print_json([{"id": name, "cpuPercent": round(cpu, 2), **asdict(one)} for name, one, cpu in next(frames)])
+        return
+    drawn = (
+        [tables.Table(sheets.TOP, tuple(sheets.top_row(*row) for row in frame), right=(1, 2, 3, 5, 6, 7))]
+        for frame in frames
+    )
+    if no_stream or not tables.can_be_live(sys.stdout):
+        tables.show(next(drawn), sys.stdout)
+    else:
+        tables.live(drawn, sys.stdout)
+
+
+def diff(
+    what: Annotated[
+        str, typer.Argument(metavar="ID|DIR", help="A container, or a root file system.", show_default=False)
+    ],
+    json: Json = False,
+    root: Root = "",
+) -> None:
+    """Show what was added (A), changed (C) and deleted (D) in a root file system since ctk bootstrap made it."""
+    from toolkit.observe import changes, living, sheets
+
+    with progress(json=False) as emit:
+        found = changes.since_bootstrap(living.rootfs(_root(root), what), emit)
+    if json:
+        _print_json([{"kind": kind, "path": path} for kind, path in found])
+    else:
+        sys.stdout.write("".join(f"{kind} {sheets.readable(path)}\n" for kind, path in found))
+
+
+def _root(given: str) -> str:
+    from toolkit import places
+
+    return given or places.runtime_root()
+
+
+def _look(root: str, identities: list[str] | None) -> "Callable[[], Sequence[Record]]":
+    from toolkit.observe import living
+
+    living.running(_root(root), identities or ())  # who is not there is told before the first look
+    return lambda: [one for one in living.running(_root(root)) if not identities or one.id in identities]
+
+
+def _print_json(value: object) -> None:
+    json_.dump(value, sys.stdout, indent=1, ensure_ascii=False)
+    sys.stdout.write("\n")

@@ -1,0 +1,143 @@
+"""The containers to look at, their processes, and what they use."""
+
+import os
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from toolkit.errors import CtkError, NotFound
+from toolkit.observe import proc
+from toolkit.runtime import cgroups, lifecycle
+from toolkit.runtime import record as records
+from toolkit.runtime.record import Record
+
+_NO_LIMIT = 1 << 60
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """What a container has used or uses at a moment; a limit of 0 is none."""
+
+    id: str
+    at_s: float
+    cpu_s: float
+    memory_bytes: int
+    memory_limit_bytes: int
+    pids: int
+    pids_limit: int
+    read_bytes: int
+    written_bytes: int
+
+
+def running(root: str, wanted: Iterable[str] = ()) -> list[Record]:
+    """The containers below `root` whose first process lives; with `wanted` those, in its order.
+
+    Raises NotFound for a wanted one that is not there, CtkError for one that does not run.
+    """
+    chosen = list(wanted)
+    if not chosen:
+        try:
+            found = [_loaded(root, name) for name in records.ids(root)]
+        except OSError:
+            return []
+        return [one for one in found if one is not None and lifecycle.alive(one)]
+    result = []
+    for name in chosen:
+        container = records.load(root, name)
+        if not lifecycle.alive(container):
+            raise CtkError(f"look at the container {name!r}", because="it is not running", hint=f"ctk state {name}")
+        result.append(container)
+    return result
+
+
+def _loaded(root: str, name: str) -> Record | None:
+    try:
+        return records.load(root, name)
+    except (CtkError, OSError):
+        return None
+
+
+def rootfs(root: str, name: str) -> str:
+    """The root file system of a container, or `name` itself if it is a folder's path. Raises NotFound."""
+    if "/" not in name:
+        try:
+            return records.load(root, name).rootfs
+        except NotFound:
+            if not os.path.isdir(name):
+                raise
+    return os.path.abspath(name)
+
+
+def pids(container: Record) -> list[int]:
+    """The processes of a container as the host numbers them, sorted."""
+    found: list[int] = []
+    if container.cgroups:
+        try:
+            found = cgroups.from_facts(container.cgroups).pids()
+        except (CtkError, OSError):
+            found = []
+    if not found:
+        found = _same_namespace(container.pid)
+    return sorted(found)
+
+
+def _same_namespace(pid: int) -> list[int]:
+    """Without a cgroup of its own: who shares the pid namespace of its first process, if that isn't ours too."""
+    theirs = _link(f"/proc/{pid}/ns/pid")
+    if not theirs or theirs == _link("/proc/self/ns/pid"):
+        return [pid] if os.path.isdir(f"/proc/{pid}") else []
+    numbers = [int(name) for name in os.listdir("/proc") if name.isdigit()]
+    return [number for number in numbers if _link(f"/proc/{number}/ns/pid") == theirs]
+
+
+def _link(path: str) -> str:
+    try:
+        return os.readlink(path)
+    except OSError:
+        return ""
+
+
+def use(container: Record) -> Use:
+    """What the container uses now: from its cgroups, and from its processes what those do not tell."""
+    stats: dict[str, Any] = {}
+    if container.cgroups:
+        try:
+            stats = cgroups.from_facts(container.cgroups).stats()
+        except (CtkError, OSError, ValueError):
+            stats = {}
+    memory, tasks = stats.get("memory") or {}, stats.get("pids") or {}
+    cpu_ns = stats.get("cpu", {}).get("usage", {}).get("total")
+    block = (stats.get("blkio") or {}).get("ioServiceBytesRecursive")
+    used = memory.get("usage", {}).get("usage")
+    processes = []
+    if cpu_ns is None or used is None or block is None or not tasks:
+        processes = [one for one in map(proc.process, pids(container)) if one is not None]
+    if used is None:
+        used = sum(one.memory_bytes for one in processes)
+    else:
+        # Pages of files that can be dropped at once are no need of the container's; the engines subtract them, too.
+        raw = memory.get("raw", {})
+        used = max(0, used - raw.get("total_inactive_file", raw.get("inactive_file", 0)))
+    limit = memory.get("usage", {}).get("limit", 0)
+    return Use(
+        id=container.id,
+        at_s=time.monotonic(),
+        cpu_s=cpu_ns / 1e9 if cpu_ns is not None else sum(one.cpu_s for one in processes),
+        memory_bytes=used,
+        memory_limit_bytes=0 if limit >= _NO_LIMIT else limit,
+        pids=tasks.get("current", 0) if tasks else sum(one.threads for one in processes),
+        pids_limit=tasks.get("limit", 0),
+        read_bytes=_sum(block, "Read") if block is not None else sum(one.read_bytes for one in processes),
+        written_bytes=_sum(block, "Write") if block is not None else sum(one.written_bytes for one in processes),
+    )
+
+
+def _sum(entries: list[dict[str, Any]], operation: str) -> int:
+    return sum(entry.get("value", 0) for entry in entries if entry.get("op") == operation)
+
+
+def cpu_percent(before: tuple[float, float], after: tuple[float, float]) -> float:
+    """Percent of one processor between two (moment, cpu time used) pairs, in seconds."""
+    passed = after[0] - before[0]
+    return max(0.0, (after[1] - before[1]) / passed * 100) if passed > 0 else 0.0

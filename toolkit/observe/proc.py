@@ -1,0 +1,147 @@
+"""What /proc tells of a process (proc(5)): read here, parsed by functions that open nothing."""
+
+import os
+from dataclasses import dataclass
+
+from toolkit.kernel.host import read
+
+TICKS_S = os.sysconf("SC_CLK_TCK")
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+
+# The states of a TCP socket that matter here (include/net/tcp_states.h): listening; of UDP: bound, not connected.
+_LISTENING = {"tcp": "0A", "udp": "07"}
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """One process. `inner_pid` is its pid in its innermost pid namespace, `uid` the user as seen there."""
+
+    pid: int
+    inner_pid: int
+    parent: int
+    uid: int
+    state: str
+    threads: int
+    cpu_s: float
+    memory_bytes: int
+    read_bytes: int
+    written_bytes: int
+    command: str
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """A socket that waits for peers. `inode` is what /proc/PID/fd names it by."""
+
+    protocol: str
+    address: str
+    port: int
+    inode: int
+
+
+def process(pid: int) -> Process | None:
+    """A process as of now; None if it is gone."""
+    stat, told = read(f"/proc/{pid}/stat"), status(read(f"/proc/{pid}/status"))
+    if not stat or "Uid" not in told:
+        return None
+    fields = stat[stat.rindex(")") + 2 :].split()
+    inner = told.get("NSpid", str(pid)).split()[-1]
+    io = status(read(f"/proc/{pid}/io"))
+    command = read(f"/proc/{pid}/cmdline").rstrip("\0").replace("\0", " ")
+    return Process(
+        pid=pid,
+        inner_pid=int(inner),
+        parent=int(fields[1]),
+        uid=inside(int(told["Uid"].split()[1]), id_map(read(f"/proc/{pid}/uid_map"))),
+        state=fields[0],
+        threads=int(fields[17]),
+        cpu_s=(int(fields[11]) + int(fields[12])) / TICKS_S,
+        memory_bytes=int(fields[21]) * PAGE_BYTES,
+        read_bytes=int(io.get("read_bytes", 0)),
+        written_bytes=int(io.get("write_bytes", 0)),
+        command="".join(c if c.isprintable() else "?" for c in command) or f"[{told.get('Name', '?')}]",
+    )
+
+
+def status(text: str) -> dict[str, str]:
+    """The `Name: value` lines of /proc/PID/status and its like."""
+    pairs = (line.partition(":") for line in text.splitlines())
+    return {name: value.strip() for name, colon, value in pairs if colon}
+
+
+def id_map(text: str) -> list[tuple[int, int, int]]:
+    """/proc/PID/uid_map: (first inside, first outside, count)."""
+    return [(int(a), int(b), int(c)) for a, b, c in (line.split() for line in text.splitlines())]
+
+
+def inside(number: int, lines: list[tuple[int, int, int]]) -> int:
+    """An id as it is seen in a user namespace; the overflow id (user_namespaces(7)) where it is not mapped."""
+    for first, outside, count in lines:
+        if outside <= number < outside + count:
+            return first + number - outside
+    return 65534
+
+
+def mounts(mountinfo: str) -> list[dict[str, str]]:
+    """The mounts of /proc/PID/mountinfo in their order."""
+    found = []
+    for line in mountinfo.splitlines():
+        head, _, tail = line.partition(" - ")
+        words, kind = head.split(" "), tail.split(" ")
+        if len(words) < 6 or len(kind) < 3:
+            continue
+        found.append(
+            {
+                "destination": _unescaped(words[4]),
+                "type": kind[0],
+                "source": _unescaped(kind[1]),
+                "root": _unescaped(words[3]),
+                "options": words[5],
+            }
+        )
+    return found
+
+
+def _unescaped(field: str) -> str:
+    for code, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
+        field = field.replace(code, character)
+    return field
+
+
+def listening(table: str, protocol: str) -> list[Port]:
+    """The waiting sockets of /proc/PID/net/PROTOCOL ("tcp", "tcp6", "udp", "udp6")."""
+    found = []
+    for line in table.splitlines()[1:]:
+        words = line.split()
+        if len(words) > 9 and words[3] == _LISTENING[protocol.rstrip("6")]:
+            address, _, port = words[1].partition(":")
+            found.append(Port(protocol, _address(address), int(port, 16), int(words[9])))
+    return found
+
+
+def _address(text: str) -> str:
+    """The kernel prints an address as words of 32 bits in the machine's byte order."""
+    import ipaddress
+    import sys
+
+    raw = bytes.fromhex(text)
+    if sys.byteorder == "little":
+        raw = b"".join(raw[at : at + 4][::-1] for at in range(0, len(raw), 4))
+    return str(ipaddress.ip_address(raw))
+
+
+def sockets(pid: int) -> set[int]:
+    """The inodes of the sockets that a process has open; none if we may not look."""
+    found = set()
+    try:
+        names = os.listdir(f"/proc/{pid}/fd")
+    except OSError:
+        return set()
+    for name in names:
+        try:
+            target = os.readlink(f"/proc/{pid}/fd/{name}")
+        except OSError:
+            continue
+        if target.startswith("socket:["):
+            found.add(int(target[8:-1]))
+    return found

@@ -1,0 +1,175 @@
+"""What was seen, as rows of words: the tables of inspect, stats and top."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from toolkit.observe import living, proc
+from toolkit.observe.living import Use
+from toolkit.runtime.record import Record
+
+Rows = tuple[tuple[str, ...], ...]
+
+STATS = ("ID", "CPU %", "MEMORY", "LIMIT", "MEM %", "PIDS", "LIMIT", "READ", "WRITTEN")
+TOP = ("ID", "PID", "INSIDE", "UID", "S", "CPU %", "MEMORY", "TIME", "COMMAND")
+# A first figure needs two looks: this far apart where only one is asked for.
+FIRST_S = 0.5
+
+
+def size(size_bytes: int) -> str:
+    """Bytes in binary units, as memory limits are written: '64.0M'."""
+    value = float(size_bytes)
+    for unit in ("B", "K", "M", "G"):
+        if value < 1023.95:
+            return f"{value:.0f}{unit}" if unit == "B" else f"{value:.1f}{unit}"
+        value /= 1024
+    return f"{value:.1f}T"
+
+
+def readable(path: str) -> str:
+    """A path as one line that does nothing to a terminal: what can't be printed is escaped."""
+    if path.isprintable():
+        return path
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in path)
+
+
+def stats_row(before: Use, after: Use) -> tuple[str, ...]:
+    """One container's line between two looks."""
+    percent = living.cpu_percent((before.at_s, before.cpu_s), (after.at_s, after.cpu_s))
+    limit = after.memory_limit_bytes
+    return (
+        after.id,
+        f"{percent:.1f}",
+        size(after.memory_bytes),
+        size(limit) if limit else "-",
+        f"{after.memory_bytes / limit * 100:.1f}" if limit else "-",
+        str(after.pids),
+        str(after.pids_limit) if after.pids_limit else "-",
+        size(after.read_bytes),
+        size(after.written_bytes),
+    )
+
+
+def stats_json(before: Use, after: Use) -> dict[str, Any]:
+    """The same for programs: numbers without units of their own (bytes, percent of one processor)."""
+    return {
+        "id": after.id,
+        "cpuPercent": round(living.cpu_percent((before.at_s, before.cpu_s), (after.at_s, after.cpu_s)), 2),
+        "cpuSeconds": round(after.cpu_s, 3),
+        "memory": after.memory_bytes,
+        "memoryLimit": after.memory_limit_bytes or None,
+        "pids": after.pids,
+        "pidsLimit": after.pids_limit or None,
+        "read": after.read_bytes,
+        "written": after.written_bytes,
+    }
+
+
+def stats(
+    look: Callable[[], Sequence[Record]], interval_s: float, *, wait: Callable[[float], None] = time.sleep
+) -> Iterator[list[tuple[Use, Use]]]:
+    """Pairs of looks at each container that runs, without end; the first after FIRST_S."""
+    before = {one.id: living.use(one) for one in look()}
+    wait(FIRST_S)
+    while True:
+        now = {one.id: living.use(one) for one in look()}
+        yield [(before[name], use) for name, use in now.items() if name in before]
+        before = now
+        wait(interval_s)
+
+
+def top(
+    look: Callable[[], Sequence[Record]], interval_s: float, *, wait: Callable[[float], None] = time.sleep
+) -> Iterator[list[tuple[str, proc.Process, float]]]:
+    """(container, process, percent of one processor), the busiest first, without end; the first after FIRST_S."""
+    before = _processes(look())
+    then = time.monotonic()
+    wait(FIRST_S)
+    while True:
+        now, moment = _processes(look()), time.monotonic()
+        found = []
+        for key, one in now.items():
+            cpu_s = before[key].cpu_s if key in before else one.cpu_s
+            found.append((key[0], one, living.cpu_percent((then, cpu_s), (moment, one.cpu_s))))
+        yield sorted(found, key=lambda row: (-row[2], row[0], row[1].pid))
+        before, then = now, moment
+        wait(interval_s)
+
+
+def _processes(containers: Sequence[Record]) -> dict[tuple[str, int], proc.Process]:
+    found = {}
+    for container in containers:
+        for one in map(proc.process, living.pids(container)):
+            if one is not None:
+                found[container.id, one.pid] = one
+    return found
+
+
+def top_row(container_id: str, one: proc.Process, percent: float) -> tuple[str, ...]:
+    """One process's line."""
+    minutes, seconds = divmod(one.cpu_s, 60)
+    return (
+        container_id,
+        str(one.pid),
+        str(one.inner_pid),
+        str(one.uid),
+        one.state,
+        f"{percent:.1f}",
+        size(one.memory_bytes),
+        f"{minutes:.0f}:{seconds:05.2f}",
+        one.command,
+    )
+
+
+def inspection(told: dict[str, Any]) -> list[tuple[str, tuple[str, ...], Rows, str]]:
+    """(title, headings, rows, what to say for none) of each part of `inspect`'s document."""
+    names = ("id", "status", "pid", "hostname", "bundle", "rootfs", "created")
+    facts: list[tuple[str, ...]] = [(name, str(told[name])) for name in names if name in told]
+    facts.append(("rootless", "yes" if told["rootless"] else "no"))
+    parts: list[tuple[str, tuple[str, ...], Rows, str]] = [("container", ("", ""), tuple(facts), "")]
+    if not told["pid"]:
+        return parts
+    parts.append(("namespaces", ("TYPE", "INODE", "HOST", ""), tuple(
+        (row["type"], str(row["inode"]), str(row["host"]), "shared with the host" if row["shared"] else "its own")
+        for row in told["namespaces"]
+    ), ""))  # fmt: skip
+    maps = [
+        (kind, *(str(row[key]) for key in ("containerID", "hostID", "size")))
+        for kind, field in (("user", "uidMappings"), ("group", "gidMappings"))
+        for row in told[field]
+    ]
+    parts.append(("ids", ("KIND", "INSIDE", "HOST", "COUNT"), tuple(maps), "not mapped"))
+    limits = tuple(
+        (row["name"], *(_limit(row["name"], row[key]) for key in ("current", "peak", "limit")))
+        for row in told["cgroups"]["limits"]
+    )
+    parts.append(("limits", ("WHAT", "NOW", "PEAK", "LIMIT"), limits, "none: it has no cgroup of its own"))
+    paths = tuple((name or "unified", path) for name, path in sorted(told["cgroups"]["paths"].items()))
+    parts.append(("cgroups", ("CONTROLLERS", "PATH"), paths, "none"))
+    sets: dict[str, list[str]] = {}
+    for name, names in told["capabilities"].items():
+        sets.setdefault(" ".join(word.removeprefix("CAP_").lower() for word in names) or "none", []).append(name)
+    parts.append(("capabilities", ("", ""), tuple((", ".join(kinds), names) for names, kinds in sets.items()), ""))
+    filters = told["seccomp"]
+    rights = (
+        ("seccomp", filters["mode"] + (f", {filters['filters']} filters" if filters["filters"] else "")),
+        ("no_new_privs", "yes" if told["noNewPrivileges"] else "no"),
+        ("label", told["label"] or "none"),
+    )
+    parts.append(("rights", ("", ""), rights, ""))
+    ports = tuple((p["protocol"], f"{p['address']} {p['port']}", str(p["pid"] or "?")) for p in told["ports"])
+    parts.append(("ports", ("PROTOCOL", "ADDRESS", "PID"), ports, "none open"))
+    mounts = tuple((m["destination"], m["type"], m["source"], m["options"]) for m in told["mounts"])
+    parts.append(("mounts", ("WHERE", "TYPE", "SOURCE", "OPTIONS"), mounts, ""))
+    processes = tuple(
+        (str(p["pid"]), str(p["innerPid"]), str(p["uid"]), p["state"], size(p["memory"]), p["command"])
+        for p in told["processes"]
+    )
+    parts.append(("processes", ("PID", "INSIDE", "UID", "S", "MEMORY", "COMMAND"), processes, ""))
+    return parts
+
+
+def _limit(name: str, value: Any) -> str:
+    if value is None:
+        return "-"
+    return size(value) if name.startswith("memory") and isinstance(value, int) else str(value)

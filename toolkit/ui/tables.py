@@ -1,0 +1,74 @@
+"""Tables: printed once, or drawn again and again on a terminal until Ctrl-C."""
+
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TextIO
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows of cells under headings; a title above them where there are several. `right` are columns of numbers."""
+
+    headings: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    title: str = ""
+    right: tuple[int, ...] = ()
+    empty: str = ""  # what to say in place of no rows
+
+
+def lines(table: Table, width: int = 0) -> list[str]:
+    """The table as lines of text, cut at `width` characters if that is not 0; pure."""
+    found = [f"{table.title}:"] if table.title else []
+    indent = "  " if table.title else ""
+    if not table.rows:
+        return [*found, indent + table.empty] if table.empty or table.title else found
+    cells = [table.headings, *table.rows] if any(table.headings) else list(table.rows)
+    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
+    for row in cells:
+        words = [
+            cell.rjust(widths[column]) if column in table.right else cell.ljust(widths[column])
+            for column, cell in enumerate(row)
+        ]
+        line = (indent + "  ".join(words)).rstrip()
+        found.append(line[: width - 1] + "…" if width and len(line) > width else line)
+    return found
+
+
+def show(tables: Iterable[Table], stream: TextIO) -> None:
+    """Print the tables, a blank line between two with titles."""
+    first = True
+    for table in tables:
+        if table.title and not first:
+            stream.write("\n")
+        stream.write("".join(line + "\n" for line in lines(table)))
+        first = False
+    stream.flush()
+
+
+def can_be_live(stream: TextIO) -> bool:
+    """Whether `stream` is a terminal that can be drawn on again."""
+    import os
+
+    return stream.isatty() and os.environ.get("TERM", "dumb") not in ("", "dumb")
+
+
+def live(frames: Iterable[Sequence[Table]], stream: TextIO, hint: str = "Ctrl-C leaves") -> None:
+    """Draw each frame in the place of the one before, until they end or Ctrl-C. The terminal is left as it was."""
+    from rich.console import Console, Group
+    from rich.live import Live
+    from rich.text import Text
+
+    console = Console(file=stream, highlight=False)
+    try:
+        with Live(console=console, screen=True, auto_refresh=False) as screen:
+            for frame in frames:
+                width, height = console.size
+                told = [line for table in frame for line in lines(table, width)][: height - 2]
+                parts = [Text(line, style="bold" if at == 0 else "", no_wrap=True) for at, line in enumerate(told)]
+                screen.update(Group(*parts, Text(hint, style="dim")), refresh=True)
+    except KeyboardInterrupt as interrupt:
+        if type(interrupt) is not KeyboardInterrupt:  # SIGTERM, SIGHUP: not somebody who has seen enough
+            raise
+    finally:
+        sys.stdout.flush()
