@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from toolkit.bundle import document, fields, mounts, namespaces, process, resources, rights, root, rootless
+from toolkit.bundle import document, fields, image, mounts, namespaces, process, resources, rights, root, rootless
 from toolkit.bundle.document import Edit, Spec
 from toolkit.errors import Usage
 from toolkit.events import Done, Emit, Note, silent
@@ -50,7 +50,12 @@ class SpecRequest:
     cpu_shares: str = ""
     cpuset: str = ""
     pids_limit: str = ""
+    cpuset_mems: str = ""
     blkio_weight: str = ""
+    device_limits: tuple[tuple[str, str], ...] = ()  # ("read-bps", "/dev/sda:10M")
+    seccomp: str = ""  # default, unconfined or a file
+    init: bool | None = None
+    from_image: str = ""  # DIR or DIR:TAG of an OCI image layout
     sysctl: tuple[str, ...] = ()
     annotation: tuple[str, ...] = ()
     namespace: tuple[str, ...] = ()
@@ -67,6 +72,8 @@ def edits(request: SpecRequest, host: mounts.HostFiles) -> Iterator[Edit]:
         yield root.rootfs(request.rootfs, request.bundle)
     if request.writable is not None:
         yield root.read_only(not request.writable)
+    if request.from_image:
+        yield from image.edits(image.read(request.from_image), _root_of(request), request.args)
     if request.writable:
         yield process.add_capabilities(process.PACKAGE_CAPABILITIES)
     if request.privileged:
@@ -80,12 +87,16 @@ def edits(request: SpecRequest, host: mounts.HostFiles) -> Iterator[Edit]:
     for field, entries in (("sysctl", request.sysctl), ("annotations", request.annotation)):
         if entries:
             yield _pairs(field, entries)
+    if request.init is not None:
+        yield _init(request.init)
+    if request.seccomp:  # by the capabilities that are there by now
+        yield rights.seccomp_profile(request.seccomp)
     yield from (fields.set_field(text) for text in request.set)
     yield from (fields.unset_field(text) for text in request.unset)
 
 
 def _process(request: SpecRequest) -> Iterator[Edit]:
-    if request.args:
+    if request.args and not request.from_image:  # its Entrypoint stays in front of them
         yield process.args(request.args)
     if entries := [*_env_files(request.env_file), *(_from_here(entry) for entry in request.env)]:
         yield process.environment(entries)
@@ -128,10 +139,37 @@ def _resources(request: SpecRequest) -> Iterator[Edit]:
         (request.cpu_shares, resources.cpu_shares),
         (request.cpuset, resources.cpuset),
         (request.pids_limit, resources.pids_limit),
+        (request.cpuset_mems, resources.cpuset_mems),
         (request.blkio_weight, resources.blkio_weight),
     ):
         if text:
             yield edit(text)
+    yield from (resources.device_limit(kind, text) for kind, text in request.device_limits)
+
+
+def _init(wanted: bool) -> Edit:
+    """--init: the annotation by which ctk stays as the first process (toolkit/runtime/launch.py)."""
+
+    def edit(spec: Spec) -> Spec:
+        annotations = spec.setdefault("annotations", {})
+        annotations["ctk.init"] = "true"
+        if not wanted:
+            del annotations["ctk.init"]
+        if not annotations:
+            del spec["annotations"]
+        return spec
+
+    return edit
+
+
+def _root_of(request: SpecRequest) -> str:
+    """The host's path of the root file system that the spec will name."""
+    if request.rootfs:
+        return request.rootfs
+    path = "rootfs"
+    if request.update:
+        path = str((document.read(request.bundle).get("root") or {}).get("path", path))
+    return os.path.join(request.bundle, path)
 
 
 def _texts(lines: list[tuple[int, int, int]]) -> tuple[str, ...]:

@@ -1,5 +1,8 @@
 """Edits of `linux.resources`: limits, in the words of the engines' options."""
 
+import os
+import stat
+
 from toolkit.bundle.document import Edit, Spec
 from toolkit.bundle.quantities import number, size_bytes
 from toolkit.errors import Usage
@@ -58,6 +61,49 @@ def cpuset(text: str) -> Edit:
     if not all(part.isdigit() for word in text.split(",") for part in word.split("-")):
         raise Usage(f"read --cpuset-cpus {text!r}", because="not a list of CPUs", hint="for example 0-3,7")
     return _set("cpu", cpus=text)
+
+
+def cpuset_mems(text: str) -> Edit:
+    """`cpu.mems`: memory nodes, a list such as 0-1."""
+    if not all(part.isdigit() for word in text.split(",") for part in word.split("-")):
+        raise Usage(f"read --cpuset-mems {text!r}", because="not a list of memory nodes", hint="for example 0-1")
+    return _set("cpu", mems=text)
+
+
+_THROTTLES = {
+    "read-bps": "throttleReadBpsDevice",
+    "write-bps": "throttleWriteBpsDevice",
+    "read-iops": "throttleReadIOPSDevice",
+    "write-iops": "throttleWriteIOPSDevice",
+}
+
+
+def device_limit(kind: str, text: str) -> Edit:
+    """`blockIO.throttle…Device` from DEVICE:RATE; `kind` is read-bps, write-bps, read-iops or write-iops.
+
+    Raises Usage if DEVICE is no block device of this host.
+    """
+    path, _, rate = text.rpartition(":")
+    doing = f"read --device-{kind} {text!r}"
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        because = (error.strerror or str(error)).lower()
+        raise Usage(doing, because=because, hint="for example /dev/sda:10M") from None
+    if not stat.S_ISBLK(status.st_mode):
+        raise Usage(doing, because=f"{path!r} is not a block device", hint="for example /dev/sda:10M")
+    value = (
+        size_bytes(rate, option="--device-" + kind) if kind.endswith("bps") else number(rate, option=f"--device-{kind}")
+    )
+    entry = {"major": os.major(status.st_rdev), "minor": os.minor(status.st_rdev), "rate": value}
+
+    def edit(spec: Spec) -> Spec:
+        section = spec.setdefault("linux", {}).setdefault("resources", {}).setdefault("blockIO", {})
+        known = [each for each in section.get(_THROTTLES[kind], []) if {**each, "rate": 0} != {**entry, "rate": 0}]
+        section[_THROTTLES[kind]] = [*known, entry]
+        return spec
+
+    return edit
 
 
 def blkio_weight(text: str) -> Edit:

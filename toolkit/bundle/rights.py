@@ -5,7 +5,7 @@ import os
 import stat
 from difflib import get_close_matches
 
-from toolkit.bundle import process
+from toolkit.bundle import process, seccomp
 from toolkit.bundle.document import Edit, Spec, edited
 from toolkit.errors import Usage
 
@@ -42,12 +42,12 @@ def device(text: str) -> Edit:
 
 
 def security_option(text: str) -> Edit:
-    """--security-opt in the engines' words: no-new-privileges[=BOOL], apparmor=…, label=…, seccomp=FILE|unconfined."""
+    """--security-opt in the engines' words: no-new-privileges[=BOOL], apparmor=…, label=…, seccomp=default|FILE|…"""
     name, _, value = text.replace(":", "=", 1).partition("=")
     if name == "no-new-privileges":
         return process.no_new_privileges(value.lower() not in ("false", "0"))
     if name == "seccomp" and value:
-        return _seccomp(value)
+        return seccomp_profile(value)
     if name in ("apparmor", "label") and value:
         field = "apparmorProfile" if name == "apparmor" else "selinuxLabel"
 
@@ -56,11 +56,14 @@ def security_option(text: str) -> Edit:
             return spec
 
         return edit
-    hint = "no-new-privileges, apparmor=PROFILE, label=LABEL, seccomp=FILE or seccomp=unconfined"
+    hint = "no-new-privileges, apparmor=PROFILE, label=LABEL, seccomp=default, seccomp=FILE or seccomp=unconfined"
     raise Usage(f"read --security-opt {text!r}", because="no such option", hint=hint)
 
 
-def _seccomp(value: str) -> Edit:
+def seccomp_profile(value: str) -> Edit:
+    """--seccomp: "default" is ours, "unconfined" none, all else a file with linux.seccomp. Raises Usage."""
+    if value == "default":
+        return seccomp.default
     profile = None
     if value != "unconfined":
         try:

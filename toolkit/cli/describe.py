@@ -40,7 +40,22 @@ def spec(
     mount: Annotated[Texts, _texts("--mount", "type=…,src=…,dst=…", "Add a mount.", _ROOT)] = None,
     volume: Annotated[Texts, _texts("--volume", "SRC:DST[:ro]", "Add a bind mount.", _ROOT, "-v")] = None,
     tmpfs: Annotated[Texts, _texts("--tmpfs", "DST[:OPTIONS]", "Add a tmpfs.", _ROOT)] = None,
+    from_image: Annotated[
+        str, _texts("--from-image", "DIR[:TAG]", "Take program, user, … from an OCI image layout.", _PROGRAM)
+    ] = "",
     arg: Annotated[Texts, _texts("--arg", "WORD", "One word of the program's command line.", _PROGRAM)] = None,
+    _: Annotated[
+        bool, typer.Option("--args", help="The command line follows: --args -- CMD…", rich_help_panel=_PROGRAM)
+    ] = False,
+    init: Annotated[
+        bool | None,
+        typer.Option(
+            "--init/--no-init",
+            help="A first process that reaps orphans and passes signals on (of ctk's own; other runtimes ignore it).",
+            rich_help_panel=_PROGRAM,
+            show_default=False,
+        ),
+    ] = None,
     env: Annotated[Texts, _texts("--env", "NAME[=VALUE]", "Set a variable.", _PROGRAM, "-e")] = None,
     env_file: Annotated[Texts, _texts("--env-file", "FILE", "Set the variables in a file.", _PROGRAM)] = None,
     cwd: Annotated[str, _texts("--cwd", "DIR", "Folder to start in.", _PROGRAM)] = "",
@@ -55,8 +70,12 @@ def spec(
         bool, _texts("--privileged", "", "All capabilities and devices: root in it is root on the host.", _RIGHTS)
     ] = False,
     security_opt: Annotated[
-        Texts, _texts("--security-opt", "OPTION", "no-new-privileges, seccomp=FILE, apparmor=PROFILE.", _RIGHTS)
+        Texts, _texts("--security-opt", "OPTION", "no-new-privileges, seccomp=default|FILE, apparmor=…", _RIGHTS)
     ] = None,
+    seccomp: Annotated[
+        str,
+        _texts("--seccomp", "default|FILE|…", "System calls it may use: ctk's list, a file's, unconfined.", _RIGHTS),
+    ] = "",
     device: Annotated[Texts, _texts("--device", "HOST[:CONTAINER[:rwm]]", "Give it a device.", _RIGHTS)] = None,
     cap_add: Annotated[Texts, _texts("--cap-add", "NAME", "Add a capability, or ALL.", _RIGHTS)] = None,
     cap_drop: Annotated[Texts, _texts("--cap-drop", "NAME", "Drop a capability, or ALL.", _RIGHTS)] = None,
@@ -102,11 +121,20 @@ def spec(
     cpu_shares: Annotated[
         str, _texts("--cpu-shares", "WEIGHT", "Share under load; all others have 1024.", _LIMITS)
     ] = "",
-    cpuset: Annotated[str, _texts("--cpuset-cpus", "LIST", "Which CPUs: 0-3,7.", _LIMITS)] = "",
+    cpuset: Annotated[str, _texts("--cpuset-cpus", "LIST", "Which CPUs: 0-3,7.", _LIMITS, "--cpuset")] = "",
+    cpuset_mems: Annotated[str, _texts("--cpuset-mems", "LIST", "Which memory nodes.", _LIMITS)] = "",
     pids_limit: Annotated[str, _texts("--pids-limit", "N", "Processes and threads.", _LIMITS)] = "",
     blkio_weight: Annotated[
         str, _texts("--blkio-weight", "WEIGHT", "Share of the disks' time, 10 to 1000.", _LIMITS)
     ] = "",
+    device_read_bps: Annotated[
+        Texts, _texts("--device-read-bps", "DEVICE:RATE", "Bytes a second read from a disk: /dev/sda:10M.", _LIMITS)
+    ] = None,
+    device_write_bps: Annotated[
+        Texts, _texts("--device-write-bps", "DEVICE:RATE", "Bytes a second written to it.", _LIMITS)
+    ] = None,
+    device_read_iops: Annotated[Texts, _texts("--device-read-iops", "DEVICE:N", "Reads a second.", _LIMITS)] = None,
+    device_write_iops: Annotated[Texts, _texts("--device-write-iops", "DEVICE:N", "Writes a second.", _LIMITS)] = None,
     hook: Annotated[Texts, _texts("--hook", "NAME=/PATH[,ARG…]", "Run a program of the host at a hook.", _ANY)] = None,
     annotation: Annotated[Texts, _texts("--annotation", "NAME=VALUE", "Add an annotation.", _ANY, "--label")] = None,
     set_: Annotated[Texts, _texts("--set", "PATH=VALUE", "Set any field: linux.resources.pids.limit=50.", _ANY)] = None,
@@ -162,7 +190,21 @@ def spec(
         cpu_shares=cpu_shares,
         cpuset=cpuset,
         pids_limit=pids_limit,
+        cpuset_mems=cpuset_mems,
         blkio_weight=blkio_weight,
+        device_limits=tuple(
+            (kind, text)
+            for kind, texts in (
+                ("read-bps", device_read_bps),
+                ("write-bps", device_write_bps),
+                ("read-iops", device_read_iops),
+                ("write-iops", device_write_iops),
+            )
+            for text in texts or ()
+        ),
+        seccomp=seccomp,
+        init=init,
+        from_image=from_image,
         sysctl=tuple(sysctl or ()),
         annotation=tuple(annotation or ()),
         namespace=tuple(namespace or ()),

@@ -1,0 +1,168 @@
+"""An OCI image layout becomes edits of a spec (image spec, conversion.md)."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from toolkit.bundle import build, image
+from toolkit.bundle.build import SpecRequest
+from toolkit.bundle.document import edited
+from toolkit.errors import Invalid, NotFound, Usage
+
+CONFIG: dict[str, Any] = {
+    "os": "linux",
+    "architecture": "amd64",
+    "author": "somebody",
+    "created": "2026-01-31T10:00:00Z",
+    "config": {
+        "Entrypoint": ["/bin/entry", "--flag"],
+        "Cmd": ["serve"],
+        "Env": ["PATH=/opt/bin:/bin", "A=b=c"],
+        "User": "web:staff",
+        "WorkingDir": "/srv",
+        "StopSignal": "SIGQUIT",
+        "ExposedPorts": {"80/tcp": {}, "53/udp": {}},
+        "Labels": {"org.opencontainers.image.author": "the label wins", "k": "v"},
+    },
+}
+MACHINE = image._MACHINES.get(os.uname().machine, os.uname().machine)
+
+
+def layout(folder: Path, *configs: "tuple[dict[str, Any], str, dict[str, str] | None]", nested: bool = False) -> Path:
+    """A layout of images: (configuration, tag, platform)."""
+    (folder / "blobs/sha256").mkdir(parents=True)
+
+    def blob(value: object, kind: str) -> dict[str, Any]:
+        data = json.dumps(value).encode()
+        digest = hashlib.sha256(data).hexdigest()
+        (folder / "blobs/sha256" / digest).write_bytes(data)
+        return {"mediaType": kind, "digest": f"sha256:{digest}", "size": len(data)}
+
+    entries = []
+    for config, tag, platform in configs:
+        manifest = {
+            "schemaVersion": 2,
+            "config": blob(config, "application/vnd.oci.image.config.v1+json"),
+            "layers": [],
+        }
+        entry = blob(manifest, image._MANIFEST[0])
+        if tag:
+            entry["annotations"] = {"org.opencontainers.image.ref.name": tag}
+        if platform:
+            entry["platform"] = platform
+        entries.append(entry)
+    index: dict[str, Any] = {"schemaVersion": 2, "manifests": entries}
+    if nested:
+        index = {"schemaVersion": 2, "manifests": [blob(index, image._INDEX[0])]}
+    (folder / "index.json").write_text(json.dumps(index))
+    (folder / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
+    return folder
+
+
+@pytest.fixture
+def rootfs(tmp_path: Path) -> Path:
+    (tmp_path / "rootfs/etc").mkdir(parents=True)
+    (tmp_path / "rootfs/etc/passwd").write_text("root:x:0:0::/:/bin/sh\nweb:x:33:34::/srv:/bin/sh\n")
+    (tmp_path / "rootfs/etc/group").write_text("root:x:0:\nweb:x:34:\nstaff:x:50:web\naudio:x:29:other,web\n")
+    return tmp_path / "rootfs"
+
+
+def spec_of(config: dict[str, Any], rootfs: Path, *command: str) -> dict[str, Any]:
+    return edited({"process": {"args": ["sh"]}}, image.edits(config, str(rootfs), command))
+
+
+def test_the_conversion(rootfs: Path) -> None:
+    spec = spec_of(CONFIG, rootfs)
+    assert spec["process"]["args"] == ["/bin/entry", "--flag", "serve"]
+    assert spec["process"]["env"] == ["PATH=/opt/bin:/bin", "A=b=c"]
+    assert spec["process"]["cwd"] == "/srv"
+    assert spec["process"]["user"] == {"uid": 33, "gid": 50}
+    assert spec["annotations"] == {
+        "org.opencontainers.image.os": "linux",
+        "org.opencontainers.image.architecture": "amd64",
+        "org.opencontainers.image.author": "the label wins",
+        "org.opencontainers.image.created": "2026-01-31T10:00:00Z",
+        "org.opencontainers.image.exposedPorts": "80/tcp,53/udp",
+        "org.opencontainers.image.stopSignal": "SIGQUIT",
+        "k": "v",
+    }
+
+
+def test_a_command_stands_in_place_of_cmd(rootfs: Path) -> None:
+    assert spec_of(CONFIG, rootfs, "sh", "-c")["process"]["args"] == ["/bin/entry", "--flag", "sh", "-c"]
+    assert spec_of({"config": {}}, rootfs)["process"] == {"args": ["sh"], "cwd": "/"}
+
+
+@pytest.mark.parametrize(
+    ("user", "found"),
+    [
+        ("web", {"uid": 33, "gid": 34, "additionalGids": [50, 29]}),
+        ("33", {"uid": 33, "gid": 34, "additionalGids": [50, 29]}),
+        ("7", {"uid": 7, "gid": 0}),
+        ("7:8", {"uid": 7, "gid": 8}),
+        ("web:8", {"uid": 33, "gid": 8}),
+        ("7:audio", {"uid": 7, "gid": 29}),
+    ],
+)
+def test_users(user: str, found: dict[str, Any], rootfs: Path) -> None:
+    assert spec_of({"config": {"User": user}}, rootfs)["process"]["user"] == found
+
+
+@pytest.mark.parametrize("user", ["nobody-here", "web:nogroup"])
+def test_users_that_are_not_there(user: str, rootfs: Path) -> None:
+    with pytest.raises(Usage, match="no such"):
+        spec_of({"config": {"User": user}}, rootfs)
+
+
+def test_a_link_in_the_root_does_not_show_the_host_s_users(rootfs: Path, tmp_path: Path) -> None:
+    (tmp_path / "passwd").write_text("web:x:0:0::/:/bin/sh\n")
+    (rootfs / "etc/passwd").unlink()
+    (rootfs / "etc/passwd").symlink_to(tmp_path / "passwd")
+    with pytest.raises(Usage):
+        spec_of({"config": {"User": "web"}}, rootfs)
+
+
+def test_the_layout_s_image_for_this_machine(tmp_path: Path) -> None:
+    other, ours = {"config": {"Cmd": ["other"]}}, {"config": {"Cmd": ["ours"]}}
+    platforms = {"os": "linux", "architecture": "mips"}, {"os": "linux", "architecture": MACHINE}
+    where = layout(tmp_path / "many", (other, "", platforms[0]), (ours, "", platforms[1]), nested=True)
+    assert image.read(str(where)) == ours
+    only_other = layout(tmp_path / "other", (other, "", platforms[0]))
+    with pytest.raises(NotFound, match="none of 1 is for"):
+        image.read(str(only_other))
+
+
+def test_tags(tmp_path: Path) -> None:
+    one, two = {"config": {"Cmd": ["1"]}}, {"config": {"Cmd": ["2"]}}
+    where = layout(tmp_path / "tags", (one, "1.0", None), (two, "2.0", None))
+    assert image.read(f"{where}:2.0") == two
+    with pytest.raises(Usage, match="several"):
+        image.read(str(where))
+    with pytest.raises(NotFound):
+        image.read(f"{where}:3.0")
+
+
+def test_what_is_no_layout_or_was_changed(tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match="no OCI image layout"):
+        image.read(str(tmp_path))
+    where = layout(tmp_path / "bad", (CONFIG, "", None))
+    for blob in (where / "blobs/sha256").iterdir():
+        blob.write_bytes(blob.read_bytes() + b" ")
+    with pytest.raises(Invalid, match="not what its name says"):
+        image.read(str(where))
+    (where / "index.json").write_text('{"manifests": [{"digest": "sha256:../../../etc/passwd"}]}')
+    with pytest.raises(Invalid):
+        image.read(str(where))
+
+
+def test_spec_from_image_keeps_what_is_asked_for_besides(tmp_path: Path, rootfs: Path) -> None:
+    where = layout(tmp_path / "image", ({**CONFIG, "config": {**CONFIG["config"], "User": "5"}}, "latest", None))
+    request = SpecRequest(bundle=str(tmp_path), from_image=str(where), env=("A=mine",), cwd="/tmp", args=("x",))
+    spec = edited({}, build.edits(request, build.mounts.HostFiles.read()))
+    assert spec["process"]["args"] == ["/bin/entry", "--flag", "x"]
+    assert spec["process"]["env"] == ["PATH=/opt/bin:/bin", "A=mine"]
+    assert (spec["process"]["cwd"], spec["process"]["user"]) == ("/tmp", {"uid": 5, "gid": 0})
