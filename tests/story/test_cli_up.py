@@ -156,3 +156,26 @@ def test_an_ordinary_user_brings_a_container_up(ctk: Command, debian_mirror: Mir
     words = done.stdout.split()
     assert words[:3] == ["0", "42", "written"]
     assert words[3:] == ["0", str(ID), "1", "1", str(FIRST), "65536"]
+
+
+def test_up_in_the_background_with_a_layer_of_its_own(ctk: Command, up: Callable[..., Any], tmp_path: Path) -> None:
+    name, layer = ctk.id(), tmp_path / "layer"
+    words = ("--detach", "--init", f"--overlay={layer}")
+    try:
+        up(name, *words, "--", "sh", "-c", "echo up; touch /mine; exec sleep 1000").ok()
+        end = time.monotonic() + 20
+        while ctk("logs", name).out != "up\n":
+            assert time.monotonic() < end
+            time.sleep(0.1)
+        refused = up(name, *words, "--", "true")
+        assert refused.rc == 1 and "--replace" in refused.err
+        up(name, *words, "--rm", "--replace", "--", "sh", "-c", "ls /mine; cat /proc/1/comm; sleep 1").ok()
+        assert ctk("logs", "--follow", name).out == "/mine\nctk-init\n"
+        while ctk("state", name).rc == 0:
+            assert time.monotonic() < end + 20
+            time.sleep(0.1)
+    finally:
+        ctk("delete", "--force", name)
+    assert (layer / "upper/mine").exists()
+    assert not (tmp_path / "data/bundles" / name / "rootfs/mine").exists()
+    assert up(name, "--ephemeral", "--tell", "--", "sh", "-c", "ls /mine").rc == 2

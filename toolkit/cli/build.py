@@ -13,7 +13,7 @@ from toolkit.cli.output import commas, progress
 _PANEL = "Build"
 _UP_EXAMPLE = "Example: sudo ctk up bookworm web -- cat /etc/os-release"
 _BOOTSTRAP_EXAMPLE = "Example: ctk bootstrap bookworm ./debianfs --variant=minbase --include=procps,curl"
-_SOURCE, _CONTENT, _OUTPUT = "Where from", "What goes in", "How"
+_SOURCE, _CONTENT, _OUTPUT, _RUN = "Where from", "What goes in", "How", "The run"
 
 Suite = Annotated[
     str,
@@ -262,6 +262,34 @@ def up(
     read_only: Annotated[
         bool, typer.Option("--read-only", help="Mount the root read-only.", rich_help_panel=_CONTENT)
     ] = False,
+    detach: Annotated[
+        bool,
+        typer.Option("--detach", "-d", help="In the background: ctk logs, attach and stop.", rich_help_panel=_RUN),
+    ] = False,
+    rm: Annotated[
+        bool, typer.Option("--rm", help="Remove the container at its end; the bundle stays.", rich_help_panel=_RUN)
+    ] = False,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Remove a container of that name first.", rich_help_panel=_RUN)
+    ] = False,
+    ephemeral: Annotated[
+        bool, typer.Option("--ephemeral", help="Write into memory, not into the rootfs.", rich_help_panel=_RUN)
+    ] = False,
+    overlay: Annotated[
+        str,
+        typer.Option(
+            "--overlay",
+            metavar="DIR",
+            help="Write into DIR, not into the rootfs.",
+            rich_help_panel=_RUN,
+            show_default=False,
+        ),
+    ] = "",
+    init: Annotated[
+        bool,
+        typer.Option("--init", help="A first process that reaps and passes signals on.", rich_help_panel=_RUN),
+    ] = False,
+    tell: Annotated[bool, typer.Option("--tell", help="Say why it ended.", rich_help_panel=_RUN)] = False,
     variant: Variant = "minbase",
     arch: Arch = "",
     include: Include = None,
@@ -289,6 +317,11 @@ def up(
     from toolkit.errors import InUse
     from toolkit.up import launch, stages
 
+    flags = {"--rm": rm, "--replace": replace, "--ephemeral": ephemeral, "--init": init, "--tell": tell}
+    options = [flag for flag, wanted in flags.items() if wanted] + ([f"--overlay={overlay}"] if overlay else [])
+    if detach:
+        # A shell without a terminal waits for what is typed to it, and ends where nobody can.
+        options += ["--detach", "--hold", *([] if command else ["--interactive"])]
     ordinary = os.geteuid() != 0
     terminal = sys.stdin.isatty() and sys.stdout.isatty()
     request = stages.UpRequest(
@@ -323,8 +356,8 @@ def up(
         ),
     )
     with progress(json=json, verbose=verbose) as emit:
-        if launch.exists(identity):
-            hint = f"ctk exec -t {identity} sh, or: ctk delete --force {identity}"
+        if not replace and launch.exists(identity):
+            hint = f"ctk exec -t {identity} sh, or once more with --replace"
             raise InUse(f"bring up {identity!r}", because="there is a container of that name", hint=hint)
         where = stages.prepare(request, emit)
-    sys.exit(launch.run(identity, where))
+    sys.exit(launch.run(identity, where, options))
