@@ -16,7 +16,7 @@ def main() -> None:
     preload.load("toolkit.runtime.main")
     from toolkit.runtime.main import main as runtime_main
 
-    runtime_main(sys.argv[1:])  # returns only if the verb is not one of the runtime's
+    told = runtime_main(sys.argv[1:])  # returns only if the verb is not one of the runtime's, or is to be explained
     gc.enable()
     if sys.flags.no_site:
         import site
@@ -30,7 +30,7 @@ def main() -> None:
         # The launcher took another Python, because this user may not enter the folder of ours.
         hint = "install ctk for that Python, or let this user run the one that has it"
         sys.exit(f"ctk: {sys.executable} has no {error.name!r}\n  hint: {hint}")
-    cli_main()
+    cli_main(told)
 
 
 if __name__ == "__main__":

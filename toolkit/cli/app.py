@@ -11,6 +11,7 @@ import typer
 from toolkit import __version__
 from toolkit.cli import build, describe, everyday, explain, learn, observe, signals, verbs
 from toolkit.errors import CtkError, Usage
+from toolkit.runtime.options import Options
 from toolkit.ui import failure
 
 app = typer.Typer(
@@ -55,23 +56,23 @@ explain.register(app)
 observe.register(app)
 
 
-def main() -> NoReturn:
-    """Run the command line in `sys.argv` and exit."""
+def main(told: Options | None = None) -> NoReturn:
+    """Run the command line in `sys.argv` and exit; `told` are the options of a `run --explain`."""
     gc.enable()  # the first door switched it off on its way
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a check mark must not end us where the locale has none
-    sys.exit(run(sys.argv[1:]))
+    sys.exit(run(sys.argv[1:], told))
 
 
-def run(argv: list[str]) -> int:
+def run(argv: list[str], told: Options | None = None) -> int:
     """The exit code of a command line; what went wrong is told on stderr."""
     if argv[:1] in (["help"], ["h"]):
         argv = [*argv[1:], "--help"]
     caught = signals.Caught()
     try:
         with signals.as_exceptions() as caught:
-            code = app(argv, prog_name="ctk", standalone_mode=False)
+            code = app(argv, prog_name="ctk", standalone_mode=False) if told is None else explain.of_run(told)
             sys.stdout.flush()
         # typer turns a KeyboardInterrupt into an exit code, or (before 0.20) into Abort.
         return _interrupted(caught) if code == _INTERRUPTED else int(code or 0)

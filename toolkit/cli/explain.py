@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from toolkit.runtime.options import Options
+
 _PANEL = "Learn"
 _EXAMPLE = "Example: ctk explain mounts"
 
@@ -49,38 +51,102 @@ def check(
 
 def explain(
     what: Annotated[
-        str, typer.Argument(metavar="[WHAT]", help="A field (mounts, linux.namespaces) or a code (E042).")
+        str,
+        typer.Argument(
+            metavar="[WHAT]",
+            help="A bundle's folder, a field (mounts, linux.namespaces), a code (E042), or codes.",
+            show_default="the bundle here",
+        ),
     ] = "",
     bundle: Annotated[
         str, typer.Option("--bundle", "-b", metavar="DIR", help="Whose config.json to look into.", show_default=".")
     ] = "",
+    container_id: Annotated[
+        str, typer.Option("--id", metavar="ID", help="The container's id.", show_default="the folder's name")
+    ] = "",
+    script: Annotated[bool, typer.Option("--script", help="Write the launch as a shell script.")] = False,
+    run: Annotated[bool, typer.Option("--run", help="Carry it out, and show each step as it is done.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Explain a field of config.json or a code.
-
-    `codes` lists all codes.
-    """
+    """Explain a launch step by step, a field of config.json, or a code."""
     from toolkit.explain import topics
+
+    kind = topics.kind_of(what)
+    if what == "codes":
+        _codes(as_json)
+    elif kind == "code":
+        _code(what, as_json)
+    elif kind == "field":
+        _field(what, bundle, as_json)
+    else:
+        code = _launch(what or bundle or ".", container_id, script, run, as_json)
+        if code:
+            raise typer.Exit(code)
+
+
+def of_run(options: Options) -> int:
+    """`ctk run --explain`: tell what would be done; the exit code."""
+    from toolkit.explain import launch
+    from toolkit.ui import plan as screen
+
+    told = launch.of(
+        options.bundle or ".",
+        options.id,
+        config=options.config,
+        no_pivot=options.no_pivot,
+        systemd=options.systemd_cgroup or options.cgroup_manager == "systemd",
+    )
+    screen.show(told.acts, told.root, sys.stdout)
+    return 0
+
+
+def _launch(bundle: str, container_id: str, script: bool, run: bool, as_json: bool) -> int:
+    from toolkit.explain import carry_out, launch
+    from toolkit.explain import script as scripts
+    from toolkit.ui import plan as screen
+
+    told = launch.of(bundle, container_id)
+    if script:
+        sys.stdout.write(scripts.write(told))
+    elif as_json:
+        _json({"bundle": told.bundle, "id": told.id, "root": told.root, "acts": [act.as_json() for act in told.acts]})
+    elif run:
+        return carry_out.run(told, screen.Watching(told.acts, sys.stdout))
+    else:
+        screen.show(told.acts, told.root, sys.stdout)
+    return 0
+
+
+def _codes(as_json: bool) -> None:
     from toolkit.explain.codes import CODES
     from toolkit.ui import dictionary as page
 
-    if what == "codes":
-        if as_json:
-            _json({code: dict(zip(_OF_A_CODE, told, strict=True)) for code, told in CODES.items()})
-        else:
-            page.show_codes({code: told[0] for code, told in CODES.items()}, sys.stdout)
-    elif topics.kind_of(what) == "code":
-        code, told = topics.code(what)
-        if as_json:
-            _json({"code": code, **dict(zip(_OF_A_CODE, told, strict=True))})
-        else:
-            page.show_code(code, told, sys.stdout)
+    if as_json:
+        _json({code: dict(zip(_OF_A_CODE, told, strict=True)) for code, told in CODES.items()})
     else:
-        field, document = topics.field(what, bundle)
-        if as_json:
-            _json(dataclasses.asdict(field))
-        else:
-            page.show_field(field, document, sys.stdout)
+        page.show_codes({code: told[0] for code, told in CODES.items()}, sys.stdout)
+
+
+def _code(word: str, as_json: bool) -> None:
+    from toolkit.explain import topics
+    from toolkit.ui import dictionary as page
+
+    code, told = topics.code(word)
+    if as_json:
+        _json({"code": code, **dict(zip(_OF_A_CODE, told, strict=True))})
+    else:
+        page.show_code(code, told, sys.stdout)
+
+
+def _field(word: str, bundle: str, as_json: bool) -> None:
+    from toolkit.explain import topics
+    from toolkit.ui import dictionary as page
+
+    field, document = topics.field(word, bundle)
+    if as_json:
+        _json(dataclasses.asdict(field))
+    else:
+        page.show_field(field, document, sys.stdout)
 
 
 _OF_A_CODE = ("what", "why", "do")

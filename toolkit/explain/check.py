@@ -20,10 +20,10 @@ from toolkit.oci import json_text, schema
 Spec = dict[str, Any]
 
 
-def read(bundle: str) -> tuple[bytes, str]:
-    """(text of config.json, absolute path of the bundle). Raises NotFound, CtkError."""
+def read(bundle: str, config: str = "") -> tuple[bytes, str]:
+    """(text of config.json or of the file `config` instead, absolute path of the bundle). Raises NotFound, CtkError."""
     bundle = os.path.abspath(bundle)
-    path = os.path.join(bundle, "config.json")
+    path = os.path.join(bundle, config or "config.json")
     try:
         with open(path, "rb") as file:
             return file.read(), bundle

@@ -125,7 +125,7 @@ class MakeConsole(Step):
         return (
             "make a terminal of the container's own and hand out its master end",
             'open("/dev/pts/ptmx"); ioctl(TIOCGPTPEER); move_mount(slave, "/dev/console"); ioctl(TIOCSCTTY)',
-            "script -c … (or any pty holder)",
+            "",
         )
 
     def apply(self, stage: Stage) -> None:

@@ -52,12 +52,9 @@ class MakeDevices(Step):
         self.devices = [*defaults, *devices]
 
     def describe(self) -> "Description":
-        first = self.devices[0]
-        return (
-            "make the device nodes " + ", ".join(device["path"] for device in self.devices),
-            f'mknodat(root, "{first["path"]}", S_IFCHR|0666, makedev({first["major"]}, {first["minor"]})); …',
-            f"mknod -m 666 root{first['path']} c {first['major']} {first['minor']}; …",
-        )
+        from toolkit.runtime import device_telling
+
+        return device_telling.describe(self.devices)
 
     def make_nodes(self, stage: Stage, linux: "dict[str, Any]") -> None:
         """In the parent, for a new user namespace: the nodes, in a tmpfs that is mounted nowhere yet.
@@ -207,10 +204,11 @@ class LinkDevices(Step):
         super().__init__("")
 
     def describe(self) -> "Description":
+        links = (*LINKS, ("pts/ptmx", "ptmx"))
         return (
             "make the links that every /dev has",
-            'symlink("/proc/self/fd", "/dev/fd"); …; symlink("pts/ptmx", "/dev/ptmx")',
-            "ln -s /proc/self/fd root/dev/fd; …; ln -sf pts/ptmx root/dev/ptmx",
+            "; ".join(f'symlink("{target}", "/dev/{name}")' for target, name in links),
+            "\n".join(f'ln -sfn {target} "$root/dev/{name}"' for target, name in links),
         )
 
     def apply(self, stage: Stage) -> None:

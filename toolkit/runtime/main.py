@@ -26,8 +26,11 @@ if TYPE_CHECKING:
     from toolkit.runtime.options import Options
 
 
-def main(argv: "Sequence[str]") -> None:
-    """Carry out a runtime verb and exit; return if `argv` asks for something that is not the runtime's."""
+def main(argv: "Sequence[str]") -> "Options | None":
+    """Carry out a runtime verb and exit; return if `argv` asks for something that is not the runtime's.
+
+    What is returned are the options of a `run` that is to be told and not carried out (--explain), else None.
+    """
     # scripts/ctk passes its own argv[0] on; nothing that we start should see it.
     program = log.program_name(os.environ.pop("CTK_ARGV0", "") or sys.argv[0])
     alone = program == "runc"  # called by runc's name there is no second door
@@ -38,22 +41,22 @@ def main(argv: "Sequence[str]") -> None:
         if wanted.verb == "--version":
             _print_version(program)
         if not alone and argv[0] in ("--help", "-h"):
-            return  # the whole command's; after an option of the runtime's it is the runtime's
+            return None  # the whole command's; after an option of the runtime's it is the runtime's
         _help(program, "")
     except command_line.WrongOption as error:
         if not alone:
-            return
+            return None
         _wrong_usage(error, program)
     if verb_at == len(argv):
         if not alone:
-            return
+            return None
         _help(program, "")
     verb = argv[verb_at]
     if verb not in VERBS:
         if verb in ("help", "h") and verb_at + 1 < len(argv) and argv[verb_at + 1] in VERBS:
             _help(program, argv[verb_at + 1])
         if not alone:
-            return
+            return None
         if verb in ("help", "h") and verb_at + 1 == len(argv):
             _help(program, "")
         _unknown(argv[verb_at + 1] if verb in ("help", "h") else verb)
@@ -61,23 +64,25 @@ def main(argv: "Sequence[str]") -> None:
         command_line.parse_verb(options, argv, verb_at)
     except command_line.HelpWanted:
         if verb == "spec" and not alone:
-            return  # its other options belong to the bundle builder
+            return None  # its other options belong to the bundle builder
         _help(program, verb)
     except command_line.WrongOption as error:
         if verb == "spec" and not alone:
-            return
+            return None
         _start_log(options)
         _wrong_usage(error, program)
     if verb == "spec" and verb_at == 0 and not alone and not options.rootless and os.geteuid():
-        return  # an ordinary user gets a spec to run as one, from the bundle builder
+        return None  # an ordinary user gets a spec to run as one, from the bundle builder
+    if verb == "run" and options.explain:
+        return options
     _start_log(options)
     gc.freeze()
-    _exit(_carry_out(options))
+    return _exit(_carry_out(options))
 
 
 def _carry_out(options: "Options") -> int:
     try:
-        _check_global(options)
+        settle(options)
         preload.load("toolkit.runtime.verbs." + options.verb)
         module = __import__("toolkit.runtime.verbs." + options.verb, None, None, ("run",))
         code: int = module.run(options)
@@ -103,7 +108,8 @@ def _where(error: OSError) -> str:
     return " -> ".join(names) or "system call"
 
 
-def _check_global(options: "Options") -> None:
+def settle(options: "Options") -> None:
+    """Check the global options and fill in what depends on the environment. Raises CtkError."""
     if options.log_format not in ("", "text", "json"):
         raise CtkError(f"invalid log-format: {options.log_format}", hint="use 'text' or 'json'")
     if options.rootless not in ("", "auto", "true", "false", True, False):

@@ -51,14 +51,9 @@ class Mount(Step):
         return self.fstype == "tmpfs" and bool(self.options.flags & mounts.MS_RDONLY) and not self.is_bind
 
     def describe(self) -> "Description":
-        data = ",".join(self.options.data)
-        flags = mounts.flag_names(self.options.flags)
-        kind = self.fstype or "bind"
-        return (
-            f"mount {kind} at {self.destination}",
-            f'mount("{self.source}", "{self.destination}", "{kind}", {flags}, "{data}")',
-            f"mount {'--bind' if self.is_bind else '-t ' + kind} {self.source} root{self.destination}",
-        )
+        from toolkit.runtime import mount_telling
+
+        return mount_telling.describe(self)
 
     def apply(self, stage: Stage) -> None:
         try:
@@ -270,10 +265,12 @@ class FinishReadOnly(Step):
         self.destination = destination
 
     def describe(self) -> "Description":
+        from toolkit.runtime.shell_words import in_root
+
         return (
             f"make {self.destination} read-only",
             f'mount_setattr(root, "{self.destination}", 0, {{attr_set=MOUNT_ATTR_RDONLY}}, 32)',
-            f"mount -o remount,bind,ro root{self.destination}",
+            f"mount -o remount,bind,ro {in_root(self.destination)}",
         )
 
     def apply(self, stage: Stage) -> None:

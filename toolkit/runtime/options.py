@@ -195,6 +195,7 @@ VERBS: "dict[str, Verb]" = {
             *_CREATE,
             _DETACH,
             ("keep", "", "flag", False, "", "keep the container's record after its end"),
+            ("explain", "", "flag", False, "", "tell step by step what would be done, and do nothing"),
             _NO_SUBREAPER,
             *_COMFORT,
         ),
@@ -278,6 +279,7 @@ class Options:
         overlay: str
         init: bool
         tell: bool
+        explain: bool
         format: str
         quiet: bool
         force: bool

@@ -37,10 +37,17 @@ class Mask(Step):
         self.paths = paths
 
     def describe(self) -> "Description":
+        from toolkit.runtime.shell_words import each_in_root
+
+        lines = (
+            'if [ -d "$path" ]; then mount -t tmpfs -o ro,nr_blocks=1,nr_inodes=1 tmpfs "$path"',
+            'elif [ -e "$path" ]; then mount --bind /dev/null "$path"; fi',
+        )
         return (
             f"hide {', '.join(self.paths)}",
-            'mount("/dev/null", PATH, NULL, MS_BIND, NULL) or mount("tmpfs", PATH, "tmpfs", MS_RDONLY, NULL)',
-            "for path in …; do mount --bind /dev/null $path || mount -t tmpfs -o ro tmpfs $path; done",
+            'mount("/dev/null", FILE, NULL, MS_BIND, NULL); '
+            'mount("tmpfs", FOLDER, "tmpfs", MS_RDONLY, "nr_blocks=1,nr_inodes=1")',
+            each_in_root(self.paths, lines),
         )
 
     def apply(self, stage: Stage) -> None:
@@ -85,10 +92,18 @@ class MakeReadOnly(Step):
         self.paths = paths
 
     def describe(self) -> "Description":
+        from toolkit.runtime.shell_words import each_in_root
+
+        lines = (
+            '[ -e "$path" ] || continue',
+            'mount --rbind "$path" "$path"',
+            'mount -o remount,bind,ro "$path"',
+        )
         return (
             f"make {', '.join(self.paths)} read-only",
-            'mount_setattr(open_tree(PATH, OPEN_TREE_CLONE), "", {attr_set=MOUNT_ATTR_RDONLY}); move_mount(…)',
-            "for path in …; do mount --rbind $path $path && mount -o remount,bind,ro $path; done",
+            'tree = open_tree(root, PATH, OPEN_TREE_CLONE|AT_RECURSIVE); mount_setattr(tree, "", AT_EMPTY_PATH, '
+            '{attr_set=MOUNT_ATTR_RDONLY}, 32); move_mount(tree, "", root, PATH, …)',
+            each_in_root(self.paths, lines),
         )
 
     def apply(self, stage: Stage) -> None:

@@ -52,7 +52,7 @@ class Step:
         self.field = field
 
     def describe(self) -> "Description":
-        """(a sentence, the system call in strace's notation, a shell line that does the same)."""
+        """(a sentence, the system calls in strace's notation, shell lines that do the same; `$root` is the root)."""
         raise NotImplementedError
 
     def apply(self, stage: Stage) -> None:
@@ -71,11 +71,13 @@ class PrepareRoot(Step):
         self.flags = flags
 
     def describe(self) -> "Description":
+        from toolkit.runtime import shell_words
+
         return (
             "keep later mounts out of the host's mount tree and make the root a mount of its own",
             f'mount(NULL, "/", NULL, {mounts.flag_names(self.flags)}, NULL); '
             f'mount("{self.path}", "{self.path}", NULL, MS_BIND|MS_REC, NULL)',
-            f"mount --make-rslave / && mount --rbind {self.path} {self.path}",
+            f'mount {shell_words.propagation(self.flags)} /\nmount --rbind "$root" "$root"',
         )
 
     def apply(self, stage: Stage) -> None:
@@ -101,7 +103,7 @@ class OpenRoot(Step):
         super().__init__("root.path")
 
     def describe(self) -> "Description":
-        return ("open the root", "open(root, O_PATH|O_DIRECTORY)", "")
+        return ("open the root", "open(root, O_PATH|O_DIRECTORY)", 'cd "$root"')
 
     def apply(self, stage: Stage) -> None:
         stage.reopen()
@@ -136,7 +138,7 @@ class AwaitHooks(Step):
         self.container_hooks = container_hooks
 
     def describe(self) -> "Description":
-        return ("run the hooks prestart, createRuntime and createContainer", "", "")
+        return ("run the hooks prestart, createRuntime and createContainer", "execve(hook.path, …)", "")
 
     def apply(self, stage: Stage) -> None:
         from toolkit.runtime import conversation, hooks
@@ -160,11 +162,14 @@ class SetNames(Step):
         self.domainname = domainname
 
     def describe(self) -> "Description":
-        return (
-            "name the machine",
-            f'sethostname("{self.hostname}", {len(self.hostname)})',
-            f"hostname {self.hostname}",
-        )
+        from toolkit.runtime.shell_words import word
+
+        calls, lines = [], []
+        for name, value in (("hostname", self.hostname), ("domainname", self.domainname)):
+            if value:
+                calls.append(f'set{name}("{value}", {len(value.encode())})')
+                lines.append(f"echo {word(value)} > /proc/sys/kernel/{name}")
+        return ("name the machine", "; ".join(calls), "\n".join(lines))
 
     def apply(self, stage: Stage) -> None:
         if self.hostname:
@@ -190,10 +195,12 @@ class SetSysctl(Step):
         return "/proc/sys/" + self.key.replace(".", "\0").replace("/", ".").replace("\0", "/")
 
     def describe(self) -> "Description":
+        from toolkit.runtime.shell_words import word
+
         return (
             f"set {self.key}",
-            f'write(open("{self.path()}"), "{self.value}")',
-            f"sysctl -w {self.key}={self.value}",
+            f'write(open("{self.path()}", O_WRONLY), "{self.value}", {len(self.value.encode())})',
+            f"echo {word(self.value)} > {word(self.path())}",
         )
 
     def apply(self, stage: Stage) -> None:
@@ -226,9 +233,12 @@ class EnterRoot(Step):
             return (
                 "make the new root `/` and let go of the host's tree",
                 'pivot_root(".", "."); umount2(".", MNT_DETACH)',
-                "pivot_root . . && umount -l .",
+                'cd "$root" && pivot_root . . && umount -l .',
             )
-        return ("make the new root `/`", 'mount(".", "/", NULL, MS_MOVE, NULL); chroot(".")', "chroot .")
+        if self.mode == "move":
+            line = 'cd "$root" && mount --move . / && chroot .'
+            return ("make the new root `/`", 'mount(".", "/", NULL, MS_MOVE, NULL); chroot(".")', line)
+        return ("make the new root `/`", 'fchdir(root); chroot(".")', 'chroot "$root"')
 
     def apply(self, stage: Stage) -> None:
         os.fchdir(stage.root_fd)
@@ -276,10 +286,12 @@ class SetRootPropagation(Step):
         self.flags = flags
 
     def describe(self) -> "Description":
+        from toolkit.runtime import shell_words
+
         return (
             "say how later mounts travel",
             f'mount(NULL, "/", NULL, {mounts.flag_names(self.flags)}, NULL)',
-            "mount --make-… /",
+            f"mount {shell_words.propagation(self.flags)} /",
         )
 
     def apply(self, stage: Stage) -> None:
@@ -324,7 +336,9 @@ class MakeWorkingDirectory(Step):
         self.path = path
 
     def describe(self) -> "Description":
-        return ("make the working directory", f'mkdir("{self.path}", 0755)', f"mkdir -p {self.path}")
+        from toolkit.runtime.shell_words import in_root
+
+        return ("make the working directory", f'mkdirat(root, "{self.path}", 0755)', f"mkdir -p {in_root(self.path)}")
 
     def apply(self, stage: Stage) -> None:
         try:

@@ -1,0 +1,193 @@
+"""`ctk explain` of a launch: told, carried out while it is told, and as a script that starts the same container."""
+
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fixtures.command import Bundle, Command, tool
+
+# What can be seen from inside; the two containers have different ids, and a shell starts with another last argument.
+LOOK = """
+cut -d' ' -f4- /proc/self/mountinfo
+grep -E '^(Cap|NoNewPrivs|Groups|Uid|Gid|Umask)' /proc/self/status
+hostname; pwd; id -u; umask
+cat /proc/self/cgroup
+env | sort
+ulimit -n; ulimit -s
+ip addr show lo | head -1
+ls -l /dev /dev/fd/ 2>/dev/null | grep -v '[0-9] ->' | sed 's/[A-Z][a-z][a-z] *[0-9]* *[0-9:]*//'
+ls -A /proc/acpi /sys/firmware 2>/dev/null; wc -c < /proc/keys
+cat /proc/1/oom_score_adj
+touch /etc/x 2>/dev/null || echo read-only
+for f in memory/memory.limit_in_bytes pids/pids.max cpu/cpu.cfs_quota_us cpuset/cpuset.cpus \\
+    memory.max pids.max cpu.max devices/devices.list; do
+  cat /sys/fs/cgroup/$f 2>/dev/null || :
+done
+"""
+
+
+@pytest.fixture
+def only_util_linux(tmp_path: Path) -> dict[str, str]:
+    """An environment whose PATH has the programs of util-linux and coreutils, a shell, and nothing else."""
+    folder = tmp_path / "path"
+    folder.mkdir()
+    listed = subprocess.run(
+        ["dpkg", "-L", "util-linux", "mount", "coreutils", "dash"], capture_output=True, text=True, check=True
+    ).stdout
+    for line in listed.split():
+        if "bin/" in line and os.path.isfile(line):
+            (folder / os.path.basename(line)).symlink_to(line)
+    (folder / "sh").unlink(missing_ok=True)
+    (folder / "sh").symlink_to(tool("dash"))
+    assert not (folder / "capsh").exists() and not (folder / "ip").exists() and not (folder / "python3").exists()
+    return {"PATH": str(folder)}
+
+
+def plain(config: dict[str, Any]) -> None:
+    del config
+
+
+def demanding(config: dict[str, Any]) -> None:
+    config["hostname"] = "it-is-me"
+    process, linux = config["process"], config["linux"]
+    process["user"] = {"uid": 1000, "gid": 50, "additionalGids": [5, 27], "umask": 0o27}
+    process["cwd"] = "/srv/deep"
+    process["env"] += ["WORDS=a b 'c' $HOME", "EMPTY="]
+    process["rlimits"] += [{"type": "RLIMIT_STACK", "soft": 1 << 22, "hard": 1 << 23}]
+    process["capabilities"]["inheritable"] = ["CAP_NET_BIND_SERVICE"]
+    process["oomScoreAdj"] = 77
+    linux["sysctl"] = {"net.ipv4.ip_unprivileged_port_start": "80"}
+    linux["resources"] |= {"memory": {"limit": 64 << 20}, "pids": {"limit": 40}, "cpu": {"quota": 50000, "cpus": "0"}}
+    linux["devices"] = [{"path": "/dev/mine", "type": "c", "major": 1, "minor": 3, "fileMode": 0o600, "uid": 1000}]
+    config["mounts"] += [
+        {"destination": "/mnt/shared", "source": "shared", "options": ["rbind", "ro", "nosuid"]},
+        {"destination": "/mnt/one", "source": "one", "type": "bind", "options": ["bind", "noexec"]},
+        {"destination": "/tmp", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "size=1m"]},
+        {"destination": "/run/locked", "type": "tmpfs", "source": "tmpfs", "options": ["ro", "mode=711"]},
+    ]
+
+
+def writable_root_and_own_cgroups(config: dict[str, Any]) -> None:
+    config["root"]["readonly"] = False
+    config["linux"]["namespaces"].append({"type": "cgroup"})
+    config["linux"]["rootfsPropagation"] = "rprivate"
+    config["process"]["noNewPrivileges"] = False
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("change", [plain, demanding, writable_root_and_own_cgroups])
+def test_the_script_starts_an_equivalent_container(
+    ctk: Command, busybox_bundle: Bundle, only_util_linux: dict[str, str], change: Any
+) -> None:
+    (busybox_bundle.path / "shared").mkdir()
+    (busybox_bundle.path / "one").write_text("one")
+    name = ctk.id()
+    busybox_bundle.edit(change).sh(LOOK)
+    # Both with a root in which every mount point is there: what one launch made, the next would find.
+    ctk("run", "--bundle", str(busybox_bundle), name).ok()
+    told = ctk("explain", str(busybox_bundle), "--script", "--id", name).ok().out
+    script = busybox_bundle.path / "start.sh"
+    script.write_text(told)
+    by_script = subprocess.run(
+        [tool("dash"), str(script)],
+        capture_output=True,
+        text=True,
+        env=only_util_linux,
+        stdin=subprocess.DEVNULL,
+        timeout=60,
+    )
+    assert by_script.returncode == 0, by_script.stderr
+    by_ctk = ctk("run", "--bundle", str(busybox_bundle), name).ok()
+    assert by_script.stdout.splitlines() == by_ctk.out.splitlines()
+    assert by_script.stderr == ""
+    assert len(by_ctk.out.splitlines()) > 60
+    assert name in by_ctk.out or change is writable_root_and_own_cgroups
+
+
+@pytest.mark.root
+def test_the_scripts_exit_code_is_the_programs_and_nothing_stays(
+    ctk: Command, busybox_bundle: Bundle, only_util_linux: dict[str, str]
+) -> None:
+    name = ctk.id()
+    busybox_bundle.sh("exit 7")
+    script = busybox_bundle.path / "start.sh"
+    script.write_text(ctk("explain", str(busybox_bundle), "--script", "--id", name).ok().out)
+
+    def run() -> int:
+        return subprocess.run(["dash", str(script)], env=only_util_linux, capture_output=True, timeout=60).returncode
+
+    assert run() == 7
+    busybox_bundle.args("/nonexistent")
+    script.write_text(ctk("explain", str(busybox_bundle), "--script", "--id", name).ok().out)
+    assert run() == 127
+    left = subprocess.run(["find", "/sys/fs/cgroup", "-name", name], capture_output=True, text=True).stdout
+    assert left == ""
+
+
+def test_run_explain_tells_and_does_nothing(ctk: Command, busybox_bundle: Bundle) -> None:
+    busybox_bundle.args("touch", "/it-ran")
+    told = ctk("run", "--explain", "--bundle", str(busybox_bundle), "nobody").ok().out
+    assert told == ctk("explain", str(busybox_bundle), "--id", "nobody").ok().out
+    assert 'execve("touch", ["touch", "/it-ran"]' in told
+    assert "← mounts[0]\n" in told
+    assert '    $ mount -t proc proc "$root/proc"\n' in told
+    assert "\x1b" not in told
+    assert not (busybox_bundle.rootfs / "it-ran").exists()
+    assert ctk("list", "-q").ok().out == ""
+
+
+def test_an_explained_run_of_a_broken_bundle_says_what_is_wrong(ctk: Command, busybox_bundle: Bundle) -> None:
+    busybox_bundle.edit(lambda c: c["process"].update(cwd="x"))
+    done = ctk("run", "--explain", "--bundle", str(busybox_bundle), "nobody")
+    assert (done.rc, done.out) == (1, "")
+    assert "process.cwd" in done.err
+
+
+def test_the_plan_as_json(ctk: Command, busybox_bundle: Bundle) -> None:
+    told = ctk("explain", "--json", cwd=busybox_bundle.path).json()
+    assert told["root"] == str(busybox_bundle.rootfs)
+    acts = {act["field"]: act for act in told["acts"]}
+    assert acts["hostname"]["calls"] == 'sethostname("runc", 4)'
+    assert acts["hostname"]["shell"] == ["echo runc > /proc/sys/kernel/hostname"]
+    assert {act["side"] for act in told["acts"]} == {"outside", "inside", "program"}
+
+
+@pytest.mark.root
+def test_explain_run_shows_each_step_as_it_is_done(ctk: Command, busybox_bundle: Bundle) -> None:
+    busybox_bundle.sh("echo from inside; exit 3")
+    done = ctk("explain", str(busybox_bundle), "--run", "--id", ctk.id())
+    assert done.rc == 3
+    assert done.out.endswith("from inside\n")
+    steps = len(ctk("explain", str(busybox_bundle), "--json").json()["acts"])
+    assert done.out.count("✓") == 16
+    assert f"\n {steps} become the program" in done.out
+    assert done.out.index("mount a new proc") < done.out.index("✓") + 2000
+
+
+@pytest.mark.root
+def test_explain_run_ends_at_the_step_that_fails(ctk: Command, busybox_bundle: Bundle) -> None:
+    nosuch = {"destination": "/x", "type": "nosuchfs", "source": "x"}
+    busybox_bundle.edit(lambda c: c["mounts"].insert(1, nosuch))
+    done = ctk("explain", str(busybox_bundle), "--run", "--id", ctk.id())
+    assert done.rc == 1
+    assert done.out.count("✓") == 2
+    assert done.out.rstrip().splitlines()[-1].startswith("    $ mount -t nosuchfs")
+    assert "nosuchfs" in done.err and "mounts[1]" in done.err
+
+
+@pytest.mark.root
+def test_a_plain_run_imports_nothing_for_it(ctk: Command, busybox_bundle: Bundle) -> None:
+    done = subprocess.run(
+        ["python3", "-X", "importtime", "-I", "-S", ctk.program, "run", "--bundle", str(busybox_bundle), ctk.id()],
+        env=ctk.environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "toolkit.preload" in done.stderr
+    for name in ("toolkit.explain", "telling", "shell_words", "difflib"):
+        assert name not in done.stderr

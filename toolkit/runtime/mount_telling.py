@@ -1,0 +1,103 @@
+"""A mount told in words, as system calls and as shell lines (see steps.py). Imported only where plans are told."""
+
+from toolkit.kernel import mounts
+from toolkit.runtime import shell_words
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from toolkit.runtime.mounting import Mount
+    from toolkit.runtime.steps import Description
+
+_ATTRIBUTES = {name: bit for name, bit in vars(mounts).items() if name.startswith("MOUNT_ATTR_") and "__" not in name}
+
+
+def describe(step: "Mount") -> "Description":
+    """The description of one entry of `mounts`."""
+    return _bind(step) if step.is_bind else _new(step)
+
+
+def _attributes(step: "Mount") -> str:
+    from toolkit.kernel.libc import flag_names
+
+    set_, clear = step.options.attributes()
+    words = [f"attr_set={flag_names(set_, _ATTRIBUTES)}"] if set_ else []
+    if clear & ~mounts.MOUNT_ATTR__ATIME:
+        words.append(f"attr_clr={flag_names(clear & ~mounts.MOUNT_ATTR__ATIME, _ATTRIBUTES)}")
+    return "{" + ", ".join(words) + "}"
+
+
+def _propagations(step: "Mount", default: "tuple[int, ...]" = ()) -> "tuple[list[str], list[str]]":
+    flags = step.options.propagation or default
+    target = shell_words.in_root(step.destination)
+    return (
+        [f'mount(NULL, "{step.destination}", NULL, {mounts.flag_names(each)}, NULL)' for each in flags],
+        [f"mount {shell_words.propagation(each)} {target}" for each in flags],
+    )
+
+
+def _recursive(step: "Mount") -> "tuple[list[str], list[str]]":
+    from toolkit.kernel.libc import flag_names
+
+    if not step.options.recursive_set and not step.options.recursive_cleared:
+        return [], []
+    names = flag_names(step.options.recursive_set, _ATTRIBUTES)
+    call = f'mount_setattr(root, "{step.destination}", AT_RECURSIVE, {{attr_set={names}}}, 32)'
+    words = [name[11:].lower() for name, bit in _ATTRIBUTES.items() if bit and step.options.recursive_set & bit]
+    words = ["ro" if name == "rdonly" else name for name in words]
+    # mount(8) has ro=recursive since util-linux 2.39 only; the mount itself any version can change.
+    line = f"mount -o remount,bind,{','.join(words)} {shell_words.in_root(step.destination)}"
+    return [call], [line] if words else []
+
+
+def _new(step: "Mount") -> "Description":
+    kind = step.fstype or "none"
+    source = shell_words.word(step.source)
+    target = shell_words.in_root(step.destination)
+    late = mounts.MS_RDONLY if step.read_only_at_the_end else 0
+    data = ",".join(step.options.data)
+    calls = [
+        f'mount("{step.source}", "{step.destination}", "{kind}", '
+        f"{mounts.flag_names(step.options.flags & ~late)}, {chr(34) + data + chr(34) if data else 'NULL'})"
+    ]
+    words = shell_words.options(step.options, leave_out=late)
+    lines = []
+    if kind == "tmpfs" and "mode=" not in data:
+        # What is mounted over keeps its mode; a new folder gets tmpfs's own.
+        lines.append(f"mode=$(stat -c %a {target} 2>/dev/null || echo 1777)")
+        words = (words + "," if words else "") + "mode=$mode"
+    lines.append(f"mkdir -p {target}")
+    if "tmpcopyup" in step.options.extensions:
+        lines.append(f"saved=$(mktemp -d) && cp -a {target}/. $saved/")
+    options = f"-o {words if '$' in words else shell_words.word(words)} " if words else ""
+    lines.append(f"mount -t {shell_words.word(kind)} {options}{source} {target}")
+    if "tmpcopyup" in step.options.extensions:
+        lines.append(f"cp -a $saved/. {target}/ && rm -r $saved")
+    for more_calls, more_lines in (_propagations(step), _recursive(step)):
+        calls += more_calls
+        lines += more_lines
+    return (f"mount a new {kind} at {step.destination}", "; ".join(calls), "\n".join(lines))
+
+
+def _bind(step: "Mount") -> "Description":
+    recursive = bool(step.options.flags & mounts.MS_REC)
+    source = shell_words.word(step.source)
+    target = shell_words.in_root(step.destination)
+    above = shell_words.in_root(shell_words.parent(step.destination))
+    flags = "OPEN_TREE_CLONE" + ("|AT_RECURSIVE" if recursive else "")
+    calls = [f'tree = open_tree(AT_FDCWD, "{step.source}", {flags})']
+    attributes = _attributes(step)
+    if attributes != "{}":
+        calls.append(f'mount_setattr(tree, "", AT_EMPTY_PATH, {attributes}, 32)')
+    calls.append(f'move_mount(tree, "", root, "{step.destination}", …)')
+    make = f"mkdir -p {above}; [ -d {source} ] && mkdir {target} || touch {target}"
+    lines = [f"[ -e {target} ] || {{ {make}; }}", f"mount --{'r' if recursive else ''}bind {source} {target}"]
+    words = shell_words.attributes(step.options)
+    if words:
+        lines.append(f"mount -o remount,bind,{words} {target}")
+    for more_calls, more_lines in (
+        _propagations(step, (mounts.MS_PRIVATE | mounts.MS_REC,)),
+        _recursive(step),
+    ):
+        calls += more_calls
+        lines += more_lines
+    return (f"show the host's {step.source} at {step.destination}", "; ".join(calls), "\n".join(lines))

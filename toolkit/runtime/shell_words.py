@@ -1,0 +1,66 @@
+"""What steps need to tell themselves as shell lines: quoting, and mount(8)'s words. Imported only where plans are told.
+
+In such a line `$root` is the host path of the root file system.
+"""
+
+from toolkit.kernel import mounts as m
+from toolkit.runtime import mount_options
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from toolkit.runtime.mount_options import Options
+
+_PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./:=,+@%")
+
+
+def word(text: str) -> str:
+    """One word of a POSIX shell."""
+    if text and _PLAIN.issuperset(text):
+        return text
+    return "'" + text.replace("'", "'\\''") + "'"
+
+
+def in_root(path: str) -> str:
+    """A path of the container, quoted, below `$root`."""
+    path = "/" + path.strip("/") if path.strip("/") else ""
+    for character in '\\"$`':
+        path = path.replace(character, "\\" + character)
+    return f'"$root{path}"'
+
+
+def each_in_root(paths: "Sequence[str]", lines: "Sequence[str]") -> str:
+    """A loop that does `lines` with each path of the container, below `$root`, as `$path`."""
+    words = " ".join(word("/" + path.strip("/")) for path in paths)
+    return "\n".join([f"for path in {words}; do", '  path="$root$path"', *("  " + line for line in lines), "done"])
+
+
+def options(given: "Options", *, leave_out: int = 0) -> str:
+    """mount(8)'s option list of new file systems: flags but `leave_out`, then what goes to the file system."""
+    flags = given.flags & ~leave_out
+    names = [n for n, (flag, clear) in mount_options.FLAGS.items() if not clear and flag and flags & flag == flag]
+    return ",".join([name for name in names if name not in ("bind", "rbind")] + given.data)
+
+
+def attributes(given: "Options") -> str:
+    """mount(8)'s option list for the attributes that a bind mount has of its own; "" if it keeps the source's."""
+    words = []
+    for name, (flag, clear) in mount_options.FLAGS.items():
+        kind = flag in mount_options.ATTRIBUTES or flag in (m.MS_NOATIME, m.MS_RELATIME, m.MS_STRICTATIME)
+        if kind and (given.cleared if clear else given.flags) & flag:
+            words.append(name)
+    return ",".join(words)
+
+
+def propagation(flags: int) -> str:
+    """mount(8)'s option for a propagation type: --make-rslave."""
+    for name, value in mount_options.PROPAGATION.items():
+        if value == flags:
+            return "--make-" + name
+    return "--make-rprivate"
+
+
+def parent(path: str) -> str:
+    """The folder above a path of the container."""
+    return path.rstrip("/").rpartition("/")[0] or "/"
