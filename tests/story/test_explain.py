@@ -139,6 +139,16 @@ def test_run_explain_tells_and_does_nothing(ctk: Command, busybox_bundle: Bundle
     assert ctk("list", "-q").ok().out == ""
 
 
+def test_run_explain_knows_the_options_of_run(ctk: Command, busybox_bundle: Bundle) -> None:
+    words = ["run", "--explain", "--bundle", str(busybox_bundle), "--no-pivot", "--init"]
+    told = ctk(*words, "--overlay", str(busybox_bundle.path / "kept"), "nobody").ok().out
+    assert "MS_MOVE" in told and "pivot_root" not in told
+    assert "stay as a small first process" in told
+    assert "lay a writable layer over the root, kept in " in told
+    assert not (busybox_bundle.path / "kept").exists()
+    assert "kept in memory" in ctk(*words, "--ephemeral", "nobody").ok().out
+
+
 def test_an_explained_run_of_a_broken_bundle_says_what_is_wrong(ctk: Command, busybox_bundle: Bundle) -> None:
     busybox_bundle.edit(lambda c: c["process"].update(cwd="x"))
     done = ctk("run", "--explain", "--bundle", str(busybox_bundle), "nobody")

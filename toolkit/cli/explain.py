@@ -95,6 +95,8 @@ def of_run(options: Options) -> int:
         config=options.config,
         no_pivot=options.no_pivot,
         systemd=options.systemd_cgroup or options.cgroup_manager == "systemd",
+        layer=options.overlay or "" if options.overlay or options.ephemeral else None,
+        init=options.init,
     )
     screen.show(told.acts, told.root, sys.stdout)
     return 0

@@ -122,27 +122,33 @@ def _rights(who: Identity) -> list[Act]:
     call = f"setgroups({len(who.groups)}, [{groups}])"
     field = "process.user.additionalGids"
     acts.append(
-        _privilege("take these groups only", call, [f"--groups={groups}" if groups else "--clear-groups"], field)
+        _privilege(
+            f"take the groups {groups} only" if groups else "take no further groups",
+            call,
+            [f"--groups={groups}" if groups else "--clear-groups"],
+            field,
+        )
     )
     call = f"setresgid({who.gid}, {who.gid}, {who.gid})"
     acts.append(_privilege(f"become group {who.gid}", call, [f"--regid={who.gid}"], "process.user.gid"))
     call = f"setresuid({who.uid}, {who.uid}, {who.uid})"
     acts.append(_privilege(f"become user {who.uid}", call, [f"--reuid={who.uid}"], "process.user.uid"))
     inheritable = who.masks["inheritable"]
+    count = len(capabilities.names(who.masks["permitted"]))
+    kept = f"{count} {'capability' if count == 1 else 'capabilities'}"
     call = (
         f"capset({{pid=0}}, {{effective={_caps(who.masks['effective'])}, permitted={_caps(who.masks['permitted'])}, "
         f"inheritable={_caps(inheritable)}}})"
     )
-    acts.append(
-        _privilege("keep these capabilities", call, [f"--inh-caps={_setpriv(inheritable)}"], "process.capabilities")
-    )
+    acts.append(_privilege(f"keep {kept}", call, [f"--inh-caps={_setpriv(inheritable)}"], "process.capabilities"))
     ambient = who.masks["ambient"] & who.masks["permitted"] & inheritable
     call = "; ".join(
         ["prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)"]
         + [f"prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, {name})" for name in capabilities.names(ambient)]
     )
     flags = [f"--ambient-caps={_setpriv(ambient)}"]
-    acts.append(_privilege("keep these over execve(2)", call, flags, "process.capabilities.ambient"))
+    what = f"keep {len(capabilities.names(ambient)) or 'none'} of them over execve(2) of a plain user's"
+    acts.append(_privilege(what, call, flags, "process.capabilities.ambient"))
     return acts
 
 

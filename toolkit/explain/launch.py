@@ -19,7 +19,9 @@ from toolkit.oci import json_text
 from toolkit.runtime import plan as plans
 from toolkit.runtime import shell_words
 from toolkit.runtime.cgroup_mount import JoinCgroup, MountCgroup
+from toolkit.runtime.comfort.overlay import LayOver
 from toolkit.runtime.devices import MakeDevices
+from toolkit.runtime.launch import INIT_ANNOTATION
 from toolkit.runtime.steps import AwaitHooks, Stage, Step
 
 Spec = dict[str, Any]
@@ -28,6 +30,14 @@ _UNSHARE = {
     "user": "--user", "pid": "--pid", "network": "--net", "ipc": "--ipc", "uts": "--uts", "time": "--time",
     "cgroup": "--cgroup", "mount": "--mount",
 }  # fmt: skip
+
+
+_INIT = Act(
+    "program",
+    "stay as a small first process: start the program as a child, pass signals on, collect the dead",
+    "clone(SIGCHLD); kill(CHILD, SIGNAL); wait4(-1, …)",
+    note="a shell can, but with more than a line: trap, wait",
+)
 
 
 @dataclass
@@ -60,9 +70,19 @@ class MakeConsole(Step):
 
 
 def of(
-    bundle: str, container_id: str = "", *, config: str = "", no_pivot: bool = False, systemd: bool = False
+    bundle: str,
+    container_id: str = "",
+    *,
+    config: str = "",
+    no_pivot: bool = False,
+    systemd: bool = False,
+    layer: str | None = None,
+    init: bool = False,
 ) -> Launch:
-    """The launch of the bundle in the folder `bundle`, with all its acts. Raises NotFound, Invalid, InUse."""
+    """The launch of the bundle in the folder `bundle`, with all its acts. Raises NotFound, Invalid, InUse.
+
+    `layer` is the folder of a writable layer over the root, "" for one in memory; `init` adds a small first process.
+    """
     text, bundle = read(bundle, config)
     spec = json_text.loads(text)
     if not isinstance(spec, dict):
@@ -72,7 +92,8 @@ def of(
     root = plans.root_path(spec, bundle)
     process = spec.get("process") or {}
     console = MakeConsole("process.terminal") if process.get("terminal") else None
-    plan = plans.plan(spec, bundle, root, no_pivot=no_pivot, console=console)
+    over = LayOver(os.path.abspath(layer) if layer else "", in_user_namespace=False) if layer is not None else None
+    plan = plans.plan(spec, bundle, root, no_pivot=no_pivot, console=console, over=over)
     if "user" in plan.new:
         from toolkit.runtime import mapping
 
@@ -80,6 +101,8 @@ def of(
     known = cgroups.known(spec, container_id, systemd=systemd)
     launch = Launch(spec, bundle, container_id, root, plan, known)
     launch.acts = [*_before(launch), *_inside(launch), *_steps(launch), *_after(launch)]
+    if init or (spec.get("annotations") or {}).get(INIT_ANNOTATION) == "true":
+        launch.acts.insert(-1, _INIT)
     return launch
 
 
