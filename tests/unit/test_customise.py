@@ -11,7 +11,7 @@ import pytest
 
 from tests.fixtures import debs
 from tests.unit.test_unpack import member
-from toolkit.bootstrap import customise, emulation, hooks, solve
+from toolkit.bootstrap import architectures, customise, emulation, hooks
 from toolkit.bootstrap.customisation import NOTHING, Customisation, User
 from toolkit.bootstrap.model import Lock, Package, Request, Source
 from toolkit.bootstrap.path_filter import path_filter
@@ -304,7 +304,7 @@ def test_what_is_copied_out_follows_no_link_of_an_earlier_copy(root: tuple[Path,
 @pytest.fixture
 def host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """An amd64 host with a kernel of our choice, and folders of ours for qemu and for the host's entries."""
-    monkeypatch.setattr(solve, "host_architecture", lambda: "amd64")
+    monkeypatch.setattr(architectures, "host_architecture", lambda: "amd64")
     monkeypatch.setattr(emulation, "host_architecture", lambda: "amd64")
     monkeypatch.setattr(emulation, "is_native", lambda name: name == "amd64")
     monkeypatch.setattr(emulation, "_FOLDERS", (str(tmp_path / "bin"),))
@@ -358,7 +358,7 @@ def test_the_hosts_entry_will_do_if_it_has_the_flag_f(host: Path) -> None:
 def test_a_magic_is_the_head_of_such_a_program() -> None:
     with open("/proc/self/exe", "rb") as file:
         head = file.read(20)
-    magic, mask = binfmt.pattern(solve.host_architecture())
+    magic, mask = binfmt.pattern(architectures.host_architecture())
     assert bytes(a & b for a, b in zip(head, mask, strict=True)) == bytes(
         a & b for a, b in zip(magic, mask, strict=True)
     )

@@ -25,7 +25,7 @@ from types import FrameType
 from typing import Any
 
 from toolkit import places
-from toolkit.bootstrap import configure, customise, emulation, rootless, seed, solve, tidy
+from toolkit.bootstrap import configure, customise, emulation, papers, rootless, seed, solve, tidy
 from toolkit.bootstrap.download import Download
 from toolkit.bootstrap.kept import Spoilt, Trees
 from toolkit.bootstrap.model import Lock, Request, Result
@@ -99,6 +99,7 @@ def _bootstrap(request: Request, emit: Emit) -> Result:
             count = _lay_out_kept(request, trees, solved.lock, target, rootfd, emit)
             if count is None:
                 _build(request, solved, target, rootfd, trees, emit)
+            papers.write(request, solved.lock, rootfd)
             target.close()
             result = _result(solved.lock, target.path, began)
         finally:
@@ -169,7 +170,12 @@ def _build(request: Request, solved: Solved, target: Target, rootfd: int, trees:
     emit(Started("download", download.total_bytes, "bytes"))
     emit(Started("unpack", len(lock.packages), "packages"))
     fetching = time.monotonic()
-    download.run()
+    try:
+        download.run()
+    except Unreachable as error:
+        if request.locked:
+            error.hint = "the archive has moved on: --snapshot DATE --locked FILE takes the package from back then"
+        raise
     fetched = f"{download.fetched_bytes / 1e6:.1f} MB"
     if download.cached_bytes:
         fetched += f", {download.cached_bytes / 1e6:.1f} MB from the cache"

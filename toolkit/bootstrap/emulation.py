@@ -7,7 +7,7 @@ registered on the host for it, and it needs no root.
 import os
 from typing import Literal, NamedTuple
 
-from toolkit.bootstrap.solve import host_architecture, is_native
+from toolkit.bootstrap.architectures import host_architecture, is_native
 from toolkit.errors import HostLacks
 from toolkit.kernel import binfmt
 from toolkit.kernel.host import HostFacts

@@ -17,8 +17,8 @@ import time
 from dataclasses import asdict
 
 from toolkit.bootstrap import elf, mirrors
+from toolkit.bootstrap.architectures import host_architecture
 from toolkit.bootstrap.model import Lock, Request, Result
-from toolkit.bootstrap.solve import host_architecture
 from toolkit.bootstrap.stage import stage
 from toolkit.bootstrap.target import Target, write_result
 from toolkit.errors import CtkError, NotFound, Usage

@@ -33,9 +33,12 @@ from toolkit.pack import lay, streams, tar, walk
 # What decides the packages or the tree, and is in the key …
 _KEYED = frozenset(
     {"suite", "variant", "architecture", "mirror", "components", "include", "exclude", "check_gpg", "check_date"}
+    | {"pockets", "sources", "pins", "recommends", "snapshot"}
 )
 # … and what doesn't. Every other field of a Request must have its default for a tree to be kept.
-_WITHOUT_EFFECT = frozenset({"target", "keyring", "jobs", "restart", "keep_failed", "use_kept", "format"})
+_WITHOUT_EFFECT = frozenset(
+    {"target", "keyring", "jobs", "restart", "keep_failed", "use_kept", "format", "lock", "sboms"}
+)
 
 _SKIPPABLE = 0x184D2A50  # RFC 8878, 3.1.2
 _TAIL = struct.Struct("<I32s8s")  # the index's length and SHA-256, and a name

@@ -4,11 +4,12 @@ The host's sources are asked because they are near, they may be the only ones th
 owner has chosen them. What their owner has said about dates goes with them (`Choice.dates_unchecked`).
 """
 
+import contextlib
 import os
 from dataclasses import dataclass
 
 from toolkit.bootstrap.suites import Suite
-from toolkit.deb.control import paragraphs
+from toolkit.deb.sources_list import AptSource, is_yes, parse_deb822, parse_line
 from toolkit.errors import CtkError, NotFound
 
 
@@ -19,16 +20,6 @@ class Choice:
     mirror: str
     why: str
     dates_unchecked: bool = False  # the host's apt is told not to look at Valid-Until for this mirror
-
-
-@dataclass(frozen=True, slots=True)
-class AptSource:
-    """One `deb` entry of the host: URI without a trailing slash, its suites, components, and its rule on dates."""
-
-    uri: str
-    suites: tuple[str, ...]
-    components: tuple[str, ...] = ()
-    check_valid_until: bool | None = None  # None: as apt.conf says
 
 
 def choose(
@@ -101,64 +92,16 @@ def host_sources(root: str = "/") -> tuple[AptSource, ...]:
                 data = file.read()
         except OSError:
             continue
+        # The host's apt will complain about what is broken; it is no reason not to build.
         if path.endswith(".list"):
-            found += _one_line(data.decode(errors="replace"))
+            for line in data.decode(errors="replace").splitlines():
+                with contextlib.suppress(CtkError):
+                    source = parse_line(line, what=path)
+                    found += [source] if source else []
         elif path.endswith(".sources"):
-            try:
-                found += _deb822(data)
-            except CtkError:
-                continue  # the host's apt will complain about it; a broken file is no reason not to build
+            with contextlib.suppress(CtkError):
+                found += parse_deb822(data, what=path)
     return tuple(found)
-
-
-def _one_line(text: str) -> list[AptSource]:
-    found = []
-    for line in text.splitlines():
-        words = line.partition("#")[0].split()
-        if not words or words[0] != "deb":
-            continue
-        words = words[1:]
-        options: dict[str, str] = {}
-        if words and words[0].startswith("["):
-            inside = " ".join(words).partition("]")
-            words = inside[2].split()
-            for option in inside[0].lstrip("[").split():
-                key, _, value = option.partition("=")
-                options[key.lower()] = value
-        if len(words) >= 2:
-            check = options.get("check-valid-until")
-            found.append(
-                AptSource(
-                    words[0].rstrip("/"),
-                    (words[1],),
-                    tuple(words[2:]),
-                    None if check is None else _is_yes(check),
-                )
-            )
-    return found
-
-
-def _deb822(data: bytes) -> list[AptSource]:
-    found = []
-    for fields in paragraphs(data, what="an apt source of the host"):
-        lowered = {key.lower(): value for key, value in fields.items()}
-        if "deb" not in lowered.get("types", "").split() or not _is_yes(lowered.get("enabled", "yes")):
-            continue
-        check = lowered.get("check-valid-until")
-        for uri in lowered.get("uris", "").split():
-            found.append(
-                AptSource(
-                    uri.rstrip("/"),
-                    tuple(lowered.get("suites", "").split()),
-                    tuple(lowered.get("components", "").split()),
-                    None if check is None else _is_yes(check),
-                )
-            )
-    return found
-
-
-def _is_yes(value: str) -> bool:
-    return value.strip().lower() in ("yes", "true", "with", "on", "enable", "1")
 
 
 def _main_archives(sources: tuple[AptSource, ...], distribution: str) -> list[str]:
@@ -212,7 +155,7 @@ def _apt_conf_checks_dates(root: str) -> bool:
         try:
             with open(path, encoding="utf-8", errors="replace") as file:
                 for match in pattern.finditer(file.read()):
-                    checks = _is_yes(match[1])
+                    checks = is_yes(match[1])
         except OSError:
             continue
     return checks

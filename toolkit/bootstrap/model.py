@@ -24,6 +24,17 @@ class Request:
     check_gpg: bool = True
     check_date: bool = True  # False goes on with an expired or future Release, with a warning
     components: tuple[str, ...] = ()  # () is the suite table's
+    pockets: tuple[str, ...] = ()  # "updates", "security", …, or whole suite names of the same mirror
+    sources: tuple[str, ...] = ()  # further archives: lines as in sources.list
+    source_files: tuple[str, ...] = ()  # .list and .sources files with more of them
+    pins: tuple[str, ...] = ()  # --pin, see policy.parse_pin
+    preferences: tuple[str, ...] = ()  # files, see apt_preferences(5)
+    include_files: tuple[str, ...] = ()  # each line a wish, or several
+    recommends: bool = False
+    snapshot: str = ""  # a day or a moment; the archive as it was then
+    locked: str = ""  # a lock file: build exactly this
+    lock: str = ""  # where to write one
+    sboms: tuple[str, ...] = ()  # "spdx=FILE", "cyclonedx=FILE"
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     jobs: int = 0  # 0: as many as pay
@@ -46,6 +57,9 @@ class Source:
     date: str  # Release's Date field
     release_sha256: str  # of the signed text that was verified
     signed_by: tuple[str, ...] = ()  # fingerprints; () only with check_gpg=False
+    options: str = ""  # as in a line of sources.list, without signed-by: "trusted=yes check-valid-until=no"
+    key: str = ""  # the keyring that the tree is to trust for this source alone, base64; "" is the distribution's
+    kind: str = "archive"  # "flat": no dists/; "file": package files of the command line, which no list names
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +93,7 @@ class Lock:
     required: tuple[Package, ...]
     base: tuple[Package, ...]
     build_id: str
+    preferences: str = ""  # apt's, for the tree: the pins that the packages were chosen by
 
     @property
     def packages(self) -> tuple[Package, ...]:

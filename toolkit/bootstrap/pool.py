@@ -1,13 +1,19 @@
-"""The packages that a bootstrap may choose from: the indexes of its sources, asked in a fixed order."""
+"""The packages that a bootstrap may choose from: the indexes of its sources, asked in a fixed order.
+
+With one source the first index that has a name wins, as in debootstrap. With several, or with pins, apt's rules decide
+which version counts (policy.py). A package of a foreign architecture is known by NAME:ARCHITECTURE, every other one by
+its name alone.
+"""
 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from toolkit.bootstrap.model import Package
+from toolkit.bootstrap.policy import Policy
 from toolkit.deb.index import Index
 from toolkit.deb.relation import Alternative
-from toolkit.deb.version import satisfies
+from toolkit.deb.version import Version, satisfies
 from toolkit.errors import Malformed
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9+.\-]+\Z")  # Policy 5.6.1
@@ -24,42 +30,115 @@ class Member:
     source: int
     component: str
     index: Index
+    foreign: str = ""  # the architecture, if it is not the root's own
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Candidate:
+    """One version of a package that could be chosen."""
+
+    key: str  # its name, with ":ARCHITECTURE" for a foreign one
+    fields: dict[str, str]
+    member: Member
+    architecture: str  # "all" is the root's own here
+    priority: int = 500  # apt's
+
+    @property
+    def name(self) -> str:
+        return self.fields["Package"]
+
+    @property
+    def version(self) -> str:
+        return self.fields.get("Version", "")
+
+    @property
+    def multi_arch(self) -> str:
+        return self.fields.get("Multi-Arch", "")
+
+    def __str__(self) -> str:
+        return f"{self.key} {self.version}"
 
 
 class Pool:
-    """Indexes in the order in which they are searched; the first that has a name wins, as in debootstrap."""
+    """Indexes in the order in which they are searched."""
 
-    def __init__(self, members: list[Member], architecture: str) -> None:
+    def __init__(self, members: list[Member], architecture: str, policy: Policy | None = None) -> None:
         self.members = members
         self.architecture = architecture
+        self.policy = policy
+        self.foreign = tuple(dict.fromkeys(member.foreign for member in members if member.foreign))
+        self._chosen: dict[str, Candidate | None] = {}
         self._packages: dict[str, Package] = {}
 
     def __contains__(self, name: str) -> bool:
+        if self.policy is not None:
+            return self.candidate(name) is not None
         return any(name in member.index for member in self.members)
 
     def fields(self, name: str) -> dict[str, str] | None:
-        """The index's fields of package `name`, or None."""
-        found = self._find(name)
-        return found[1] if found else None
+        """The fields of package `name` in the version that counts, or None."""
+        found = self.candidate(name)
+        return found.fields if found else None
+
+    def candidate(self, key: str) -> Candidate | None:
+        """The version of a package that counts; None if there is none, or a pin forbids all."""
+        try:
+            return self._chosen[key]
+        except KeyError:
+            found = self._chosen[key] = self._choose(key)
+            return found
+
+    def use(self, candidate: Candidate) -> None:
+        """From now on this version of its package counts."""
+        self._chosen[candidate.key] = candidate
+
+    def versions(self, key: str) -> list[Candidate]:
+        """Every version of a package, the best first (priority, then version), those that pins forbid left out."""
+        name, _, foreign = key.partition(":")
+        found = []
+        for member in self.members:
+            if member.foreign != foreign:
+                continue
+            for fields in member.index.versions(name):
+                # A foreign index lists the packages of architecture `all` once more, a flat one all architectures.
+                if fields.get("Architecture") not in ((foreign,) if foreign else (self.architecture, "all")):
+                    continue
+                priority = self.policy.priority(member.source, member.component, fields) if self.policy else 500
+                if priority >= 0:
+                    found.append(Candidate(key, fields, member, foreign or self.architecture, priority))
+        found.sort(key=lambda one: (one.priority, Version(one.version)), reverse=True)
+        return found
 
     def package(self, name: str) -> Package:
         """Package `name`, every field that becomes a path, a URL or a limit checked. Raises KeyError, Malformed."""
         package = self._packages.get(name)
         if package is None:
-            found = self._find(name)
+            found = self.candidate(name)
             if found is None:
                 raise KeyError(name)
-            package = self._packages[name] = _package(*found, self.architecture)
+            package = self._packages[name] = package_of(found.member, found.fields, found.architecture)
         return package
 
     def having(self, line: str) -> list[str]:
         """Names of the packages with this very line, e.g. 'Priority: required', index after index."""
-        names = (name for member in self.members for name in member.index.having(line))
-        return list(dict.fromkeys(names))
+        names = dict.fromkeys(
+            name for member in self.members if not member.foreign for name in member.index.having(line)
+        )
+        if self.policy is None:
+            return list(names)
+        # Another version of it may count, which says something else.
+        field, _, value = line.partition(": ")
+        return [name for name in names if (self.fields(name) or {}).get(field) == value]
 
     def providers(self, virtual: str) -> list[str]:
         """Names of the packages that provide `virtual`, index after index."""
-        names = (name for member in self.members for name in member.index.providers(virtual))
+        names = (
+            name
+            for member in self.members
+            if not member.foreign
+            for name in member.index.providers(virtual)
+            if provided((self.fields(name) or {}), virtual)
+        )
         return list(dict.fromkeys(names))
 
     def satisfied_by(self, wanted: Alternative) -> Iterator[str]:
@@ -71,11 +150,9 @@ class Pool:
         if found is not None and satisfies(found.get("Version", ""), wanted.relation, wanted.version):
             yield wanted.name
         for name in sorted(self.providers(wanted.name), key=self._rank):
-            version = self._provided_version(name, wanted.name)
-            if version is not None and name != wanted.name:
-                # An unversioned Provides satisfies no versioned relation.
-                if wanted.relation and not (version and satisfies(version, wanted.relation, wanted.version)):
-                    continue
+            if name != wanted.name and any(
+                answers(version, wanted) for version in provided(self.fields(name) or {}, wanted.name)
+            ):
                 yield name
 
     def names(self) -> Iterator[str]:
@@ -83,24 +160,45 @@ class Pool:
             yield from member.index.names()
 
     def _rank(self, name: str) -> int:
-        priority = (self.fields(name) or {}).get("Priority", "")
-        return _PRIORITIES.index(priority) if priority in _PRIORITIES else len(_PRIORITIES)
+        return priority_rank(self.fields(name) or {})
 
-    def _provided_version(self, name: str, virtual: str) -> str | None:
+    def _choose(self, key: str) -> Candidate | None:
+        if self.policy is not None or ":" in key:
+            best = self.versions(key)
+            return best[0] if best else None
         for member in self.members:
-            if name in member.index:
-                return member.index.provides(name, virtual)
-        return None
-
-    def _find(self, name: str) -> tuple[Member, dict[str, str]] | None:
-        for member in self.members:
-            fields = member.index.get(name)
+            fields = member.index.get(key)
             if fields is not None:
-                return member, fields
+                return Candidate(key, fields, member, self.architecture)
         return None
 
 
-def _package(member: Member, fields: dict[str, str], architecture: str) -> Package:
+def provided(fields: dict[str, str], virtual: str) -> list[str]:
+    """The versions with which a package provides `virtual`: "" for none stated; [] if it doesn't."""
+    written = fields.get("Provides", "")
+    if virtual not in written:
+        return []
+    found = []
+    for one in written.replace("\n", " ").split(","):
+        name, _, version = one.partition("(")
+        if name.strip().partition(":")[0] == virtual:
+            found.append(version.strip(" =)"))
+    return found
+
+
+def answers(version: str, wanted: Alternative) -> bool:
+    """Whether a Provides with that version answers `wanted`; an unversioned one answers no version (Policy 7.5)."""
+    return not wanted.relation or bool(version and satisfies(version, wanted.relation, wanted.version))
+
+
+def priority_rank(fields: dict[str, str]) -> int:
+    """0 for required, …, 5 for a package without a priority."""
+    priority = fields.get("Priority", "")
+    return _PRIORITIES.index(priority) if priority in _PRIORITIES else len(_PRIORITIES)
+
+
+def package_of(member: Member, fields: dict[str, str], architecture: str) -> Package:
+    """A paragraph of an index as a Package, for a root of `architecture`. Raises Malformed."""
     name = fields.get("Package", "")
     doing = f"read {member.index.what}, package {name!r}"
 

@@ -1,24 +1,29 @@
 """Which packages a bootstrap installs.
 
-For debootstrap's variants (`-`, `minbase`, `buildd`) the answer is debootstrap's own, set for set: seeds by
-priority, then the closure over Depends and Pre-Depends, first alternatives only, versions not looked at. debootstrap
-silently drops a dependency whose first alternative is no package of the index; such a group is then looked at again
-and, where nothing in the set satisfies it, the first package that does is added with its own closure, or the request
-is refused with the chain of reasons. For sets that debootstrap can install this second look finds nothing to do.
+For debootstrap's variants (`-`, `minbase`, `buildd`) the set is debootstrap's own: seeds by priority, then the closure
+over Depends and Pre-Depends, first alternatives only, versions not looked at. debootstrap silently drops a dependency
+whose first alternative is no package of the index; such a group is then looked at again and, where nothing in the set
+satisfies it, the first package that does is added with its own closure, or the request is refused with the chain of
+reasons. For sets that debootstrap can install this second look finds nothing to do.
+
+What was asked for beyond that comes as `apt-get install` would bring it into the finished root (choose.py).
 
 mmdebstrap's other variants seed by Essential: yes and priority (its manual page, VARIANTS).
 """
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+import os
+from collections.abc import Iterable
 
+from toolkit.bootstrap import wishes
+from toolkit.bootstrap.choose import choose
 from toolkit.bootstrap.model import Lock, Package, Source
-from toolkit.bootstrap.pool import Pool
+from toolkit.bootstrap.offer import Chosen, Relations
+from toolkit.bootstrap.pool import Candidate, Pool
+from toolkit.bootstrap.reasons import lacking
 from toolkit.bootstrap.suites import Suite
-from toolkit.deb.relation import Alternative, Group, parse_relations
-from toolkit.deb.version import satisfies
+from toolkit.deb.relation import Group, parse_relations
 from toolkit.errors import NotFound, Unsolvable
 
 VARIANTS = (
@@ -37,15 +42,6 @@ _ALIASES = {"default": "-", "debootstrap": "-", "": "-"}
 
 # Counts up when the same packages give another tree (a change in unpack, seed, configure or tidy).
 TREE_FORMAT = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """One `--include`: NAME, NAME=VERSION, NAME:ARCHITECTURE."""
-
-    name: str
-    version: str = ""
-    architecture: str = ""
 
 
 def variant_name(given: str) -> str:
@@ -70,37 +66,35 @@ def resolve(
     *,
     variant: str,
     include: Iterable[str] = (),
+    files: Iterable[Candidate] = (),
     exclude: Iterable[str] = (),
+    recommends: bool = False,
+    preferences: str = "",
 ) -> Lock:
-    """The exact packages of one build. Raises Unsolvable, Malformed, NotFound (variant). Opens nothing."""
+    """The exact packages of one build. `files` are the package files among the wishes, of which the pool knows.
+
+    Raises Unsolvable, Malformed, NotFound (variant), Usage. Opens nothing.
+    """
     variant = variant_name(variant)
+    left_out = frozenset(exclude)
+    # First of all: a wish for a version settles which one counts, for the variant's own set as well.
+    wanted = [one for written in include if written for one in wishes.find(pool, written)]
+    for one in files:
+        pool.use(one)
+        wanted.append(one)
     work = _Work(pool, set(suite.ignored_dependencies))
-    left_out = set(exclude)
-    wishes = [work.wish(written) for written in include if written]
     required_seeds, base_seeds = _seeds(pool, suite, variant, https=sources[0].mirror.startswith("https://"))
-    for name in required_seeds:
+    for name in (*required_seeds, *base_seeds):
         work.why.setdefault(name, f"variant {variant!r} has it")
-    for name in base_seeds:
-        work.why.setdefault(name, f"variant {variant!r} has it")
-    # With no set of their own (extract, custom) the wishes are all there is, and what is there first is required.
-    (base_seeds if required_seeds else required_seeds).extend(wish.name for wish in wishes)
     # As debootstrap's --exclude: what is named there is no seed, but stays if another package depends on it.
     required = work.closure(name for name in required_seeds if name not in left_out)
-    base_seeds = [name for name in base_seeds if name not in left_out]
-    base = work.closure(base_seeds) - required
+    base = work.closure(name for name in base_seeds if name not in left_out) - required
     work.complete(required, base)
-    # A set without wishes is taken as the distribution made it, as debootstrap takes it.
-    if wishes and work.conflict(required | base):
-        # First alternatives alone contradict each other (a desktop that depends on "a | b" and on what conflicts with
-        # a): now those that are there anyway are preferred, as apt does.
-        if base:
-            base = work.sparing_closure(base_seeds, required)
-        else:
-            required = work.sparing_closure([name for name in required_seeds if name not in left_out], set())
-        work.complete(required, base)
-        conflict = work.conflict(required | base)
-        if conflict is not None:
-            raise conflict
+    if wanted:
+        _settle(wanted, pool)
+        added = choose(pool, wanted, sorted(required | base), excluded=left_out, recommends=recommends)
+        # With no set of its own (extract, custom) the wishes are all there is, and what is there first is required.
+        (base if required_seeds else required).update(added)
     origin = sources[0].origin.lower()
     return lock(
         suite=suite.codename,
@@ -110,7 +104,19 @@ def resolve(
         sources=sources,
         required=tuple(pool.package(name) for name in sorted(required)),
         base=tuple(pool.package(name) for name in sorted(base)),
+        preferences=preferences,
     )
+
+
+def _settle(wanted: list[Candidate], pool: Pool) -> None:
+    """Refuse two versions of one package."""
+    for one in wanted:
+        counts = pool.candidate(one.key)
+        if counts is not None and counts.version != one.version:
+            raise Unsolvable(
+                f"include {one.key!r} in versions {one.version} and {counts.version}",
+                because="one version of a package can be installed at a time",
+            )
 
 
 def lock(
@@ -122,10 +128,12 @@ def lock(
     sources: tuple[Source, ...],
     required: tuple[Package, ...],
     base: tuple[Package, ...],
+    preferences: str = "",
 ) -> Lock:
     """A Lock with its build id: the SHA-256 of what decides the tree, written as JSON with sorted keys.
 
-    The mirror is part of it because it is written to sources.list; dates and signers are not.
+    The mirror is part of it because it is written to sources.list; dates and signers are not. SOURCE_DATE_EPOCH is,
+    for the tree's own times follow it.
     """
     facts = {
         "format": TREE_FORMAT,
@@ -133,7 +141,9 @@ def lock(
         "distribution": distribution,
         "variant": variant,
         "architecture": architecture,
-        "sources": [[one.mirror, one.suite, list(one.components)] for one in sources],
+        "sources": [[one.mirror, one.suite, list(one.components), one.options, one.key] for one in sources],
+        "preferences": preferences,
+        "epoch": os.environ.get("SOURCE_DATE_EPOCH", ""),
         "required": [[p.name, p.version, p.architecture, p.sha256, p.source] for p in required],
         "base": [[p.name, p.version, p.architecture, p.sha256, p.source] for p in base],
     }
@@ -147,6 +157,7 @@ def lock(
         required=required,
         base=base,
         build_id=hashlib.sha256(text.encode()).hexdigest(),
+        preferences=preferences,
     )
 
 
@@ -190,32 +201,6 @@ class _Work:
         self.why: dict[str, str] = {}
         self._groups: dict[str, tuple[Group, ...]] = {}
 
-    def wish(self, written: str) -> Wish:
-        """Raises Unsolvable when no package of the pool answers it."""
-        name, _, version = written.partition("=")
-        name, _, architecture = name.partition(":")
-        doing = f"include {written!r}"
-        fields = self.pool.fields(name)
-        if fields is None:
-            providers = self.pool.providers(name)
-            if providers:
-                raise Unsolvable(
-                    doing,
-                    because=f"{name!r} is a virtual package",
-                    hint="include one of those that provide it: " + ", ".join(sorted(providers)[:8]),
-                )
-            raise Unsolvable(
-                doing, because=f"there is no package {name!r}" + self._in_components(), hint=self._near(name)
-            )
-        if version and fields.get("Version") != version:
-            raise Unsolvable(doing, because=f"the suite has version {fields.get('Version')} of it")
-        if architecture and architecture not in (self.pool.architecture, fields.get("Architecture"), "native"):
-            raise Unsolvable(
-                doing, because=f"the root is for {self.pool.architecture}", hint="foreign packages are not built"
-            )
-        self.why[name] = "it was asked for by --include"
-        return Wish(name, version, architecture)
-
     def groups(self, name: str) -> tuple[Group, ...]:
         """The Pre-Depends and Depends of package `name`."""
         groups = self._groups.get(name)
@@ -241,65 +226,28 @@ class _Work:
                     todo.append(first)
         return found
 
-    def sparing_closure(self, seeds: Iterable[str], present: set[str]) -> set[str]:
-        """As `closure`, but a group with several alternatives is looked at last, and only if nothing chosen by then
-        satisfies it. `present` is there already and not part of the answer."""
-        offered = _Offered(self.pool, present)
-        found: set[str] = set()
-        todo = [name for name in seeds if name in self.pool]
-        later: list[tuple[str, Group]] = []
-        while todo or later:
-            if not todo:
-                name, group = later.pop(0)
-                if not offered.holds(group) and group[0].name not in self.ignored:
-                    todo.append(self._choose(name, group))
-                continue
-            name = todo.pop()
-            if name in found or name in present:
-                continue
-            found.add(name)
-            offered.add(name)
-            for group in self.groups(name):
-                first = group[0].name
-                if len(group) > 1 or first not in self.pool:
-                    later.append((name, group))
-                elif first not in found and first not in self.ignored:
-                    self.why.setdefault(first, name)
-                    todo.append(first)
-        return found
-
     def complete(self, required: set[str], base: set[str]) -> None:
         """Add to each set what its own packages still lack (see the module's text). Raises Unsolvable."""
-        offered = _Offered(self.pool, required | base)
+        offered = Chosen(Relations(self.pool))
+        for name in required | base:
+            offered.add(self._candidate(name))
         for chosen in (required, base):
             todo = sorted(chosen)
             while todo:
                 name = todo.pop(0)
                 for group in self.groups(name):
-                    if offered.holds(group) or group[0].name in self.ignored:
+                    if group[0].name in self.ignored or offered.satisfies(group, self._candidate(name)):
                         continue
                     added = self.closure([self._choose(name, group)]) - required - base
                     for one in added:
-                        offered.add(one)
+                        offered.add(self._candidate(one))
                     chosen |= added
                     todo += sorted(added)
 
-    def conflict(self, names: set[str]) -> Unsolvable | None:
-        """Two packages of `names` that exclude each other, as an error with its chain of reasons; None if all agree."""
-        offered = _Offered(self.pool, names)
-        for name in sorted(names):
-            fields = self.pool.fields(name) or {}
-            for key in ("Conflicts", "Breaks"):
-                for group in parse_relations(fields.get(key, "")):
-                    for other in offered.matching(group[0]):
-                        if other != name:
-                            return Unsolvable(
-                                f"install {name!r} and {other!r} together",
-                                because=f"{name!r} {key.lower()} with {group[0]}; "
-                                f"{self.chain(name)}; {self.chain(other)}",
-                                hint="include only one of them",
-                            )
-        return None
+    def _candidate(self, name: str) -> Candidate:
+        found = self.pool.candidate(name)
+        assert found is not None
+        return found
 
     def _choose(self, name: str, group: Group) -> str:
         for wanted in group:
@@ -310,16 +258,9 @@ class _Work:
         written = " | ".join(map(str, group))
         raise Unsolvable(
             f"install {name!r}",
-            because=f"it depends on {written}, {self._lacks(group)}; {self.chain(name)}",
+            because=f"it depends on {written}, {lacking(self.pool, group)}; {self.chain(name)}",
             hint="--components may name further components, --exclude leaves a package out",
         )
-
-    def _lacks(self, group: tuple[Alternative, ...]) -> str:
-        for wanted in group:
-            fields = self.pool.fields(wanted.name)
-            if fields is not None:
-                return f"but the suite has {wanted.name} {fields.get('Version')}"
-        return "which no package is or provides" + self._in_components()
 
     def chain(self, name: str) -> str:
         """'a' is needed by 'b', which is needed by 'c', which …"""
@@ -333,41 +274,3 @@ class _Work:
             reasons.append(f"{at!r} is needed by {cause!r}")
             at = cause
         return ", ".join(reasons) or f"{name!r}: nothing known"
-
-    def _in_components(self) -> str:
-        names = dict.fromkeys(member.component for member in self.pool.members)
-        return " in " + " ".join(names)
-
-    def _near(self, name: str) -> str:
-        import difflib
-
-        start = name[:1]
-        near = difflib.get_close_matches(
-            name, [one for one in self.pool.names() if one.startswith(start)], n=3, cutoff=0.75
-        )
-        return "did you mean " + " or ".join(repr(one) for one in near) + "?" if near else ""
-
-
-class _Offered:
-    """What a growing set of packages offers, by name: (package, version), Provides included."""
-
-    def __init__(self, pool: Pool, names: Iterable[str]) -> None:
-        self._pool = pool
-        self._by_name: dict[str, list[tuple[str, str]]] = {}
-        for name in names:
-            self.add(name)
-
-    def add(self, name: str) -> None:
-        fields = self._pool.fields(name) or {}
-        self._by_name.setdefault(name, []).append((name, fields.get("Version", "")))
-        for group in parse_relations(fields.get("Provides", "")):
-            self._by_name.setdefault(group[0].name, []).append((name, group[0].version))
-
-    def matching(self, wanted: Alternative) -> Iterator[str]:
-        """The packages that answer `wanted`; an unversioned Provides answers no versioned relation (Policy 7.5)."""
-        for name, version in self._by_name.get(wanted.name, ()):
-            if not wanted.relation or (version and satisfies(version, wanted.relation, wanted.version)):
-                yield name
-
-    def holds(self, group: Group) -> bool:
-        return any(True for wanted in group for _ in self.matching(wanted))

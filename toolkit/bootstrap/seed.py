@@ -8,10 +8,10 @@ import errno
 import os
 import stat
 
+from toolkit.bootstrap import apt_files
 from toolkit.bootstrap.customisation import Customisation
 from toolkit.bootstrap.database import Database
 from toolkit.bootstrap.model import Lock
-from toolkit.bootstrap.suites import mirror_inside
 from toolkit.bootstrap.unpack import Unpacked
 from toolkit.bootstrap.usrmerge import needs_exemption
 from toolkit.events import Emit, Note
@@ -63,21 +63,7 @@ def etc(rootfd: int, lock: Lock, custom: Customisation) -> None:
             os.symlink("/usr/share/zoneinfo/UTC", "localtime", dir_fd=folder)
     finally:
         os.close(folder)
-    apt = make_directories(rootfd, "etc/apt")
-    try:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink("sources.list", dir_fd=apt)
-        _new_file(apt, "sources.list", sources_list(lock).encode())
-    finally:
-        os.close(apt)
-
-
-def sources_list(lock: Lock) -> str:
-    """The tree's /etc/apt/sources.list: one line a source, as debootstrap writes it."""
-    return "".join(
-        f"deb {mirror_inside(s.mirror, lock.distribution, lock.architecture)} {s.suite} {' '.join(s.components)}\n"
-        for s in lock.sources
-    )
+    apt_files.write(rootfd, lock)
 
 
 def dev(rootfd: int, emit: Emit) -> None:

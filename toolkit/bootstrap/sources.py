@@ -12,16 +12,25 @@ from datetime import datetime, timezone
 from typing import Any
 
 from toolkit.bootstrap.mirrors import Choice
-from toolkit.bootstrap.model import Request, Source
-from toolkit.bootstrap.pool import Member, Pool
+from toolkit.bootstrap.model import Source
+from toolkit.bootstrap.policy import Facts
+from toolkit.bootstrap.pool import Member
+from toolkit.bootstrap.repositories import Repository, site
 from toolkit.bootstrap.suites import Suite, for_release
 from toolkit.deb.index import Index
-from toolkit.deb.release import Entry, Release, check_dates, check_suite, parse_release
+from toolkit.deb.release import Entry, Release, check_dates, check_suite, parse_date, parse_release
 from toolkit.errors import Malformed, NotFound, Unreachable, Untrusted
 from toolkit.events import Emit, Note, Progressed
 from toolkit.fetch.cache import Cache, check
 from toolkit.fetch.http import Client, local_path
-from toolkit.fetch.verify import Verified, load_keyrings, unverified_inline, verify_detached, verify_inline
+from toolkit.fetch.verify import (
+    Keyring,
+    Verified,
+    expired_signers,
+    unverified_inline,
+    verify_detached,
+    verify_inline,
+)
 
 # sid's InRelease is 0.2 MB; a Release file beyond this is no Release file.
 _RELEASE_LIMIT = 32 << 20
@@ -39,60 +48,88 @@ class Opened:
     release: Release
     suite: Suite
     bytes_per_s: float
+    folder: str  # where its Release file is
+
+    @property
+    def facts(self) -> Facts:
+        release = self.release
+        return Facts(
+            archive=release.suite,
+            codename=release.codename,
+            version=release.version,
+            origin=release.origin,
+            label=release.label,
+            site=site(self.source.mirror),
+            not_automatic=release.not_automatic,
+            automatic_upgrades=release.automatic_upgrades,
+        )
 
 
-def open_source(
-    client: Client,
-    request: Request,
-    suite: Suite,
-    choices: tuple[Choice, ...],
-    keyrings: tuple[str, ...],
-    emit: Emit,
-) -> Opened:
-    """Fetch and verify the Release of `suite` from the first mirror that has it.
+def open_source(client: Client, repository: Repository, emit: Emit, *, as_of: str = "") -> Opened:
+    """Fetch and verify the Release of a repository from the first of its mirrors that has it.
 
-    Raises Unreachable, Untrusted, Malformed. A mirror that has the suite but fails the checks is an error, never a
-    reason to try the next one: only "not there" and "no answer" are.
+    `as_of` is the moment of a snapshot, as in its address. Raises Unreachable, Untrusted, Malformed, NotFound. A mirror
+    that has the suite but fails the checks is an error, never a reason to try the next one: only "not there" and "no
+    answer" are.
     """
+    suite = repository.suite
     failed: NotFound | Unreachable | None = None
-    for choice in choices:
-        folder, what = f"{choice.mirror}/dists/{suite.name}", f"the Release of {suite.name!r} from {choice.mirror}"
+    for choice in repository.choices:
+        folder = f"{choice.mirror}/{suite.name}" if repository.flat else f"{choice.mirror}/dists/{suite.name}"
+        what = f"the Release of {suite.name!r} from {choice.mirror}"
         try:
-            verified = _verified_release(client, request, folder, keyrings, what, emit)
+            verified = _verified_release(client, repository.keyring, folder, what, emit)
         except Untrusted as error:
-            if suite.weak_keys and not request.keyring:
+            if suite.weak_keys and repository.table_keys:
                 error.hint = (
                     "the keys of this suite's time are too weak for today's rules (SHA-1, DSA): nothing can vouch for "
                     "it any more. --no-check-gpg builds it all the same, trusting the network"
                 )
+            elif repository.own and not repository.key:
+                error.hint = "name the source's own key: 'deb [signed-by=FILE] URL SUITE COMPONENTS'"
             raise
         except (NotFound, Unreachable) as error:
             failed = failed or error
-            if len(choices) > 1:
+            if len(repository.choices) > 1:
                 emit(Note(f"suite {suite.name!r} not from {choice.mirror} ({choice.why}): {error.because}"))
             continue
         # A file: mirror counts as fast: the index form that is read soonest is taken.
         rate = client.bytes_per_s if local_path(folder) is None else 1e9
-        return _opened(verified, request, suite, choice, what, rate, emit)
+        return _opened(verified, repository, choice, folder, what, rate, as_of, emit)
     assert failed is not None
     if isinstance(failed, Unreachable):
         raise failed
     raise Unreachable(
-        f"find suite {suite.name!r} on {choices[0].mirror}",
+        f"find suite {suite.name!r} on {repository.choices[0].mirror}",
         because=f"the mirror has neither InRelease nor Release for it ({failed.because})",
         hint="check the suite's name, or name a mirror that has it with --mirror",
     )
 
 
 def _opened(
-    verified: Verified, request: Request, suite: Suite, choice: Choice, what: str, rate: float, emit: Emit
+    verified: Verified,
+    repository: Repository,
+    choice: Choice,
+    folder: str,
+    what: str,
+    rate: float,
+    as_of: str,
+    emit: Emit,
 ) -> Opened:
+    suite = repository.suite
     release = parse_release(verified.text, what=what)
-    check_suite(release, suite.name, what=what)
-    _check_dates(release, request, choice, what, emit)
-    components = _components(release, request, suite, what)
-    actual = for_release(suite, release.codename, release.origin)
-    if request.keyring == "" and request.check_gpg and actual.distribution != suite.distribution:
+    if not repository.flat:
+        check_suite(release, suite.name, what=what)
+    if as_of:
+        _check_moment(release, as_of, what, emit)
+    else:
+        _check_dates(release, repository.check_date, choice, what, emit)
+    _tell_expired(verified, repository, what, emit)
+    components = () if repository.flat else _components(release, repository, what)
+    # A pocket's Origin may be another ("Debian Backports"); that the same keys signed it says whose it is.
+    is_main = not (repository.own or repository.pocket)
+    actual = for_release(suite, release.codename, release.origin) if is_main else suite
+    if repository.table_keys and actual.distribution != suite.distribution:
         raise Untrusted(
             f"check {what}",
             because=f"its Origin is {release.origin!r}",
@@ -109,25 +146,25 @@ def _opened(
         date=release.date,
         release_sha256=hashlib.sha256(verified.text).hexdigest(),
         signed_by=verified.signed_by,
+        options=repository.options,
+        key=repository.key,
+        kind="flat" if repository.flat else "archive",
     )
-    return Opened(source, release, replace(actual, name=suite.name), rate)
+    return Opened(source, release, replace(actual, name=suite.name), rate, folder)
 
 
-def _verified_release(
-    client: Client, request: Request, folder: str, keyrings: tuple[str, ...], what: str, emit: Emit
-) -> Verified:
+def _verified_release(client: Client, keys: Keyring | None, folder: str, what: str, emit: Emit) -> Verified:
     try:
         inline: bytes | None = client.read(f"{folder}/InRelease", limit=_RELEASE_LIMIT)
     except NotFound:
         # Only "not there" leads to the other form: whoever can drop one answer must not choose the form.
         inline = None
-    if not request.check_gpg:
-        emit(Note(f"the signature of {what} was NOT checked, as asked (--no-check-gpg)", warning=True))
+    if keys is None:
+        emit(Note(f"the signature of {what} was NOT checked, as asked (--no-check-gpg, trusted=yes)", warning=True))
         if inline is not None:
             return Verified(unverified_inline(inline, what=what), ())
         text = client.read(f"{folder}/Release", limit=_RELEASE_LIMIT)
         return Verified(text, ())
-    keys = load_keyrings(keyrings)
     if inline is not None:
         return verify_inline(inline, keys, what=what)
     text = client.read(f"{folder}/Release", limit=_RELEASE_LIMIT)
@@ -142,11 +179,42 @@ def _verified_release(
     return verify_detached(text, signature, keys, what=what)
 
 
-def _check_dates(release: Release, request: Request, choice: Choice, what: str, emit: Emit) -> None:
+def _tell_expired(verified: Verified, repository: Repository, what: str, emit: Emit) -> None:
+    """A signature counts if its key was good when it signed (decision 0002); who builds from such a suite is told."""
+    if repository.keyring is None:
+        return
+    for fingerprint, until in expired_signers(repository.keyring, verified.signed_by, _now()):
+        emit(
+            Note(
+                f"{what} is signed by key {fingerprint[-16:]}, which expired on {until:%Y-%m-%d}: it was good when it "
+                "signed, and an archived suite gets no newer one",
+                warning=True,
+            )
+        )
+
+
+def _check_moment(release: Release, as_of: str, what: str, emit: Emit) -> None:
+    """A snapshot must not be newer than asked for; that its Valid-Until is over is the point of it, and is told."""
+    date = parse_date(release.date, what=what)
+    moment = datetime.strptime(as_of, "%Y%m%dT%H%M%SZ").replace(tzinfo=timezone.utc)  # noqa: UP017
+    if date > moment:
+        raise Untrusted(
+            f"check {what}",
+            because=f"it is dated {release.date}, later than the moment asked for ({as_of})",
+            hint="the mirror is no snapshot service, or sends another state",
+        )
+    emit(Note(f"{what} is the state of {release.date}: no update since is in it"))
+
+
+def _now() -> datetime:
+    return datetime.now(timezone.utc)  # noqa: UP017
+
+
+def _check_dates(release: Release, asked: bool, choice: Choice, what: str, emit: Emit) -> None:
     try:
-        check_dates(release, datetime.now(timezone.utc), what=what)  # noqa: UP017
+        check_dates(release, _now(), what=what)
     except Untrusted as error:
-        if not request.check_date:
+        if not asked:
             emit(Note(f"{what}: {error.because}; going on, as asked (--no-check-date)", warning=True))
         elif choice.dates_unchecked:
             emit(
@@ -160,10 +228,13 @@ def _check_dates(release: Release, request: Request, choice: Choice, what: str, 
             raise
 
 
-def _components(release: Release, request: Request, suite: Suite, what: str) -> tuple[str, ...]:
+def _components(release: Release, repository: Repository, what: str) -> tuple[str, ...]:
     """Those asked for, in the order of the Release file. Raises NotFound for one that it does not have."""
-    wanted = request.components or (suite.distribution.components if suite.distribution else ("main",))
+    distribution = repository.suite.distribution
+    wanted = repository.components or (distribution.components if distribution else ("main",))
     missing = [one for one in wanted if release.components and one not in release.components]
+    if repository.pocket and len(missing) < len(wanted):
+        missing = []  # one that was added to the release later: non-free-firmware
     if missing:
         raise NotFound(
             f"use component {missing[0]!r}",
@@ -173,26 +244,33 @@ def _components(release: Release, request: Request, suite: Suite, what: str) -> 
     return tuple(one for one in release.components if one in wanted) or tuple(wanted)
 
 
-def load_pool(client: Client, cache: Cache, opened: list[Opened], architecture: str, emit: Emit) -> Pool:
-    """The indexes of every component, in the order of the sources. Raises as `Client.receive`, Untrusted, Malformed."""
+def load_members(
+    client: Client, cache: Cache, number: int, opened: Opened, architectures: tuple[str, ...], emit: Emit
+) -> list[Member]:
+    """The indexes of a source's components. `number` is its place among the sources, `architectures` begin with the
+    root's own. Raises as `Client.receive`, Untrusted, Malformed, NotFound."""
+    release, own = opened.release, architectures[0]
+    if opened.source.kind == "flat":
+        # One index for all architectures.
+        index = _index(client, cache, opened, "Packages", emit)
+        return [Member(number, "", index), *(Member(number, "", index, other) for other in architectures[1:])]
+    missing = [one for one in architectures if release.architectures and one not in release.architectures]
+    if missing:
+        raise NotFound(
+            f"use architecture {missing[0]!r}",
+            because=f"suite {opened.source.suite!r} has only: {' '.join(release.architectures)}",
+            hint="old and new architectures live on a ports mirror: name it with --mirror",
+        )
+    separate_all = "all" in release.architectures and not release.packages_without_all
     members = []
-    for number, one in enumerate(opened):
-        release = one.release
-        if release.architectures and architecture not in release.architectures:
-            raise NotFound(
-                f"use architecture {architecture!r}",
-                because=f"suite {one.source.suite!r} has only: {' '.join(release.architectures)}",
-                hint="old and new architectures live on a ports mirror: name it with --mirror",
-            )
-        separate_all = "all" in release.architectures and not release.packages_without_all
-        for component in one.source.components:
-            for arch in (architecture, "all") if separate_all else (architecture,):
-                base = f"{component}/binary-{arch}/Packages"
-                if arch == "all" and not _forms(release, base):
-                    continue
-                index = _index(client, cache, one, base, emit)
-                members.append(Member(number, component, index))
-    return Pool(members, architecture)
+    for component in opened.source.components:
+        for architecture in (*architectures, "all") if separate_all else architectures:
+            base = f"{component}/binary-{architecture}/Packages"
+            if architecture == "all" and not _forms(release, base):
+                continue
+            index = _index(client, cache, opened, base, emit)
+            members.append(Member(number, component, index, "" if architecture in (own, "all") else architecture))
+    return members
 
 
 def _forms(release: Release, base: str) -> list[tuple[str, Entry]]:
@@ -249,7 +327,7 @@ def _index(client: Client, cache: Cache, opened: Opened, base: str, emit: Emit) 
 def _fetch_entry(client: Client, opened: Opened, entry: Entry, emit: Emit) -> bytes:
     import hashlib
 
-    folder = f"{opened.source.mirror}/dists/{opened.source.suite}"
+    folder = opened.folder
     name = entry.path.rpartition("/")[2]
     urls = [f"{folder}/{entry.path}"]
     if opened.release.by_hash:

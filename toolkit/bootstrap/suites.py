@@ -22,6 +22,11 @@ class Distribution:
     keyring: str  # file in the shipped keyrings
     components: tuple[str, ...]  # what debootstrap takes without --components
     all_components: tuple[str, ...]
+    security_mirror: str = ""  # of the pocket `security`; "" is `mirror`
+    archived_security_mirror: str = ""
+    # The archive as it was, {date} being YYYYMMDDTHHMMSSZ; the second one that of `security_mirror`.
+    snapshot: str = ""
+    security_snapshot: str = ""
 
 
 DEBIAN = Distribution(
@@ -33,6 +38,10 @@ DEBIAN = Distribution(
     keyring="debian-archive-keyring.pgp",
     components=("main",),
     all_components=("main", "contrib", "non-free-firmware", "non-free"),
+    security_mirror="http://security.debian.org/debian-security",
+    archived_security_mirror="http://archive.debian.org/debian-security",
+    snapshot="http://snapshot.debian.org/archive/debian/{date}",
+    security_snapshot="http://snapshot.debian.org/archive/debian-security/{date}",
 )
 UBUNTU = Distribution(
     name="ubuntu",
@@ -43,6 +52,7 @@ UBUNTU = Distribution(
     keyring="ubuntu-archive-keyring.gpg",
     components=("main",),
     all_components=("main", "restricted", "universe", "multiverse"),
+    snapshot="https://snapshot.ubuntu.com/ubuntu/{date}",
 )
 DISTRIBUTIONS = {one.name: one for one in (DEBIAN, UBUNTU)}
 

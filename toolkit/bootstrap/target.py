@@ -15,7 +15,7 @@ import time
 from dataclasses import asdict, fields
 from typing import Any
 
-from toolkit.bootstrap import journal, manifest
+from toolkit.bootstrap import journal, lockfile, manifest
 from toolkit.bootstrap.model import Lock, Request, Result
 from toolkit.errors import CtkError, HostLacks, InUse
 
@@ -228,14 +228,7 @@ def write_result(target: str, result: Result, lock: Lock) -> str:
         "version": 1,
         "directory": [info.st_dev, info.st_ino],
         "result": asdict(result),
-        "lock": {
-            "build_id": lock.build_id,
-            "sources": [asdict(source) for source in lock.sources],
-            "packages": [
-                {"name": p.name, "version": p.version, "architecture": p.architecture, "sha256": p.sha256}
-                for p in lock.packages
-            ],
-        },
+        "lock": lockfile.document(lock),
         "tree": manifest.take(target),
     }
     path = result_path(target)

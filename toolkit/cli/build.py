@@ -6,13 +6,12 @@ from typing import Annotated
 
 import typer
 
-from toolkit.cli import ways
+from toolkit.cli import sources, ways
 from toolkit.cli.care import RemoveTree
 from toolkit.cli.output import commas, progress
 
 _PANEL = "Build"
 _UP_EXAMPLE = "Example: sudo ctk up bookworm web -- cat /etc/os-release"
-_BOOTSTRAP_EXAMPLE = "Example: ctk bootstrap bookworm ./debianfs --variant=minbase --include=procps,curl"
 _SOURCE, _CONTENT, _OUTPUT, _RUN = "Where from", "What goes in", "How", "The run"
 
 Suite = Annotated[
@@ -83,7 +82,13 @@ Variant = Annotated[
 ]
 Include = Annotated[
     list[str] | None,
-    typer.Option("--include", metavar="A,B", help="Packages to add.", rich_help_panel=_CONTENT, show_default=False),
+    typer.Option(
+        "--include",
+        metavar="A,B",
+        help="Packages to add, as apt-get takes them: NAME, NAME=VERSION, NAME/SUITE, ./FILE.deb, ?section(shells).",
+        rich_help_panel=_CONTENT,
+        show_default=False,
+    ),
 ]
 Exclude = Annotated[
     list[str] | None,
@@ -124,7 +129,7 @@ Verbose = Annotated[
 def register(app: typer.Typer) -> None:
     """Add the group's commands."""
     app.command("up", rich_help_panel=_PANEL, epilog=_UP_EXAMPLE)(up)
-    app.command("bootstrap", rich_help_panel=_PANEL, epilog=_BOOTSTRAP_EXAMPLE)(bootstrap)
+    app.command("bootstrap", rich_help_panel=_PANEL, epilog=sources.EXAMPLES)(bootstrap)
 
 
 def bootstrap(
@@ -157,6 +162,18 @@ def bootstrap(
         bool,
         typer.Option("--keep-failed", help="Leave the tree of a failed bootstrap for a look.", rich_help_panel=_OUTPUT),
     ] = False,
+    pocket: sources.Pocket = None,
+    source: sources.Source = None,
+    sources_file: sources.Sources = None,
+    pin: sources.Pin = None,
+    preferences: sources.Preferences = None,
+    snapshot: sources.Snapshot = "",
+    include_file: sources.IncludeFile = None,
+    recommends: sources.Recommends = False,
+    locked: sources.Locked = "",
+    lock: sources.Lock = "",
+    sbom: sources.Sbom = None,
+    diff: sources.Diff = False,
     print_debs: Annotated[
         bool,
         typer.Option(
@@ -194,6 +211,9 @@ def bootstrap(
     from toolkit.bootstrap.model import Request
     from toolkit.errors import Usage
 
+    if diff:
+        sources.print_difference(suite, target, json=json)
+        return
     if not target and not print_debs:
         raise Usage("read the command line", because="there is no TARGET", hint=f"ctk bootstrap {suite} ./{suite}")
     request = Request(
@@ -229,14 +249,25 @@ def bootstrap(
             root_password=root_password,
             merged_usr=merged_usr,
         ),
+        pockets=commas(pocket),
+        sources=tuple(source or ()),
+        source_files=tuple(sources_file or ()),
+        pins=tuple(pin or ()),
+        preferences=tuple(preferences or ()),
+        snapshot=snapshot,
+        include_files=tuple(include_file or ()),
+        recommends=recommends,
+        locked=locked,
+        lock=lock,
+        sboms=tuple(sbom or ()),
     )
     with progress(json=json, verbose=verbose) as emit:
         if print_debs:
-            lock = solve.solve(request, emit)
+            chosen = solve.solve(request, emit)
         else:
             build.bootstrap(request, emit)
     if print_debs and not json:
-        sys.stdout.write(" ".join(package.name for package in lock.packages) + "\n")
+        sys.stdout.write(" ".join(package.name for package in chosen.packages) + "\n")
 
 
 def up(

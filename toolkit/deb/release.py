@@ -42,6 +42,8 @@ class Release:
     by_hash: bool
     packages_without_all: bool  # "No-Support-for-Architecture-all: Packages": binary-ARCH lists arch:all packages too
     entries: dict[str, Entry] = field(repr=False)
+    not_automatic: bool = False  # "NotAutomatic: yes": nothing comes from here by itself (experimental, backports)
+    automatic_upgrades: bool = False  # "ButAutomaticUpgrades: yes": except for what came from here before
 
 
 def parse_release(text: bytes, *, what: str = "Release file") -> Release:
@@ -78,6 +80,8 @@ def parse_release(text: bytes, *, what: str = "Release file") -> Release:
         by_hash=fields.get("Acquire-By-Hash", "").lower() == "yes",
         packages_without_all="Packages" in fields.get("No-Support-for-Architecture-all", "").split(),
         entries=entries,
+        not_automatic=fields.get("NotAutomatic", "").lower() == "yes",
+        automatic_upgrades=fields.get("ButAutomaticUpgrades", "").lower() == "yes",
     )
 
 

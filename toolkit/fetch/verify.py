@@ -8,6 +8,7 @@ own keyring, and without a keyring there is no verification but an error.
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from toolkit.errors import CtkError, Malformed, NotFound, Untrusted
@@ -50,8 +51,6 @@ def load_keyrings(paths: Sequence[str]) -> Keyring:
 
 def load_keyring(path: str) -> Keyring:
     """Read a keyring: binary or armoured, one certificate or many. Raises Untrusted when there is nothing usable."""
-    from pysequoia import Cert
-
     doing = f"read keyring {path!r}"
     hint = "give the archive's own keyring with --keyring FILE"
     files = [path]
@@ -64,14 +63,52 @@ def load_keyring(path: str) -> Keyring:
                 data = file.read()
         except OSError as error:
             raise Untrusted(doing, because=(error.strerror or str(error)).lower(), hint=hint) from None
-        try:
-            for block in _armour_blocks(data, _ARMOR_KEY):
-                certificates.extend(Cert.split_bytes(block))
-        except Exception as error:
-            raise Untrusted(doing, because=_first_line(error), hint=hint) from None
+        certificates.extend(_certificates(data, doing, hint))
     if not certificates:
         raise Untrusted(doing, because="it holds no OpenPGP certificate", hint=hint)
     return Keyring(path, tuple(certificates))
+
+
+def keyring_of(data: bytes, name: str) -> Keyring:
+    """A keyring from its bytes, binary or armoured; `name` is for errors. Raises Untrusted."""
+    hint = "give the source's own key with signed-by"
+    certificates = _certificates(data, f"read the key of {name}", hint)
+    if not certificates:
+        raise Untrusted(f"read the key of {name}", because="it holds no OpenPGP certificate", hint=hint)
+    return Keyring(name, tuple(certificates))
+
+
+def _certificates(data: bytes, doing: str, hint: str) -> "list[Cert]":
+    from pysequoia import Cert
+
+    try:
+        return [one for block in _armour_blocks(data, _ARMOR_KEY) for one in Cert.split_bytes(block)]
+    except Exception as error:
+        raise Untrusted(doing, because=_first_line(error), hint=hint) from None
+
+
+def only(keyring: Keyring, fingerprints: Sequence[str]) -> Keyring:
+    """Those certificates of a keyring that are named by their fingerprints, or those of their subkeys."""
+    wanted = {one.upper().rstrip("!") for one in fingerprints}
+    kept = tuple(
+        one for one in keyring.certificates if wanted & {x.upper() for x in _key_ids(Keyring(keyring.path, (one,)))}
+    )
+    return Keyring(f"{keyring.path} ({', '.join(fingerprints)})", kept)
+
+
+def expired_signers(keyring: Keyring, signed_by: Sequence[str], now: datetime) -> list[tuple[str, datetime]]:
+    """Those of the signers whose certificate has expired since, and when (UTC)."""
+    found = []
+    for one in keyring.certificates:
+        if str(one.fingerprint).upper() not in signed_by:
+            continue
+        try:
+            until = one.expiration
+        except Exception:  # asked about today, Sequoia refuses a key whose self-signature is too weak by now
+            continue
+        if until is not None and until < now:
+            found.append((str(one.fingerprint).upper(), until))
+    return found
 
 
 def _armour_blocks(data: bytes, begin: bytes) -> list[bytes]:

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from toolkit.bootstrap import solve
+from toolkit.bootstrap import architectures
 from toolkit.errors import HostLacks
 
 
@@ -27,12 +27,12 @@ def on(monkeypatch: pytest.MonkeyPatch) -> "object":
 )
 def test_debians_name_of_the_host(machine: str, name: str, on) -> None:  # type: ignore[no-untyped-def]
     on(machine)
-    assert solve.host_architecture() == name and solve.is_native(name)
+    assert architectures.host_architecture() == name and architectures.is_native(name)
 
 
 def test_an_unknown_machine_is_told(on) -> None:  # type: ignore[no-untyped-def]
     on("vax")
     with pytest.raises(HostLacks, match="'vax'") as caught:
-        solve.host_architecture()
+        architectures.host_architecture()
     assert "--arch" in caught.value.hint
-    assert not solve.is_native("amd64")
+    assert not architectures.is_native("amd64")

@@ -1,0 +1,50 @@
+"""Package files named on the command line (`--include ./x.deb`): read, hashed, and offered beside the indexes."""
+
+import hashlib
+import os
+
+from toolkit.bootstrap.model import Source
+from toolkit.bootstrap.policy import Facts
+from toolkit.bootstrap.pool import Candidate, Member
+from toolkit.deb.archive import Deb
+from toolkit.deb.control import parse, write
+from toolkit.deb.index import Index
+from toolkit.errors import NotFound, Unsolvable
+
+# What was named file by file counts before every index, whatever the pins say, as with apt.
+FACTS = Facts(archive="now", fixed=30_000)
+
+
+def read(path: str, number: int, architecture: str) -> tuple[Source, Candidate]:
+    """A file as source `number` of the build, and as the candidate that was asked for.
+
+    Raises NotFound, Malformed, Unsolvable (another architecture).
+    """
+    doing = f"include {path!r}"
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise NotFound(doing, because=(error.strerror or str(error)).lower()) from None
+    with open(fd, "rb") as file:
+        fields = parse(Deb(fd, path).control()["control"].data, what=f"the control file of {path!r}")
+        file.seek(0)
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        size = os.fstat(fd).st_size
+    folder, name = os.path.split(os.path.abspath(path))
+    found = fields.get("Architecture", "")
+    if found not in (architecture, "all"):
+        raise Unsolvable(doing, because=f"it is for {found!r}, the root is for {architecture!r}")
+    fields |= {"Filename": name, "Size": str(size), "SHA256": digest}
+    index = Index(write(fields).encode(), what=f"the package file {path!r}")
+    member = Member(number, "", index)
+    source = Source(
+        mirror=f"file://{folder}",
+        suite="",
+        codename="",
+        origin="",
+        components=(),
+        date="",
+        release_sha256="",
+        kind="file",
+    )
+    return source, Candidate(fields.get("Package", ""), fields, member, architecture, FACTS.fixed)

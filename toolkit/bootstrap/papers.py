@@ -1,0 +1,19 @@
+"""What a build writes down beside the tree on request: its lock, its bills of materials."""
+
+from toolkit.bootstrap import lockfile, sbom
+from toolkit.bootstrap.model import Lock, Request
+
+
+def check(request: Request) -> None:
+    """Refuse, before anything is made, what could not be written at the end. Raises Usage, HostLacks."""
+    for written in request.sboms:
+        sbom.parse(written)
+
+
+def write(request: Request, lock: Lock, rootfd: int = -1) -> None:
+    """Write what was asked for; `rootfd` is the finished tree, -1 if there is none. Raises CtkError."""
+    if request.lock:
+        lockfile.write(lock, request.lock)
+    for written in request.sboms:
+        kind, path = sbom.parse(written)
+        sbom.write(lock, kind, path, rootfd)
