@@ -44,7 +44,7 @@ class Pin:
 
     packages: tuple[str, ...]  # names, globs, /regular expressions/; ("*",) is the general form
     kind: str  # "release", "origin", "version"
-    words: str  # as written: "a=stable, o=Debian"; "deb.example.org"; "1.2*"
+    words: str  # as written: "a=stable, o=Debian"; "packages.example.org"; "1.2*"
     priority: int
     asked: Mapping[str, str] = field(default_factory=dict, hash=False)  # of kind release, by the names in Facts
 

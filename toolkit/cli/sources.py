@@ -13,7 +13,7 @@ EXAMPLES = r"""Examples:
 
 ctk bootstrap bookworm ./root --pocket updates,security --include curl,./mine.deb
 
-ctk bootstrap bookworm ./root --pocket backports --include golang/bookworm-backports
+ctk bootstrap bookworm ./root --pocket backports --include golang-go/bookworm-backports
 
 ctk bootstrap bookworm ./root --source 'deb \[signed-by=./vendor.asc] https://packages.example.org/apt stable main'
 
