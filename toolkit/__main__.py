@@ -10,13 +10,25 @@ import sys
 from toolkit import preload
 
 
+def _advice(error: Exception) -> str:
+    """What may be wrong with the host; asked for by the first door when a verb has failed on somebody's terminal."""
+    from toolkit.care import doctor
+    from toolkit.errors import CtkError
+
+    try:
+        return doctor.advice(error) if isinstance(error, CtkError) else ""
+    except (CtkError, OSError, ImportError):
+        return ""  # the error itself has been told; a second one would hide it
+
+
 def main() -> None:
     """Run the command line in `sys.argv`; never returns."""
     gc.disable()  # a verb lives for milliseconds; the second door switches it on again
     preload.load("toolkit.runtime.main")
     from toolkit.runtime.main import main as runtime_main
 
-    told = runtime_main(sys.argv[1:])  # returns only if the verb is not one of the runtime's, or is to be explained
+    # Returns only if the verb is not one of the runtime's, or is to be explained.
+    told = runtime_main(sys.argv[1:], _advice)
     gc.enable()
     if sys.flags.no_site:
         import site

@@ -41,6 +41,12 @@ def refused(wanted: Request) -> None:
         target.remove()
 
 
+@pytest.fixture(autouse=True)
+def notes(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which targets are being filled is noted in the cache: one of the tests' own."""
+    monkeypatch.setenv("CTK_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
 def test_a_new_folder_is_made_and_all_of_it_goes_again(tmp_path: Path) -> None:
     target = Target(request(tmp_path / "a/b/root"))
     fd = target.open()

@@ -15,7 +15,8 @@ def _folder() -> str:
     return os.path.join(places.cache_dir(), "building")
 
 
-def _path(target: str) -> str:
+def path(target: str) -> str:
+    """Where the note about `target` is, or would be."""
     return os.path.join(_folder(), hashlib.sha256(os.fsencode(target)).hexdigest()[:32])
 
 
@@ -23,7 +24,7 @@ def note(target: str) -> None:
     """Note that the folder `target` (absolute) is being filled. A cache that can't be written is no error."""
     try:
         os.makedirs(_folder(), mode=0o700, exist_ok=True)
-        with open(_path(target), "wb") as file:
+        with open(path(target), "wb") as file:
             file.write(os.fsencode(target))
     except OSError:
         pass
@@ -32,14 +33,14 @@ def note(target: str) -> None:
 def forget(target: str) -> None:
     """Take the note back."""
     try:
-        os.unlink(_path(target))
+        os.unlink(path(target))
     except OSError:
         pass
 
 
 def targets() -> list[str]:
     """The paths that are noted, sorted."""
-    found = []
+    found: list[str] = []
     try:
         names = os.listdir(_folder())
     except OSError:
@@ -50,4 +51,4 @@ def targets() -> list[str]:
                 found.append(os.fsdecode(file.read(4096)))
         except OSError:
             continue
-    return sorted(path for path in found if path.startswith("/"))
+    return sorted(each for each in found if each.startswith("/"))

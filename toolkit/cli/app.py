@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from toolkit import __version__
-from toolkit.cli import build, describe, everyday, explain, learn, observe, signals, verbs
+from toolkit.cli import build, care, describe, everyday, explain, learn, observe, signals, verbs
 from toolkit.errors import CtkError, Usage
 from toolkit.runtime.options import Options
 from toolkit.ui import failure
@@ -54,6 +54,7 @@ everyday.register(app)
 learn.register(app)
 explain.register(app)
 observe.register(app)
+care.register(app)
 
 
 def main(told: Options | None = None) -> NoReturn:
@@ -78,6 +79,7 @@ def run(argv: list[str], told: Options | None = None) -> int:
         return _interrupted(caught) if code == _INTERRUPTED else int(code or 0)
     except CtkError as error:
         failure.show(error, stream=sys.stderr)
+        care.advise(error)
         return error.exit_code
     except (KeyboardInterrupt, _Aborted):
         return _interrupted(caught)

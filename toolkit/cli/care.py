@@ -1,5 +1,8 @@
 """Look after it: `ctk doctor`, `ctk gc`, and `ctk bootstrap --remove`."""
 
+import json as json_
+import os
+import sys
 from typing import Annotated
 
 import typer
@@ -30,3 +33,94 @@ RemoveTree = Annotated[
         show_default=False,
     ),
 ]
+
+_PANEL = "Look"
+
+
+def advise(error: Exception) -> None:
+    """What is wrong with the host, behind an error on somebody's terminal; programs get the error alone."""
+    from toolkit.errors import CtkError
+
+    if isinstance(error, CtkError) and sys.stderr.isatty():
+        from toolkit.care import doctor as doctor_
+
+        try:
+            sys.stderr.write(doctor_.advice(error))
+        except (CtkError, OSError):
+            pass  # the error itself has been told; a second one would hide it
+
+
+def register(app: typer.Typer) -> None:
+    """Add the group's commands."""
+    app.command("doctor", rich_help_panel=_PANEL, epilog="Example: ctk doctor --for rootless")(doctor)
+    app.command("gc", rich_help_panel=_PANEL, epilog="Example: ctk gc --dry-run")(gc)
+
+
+def doctor(
+    topic: Annotated[
+        str,
+        typer.Option(
+            "--for",
+            metavar="TOPIC",
+            help="Only what it needs: run, rootless, bootstrap, mirrors, limits, ephemeral, arch, checkpoint.",
+            show_default=False,
+        ),
+    ] = "",
+    offline: Annotated[bool, typer.Option("--offline", help="Ask no mirror.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Examine what this host can do; what is missing is told with the line that mends it.
+
+    The exit code is 1 if something does not work at all.
+    """
+    from toolkit.care import doctor as doctor_
+    from toolkit.care.finding import BAD
+
+    found = []
+    for finding in doctor_.examine(topic, offline=offline):
+        found.append(finding)
+        if not json:
+            sys.stdout.write("".join(f"{line}\n" for line in doctor_.lines([finding])))
+            sys.stdout.flush()
+    if json:
+        json_.dump([finding.as_json() for finding in found], sys.stdout, indent=1, ensure_ascii=False)
+        sys.stdout.write("\n")
+    if any(finding.state == BAD for finding in found):
+        raise typer.Exit(1)
+
+
+def gc(
+    folders: Annotated[
+        list[str] | None, typer.Argument(metavar="[DIR…]", help="More folders to look at.", show_default=False)
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Show it, remove nothing.")] = False,
+    stopped: Annotated[bool, typer.Option("--stopped", help="Containers that have stopped, too.")] = False,
+    root: Annotated[
+        str, typer.Option("--root", metavar="DIR", help="Folder of the container records.", show_default=False)
+    ] = "",
+) -> None:
+    """Remove what dead containers and killed builds left; say what stays, and why."""
+    from toolkit import places
+    from toolkit.care import leftovers
+    from toolkit.errors import CtkError
+    from toolkit.events import silent
+
+    failed = 0
+    for one in leftovers.find(root or places.runtime_root(), tuple(folders or ()), stopped=stopped):
+        if isinstance(one, leftovers.Kept):
+            hint = f"  ({one.hint})" if one.hint else ""
+            sys.stdout.write(f"left alone: {one.kind} {one.name}: {one.why}{hint}\n")
+            continue
+        told = f"{one.kind} {one.name}: {one.why}"
+        if dry_run:
+            sys.stdout.write(f"would remove {told}\n")
+            continue
+        try:
+            one.remove(silent)
+            sys.stdout.write(f"removed {told}\n")
+        except (CtkError, OSError) as error:
+            failed += 1
+            because = str(error) if isinstance(error, CtkError) else os.strerror(error.errno or 0).lower()
+            sys.stdout.write(f"not removed: {told}; but {because}\n")
+    if failed:
+        raise typer.Exit(1)

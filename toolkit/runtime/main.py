@@ -20,17 +20,22 @@ from toolkit.runtime.options import VERBS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import NoReturn
 
     from toolkit.runtime.options import Options
 
+_advice: "Callable[[Exception], str] | None" = None
 
-def main(argv: "Sequence[str]") -> "Options | None":
+
+def main(argv: "Sequence[str]", advice: "Callable[[Exception], str] | None" = None) -> "Options | None":
     """Carry out a runtime verb and exit; return if `argv` asks for something that is not the runtime's.
 
     What is returned are the options of a `run` that is to be told and not carried out (--explain), else None.
+    `advice` gives words to put behind an error that somebody reads on a terminal (what is wrong with the host).
     """
+    global _advice
+    _advice = advice
     # scripts/ctk passes its own argv[0] on; nothing that we start should see it.
     program = log.program_name(os.environ.pop("CTK_ARGV0", "") or sys.argv[0])
     alone = program == "runc"  # called by runc's name there is no second door
@@ -159,6 +164,8 @@ def _failed(error: CtkError, options: "Options") -> int:
         log.write(2, log.for_human(f"{options.program}: {message}\n"))
         if error.hint:
             log.write(2, log.for_human(f"hint: {error.hint}\n"))
+        if _advice is not None:
+            log.write(2, _advice(error))
     return code
 
 

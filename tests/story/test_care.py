@@ -1,0 +1,142 @@
+"""`ctk doctor` on this host and on a crippled one; `ctk gc` after what is killed."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.fixtures.command import Bundle, Command
+from tests.fixtures.terminal import Terminal
+from toolkit.runtime.cgroups import layout
+
+pytestmark = pytest.mark.root
+
+# The limit is each user namespace's own (namespaces(7)): in one of our own we may set it to nothing.
+CRIPPLED = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
+NO_NAMESPACES = "echo 0 >/proc/sys/user/max_user_namespaces; exec "
+
+
+def test_this_host_can_run_containers(ctk: Command) -> None:
+    found = ctk("doctor", "--offline", "--json").json()
+    states = {one["topic"]: one["state"] for one in found}
+    assert states["kernel"] == states["namespaces"] == states["seccomp"] == "ok"
+    assert "mirrors" not in states
+    shown = ctk("doctor", "--for", "run").ok().out
+    assert shown.startswith("✓ kernel: Linux ") and "criu" not in shown
+
+
+def test_what_does_not_work_is_told_with_its_line_and_the_exit_code(ctk: Command) -> None:
+    done = ctk("doctor", "--for", "mirrors", env={"CTK_MIRROR": "http://127.0.0.1:1/debian"})
+    assert done.rc == 1
+    assert "✗ mirrors: no archive answers" in done.out and "ctk bootstrap host ./fs" in done.out
+    words = [*CRIPPLED, NO_NAMESPACES + f"{ctk.program} doctor --for rootless"]
+    told = subprocess.run(words, env=ctk.environment, capture_output=True, text=True).stdout
+    assert "forbidden: sysctl user.max_user_namespaces is 0" in told
+    assert "    sudo sysctl -w user.max_user_namespaces=15000" in told.splitlines()
+
+
+def test_it_speaks_up_when_a_step_fails_on_a_terminal_and_only_there(
+    ctk: Command, busybox_bundle: Bundle, terminal: Callable[..., Terminal]
+) -> None:
+    ctk("spec", "--update", "--uid-map", "0:0:1", "--gid-map", "0:0:1", cwd=busybox_bundle.path).ok()
+    ctk("spec", "--update", "--unset", "linux.resources", cwd=busybox_bundle.path).ok()
+    argv = [*CRIPPLED, NO_NAMESPACES + f"{ctk.program} run {ctk.id()}"]
+    piped = subprocess.run(argv, cwd=busybox_bundle.path, env=ctk.environment, capture_output=True, text=True)
+    assert piped.returncode == 1 and "doctor" not in piped.stderr
+    screen = terminal(argv, cwd=str(busybox_bundle.path), env={**ctk.environment, "TERM": "xterm"}, columns=200)
+    assert screen.wait() == 1
+    assert "doctor:" in screen.shown and "sudo sysctl -w user.max_user_namespaces=15000" in screen.shown
+
+
+def gc(ctk: Command, *words: str) -> list[str]:
+    return ctk("gc", *words).ok().out.splitlines()
+
+
+def test_records_of_the_dead_go_and_those_of_the_living_stay(ctk: Command, new_bundle: Callable[..., Bundle]) -> None:
+    alive, ended, old, torn = (ctk.id(name) for name in ("alive", "ended", "old", "torn"))
+    ctk("run", "-d", alive, cwd=new_bundle("a").sh("sleep 1000").path).ok()
+    quick = new_bundle("b").path
+    for name in (ended, old):
+        ctk("run", "--keep", name, cwd=quick).ok()
+    state = Path(ctk.root, old, "state.json")
+    facts = json.loads(state.read_text())
+    # The boot before this one; and a cgroup path that by now is another's, whose processes must live on.
+    for path in facts["cgroups"].get("paths", {"": facts["cgroups"].get("path")}).values():
+        os.rmdir(path)  # as a reboot does
+    other = json.loads(Path(ctk.root, alive, "state.json").read_text())["cgroups"]
+    state.write_text(json.dumps({**facts, "boot_id": "0" * 36, "cgroups": other}))
+    os.mkdir(Path(ctk.root, torn))
+    expected = {
+        f"left alone: record {alive}: it runs, as process {ctk('state', alive).json()['pid']}  "
+        f"(ctk delete --force {alive})",
+        f"left alone: record {ended}: it has stopped; its record is its owner's to delete  (ctk delete {ended})",
+    }
+    said = {line for line in gc(ctk, "--dry-run") if " record " in line}
+    assert said - expected == {
+        f"would remove record {old}: it ran before this boot",
+        f"would remove record {torn}: its create was killed",
+    }
+    assert sorted(os.listdir(ctk.root)) == sorted([alive, ended, old, torn])
+    assert expected <= set(gc(ctk))
+    assert sorted(os.listdir(ctk.root)) == sorted([alive, ended])
+    assert ctk("state", alive).json()["status"] == "running"
+    gc(ctk, "--stopped")
+    assert os.listdir(ctk.root) == [alive]
+    ctk("delete", "--force", alive).ok()
+
+
+def test_a_killed_build_is_found_wherever_it_was(ctk: Command, tmp_path: Path) -> None:
+    target = tmp_path / "far/away/fs"
+    environment = {"CTK_CACHE": str(tmp_path / "cache")}
+    with socket.create_server(("127.0.0.1", 0)) as silent_mirror:
+        url = f"http://127.0.0.1:{silent_mirror.getsockname()[1]}/debian"
+        words = ("bootstrap", "bookworm", str(target), url)
+        build = ctk.popen(*words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        end = time.monotonic() + 30
+        while not (target / ".ctk-bootstrap").exists():
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        assert f"left alone: tree {target}: it is being made now" in ctk("gc", env=environment).ok().out
+        build.send_signal(signal.SIGKILL)
+        build.wait()
+    said = ctk("gc", "--dry-run", env=environment).ok().out
+    assert f"would remove tree {target}: its bootstrap was killed" in said and target.exists()
+    assert f"removed tree {target}" in ctk("gc", env=environment).ok().out
+    assert not target.exists() and os.listdir(tmp_path / "cache/building") == []
+
+
+def test_what_it_can_not_remove_is_told_and_the_rest_goes_on(ctk: Command, tmp_path: Path) -> None:
+    held, other = tmp_path / "held", tmp_path / "other"
+    for tree in (held, other):
+        (tree / "mnt").mkdir(parents=True)
+        (tree / ".ctk-bootstrap").touch()
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(held / "mnt")], check=True)
+    try:
+        done = ctk("gc", str(held), str(other))
+    finally:
+        subprocess.run(["umount", str(held / "mnt")], check=True)
+    assert done.rc == 1
+    assert f"not removed: tree {held}" in done.out and "something is mounted on" in done.out
+    assert not other.exists()
+
+
+def test_empty_cgroups_and_temporary_files_of_the_dead_go(ctk: Command, tmp_path: Path) -> None:
+    name, files = ctk.id("bundle"), tmp_path / "cache/files"
+    (tmp_path / "data/bundles" / name).mkdir(parents=True)
+    files.mkdir(parents=True)
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    (files / f"tmp.{gone.pid}.abc").touch()
+    (files / f"tmp.{os.getpid()}.abc").touch()
+    cgroup = Path(layout.hierarchies()[-1][1], name)
+    (cgroup / "inner").mkdir(parents=True)
+    said = ctk("gc", env={"CTK_CACHE": str(tmp_path / "cache")}).ok().out
+    assert f"removed cgroup {cgroup}: it is empty" in said
+    assert not cgroup.exists()
+    assert os.listdir(files) == [f"tmp.{os.getpid()}.abc"]

@@ -1,0 +1,93 @@
+"""What this host can do: a list of findings, each from a check that asks the kernel, a file or a mirror itself.
+
+`examine` runs the checks, all or those that a command needs; `after` those that a failure gives reason for.
+"""
+
+from collections.abc import Callable, Iterator
+
+from toolkit.care import host_checks, kernel_checks
+from toolkit.care.finding import BAD, NOTE, OK, WARN, Finding
+from toolkit.errors import CtkError, HostLacks, SystemCall, Unreachable, Untrusted, Usage
+from toolkit.kernel.host import HostFacts
+
+Check = Callable[[HostFacts], Iterator[Finding]]
+
+# Which commands need what, in the order in which it is told.
+CHECKS: tuple[tuple[Check, tuple[str, ...]], ...] = (
+    (kernel_checks.kernel, ("run", "rootless", "bootstrap")),
+    (kernel_checks.namespace_kinds, ("run", "rootless")),
+    (kernel_checks.user_namespaces, ("rootless",)),
+    (host_checks.subordinate_ids, ("rootless",)),
+    (host_checks.cgroups, ("run", "limits")),
+    (kernel_checks.confinement, ("run", "rootless")),
+    (kernel_checks.overlay, ("ephemeral",)),
+    (kernel_checks.emulation, ("arch",)),
+    (host_checks.criu, ("checkpoint",)),
+    (host_checks.room, ("bootstrap",)),
+    (host_checks.clock, ("bootstrap",)),
+    (host_checks.mirrors, ("bootstrap", "mirrors")),
+)
+TOPICS = tuple(sorted({name for _, names in CHECKS for name in names}))
+MARKS = {OK: "✓", NOTE: "·", WARN: "!", BAD: "✗"}
+
+_EPERM, _ENOENT, _EACCES, _EINVAL, _ENOSPC, _ENOSYS, _EDQUOT = 1, 2, 13, 22, 28, 38, 122
+
+
+def examine(topic: str = "", *, offline: bool = False) -> Iterator[Finding]:
+    """The findings of all checks, or of those that `topic` (one of TOPICS) needs, each as soon as it is known.
+
+    `offline` asks no mirror. Raises Usage for another topic.
+    """
+    if topic and topic not in TOPICS:
+        raise Usage(f"examine the host for {topic!r}", because="there is no such topic", hint=", ".join(TOPICS))
+    facts = HostFacts()
+    for check, topics in CHECKS:
+        if (not topic or topic in topics) and not (offline and check is host_checks.mirrors):
+            yield from check(facts)
+
+
+def after(error: CtkError) -> list[Finding]:
+    """What is wrong with the host that may have made a step fail in this way; nothing for what is not the host's."""
+    facts = HostFacts()
+    found: list[Finding] = []
+    for check in _suspects(error):
+        found += [finding for finding in check(facts) if finding.state in (WARN, BAD)]
+    return found
+
+
+def _suspects(error: CtkError) -> tuple[Check, ...]:
+    words = f"{error} {error.hint}".lower()
+    number = getattr(error, "errno", 0)
+    if isinstance(error, Unreachable):
+        return (host_checks.clock,)
+    if isinstance(error, Untrusted):
+        return (host_checks.clock, host_checks.mirrors) if "date" in words or "expire" in words else ()
+    # clone(2) has ENOSPC for a limit of namespaces, too: by its words it comes before the disks.
+    if "without root" in words or "user namespace" in words or "newuidmap" in words or "uid_map" in words:
+        return (kernel_checks.user_namespaces, host_checks.subordinate_ids)
+    if "no space left" in words or number in (_ENOSPC, _EDQUOT):
+        return (host_checks.room,)
+    if "cgroup" in words or "limit the container" in words:
+        return (host_checks.cgroups,)
+    if isinstance(error, SystemCall) and number in (_EPERM, _EACCES, _EINVAL, _ENOSYS):
+        return (kernel_checks.kernel, kernel_checks.namespace_kinds, kernel_checks.user_namespaces)
+    if isinstance(error, HostLacks):
+        return (kernel_checks.kernel, kernel_checks.namespace_kinds, kernel_checks.confinement, kernel_checks.overlay)
+    return ()
+
+
+def lines(found: list[Finding]) -> list[str]:
+    """The findings as people read them: what, who needs it, the line that mends it."""
+    told = []
+    for one in found:
+        needed = f"  (for: {one.needed_by})" if one.needed_by and one.state != OK else ""
+        told.append(f"{MARKS[one.state]} {one.topic}: {one.what}{needed}")
+        if one.fix and one.state != OK:
+            told.append(f"    {one.fix}")
+    return told
+
+
+def advice(error: CtkError) -> str:
+    """A short section for the end of an error message, "" where the host is not at fault."""
+    told = lines(after(error))
+    return "".join(f"{line}\n" for line in ["doctor:", *(f"  {line}" for line in told)]) if told else ""

@@ -1,0 +1,170 @@
+"""Findings about what runs on the kernel: cgroups, subordinate ids, CRIU, room on the disks, the clock, the mirrors."""
+
+import os
+import pwd
+import shutil
+import stat
+import time
+from collections.abc import Iterator
+
+from toolkit import places
+from toolkit.care.finding import BAD, NOTE, OK, WARN, Finding
+from toolkit.kernel import delegation, subids
+from toolkit.kernel.host import HostFacts, read
+
+_DELEGATE = (
+    "sudo mkdir -p /etc/systemd/system/user@.service.d && printf '[Service]\\nDelegate=cpu cpuset io memory pids\\n' | "
+    "sudo tee /etc/systemd/system/user@.service.d/delegate.conf && sudo systemctl daemon-reload"
+)
+_WANTED = ("cpu", "memory", "pids")
+_ROOM_BYTES = 400 << 20  # a minbase and its packages
+_COMFORT_BYTES = 1500 << 20
+
+
+def cgroups(facts: HostFacts) -> Iterator[Finding]:
+    """The layout, and which controllers the caller can set limits with."""
+    layout = facts.cgroup_layout
+    if layout == "none":
+        fix = "sudo mount -t cgroup2 cgroup2 /sys/fs/cgroup"
+        yield Finding("cgroups", BAD if os.geteuid() == 0 else WARN, "none are mounted", "limits, stats", fix)
+        return
+    yield Finding("cgroups", OK, {"v1": "v1", "hybrid": "v1 with a v2 tree beside it", "v2": "v2"}[layout])
+    usable = delegation.controllers()
+    missing = [name for name in _WANTED if name not in usable]
+    if not missing:
+        yield Finding("limits", OK, f"you can use {', '.join(usable)}")
+    elif os.geteuid() == 0:
+        yield Finding("limits", WARN, f"no {', '.join(missing)} controller here", "spec --memory, --cpus, --pids-limit")
+    else:
+        session = read("/proc/self/cgroup").partition("0::")[2].split("\n")[0]
+        fix = ""
+        if layout == "v2":
+            # Outside of the user manager's cgroup a scope of one's own is missing; inside, systemd has to delegate.
+            fix = "systemd-run --user --scope -p Delegate=yes ctk run NAME" if "user@" not in session else _DELEGATE
+        what = f"not delegated to you: {', '.join(missing)}" + ("" if fix else " (v1 cgroups are root's)")
+        yield Finding("limits", WARN, what, "limits without root", fix)
+
+
+def subordinate_ids(_: HostFacts) -> Iterator[Finding]:
+    """The ids that a user can map beside the own one, and the programs that do it."""
+    if os.geteuid() == 0:
+        return
+    uid = os.getuid()
+    try:
+        name = pwd.getpwuid(uid).pw_name
+    except KeyError:
+        name = str(uid)
+    uids, _gids = subids.of_caller()
+    if len(uids) == 1:
+        fix = f"sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {name}"
+        what = f"fewer than {subids.ENOUGH} for you in {subids.SUBUID} and {subids.SUBGID}: one id only"
+        yield Finding("subordinate ids", WARN, what, "trees with all their owners, without root", fix)
+        return
+    yield Finding("subordinate ids", OK, f"{sum(count for _, _, count in uids[1:])} for you")
+    for program in ("newuidmap", "newgidmap"):
+        path = shutil.which(program)
+        if path is None:
+            fix = "sudo apt-get install uidmap"
+            yield Finding("subordinate ids", BAD, f"{program} is not installed", "run and bootstrap without root", fix)
+        elif not os.stat(path).st_mode & stat.S_ISUID and not _has_file_capability(path):
+            what = f"{path} has neither the setuid bit nor a capability"
+            yield Finding("subordinate ids", BAD, what, "run and bootstrap without root", f"sudo chmod u+s {path}")
+
+
+def _has_file_capability(path: str) -> bool:
+    try:
+        return bool(os.getxattr(path, "security.capability"))
+    except OSError:
+        return False
+
+
+def criu(_: HostFacts) -> Iterator[Finding]:
+    """The program behind checkpoint and restore."""
+    path = shutil.which("criu", path="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin")
+    if path:
+        yield Finding("criu", OK, path)
+    else:
+        yield Finding("criu", NOTE, "not installed", "checkpoint, restore", "sudo apt-get install criu")
+
+
+def room(_: HostFacts) -> Iterator[Finding]:
+    """Space and mount options where caches, bundles, records and the current folder are."""
+    seen: dict[int, str] = {}
+    for name, path in (
+        ("here", os.getcwd()),
+        ("cache", places.cache_dir()),
+        ("bundles", places.data_dir()),
+    ):
+        there = path
+        while not os.path.isdir(there):
+            there = os.path.dirname(there)
+        if os.stat(there).st_dev in seen:
+            continue
+        seen[os.stat(there).st_dev] = there
+        about = os.statvfs(there)
+        free = about.f_bavail * about.f_frsize
+        told = f"{name} ({there}): {free / 1e9:.1f} GB free"
+        if free < _ROOM_BYTES:
+            yield Finding("space", BAD, told, "bootstrap", f"df -h {there}")
+        else:
+            yield Finding("space", OK if free >= _COMFORT_BYTES else WARN, told)
+        flags = about.f_flag
+        for flag, option in ((os.ST_NOEXEC, "noexec"), (os.ST_NODEV, "nodev"), (os.ST_RDONLY, "ro")):
+            if flags & flag and name == "here":
+                fix = f"sudo mount -o remount,{'rw' if option == 'ro' else option[2:]} {_mount_point(there)}"
+                yield Finding("space", WARN, f"{there} is mounted {option}", "bootstrap into this folder", fix)
+
+
+def _mount_point(path: str) -> str:
+    while not os.path.ismount(path):
+        path = os.path.dirname(path)
+    return path
+
+
+def clock(_: HostFacts) -> Iterator[Finding]:
+    """Whether the clock can be right: signatures are judged by it. What a mirror's date says is in `mirrors`."""
+    ours = os.stat(os.path.join(os.path.dirname(places.__file__), "places.py")).st_mtime
+    now = time.time()
+    told = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(now))
+    if now < ours - 24 * 3600:
+        fix = "sudo timedatectl set-ntp true"
+        yield Finding("clock", BAD, f"it says {told}, before ctk was installed", "bootstrap", fix)
+    else:
+        yield Finding("clock", OK, told)
+
+
+def mirrors(_: HostFacts) -> Iterator[Finding]:
+    """Whether the archive's first mirror answers, and whether its date goes with our clock."""
+    from datetime import UTC, datetime
+
+    from toolkit.bootstrap import mirrors as choice
+    from toolkit.bootstrap import suites
+    from toolkit.bootstrap.architectures import host_architecture
+    from toolkit.deb.release import parse_date
+    from toolkit.errors import CtkError
+    from toolkit.fetch.http import Client
+
+    now = datetime.now(UTC)
+    suite = suites.lookup("bookworm")
+    architecture = host_architecture()
+    client = Client(connect_s=4.0, stall_s=6.0, retries=0)
+    reason = ""
+    try:
+        for chosen in choice.choose(suite, architecture, "", today=now.date().isoformat()):
+            url = f"{chosen.mirror}/dists/{suite.codename}/Release"
+            try:
+                text = client.read(url, limit=4 << 20).decode(errors="replace")
+            except CtkError as error:
+                reason = reason or str(error)
+                continue
+            yield Finding("mirrors", OK, f"{chosen.mirror} answers ({chosen.why})")
+            dates = [line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("Date:")]
+            if dates and (parse_date(dates[0]) - now).total_seconds() > 3600:
+                what = f"the archive is from {dates[0]}, and our clock says {now:%Y-%m-%d %H:%M} UTC"
+                yield Finding("clock", BAD, what, "bootstrap", "sudo timedatectl set-ntp true")
+            return
+    finally:
+        client.close()
+    proxies = [name for name in ("http_proxy", "https_proxy") if os.environ.get(name)]
+    what = f"no archive answers: {reason}" + (f" ({', '.join(proxies)} set)" if proxies else "")
+    yield Finding("mirrors", BAD, what, "bootstrap", "ctk bootstrap host ./fs   # needs no archive")

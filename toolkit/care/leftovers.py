@@ -1,0 +1,215 @@
+"""What dead containers and killed builds have left, and what looks like it but stays: `ctk gc`.
+
+| kind   | left over when                                                       | taken away by                |
+|--------|----------------------------------------------------------------------|------------------------------|
+| record | its `create` was killed; of an earlier boot; stopped, if asked for   | `delete`, or the folder alone |
+| tree   | it carries the marker of a bootstrap, and no process holds its lock  | `ctk bootstrap --remove`     |
+| cgroup | empty, named as ctk names them, and no record speaks of it           | rmdir(2)                     |
+| file   | a temporary one of a process that is gone; a build's log, a month old | unlink(2)                    |
+
+The record of an earlier boot is removed alone: what its cgroups were called may be somebody else's by now.
+"""
+
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from toolkit import places
+from toolkit.bootstrap import journal
+from toolkit.bootstrap.target import MARKER
+from toolkit.care import trees
+from toolkit.errors import CtkError
+from toolkit.events import Emit
+from toolkit.runtime import lifecycle, removal
+from toolkit.runtime import record as records
+from toolkit.runtime.cgroups import files, layout
+from toolkit.runtime.record import Record
+
+_LOG_S = 30 * 24 * 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """Something that nobody needs: `remove` takes it away; it raises CtkError or OSError if it can't."""
+
+    kind: str
+    name: str
+    why: str
+    remove: Callable[[Emit], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Something that stays, and why; `hint` is the line that would remove it."""
+
+    kind: str
+    name: str
+    why: str
+    hint: str = ""
+
+
+Found = Leftover | Kept
+
+
+def find(root: str, folders: tuple[str, ...] = (), *, stopped: bool = False) -> Iterator[Found]:
+    """All that is left over, and what is like it but stays: below the records' `root`, in ctk's folders, in `folders`.
+
+    With `stopped` containers that have ended count, too. Removes nothing.
+    """
+    yield from _records(root, stopped)
+    yield from _half_made(folders)
+    yield from _cgroups(root)
+    yield from _files()
+    yield from _bundles(root)
+
+
+def _records(root: str, stopped: bool) -> Iterator[Found]:
+    try:
+        names = records.ids(root)
+    except OSError:
+        return
+    for name in names:
+        try:
+            container = records.load(root, name)
+        except (CtkError, OSError):
+            continue
+        yield _judged(container, stopped)
+
+
+def _judged(container: Record, stopped: bool) -> Found:
+    name = container.id
+
+    def delete(_: Emit) -> None:
+        removal.delete(container, force=container.torn)
+
+    def forget(_: Emit) -> None:
+        removal.lock(container)
+        container.remove()
+        container.unlock()
+
+    if container.locked_by_other():
+        return Kept("record", name, "another command is at work on it")
+    if lifecycle.alive(container):
+        return Kept("record", name, f"it runs, as process {container.pid}", f"ctk delete --force {name}")
+    if container.torn:
+        return Leftover("record", name, "its create was killed", delete)
+    if container.boot_id and container.boot_id != records.boot_id():
+        return Leftover("record", name, "it ran before this boot", forget)
+    if stopped:
+        return Leftover("record", name, "it has stopped", delete)
+    return Kept("record", name, "it has stopped; its record is its owner's to delete", f"ctk delete {name}")
+
+
+def _half_made(folders: tuple[str, ...]) -> Iterator[Found]:
+    bundles = os.path.join(places.data_dir(), "bundles")
+    candidates = [os.path.abspath(folder) for folder in folders] + journal.targets()
+    candidates += [os.path.join(bundles, name, "rootfs") for name in _names(bundles)]
+    for path in dict.fromkeys(candidates):
+        if not os.path.lexists(os.path.join(path, MARKER)):
+            if path in journal.targets():
+                yield Leftover(
+                    "file", journal.path(path), "a note about a tree that is whole or gone", _forgetting(path)
+                )
+            elif path in map(os.path.abspath, folders):
+                yield Kept("tree", path, "it is no half-made tree", f"ctk bootstrap --remove {path}")
+            continue
+        if _locked(os.path.join(path, MARKER)):
+            yield Kept("tree", path, "it is being made now")
+        else:
+            yield Leftover("tree", path, "its bootstrap was killed", _removing(path))
+
+
+def _removing(path: str) -> Callable[[Emit], None]:
+    return lambda emit: trees.remove(path, emit)
+
+
+def _forgetting(path: str) -> Callable[[Emit], None]:
+    return lambda _: journal.forget(path)
+
+
+def _locked(path: str) -> bool:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return True  # not ours to judge
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
+def _cgroups(root: str) -> Iterator[Found]:
+    """Scopes that systemd made for us, and cgroups named as a bundle of `ctk up`, where no record is left."""
+    known = set(_names(root))
+    ours = {f"ctk-{name}.scope": name for name in _names(os.path.join(places.data_dir(), "bundles"))}
+    ours |= {name: name for name in ours.values()}
+    for _, mountpoint, _ in layout.hierarchies():
+        for folder, below, _ in os.walk(mountpoint):
+            name = os.path.basename(folder)
+            if name not in ours or ours[name] in known:
+                continue
+            below.clear()
+            if _populated(folder):
+                yield Kept("cgroup", folder, "it has processes, and no record of ours speaks of it")
+            else:
+                yield Leftover("cgroup", folder, "it is empty, and its container is gone", _without_cgroup(folder))
+
+
+def _populated(folder: str) -> bool:
+    try:
+        return bool(files.pids(folder))
+    except OSError:
+        return True
+
+
+def _without_cgroup(folder: str) -> Callable[[Emit], None]:
+    def remove(_: Emit) -> None:
+        for path in files.tree(folder)[::-1]:
+            os.rmdir(path)
+
+    return remove
+
+
+def _files() -> Iterator[Found]:
+    cache = places.cache_dir()
+    for name in _names(os.path.join(cache, "files")):
+        path = os.path.join(cache, "files", name)
+        words = name.split(".")
+        if words[0] == "tmp" and len(words) > 1 and words[1].isdigit() and not os.path.isdir(f"/proc/{words[1]}"):
+            yield Leftover("file", path, "its download was killed", _unlinking(path))
+    for name in _names(os.path.join(cache, "logs")):
+        path = os.path.join(cache, "logs", name)
+        try:
+            age_s = time.time() - os.lstat(path).st_mtime
+        except OSError:
+            continue
+        if age_s > _LOG_S:
+            yield Leftover("file", path, f"a build's log, {age_s / 86400:.0f} days old", _unlinking(path))
+    if os.path.isdir(cache):
+        yield Kept("cache", cache, "what it holds is used again", f"rm -r {cache}")
+
+
+def _unlinking(path: str) -> Callable[[Emit], None]:
+    return lambda _: os.unlink(path)
+
+
+def _bundles(root: str) -> Iterator[Found]:
+    bundles = os.path.join(places.data_dir(), "bundles")
+    known = set(_names(root))
+    for name in _names(bundles):
+        rootfs = os.path.join(bundles, name, "rootfs")
+        if name not in known and os.path.isdir(rootfs) and not os.path.lexists(os.path.join(rootfs, MARKER)):
+            yield Kept("bundle", os.path.join(bundles, name), "`ctk up` takes it up again",
+                       f"ctk bootstrap --remove {rootfs}")  # fmt: skip
+
+
+def _names(folder: str) -> list[str]:
+    try:
+        return sorted(os.listdir(folder))
+    except OSError:
+        return []
