@@ -61,7 +61,19 @@ def choose(
 
 
 def host_distribution(root: str = "/") -> tuple[str, tuple[str, ...]]:
-    """ID and ID_LIKE of the host's os-release (os-release(5)); empty when there is none."""
+    """ID and ID_LIKE of the host's os-release; empty when there is none."""
+    fields = _os_release(root)
+    return fields.get("ID", "").lower(), tuple(fields.get("ID_LIKE", "").lower().split())
+
+
+def host_suite(root: str = "/") -> str:
+    """The host's own suite where it is Debian or Ubuntu (trixie); "" where it is neither, or says none."""
+    fields = _os_release(root)
+    return fields.get("VERSION_CODENAME", "") if fields.get("ID") in ("debian", "ubuntu") else ""
+
+
+def _os_release(root: str) -> dict[str, str]:
+    """The fields of os-release(5)."""
     fields: dict[str, str] = {}
     for name in ("etc/os-release", "usr/lib/os-release"):
         try:
@@ -73,7 +85,7 @@ def host_distribution(root: str = "/") -> tuple[str, tuple[str, ...]]:
             break
         except OSError:
             continue
-    return fields.get("ID", "").lower(), tuple(fields.get("ID_LIKE", "").lower().split())
+    return fields
 
 
 def host_sources(root: str = "/") -> tuple[AptSource, ...]:

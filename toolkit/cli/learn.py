@@ -1,4 +1,4 @@
-"""Learn: `ctk recipe list|show|run|new`."""
+"""Learn: `ctk quickstart`, `ctk recipe list|show|run|new`."""
 
 import sys
 from typing import Annotated
@@ -15,7 +15,29 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="A recipe's name or nu
 
 def register(app: typer.Typer) -> None:
     """Add the group's commands."""
+    app.command("quickstart", rich_help_panel=_PANEL, epilog="Example: sudo ctk quickstart")(quickstart)
     app.add_typer(recipes, name="recipe", help="Tutorials that run: list, show, run, new.", rich_help_panel=_PANEL)
+
+
+def quickstart(
+    command: Annotated[
+        list[str] | None, typer.Argument(metavar="[-- CMD…]", help="What to run.", show_default="a shell")
+    ] = None,
+) -> None:
+    """For those who only want the result: a shell in a new container, in one word.
+
+    It is `ctk up` for the host's own release (else bookworm), or where no archive answers for the host's own programs.
+    """
+    from toolkit.bootstrap.mirrors import host_suite
+    from toolkit.up import launch
+
+    suite = host_suite() or "bookworm"
+    words = ["up", suite, "quickstart", "--or-host", *(["--", *command] if command else [])]
+    sys.stderr.write(f"ctk: this is  ctk {' '.join(words)}\n")
+    code = launch.call(words)
+    if not code:
+        sys.stderr.write(f"ctk: next:\nctk:   ctk up {suite} NAME\nctk:   ctk recipe run first-container\n")
+    raise typer.Exit(code)
 
 
 @recipes.command("list")

@@ -1,11 +1,17 @@
-"""The runtime verbs in `ctk --help`, from the runtime's own table; the first door carries them out."""
+"""The runtime verbs in `ctk --help` and in a shell's completion; the first door carries them out."""
+
+import inspect
+import os
+from typing import Annotated, Any
 
 import typer
 
+from toolkit import places
 from toolkit.runtime.options import VERBS
 
 _SHOWN_FIRST = ("run", "create", "start", "exec", "list", "state", "ps", "kill", "delete")
 _OURS = ("spec",)
+_NEW = ("run", "create", "restore")
 
 
 def register(app: typer.Typer) -> None:
@@ -18,7 +24,7 @@ def register(app: typer.Typer) -> None:
                 rich_help_panel="Run",
                 add_help_option=False,
                 context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
-            )(_first_door)
+            )(_command(verb))
 
 
 def _title(verb: str, summary: str) -> str:
@@ -27,7 +33,41 @@ def _title(verb: str, summary: str) -> str:
     return title[:1].upper() + title[1:] + "."
 
 
-def _first_door(context: typer.Context) -> None:
-    from toolkit.runtime.main import main
+def _command(verb: str) -> Any:
+    """A function whose signature has the options of the runtime's table: what completion offers.
 
-    main([str(context.info_name), *context.args])
+    It is never called with them: toolkit/__main__.py has answered the verb before typer is loaded.
+    """
+    _, arguments, _, _, _, table = VERBS[verb]
+
+    def first_door(**_: object) -> None:
+        raise AssertionError(f"the runtime's door let {verb!r} through")
+
+    parameters = []
+    for name, short, kind, _, _, text in table:
+        words = [f"--{name}", *([f"-{short}"] if short else [])]
+        about: Any = (
+            Annotated[bool, typer.Option(*words, help=text)]
+            if kind == "flag"
+            else Annotated[str, typer.Option(*words, help=text)]
+        )
+        default: object = False if kind == "flag" else ""
+        parameters.append(_parameter("option_" + name.replace("-", "_"), about, default))
+    if arguments:
+        known = None if verb in _NEW else _containers
+        parameters.append(_parameter("words", Annotated[list[str] | None, typer.Argument(autocompletion=known)], None))
+    first_door.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    first_door.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return first_door
+
+
+def _parameter(name: str, about: Any, default: object) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=about)
+
+
+def _containers(incomplete: str) -> list[str]:
+    """The ids that begin so."""
+    try:
+        return sorted(name for name in os.listdir(places.runtime_root()) if name.startswith(incomplete))
+    except OSError:
+        return []

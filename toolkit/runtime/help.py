@@ -9,6 +9,14 @@ if TYPE_CHECKING:
     from toolkit.runtime.options import Option
 
 _EXAMPLES = {
+    "checkpoint": "{program} checkpoint --image-path ./saved my-cont",
+    "features": "{program} features",
+    "pause": "{program} pause my-cont",
+    "restore": "{program} restore --detach --image-path ./saved --bundle ./my-bundle my-cont",
+    "resume": "{program} resume my-cont",
+    "spec": "{program} spec --bundle ./my-bundle",
+    "start": "{program} start my-cont",
+    "state": "{program} state my-cont",
     "create": "{program} create --bundle ./my-bundle my-cont",
     "delete": "{program} delete my-cont",
     "events": "{program} events --stats my-cont",
