@@ -166,6 +166,30 @@ def test_s35_network_sysctl_needs_a_network_namespace(bundle: Bundle, ctk: Comma
     assert sysctls() == before
 
 
+@pytest.mark.parametrize("name", ["runc", "ctk"])
+@pytest.mark.parametrize(
+    ("kind", "entry", "key"),
+    [("network", "net", "net/ipv4/ip_forward"), ("ipc", "ipc", "kernel/msgmax"), ("uts", "uts", "kernel/domainname")],
+)
+def test_s35_a_namespace_that_is_joined_may_be_the_hosts(
+    name: str, kind: str, entry: str, key: str, bundle: Bundle, ctk: Command
+) -> None:
+    if name == "runc" and kind != "network":
+        pytest.skip("runc looks at the network namespace only")
+
+    def join(config: dict[str, Any]) -> None:
+        for namespace in config["linux"]["namespaces"]:
+            if namespace["type"] == kind:
+                namespace["path"] = f"/proc/self/ns/{entry}"
+        config["linux"]["sysctl"] = {key.replace("/", "."): Path("/proc/sys", key).read_text().strip()}
+        if kind == "uts":
+            config.pop("hostname")
+
+    result = run(ctk if name == "ctk" else ctk.like(name), bundle.sh("echo started").edit(join))
+    assert result.rc == 1 and "started" not in result.out
+    assert "sysctl" in result.err and "host" in result.err
+
+
 def test_s38_fields_of_any_size(bundle: Bundle, ctk: Command) -> None:
     """What is large goes through, or is refused in words; nothing wraps."""
     bundle.edit(lambda config: config.update(annotations={"big": "x" * (10 << 20)}))

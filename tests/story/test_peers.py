@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -218,3 +219,114 @@ def test_delete_by_a_regular_expression(ctk, busybox_bundle):
     assert ctk("list", "--quiet").ok().out.split() == names[2:]
     assert "regular expression" in ctk("delete", "--regex", "(").err
     ctk("delete", "--force", names[2]).ok()
+
+
+@pytest.mark.parametrize("runtime", ["runc", "ctk"])
+def test_a_bind_source_inside_the_root_is_what_is_mounted_there(runtime, ctk, busybox_bundle, tmp_path):
+    """In the order of the list, whatever was at the place before; a destination may be written as the host sees it."""
+    runtime = ctk if runtime == "ctk" else ctk.like(runtime)
+    (tmp_path / "outer/inner").mkdir(parents=True)
+    (tmp_path / "outer/inner/file").write_text("found\n")
+    root = busybox_bundle.rootfs
+    (root / "mnt").mkdir()
+    (root / "again").mkdir()
+
+    def change(config):
+        config["mounts"] += [
+            {"destination": "/mnt", "type": "bind", "source": str(tmp_path / "outer"), "options": ["bind"]},
+            {"destination": f"{root}/again", "type": "bind", "source": f"{root}/mnt/inner", "options": ["rbind"]},
+        ]
+        config["root"]["readonly"] = False
+
+    busybox_bundle.sh("cat /again/file").edit(change)
+    assert runtime("run", "--bundle", str(busybox_bundle), runtime.id()).ok().out == "found\n"
+    busybox_bundle.edit(in_user_namespace)
+    if runtime is ctk:  # runc of 1.1 opens the source before anything is mounted
+        assert ctk("run", "--bundle", str(busybox_bundle), ctk.id()).ok().out == "found\n"
+
+
+def test_an_idmapped_bind_source_inside_the_root(ctk, busybox_bundle, tmp_path):
+    (tmp_path / "owned").mkdir()
+    os.chown(tmp_path / "owned", 7, 7)
+    maps = [{"containerID": 0, "hostID": 100000, "size": 65536}]
+
+    def change(config):
+        config["mounts"] += [
+            {"destination": "/mnt", "type": "bind", "source": str(tmp_path / "owned"), "options": ["bind"]},
+            {
+                "destination": "/again", "type": "bind", "source": f"{busybox_bundle.rootfs}/mnt", "options": ["bind"],
+                "uidMappings": maps, "gidMappings": maps,
+            },
+        ]  # fmt: skip
+        config["root"]["readonly"] = False
+
+    busybox_bundle.sh("stat -c %u:%g /mnt /again").edit(change)
+    assert ctk("run", "--bundle", str(busybox_bundle), ctk.id()).ok().out.split() == ["7:7", "100007:100007"]
+
+
+def test_idmap_takes_the_mapping_of_a_user_namespace_that_is_joined(ctk, new_bundle, tmp_path):
+    """And a network namespace that the user namespace does not own is joined before it."""
+    (tmp_path / "owned").mkdir()
+    os.chown(tmp_path / "owned", 7, 7)
+    first, second = new_bundle("first"), new_bundle("second")
+    first.args("/bin/sleep", "1000").edit(in_user_namespace)
+    name = ctk.id()
+    ctk("run", "-d", "--bundle", str(first), name).ok()
+    pid = ctk("state", name).json()["pid"]
+    network = subprocess.Popen(["unshare", "--net", "sleep", "1000"])
+
+    def change(config):
+        in_user_namespace(config)
+        linux = config["linux"]
+        linux.pop("uidMappings"), linux.pop("gidMappings")
+        for entry in linux["namespaces"]:
+            if entry["type"] == "user":
+                entry["path"] = f"/proc/{pid}/ns/user"
+            if entry["type"] == "network":
+                entry["path"] = f"/proc/{network.pid}/ns/net"
+        config["mounts"] = [entry for entry in config["mounts"] if not entry["destination"].startswith("/sys")]
+        linux["maskedPaths"] = linux["readonlyPaths"] = []
+        config["root"]["readonly"] = False
+        config["mounts"].append({"destination": "/m", "source": str(tmp_path / "owned"), "options": ["bind", "idmap"]})
+
+    try:
+        while os.readlink(f"/proc/{network.pid}/ns/net") == os.readlink("/proc/self/ns/net"):
+            pass
+        second.sh("stat -c %u:%g /m; readlink /proc/self/ns/net; readlink /proc/self/ns/user").edit(change)
+        out = ctk("run", "--bundle", str(second), ctk.id()).ok().out.split()
+        assert out == ["7:7", os.readlink(f"/proc/{network.pid}/ns/net"), os.readlink(f"/proc/{pid}/ns/user")]
+    finally:
+        network.kill()
+        network.wait()
+        ctk("delete", "--force", name).ok()
+
+
+@pytest.mark.parametrize("runtime", ["runc", "ctk"])
+def test_hooks_of_the_containers_making_run_in_its_root(runtime, ctk, busybox_bundle):
+    runtime = ctk if runtime == "ctk" else ctk.like(runtime)
+    hook = {"path": "/bin/sh", "args": ["sh", "-c", "echo made > ./by-hook"]}
+    busybox_bundle.sh("cat /by-hook").edit(lambda config: config.update(hooks={"createContainer": [hook]}))
+    assert runtime("run", "--bundle", str(busybox_bundle), runtime.id()).ok().out == "made\n"
+
+
+@pytest.mark.parametrize("runtime", ["runc", "ctk"])
+def test_a_hook_that_a_signal_ended_is_told_in_words(runtime, ctk, busybox_bundle):
+    runtime = ctk if runtime == "ctk" else ctk.like(runtime)
+    hook = {"path": "/bin/sh", "args": ["sh", "-c", "kill -SYS $$"]}
+    busybox_bundle.edit(lambda config: config.update(hooks={"createRuntime": [hook]}))
+    assert "signal: bad system call" in runtime("run", "--bundle", str(busybox_bundle), runtime.id()).err
+
+
+def test_a_mount_label_without_selinux_is_told_and_has_no_effect(ctk, busybox_bundle):
+    if os.path.exists("/sys/fs/selinux/enforce"):
+        pytest.skip("this host has SELinux")
+    busybox_bundle.edit(lambda config: config["linux"].update(mountLabel="system_u:object_r:container_file_t:s0"))
+    assert "linux.mountLabel has no effect" in ctk("run", "--bundle", str(busybox_bundle), ctk.id()).ok().err
+
+
+def test_an_ambient_capability_that_cannot_be_is_told(ctk, busybox_bundle):
+    busybox_bundle.edit(lambda config: config["process"]["capabilities"].update(ambient=["CAP_CHOWN"]))
+    told = ctk("run", "--bundle", str(busybox_bundle), ctk.id()).ok().err
+    assert "level=warning" in told and "can't raise ambient capability CAP_CHOWN: " in told
+    busybox_bundle.edit(lambda config: config["process"]["capabilities"].update(ambient=[]))
+    assert ctk("run", "--bundle", str(busybox_bundle), ctk.id()).ok().err == ""

@@ -57,6 +57,9 @@ MUST_FAIL = [
     (process(args=["sh", 1]), "process.args[1]", "must be a string, not the number 1"),
     (process(args=["sh", "a\0b"]), "process.args[1]", "contains a NUL character"),
     (process(cwd=""), "process.cwd", "is required"),
+    (process(env=["A=1", "PATH"]), "process.env[1]", "'PATH' is not NAME=value"),
+    (process(env=["=x=y"]), "process.env[0]", "is not NAME=value"),
+    (linux(mountLabel='x",size=1g'), "linux.mountLabel", "is not an SELinux context"),
     (process(cwd="tmp"), "process.cwd", "not an absolute path"),
     (process(user={"uid": -1}), "process.user.uid", "out of range"),
     (process(user={"uid": 4294967296}), "process.user.uid", "out of range"),
@@ -214,7 +217,6 @@ def test_what_must_fail_fails_and_names_its_place(spec, path, said):
 MAY_PASS = [
     (process(capabilities={"bounding": ["CAP_NEW"]}), "process.capabilities.bounding[0]"),
     (changed(["mounts", 0, "destination"], "proc"), "mounts[0].destination"),
-    (process(env=["PATH"]), "process.env[0]"),
     (linux(resources={"devices": [{"access": "rx"}]}), "linux.resources.devices[0].access"),
     (changed(["process"], ...), "process"),
     (with_namespaces("user"), "linux.uidMappings"),

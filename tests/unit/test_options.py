@@ -87,7 +87,7 @@ def test_a_flag_that_was_given_is_known():
         (("run", "--bundle"), "flag needs an argument: -bundle"),
         (("run", "--preserve-fds", "1_0", "a"), 'invalid value "1_0" for flag -preserve-fds: parse error'),
         (("run", "--preserve-fds=١", "a"), 'invalid value "١" for flag -preserve-fds: parse error'),
-        (("run", "--keep=yes", "a"), 'invalid boolean value "yes" for flag -keep: parse error'),
+        (("run", "--keep=yes", "a"), 'invalid boolean value "yes" for -keep: parse error'),
         (("events", "--interval", "5", "a"), 'invalid value "5" for flag -interval: parse error'),
     ],
 )

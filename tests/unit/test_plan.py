@@ -9,7 +9,7 @@ from toolkit.errors import Invalid
 from toolkit.kernel import mounts as m
 from toolkit.kernel import namespaces as ns
 from toolkit.oci.defaults import default_spec
-from toolkit.runtime import mount_options, plan
+from toolkit.runtime import mount_options, mounting, plan
 from toolkit.runtime.mounting import Mount
 
 
@@ -131,3 +131,27 @@ def test_options_go_where_they_belong() -> None:
     assert options.recursive_set == m.MOUNT_ATTR_RDONLY | m.MOUNT_ATTR_NOSUID
     assert options.extensions == ["tmpcopyup"]
     assert options.data == ["size=1m", "mode=755"]
+
+
+def test_a_mount_label_goes_to_new_file_systems_only() -> None:
+    given = spec()
+    given["mounts"] += [
+        {"destination": "/t", "type": "tmpfs", "source": "tmpfs", "options": ["size=1m", "tmpcopyup"]},
+        {"destination": "/b", "source": "/b", "options": ["bind"]},
+    ]
+    label = "system_u:object_r:container_file_t:s0:c1,c2"
+    result = plan.plan(given, "/b", "/b/rootfs", mount_label=label)
+    labelled = [s.destination for s in result.steps if isinstance(s, Mount) and f'context="{label}"' in s.options.data]
+    assert labelled == ["/dev", "/dev/pts", "/dev/shm", "/t"]
+    assert not any("context" in word for s in plan.plan(given, "/b", "/b/rootfs").steps if isinstance(s, Mount)
+                   for word in s.options.data)  # fmt: skip
+
+
+def test_an_option_with_commas_in_quotes_is_one_option() -> None:
+    data = 'size=1m,context="system_u:object_r:container_file_t:s0:c1,c2",mode=755,huge'
+    assert mounting._settings(data) == {
+        "size": "1m",
+        "context": "system_u:object_r:container_file_t:s0:c1,c2",
+        "mode": "755",
+        "huge": "",
+    }

@@ -20,11 +20,13 @@ struct orders {
 	u32 filter_at;
 	u32 filter_flags;
 	u32 path_at;      /* the program */
+	u32 obeys;        /* while it waits, signals end it: not where a filter in force may not know rt_sigaction(2) */
 };
 extern const char orders_start[] __attribute__((visibility("hidden")));
 
 #if defined(__x86_64__)
-enum { READ = 0, WRITE = 1, CLOSE = 3, EXECVE = 59, PRCTL = 157, OPENAT = 257, EXIT_GROUP = 231, SECCOMP = 317 };
+enum { READ = 0, WRITE = 1, CLOSE = 3, EXECVE = 59, PRCTL = 157, OPENAT = 257, EXIT_GROUP = 231, SECCOMP = 317,
+       SIGACTION = 13 };
 enum { CLONE = 56, WAIT4 = 61, KILL = 62, SETPGID = 109, IOCTL = 16, SIGPROCMASK = 14, SIGTIMEDWAIT = 128, GETPID = 39 };
 static inline long call(long n, long a, long b, long c, long d)
 {
@@ -35,7 +37,8 @@ static inline long call(long n, long a, long b, long c, long d)
 }
 __asm__(".section .text.start,\"ax\"\n.globl _start\n_start:\n\tmov %rsp, %rdi\n\tand $-16, %rsp\n\tcall begin\n");
 #elif defined(__aarch64__)
-enum { READ = 63, WRITE = 64, CLOSE = 57, EXECVE = 221, PRCTL = 167, OPENAT = 56, EXIT_GROUP = 94, SECCOMP = 277 };
+enum { READ = 63, WRITE = 64, CLOSE = 57, EXECVE = 221, PRCTL = 167, OPENAT = 56, EXIT_GROUP = 94, SECCOMP = 277,
+       SIGACTION = 134 };
 enum { CLONE = 220, WAIT4 = 260, KILL = 129, SETPGID = 154, IOCTL = 29, SIGPROCMASK = 135, SIGTIMEDWAIT = 137, GETPID = 172 };
 static inline long call(long n, long a, long b, long c, long d)
 {
@@ -85,6 +88,25 @@ static void fail(const struct orders *o, long error, int code)
 		}
 	}
 	call(EXIT_GROUP, code, 0, 0, 0);
+}
+
+static void quit(int number)
+{
+	call(EXIT_GROUP, 128 + number, 0, 0, 0);
+}
+
+/* The first process of a pid namespace gets no signal that it has no handler for (pid_namespaces(7)), not even from the
+ * engine outside that holds its pidfd. So whatever ends a process ends this one; execve(2) forgets the handlers. */
+static void obey_signals(void)
+{
+	/* The kernel's struct sigaction: handler, flags (SA_RESTORER), restorer, mask. */
+	unsigned long action[4] = { (unsigned long)quit, 0x04000000, (unsigned long)quit, 0 };
+	/* Not KILL and STOP, and not those that are ignored or stop by default: CHLD, CONT, TSTP, TTIN, TTOU, URG, WINCH. */
+	const u32 left_out = 1u << 9 | 0x7fu << 17 | 1u << 28;
+
+	for (int number = 1; number < 32; number++)
+		if (!(left_out >> number & 1))
+			call(SIGACTION, number, (long)action, 0, 8);
 }
 
 #ifdef INIT
@@ -140,6 +162,8 @@ __attribute__((used)) void begin(long *stack)
 
 	if (o->fifo >= 0) {
 		char byte;
+		if (o->obeys)
+			obey_signals();
 		do
 			r = call(READ, o->fifo, (long)&byte, 1, 0);
 		while (r == -4); /* EINTR */

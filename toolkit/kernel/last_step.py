@@ -36,6 +36,7 @@ def image(
     seccomp: bytes = b"",
     seccomp_flags: int = 0,
     codes: "dict[str, bytes]" = CODE,
+    obeys: bool = False,
 ) -> bytes:
     """The ELF file: the code and its orders (`struct orders` in last_step.c). Pure. Raises HostLacks.
 
@@ -48,7 +49,7 @@ def image(
             because=f"ctk's last step is not written for {libc.MACHINE!r}",
             hint="supported: " + ", ".join(sorted(codes)),
         )
-    tail = 40
+    tail = 44
     filter_at = tail
     path_at = filter_at + len(seccomp)
     label_at = path_at + len(path) + 1
@@ -67,6 +68,7 @@ def image(
                 filter_at,
                 seccomp_flags,
                 path_at,
+                int(obeys),
             ),
         )
     )

@@ -132,28 +132,26 @@ def _sysctl(name: str, linux: "Spec", where: str, report: "Report") -> None:
     if len(parts) < 2 or any(part in ("", ".", "..") or "/" in part for part in parts):
         report(where, "is not the name of a sysctl", code="E109")
         return
-    dotted = ".".join(parts)
-    if dotted in _IPC_SYSCTLS or dotted.startswith("fs.mqueue."):
-        needed = "ipc"
-    elif parts[0] == "net":
-        needed = "network"
-    elif parts[0] == "user":
-        needed = "user"
-    elif dotted == "kernel.domainname":
-        needed = "uts"
-    elif dotted == "kernel.hostname":
+    needed = sysctl_namespace(parts)
+    if parts == ["kernel", "hostname"]:
         report(where, "the field `hostname` sets it", code="E113")
-        return
-    else:
+    elif not needed:
         report(where, "is not in a separate kernel namespace: it would change the host's", code="E113")
-        return
-    if not _has(linux, needed):
+    elif not _has(linux, needed):
         report(
             where,
             f"is not allowed without a {needed} namespace: it would change the host's",
             hint=_add(needed),
             code="E112",
         )
+
+
+def sysctl_namespace(parts: "list[str]") -> str:
+    """The kind of namespace that a sysctl belongs to, "" if it is the whole host's. `parts` as of `sysctl_parts`."""
+    dotted = ".".join(parts)
+    if dotted in _IPC_SYSCTLS or dotted.startswith("fs.mqueue."):
+        return "ipc"
+    return {"net": "network", "user": "user"}.get(parts[0]) or ("uts" if dotted == "kernel.domainname" else "")
 
 
 def sysctl_parts(name: str) -> "list[str]":
@@ -166,6 +164,13 @@ def sysctl_parts(name: str) -> "list[str]":
     if slash < 0 or 0 <= dot < slash:
         return [part.replace("/", ".") for part in name.split(".")]
     return name.split("/")
+
+
+def mount_label(spec: "Spec", report: "Report") -> None:
+    """mountLabel: it goes to the kernel in quotes, among a mount's other options (config-linux.md, "Mount Label")."""
+    given = spec["linux"].get("mountLabel")
+    if given and set(given) & set('"\\\n\0'):
+        report("linux.mountLabel", f"{given!r} is not an SELinux context", code="E109")
 
 
 def paths(spec: "Spec", report: "Report") -> None:
@@ -306,6 +311,6 @@ def seccomp(spec: "Spec", report: "Report") -> None:
 
 
 RULES = (
-    namespaces, mappings, time_offsets, devices, sysctls, paths, propagation, cgroups_path, personality,
+    namespaces, mappings, time_offsets, devices, sysctls, mount_label, paths, propagation, cgroups_path, personality,
     memory_policy, deadline_and_cpus, intel_rdt, net_devices, resources, seccomp,
 )  # fmt: skip

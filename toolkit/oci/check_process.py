@@ -38,11 +38,11 @@ def version(spec: "Spec", report: "Report") -> None:
     """ociVersion: required, SemVer 2.0.0, major 1 (config.md, "Specification version")."""
     given = spec.get("ociVersion")
     if not given:
-        report("ociVersion", "is required", hint='write "ociVersion": "1.2.1"', code="E104")
+        report("ociVersion", "is required", hint='write "ociVersion": "1.3.0"', code="E104")
         return
     numbers = given.partition("-")[0].partition("+")[0].split(".")
     if len(numbers) != 3 or not all(number.isascii() and number.isdigit() for number in numbers):
-        report("ociVersion", f"{given!r} is not a version (SemVer 2.0.0)", hint='write "1.2.1"', code="E109")
+        report("ociVersion", f"{given!r} is not a version (SemVer 2.0.0)", hint='write "1.3.0"', code="E109")
     elif numbers[0] != "1":
         report("ociVersion", f"{given!r} is not a version that we carry out", hint="versions 1.x", code="E110")
 
@@ -78,8 +78,8 @@ def process(given: "Spec", at: str, report: "Report") -> None:
     elif cwd[0] != "/":
         report(at + "cwd", f"{cwd!r} is not an absolute path", code="E106")
     for index, entry in enumerate(given.get("env") or ()):
-        if "=" not in entry[1:]:
-            report(f"{at}env[{index}]", f"{entry!r} is not NAME=value", warning=True, code="W122")
+        if entry.find("=") < 1:
+            report(f"{at}env[{index}]", f"invalid environment variable: {entry!r} is not NAME=value", code="E109")
     _user(given.get("user") or {}, at, report)
     for kind, names in (given.get("capabilities") or {}).items():
         for index, name in enumerate(names or () if kind in _SETS else ()):

@@ -56,7 +56,7 @@ def seccomp(given: "dict[str, Any]", report: "Report") -> None:
             notifies = True
             if "write" in (names or ()):
                 # The runtime reports to its parent by write(2) after the filter is in force.
-                report(where + ".names", "SCMP_ACT_NOTIFY cannot be used for write", code="E115")
+                report(where + ".names", "SCMP_ACT_NOTIFY cannot be used for the write syscall", code="E115")
         for number, argument in enumerate(rule.get("args") or ()):
             if (argument.get("index") or 0) > 5:
                 report(f"{where}.args[{number}].index", f"{argument['index']} is out of range (0 to 5)", code="E108")

@@ -1,4 +1,4 @@
-"""The types of config.json's fields: OCI runtime spec 1.2, with those of 1.3 (memoryPolicy, netDevices, intelRdt).
+"""The types of config.json's fields: OCI runtime spec 1.3.
 
 A type is "str", "bool", an integer's width ("u32", "i64"…), [T] for an array of T, (T,) for an object with any keys and
 values of T, or a dict of fields. Pure data.

@@ -4,7 +4,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-SPEC_VERSION = "1.2.1"
+SPEC_VERSION = "1.3.0"
 """The version of the runtime spec that we carry out."""
 
 

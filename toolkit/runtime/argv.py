@@ -120,7 +120,7 @@ def _set(options: Options, option: "Option", text: str, verb: str) -> None:
         return
     try:
         if kind == "flag":
-            values[attribute] = _FLAGS[text]
+            values[attribute] = FLAGS[text]
         elif kind == "int":
             values[attribute] = integer(text)
         elif kind == "ints":
@@ -128,14 +128,15 @@ def _set(options: Options, option: "Option", text: str, verb: str) -> None:
         else:
             values[attribute] = seconds(text)
     except (KeyError, ValueError):
-        what = "boolean value" if kind == "flag" else "value"
-        raise WrongOption(f'invalid {what} "{text}" for flag -{name}: parse error', verb) from None
+        what, of = ("boolean value", "") if kind == "flag" else ("value", "flag ")
+        raise WrongOption(f'invalid {what} "{text}" for {of}-{name}: parse error', verb) from None
 
 
-_FLAGS = {
+FLAGS = {
     "1": True, "t": True, "T": True, "true": True, "TRUE": True, "True": True,
     "0": False, "f": False, "F": False, "false": False, "FALSE": False, "False": False,
 }  # fmt: skip
+"""A flag's values, as Go's strconv.ParseBool takes them."""
 
 
 def integer(text: str) -> int:

@@ -36,8 +36,11 @@ class Ending:
 
     def __init__(self, spec: "dict[str, Any]") -> None:
         self.arguments: "list[str]" = list(spec.get("args") or ())
-        # Of a variable given twice the last one counts; getenv(3) would find the first.
-        self.environment: "list[str]" = list({e.partition("=")[0]: e for e in spec.get("env") or ()}.values())
+        # Of a variable given twice the last one counts, in the last one's place; getenv(3) would find the first.
+        last: "dict[str, str]" = {}
+        for entry in reversed(spec.get("env") or ()):
+            last.setdefault(entry.partition("=")[0], entry)
+        self.environment: "list[str]" = list(last.values())[::-1]
         self.rlimits: "list[dict[str, Any]]" = list(spec.get("rlimits") or ())
         self.codes = CODE  # of the last step, or of the one that stays as the first process
         self.stdio: "tuple[int, int, int] | None" = None  # to be its standard streams in place of ours
@@ -220,6 +223,7 @@ def finish(conversation: "Conversation", identity: "Identity", ending: Ending) -
         seccomp=ending.seccomp if late else b"",
         seccomp_flags=ending.seccomp_flags,
         codes=ending.codes,
+        obeys=fifo >= 0 and load is None,
     )
     sealed = last_step.sealed(image)
     set_rlimits(ending.rlimits)

@@ -114,12 +114,13 @@ def _console_file(stage: Stage) -> int:
 class MakeConsole(Step):
     """process.terminal: a pty of the container's devpts, bound on /dev/console."""
 
-    __slots__ = ("end", "size")
+    __slots__ = ("end", "mounted", "size")
 
     def __init__(self, end: "Any", size: "dict[str, int] | None") -> None:
         super().__init__("process.terminal")
         self.end = end  # the socket that the master goes to
         self.size = size
+        self.mounted = True  # False: nothing is mounted, the terminal is one of the host's
 
     def describe(self) -> "Description":
         return (
@@ -129,6 +130,9 @@ class MakeConsole(Step):
         )
 
     def apply(self, stage: Stage) -> None:
+        if not self.mounted:
+            self._hand_out(*terminal.open_pty("/dev/ptmx")[:2])
+            return
         try:
             ptmx = beneath.open_beneath(stage.root_fd, "/dev/pts/ptmx", os.O_PATH | os.O_NOFOLLOW)
         except SystemCall as error:
@@ -141,8 +145,6 @@ class MakeConsole(Step):
             master, slave = open_in(ptmx)
         finally:
             os.close(ptmx)
-        if self.size and self.size.get("height") and self.size.get("width"):
-            terminal.set_size(slave, terminal.winsize(self.size["height"], self.size["width"]))
         target = _console_file(stage)
         try:
             tree = mounts.open_tree(slave, "", mounts.OPEN_TREE_CLONE | mounts.OPEN_TREE_CLOEXEC | mounts.AT_EMPTY_PATH)
@@ -152,6 +154,11 @@ class MakeConsole(Step):
                 os.close(tree)
         finally:
             os.close(target)
+        self._hand_out(master, slave)
+
+    def _hand_out(self, master: int, slave: int) -> None:
+        if self.size and self.size.get("height") and self.size.get("width"):
+            terminal.set_size(slave, terminal.winsize(self.size["height"], self.size["width"]))
         try:
             send_descriptor(self.end, master, b"/dev/ptmx")
         except OSError as error:

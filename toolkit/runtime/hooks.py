@@ -4,6 +4,7 @@ The state is on their standard input; argv[0] is `args[0]`, whatever `path` is (
 Hooks").
 """
 
+import _signal
 import os
 
 from toolkit.errors import LaunchFailed
@@ -104,7 +105,7 @@ def _run_one(hook: "dict[str, Any]", state: bytes) -> str:
         size = os.lseek(output, 0, os.SEEK_END)
         os.lseek(output, max(0, size - 4096), os.SEEK_SET)
         told = os.read(output, 4096).decode("utf-8", "replace").strip()
-        ended_by = f"exit status {code}" if code > 0 else f"signal {-code}"
+        ended_by = f"exit status {code}" if code > 0 else f"signal: {(_signal.strsignal(-code) or str(-code)).lower()}"
         return f"{ended_by}, output: {told}" if told else ended_by
     finally:
         os.close(given)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, NoReturn
 
+_SPEC_AMBIENT = capabilities.mask(("CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"))
 _SETS = ("bounding", "effective", "permitted", "inheritable", "ambient")
 
 # sched_setattr(2), ioprio_set(2): the spec's names are the kernel's.
@@ -100,8 +101,12 @@ class Identity:
         self.sets = (masks["effective"] & granted, granted, inheritable)
         capabilities.capset(masks["effective"] & granted, granted | keep & can, inheritable)
         ambient = masks["ambient"] & granted & inheritable
-        # One that is not inheritable cannot be ambient (capabilities(7)); `runc spec` lists such, and nobody minds.
         capabilities.set_ambient(ambient)
+        lost = masks["ambient"] & ~ambient & ((2 << self.last) - 1)
+        # Those three are what the `spec` of runc up to 1.1, and ours, lists as ambient and not as inheritable.
+        if lost and lost != _SPEC_AMBIENT:
+            for name in capabilities.names(lost):
+                warn(f"can't raise ambient capability {name}: it is not permitted and inheritable")
         os.umask(self.umask)
 
     def with_kept(self, kept: int, act: "Callable[[], None]") -> None:

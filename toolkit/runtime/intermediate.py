@@ -7,7 +7,7 @@ before its first member is. So a short-lived process goes ahead, and its child, 
 
 import os
 
-from toolkit.errors import CtkError, LaunchFailed
+from toolkit.errors import CtkError, LaunchFailed, SystemCall
 from toolkit.kernel import namespaces, process
 from toolkit.runtime import child, mapping
 from toolkit.runtime import conversation as words
@@ -79,10 +79,7 @@ def _go_ahead(
     parent.close()
     try:
         flags = plan.clone_flags
-        for kind, fd in child._joins:
-            namespaces.setns(fd, namespaces.NAMESPACES[kind][0])
-            if kind == "user":
-                child.become_root()
+        _join(child._joins)
         if "user" in plan.new:
             namespaces.unshare(namespaces.CLONE_NEWUSER)
             flags &= ~namespaces.CLONE_NEWUSER
@@ -107,6 +104,26 @@ def _go_ahead(
         conversation.fail(LaunchFailed("make the container's namespaces", because=str(error).lower()))
     finally:
         os._exit(1)
+
+
+def _join(joins: "list[tuple[str, int]]") -> None:
+    """Join the namespaces, the user namespace as late as can be: it may own none of the others. Raises SystemCall."""
+    late: "list[tuple[str, int]]" = []
+    into_user = any(kind == "user" for kind, _ in joins)
+    for kind, fd in joins:
+        try:
+            if into_user and kind == "user":
+                late.insert(0, (kind, fd))
+            else:
+                namespaces.setns(fd, namespaces.NAMESPACES[kind][0])
+        except SystemCall:
+            if not into_user:
+                raise
+            late.append((kind, fd))  # we may not, but the root of the user namespace may
+    for kind, fd in late:
+        namespaces.setns(fd, namespaces.NAMESPACES[kind][0])
+        if kind == "user":
+            child.become_root()
 
 
 def _write_offsets(offsets: "dict[str, Any]") -> None:

@@ -9,6 +9,7 @@ from toolkit.kernel import namespaces, process
 from toolkit.oci import check, json_text, state
 from toolkit.runtime import cgroups, child, hooks, log, plan, preparation, record, shield, stops
 from toolkit.runtime import conversation as words
+from toolkit.runtime.argv import FLAGS
 from toolkit.runtime.identity import Identity, raise_rlimits
 from toolkit.runtime.steps import Stage
 
@@ -142,10 +143,8 @@ def cgroup_manager(options: "Options", path: "str | None", annotations: "dict[st
 
 
 def _is_rootless(options: "Options") -> bool:
-    if options.rootless in ("true", True):
-        return True
-    if options.rootless in ("false", False):
-        return False
+    if options.rootless not in ("", "auto"):
+        return FLAGS.get(options.rootless, bool(options.rootless))
     if os.geteuid() != 0:
         return True
     # Root in a user namespace, as under rootless podman, is nobody to the host's cgroups.
@@ -193,9 +192,18 @@ def _start_child(launch: Launch, root: str, wait_for_start: bool) -> None:
         ending.keyring = f"_ses.{options.id}"
     preparation.prepare_seccomp(ending, spec, launch)
     console_step, child_end = preparation.console_step(launch, the_process)
+    linux = spec.get("linux") or {}
     the_plan = plan.plan(
-        spec, launch.bundle, root, no_pivot=options.no_pivot, console=console_step, over=launch.overlay
+        spec,
+        launch.bundle,
+        root,
+        no_pivot=options.no_pivot,
+        console=console_step,
+        over=launch.overlay,
+        mount_label=preparation.mount_label(linux) if linux.get("mountLabel") else "",
     )
+    if linux.get("sysctl") and the_plan.joins:
+        preparation.refuse_host_sysctls(the_plan, linux)
     if spec.get("mounts") and not the_plan.own_mounts:
         log.warning("mounts are left out: without a mount namespace of its own they would be the host's")
     if "user" in the_plan.new:

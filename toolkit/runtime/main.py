@@ -57,6 +57,8 @@ def main(argv: "Sequence[str]", advice: "Callable[[Exception], str] | None" = No
             return None
         _help(program, "")
     verb = argv[verb_at]
+    if alone and not verb:
+        _help(program, "")
     if verb not in VERBS:
         if verb in ("help", "h") and verb_at + 1 < len(argv) and argv[verb_at + 1] in VERBS:
             _help(program, argv[verb_at + 1])
@@ -117,7 +119,7 @@ def settle(options: "Options") -> None:
     """Check the global options and fill in what depends on the environment. Raises CtkError."""
     if options.log_format not in ("", "text", "json"):
         raise CtkError(f"invalid log-format: {options.log_format}", hint="use 'text' or 'json'")
-    if options.rootless not in ("", "auto", "true", "false", True, False):
+    if options.rootless not in ("", "auto", True, False) and options.rootless not in command_line.FLAGS:
         raise CtkError(f"invalid value {options.rootless!r} for --rootless", hint="use 'auto', 'true' or 'false'")
     manager = options.cgroup_manager
     if manager == "systemd":
@@ -172,7 +174,8 @@ def _failed(error: CtkError, options: "Options") -> int:
 def _wrong_usage(error: "command_line.WrongOption", program: str) -> "NoReturn":
     from toolkit.runtime import help as help_text
 
-    first = "Incorrect Usage.\n\n" if error.arguments else f"Incorrect Usage: {error}\n\n"
+    # A colon after a verb, a full stop before it: runc's library of command lines has it so.
+    first = "Incorrect Usage.\n\n" if error.arguments else f"Incorrect Usage{':' if error.verb else '.'} {error}\n\n"
     log.out(first + help_text.render(program, error.verb))
     log.error(str(error))
     if log.to_file():

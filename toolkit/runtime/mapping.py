@@ -128,7 +128,7 @@ def open_sources(plan: "LaunchPlan", stage: "Stage", linux: "dict[str, Any]") ->
     for step in plan.steps:
         if isinstance(step, MakeDevices) and "user" in plan.new:
             step.make_nodes(stage, linux)
-        if isinstance(step, Mount) and step.is_bind:
+        if isinstance(step, Mount) and step.is_bind and not _comes_later(step, plan):
             try:
                 stage.sources[step.index] = step.open_source()
             except CtkError:
@@ -157,10 +157,17 @@ def idmap_sources(plan: "LaunchPlan", stage: "Stage", spec: "dict[str, Any]") ->
         gids = gids or linux.get("gidMappings") or ()
         recursive = mounts.AT_RECURSIVE if asked and asked[-1].startswith("ridmap") else 0
         try:
+            if uids or gids:
+                user_namespace = holder(uids, gids)
+            else:
+                path = next((path for kind, path in plan.joins if kind == "user"), "")
+                user_namespace = os.open(path, os.O_RDONLY | os.O_CLOEXEC) if path else holder((), ())
+            if _comes_later(step, plan):
+                step.mapping = (user_namespace, recursive)
+                continue
             tree = stage.sources.get(step.index, -1)
             if tree < 0:
                 tree = stage.sources[step.index] = step.open_source()
-            user_namespace = holder(uids, gids)
             try:
                 mounts.mount_setattr(
                     tree, "", mounts.AT_EMPTY_PATH | recursive, mounts.MOUNT_ATTR_IDMAP, 0, 0, user_namespace
@@ -173,6 +180,11 @@ def idmap_sources(plan: "LaunchPlan", stage: "Stage", spec: "dict[str, Any]") ->
                 because=str(error),
                 hint="its file system must support idmapped mounts (ext4, xfs, btrfs, tmpfs: see mount_setattr(2))",
             ) from None
+
+
+def _comes_later(step: Mount, plan: "LaunchPlan") -> bool:
+    """Does the source lie in the container's root, where an earlier mount may be what is meant? The child opens it."""
+    return os.path.normpath(step.source).startswith(plan.root + "/")
 
 
 def _inline(option: str, field: str) -> "tuple[list[Mapping], list[Mapping]]":

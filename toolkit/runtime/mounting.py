@@ -30,7 +30,7 @@ _PROC_ALLOWED = frozenset(
 class Mount(Step):
     """One entry of `mounts`, all kinds but cgroup."""
 
-    __slots__ = ("destination", "fstype", "index", "options", "source")
+    __slots__ = ("destination", "fstype", "index", "mapping", "options", "source")
 
     def __init__(self, index: int, source: str, destination: str, fstype: str, options: Options) -> None:
         super().__init__(f"mounts[{index}]")
@@ -39,6 +39,8 @@ class Mount(Step):
         self.destination = destination
         self.fstype = fstype
         self.options = options
+        # (fd of a user namespace, AT_RECURSIVE or 0): the id mapping that is still to be given to the source.
+        self.mapping: "tuple[int, int] | None" = None
 
     @property
     def is_bind(self) -> bool:
@@ -111,7 +113,7 @@ class Mount(Step):
         set_, clear = self.options.attributes()
         if error.errno == errno.EBUSY:
             # Two mounts of one mqueue (or proc, sysfs) on one place: only mount(2) minds.
-            tree = mounts.new_filesystem(self.fstype, dict(_key_value(word) for word in data.split(",") if word))
+            tree = mounts.new_filesystem(self.fstype, _settings(data))
             recursive = 0
         elif error.errno == errno.EPERM and self.fstype == "sysfs" and stage.has_user_namespace:
             # A new sysfs shows the devices of a network namespace, which must be the user namespace's own
@@ -143,7 +145,7 @@ class Mount(Step):
         """tmpcopyup: the new tmpfs starts with what the image has there."""
         from toolkit.runtime import copy_up
 
-        tmpfs = mounts.new_filesystem("tmpfs", dict(_key_value(word) for word in data.split(",") if word))
+        tmpfs = mounts.new_filesystem("tmpfs", _settings(data))
         try:
             source = os.open(beneath.fd_path(fd), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
@@ -165,6 +167,9 @@ class Mount(Step):
         if tree < 0:
             tree = self.open_source()
         try:
+            if self.mapping:
+                holder, recursive = self.mapping
+                mounts.mount_setattr(tree, "", mounts.AT_EMPTY_PATH | recursive, mounts.MOUNT_ATTR_IDMAP, 0, 0, holder)
             mode = os.stat(tree).st_mode
             set_, clear = self.options.attributes()
             if set_ or clear:
@@ -315,6 +320,16 @@ def _plain_directory(stage: Stage, path: str, fstype: str) -> int:
     raise AssertionError("unreachable")
 
 
-def _key_value(option: str) -> "tuple[str, str]":
-    key, _, value = option.partition("=")
-    return key, value
+def _settings(data: str) -> "dict[str, str]":
+    """The options of a new file system one by one; a comma inside quotes (an SELinux context) is none of theirs."""
+    settings: "dict[str, str]" = {}
+    key = ""
+    for number, part in enumerate(data.split('"')):
+        if number % 2:
+            settings[key] = part
+            continue
+        for word in part.split(","):
+            key, _, value = word.partition("=")
+            if key:
+                settings[key] = value
+    return settings

@@ -26,6 +26,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from toolkit.runtime.console import MakeConsole
+
 EARLY_HOOKS = ("prestart", "createRuntime", "createContainer")
 
 
@@ -60,12 +62,14 @@ def plan(
     root: str,
     *,
     no_pivot: bool = False,
-    console: "Step | None" = None,
+    console: "MakeConsole | None" = None,
     over: "Step | None" = None,
+    mount_label: str = "",
 ) -> LaunchPlan:
     """The launch plan of a valid spec. Raises Invalid for what cannot be meant.
 
-    `over` lays something over the root before anything is mounted in it.
+    `over` lays something over the root before anything is mounted in it. `mount_label`: the SELinux context that new
+    mounts get.
     """
     result = LaunchPlan(root)
     linux = spec.get("linux") or {}
@@ -89,12 +93,13 @@ def plan(
             steps.append(over)
     else:
         steps.append(OpenRoot())
-    _mounts(result, spec if own_mounts else {}, bundle)
+    _mounts(result, spec if own_mounts else {}, bundle, mount_label)
     if own_mounts and not _dev_is_bound(spec):
         steps.append(MakeDevices(linux.get("devices") or (), mounted="/dev" in _destinations(spec)))
         steps.append(LinkDevices())
     if console is not None:
         steps.append(console)
+        console.mounted = own_mounts
     if spec.get("hostname") or spec.get("domainname"):
         steps.append(SetNames(spec.get("hostname") or "", spec.get("domainname") or ""))
     steps.extend(SetSysctl(key, value) for key, value in (linux.get("sysctl") or {}).items())
@@ -140,12 +145,18 @@ def _refuse_host_mounts(linux: "dict[str, Any]") -> None:
             )
 
 
-def _mounts(result: LaunchPlan, spec: "dict[str, Any]", bundle: str) -> None:
+# SELinux labels these itself, and refuses an option for it; a bind mount has the label of its source.
+_UNLABELLED = ("proc", "sysfs", "mqueue", "bind")
+
+
+def _mounts(result: LaunchPlan, spec: "dict[str, Any]", bundle: str, label: str) -> None:
     own_cgroup_namespace = "cgroup" in result.new
     joined = False
     for index, entry in enumerate(spec.get("mounts") or ()):
         options = mount_options.parse(entry.get("options") or [])
         destination = "/" + entry["destination"].lstrip("/")
+        if destination.startswith(result.root + "/"):
+            destination = destination[len(result.root) :]  # written as the host sees it; runc takes that, too
         fstype = entry.get("type") or ""
         if fstype in ("cgroup", "cgroup2") and not options.flags & mounts.MS_BIND:
             if not joined:
@@ -157,6 +168,8 @@ def _mounts(result: LaunchPlan, spec: "dict[str, Any]", bundle: str) -> None:
         source = entry.get("source") or fstype or "none"
         if options.flags & mounts.MS_BIND or fstype == "bind":
             source = os.path.join(bundle, source)
+        elif label and fstype not in _UNLABELLED:
+            options.data.append(f'context="{label}"')
         result.steps.append(Mount(index, source, destination, fstype, options))
     if not joined:
         result.steps.append(JoinCgroup(own_cgroup_namespace))

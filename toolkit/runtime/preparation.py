@@ -5,7 +5,7 @@ After the clone it opens nothing of the host's and imports nothing (child.py).
 
 import os
 
-from toolkit.errors import HostLacks
+from toolkit.errors import CtkError, HostLacks, Invalid
 from toolkit.oci import json_text, state
 from toolkit.runtime import log
 
@@ -79,7 +79,14 @@ def prepare_seccomp(ending: "Ending", spec: "Spec", launch: "Launch") -> None:
     if compiled.listener_path:
         from toolkit.runtime import console
 
-        ending.listener_end = console.connect(compiled.listener_path)
+        try:
+            ending.listener_end = console.connect(compiled.listener_path)
+        except CtkError as error:
+            raise HostLacks(
+                f"failed to connect with seccomp agent (linux.seccomp.listenerPath: {compiled.listener_path!r})",
+                because=error.because,
+                hint=error.hint,
+            ) from None
         ending.listener_message = lambda pid: _listener_message(launch, pid, compiled.metadata)
 
 
@@ -100,6 +107,41 @@ def _listener_message(launch: "Launch", pid: int, metadata: str) -> bytes:
             "state": state.for_hooks(rec.id, rec.pid or pid, "creating", rec.bundle, rec.annotations),
         }
     ).encode()
+
+
+def refuse_host_sysctls(the_plan: "LaunchPlan", linux: "dict[str, Any]") -> None:
+    """A namespace that is joined may turn out to be the host's, whose parameters are not the container's to set.
+
+    Raises Invalid, like the check of config.json for a namespace that is not asked for at all.
+    """
+    from toolkit.kernel.namespaces import NAMESPACES
+    from toolkit.oci.check_linux import sysctl_namespace, sysctl_parts
+
+    for kind, path in the_plan.joins:
+        names = [name for name in linux["sysctl"] if sysctl_namespace(sysctl_parts(name)) == kind]
+        try:
+            if not names or not os.path.samestat(os.stat(path), os.stat("/proc/self/ns/" + NAMESPACES[kind][1])):
+                continue
+        except OSError:
+            continue  # joining it will say what is wrong
+        raise Invalid(
+            f"linux.sysctl[{names[0]!r}]",
+            f"is not allowed in the host's {kind} namespace: it would change the host's",
+            hint=f"{path!r} is the namespace of the runtime itself",
+        )
+
+
+def mount_label(linux: "dict[str, Any]") -> str:
+    """The SELinux context for the mounts of the container, "" where there is none to apply."""
+    label: str = linux.get("mountLabel") or ""
+    if label:
+        from toolkit.kernel.host import HostFacts
+
+        if not HostFacts().selinux:
+            # runc refuses the container, crun says nothing; runtime-tools' test of the field wants it started.
+            log.warning("linux.mountLabel has no effect: selinux is not enabled on this host")
+            return ""
+    return label
 
 
 def open_label_proc(ending: "Ending") -> None:

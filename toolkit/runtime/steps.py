@@ -148,6 +148,7 @@ class AwaitHooks(Step):
         if self.container_hooks:
             # The host's procfs is still mounted: its `self` is our pid as the host sees it.
             assert hooks.state_of is not None
+            os.fchdir(stage.root_fd)  # where runc runs them, and hooks rely on it
             hooks.run("createContainer", self.container_hooks, hooks.state_of(int(os.readlink("/proc/self"))))
 
 

@@ -155,17 +155,12 @@ def _cpu_v1(accounting: str, cpu: str) -> "dict[str, Any]":
             "user": ticks.get("user", 0) * tick_ns,
         }
     stat = _pairs(cpu + "/cpu.stat") if cpu else {}
-    result = {"usage": _usage(usage)}
-    throttling = _compact(
-        {
-            "periods": stat.get("nr_periods", 0),
-            "throttledPeriods": stat.get("nr_throttled", 0),
-            "throttledTime": stat.get("throttled_time", 0),
-        }
-    )
-    if throttling:
-        result["throttling"] = throttling
-    return result
+    throttling = {
+        "periods": stat.get("nr_periods", 0),
+        "throttledPeriods": stat.get("nr_throttled", 0),
+        "throttledTime": stat.get("throttled_time", 0),
+    }
+    return {"usage": _usage(usage), "throttling": _compact(throttling)}
 
 
 def _cpuset_v1(path: str) -> "dict[str, Any]":
@@ -257,10 +252,7 @@ def _cpu_v2(path: str) -> "dict[str, Any]":
         "throttledPeriods": stat.get("nr_throttled", 0),
         "throttledTime": stat.get("throttled_usec", 0) * 1000,
     }
-    result: dict[str, Any] = {"usage": _usage(usage)}
-    if any(throttling.values()):
-        result["throttling"] = _compact(throttling)
-    return result
+    return {"usage": _usage(usage), "throttling": _compact(throttling)}
 
 
 def _memory_v2(path: str) -> "dict[str, Any]":

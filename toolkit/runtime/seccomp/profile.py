@@ -91,7 +91,7 @@ def read(seccomp: "Mapping[str, Any]") -> Profile:
             notify = True
             if "write" in names:
                 # As runc: the descriptor's way to the agent may lead through write(2).
-                raise Invalid(path + ".action", "'SCMP_ACT_NOTIFY' cannot be used for write")
+                raise Invalid(path + ".action", "SCMP_ACT_NOTIFY cannot be used for the write syscall")
         rules.extend((names, action, single) for single in _separate(conditions))
     for key in ("listenerPath", "listenerMetadata"):
         if seccomp.get(key) is not None and not isinstance(seccomp[key], str):

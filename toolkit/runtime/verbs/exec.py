@@ -128,7 +128,7 @@ def _process(options: "Options", spec: "dict[str, Any]") -> "dict[str, Any]":
                 text = file.read()
         except OSError as error:
             raise CtkError(f"open {options.process}", because=os.strerror(error.errno or 0).lower()) from None
-        document = json_text.loads(text)
+        document = json_text.loads(text, options.process)
         if not isinstance(document, dict):
             raise Invalid("", "it is no JSON object", document=options.process)
         result: "dict[str, Any]" = document
@@ -183,7 +183,7 @@ def _with_caps(sets: "dict[str, list[str]]", names: "list[str]") -> "dict[str, l
         name = given.upper()
         name = name if name.startswith("CAP_") else "CAP_" + name
         if name not in capabilities.NUMBERS:
-            raise CtkError(f"unknown capability {given!r} (--cap)", hint="names are those of capabilities(7)")
+            name = given  # warned about like any that cannot be granted
         for kind in ("bounding", "effective", "permitted"):
             if name not in result[kind]:
                 result[kind].append(name)

@@ -54,7 +54,8 @@ def document() -> "dict[str, Any]":
         },
         "annotations": {
             "io.github.ctk.version": toolkit.__version__,
-            "io.github.ctk.checkpoint.enabled": "true" if _has("verbs/checkpoint") else "false",
+            # The name that docker and crun's readers look for; crun writes it, too.
+            "org.opencontainers.runc.checkpoint.enabled": "true" if _has("verbs/checkpoint") else "false",
         },
         "potentiallyUnsafeConfigAnnotations": [
             "org.systemd.property.",

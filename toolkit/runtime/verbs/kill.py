@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def run(options: "Options") -> int:
     """Send the signal. Raises NotFound, CtkError ("container not running") unless `--all`."""
     container = records.load(options.root, options.id)
-    signal = signals.parse(options.args[0] if options.args else "TERM")
+    signal = signals.parse((options.args and options.args[0]) or "TERM")
     # In a pid namespace of its own the kernel kills the rest with the first process; else it is for us.
     everyone = options.all or (signal == signals.SIGKILL and not _own_pid_namespace(container))
     if everyone and _to_all(container, signal):
