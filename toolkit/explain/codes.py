@@ -193,15 +193,15 @@ CODES: dict[str, tuple[str, str, str]] = {
         "A cgroup would lie outside of the place that it is given.",
         "Remove the `..`.",
     ),
+    "E120": (
+        "an entry of env is not NAME=value",
+        "Programs would not find it; runc refuses it, too.",
+        "Write NAME=value, with nothing after = for an empty value.",
+    ),
     "W121": (
         "a capability that nobody knows",
         "It is left out; the program may miss the right that was meant.",
         "Names are written as CAP_NET_ADMIN; capabilities(7) lists them.",
-    ),
-    "W122": (
-        "an entry of env is not NAME=value",
-        "Programs will not find it.",
-        "Write NAME=value, with nothing after = for an empty value.",
     ),
     "W123": (
         "a umask with more than nine bits",

@@ -79,7 +79,7 @@ def process(given: "Spec", at: str, report: "Report") -> None:
         report(at + "cwd", f"{cwd!r} is not an absolute path", code="E106")
     for index, entry in enumerate(given.get("env") or ()):
         if entry.find("=") < 1:
-            report(f"{at}env[{index}]", f"invalid environment variable: {entry!r} is not NAME=value", code="E109")
+            report(f"{at}env[{index}]", f"invalid environment variable: {entry!r} is not NAME=value", code="E120")
     _user(given.get("user") or {}, at, report)
     for kind, names in (given.get("capabilities") or {}).items():
         for index, name in enumerate(names or () if kind in _SETS else ()):
