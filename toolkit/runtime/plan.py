@@ -26,8 +26,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from toolkit.runtime.console import MakeConsole
-
 EARLY_HOOKS = ("prestart", "createRuntime", "createContainer")
 
 
@@ -62,7 +60,7 @@ def plan(
     root: str,
     *,
     no_pivot: bool = False,
-    console: "MakeConsole | None" = None,
+    console: "Step | None" = None,
     over: "Step | None" = None,
     mount_label: str = "",
 ) -> LaunchPlan:
@@ -99,7 +97,6 @@ def plan(
         steps.append(LinkDevices())
     if console is not None:
         steps.append(console)
-        console.mounted = own_mounts
     if spec.get("hostname") or spec.get("domainname"):
         steps.append(SetNames(spec.get("hostname") or "", spec.get("domainname") or ""))
     steps.extend(SetSysctl(key, value) for key, value in (linux.get("sysctl") or {}).items())

@@ -59,7 +59,10 @@ def console_step(launch: "Launch", the_process: "dict[str, Any]") -> "tuple[Any,
         end = console.connect(launch.options.console_socket)
     else:
         launch.console, end = console.pair()
-    return console.MakeConsole(end, the_process.get("consoleSize")), end
+    step = console.MakeConsole(end, the_process.get("consoleSize"))
+    namespaces = (launch.spec.get("linux") or {}).get("namespaces") or ()
+    step.mounted = any(entry["type"] == "mount" for entry in namespaces)
+    return step, end
 
 
 def prepare_seccomp(ending: "Ending", spec: "Spec", launch: "Launch") -> None:
