@@ -25,18 +25,30 @@ from types import FrameType
 from typing import Any
 
 from toolkit import places
-from toolkit.bootstrap import configure, customise, emulation, papers, rootless, seed, solve, tidy
+from toolkit.bootstrap import (
+    configure,
+    customise,
+    emulation,
+    engine_debootstrap,
+    first_stage,
+    papers,
+    rootless,
+    seed,
+    solve,
+    tidy,
+)
 from toolkit.bootstrap.download import Download
 from toolkit.bootstrap.kept import Spoilt, Trees
 from toolkit.bootstrap.model import Lock, Request, Result
-from toolkit.bootstrap.solve import Solved, solve_open
+from toolkit.bootstrap.solve import Solved, solve_open, understood
 from toolkit.bootstrap.stage import stage
 from toolkit.bootstrap.target import MARKER, Target, check_space, empty, write_result
 from toolkit.bootstrap.unpack import Unpacker
-from toolkit.errors import CtkError, Unreachable
+from toolkit.errors import CtkError, Unreachable, Usage
 from toolkit.events import Done, Emit, Finished, Note, Planned, Started
 from toolkit.kernel.host import HostFacts
 
+ENGINES = ("native", "debootstrap")
 STAGES = (
     *solve.STAGES,
     ("download", "Download"),
@@ -57,6 +69,8 @@ def bootstrap(request: Request, emit: Emit) -> Result:
     Raises a CtkError of any kind; then, and on KeyboardInterrupt, nothing of the tree is left (with
     `request.keep_failed` it is, with its marker). Leaves `.NAME.ctk.json` beside the target.
     """
+    request = understood(request, emit)
+    _check_engine(request)
     customise.check(request)
     if request.suite == "host":
         from toolkit.bootstrap import host  # with its ELF reader, which the archive's way does without
@@ -64,13 +78,31 @@ def bootstrap(request: Request, emit: Emit) -> Result:
         return host.bootstrap(request, emit)
     if request.or_host:
         return _archive_or_host(request, emit)
-    if request.architecture and request.variant != "extract":
+    if request.engine == "debootstrap":
+        engine_debootstrap.check(request)
+    if request.architecture and request.variant != "extract" and not request.foreign:
         emulation.emulation(request.architecture)  # that it can't be done is told before anything is asked or made
     if os.geteuid() != 0:
         made: Result = rootless.run(bootstrap, request, emit)
         return made
     with _one_interruption():
         return _bootstrap(request, emit)
+
+
+def _check_engine(request: Request) -> None:
+    doing = "read the command line"
+    if request.engine not in ENGINES:
+        raise Usage(doing, because=f"there is no engine {request.engine!r}", hint="native or debootstrap")
+    if request.engine == "native" and (request.script or request.engine_options):
+        raise Usage(
+            doing,
+            because="suite scripts and --engine-opt are debootstrap's",
+            hint="ctk has the rules of every suite in its own table; --engine debootstrap runs the real program",
+        )
+    if not request.suite:
+        raise Usage(doing, because="there is no SUITE", hint="for example: ctk bootstrap bookworm ./fs")
+    if request.foreign and request.variant == "extract":
+        raise Usage(doing, because="the variant 'extract' has no second stage", hint="leave --foreign away")
 
 
 def _archive_or_host(request: Request, emit: Emit) -> Result:
@@ -89,21 +121,12 @@ def _bootstrap(request: Request, emit: Emit) -> Result:
     target = Target(request)
     umask = os.umask(0o022)
     try:
-        emit(Planned(customise.planned(request.custom, STAGES)))
+        emit(Planned(_stages(request)))
         rootfd = target.open()
-        trees = Trees(places.cache_dir())
-        solved = solve_open(request, emit, trees.recall)
-        solved = replace(solved, lock=replace(solved.lock, build_id=request.custom.build_id(solved.lock.build_id)))
-        try:
-            trees.remember(request, solved.lock)
-            count = _lay_out_kept(request, trees, solved.lock, target, rootfd, emit)
-            if count is None:
-                _build(request, solved, target, rootfd, trees, emit)
-            papers.write(request, solved.lock, rootfd)
-            target.close()
-            result = _result(solved.lock, target.path, began)
-        finally:
-            solved.client.close()
+        lock = _make(request, target, rootfd, emit)
+        papers.write(request, lock, rootfd)
+        target.close()
+        result = replace(_result(lock, target.path, began), engine=request.engine, foreign=request.foreign)
     except BaseException:
         if request.keep_failed:
             target.leave()
@@ -112,19 +135,59 @@ def _bootstrap(request: Request, emit: Emit) -> Result:
         raise
     finally:
         os.umask(umask)
-    path = write_result(target.path, result, solved.lock)
+    path = write_result(target.path, result, lock)
     emit(
         Done(
-            f"{result.suite} ({result.variant}, {result.architecture}) is in {request.target}",
+            f"{result.suite} ({result.variant}, {result.architecture}) is in {request.target}"
+            + (", its first half" if request.foreign else ""),
             result.seconds,
             {**asdict(result), "file": path},
-            (
-                f"ctk spec --rootfs {request.target} --writable",
-                ("" if HostFacts().in_user_namespace else "sudo ") + "ctk run NAME",
-            ),
+            _next_steps(request),
         )
     )
     return result
+
+
+def _stages(request: Request) -> tuple[tuple[str, str], ...]:
+    if request.engine == "debootstrap":
+        return engine_debootstrap.stages(request)
+    if request.foreign:
+        return (*solve.STAGES, *customise.planned(request.custom, first_stage.STAGES))
+    return customise.planned(request.custom, STAGES)
+
+
+def _make(request: Request, target: Target, rootfd: int, emit: Emit) -> Lock:
+    """Fill the empty folder; what it was made of."""
+    if request.engine == "debootstrap":
+        lock = engine_debootstrap.build(request, target.path, rootfd, configure.log_path(target.path), emit)
+        return replace(lock, build_id=request.custom.build_id(lock.build_id))
+    trees = Trees(places.cache_dir())
+    solved = solve_open(request, emit, trees.recall)
+    solved = replace(solved, lock=replace(solved.lock, build_id=request.custom.build_id(solved.lock.build_id)))
+    try:
+        if request.foreign:
+            log_path = configure.log_path(target.path)
+            first_stage.first_stage(request, solved, target.path, rootfd, log_path, emit)
+            return solved.lock
+        trees.remember(request, solved.lock)
+        count = _lay_out_kept(request, trees, solved.lock, target, rootfd, emit)
+        if count is None:
+            _build(request, solved, target, rootfd, trees, emit)
+        return solved.lock
+    finally:
+        solved.client.close()
+
+
+def _next_steps(request: Request) -> tuple[str, ...]:
+    if request.foreign:
+        return (
+            f"ctk bootstrap --second-stage {request.target}",
+            "or, on a machine that runs it, inside: /debootstrap/debootstrap --second-stage",
+        )
+    return (
+        f"ctk spec --rootfs {request.target} --writable",
+        ("" if HostFacts().in_user_namespace else "sudo ") + "ctk run NAME",
+    )
 
 
 def _remove(target: Target, emit: Emit) -> None:
@@ -159,7 +222,7 @@ def _lay_out_kept(request: Request, trees: Trees, lock: Lock, target: Target, ro
 def _build(request: Request, solved: Solved, target: Target, rootfd: int, trees: Trees, emit: Emit) -> None:
     lock = solved.lock
     check_space(target.path, _installed_bytes(lock))
-    log_path = _log_path(target.path)
+    log_path = configure.log_path(target.path)
     emulate = b"" if lock.variant == "extract" else emulation.emulation(lock.architecture).registration
     custom = customise.Customiser(request.custom, target.path, rootfd, lock, log_path, emulate, emit)
     custom.setup()
@@ -220,12 +283,6 @@ def _installed_bytes(lock: Lock) -> int:
 def _kibibytes(paragraph: Any) -> int:
     size = paragraph.get("Installed-Size", "")
     return int(size) if size.isdigit() else 0
-
-
-def _log_path(target: str) -> str:
-    folder = os.path.join(places.cache_dir(), "logs")
-    os.makedirs(folder, mode=0o700, exist_ok=True)
-    return os.path.join(folder, f"bootstrap-{os.path.basename(target)}-{os.getpid()}.log")
 
 
 @contextmanager

@@ -15,6 +15,7 @@ which is what dpkg goes by.
 import os
 from collections.abc import Callable, Iterable
 
+from toolkit import places
 from toolkit.bootstrap.database import Database
 from toolkit.bootstrap.held import Held
 from toolkit.bootstrap.model import Lock, Package
@@ -63,6 +64,13 @@ def configure(
             _Configuration(rootfd, lock, unpacked, sandbox, between).run()
     finally:
         os.close(rootfd)
+
+
+def log_path(target: str) -> str:
+    """Where all that the programs of a build of `target` print is kept."""
+    folder = os.path.join(places.cache_dir(), "logs")
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    return os.path.join(folder, f"bootstrap-{os.path.basename(target)}-{os.getpid()}.log")
 
 
 class _Progress:

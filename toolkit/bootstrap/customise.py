@@ -4,6 +4,7 @@ import contextlib
 import difflib
 import os
 import re
+import stat
 from collections.abc import Callable, Iterator
 
 from toolkit.bootstrap import hooks
@@ -12,9 +13,10 @@ from toolkit.bootstrap.model import Lock, Request
 from toolkit.bootstrap.path_filter import Skips, path_filter
 from toolkit.bootstrap.sandbox import Sandbox
 from toolkit.bootstrap.stage import stage
+from toolkit.deb.tar import DIRECTORY, FILE, SYMLINK
 from toolkit.errors import NotFound, SystemCall, Usage
 from toolkit.events import Emit, Line
-from toolkit.kernel.beneath import make_directories, open_beneath
+from toolkit.kernel.beneath import fd_path, make_directories, open_beneath
 
 DPKG_FILE = "99ctk"  # in /etc/dpkg/dpkg.cfg.d, /etc/apt/apt.conf.d
 _TITLES = {
@@ -31,7 +33,7 @@ def check(request: Request) -> None:
     custom = request.custom
     if custom == NOTHING:
         return
-    if request.suite == "host":
+    if request.suite == "host" or request.or_host:
         raise Usage(
             "read the command line",
             because="a root of the host's programs is not customised",
@@ -41,6 +43,12 @@ def check(request: Request) -> None:
     for name in HOOK_STAGES:
         for command in custom.hooks(name):
             hooks.check(command)
+    if request.foreign and (_runs_inside(custom) or custom.hooks("essential") or custom.hooks("customize")):
+        raise Usage(
+            "read the command line",
+            because="with --foreign nothing runs in the tree",
+            hint="give users, names and the later hooks to the other half: ctk bootstrap --second-stage TARGET …",
+        )
     if request.variant == "extract":
         running = custom.locale or custom.timezone or custom.users or custom.root_password
         if running or custom.hooks("essential"):
@@ -113,6 +121,31 @@ class Customiser:
                 self._replace("etc/resolv.conf", file.read())
         self._name_zone()
         self._hooks("extract")
+
+    def sweep(self) -> None:
+        """Remove what another engine has laid out in spite of path-exclude: what dpkg lists and nobody wants."""
+        if self.skips is None:
+            return
+        with self._folder("var/lib/dpkg/info") as info:
+            names = [name for name in os.listdir(fd_path(info)) if name.endswith(".list")]
+        paths = {path for name in names for path in self._read(f"var/lib/dpkg/info/{name}").splitlines() if path}
+        for path in sorted(paths, reverse=True):
+            above, _, last = path.lstrip(b"/").rpartition(b"/")
+            if not last:
+                continue
+            try:
+                folder = open_beneath(self._rootfd, os.fsdecode(above), os.O_PATH | os.O_DIRECTORY)
+            except SystemCall:
+                continue
+            try:
+                kind = os.stat(last, dir_fd=folder, follow_symlinks=False).st_mode
+                tar_kind = DIRECTORY if stat.S_ISDIR(kind) else SYMLINK if stat.S_ISLNK(kind) else FILE
+                if self.skips(path.lstrip(b"/"), tar_kind):
+                    (os.rmdir if tar_kind == DIRECTORY else os.unlink)(last, dir_fd=folder)
+            except OSError:  # it isn't there, or something of another origin is in it
+                continue
+            finally:
+                os.close(folder)
 
     def essential(self) -> None:
         """The required packages are configured."""

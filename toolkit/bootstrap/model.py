@@ -43,6 +43,10 @@ class Request:
     keep_failed: bool = False  # leave the half-made tree of a failed build for a look
     use_kept: bool = True  # lay out a kept tree of the same build, and keep this one (kept.py)
     custom: Customisation = NOTHING  # hooks, options of dpkg and apt, names, users
+    engine: str = "native"  # or "debootstrap", the real program
+    engine_options: tuple[str, ...] = ()  # for debootstrap, as they are
+    script: str = ""  # debootstrap's suite script, by name or path
+    foreign: bool = False  # only the half in which no program of the tree runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,3 +118,4 @@ class Result:
     seconds: float
     build_id: str
     engine: str = "native"
+    foreign: bool = False  # only the first half of it: the second stage is still to come

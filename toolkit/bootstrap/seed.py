@@ -59,11 +59,20 @@ def etc(rootfd: int, lock: Lock, custom: Customisation) -> None:
             _new_file(
                 folder, "unsupported-skip-usrmerge-conversion", b"this system will not be supported in the future\n"
             )
+    finally:
+        os.close(folder)
+    localtime(rootfd)
+    apt_files.write(rootfd, lock)
+
+
+def localtime(rootfd: int) -> None:
+    """/etc/localtime, unless there is one."""
+    folder = make_directories(rootfd, "etc")
+    try:
         with contextlib.suppress(FileExistsError):
             os.symlink("/usr/share/zoneinfo/UTC", "localtime", dir_fd=folder)
     finally:
         os.close(folder)
-    apt_files.write(rootfd, lock)
 
 
 def dev(rootfd: int, emit: Emit) -> None:

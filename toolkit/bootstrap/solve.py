@@ -9,7 +9,7 @@ from toolkit.bootstrap.architectures import host_architecture
 from toolkit.bootstrap.model import Lock, Request, Source
 from toolkit.bootstrap.resolve import resolve, variant_name
 from toolkit.bootstrap.stage import stage
-from toolkit.events import Emit, Finished, Planned
+from toolkit.events import Emit, Finished, Note, Planned
 from toolkit.fetch.cache import Cache
 from toolkit.fetch.http import Client
 
@@ -34,10 +34,18 @@ class Solved:
 def solve(request: Request, emit: Emit) -> Lock:
     """The packages that `bootstrap` would install, without building: the first three stages. Needs no root."""
     emit(Planned(STAGES))
-    solved = solve_open(request, emit)
+    solved = solve_open(understood(request, emit), emit)
     solved.client.close()
     papers.write(request, solved.lock)
     return solved.lock
+
+
+def understood(request: Request, emit: Emit) -> Request:
+    """The request in words that have a meaning here: debootstrap's variant fakechroot is one for ordinary users."""
+    if request.variant != "fakechroot" or request.engine != "native":
+        return request
+    emit(Note("the variant '-' it is: ctk builds without root in a user namespace, and needs no fakechroot"))
+    return replace(request, variant="-")
 
 
 def solve_open(request: Request, emit: Emit, recall: Recall | None = None) -> Solved:

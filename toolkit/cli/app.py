@@ -116,6 +116,11 @@ def _usage(error: Exception) -> Usage:
     if marker:
         message, hint = head, f"did you mean {rest.rstrip(')')}? {hint}"
     because = _lower(message)
+    option = getattr(error, "option_name", "")
+    if option and where == "ctk bootstrap":
+        from toolkit.bootstrap.peer_options import instead
+
+        hint = instead(option) or hint
     if message.startswith("No such command "):
         # runc's words for it, capital and all: what drives a runtime's command line looks for them.
         because += f" (No help topic for {message.removeprefix('No such command ')})"

@@ -133,13 +133,14 @@ def register(app: typer.Typer) -> None:
 
 
 def bootstrap(
-    suite: Suite,
+    suite: Suite = "",
     target: Annotated[
         str, typer.Argument(metavar="TARGET", help="Folder to make; it must not exist or be empty.", show_default=False)
     ] = "",
     mirror_argument: Annotated[
         str, typer.Argument(metavar="MIRROR", help="As --mirror, in debootstrap's place.", show_default=False)
     ] = "",
+    script: ways.Script = "",
     variant: Variant = "-",
     arch: Arch = "",
     include: Include = None,
@@ -194,6 +195,12 @@ def bootstrap(
     resolv_conf: ways.ResolvConf = "",
     root_password: ways.RootPassword = "",
     merged_usr: ways.MergedUsr = None,
+    engine: ways.Engine = "native",
+    engine_opt: ways.EngineOpt = None,
+    foreign: ways.Foreign = False,
+    second_stage: ways.SecondStage = False,
+    second_stage_target: ways.SecondStageTarget = "",
+    force_check_gpg: ways.ForceCheckGpg = False,
     jobs: Jobs = 0,
     cache: UseKept = True,
     json: Json = False,
@@ -207,6 +214,7 @@ def bootstrap(
     Needs no debootstrap, dpkg, apt or gpgv on the host.
     """
     from toolkit.bootstrap import build, solve
+    from toolkit.bootstrap import second_stage as other_half
     from toolkit.bootstrap.customisation import Customisation
     from toolkit.bootstrap.model import Request
     from toolkit.errors import Usage
@@ -214,6 +222,8 @@ def bootstrap(
     if diff:
         sources.print_difference(suite, target, json=json)
         return
+    if second_stage:
+        target = second_stage_target or target or suite
     if not target and not print_debs:
         raise Usage("read the command line", because="there is no TARGET", hint=f"ctk bootstrap {suite} ./{suite}")
     request = Request(
@@ -223,7 +233,7 @@ def bootstrap(
         architecture=arch,
         mirror=mirror or mirror_argument,
         keyring=keyring,
-        check_gpg=check_gpg,
+        check_gpg=check_gpg or force_check_gpg,
         check_date=check_date,
         components=commas(components),
         include=commas(include),
@@ -233,6 +243,10 @@ def bootstrap(
         keep_failed=keep_failed,
         use_kept=cache,
         or_host=or_host,
+        engine=engine,
+        engine_options=tuple(engine_opt or ()),
+        script=script,
+        foreign=foreign,
         custom=Customisation(
             setup_hooks=tuple(setup_hook or ()),
             extract_hooks=tuple(extract_hook or ()),
@@ -264,6 +278,8 @@ def bootstrap(
     with progress(json=json, verbose=verbose) as emit:
         if print_debs:
             chosen = solve.solve(request, emit)
+        elif second_stage:
+            other_half.second_stage(request, emit)
         else:
             build.bootstrap(request, emit)
     if print_debs and not json:

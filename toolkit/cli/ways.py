@@ -124,3 +124,56 @@ MergedUsr = Annotated[
         show_default="the suite's rule",
     ),
 ]
+Engine = Annotated[
+    str,
+    typer.Option(
+        "--engine",
+        metavar="NAME",
+        help="native, or debootstrap: the real program, with the same result file and next step.",
+        rich_help_panel=_ENGINE,
+    ),
+]
+EngineOpt = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--engine-opt",
+        metavar="OPT",
+        help="An option for --engine debootstrap alone, as it is: --engine-opt=--no-resolve-deps.",
+        rich_help_panel=_ENGINE,
+        show_default=False,
+    ),
+]
+Script = Annotated[
+    str,
+    typer.Argument(metavar="SCRIPT", help="With --engine debootstrap: its suite script.", show_default=False),
+]
+Foreign = Annotated[
+    bool,
+    typer.Option(
+        "--foreign",
+        help="Only the half in which no program of the tree runs; --second-stage is the other.",
+        rich_help_panel=_ENGINE,
+    ),
+]
+SecondStage = Annotated[
+    bool,
+    typer.Option(
+        "--second-stage",
+        help="Finish a tree that --foreign (ours or debootstrap's) has begun: --second-stage TARGET.",
+        rich_help_panel=_ENGINE,
+    ),
+]
+SecondStageTarget = Annotated[
+    str,
+    typer.Option(
+        "--second-stage-target",
+        metavar="DIR",
+        help="The tree of --second-stage, in debootstrap's word for it.",
+        rich_help_panel=_ENGINE,
+        show_default=False,
+    ),
+]
+ForceCheckGpg = Annotated[
+    bool,
+    typer.Option("--force-check-gpg", help="What ctk always does, unless --no-check-gpg is said.", hidden=True),
+]

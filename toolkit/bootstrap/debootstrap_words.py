@@ -1,0 +1,111 @@
+"""What debootstrap says, as events: its messages in the form that it has for debian-installer.
+
+    I: CODE        an information (W: a warning, E: the error that ends it), then
+    IA: ARGUMENT   any number of them, then
+    IF: FORMAT     as printf(1) takes it; with this line it is complete
+    P: NOW END     progress; and its CODE, perhaps
+
+Source: debootstrap 1.0.128, functions: info, warning, error, progress.
+"""
+
+import time
+
+from toolkit.events import Emit, Finished, Line, Note, Progressed, Started
+
+STAGES = (
+    ("release", "Verify the suite"),
+    ("index", "Read the package lists"),
+    ("resolve", "Choose the packages"),
+    ("download", "Download"),
+    ("unpack", "Unpack"),
+    ("configure", "Configure"),
+)
+_ORDER = [name for name, _ in STAGES]
+
+_STAGE_OF = {
+    "DOWNREL": "release",
+    "DOWNRELSIG": "release",
+    "RELEASESIG": "release",
+    "VALIDRELSIG": "release",
+    "DOWNPKGS": "index",
+    "DOWNMAINPKGS": "index",
+    "RESOLVEREQ": "resolve",
+    "RESOLVEBASE": "resolve",
+    "SIZEDEBS": "resolve",
+    "DOWNDEBS": "download",
+    "CHOSENEXTRACTOR": "unpack",
+    "EXTRACTPKGS": "unpack",
+    "EXTRACTING": "unpack",
+    "INSTCORE": "configure",
+    "UNPACKREQ": "configure",
+    "CONFREQ": "configure",
+    "UNPACKBASE": "configure",
+    "CONFBASE": "configure",
+    "BASESUCCESS": "configure",
+}
+_UNITS = {"download": "bytes", "unpack": "packages"}
+
+
+class Words:
+    """A fold over debootstrap's messages. `error` is what it ended with, if it told; `stage` is where it is."""
+
+    def __init__(self, emit: Emit) -> None:
+        self.error = ""
+        self._emit = emit
+        self.stage = ""
+        self._began = 0.0
+        self._kind = ""
+        self._code = ""
+        self._arguments: list[str] = []
+
+    def line(self, text: str) -> None:
+        """Take one line of its descriptor 3."""
+        head, _, rest = text.partition(": ")
+        if head in ("I", "W", "E"):
+            self._kind, self._code, self._arguments = head, rest.strip(), []
+        elif head == self._kind + "A":
+            self._arguments.append(rest)
+        elif head == self._kind + "F" and self._kind:
+            self._message(formatted(rest, self._arguments))
+        elif head == "P":
+            words = rest.split()
+            numbers = [int(word) for word in words[:2] if word.isdigit()]
+            if len(words) > 2:
+                self._enter(_STAGE_OF.get(words[2], self.stage))
+            if len(numbers) == 2 and self.stage in _UNITS:
+                self._emit(Progressed(self.stage, numbers[0], numbers[1], _UNITS[self.stage]))
+
+    def finish(self) -> None:
+        """It ended well."""
+        self._enter("")
+
+    def _message(self, text: str) -> None:
+        if self._kind == "E":
+            self.error = text
+        elif self._kind == "W":
+            self._emit(Note(f"debootstrap: {text}", warning=True))
+        else:
+            self._enter(_STAGE_OF.get(self._code, self.stage))
+            if self.stage:
+                self._emit(Line(self.stage, text))
+
+    def _enter(self, stage: str) -> None:
+        """Go on to a stage. It looks at Packages between the others now and then: no stage comes again."""
+        if stage == self.stage or (stage and self.stage and _ORDER.index(stage) < _ORDER.index(self.stage)):
+            return
+        now = time.monotonic()
+        if self.stage:
+            self._emit(Finished(self.stage, now - self._began))
+        self.stage, self._began = stage, now
+        if stage:
+            self._emit(Started(stage))
+
+
+def formatted(text: str, arguments: list[str]) -> str:
+    """printf(1) of `%s` alone, which is all that debootstrap's messages have."""
+    left = list(arguments)
+    pieces = text.split("%s")
+    out = pieces[0]
+    for piece in pieces[1:]:
+        out += (left.pop(0) if left else "") + piece
+    return out.replace("%%", "%")

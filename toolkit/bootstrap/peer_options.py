@@ -1,0 +1,56 @@
+"""The options of debootstrap, mmdebstrap and cdebootstrap that ctk has by another name, or not: what to use instead.
+
+From the manual pages of debootstrap 1.0.128, mmdebstrap 1.3.5 and cdebootstrap 0.7.8. An option that is the
+same in ctk isn't here; a test holds that every option of those pages is either taken or here.
+"""
+
+_ENGINE = "or drive debootstrap itself: --engine debootstrap --engine-opt={option}"
+
+INSTEAD = {
+    # debootstrap
+    "--extra-suites": "--pocket updates, or further sources, name them in ctk; {engine}",
+    "--no-resolve-deps": "ctk always resolves; --variant custom or extract with --include installs a list of your own; "
+    "{engine}",
+    "--resolve-deps": "ctk always resolves: leave it away",
+    "--log-extra-deps": "--print-debs shows what is chosen, --verbose how; {engine}",
+    "--download-only": "--foreign leaves all packages in var/cache/apt/archives of the tree; ctk keeps what it fetches in its "
+    "cache anyway",
+    "--cache-dir": "ctk has a cache of its own, shared by all builds; CTK_CACHE=DIR puts it elsewhere",
+    "--make-tarball": "what is fetched stays in ctk's cache, which can be copied: CTK_CACHE=DIR; {engine}",
+    "--unpack-tarball": "what is fetched stays in ctk's cache, which can be copied: CTK_CACHE=DIR; {engine}",
+    "--extractor": "ctk unpacks packages itself, with neither dpkg-deb nor ar; {engine}",
+    "--keep-debootstrap-dir": "only --foreign leaves /debootstrap; the log of a build is kept in the cache; {engine}",
+    "--debian-installer": "--json prints every event as an object for programs",
+    "--no-check-certificate": "REQUESTS_CA_BUNDLE=FILE names certificates to trust; packages are verified by the archive's "
+    "signature either way, so an http:// mirror does no harm; {engine}",
+    "--certificate": "ctk shows mirrors no certificate of yours; {engine}",
+    "--private-key": "ctk shows mirrors no certificate of yours; {engine}",
+    "--inrelease-path": "ctk asks for InRelease where the suite is; {engine}",
+    "--no-check-sig": "--no-check-gpg",
+    # mmdebstrap
+    "--mode": "nothing: root builds as root, everybody else in a user namespace (unshare), by itself",
+    "--architectures": "--arch for the tree's own architecture; further ones: --customize-hook 'chroot \"$1\" dpkg "
+    "--add-architecture …'",
+    "--simulate": "--print-debs",
+    "--dry-run": "--print-debs",
+    "--skip": "nothing: ctk leaves no caches and lists behind that would have to be cleaned up",
+    "--logfile": "--json > FILE is the whole log; what the scripts print is kept in the cache's logs as well",
+    "--quiet": "2>/dev/null, or --json",
+    "--silent": "2>/dev/null, or --json",
+    "--debug": "--verbose, or --json for every event",
+    "--man": "ctk bootstrap --help",
+    "--version": "ctk --version",
+    "--format": "the ending of TARGET says it, see ctk bootstrap --help",
+    # cdebootstrap
+    "--flavour": "--variant: - (its standard), minbase (its minimal), buildd (its build)",
+    "--allow-unauthenticated": "--no-check-gpg",
+    "--configdir": "nothing: ctk's table of suites is its own",
+    "--helperdir": "nothing: ctk needs no helper in the tree",
+    "--suite-config": "--mirror and --keyring are enough for a suite that ctk doesn't know",
+}
+
+
+def instead(option: str) -> str:
+    """What to use in place of `option`, "" for one that none of them has."""
+    text = INSTEAD.get(option.partition("=")[0], "")
+    return text.format(engine=_ENGINE.format(option=option), option=option)
