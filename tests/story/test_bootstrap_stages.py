@@ -1,0 +1,101 @@
+"""A bootstrap in two halves, by ctk and by the real debootstrap in any order; and debootstrap as an engine.
+
+The finished trees are compared with one that ctk made in one go, which other tests compare with debootstrap's.
+"""
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.fixtures.command import Command
+from tests.fixtures.debian import Mirror
+from tests.story.test_bootstrap_tree import COMPARE
+
+pytestmark = [pytest.mark.root, pytest.mark.archive, pytest.mark.timeout(900)]
+
+
+def begin(ctk: Command, root: Path, mirror: Mirror, *more: str) -> None:
+    words = ("bootstrap", "bookworm", str(root), mirror.url, "--variant", "minbase", "--foreign", *more)
+    ctk(*words, timeout=600).ok()
+    assert (root / "debootstrap/debootstrap").exists() and (root / "usr/bin/dpkg").exists()
+    assert not (root / "var/lib/dpkg/info/dpkg.list").exists()
+    result = json.loads((root.parent / f".{root.name}.ctk.json").read_text())
+    assert result["result"]["foreign"] is True and len(result["lock"]["packages"]) > 80
+
+
+def differences(root: Path, whole: Path) -> str:
+    done = subprocess.run([COMPARE, root, whole], capture_output=True, text=True)
+    assert not (root / "debootstrap").exists()
+    return done.stdout + done.stderr
+
+
+def test_both_halves_are_the_whole(
+    ctk: Command, tmp_path: Path, debian_mirror: Mirror, made_root: Callable[[str], Path]
+) -> None:
+    root = tmp_path / "fs"
+    begin(ctk, root, debian_mirror)
+    early = ctk("spec", "--rootfs", str(root), cwd=tmp_path)
+    assert early.rc == 0  # a spec is about the folder
+    done = ctk(
+        "bootstrap", "--second-stage", str(root), "--customize-hook", 'test -x "$1/usr/bin/apt"', timeout=300
+    ).ok()
+    assert "ctk spec" in done.err
+    assert differences(root, made_root("bookworm")) == ""
+    assert not list((root / "var/cache/apt/archives").glob("*.deb"))
+    again = ctk("bootstrap", "--second-stage", "--second-stage-target", str(root))
+    assert again.rc == 1 and "there is no /debootstrap/suite" in again.err
+
+
+@pytest.mark.slow
+def test_debootstrap_finishes_what_ctk_has_begun(
+    ctk: Command, tmp_path: Path, debian_mirror: Mirror, made_root: Callable[[str], Path]
+) -> None:
+    root = tmp_path / "fs"
+    begin(ctk, root, debian_mirror)
+    inside = [
+        "unshare",
+        "--mount",
+        "--pid",
+        "--fork",
+        "chroot",
+        str(root),
+        "/debootstrap/debootstrap",
+        "--second-stage",
+    ]
+    environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
+    done = subprocess.run(inside, capture_output=True, text=True, timeout=600, env=environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert differences(root, made_root("bookworm")) == ""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["native", "debootstrap"])
+def test_ctk_finishes_what_debootstrap_has_begun(
+    engine: str, ctk: Command, tmp_path: Path, debian_mirror: Mirror, made_root: Callable[[str], Path]
+) -> None:
+    root = tmp_path / "fs"
+    begin(ctk, root, debian_mirror, "--engine", "debootstrap")
+    ctk("bootstrap", "--second-stage", str(root), "--engine", engine, timeout=600).ok()
+    assert differences(root, made_root("bookworm")) == ""
+
+
+@pytest.mark.slow
+def test_debootstrap_as_an_engine(
+    ctk: Command, tmp_path: Path, debian_mirror: Mirror, made_root: Callable[[str], Path]
+) -> None:
+    root = tmp_path / "fs"
+    words = ("bootstrap", "bookworm", str(root), debian_mirror.url, "--variant", "minbase", "--engine", "debootstrap")
+    done = ctk(*words, "--json", timeout=600).ok()
+    events = [json.loads(line) for line in done.out.splitlines()]
+    stages = [event["stage"] for event in events if event["event"] == "finished"]
+    assert stages == ["release", "index", "resolve", "download", "unpack", "configure"]
+    assert events[-1]["event"] == "done" and events[-1]["next_steps"][0].startswith("ctk spec")
+    assert differences(root, made_root("bookworm")) == ""
+    document = json.loads((tmp_path / ".fs.ctk.json").read_text())
+    assert document["result"]["engine"] == "debootstrap" and document["lock"]["sources"][0]["codename"] == "bookworm"
+    assert all(len(one["sha256"]) == 64 for one in document["lock"]["packages"])
+    failed = ctk(*words[:2], str(tmp_path / "no"), *words[3:], "--include", "no-such-package", timeout=300)
+    assert failed.rc == 1 and "no-such-package" in failed.err and not (tmp_path / "no").exists()
