@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from tests.fixtures import debs
-from tests.fixtures.archive import Archive, Suite
+from tests.fixtures.archive import Suite
 from tests.fixtures.command import Command, Result
-from tests.fixtures.server import FileServer
+from tests.fixtures.small import World
 from tests.fixtures.trees import facts
 from tests.fixtures.ubuntu import UbuntuArchive
 from tests.fixtures.user import FIRST, ID, prefix
@@ -22,35 +22,6 @@ from tests.fixtures.user import FIRST, ID, prefix
 pytestmark = pytest.mark.root
 
 COMPARE = str(Path(__file__).parents[2] / "scripts/compare-tree")
-
-
-class World:
-    """A small archive whose packages are only unpacked (--variant extract): a build takes no second."""
-
-    def __init__(self, folder: Path, ctk: Command) -> None:
-        self.folder = folder
-        self.archive = Archive(folder / "archive")
-        self.server = FileServer(self.archive.folder)
-        self.env = {"CTK_CACHE": str(folder / "cache")}
-        self._ctk = ctk
-        self.publish("1.0")
-
-    def publish(self, version: str) -> None:
-        packages = [
-            debs.make({"Package": name, "Version": version}, {f"./usr/share/{name}": f"{name} {version}".encode()})
-            for name in ("alpha", "beta")
-        ]
-        self.archive.publish(Suite("bookworm", "bookworm", packages={"main": packages}))
-
-    def build(self, name: str, *more: str, env: "dict[str, str] | None" = None) -> Result:
-        words = ["--variant=extract", "--arch=amd64", "--include=alpha", f"--keyring={self.archive.keyring}"]
-        target = str(self.folder / name)
-        return self._ctk(
-            "bootstrap", "bookworm", target, self.server.url, *words, *more, env={**self.env, **(env or {})}
-        )
-
-    def trees(self) -> "list[Path]":
-        return sorted((self.folder / "cache/trees").glob("*"))
 
 
 @pytest.fixture

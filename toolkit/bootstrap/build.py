@@ -14,6 +14,7 @@ Whatever ends it early (an error, Ctrl-C), nothing of it is left; what a kill -9
 (toolkit/bootstrap/target.py).
 """
 
+import errno
 import os
 import signal
 import threading
@@ -31,6 +32,7 @@ from toolkit.bootstrap import (
     emulation,
     engine_debootstrap,
     first_stage,
+    outputs,
     papers,
     rootless,
     seed,
@@ -72,12 +74,11 @@ def bootstrap(request: Request, emit: Emit) -> Result:
     request = understood(request, emit)
     _check_engine(request)
     customise.check(request)
-    if request.suite == "host":
-        from toolkit.bootstrap import host  # with its ELF reader, which the archive's way does without
-
-        return host.bootstrap(request, emit)
-    if request.or_host:
+    form = outputs.format_of(request)
+    if request.or_host and request.suite != "host":
         return _archive_or_host(request, emit)
+    if request.suite == "host" and form is None:
+        return _host(request, emit)
     if request.engine == "debootstrap":
         engine_debootstrap.check(request)
     if request.architecture and request.variant != "extract" and not request.foreign:
@@ -86,6 +87,8 @@ def bootstrap(request: Request, emit: Emit) -> Result:
         made: Result = rootless.run(bootstrap, request, emit)
         return made
     with _one_interruption():
+        if form is not None:
+            return outputs.build(request, form, emit, _host if request.suite == "host" else _bootstrap)
         return _bootstrap(request, emit)
 
 
@@ -105,15 +108,19 @@ def _check_engine(request: Request) -> None:
         raise Usage(doing, because="the variant 'extract' has no second stage", hint="leave --foreign away")
 
 
+def _host(request: Request, emit: Emit) -> Result:
+    from toolkit.bootstrap import host  # with its ELF reader, which the archive's way does without
+
+    return host.bootstrap(request, emit, lenient=request.or_host)
+
+
 def _archive_or_host(request: Request, emit: Emit) -> Result:
     try:
         return bootstrap(replace(request, or_host=False), emit)
     except Unreachable as error:
-        from toolkit.bootstrap import host
-
         emit(Note(f"no archive: {error}", warning=True))
         emit(Note(f"so {request.target} is made of this host's own programs instead of {request.suite}", warning=True))
-        return host.bootstrap(replace(request, suite="host"), emit, lenient=True)
+        return bootstrap(replace(request, suite="host"), emit)
 
 
 def _bootstrap(request: Request, emit: Emit) -> Result:
@@ -214,6 +221,11 @@ def _lay_out_kept(request: Request, trees: Trees, lock: Lock, target: Target, ro
             emit(Note("the kept tree was damaged; it is removed, and this one is built anew", warning=True))
             empty(target.path, rootfd, but=MARKER)
             return None
+        except OSError as error:
+            because = (error.strerror or str(error)).lower()
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                because += f" (the tree has {kept.plain_bytes >> 20} MiB)"
+            raise CtkError(f"lay out a kept tree in {target.path!r}", because=because) from None
     for name in _AFTER_UNPACK:
         emit(Finished(name, 0.0, "as in the kept tree", skipped=True))
     return count

@@ -41,6 +41,7 @@ class Request:
     restart: bool = False  # wipe a half-made target of ours and begin anew; never touches anything else
     or_host: bool = False  # take the host's own programs where no archive answers (host.py)
     keep_failed: bool = False  # leave the half-made tree of a failed build for a look
+    format: str = ""  # of the target (outputs.py); "" goes by its suffix
     use_kept: bool = True  # lay out a kept tree of the same build, and keep this one (kept.py)
     custom: Customisation = NOTHING  # hooks, options of dpkg and apt, names, users
     engine: str = "native"  # or "debootstrap", the real program

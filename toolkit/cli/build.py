@@ -106,6 +106,16 @@ Jobs = Annotated[
         rich_help_panel=_OUTPUT,
     ),
 ]
+Format = Annotated[
+    str,
+    typer.Option(
+        "--format",
+        metavar="NAME",
+        help="directory, tar, tar.zst, tar.gz, squashfs or ext4.",
+        rich_help_panel=_OUTPUT,
+        show_default="by TARGET's suffix",
+    ),
+]
 UseKept = Annotated[
     bool,
     typer.Option(
@@ -135,7 +145,12 @@ def register(app: typer.Typer) -> None:
 def bootstrap(
     suite: Suite = "",
     target: Annotated[
-        str, typer.Argument(metavar="TARGET", help="Folder to make; it must not exist or be empty.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="TARGET",
+            help="Folder to make (it must not exist or be empty), file of a --format, or - for a tar on stdout.",
+            show_default=False,
+        ),
     ] = "",
     mirror_argument: Annotated[
         str, typer.Argument(metavar="MIRROR", help="As --mirror, in debootstrap's place.", show_default=False)
@@ -201,6 +216,7 @@ def bootstrap(
     second_stage: ways.SecondStage = False,
     second_stage_target: ways.SecondStageTarget = "",
     force_check_gpg: ways.ForceCheckGpg = False,
+    format: Format = "",
     jobs: Jobs = 0,
     cache: UseKept = True,
     json: Json = False,
@@ -274,7 +290,10 @@ def bootstrap(
         locked=locked,
         lock=lock,
         sboms=tuple(sbom or ()),
+        format=format,
     )
+    if target == "-" and json:
+        raise Usage("read the command line", because="TARGET - and --json both want standard output")
     with progress(json=json, verbose=verbose) as emit:
         if print_debs:
             chosen = solve.solve(request, emit)
