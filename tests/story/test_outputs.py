@@ -36,7 +36,7 @@ def world(tmp_path: Path, ctk: Command) -> Iterator[World]:
 def left(world: World) -> "list[str]":
     """What a build leaves beside its file, and in the cache where trees are made."""
     names = sorted(path.name for path in world.folder.iterdir() if path.name not in ("archive", "cache"))
-    work = world.folder / "cache/work"
+    work = world.folder / "cache/trees.new"
     return names + sorted(path.name for path in (work.iterdir() if work.exists() else ()))
 
 
@@ -174,7 +174,7 @@ def test_b10_killed_at_twenty_points_of_keeping_and_writing(
         ".fs.tar.zst.ctk.json",
         "fs.tar.zst",
     ]
-    assert list((tmp_path / "cache/work").iterdir()) == []
+    assert list((tmp_path / "cache/trees.new").iterdir()) == []
     assert not [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(tmp_path) in line]
 
 

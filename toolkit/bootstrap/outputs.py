@@ -1,6 +1,6 @@
 """A finished tree as one file: which format a TARGET means, where the tree is made meanwhile, and the file's own life.
 
-    CACHE/work/XXXXXX/root     the tree, while it is made and written; removed at the end, by the next one after a kill
+    CACHE/trees.new/XX/root     the tree, while it is made and written; removed at the end, by the next one after a kill
     DIR/.NAME.ctk-part         the file, while it is written; locked, so that a second build into it is refused
     DIR/NAME                   the file, whole: it gets its name by a rename
 
@@ -262,7 +262,7 @@ class _Part:
 @contextlib.contextmanager
 def _work_folder() -> Iterator[str]:
     """A new folder of our own below the cache, locked while we live; those of killed builds are removed first."""
-    above = os.path.join(places.cache_dir(), "work")
+    above = os.path.join(places.cache_dir(), "trees.new")
     try:
         os.makedirs(above, mode=0o700, exist_ok=True)
         for name in os.listdir(above):
