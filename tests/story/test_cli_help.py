@@ -29,9 +29,12 @@ def test_no_word_at_all_shows_the_help(ctk: Command) -> None:
     assert "Start here" in ctk().out
 
 
-@pytest.mark.parametrize("command", ["bootstrap", "up", "spec", "recipe", "check", "explain"])
+@pytest.mark.parametrize(
+    "command",
+    ["bootstrap", "up", "spec", "recipe", "check", "explain", "inspect", "stats", "top", "diff", "doctor", "gc"],
+)
 def test_the_help_of_a_command_has_an_example(ctk: Command, command: str) -> None:
-    assert f"ctk {command} " in ctk(command, "--help").ok().out.partition("Example:")[2]
+    assert f"ctk {command} " in ctk(command, "--help").ok().out.partition("Example")[2]
 
 
 @pytest.mark.parametrize(

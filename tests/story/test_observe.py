@@ -98,6 +98,27 @@ def test_diff_shows_what_the_container_did(ctk: Command, tmp_path: Path) -> None
     assert other.rc == 1 and "there is no record of it" in other.err
 
 
+def test_diff_sees_the_layer_of_an_ephemeral_container(ctk: Command, tmp_path: Path) -> None:
+    ctk("bootstrap", "host", "fs", cwd=tmp_path).ok()
+    script = "echo >>/etc/hosts; rm /usr/bin/yes; touch /new; exec sleep 1000"
+    ctk("spec", "--rootfs", "fs", "--writable", "--no-tty", "--", "sh", "-c", script, cwd=tmp_path).ok()
+    name = ctk.id()
+    ctk("run", "-d", "--ephemeral", name, cwd=tmp_path).ok()
+    end = time.monotonic() + 10
+    while "A /new" not in (lines := ctk("diff", name).ok().out.splitlines()) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert {"C /etc/hosts", "D /usr/bin/yes", "A /new"} <= set(lines)
+    assert not [line for line in lines if line.startswith(("A /proc/", "A /sys/", "A /dev/"))]
+    assert not (tmp_path / "fs/new").exists()
+    ctk("kill", name, "KILL").ok()
+    end = time.monotonic() + 10
+    while ctk("state", name).json()["status"] != "stopped" and time.monotonic() < end:
+        time.sleep(0.02)
+    ended = ctk("diff", name)
+    assert ended.rc == 1 and "the container has ended" in ended.err
+    ctk("delete", name).ok()
+
+
 def test_a_stopped_container_is_told_by_its_record(ctk: Command, busybox_bundle: Bundle) -> None:
     name = ctk.id()
     ctk("run", "--keep", name, cwd=busybox_bundle.path).ok()

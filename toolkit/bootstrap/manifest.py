@@ -26,23 +26,26 @@ def take(root: str) -> dict[str, Any]:
     return {"finished_ns": os.stat(root).st_ctime_ns, "names": packed}
 
 
-def changes(record: dict[str, Any], root: str) -> Iterator[tuple[str, str]]:
+def changes(record: dict[str, Any], root: str, mounted: frozenset[str] = frozenset()) -> Iterator[tuple[str, str]]:
     """(A, C or D, path from `/`) of each path that differs, sorted; a folder that is gone stands for all in it.
 
-    Raises ValueError for what is no record, CtkError for a folder that can't be read.
+    What is mounted at the paths `mounted` is left out. Raises ValueError for what is no record, CtkError for a folder
+    that can't be read.
     """
     try:
         finished_ns = int(record["finished_ns"])
         before = set(os.fsdecode(zlib.decompress(base64.b64decode(record["names"]))).split("\0"))
     except (KeyError, TypeError, zlib.error) as error:
         raise ValueError(str(error)) from None
-    now = dict(_walk(root))
+    now = dict(_walk(root, mounted))
     for path in sorted(before | now.keys()):
         if path not in now:
             if (os.path.dirname(path) or "/") in now or os.path.dirname(path) == "/":
                 yield DELETED, path
         elif path not in before:
             yield ADDED, path
+        elif path in mounted:
+            continue
         else:
             try:
                 if now[path].stat(follow_symlinks=False).st_ctime_ns > finished_ns:
@@ -51,7 +54,7 @@ def changes(record: dict[str, Any], root: str) -> Iterator[tuple[str, str]]:
                 yield DELETED, path
 
 
-def _walk(root: str) -> Iterator[tuple[str, "os.DirEntry[str]"]]:
+def _walk(root: str, mounted: frozenset[str] = frozenset()) -> Iterator[tuple[str, "os.DirEntry[str]"]]:
     todo = [("", root)]
     while todo:
         inside, folder = todo.pop()
@@ -60,7 +63,7 @@ def _walk(root: str) -> Iterator[tuple[str, "os.DirEntry[str]"]]:
                 for entry in entries:
                     path = f"{inside}/{entry.name}"
                     yield path, entry
-                    if entry.is_dir(follow_symlinks=False):
+                    if path not in mounted and entry.is_dir(follow_symlinks=False):
                         todo.append((path, entry.path))
         except FileNotFoundError:
             continue

@@ -102,7 +102,7 @@ def diff(
     from toolkit.observe import changes, living, sheets
 
     with progress(json=False) as emit:
-        found = changes.since_bootstrap(living.rootfs(_root(root), what), emit)
+        found = changes.since_bootstrap(living.tree(_root(root), what), emit)
     if json:
         _print_json([{"kind": kind, "path": path} for kind, path in found])
     else:

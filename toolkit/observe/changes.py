@@ -7,21 +7,23 @@ from toolkit.errors import CtkError, NotFound
 from toolkit.events import Emit
 from toolkit.kernel import subids
 from toolkit.kernel.host import HostFacts
+from toolkit.observe.living import Tree
 
 
-def since_bootstrap(rootfs: str, emit: Emit) -> list[tuple[str, str]]:
+def since_bootstrap(tree: Tree, emit: Emit) -> list[tuple[str, str]]:
     """(A, C or D, path) of each change, sorted by path. Raises NotFound for a tree without a record.
 
     An ordinary user with subordinate ids becomes root of a user namespace for it, to read what belongs to those.
     """
     if os.geteuid() != 0 and len(subids.of_caller()[0]) > 1 and not HostFacts().user_namespaces:
-        found: list[tuple[str, str]] = rootless.run(changed_here, rootfs, emit)
+        found: list[tuple[str, str]] = rootless.run(changed_here, tree, emit)
         return found
-    return changed_here(rootfs, emit)
+    return changed_here(tree, emit)
 
 
-def changed_here(rootfs: str, emit: Emit) -> list[tuple[str, str]]:  # noqa: ARG001 (rootless.run calls such functions)
+def changed_here(tree: Tree, emit: Emit) -> list[tuple[str, str]]:  # noqa: ARG001 (rootless.run calls such functions)
     """The changes, with the rights that this process has. Raises NotFound, CtkError."""
+    rootfs = tree.rootfs
     doing = f"compare {rootfs!r} with what was bootstrapped"
     record = target.read_document(rootfs).get("tree")
     if record is None:
@@ -29,6 +31,6 @@ def changed_here(rootfs: str, emit: Emit) -> list[tuple[str, str]]:  # noqa: ARG
         hint = "the record is for one folder that `ctk bootstrap` made: a copy has none, nor has what others made"
         raise NotFound(doing, because=because, hint=hint)
     try:
-        return list(manifest.changes(record, rootfs))
+        return list(manifest.changes(record, tree.seen_at, tree.mounted))
     except ValueError as error:
         raise CtkError(doing, because=f"{target.result_path(rootfs)} is damaged: {error}") from None

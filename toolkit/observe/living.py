@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from toolkit.errors import CtkError, NotFound
+from toolkit.kernel.host import read
 from toolkit.observe import proc
 from toolkit.runtime import cgroups, lifecycle
 from toolkit.runtime import record as records
@@ -58,15 +59,41 @@ def _loaded(root: str, name: str) -> Record | None:
         return None
 
 
-def rootfs(root: str, name: str) -> str:
-    """The root file system of a container, or `name` itself if it is a folder's path. Raises NotFound."""
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """A root file system: the folder that it is, where to look at it now, and what is mounted there besides."""
+
+    rootfs: str
+    seen_at: str
+    mounted: frozenset[str] = frozenset()
+
+
+def tree(root: str, name: str) -> Tree:
+    """The root file system of a container, or of `name` itself if it is a folder's path.
+
+    A container with a layer over it (`run --ephemeral`, `--overlay`) is looked at from inside, where the layer is.
+    Raises NotFound; CtkError for such a container that has ended.
+    """
+    container = None
     if "/" not in name:
         try:
-            return records.load(root, name).rootfs
+            container = records.load(root, name)
         except NotFound:
             if not os.path.isdir(name):
                 raise
-    return os.path.abspath(name)
+    if container is None:
+        return Tree(os.path.abspath(name), os.path.abspath(name))
+    layer = container.extra.get("layer")
+    if not layer:
+        return Tree(container.rootfs, container.rootfs)
+    if not lifecycle.alive(container):
+        hint = (
+            f"what it wrote is in {layer}/upper" if layer != "memory" else f"its root is untouched: {container.rootfs}"
+        )
+        raise CtkError(f"look at the layer of {name!r}", because="the container has ended", hint=hint)
+    points = proc.mounts(read(f"/proc/{container.pid}/mountinfo", 1 << 22))
+    mounted = frozenset(point["destination"] for point in points)
+    return Tree(container.rootfs, f"/proc/{container.pid}/root", mounted)
 
 
 def pids(container: Record) -> list[int]:
