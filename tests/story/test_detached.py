@@ -219,6 +219,116 @@ def test_the_reason_of_the_end(ctk: Command, busybox_bundle: Bundle, script: str
     assert told not in ctk("run", ctk.id(), cwd=str(busybox_bundle)).err  # a program reads this
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [("#!/bin/nosuch\n", "interpreter '/bin/nosuch' is not there"), ("#!/bin/sh\r\n", "carriage return")],
+)
+def test_a_program_that_is_there_but_can_not_be_executed(
+    ctk: Command, busybox_bundle: Bundle, text: str, told: str
+) -> None:
+    (busybox_bundle.rootfs / "bin/script").write_text(text)
+    (busybox_bundle.rootfs / "bin/script").chmod(0o755)
+    busybox_bundle.args("script")
+    done = ctk("run", "--tell", ctk.id(), cwd=str(busybox_bundle))
+    assert done.rc == 127 and told in done.err, done.err
+
+
+def test_the_terminal_has_its_size_from_the_start(
+    ctk: Command, busybox_bundle: Bundle, terminal: Callable[..., Terminal]
+) -> None:
+    busybox_bundle.args("/bin/stty", "size").edit(lambda c: c["process"].update(terminal=True))
+    run = terminal(ctk.argv("run", ctk.id()), env=ctk.environment, cwd=str(busybox_bundle), rows=31, columns=101)
+    run.read_until("31 101")
+    assert run.wait() == 0
+
+
+def test_a_person_is_told_what_comes_next(
+    ctk: Command, busybox_bundle: Bundle, name: str, terminal: Callable[..., Terminal]
+) -> None:
+    one = terminal(ctk.argv("list"), env=ctk.environment)
+    one.read_until("there are no containers below")
+    assert one.wait() == 0
+    busybox_bundle.args("/bin/true")
+    two = terminal(ctk.argv("create", name), env=ctk.environment, cwd=str(busybox_bundle))
+    two.read_until(f"waits: ctk start {name}")
+    assert two.wait() == 0
+    three = terminal(ctk.argv("run", name), env=ctk.environment, cwd=str(busybox_bundle))
+    three.read_until("--replace")
+    assert three.wait() == 1
+    assert ctk("list", "-q").err == ""
+
+
+@pytest.mark.parametrize(
+    ("args", "hint"),
+    [
+        (["/bin/ls -a"], 'did you mean ["/bin/ls", "-a"]?'),
+        (["ls -a"], 'did you mean ["ls", "-a"]?'),
+        (["nosuch"], "PATH in process.env is '/usr/local/sbin:"),
+    ],
+)
+def test_what_a_person_reads_of_a_command_that_is_not_there(
+    ctk: Command, busybox_bundle: Bundle, args: list[str], hint: str, terminal: Callable[..., Terminal]
+) -> None:
+    busybox_bundle.args(*args)
+    run = terminal(ctk.argv("run", ctk.id()), env=ctk.environment, cwd=str(busybox_bundle), columns=300)
+    assert run.wait() == 1
+    assert hint in run.shown and "hint: " in run.shown, run.shown
+
+
+def test_a_root_without_programs(ctk: Command, busybox_bundle: Bundle, terminal: Callable[..., Terminal]) -> None:
+    busybox_bundle.args("sh")
+    (busybox_bundle.path / "empty").mkdir()
+    busybox_bundle.edit(lambda c: c["root"].update(path="empty", readonly=False))
+    run = terminal(ctk.argv("run", ctk.id()), env=ctk.environment, cwd=str(busybox_bundle), columns=300)
+    assert run.wait() == 1 and "none of these folders has a file in it" in run.shown, run.shown
+
+
+@pytest.mark.parametrize(("source", "target"), [("/etc/hostname", "/etc"), ("/etc", "/bin/busybox")])
+def test_a_file_on_a_folder(
+    ctk: Command, busybox_bundle: Bundle, source: str, target: str, terminal: Callable[..., Terminal]
+) -> None:
+    entry = {"destination": target, "source": source, "options": ["bind"]}
+    busybox_bundle.edit(lambda c: c["mounts"].append(entry))
+    run = terminal(ctk.argv("run", ctk.id()), env=ctk.environment, cwd=str(busybox_bundle), columns=300)
+    assert run.wait() == 1 and "both must be of one kind" in run.shown, run.shown
+
+
+def test_without_root(ctk: Command, busybox_rootfs: Path, tmp_path: Path) -> None:
+    """Everything of it as an ordinary user, with subordinate ids: overlay, init, log, copies, stop."""
+    import shutil
+    import subprocess
+
+    from tests.fixtures.user import ID, prefix
+
+    home = tmp_path / "home"
+    shutil.copytree(busybox_rootfs, home / "rootfs", symlinks=True)
+    subprocess.run(["chown", "-hR", f"{ID}:{ID}", home], check=True)
+    script = "rm -r /home && mkdir /home && cat /proc/1/comm; trap 'echo bye; exit 0' TERM; echo ready; "
+    script += "while :; do sleep 0.05; done"
+    one = ctk.id()
+    lines = f"""set -e
+ctk={ctk.program}
+$ctk spec --rootless --userns --rootfs rootfs --writable --no-tty -- sh -c "$SCRIPT" 2>/dev/null
+$ctk run -d --hold --ephemeral --init {one}
+for i in $(seq 100); do $ctk logs {one} | grep -q ready && break; sleep 0.1; done
+$ctk exec {one} sh -c 'echo mine > /root/x; chown 5:5 /root/x; chmod 600 /root/x'
+$ctk cp {one}:/root/x got; cat got
+$ctk cp got {one}:/root/y; $ctk exec {one} stat -c %u:%g /root/y
+$ctk stop {one}
+$ctk logs -f {one}
+$ctk rm {one}
+ls rootfs/home
+"""
+    environment = {**ctk.environment, "HOME": str(home), "XDG_RUNTIME_DIR": str(home), "SCRIPT": script}
+    environment["CTK_ROOT"] = str(home / "state")
+    done = subprocess.run(
+        [*prefix(str(home)), "sh", "-c", lines], cwd=home, env=environment, stdin=subprocess.DEVNULL,
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.split() == ["mine", "0:0", one, "ctk-init", "ready", "bye", one], done.stdout
+
+
 def test_the_memory_limit_is_named(ctk: Command, busybox_bundle: Bundle) -> None:
     busybox_bundle.sh("x=$(dd if=/dev/zero bs=1M count=60 2>/dev/null | tr '\\0' x); echo $x | wc -c")
     busybox_bundle.edit(lambda c: c["linux"]["resources"].update(memory={"limit": 20 << 20}))

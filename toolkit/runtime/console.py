@@ -61,6 +61,10 @@ def take(end: "Any") -> int:
     master = receive_descriptor(end)
     if master >= 0:
         terminal.keep_newlines(master)
+        try:
+            terminal.set_size(master, terminal.get_size(0))  # before the program asks for it
+        except OSError:
+            pass  # we have no terminal: it keeps what process.consoleSize says
     return master
 
 

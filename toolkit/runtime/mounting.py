@@ -74,6 +74,9 @@ class Mount(Step):
         if self.is_bind and number == errno.ENOENT and not os.path.lexists(self.source):
             because = f"source {self.source!r}: no such file or directory"
             hint = "make the source first, or correct `source`"
+        elif self.is_bind and number in (errno.EINVAL, errno.ENOTDIR) and os.path.exists(self.source):
+            kind = "a folder" if os.path.isdir(self.source) else "a file"
+            hint = f"{self.source!r} is {kind}, {self.destination!r} in the root is not: both must be of one kind"
         elif number == errno.ENODEV:
             hint = f"this kernel has no file system {self.fstype!r} (see /proc/filesystems)"
         elif number == errno.EPERM and self.fstype == "sysfs":

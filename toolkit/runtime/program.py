@@ -12,7 +12,7 @@ from toolkit.errors import LaunchFailed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -21,6 +21,10 @@ def find(name: str, environment: "Sequence[str]") -> str:
     """The path to execute for args[0], as execvp(3) would find it by the container's PATH. Raises LaunchFailed."""
     if "/" in name:
         problem = _problem(name)
+        if problem == errno.ENOENT and " " in name:
+            raise LaunchFailed(
+                f'exec: "{name}": stat {name}', because=os.strerror(problem).lower(), hint=_words(name), code="E043"
+            )
         if problem:
             raise _refused(
                 f'exec: "{name}": stat {name}' if problem == errno.ENOENT else f'exec: "{name}"', problem, name
@@ -42,7 +46,23 @@ def find(name: str, environment: "Sequence[str]") -> str:
     if denied:
         raise _refused(f'exec: "{name}"', errno.EACCES, denied)
     hint = f"PATH in process.env is {path!r}" if path else "process.env has no PATH: add one, or give the whole path"
+    if " " in name:
+        hint = _words(name)
+    elif path and not any(_has_files(folder) for folder in path.split(":")):
+        hint += ", and none of these folders has a file in it: is this a root file system?"
     raise LaunchFailed(f'exec: "{name}": executable file not found in $PATH', hint=hint, code="E043")
+
+
+def _words(name: str) -> str:
+    words = ", ".join(f'"{word}"' for word in name.split())
+    return f"args[0] holds a whole command line; no shell looks at it: did you mean [{words}]?"
+
+
+def _has_files(folder: str) -> bool:
+    try:
+        return bool(os.listdir(folder or "."))
+    except OSError:
+        return False
 
 
 def with_home(environment: "Sequence[str]", uid: int) -> "list[str]":
@@ -75,28 +95,31 @@ def _refused(doing: str, problem: int, path: str) -> LaunchFailed:
     return LaunchFailed(doing, because=os.strerror(problem).lower(), hint=hint, code="E043")
 
 
-def explain(path: str, number: int) -> str:
-    """Why execve(2) of a file that is there failed, from its first bytes: "" if there is nothing to add."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            head = os.read(fd, 512)
-        finally:
-            os.close(fd)
-    except OSError:
-        return ""
+def explain(head: bytes, there: "Callable[[str], bool]") -> str:
+    """Why execve(2) of a program that begins with `head` fails, "" if nothing speaks against it.
+
+    `there`: is there a file of that path in the root? (elf(5), "e_machine"; execve(2), "Interpreter scripts")
+    """
     if head.startswith(b"#!"):
-        interpreter = head[2:].split(b"\n", 1)[0].strip().split(b" ", 1)[0].decode("utf-8", "replace")
-        if number == errno.ENOENT:
-            return f"it is a script, and its interpreter {interpreter!r} is not there"
-    elif head.startswith(b"\x7fELF"):
-        if number == errno.ENOENT:
-            return "its ELF interpreter (the dynamic loader) is not in the rootfs"
-        if number == errno.ENOEXEC:
-            return f"it is an ELF file for another machine (e_machine {int.from_bytes(head[18:20], 'little')})"
-    elif number == errno.ENOEXEC:
-        return "it is neither an ELF file nor a script with `#!` in its first line"
-    return ""
+        line = head[2:].split(b"\n", 1)[0].strip(b" \t")
+        interpreter = line.split(b" ", 1)[0].decode("utf-8", "replace")
+        if interpreter.endswith("\r"):
+            return "its first line ends with a carriage return (a text file of Windows): sed -i 's/\\r$//' FILE"
+        return "" if there(interpreter) else f"it is a script, and its interpreter {interpreter!r} is not there"
+    if head.startswith(b"\x7fELF"):
+        machine = int.from_bytes(head[18:20], "little")
+        ours = {"x86_64": (62, 3), "aarch64": (183, 40)}.get(os.uname().machine)
+        if ours and machine not in ours:
+            name = {3: "i386", 40: "arm", 62: "amd64", 183: "arm64", 243: "riscv64"}.get(
+                machine, f"e_machine {machine}"
+            )
+            return f"it is a program for another machine ({name})"
+        at = head.find(b"/lib")
+        loader = head[at : head.find(b"\0", at)].decode("utf-8", "replace") if at > 0 else ""
+        return f"its dynamic loader {loader!r} is not in the rootfs" if loader and not there(loader) else ""
+    if head.lstrip().startswith(b"#!"):
+        return "its first line is blank: `#!` must be the very first two bytes"
+    return "it is neither an ELF file nor a script with `#!` in its first line"
 
 
 def home(uid: int) -> str:

@@ -250,7 +250,7 @@ def reserve(root: str, container_id: str) -> Record:
         raise InUse(
             "container with given ID already exists",
             because=f'"{container_id}"',
-            hint=f"choose another id, or remove it: ctk delete --force {container_id}",
+            hint=f"choose another id, or remove it: ctk delete --force {container_id} (`ctk run --replace` does both)",
         ) from None
     except OSError as error:
         raise cannot_keep(root, error) from None

@@ -17,6 +17,11 @@ _NO_LIMIT = 1 << 60
 def facts(container: "Record", code: int, signal: int) -> "dict[str, Any]":
     """What is known of the end, while the cgroups are still there: exit code, signal (0: none), memory in bytes."""
     found: "dict[str, Any]" = {"id": container.id, "at": record.now(), "code": code, "signal": signal}
+    if code in (126, 127):
+        try:
+            found["why"] = why_not_executed(container.rootfs, container.config().get("process") or {})
+        except CtkError:
+            pass
     try:
         from toolkit.runtime import cgroups
 
@@ -28,6 +33,41 @@ def facts(container: "Record", code: int, signal: int) -> "dict[str, Any]":
     except (CtkError, OSError, KeyError):
         pass  # no cgroups, or gone already: the rest is still worth telling
     return found
+
+
+def why_not_executed(root: str, the_process: "dict[str, Any]") -> str:
+    """What speaks against executing the container's program, from its first bytes; "" if nothing does."""
+    from toolkit.kernel import beneath
+    from toolkit.runtime import program
+
+    name = (the_process.get("args") or [""])[0]
+    path = next((entry[5:] for entry in reversed(the_process.get("env") or []) if entry.startswith("PATH=")), "")
+    candidates = [name] if "/" in name else [f"{folder}/{name}" for folder in path.split(":")]
+    try:
+        root_fd = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return ""
+
+    def there(inside: str) -> bool:
+        try:
+            os.close(beneath.open_beneath(root_fd, inside, os.O_PATH))
+        except CtkError:
+            return False
+        return True
+
+    try:
+        for candidate in candidates:
+            if there(candidate):
+                fd = beneath.open_beneath(root_fd, candidate, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+                try:
+                    return program.explain(os.read(fd, 1024), there)
+                finally:
+                    os.close(fd)
+    except (CtkError, OSError):
+        pass
+    finally:
+        os.close(root_fd)
+    return ""
 
 
 def sentence(found: "dict[str, Any]", spec: "dict[str, Any] | None" = None) -> str:
@@ -43,6 +83,8 @@ def sentence(found: "dict[str, Any]", spec: "dict[str, Any] | None" = None) -> s
     if signal:
         return f"killed by {signal_name(signal)}"
     args = ((spec or {}).get("process") or {}).get("args") or ["its program"]
+    if code in (126, 127) and found.get("why"):
+        return f"exit code {code}: {args[0]!r} could not be executed: {found['why']}"
     if code == 125:
         return "exit code 125: by custom, the tool that started a program failed, not the program"
     if code == 126:

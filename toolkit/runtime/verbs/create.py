@@ -1,6 +1,8 @@
 """`create`: everything up to the program, which waits for `start`."""
 
-from toolkit.runtime import launch
+import os
+
+from toolkit.runtime import launch, log
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -10,4 +12,6 @@ if TYPE_CHECKING:
 def run(options: "Options") -> int:
     """Make the container and return. Raises CtkError."""
     launch.create(launch.Launch(options), wait_for_start=True)
+    if os.isatty(2) and options.program != "runc":
+        log.write(2, f"ctk: {options.id!r} is created and waits: ctk start {options.id}\n")
     return 0

@@ -29,6 +29,9 @@ def run(options: "Options") -> int:
     if options.quiet:
         log.out("".join(name + "\n" for name in names))
         return 0
+    if not names and options.format == "table" and os.isatty(1) and options.program != "runc":
+        others = "; those of root are elsewhere: sudo ctk list" if os.geteuid() else ""
+        log.write(2, f"ctk: there are no containers below {options.root!r} (--root, CTK_ROOT){others}\n")
     owners: dict[int, str] = {}
     documents = []
     for name in names:
