@@ -79,6 +79,11 @@ class Mount(Step):
             hint = f"{self.source!r} is {kind}, {self.destination!r} in the root is not: both must be of one kind"
         elif number == errno.ENODEV:
             hint = f"this kernel has no file system {self.fstype!r} (see /proc/filesystems)"
+        elif number == errno.EPERM and self.fstype == "proc":
+            hint = (
+                "a user namespace gets a procfs only where the one around it is covered nowhere: in a container that "
+                "masks parts of it, unmask them (podman run --security-opt unmask=ALL …), or bind it: ctk spec -v /proc:/proc"
+            )
         elif number == errno.EPERM and self.fstype == "sysfs":
             hint = "a user namespace can mount sysfs only with a network namespace of its own"
         elif number == errno.EROFS:
