@@ -82,7 +82,7 @@ class Mount(Step):
         elif number == errno.EPERM and self.fstype == "proc":
             hint = (
                 "a user namespace gets a procfs only where the one around it is covered nowhere: in a container that "
-                "masks parts of it, unmask them (podman run --security-opt unmask=ALL …), or bind it: ctk spec -v /proc:/proc"
+                "masks parts of it, unmask them (podman run --security-opt unmask=ALL …), or bind it (-v /proc:/proc)"
             )
         elif number == errno.EPERM and self.fstype == "sysfs":
             hint = "a user namespace can mount sysfs only with a network namespace of its own"
