@@ -28,6 +28,7 @@ from typing import Any
 from toolkit import places
 from toolkit.bootstrap import (
     configure,
+    confinement,
     customise,
     emulation,
     engine_debootstrap,
@@ -130,6 +131,8 @@ def _bootstrap(request: Request, emit: Emit) -> Result:
     try:
         emit(Planned(_stages(request)))
         rootfd = target.open()
+        if not request.foreign and request.variant != "extract":
+            confinement.check(target.path)
         lock = _make(request, target, rootfd, emit)
         papers.write(request, lock, rootfd)
         target.close()

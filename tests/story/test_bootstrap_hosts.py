@@ -1,0 +1,66 @@
+"""Hosts that are none: containers with less than root's rights, and folders on odd file systems. Told before a byte is
+fetched: the mirror of these tests isn't there."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.fixtures.command import Command, tool
+from tests.fixtures.debian import Mirror
+
+pytestmark = pytest.mark.root
+
+NOWHERE = "http://127.0.0.1:1/debian"
+
+
+def told(words: list[str], ctk: Command, target: Path, *more: str) -> str:
+    argv = [*words, ctk.program, "bootstrap", "bookworm", str(target), NOWHERE, "--variant", "minbase", *more]
+    done = subprocess.run(
+        argv, capture_output=True, text=True, timeout=60, env=ctk.environment | {"PATH": os.environ["PATH"]}
+    )
+    assert done.returncode == 1 and not target.exists()
+    return done.stderr
+
+
+def test_a_container_without_cap_sys_admin_says_so_early(ctk: Command, tmp_path: Path) -> None:
+    words = [tool("setpriv"), "--bounding-set=-sys_admin", "--inh-caps=-sys_admin"]
+    said = told(words, ctk, tmp_path / "fs")
+    assert "CAP_SYS_ADMIN" in said and "--privileged" in said and "127.0.0.1:1" not in said
+    assert "127.0.0.1:1" in told(words, ctk, tmp_path / "fs", "--foreign")  # this half needs nothing of it
+
+
+def test_a_container_with_a_masked_proc_says_so_early(ctk: Command, tmp_path: Path) -> None:
+    """What an engine does to a container without privileges: a part of /proc covered, then a user namespace."""
+    script = 'mount --bind /dev/null /proc/version && exec unshare --user --map-root-user "$@"'
+    words = [tool("unshare"), "--mount", "sh", "-c", script, "sh"]
+    said = told(words, ctk, tmp_path / "fs")
+    assert 'mount("proc"' in said and "unmasked" in said and "127.0.0.1:1" not in said
+
+
+@pytest.mark.parametrize("option", ["noexec", "nodev"])
+def test_a_target_that_cannot_carry_a_root_is_told_early(option: str, ctk: Command, tmp_path: Path) -> None:
+    (tmp_path / "mnt").mkdir()
+    script = f'mount -t tmpfs -o {option} tmpfs {tmp_path}/mnt && exec "$@"'
+    words = [tool("unshare"), "--mount", "sh", "-c", script, "sh"]
+    said = told(words, ctk, tmp_path / "mnt/fs")
+    assert option in said and "127.0.0.1:1" not in said
+
+
+@pytest.mark.archive
+@pytest.mark.slow
+def test_a_target_on_overlay(ctk: Command, tmp_path: Path, debian_mirror: Mirror) -> None:
+    for name in ("lower", "upper", "work", "merged"):
+        (tmp_path / name).mkdir()
+    options = f"lowerdir={tmp_path}/lower,upperdir={tmp_path}/upper,workdir={tmp_path}/work"
+    script = (
+        f'mount -t overlay -o {options} overlay {tmp_path}/merged && "$@" && '
+        f"chroot {tmp_path}/merged/fs dpkg --audit && umount {tmp_path}/merged"
+    )
+    words = [tool("unshare"), "--mount", "sh", "-c", script, "sh", ctk.program, "bootstrap", "bookworm"]
+    words += [str(tmp_path / "merged/fs"), debian_mirror.url, "--variant", "minbase", "--no-cache"]
+    environment = ctk.environment | {"PATH": os.environ["PATH"]}
+    done = subprocess.run(words, capture_output=True, text=True, timeout=280, env=environment)
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    assert (tmp_path / "upper/fs/usr/bin/apt").exists()
