@@ -47,12 +47,12 @@ class Apt:
         (folder / "etc/apt/preferences").write_text(preferences)
         self.status = folder / "var/lib/dpkg/status"
         self.status.write_text("")
-        self.run("update")
-
-    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        # Read before any file of the host's (apt.conf(5)), which it names in their place.
         settings = {
-            "Dir": f"{self.folder}/",
+            "Dir": f"{folder}/",
             "Dir::State::status": str(self.status),
+            "Dir::Etc::main": "/dev/null",
+            "Dir::Etc::parts": "/dev/null",
             "Dir::Etc::Trusted": "/dev/null",
             "Acquire::Languages": "none",
             "APT::Architecture": "amd64",
@@ -60,9 +60,17 @@ class Apt:
             "APT::Sandbox::User": "root",
             "Debug::NoLocking": "true",
         }
-        options = [word for key, value in settings.items() for word in ("-o", f"{key}={value}")]
-        environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C", "APT_CONFIG": "/dev/null"}
-        argv = [tool("apt-get"), *options, *words]
+        (folder / "apt.conf").write_text("".join(f'{key} "{value}";\n' for key, value in settings.items()))
+        done = self.run("update")
+        assert done.returncode == 0, done.stderr
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        environment = {
+            "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+            "LC_ALL": "C",
+            "APT_CONFIG": str(self.folder / "apt.conf"),
+        }
+        argv = [tool("apt-get"), *words]
         return subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=120)
 
     def install_status(self, lock: Lock) -> None:

@@ -40,9 +40,12 @@ class Relations:
         found: dict[str, Candidate] = {}
         for wanted in group:
             here = [other for other in self._answering(wanted) if fits_architecture(other, wanted, one)]
-            here.sort(key=lambda other: self._rank(other, wanted))
+            ranked: dict[tuple[bool, bool, bool, int], list[Candidate]] = {}
             for other in here:
-                found.setdefault(other.key, other)
+                ranked.setdefault(self._rank(other, wanted), []).append(other)
+            for rank in sorted(ranked):
+                for other in self._settled(ranked[rank]):
+                    found.setdefault(other.key, other)
         return list(found.values())
 
     def _answering(self, wanted: Alternative) -> Iterator[Candidate]:
@@ -60,6 +63,12 @@ class Relations:
 
     def _keys(self, name: str) -> list[str]:
         return [name, *(f"{name}:{foreign}" for foreign in self.pool.foreign)]
+
+    def _settled(self, equals: list[Candidate]) -> list[Candidate]:
+        """apt's last resort: of equal providers the one that the indexes speak of last (it has the highest number)."""
+        if len(equals) < 2:
+            return equals
+        return sorted(equals, key=lambda one: self.pool.first_mention(one.name), reverse=True)
 
     def _rank(self, one: Candidate, wanted: Alternative) -> tuple[bool, bool, bool, int]:
         return (

@@ -69,6 +69,7 @@ class Pool:
         self.foreign = tuple(dict.fromkeys(member.foreign for member in members if member.foreign))
         self._chosen: dict[str, Candidate | None] = {}
         self._packages: dict[str, Package] = {}
+        self._mentions: dict[str, tuple[int, ...]] = {}
 
     def __contains__(self, name: str) -> bool:
         if self.policy is not None:
@@ -154,6 +155,15 @@ class Pool:
                 answers(version, wanted) for version in provided(self.fields(name) or {}, wanted.name)
             ):
                 yield name
+
+    def first_mention(self, name: str) -> tuple[int, ...]:
+        """Which index first speaks of a package, and where in it."""
+        known = self._mentions.get(name)
+        if known is None:
+            places = ((number, member.index.mention(name)) for number, member in enumerate(self.members))
+            known = next(((number, *place) for number, place in places if place is not None), ())
+            self._mentions[name] = known
+        return known
 
     def names(self) -> Iterator[str]:
         for member in self.members:

@@ -9,6 +9,7 @@ A repository may list several versions of a package. `get` gives the last, as de
 """
 
 import mmap
+import re
 from array import array
 from collections.abc import Iterator
 
@@ -18,6 +19,18 @@ from toolkit.errors import Malformed
 Buffer = bytes | mmap.mmap
 
 _BLOCK_BYTES = 1 << 20
+# The relations of a paragraph in the order of apt's parser (deblistparser.cc, NewVersion).
+_READ_BY_APT = (
+    b"Pre-Depends",
+    b"Depends",
+    b"Conflicts",
+    b"Breaks",
+    b"Recommends",
+    b"Suggests",
+    b"Replaces",
+    b"Enhances",
+    b"Provides",
+)
 
 
 class Index:
@@ -128,6 +141,28 @@ class Index:
                 return version.strip(" =)") if version else ""
         return None
 
+    def mention(self, name: str) -> tuple[int, int, int] | None:
+        """Where package `name` is first spoken of: its own paragraph or a relation of an earlier one; None if nowhere.
+
+        Ordered as apt numbers packages: by paragraph, by field in the order in which apt reads them, by place in it.
+        """
+        wanted = name.encode()
+        own = self._offsets.get(wanted)
+        own = min([own, *self._earlier.get(wanted, ())]) if own is not None else None
+        word = re.compile(rb"(?<![A-Za-z0-9+.:-])" + re.escape(wanted) + rb"(?![A-Za-z0-9+.-])")
+        end = len(self._data) if own is None else own
+        at = self._data.find(wanted, 0, end)
+        while at >= 0:
+            start = self._data.rfind(b"\n\n", 0, at) + 2
+            start = 0 if start == 1 else start
+            place = _place(self._paragraph(start), word)
+            if place is not None:
+                return (start, *place)
+            # Nothing in this paragraph: on with the next one.
+            after = self._data.find(b"\n\n", at)
+            at = -1 if after < 0 else self._data.find(wanted, after, end)
+        return None if own is None else (own, -1, 0)
+
     def _name_at(self, start: int) -> bytes:
         # A paragraph may begin with another field; Policy does not fix the order.
         at = start if self._data[start : start + 9] == b"Package: " else self._data.find(b"\nPackage: ", start) + 1
@@ -136,6 +171,17 @@ class Index:
     def _paragraph(self, start: int) -> bytes:
         end = self._data.find(b"\n\n", start)
         return bytes(self._data[start:] if end < 0 else self._data[start:end])
+
+
+def _place(paragraph: bytes, word: "re.Pattern[bytes]") -> tuple[int, int] | None:
+    for rank, field in enumerate(_READ_BY_APT):
+        at = paragraph.find(b"\n" + field + b": ")
+        if at >= 0:
+            end = paragraph.find(b"\n", at + 1)
+            found = word.search(paragraph, at, end if end >= 0 else len(paragraph))
+            if found:
+                return rank, found.start()
+    return None
 
 
 _Offsets = tuple[dict[bytes, int], dict[bytes, list[int]]]  # the last paragraph of each name, and those before it
