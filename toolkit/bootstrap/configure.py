@@ -105,7 +105,7 @@ class _Configuration:
         self._between = between
         self._rootfd = rootfd
         self._lock = lock
-        self._unpacked = {one.package.name: one for one in unpacked}
+        self._unpacked = {lock.key(one.package): one for one in unpacked}
         self._sandbox = sandbox
         self._database = Database(rootfd)
         self._held = Held(rootfd) if lock.base else None
@@ -130,7 +130,7 @@ class _Configuration:
             raise BuildFailed("configure the packages", because=f"not all are installed: {names}")
 
     def _required(self) -> None:
-        names = [package.name for package in self._lock.required]
+        names = [self._lock.key(package) for package in self._lock.required]
         core = [name for name in _CORE if name in names]
         if self._lock.variant == "-" and "debconf" in names:
             core.append("debconf")
@@ -163,11 +163,11 @@ class _Configuration:
             key=lambda p: (p.source, rank.get(p.component, 0), os.path.dirname(p.filename).rpartition("/")[2], p.name),
         )
         self._database.write("available", "".join(write(p.paragraph) + "\n" for p in paragraphs).encode())
-        wanted = "".join(f"{p.name} install\n" for p in self._lock.packages)
+        wanted = "".join(f"{self._lock.key(p)} install\n" for p in self._lock.packages)
         self._dpkg("--set-selections", doing="select the packages", stdin=wanted.encode())
 
     def _base(self) -> None:
-        left = {package.name: package for package in self._lock.base}
+        left = {self._lock.key(package): package for package in self._lock.base}
         while left and _asks_for_predependencies(left.values(), left):
             name = self._next_predependency()
             if not name:
@@ -203,18 +203,18 @@ class _Configuration:
     def _take_over(self, one: Unpacked) -> None:
         """Take the paths that this package replaces from the lists of the packages that had them."""
         for path, position in one.replaces:
-            loser = self._unpacked[self._lock.packages[position].name]
-            self._database.forget_path(loser, path)
+            loser = self._unpacked[self._lock.key(self._lock.packages[position])]
+            if loser.package.name != one.package.name:  # the architectures of one package share the files they agree on
+                self._database.forget_path(loser, path)
 
     def _next_predependency(self) -> str:
         """The package that `dpkg --predep-package` wants to see installed first; "" for none."""
         self._sandbox.run(
             [self._program("dpkg"), "--predep-package"], doing="ask dpkg for pre-dependencies", accept=(0, 1)
         )
-        for line in self._sandbox.output():
-            if line.startswith("Package: "):
-                return line[9:].strip()
-        return ""
+        found = dict(line.split(": ", 1) for line in self._sandbox.output() if ": " in line and line[0] != " ")
+        name, architecture = found.get("Package", "").strip(), found.get("Architecture", "").strip()
+        return name if architecture in ("", "all", self._lock.architecture) else f"{name}:{architecture}"
 
     def _preinst(self, one: Unpacked) -> None:
         if "preinst" not in one.control:
@@ -312,7 +312,10 @@ def _closure(name: str, left: dict[str, Package]) -> set[str]:
         if one in found or one not in left:
             continue
         found.add(one)
-        todo += _first_names(left[one], "Pre-Depends") + _first_names(left[one], "Depends")
+        needs = _first_names(left[one], "Pre-Depends") + _first_names(left[one], "Depends")
+        # What a package of a foreign architecture needs is of its own, unless only the root's is there.
+        _, colon, foreign = one.partition(":")
+        todo += [f"{name}:{foreign}" if colon and f"{name}:{foreign}" in left else name for name in needs]
     return found
 
 

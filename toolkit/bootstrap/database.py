@@ -56,18 +56,23 @@ class Database:
         self._write_info(packages)
         self._register_interests(packages)
         self._activate(packages)
-        names = {one.package.name.encode() for one in packages}
-        kept = [p for p in self.read("status").split(b"\n\n") if p.strip() and _name(p) not in names]
+        names = {(one.package.name.encode(), one.package.architecture.encode()) for one in packages}
+        kept = [
+            p
+            for p in self.read("status").split(b"\n\n")
+            if p.strip() and (_name(p), _field(p, b"Architecture: ")) not in names
+        ]
         new = [status_paragraph(one) for one in packages]
         self.write("status", b"".join(p.strip(b"\n") + b"\n\n" for p in (*kept, *new)))
 
     def states(self) -> dict[str, str]:
-        """Each package's state ("installed", "half-configured", …)."""
+        """Each package's state ("installed", "half-configured", …), by NAME:ARCHITECTURE."""
         found = {}
         for paragraph in self.read("status").split(b"\n\n"):
             for line in paragraph.split(b"\n"):
                 if line.startswith(b"Status: "):
-                    found[_name(paragraph).decode()] = line.split()[-1].decode()
+                    key = _name(paragraph) + b":" + _field(paragraph, b"Architecture: ")
+                    found[key.decode()] = line.split()[-1].decode()
         return found
 
     def diversions_for(self, one: Unpacked) -> dict[bytes, bytes]:
@@ -193,9 +198,13 @@ def _triggers(one: Unpacked) -> Iterator[tuple[str, str]]:
 
 
 def _name(paragraph: bytes) -> bytes:
+    return _field(paragraph, b"Package: ")
+
+
+def _field(paragraph: bytes, start: bytes) -> bytes:
     for line in paragraph.split(b"\n"):
-        if line.startswith(b"Package: "):
-            return line[9:].strip()
+        if line.startswith(start):
+            return line[len(start) :].strip()
     return b""
 
 

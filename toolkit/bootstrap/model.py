@@ -100,6 +100,12 @@ class Lock:
     build_id: str
     preferences: str = ""  # apt's, for the tree: the pins that the packages were chosen by
 
+    def key(self, package: Package) -> str:
+        """How dpkg is told of one of the packages: its name, with the architecture where that is a foreign one."""
+        if package.architecture in (self.architecture, "all"):
+            return package.name
+        return f"{package.name}:{package.architecture}"
+
     @property
     def packages(self) -> tuple[Package, ...]:
         return self.required + self.base

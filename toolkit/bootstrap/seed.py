@@ -39,10 +39,10 @@ def seed(rootfd: int, lock: Lock, unpacked: list[Unpacked], custom: Customisatio
     """Make the unpacked tree ready for `configure`. Raises OSError, SystemCall."""
     database = Database(rootfd)
     database.create()
-    required = {package.name for package in lock.required}
+    required = {lock.key(package) for package in lock.required}
     # The base set is registered when the required one is configured: dpkg would configure both together, and the order
     # decides which package's user gets which number (configure.py).
-    database.register(one for one in unpacked if one.package.name in required)
+    database.register(one for one in unpacked if lock.key(one.package) in required)
     etc(rootfd, lock, custom)
     dev(rootfd, emit)
 

@@ -52,6 +52,7 @@ class Unpacker:
         self._skips = skips
         self._total = len(lock.packages)
         self._position = {(p.name, p.architecture): i for i, p in enumerate(lock.packages)}
+        self._names = [package.name for package in lock.packages]
         self._required = len(lock.required)
         self._unpacked: dict[int, Unpacked] = {}
         self._mutex = threading.Lock()
@@ -127,7 +128,9 @@ class Unpacker:
         tree = self._tree if position < self._required else self._held
         lost = tree.lost.get(position)
         if lost:
-            names = {"/" + path.decode("utf-8", "surrogateescape") for path in lost}
+            # dpkg(1), Multi-Arch: same: the architectures of one package share files, and each lists them.
+            forgotten = {path for path in lost if self._names[tree.owner(path) or 0] != unpacked.package.name}
+            names = {"/" + path.decode("utf-8", "surrogateescape") for path in forgotten}
             unpacked = replace(
                 unpacked,
                 files=tuple(path for path in unpacked.files if path not in names),
