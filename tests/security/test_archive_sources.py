@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import pysequoia
 import pytest
 
 from tests.fixtures import debs
@@ -227,3 +228,23 @@ def test_broken_lists_are_refused(world: World, tmp_path: Path) -> None:
         world.lock(sources=("deb-src http://x stable main",))
     with pytest.raises(Usage, match="no such file"):
         world.lock(source_files=(str(tmp_path / "none.list"),))
+
+
+def test_b1_an_expired_key_is_told_and_counts_for_what_it_signed_in_its_time(world: World, tmp_path: Path) -> None:
+    """Archived suites: decision 0002. Not silently: who builds from one reads when its key ran out."""
+    key = Key()
+    # The library dates a new key a minute back, so it is good for some three seconds more.
+    key._key = pysequoia.Tsk.generate("Short <short@example.invalid>", validity_seconds=63)
+    key.certificate = bytes(key._key.extract_certificate())
+    archived = Archive(tmp_path / "archived", key)
+    archived.publish(Suite("bookworm", "bookworm", packages={"main": BASE}))
+    events: list[Event] = []
+    request = {"mirror": str(archived.folder), "keyring": str(archived.keyring)}
+    world.lock(events.append, **request)
+    assert not [event for event in events if isinstance(event, Note)]
+    until = pysequoia.Cert.from_bytes(key.certificate).expiration
+    assert until is not None
+    time.sleep(max(until.timestamp() - time.time() + 1, 0))
+    world.lock(events.append, **request)
+    (told,) = [event for event in events if isinstance(event, Note)]
+    assert told.warning and f"expired on {until:%Y-%m-%d}" in told.text

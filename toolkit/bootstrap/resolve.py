@@ -83,7 +83,8 @@ def resolve(
         pool.use(one)
         wanted.append(one)
     work = _Work(pool, set(suite.ignored_dependencies))
-    required_seeds, base_seeds = _seeds(pool, suite, variant, https=sources[0].mirror.startswith("https://"))
+    https = any(one.mirror.startswith("https://") for one in sources)
+    required_seeds, base_seeds = _seeds(pool, suite, variant, https=https)
     for name in (*required_seeds, *base_seeds):
         work.why.setdefault(name, f"variant {variant!r} has it")
     # As debootstrap's --exclude: what is named there is no seed, but stays if another package depends on it.

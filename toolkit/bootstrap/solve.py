@@ -88,6 +88,9 @@ def _chosen(request: Request, client: Client, cache: Cache, emit: Emit, recall: 
             preferences=gathered.preferences,
         )
         said.detail = f"{len(lock.required)} required and {len(lock.base)} further packages"
+        for number, source in enumerate(lock.sources[1:], 1):
+            count = sum(package.source == number for package in lock.packages)
+            said.detail += f", {count} from {source.suite or source.mirror}"
     return lock
 
 
