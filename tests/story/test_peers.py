@@ -301,12 +301,25 @@ def test_idmap_takes_the_mapping_of_a_user_namespace_that_is_joined(ctk, new_bun
         ctk("delete", "--force", name).ok()
 
 
-@pytest.mark.parametrize("runtime", ["runc", "ctk"])
-def test_hooks_of_the_containers_making_run_in_its_root(runtime, ctk, busybox_bundle):
-    runtime = ctk if runtime == "ctk" else ctk.like(runtime)
-    hook = {"path": "/bin/sh", "args": ["sh", "-c", "echo made > ./by-hook"]}
-    busybox_bundle.sh("cat /by-hook").edit(lambda config: config.update(hooks={"createContainer": [hook]}))
-    assert runtime("run", "--bundle", str(busybox_bundle), runtime.id()).ok().out == "made\n"
+@pytest.mark.parametrize(("runtime", "folder"), [("runc", "rootfs"), ("ctk", "."), ("ctk called runc", "rootfs")])
+def test_hooks_of_create_start_in_the_bundle(runtime, folder, ctk, busybox_bundle, tmp_path):
+    """Those of createContainer in the root with runc, in the bundle with crun (which does not run on a hybrid host)."""
+    if runtime == "ctk called runc":
+        (tmp_path / "runc").symlink_to(ctk.program)
+        command = type(ctk)(str(tmp_path / "runc"), ctk.root, ctk.environment, ("--root", ctk.root))
+    else:
+        command = ctk if runtime == "ctk" else ctk.like(runtime)
+    told = tmp_path / "told"
+
+    def hook(kind):
+        return {kind: [{"path": "/bin/sh", "args": ["sh", "-c", f"echo {kind} $(pwd -P) >> {told}"]}]}
+
+    busybox_bundle.edit(lambda config: config.update(hooks=hook("createRuntime") | hook("createContainer")))
+    name = ctk.id()
+    command("run", "--pid-file", "pid", "--bundle", str(busybox_bundle), name, cwd=tmp_path).ok()
+    at = os.path.normpath(busybox_bundle.path / folder)
+    assert told.read_text().splitlines() == [f"createRuntime {busybox_bundle}", f"createContainer {at}"]
+    assert (tmp_path / "pid").read_text().isdigit()
 
 
 @pytest.mark.parametrize("runtime", ["runc", "ctk"])

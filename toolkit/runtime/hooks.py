@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 # Set before the clone for the hooks that the child runs: the state's JSON, given the pid as the host sees it.
 state_of: "Callable[[int], bytes] | None" = None
+# Hooks of `create` start in the bundle, but createContainer's in the root with runc. Its suite relies on that, crun's
+# on the bundle: it goes by the name that we are called by.
+start_in_root = False
 # Annotation run.oci.hooks.stdout (crun's), and its sister for stderr: descriptors that hooks' output goes to.
 _outputs: "dict[int, int]" = {}
 

@@ -222,6 +222,8 @@ def _start_child(launch: Launch, root: str, wait_for_start: bool) -> None:
     preparation.load_for_child(the_plan, copies_up=b"tmpcopyup" in launch.text)
     if the_plan.wants_hooks:
         hooks.send_output(rec.annotations)
+        hooks.start_in_root = options.program == "runc"
+        _enter_bundle(launch)
     hooks.state_of = lambda pid: state_for_hooks(rec, "creating", pid)
     # At these points runc's debug log has these words, which those who test a runtime look for.
     log.debug(f"nsexec container setup: new namespaces {sorted(the_plan.new)}")
@@ -288,6 +290,15 @@ def _start_child(launch: Launch, root: str, wait_for_start: bool) -> None:
     parent.close()
     if ending.fifo >= 0:
         os.close(ending.fifo)
+
+
+def _enter_bundle(launch: Launch) -> None:
+    """Hooks expect it; what the caller named relative to where it stands keeps its meaning."""
+    options = launch.options
+    for name in ("pid_file", "pidfd_socket"):
+        if getattr(options, name):
+            setattr(options, name, os.path.abspath(getattr(options, name)))
+    os.chdir(launch.bundle)
 
 
 _ALL_BUT_PID = frozenset(kind for kind in namespaces.NAMESPACES if kind != "pid")

@@ -148,7 +148,8 @@ class AwaitHooks(Step):
         if self.container_hooks:
             # The host's procfs is still mounted: its `self` is our pid as the host sees it.
             assert hooks.state_of is not None
-            os.fchdir(stage.root_fd)  # where runc runs them, and hooks rely on it
+            if hooks.start_in_root:
+                os.fchdir(stage.root_fd)
             hooks.run("createContainer", self.container_hooks, hooks.state_of(int(os.readlink("/proc/self"))))
 
 

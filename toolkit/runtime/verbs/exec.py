@@ -183,7 +183,8 @@ def _with_caps(sets: "dict[str, list[str]]", names: "list[str]") -> "dict[str, l
         name = given.upper()
         name = name if name.startswith("CAP_") else "CAP_" + name
         if name not in capabilities.NUMBERS:
-            name = given  # warned about like any that cannot be granted
+            # As crun since 1.29; runc warns. Who names it on the command line can put it right.
+            raise CtkError(f"unknown capability {given!r} (--cap)", hint="names are those of capabilities(7)")
         for kind in ("bounding", "effective", "permitted"):
             if name not in result[kind]:
                 result[kind].append(name)
