@@ -56,6 +56,12 @@ def test_a_second_plan_adds_its_stages_and_an_unplanned_stage_is_shown_too() -> 
     assert screen.stage("unpack").title == "Unpack"
 
 
+def test_what_was_planned_for_later_comes_behind_what_a_second_plan_puts_before_it() -> None:
+    screen = fold((0, PLAN), (1, Started("download")), (2, Planned((("copy", "Copy"), ("unpack", "Unpack")))))
+    assert [stage.name for stage in screen.stages] == ["download", "copy", "unpack"]
+    assert screen.stage("download").status == "running"
+
+
 def test_the_rate_is_that_of_the_last_seconds_not_of_the_whole_stage() -> None:
     fast = [(float(s), Progressed("download", s * 1000)) for s in range(1, 11)]
     slow = [(10.0 + s, Progressed("download", 10_000 + s * 10)) for s in range(1, 6)]

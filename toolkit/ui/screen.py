@@ -70,9 +70,13 @@ def step(screen: Screen, event: Event, at_s: float) -> Screen:
         screen = replace(screen, began_s=at_s)
     match event:
         case Planned(stages):
-            known = {stage.name for stage in screen.stages}
-            new = tuple(Stage(name, title) for name, title in stages if name not in known)
-            return replace(screen, stages=screen.stages + new)
+            known = {stage.name: stage for stage in screen.stages}
+            # What was planned before and has not begun comes in the new plan's order, behind all that it left out.
+            ahead = [known.get(name, Stage(name, title)) for name, title in stages]
+            ahead = [stage for stage in ahead if stage.name not in known or stage.status == "waiting"]
+            moved = {stage.name for stage in ahead}
+            stayed = tuple(stage for stage in screen.stages if stage.name not in moved)
+            return replace(screen, stages=stayed + tuple(ahead))
         case Started(name, total, unit):
             stage = replace(
                 screen.stage(name), status="running", began_s=at_s, total=total, unit=unit, samples=((at_s, 0),)
