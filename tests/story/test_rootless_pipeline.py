@@ -14,6 +14,9 @@ from tests.fixtures.command import Command, tool
 from tests.fixtures.debian import Mirror
 from tests.fixtures.terminal import Terminal
 from tests.fixtures.user import FIRST, ID, prefix
+from toolkit.bootstrap import removal
+from toolkit.errors import InUse
+from toolkit.events import silent
 
 pytestmark = pytest.mark.root  # to become the user
 
@@ -165,5 +168,27 @@ def test_a_mount_in_the_tree_stops_it(tmp_path: Path, ctk: Command) -> None:
         subprocess.run(["umount", str(tree / "mnt")], check=True)
     assert refused.rc == 1 and "something is mounted on" in refused.err
     assert (precious / "letter").exists()
+    at = os.open(tree, os.O_PATH)
+    for _ in range(1500):  # deeper than one may have descriptors, or calls in calls
+        os.mkdir("deep", dir_fd=at)
+        below = os.open("deep", os.O_PATH, dir_fd=at)
+        os.close(at)
+        at = below
+    os.close(at)
     ctk("bootstrap", "--remove", str(tree)).ok()
     assert not tree.exists()
+
+
+def test_a_mount_that_comes_later_stops_it_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tree, precious = tmp_path / "fs", tmp_path / "precious"
+    (tree / "mnt").mkdir(parents=True)
+    precious.mkdir()
+    (precious / "letter").touch()
+    monkeypatch.setattr(removal, "check_unmounted", lambda _: None)  # as if it had come a moment after
+    subprocess.run(["mount", "--bind", str(precious), str(tree / "mnt")], check=True)
+    try:
+        with pytest.raises(InUse, match="something is mounted in it"):
+            removal.remove_here(str(tree), silent)
+    finally:
+        subprocess.run(["umount", str(tree / "mnt")], check=True)
+    assert (precious / "letter").exists()

@@ -16,6 +16,7 @@ from toolkit.events import Done, Emit
 from toolkit.kernel import beneath, subids
 from toolkit.kernel.host import HostFacts
 
+_DEEP = 100
 _FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 _STAY_HERE = (
     beneath.RESOLVE_BENEATH | beneath.RESOLVE_NO_SYMLINKS | beneath.RESOLVE_NO_MAGICLINKS | beneath.RESOLVE_NO_XDEV
@@ -90,21 +91,35 @@ def _failed(doing: str, error: Exception) -> CtkError:
     return CtkError(doing, because=because, hint=hint)
 
 
-def _empty(fd: int, keep: str = "") -> None:
-    with os.scandir(fd) as entries:
-        found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
-    for name, is_folder in found:
-        if name == keep or (keep and name == "lost+found"):
-            continue
-        if is_folder:
-            inside = _open(fd, name)
-            try:
-                _empty(inside)
-            finally:
-                os.close(inside)
-            os.rmdir(name, dir_fd=fd)
-        else:
-            os.unlink(name, dir_fd=fd)
+def _empty(fd: int, keep: str) -> None:
+    """Remove all that is in the tree's own folder but `keep`, and a file system's lost+found."""
+    while True:
+        with os.scandir(fd) as entries:
+            found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+        found = [one for one in found if one[0] not in (keep, "lost+found")]
+        if not found:
+            return
+        for name, is_folder in found:
+            _remove(fd, name, is_folder, fd, 0)
+
+
+def _remove(fd: int, name: str, is_folder: bool, top: int, depth: int) -> None:
+    if not is_folder:
+        os.unlink(name, dir_fd=fd)
+        return
+    if depth > _DEEP:
+        # Each level holds a descriptor, and a container may nest folders without end: what is deep begins anew above.
+        os.rename(name, f".ctk-deep-{os.urandom(8).hex()}", src_dir_fd=fd, dst_dir_fd=top)
+        return
+    inside = _open(fd, name)
+    try:
+        with os.scandir(inside) as entries:
+            found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+        for inner, is_inner_folder in found:
+            _remove(inside, inner, is_inner_folder, top, depth + 1)
+    finally:
+        os.close(inside)
+    os.rmdir(name, dir_fd=fd)
 
 
 def _open(fd: int, name: str) -> int:
