@@ -11,45 +11,46 @@ Way out: a faster import system (PEP 810 and its kin); then this file and its ca
 """
 
 import marshal
+import posix
 import sys
-from posix import stat
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from types import CodeType
+    from collections.abc import Sequence
+    from importlib.machinery import ModuleSpec
+    from types import CodeType, ModuleType
+    from typing import Any
 
-    # Name: (path of the source, its size, its time of modification in ns, is it a package?, marshalled code)
-    Modules = dict[str, tuple[str, int, int, bool, bytes]]
+    # (name, path of the source, its size, its time of modification in ns, is it a package?, code)
+    Entry = tuple[str, str, int, int, bool, CodeType]
 
 _HERE = __file__.rpartition("/")[0]
-_FOLDERS = ("kernel", "oci", "runtime", "runtime/cgroups", "runtime/seccomp", "runtime/verbs")
+_FOLDERS = ("kernel", "oci", "runtime", "runtime/cgroups", "runtime/comfort", "runtime/seccomp", "runtime/verbs")
 _SINGLE = ("errors", "places")
 _FILE = f"{_HERE}/__pycache__/hot.{sys.implementation.cache_tag}.bin"
+_INDEX_BYTES = 32768
+_MAIN = "toolkit.runtime.main"
 _Module = type(sys)
 
-_modules: "Modules" = {}
-# For a module that is asked for first (main, a verb): itself and all that it imports, what is needed first first.
-_orders: "dict[str, list[str]]" = {}
+# Where in the file a group of modules is: (offset, length). "+NAME" is a module with all that it imports, what is
+# needed first first; "NAME" is the module alone. A group is marshalled as one: its modules share their strings.
+_index: "dict[str, tuple[int, int]]" = {}
+_identity = (0, 0, 0)
 _stale = False
 
 
 def load(name: str) -> None:
     """Run `name` and what it imports from the file, as far as it is fresh; the rest is left to the import system."""
-    global _stale
-    if not _modules and not _stale:
-        _read()
+    if not _index and not _stale:
+        _open()
+        if _index:
+            sys.meta_path.insert(0, _Finder)
     loaded = sys.modules
-    for each in _orders.get(name, ()):
+    for entry in _group("+" + name):
+        each, path, _, _, is_package, code = entry
         if each in loaded:
             continue
-        path, size, modified, is_package, code = _modules[each]
-        try:
-            status = stat(path)
-        except OSError:
-            _stale = True
-            return
-        if status.st_mtime_ns != modified or status.st_size != size:
-            _stale = True
+        if not _fresh(entry):
             return
         module = loaded[each] = _Module(each)
         module.__file__ = path
@@ -58,21 +59,92 @@ def load(name: str) -> None:
         if is_package:
             module.__path__ = [path.rpartition("/")[0]]
         try:
-            exec(marshal.loads(code), module.__dict__)
+            exec(code, module.__dict__)
         except BaseException:
             del loaded[each]
             raise
         setattr(loaded[parent], last, module)
 
 
-def _read() -> None:
-    global _modules, _orders, _stale
+class _Finder:
+    """What functions import later, from the file too (importlib asks the finders of sys.meta_path in turn)."""
+
+    def __init__(self, code: "CodeType") -> None:
+        self.code = code
+
+    @staticmethod
+    def find_spec(name: str, _path: object = None, _target: object = None) -> "ModuleSpec | None":
+        """The spec of a module of ours that the file has, if it is fresh."""
+        if name not in _index:
+            return None
+        for entry in _group(name):
+            if not _fresh(entry):
+                return None
+            _, path, _, _, is_package, code = entry
+            make: Any = type(sys.__spec__)  # importlib's, without importing it
+            spec: ModuleSpec = make(name, _Finder(code), origin=path, is_package=is_package)
+            spec.has_location = True
+            if is_package:
+                spec.submodule_search_locations = [path.rpartition("/")[0]]
+            return spec
+        return None
+
+    def create_module(self, _spec: object) -> None:
+        """The import system's own kind of module."""
+
+    def exec_module(self, module: "ModuleType") -> None:
+        """Run the module's code."""
+        exec(self.code, module.__dict__)
+
+
+def _open() -> None:
+    global _index, _identity, _stale
     try:
-        with open(_FILE, "rb", buffering=0) as file:
-            _modules, _orders = marshal.loads(file.read())
+        fd = posix.open(_FILE, posix.O_RDONLY | posix.O_CLOEXEC)
+        try:
+            status = posix.fstat(fd)
+            _identity = (status.st_ino, status.st_size, status.st_mtime_ns)
+            _index = marshal.loads(posix.read(fd, _INDEX_BYTES))
+        finally:
+            posix.close(fd)
     except (OSError, ValueError, EOFError, TypeError):
-        _modules, _orders = {}, {}
+        _index = {}
         _stale = True
+
+
+def _group(name: str) -> "Sequence[Entry]":
+    global _stale
+    if name not in _index:
+        return ()
+    offset, length = _index[name]
+    try:
+        fd = posix.open(_FILE, posix.O_RDONLY | posix.O_CLOEXEC)
+        try:
+            # Not kept open: the descriptor could be one that --preserve-fds names. So another process may have replaced
+            # the file since we read the index.
+            status = posix.fstat(fd)
+            if _identity != (status.st_ino, status.st_size, status.st_mtime_ns):
+                return ()
+            group: Sequence[Entry] = marshal.loads(posix.pread(fd, length, offset))
+            return group
+        finally:
+            posix.close(fd)
+    except (OSError, ValueError, EOFError, TypeError):
+        _stale = True
+        return ()
+
+
+def _fresh(entry: "Entry") -> bool:
+    global _stale
+    try:
+        status = posix.stat(entry[1])
+    except OSError:
+        _stale = True
+        return False
+    if status.st_mtime_ns != entry[3] or status.st_size != entry[2]:
+        _stale = True
+        return False
+    return True
 
 
 def renew() -> None:
@@ -81,7 +153,7 @@ def renew() -> None:
         return
     import os
 
-    modules: Modules = {}
+    modules: dict[str, Entry] = {}
     needs: dict[str, list[str]] = {}
     temporary = f"{_FILE}.{os.getpid()}"
     try:
@@ -91,16 +163,27 @@ def renew() -> None:
             status = os.stat(path)
             with open(path, encoding="utf-8") as file:
                 source = file.read()
-            code: CodeType = compile(source, path, "exec", dont_inherit=True)
+            code: CodeType = compile(source, path, "exec", dont_inherit=True, optimize=2)  # 2: without docstrings
             is_package = path.endswith("/__init__.py")
-            modules[name] = (path, status.st_size, status.st_mtime_ns, is_package, marshal.dumps(code))
+            modules[name] = (name, path, status.st_size, status.st_mtime_ns, is_package, code)
             needs[name] = _imports(source)
-        roots = [name for name in modules if name.startswith("toolkit.runtime.verbs.")]
-        orders = {name: _order(name, needs, modules) for name in ("toolkit.runtime.main", *roots)}
+        groups = {name: marshal.dumps((entry,)) for name, entry in modules.items()}
+        first = _order(_MAIN, needs, modules)
+        for name in modules:
+            if name == _MAIN or name.startswith("toolkit.runtime.verbs."):
+                order = [each for each in _order(name, needs, modules) if name == _MAIN or each not in first]
+                groups["+" + name] = marshal.dumps(tuple(modules[each] for each in order))
+        index = {}
+        offset = _INDEX_BYTES
+        for name, group in groups.items():
+            index[name] = (offset, len(group))
+            offset += len(group)
         os.makedirs(os.path.dirname(_FILE), exist_ok=True)
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         with open(fd, "wb") as binary:
-            binary.write(marshal.dumps((modules, orders)))
+            binary.write(marshal.dumps(index).ljust(_INDEX_BYTES, b"\0"))
+            for group in groups.values():
+                binary.write(group)
         os.rename(temporary, _FILE)
     except (OSError, SyntaxError, ValueError):
         try:
@@ -137,7 +220,7 @@ def _imports(source: str) -> "list[str]":
     return found
 
 
-def _order(name: str, needs: "dict[str, list[str]]", modules: "Modules") -> "list[str]":
+def _order(name: str, needs: "dict[str, list[str]]", modules: "dict[str, Entry]") -> "list[str]":
     done: dict[str, None] = {}
     under_way: set[str] = set()
 
