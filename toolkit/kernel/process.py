@@ -88,14 +88,6 @@ def pidfd_open(pid: int) -> int:
         libc.failed(f"pidfd_open({pid}, 0)", error)
 
 
-def pidfd_send_signal(pidfd: int, signal: int) -> None:
-    """pidfd_send_signal(2), Linux 5.1. Raises SystemCall."""
-    try:
-        libc.syscall(libc.number("pidfd_send_signal"), pidfd, signal, None, 0)
-    except OSError as error:
-        libc.failed(f"pidfd_send_signal({pidfd}, {signal}, NULL, 0)", error)
-
-
 def execveat(fd: int, path: str, argv: "Sequence[str]", environment: "Sequence[bytes]", flags: int) -> None:
     """execveat(2), Linux 3.19; AT_EMPTY_PATH executes the file that `fd` holds. `environment`: b"NAME=value" strings.
 

@@ -16,7 +16,7 @@ _KEPT = frozenset((SIGCHLD, SIGPIPE, SIGURG))  # ours, not the container's
 
 
 def wait(pid: int, master: int = -1) -> int:
-    """The exit code of `pid`, 128 + N for signal N. Every signal must be held (launch.hold_signals) before the clone.
+    """The exit code of `pid`, 128 + N for signal N. Every signal must be held (outside.hold_signals) before the clone.
 
     `master`: the master end of its terminal, relayed to our own standard streams.
     """

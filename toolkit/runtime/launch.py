@@ -1,13 +1,17 @@
 """The side that stays: from config.json to a container that waits for `start` (or runs at once)."""
 
-import _signal
 import os
 import stat as st
 
 from toolkit.errors import CtkError, HostLacks, Invalid, LaunchFailed, NotFound
 from toolkit.kernel import namespaces, process
+from toolkit.kernel.host import HostFacts
 from toolkit.oci import check, json_text, state
-from toolkit.runtime import cgroups, child, hooks, log, plan, preparation, record, shield, stops
+
+# What `check` imports when it needs it comes with the rest (preload.py): here it always does.
+from toolkit.oci import check_linux as _check_linux  # noqa: F401
+from toolkit.oci import check_resources as _check_resources  # noqa: F401
+from toolkit.runtime import cgroups, child, hooks, log, outside, plan, preparation, record, shield, stops
 from toolkit.runtime import conversation as words
 from toolkit.runtime.argv import FLAGS
 from toolkit.runtime.identity import Identity, raise_rlimits
@@ -148,8 +152,6 @@ def _is_rootless(options: "Options") -> bool:
     if os.geteuid() != 0:
         return True
     # Root in a user namespace, as under rootless podman, is nobody to the host's cgroups.
-    from toolkit.kernel.host import HostFacts
-
     return HostFacts().in_user_namespace
 
 
@@ -190,7 +192,7 @@ def _start_child(launch: Launch, root: str, wait_for_start: bool) -> None:
         ending.codes = init_code.CODE
     if not options.no_new_keyring:
         ending.keyring = f"_ses.{options.id}"
-    preparation.prepare_seccomp(ending, spec, launch)
+    preparation.prepare_seccomp(ending, spec, rec)
     console_step, child_end = preparation.console_step(launch, the_process)
     linux = spec.get("linux") or {}
     the_plan = plan.plan(
@@ -348,7 +350,7 @@ def _talk(launch: Launch, the_plan: "plan.LaunchPlan", parent: "Conversation") -
     launch.cgroup.apply(resources)
     stops.passed("parent")
     if the_process.get("oomScoreAdj") is not None:
-        write_oom_score(pid, the_process["oomScoreAdj"])
+        outside.write_oom_score(pid, the_process["oomScoreAdj"])
     rec.pid, rec.start_time = pid, process.start_time(pid)
     rec.cgroups = launch.cgroup.facts()
     for name, device in (linux.get("netDevices") or {}).items():
@@ -371,44 +373,9 @@ def _talk(launch: Launch, the_plan: "plan.LaunchPlan", parent: "Conversation") -
     rec.save()
     stops.passed("parent")
     if launch.options.pid_file:
-        write_pid_file(launch.options.pid_file, pid)
+        outside.write_pid_file(launch.options.pid_file, pid)
 
 
 def state_for_hooks(rec: "Record", status: str, pid: int) -> bytes:
     """The state's JSON, as hooks get it; pid 0 leaves it out (a stopped container has none)."""
     return json_text.dumps(state.for_hooks(rec.id, pid, status, rec.bundle, rec.annotations)).encode()
-
-
-def write_pid_file(path: str, pid: int) -> None:
-    """Write the pid for the engine, all or nothing. Raises CtkError."""
-    folder, name = os.path.split(os.path.abspath(path))
-    temporary = os.path.join(folder, f".{name}")
-    try:
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-        os.write(fd, str(pid).encode())
-        os.close(fd)
-        os.rename(temporary, path)
-    except OSError as error:
-        raise CtkError(f"write pid file {path!r}", because=os.strerror(error.errno or 0).lower()) from None
-
-
-def write_oom_score(pid: int, score: int) -> None:
-    """process.oomScoreAdj, from outside, where the privilege to lower it is. Raises LaunchFailed."""
-    try:
-        fd = os.open(f"/proc/{pid}/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
-        try:
-            os.write(fd, str(score).encode())
-        finally:
-            os.close(fd)
-    except OSError as error:
-        raise LaunchFailed(
-            f"set oom_score_adj to {score} (process.oomScoreAdj)",
-            because=os.strerror(error.errno or 0).lower(),
-            hint="lowering it below the caller's takes CAP_SYS_RESOURCE",
-        ) from None
-
-
-def hold_signals() -> "set[int]":
-    """Block every signal, to be received by sigwaitinfo(2) later; the mask before."""
-    before: "set[int]" = _signal.pthread_sigmask(_signal.SIG_BLOCK, _signal.valid_signals())
-    return before

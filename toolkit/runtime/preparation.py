@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from toolkit.runtime.child import Ending
     from toolkit.runtime.launch import Launch
     from toolkit.runtime.plan import LaunchPlan
+    from toolkit.runtime.record import Record
 
     Spec = dict[str, Any]
 
@@ -65,7 +66,7 @@ def console_step(launch: "Launch", the_process: "dict[str, Any]") -> "tuple[Any,
     return step, end
 
 
-def prepare_seccomp(ending: "Ending", spec: "Spec", launch: "Launch") -> None:
+def prepare_seccomp(ending: "Ending", spec: "Spec", rec: "Record") -> None:
     """Compile (or fetch) the filter of linux.seccomp. Raises Invalid, HostLacks."""
     profile = (spec.get("linux") or {}).get("seccomp")
     if not profile:
@@ -90,17 +91,15 @@ def prepare_seccomp(ending: "Ending", spec: "Spec", launch: "Launch") -> None:
                 because=error.because,
                 hint=error.hint,
             ) from None
-        ending.listener_message = lambda pid: _listener_message(launch, pid, compiled.metadata)
+        ending.listener_message = lambda pid: _listener_message(rec, pid, compiled.metadata)
 
 
 # Of the process state's form, not of our spec: the runtime spec's own example has it, and crun sends it.
 _SECCOMP_STATE = "0.2.0"
 
 
-def _listener_message(launch: "Launch", pid: int, metadata: str) -> bytes:
+def _listener_message(rec: "Record", pid: int, metadata: str) -> bytes:
     """What a seccomp agent gets with the listener's descriptor (runtime spec, "The Container Process State")."""
-    rec = launch.record
-    assert rec is not None
     return json_text.dumps(
         {
             "ociVersion": _SECCOMP_STATE,

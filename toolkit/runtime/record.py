@@ -337,7 +337,7 @@ def read(path: str) -> bytes:
         if status.st_size > 64 << 20:
             raise OSError(27, "file too large", path)
         parts = []
-        while part := os.read(fd, 1 << 20):
+        while part := os.read(fd, 1 << 16):
             parts.append(part)
         return b"".join(parts)
     finally:

@@ -10,7 +10,7 @@ what is opened through that mount can never be written.
 import os
 import sys
 
-from toolkit.kernel import mounts, process
+from toolkit.kernel import process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -68,6 +68,8 @@ def up(program: str) -> None:
     """
     if os.statvfs("/proc/self/exe").f_flag & os.ST_RDONLY:
         return
+    from toolkit.kernel import mounts
+
     there = os.open("/proc/self/exe", os.O_PATH | os.O_CLOEXEC)
     tree = mounts.open_tree(there, "", mounts.OPEN_TREE_CLONE | mounts.OPEN_TREE_CLOEXEC | mounts.AT_EMPTY_PATH)
     mounts.mount_setattr(tree, "", mounts.AT_EMPTY_PATH, mounts.MOUNT_ATTR_RDONLY)

@@ -1,9 +1,9 @@
 """Signals by name and number, sent to the process that was meant and no other."""
 
+import _signal
 import os
 
 from toolkit.errors import CtkError, SystemCall
-from toolkit.kernel import process
 from toolkit.runtime import lifecycle
 
 TYPE_CHECKING = False
@@ -57,8 +57,8 @@ def open_init(record: "Record") -> int:
     """
     if record.pid > 0:
         try:
-            pidfd = process.pidfd_open(record.pid)
-        except SystemCall:
+            pidfd = os.pidfd_open(record.pid)  # not by kernel/process.py: `delete` and `kill` do without _ctypes
+        except OSError:
             raise _not_running(record) from None
         if lifecycle.alive(record):
             return pidfd
@@ -73,11 +73,12 @@ def _not_running(record: "Record") -> CtkError:
 def send(pidfd: int, signal: int) -> bool:
     """Send a signal; False if the process has ended meanwhile. Raises SystemCall."""
     try:
-        process.pidfd_send_signal(pidfd, signal)
-    except SystemCall as error:
-        if error.errno == 3:  # ESRCH
-            return False
-        raise
+        _signal.pidfd_send_signal(pidfd, signal)
+    except ProcessLookupError:
+        return False
+    except OSError as error:
+        reason = os.strerror(error.errno or 0).lower()
+        raise SystemCall(f"pidfd_send_signal({pidfd}, {signal}, NULL, 0)", error.errno or 0, reason) from None
     return True
 
 

@@ -18,7 +18,7 @@ A client may send one packet, `c`: its input has ended, and the container's stan
 import os
 
 from toolkit.errors import CtkError
-from toolkit.runtime import foreground, launch
+from toolkit.runtime import foreground, launch, outside
 from toolkit.runtime.comfort import ending, journal
 from toolkit.runtime.verbs import run as plain
 
@@ -50,7 +50,7 @@ def start(under_way: "Launch", *, held: bool) -> int:
     # From here on an error leaves through the verb's own end, with its message where the caller's errors go.
     os.close(reading)
     os.setsid()
-    launch.hold_signals()
+    outside.hold_signals()
     foreground.become_subreaper()
     options = under_way.options
     options.detach = False

@@ -4,8 +4,9 @@ import os
 
 from toolkit.errors import CtkError, Invalid
 from toolkit.kernel import capabilities
-from toolkit.oci import json_text
-from toolkit.runtime import cgroups, child, console, entering, foreground, launch, lifecycle, log, preparation, shield
+from toolkit.oci import check, json_text
+from toolkit.oci import check_process as _check_process  # noqa: F401  # `check` would import it
+from toolkit.runtime import cgroups, child, entering, foreground, lifecycle, log, outside, preparation, shield
 from toolkit.runtime import conversation as words
 from toolkit.runtime import record as records
 from toolkit.runtime.identity import Identity, raise_rlimits, set_affinity, set_memory_policy, set_personality
@@ -35,13 +36,11 @@ def run(options: "Options") -> int:
     if shield.wanted_for_exec(record, spec, the_process):
         shield.up(options.program)
     if not options.detach:
-        launch.hold_signals()
+        outside.hold_signals()
     pidfd = entering.open_process(record)
     ending = child.Ending(the_process)
     ending.preserved = preparation.preserved(options.preserve_fds, ending)
-    under_way = launch.Launch(options)
-    under_way.record = record
-    preparation.prepare_seccomp(ending, spec, under_way)
+    preparation.prepare_seccomp(ending, spec, record)
     preparation.open_label_proc(ending)
     identity = Identity(the_process)
     preparation.load_for_child(None)
@@ -84,16 +83,22 @@ def run(options: "Options") -> int:
         set_affinity(pid, affinity.get("final"))
         parent.say(words.JOINED)
         if the_process.get("oomScoreAdj") is not None:
-            launch.write_oom_score(pid, the_process["oomScoreAdj"])
+            outside.write_oom_score(pid, the_process["oomScoreAdj"])
         parent.hear(words.READY)
         log.debug(f"child process in init() is ready: pid {pid}")
         if options.pid_file:
-            launch.write_pid_file(options.pid_file, pid)
+            outside.write_pid_file(options.pid_file, pid)
         if options.pidfd_socket:
+            from toolkit.runtime import console
+
             to = console.connect(options.pidfd_socket)
             console.send_descriptor(to, new_pidfd, b"pidfd")
             to.close()
-        master = console.take(ours) if ours is not None else -1
+        master = -1
+        if ours is not None:
+            from toolkit.runtime import console
+
+            master = console.take(ours)
         log.debug("setns_init: about to exec")
         parent.say(words.GO)
         parent.hear_end()
@@ -115,6 +120,8 @@ def _terminal_socket(options: "Options", terminal: bool) -> "tuple[Any, Any]":
     """(our end, the child's end) of the socket that the master goes through; an engine's is only the child's."""
     if not terminal:
         return None, None
+    from toolkit.runtime import console
+
     if options.console_socket:
         return None, console.connect(options.console_socket)
     return console.pair()
@@ -168,8 +175,6 @@ def _process(options: "Options", spec: "dict[str, Any]") -> "dict[str, Any]":
 
 
 def _check(result: "dict[str, Any]", options: "Options") -> None:
-    from toolkit.oci import check
-
     document = options.process or "process"
     for finding in check.errors(result, exec=True):
         raise Invalid(finding.path, finding.message, hint=finding.hint, document=document)

@@ -5,7 +5,7 @@ import os
 from toolkit.errors import CtkError, Invalid
 from toolkit.kernel import beneath, mounts, namespaces, process
 from toolkit.oci import json_text
-from toolkit.runtime import console, criu, criu_image, foreground, hooks, launch, plan, removal
+from toolkit.runtime import console, criu, criu_image, foreground, hooks, launch, outside, plan, removal
 from toolkit.runtime import record as records
 from toolkit.runtime.verbs.checkpoint import DESCRIPTION, STREAMS, empty_namespaces, key_of
 
@@ -26,7 +26,7 @@ def run(options: "Options") -> int:
     description = _read(images, DESCRIPTION)
     streams = _read(images, STREAMS)
     if not options.detach:
-        launch.hold_signals()
+        outside.hold_signals()
         if not options.no_subreaper:
             foreground.become_subreaper()
     restoring = _Restoring(options, images)
@@ -263,7 +263,7 @@ class _Restoring:
             record.start_time = process.start_time(pid)
             record.save()
             if options.pid_file:
-                launch.write_pid_file(options.pid_file, pid)
+                outside.write_pid_file(options.pid_file, pid)
 
 
 def _files(description: "Any") -> "list[tuple[str, int]]":

@@ -3,7 +3,7 @@
 import os
 
 from toolkit.errors import CtkError, NotFound
-from toolkit.runtime import foreground, hooks, launch, log, removal
+from toolkit.runtime import foreground, hooks, launch, log, outside, removal
 from toolkit.runtime.options import OURS
 
 TYPE_CHECKING = False
@@ -52,7 +52,7 @@ def begin(under_way: "launch.Launch") -> None:
 def stay(under_way: "launch.Launch") -> int:
     """Begin, wait for the end, and remove the container; the program's exit code."""
     options = under_way.options
-    launch.hold_signals()
+    outside.hold_signals()
     if not options.no_subreaper:
         foreground.become_subreaper()
     begin(under_way)

@@ -1,0 +1,44 @@
+"""What `create`, `run` and `exec` do beside a process of the container while it is set up, by its pid on the host.
+
+Apart from launch.py, so that `exec` need not load all that makes a container.
+"""
+
+import _signal
+import os
+
+from toolkit.errors import CtkError, LaunchFailed
+
+
+def write_pid_file(path: str, pid: int) -> None:
+    """Write the pid for the engine, all or nothing. Raises CtkError."""
+    folder, name = os.path.split(os.path.abspath(path))
+    temporary = os.path.join(folder, f".{name}")
+    try:
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        os.write(fd, str(pid).encode())
+        os.close(fd)
+        os.rename(temporary, path)
+    except OSError as error:
+        raise CtkError(f"write pid file {path!r}", because=os.strerror(error.errno or 0).lower()) from None
+
+
+def write_oom_score(pid: int, score: int) -> None:
+    """process.oomScoreAdj, from outside, where the privilege to lower it is. Raises LaunchFailed."""
+    try:
+        fd = os.open(f"/proc/{pid}/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(fd, str(score).encode())
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise LaunchFailed(
+            f"set oom_score_adj to {score} (process.oomScoreAdj)",
+            because=os.strerror(error.errno or 0).lower(),
+            hint="lowering it below the caller's takes CAP_SYS_RESOURCE",
+        ) from None
+
+
+def hold_signals() -> "set[int]":
+    """Block every signal, to be received by sigwaitinfo(2) later; the mask before."""
+    before: "set[int]" = _signal.pthread_sigmask(_signal.SIG_BLOCK, _signal.valid_signals())
+    return before
