@@ -92,3 +92,47 @@ print(
 """
     done = subprocess.run([sys.executable, "-I", "-S", "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "[] []\n"
+
+
+LATER = """
+import os, sys
+sys.path.insert(0, {folder!r})
+from toolkit import preload
+preload.load("toolkit.runtime.main")
+{between}
+from toolkit.runtime.cgroups import v2
+from toolkit.runtime import seccomp
+loaders = [type(m.__spec__.loader).__name__ for m in (v2, v2.files, seccomp)]
+print(loaders, v2.__file__, seccomp.__path__, preload._stale)
+"""
+
+
+def later(copy: Path, between: str = "") -> str:
+    """What is imported by the way after `load`: kinds of loaders, file, folder, whether the file is to be renewed."""
+    script = LATER.format(folder=str(copy), between=between)
+    return subprocess.run([sys.executable, "-I", "-S", "-c", script], capture_output=True, text=True, check=True).stdout
+
+
+def test_what_functions_import_comes_from_the_file_too(copy: Path) -> None:
+    state(copy)
+    folder = copy / "toolkit/runtime"
+    loaders = "['_Finder', '_Finder', '_Finder']"
+    assert later(copy) == f"{loaders} {folder}/cgroups/v2.py ['{folder}/seccomp'] False\n"
+
+
+def test_its_changed_source_counts_at_once(copy: Path) -> None:
+    state(copy)
+    with open(copy / "toolkit/runtime/cgroups/files.py", "a") as source:
+        source.write("\nMARK = 7\n")
+    said = later(copy)
+    assert said.startswith("['_Finder', 'SourceFileLoader', '_Finder']") and said.endswith("True\n")
+
+
+def test_a_file_replaced_under_way_is_not_read_by_the_old_index(copy: Path) -> None:
+    state(copy)
+    path = file_of(copy)
+    # As another process renews it: the same bytes would be code at other places.
+    between = (
+        f"data = open({str(path)!r}, 'rb').read(); os.unlink({str(path)!r}); open({str(path)!r}, 'wb').write(data)"
+    )
+    assert later(copy, between).startswith("['SourceFileLoader', 'SourceFileLoader', 'SourceFileLoader']")
