@@ -30,7 +30,8 @@ CAPABILITIES = tuple(
         "SETFCAP MAC_OVERRIDE MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ PERFMON BPF CHECKPOINT_RESTORE"
     ).split()
 )
-_SETS = ("bounding", "effective", "permitted", "ambient")
+# Not the ambient set: the kernel takes in it only what is inheritable too (capabilities(7)), which is nothing here.
+_SETS = ("bounding", "effective", "permitted")
 
 
 def args(words: Sequence[str]) -> Edit:
@@ -138,7 +139,7 @@ def capability_names(words: Sequence[str], *, option: str) -> tuple[str, ...]:
 
 
 def add_capabilities(names: Sequence[str]) -> Edit:
-    """Add to every set that the spec names, so that they hold for the program and whatever it starts."""
+    """Add to the sets that give root in the container the right."""
 
     def edit(spec: Spec) -> Spec:
         sets = spec.setdefault("process", {}).setdefault("capabilities", {})
@@ -154,7 +155,7 @@ def drop_capabilities(names: Sequence[str]) -> Edit:
 
     def edit(spec: Spec) -> Spec:
         sets = spec.setdefault("process", {}).setdefault("capabilities", {})
-        for kind in (*_SETS, "inheritable"):
+        for kind in (*_SETS, "inheritable", "ambient"):
             if kind in sets:
                 sets[kind] = [name for name in sets[kind] if name not in names]
         return spec
