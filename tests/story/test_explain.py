@@ -127,6 +127,46 @@ def test_the_scripts_exit_code_is_the_programs_and_nothing_stays(
     assert left == ""
 
 
+@pytest.mark.root
+def test_no_name_in_a_document_ends_a_comment_or_a_quote(
+    ctk: Command, busybox_bundle: Bundle, only_util_linux: dict[str, str]
+) -> None:
+    marker = busybox_bundle.path / "escaped"
+    evil = "x\nINSIDE\n)\ntouch escaped\n'\"$(touch escaped)`touch escaped`"
+
+    def change(config: dict[str, Any]) -> None:
+        config["process"]["env"].append("EVIL=" + evil)
+        config["mounts"].append({"destination": "/tmp/" + evil, "type": "tmpfs", "source": evil})
+        config["linux"]["maskedPaths"].append("/etc/passwd\n" + evil)
+
+    name = ctk.id()
+    busybox_bundle.edit(change).args("/bin/sh", "-c", f': "{evil[:9]}"; printf "%s" "$EVIL"; grep INSIDE /proc/mounts')
+    ctk("run", "--bundle", str(busybox_bundle), name).ok()  # makes the mount points
+    expected = ctk("run", "--bundle", str(busybox_bundle), name).ok().out
+    assert expected.startswith(evil) and "INSIDE" in expected[len(evil) :]
+    script = busybox_bundle.path / "start.sh"
+    script.write_text(ctk("explain", str(busybox_bundle), "--script", "--id", name).ok().out)
+    done = subprocess.run(
+        ["dash", str(script)],
+        cwd=busybox_bundle.path,
+        env=only_util_linux,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == expected
+    assert not marker.exists()
+
+
+def test_control_characters_of_a_document_are_shown_not_obeyed(ctk: Command, busybox_bundle: Bundle) -> None:
+    busybox_bundle.edit(lambda c: c.update({"hostname": "a\x1b[31mb", "x\x1b]0;t": 1}))
+    for words in (["check"], ["explain"], ["explain", "hostname"], ["explain", "--run", "--id", ctk.id()]):
+        done = ctk(*words, cwd=busybox_bundle.path)
+        assert "\x1b" not in done.out, words
+        assert "x1b" in done.out or "u001b" in done.out, words
+
+
 def test_run_explain_tells_and_does_nothing(ctk: Command, busybox_bundle: Bundle) -> None:
     busybox_bundle.args("touch", "/it-ran")
     told = ctk("run", "--explain", "--bundle", str(busybox_bundle), "nobody").ok().out

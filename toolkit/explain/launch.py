@@ -210,7 +210,9 @@ def _steps(launch: Launch) -> list[Act]:
             note = "the terminal's other end stays with ctk, which passes on what you type"
         elif isinstance(step, MakeDevices) and "user" in launch.plan.new:
             note = "in a user namespace mknod(2) is refused: nodes made outside are bound instead"
-        acts.append(Act("inside", sentence, calls, tuple(shell.splitlines()), step.field, step=place, note=note))
+        acts.append(
+            Act("inside", sentence, calls, tuple(shell.split("\n")) if shell else (), step.field, step=place, note=note)
+        )
     return acts
 
 

@@ -27,7 +27,7 @@ def write(launch: Launch) -> str:
     start = " ".join([*(("nsenter", *joins) if joins else ()), "unshare", *unshare.flags])
     lines = [
         "#!/bin/sh",
-        f"# The container of {launch.bundle}/config.json, by `ctk explain --script`: the steps that ctk takes, done by",
+        _comment(f"The container of {launch.bundle}/config.json, by `ctk explain --script`: the steps of ctk, done by"),
         "# programs of util-linux and coreutils. Run it as root, and only with a root that you trust: unlike ctk it",
         "# follows the root's symbolic links.",
         *_left_out(launch),
@@ -66,22 +66,28 @@ def write(launch: Launch) -> str:
         "helper=$!",
         "",
         "# -- inside, in the new namespaces",
-        "inside=$(cat <<'INSIDE'",
-        "set -eu",
-        *_inside(launch, late),
-        "INSIDE",
-        ")",
+        *_kept("inside", ["set -eu", *_inside(launch, late)]),
         "",
-        "first=$(cat <<'FIRST'",
-        "set -eu",
-        *_first(launch),
-        "FIRST",
-        ")",
+        *_kept("first", ["set -eu", *_first(launch)]),
         "",
         "export inside",
         f'{start} sh -c "$first"',
     ]
     return "\n".join(lines) + "\n"
+
+
+def _comment(text: str) -> str:
+    """A comment, which must not end before its line does, whatever a document's names are."""
+    return "# " + "".join(c if c.isprintable() else "?" for c in text)
+
+
+def _kept(name: str, lines: list[str]) -> list[str]:
+    """A script in a variable; the word that ends it is none of its lines."""
+    inner = "\n".join(lines).split("\n")
+    end = name.upper()
+    while end in inner:
+        end += "_"
+    return [f"{name}=$(cat <<'{end}'", *inner, end, ")"]
 
 
 def _refuse(launch: Launch) -> None:
@@ -127,7 +133,7 @@ def _told(act: Act) -> list[str]:
     if not act.shell:
         return []
     by = f"  ({act.field})" if act.field else ""
-    return [f"# {act.sentence}{by}", *act.shell]
+    return [_comment(act.sentence + by), *act.shell]
 
 
 def _first(launch: Launch) -> list[str]:
@@ -138,7 +144,10 @@ def _first(launch: Launch) -> list[str]:
         step = launch.plan.steps[act.step] if act.step >= 0 else None
         if isinstance(step, JoinCgroup):
             own_namespace = step.unshare
-            lines += [f"# {act.sentence}  ({act.field})", *(line for line in act.shell if line.startswith("echo 0"))]
+            lines += [
+                _comment(f"{act.sentence}  ({act.field})"),
+                *(line for line in act.shell if line.startswith("echo 0")),
+            ]
     score = next((act for act in launch.acts if act.tool == "oom"), None)
     if score:
         lines += _told(score)

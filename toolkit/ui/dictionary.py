@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
+from toolkit.ui.printable import printable
+
 _MOST_LINES = 24  # of a value
 _LINE = 76
 
@@ -72,6 +74,7 @@ def show_codes(codes: Mapping[str, str], stream: TextIO) -> None:
 
 def _indented(console: Console, text: str, style: str = "") -> None:
     """Wrapped and indented on a terminal; elsewhere a line stays a line."""
+    text = printable(text)
     if console.is_terminal:
         console.print(Padding(Text(text, style), (0, 0, 0, 2)))
     else:

@@ -7,6 +7,8 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
+from toolkit.ui.printable import line as one_line
+
 
 class _Finding(Protocol):
     @property
@@ -42,18 +44,22 @@ def show(findings: Sequence[_Finding], bundle: str, stream: TextIO) -> None:
     if not stream.isatty():
         for finding in ordered:
             kind = "error" if finding.error else "warning"
-            stream.write(f"{kind} {finding.code} {finding.path or 'config.json'}: {finding.message}\n")
-            stream.write(f"  why: {finding.why}\n  do:  {finding.instead}\n")
+            stream.write(f"{kind} {finding.code} {_path(finding)}: {one_line(finding.message)}\n")
+            stream.write(f"  why: {finding.why}\n  do:  {one_line(finding.instead)}\n")
         stream.write(f"{bundle}: {summary(ordered)}\n")
         return
     console = Console(file=stream, highlight=False)
     for finding in ordered:
         style = "bold red" if finding.error else "bold yellow"
         mark = "✗" if finding.error else "!"
-        head = Text.assemble((f"{mark} {finding.code} ", style), (finding.path or "config.json", "bold cyan"))
-        console.print(Text.assemble(head, ("  " + finding.message, "bold")))
+        head = Text.assemble((f"{mark} {finding.code} ", style), (_path(finding), "bold cyan"))
+        console.print(Text.assemble(head, ("  " + one_line(finding.message), "bold")))
         console.print(Padding(Text(finding.why, "dim"), (0, 0, 0, 4)))
-        console.print(Padding(Text.assemble(("→ ", "green"), finding.instead), (0, 0, 1, 4)))
+        console.print(Padding(Text.assemble(("→ ", "green"), one_line(finding.instead)), (0, 0, 1, 4)))
     style = "bold red" if any(finding.error for finding in ordered) else "bold yellow"
     console.print(Text.assemble((bundle, "bold"), ": ", (summary(ordered), style)))
     console.print(Text(f"ctk explain {ordered[0].code} tells more of a code", "dim"))
+
+
+def _path(finding: _Finding) -> str:
+    return one_line(finding.path) or "config.json"

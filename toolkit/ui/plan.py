@@ -9,6 +9,9 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
+from toolkit.ui.printable import line as one_line
+from toolkit.ui.printable import printable
+
 _SIDES = {
     "outside": "Outside, by ctk",
     "inside": "Inside, by the container's first process",
@@ -37,7 +40,7 @@ class _Act(Protocol):
 def show(acts: Sequence[_Act], root: str, stream: TextIO) -> None:
     """Write the whole launch to `stream`; long parts are cut short on a terminal only."""
     console = Console(file=stream, highlight=False)
-    _line(console, Text.assemble(("root=", "green"), (root, "green")))
+    _line(console, Text.assemble(("root=", "green"), (one_line(root), "green")))
     side = ""
     for number, act in enumerate(acts, 1):
         if act.side != side:
@@ -53,15 +56,15 @@ def _line(console: Console, text: Text) -> None:
 
 
 def _act(console: Console, act: _Act, number: int) -> None:
-    head = Text.assemble((f"{number:>3} ", "dim"), (act.sentence, "bold"))
+    head = Text.assemble((f"{number:>3} ", "dim"), (one_line(act.sentence), "bold"))
     if act.field:
-        head.append(f"  ← {act.field}", "cyan")
+        head.append(f"  ← {one_line(act.field)}", "cyan")
     if not console.is_terminal:
         _line(console, head)
         for call in _calls(act):
             console.file.write(f"      {call}\n")
         for line in act.shell:
-            console.file.write(f"    $ {line}\n")
+            console.file.write(f"    $ {printable(line)}\n")
         if act.note:
             console.file.write(f"    # {act.note}\n")
         return
@@ -69,13 +72,13 @@ def _act(console: Console, act: _Act, number: int) -> None:
     for call in _short(_calls(act)):
         console.print(Padding(Text(call, "yellow"), (0, 0, 0, 6)))
     for line in _short(list(act.shell)):
-        console.print(Padding(Text.assemble(("$ ", "dim"), (line, "green")), (0, 0, 0, 4)))
+        console.print(Padding(Text.assemble(("$ ", "dim"), (printable(line), "green")), (0, 0, 0, 4)))
     if act.note:
         console.print(Padding(Text("# " + act.note, "dim italic"), (0, 0, 0, 4)))
 
 
 def _calls(act: _Act) -> list[str]:
-    return [call for call in act.calls.split("; ") if call]
+    return [one_line(call) for call in act.calls.split("; ") if call]
 
 
 def _short(lines: list[str]) -> list[str]:
