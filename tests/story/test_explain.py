@@ -179,6 +179,26 @@ def test_run_explain_tells_and_does_nothing(ctk: Command, busybox_bundle: Bundle
     assert ctk("list", "-q").ok().out == ""
 
 
+@pytest.mark.root
+def test_a_container_that_runs_can_be_explained(ctk: Command, busybox_bundle: Bundle) -> None:
+    name = ctk.id()
+    words = ["run", "--explain", "--bundle", str(busybox_bundle), name]
+    before = ctk(*words).ok().out
+    ctk("run", "--detach", "--bundle", str(busybox_bundle.args("sleep", "1000")), name).ok()
+    try:
+        told = ctk(*words).ok().out
+        assert told.replace('"sleep", ["sleep", "1000"]', "").splitlines()[:30] == before.splitlines()[:30]
+        assert f"/{name}/cgroup.procs" in told
+        # The script does not take its cgroups away from it.
+        script = busybox_bundle.path / "start.sh"
+        script.write_text(ctk("explain", str(busybox_bundle), "--script", "--id", name).ok().out)
+        done = subprocess.run(["dash", str(script)], capture_output=True, text=True, timeout=60)
+        assert done.returncode != 0 and "File exists" in done.stderr
+        assert ctk("state", name).json()["status"] == "running"
+    finally:
+        ctk("delete", "--force", name)
+
+
 def test_run_explain_knows_the_options_of_run(ctk: Command, busybox_bundle: Bundle) -> None:
     words = ["run", "--explain", "--bundle", str(busybox_bundle), "--no-pivot", "--init"]
     told = ctk(*words, "--overlay", str(busybox_bundle.path / "kept"), "nobody").ok().out

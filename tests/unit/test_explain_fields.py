@@ -2,13 +2,14 @@
 
 import io
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from toolkit.errors import NotFound
-from toolkit.explain import fields, fields_limits, fields_linux, fields_process, topics
-from toolkit.oci import check
+from toolkit.explain import fields, fields_limits, fields_linux, fields_process, topics, words
+from toolkit.oci import check, check_linux, check_process
 from toolkit.oci.defaults import default_spec
 from toolkit.ui import dictionary
 
@@ -96,6 +97,27 @@ def test_what_a_document_says() -> None:
     page = io.StringIO()
     dictionary.show_field(fields.field("hostname", spec), "b/config.json", page)
     assert 'b/config.json\n  hostname = "runc"\n' in page.getvalue()
+
+
+def test_capabilities_and_namespaces_have_words(tmp_path: Path) -> None:
+    assert tuple(words.CAPABILITIES) == check_process.CAPABILITIES
+    assert sorted(words.NAMESPACES) == sorted(check_linux.NAMESPACES)
+    (tmp_path / "config.json").write_text(json.dumps(default_spec()))
+    for text, name, says in (
+        ("cap_kill", "CAP_KILL", "has it in bounding, effective, permitted, ambient."),
+        ("CAP_SYS_ADMIN", "CAP_SYS_ADMIN", "does not give it."),
+        ("pidns", "pid", "This config.json: a new one."),
+        ("user namespace", "user", "This config.json: the host's."),
+        ("netns", "network", "This config.json: a new one."),
+    ):
+        assert topics.kind_of(text) == "word"
+        assert topics.word(text, str(tmp_path))[0] == name
+        assert topics.word(text, str(tmp_path))[1][1].endswith(says)
+    with pytest.raises(NotFound) as error:
+        topics.field("CAP_SYS_ADMN", "")
+    assert error.value.hint == "did you mean CAP_SYS_ADMIN?"
+    for text in ("user", "network", "capabilities", "namespaces", "mounts"):
+        assert topics.kind_of(text) == "field", text
 
 
 def test_codes() -> None:

@@ -23,7 +23,7 @@ def register(app: typer.Typer) -> None:
 
 
 def check(
-    bundle: Annotated[str, typer.Argument(metavar="[BUNDLE]", help="The bundle's folder.", show_default=".")] = ".",
+    bundle: Annotated[str, typer.Argument(metavar="BUNDLE", help="The bundle's folder.", show_default=".")] = ".",
     as_json: Json = False,
 ) -> None:
     """List everything that is wrong with a bundle.
@@ -53,8 +53,8 @@ def explain(
     what: Annotated[
         str,
         typer.Argument(
-            metavar="[WHAT]",
-            help="A bundle's folder, a field (mounts, linux.namespaces), a code (E042), or codes.",
+            metavar="WHAT",
+            help="A bundle's folder, a field (mounts), a capability, a namespace (pidns), a code (E042), or codes.",
             show_default="the bundle here",
         ),
     ] = "",
@@ -76,6 +76,8 @@ def explain(
         _codes(as_json)
     elif kind == "code":
         _code(what, as_json)
+    elif kind == "word":
+        _word(what, bundle, as_json)
     elif kind == "field":
         _field(what, bundle, as_json)
     else:
@@ -138,6 +140,17 @@ def _code(word: str, as_json: bool) -> None:
         _json({"code": code, **dict(zip(_OF_A_CODE, told, strict=True))})
     else:
         page.show_code(code, told, sys.stdout)
+
+
+def _word(text: str, bundle: str, as_json: bool) -> None:
+    from toolkit.explain import topics
+    from toolkit.ui import dictionary as page
+
+    name, (what, told, read) = topics.word(text, bundle)
+    if as_json:
+        _json({"word": name, "what": what, "told": told, "read": read})
+    else:
+        page.show_word(name, what, told, read, sys.stdout)
 
 
 def _field(word: str, bundle: str, as_json: bool) -> None:

@@ -3,7 +3,7 @@
 import os
 from typing import Any
 
-from toolkit.errors import CtkError, InUse
+from toolkit.errors import CtkError
 from toolkit.explain.act import Act
 from toolkit.kernel import mounts
 from toolkit.runtime import cgroups, shell_words
@@ -33,12 +33,17 @@ class Cgroups:
         linux = spec.get("linux") or {}
         self.systemd = systemd
         self.resources: Spec = linux.get("resources") or {}
-        try:
-            self._manager: Any = cgroups.manager(
-                linux.get("cgroupsPath"), container_id, systemd=systemd, rootless=os.geteuid() != 0
-            )
-        except InUse as error:
-            raise InUse(error.doing, because=error.because, hint="take another --id") from None
+        path = linux.get("cgroupsPath")
+        # A container of that id may be running: for a name that nobody has, nothing is refused.
+        free = "" if systemd else ".told"
+        wanted = path.rstrip("/") + free if path else None
+        rootless = os.geteuid() != 0
+        manager: Any = cgroups.manager(wanted, container_id + free, systemd=systemd, rootless=rootless)
+        if hasattr(manager, "paths"):
+            manager.paths = {key: at.removesuffix(free) for key, at in manager.paths.items()}
+        elif not systemd:
+            manager.path = manager.path.removesuffix(free)
+        self._manager = manager
         self.unified: bool = self._manager.unified
         paths = getattr(self._manager, "paths", None)
         # Hierarchy ('cpu,cpuacct', 'name=systemd', '' for v2) -> folder.
@@ -54,7 +59,10 @@ class Cgroups:
 
     def made(self) -> Act:
         """The making of the folders."""
-        lines = [f"mkdir -p {shell_words.word(path)}" for path in self.paths.values()]
+        words = [shell_words.word(path) for path in self.paths.values()]
+        above = [shell_words.word(os.path.dirname(path)) for path in self.paths.values()]
+        # Not -p for the last: one that is there is another container's.
+        lines = [f"mkdir -p {' '.join(dict.fromkeys(above))}", f"mkdir {' '.join(words)}"] if words else []
         if self.unified:
             lines += self._controllers()
         elif cpuset := self.folder("cpuset"):
@@ -176,8 +184,6 @@ def known(spec: Spec, container_id: str, *, systemd: bool = False) -> "Cgroups |
     """The cgroups, or None where this host has none that we may use."""
     try:
         return Cgroups(spec, container_id, systemd=systemd)
-    except InUse:
-        raise
     except CtkError:
         return None
 

@@ -79,7 +79,7 @@ def of(
     layer: str | None = None,
     init: bool = False,
 ) -> Launch:
-    """The launch of the bundle in the folder `bundle`, with all its acts. Raises NotFound, Invalid, InUse.
+    """The launch of the bundle in the folder `bundle`, with all its acts. Raises NotFound, Invalid.
 
     `layer` is the folder of a writable layer over the root, "" for one in memory; `init` adds a small first process.
     """

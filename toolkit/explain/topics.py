@@ -2,20 +2,23 @@
 
 import os
 import re
-from typing import Literal
+from typing import Any, Literal
 
 from toolkit.errors import Invalid, NotFound
 from toolkit.explain import check, fields
 from toolkit.explain.codes import CODES
 from toolkit.explain.fields import Field
 from toolkit.explain.values import nearest
+from toolkit.explain.words import CAPABILITIES, NAMESPACES
 from toolkit.oci import json_text
 
 
-def kind_of(word: str) -> Literal["code", "bundle", "field"]:
+def kind_of(word: str) -> Literal["code", "bundle", "word", "field"]:
     """Which it is; a word with a slash, or of a folder that has a config.json, is a bundle."""
     if re.fullmatch(r"[EeWw]\d{1,4}", word):
         return "code"
+    if _value(word):
+        return "word"
     if not word or "/" in word or word in (".", "..") or os.path.exists(os.path.join(word, "config.json")):
         return "bundle"
     return "field"
@@ -33,12 +36,59 @@ def code(word: str) -> tuple[str, tuple[str, str, str]]:
     return name, CODES[name]
 
 
+_SHORT = {"net": "network", "mnt": "mount"}
+
+
+def _value(word: str) -> str:
+    """A capability or a kind of namespace, however it is written: CAP_KILL, cap_kill, pid, pidns, pid_namespaces(7)."""
+    name = word.upper().removeprefix("CAP_")
+    if word.upper().startswith("CAP_") and name in CAPABILITIES:
+        return "CAP_" + name
+    kind = re.sub(r"([ _-]?namespaces?|ns)(\(7\))?$", "", word.lower())
+    kind = _SHORT.get(kind, kind)
+    # `user` and `network` alone are fields too (process.user, resources.network): those have a path.
+    return kind if kind in NAMESPACES and (kind not in ("user", "network") or kind != word.lower()) else ""
+
+
+def word(text: str, bundle: str) -> tuple[str, tuple[str, str, str]]:
+    """(the word, what it is, its words and what the bundle says, what to read) of a capability or namespace."""
+    name = _value(text)
+    spec = _spec(bundle)
+    linux, process = (spec.get("linux") or {}), (spec.get("process") or {})
+    if name.startswith("CAP_"):
+        sets = [kind for kind, names in (process.get("capabilities") or {}).items() if name in (names or ())]
+        says = f"This config.json has it in {', '.join(sets)}." if sets else "This config.json does not give it."
+        told = CAPABILITIES[name[4:]]
+        return name, ("a capability", told + (" " + says if spec else ""), "man 7 capabilities")
+    told, flag, page = NAMESPACES[name]
+    kinds = {entry.get("type"): entry.get("path") for entry in linux.get("namespaces") or ()}
+    says = "a new one" if name in kinds else "the host's"
+    says = f"the one at {kinds[name]}" if kinds.get(name) else says
+    told = f"{told} Made by clone3(2) with {flag}."
+    return name, ("a kind of namespace", told + (f" This config.json: {says}." if spec else ""), f"man 7 {page[:-3]}")
+
+
+def _spec(bundle: str) -> Any:
+    try:
+        spec = json_text.loads(check.read(bundle or ".")[0])
+    except (NotFound, Invalid):
+        if bundle:
+            raise
+        return {}
+    return spec if isinstance(spec, dict) else {}
+
+
 def field(word: str, bundle: str) -> tuple[Field, str]:
     """(the field with what the bundle says, the document's name; "" if there is none). Raises NotFound.
 
     A folder that was named must have a config.json; the current one ("") need not.
     """
-    fields.find(word)
+    try:
+        fields.find(word)
+    except NotFound as error:
+        if word.upper().startswith("CAP_") and (near := nearest(word, ["CAP_" + name for name in CAPABILITIES])):
+            error.hint = f"did you mean {near}?"
+        raise
     try:
         text, folder = check.read(bundle or ".")
         spec = json_text.loads(text)

@@ -66,6 +66,14 @@ def show_code(code: str, told: tuple[str, str, str], stream: TextIO) -> None:
     _section(console, "What to do", [do])
 
 
+def show_word(name: str, what: str, told: str, read: str, stream: TextIO) -> None:
+    """Write what a word means, and what to read about it."""
+    console = Console(file=stream, highlight=False)
+    console.print(Text.assemble((name, "bold cyan"), (f"  ({what})", "dim")), soft_wrap=True)
+    _indented(console, told)
+    _section(console, "Read", [read])
+
+
 def show_codes(codes: Mapping[str, str], stream: TextIO) -> None:
     """Write a list of codes with their titles, one a line."""
     for code, what in codes.items():
