@@ -123,6 +123,10 @@ def test_the_scripts_exit_code_is_the_programs_and_nothing_stays(
     busybox_bundle.args("/nonexistent")
     script.write_text(ctk("explain", str(busybox_bundle), "--script", "--id", name).ok().out)
     assert run() == 127
+    # A limit that cannot be set ends it all, before the program.
+    busybox_bundle.edit(lambda c: c["linux"]["resources"].update(cpu={"cpus": "4000"})).sh("echo ran")
+    script.write_text(ctk("explain", str(busybox_bundle), "--script", "--id", name).ok().out)
+    assert run() not in (0, 7, 127)
     left = subprocess.run(["find", "/sys/fs/cgroup", "-name", name], capture_output=True, text=True).stdout
     assert left == ""
 

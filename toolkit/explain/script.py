@@ -51,16 +51,22 @@ def write(launch: Launch) -> str:
         "",
         "# -- outside",
     ]
+    limits = [act for act in outside if act.field.startswith("linux.resources") and act not in late]
     for act in outside:
-        if act not in late:
+        if act not in late and act not in limits:
             lines += _told(act)
     lines += [
         "",
-        "# -- the new root, entered from outside: see the end of the inner part",
+        "# -- the limits, and the new root entered from outside: see the end of the inner part",
         "enter() {",
         '  read -r pid < "$work/ready"',
-        '  nsenter --mount="/proc/$pid/ns/mnt" sh -c \'cd "$root" && pivot_root . .\' &&',
-        '    nsenter --mount="/proc/$pid/ns/mnt" umount -l / && echo go > "$work/go" || kill -s KILL "$pid"',
+        "  trap 'kill -s KILL \"$pid\"' EXIT",
+        # As ctk does: only now, for what lets the program run can be too little for what sets it up.
+        *("  " + line for act in limits for line in _told(act)),
+        '  nsenter --mount="/proc/$pid/ns/mnt" sh -c \'cd "$root" && pivot_root . .\'',
+        '  nsenter --mount="/proc/$pid/ns/mnt" umount -l /',
+        "  trap - EXIT",
+        '  echo go > "$work/go"',
         "}",
         "enter &",
         "helper=$!",
