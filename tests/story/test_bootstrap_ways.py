@@ -1,7 +1,9 @@
 """`ctk bootstrap` with hooks, options for dpkg and apt, users and names; and for other architectures."""
 
 import os
+import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,10 @@ def chroot(root: Path, *words: str) -> str:
     return subprocess.run(
         ["chroot", root, *words], check=True, capture_output=True, text=True, env=environment
     ).stdout.strip()
+
+
+def running(command: str) -> bool:
+    return subprocess.run(["pgrep", "-fx", command], capture_output=True).returncode == 0
 
 
 def test_everything_at_once(ctk: Command, tmp_path: Path, debian_mirror: Mirror) -> None:
@@ -52,7 +58,7 @@ def test_everything_at_once(ctk: Command, tmp_path: Path, debian_mirror: Mirror)
     assert (tmp_path / "told").read_text() == "customize bookworm\n"
     environment = (tmp_path / "essential-env").read_text()
     assert "leaked" not in environment and "CTK_HOOK=essential" in environment
-    assert not subprocess.run(["pgrep", "-fx", "sleep 3333"], capture_output=True).stdout
+    assert not running("sleep 3333")
     documents = [path.name for path in (root / "usr/share/doc").rglob("*") if path.is_file()]
     assert set(documents) == {"copyright"} and len(documents) > 60
     assert "path-exclude=/usr/share/doc/*\n" in (root / "etc/dpkg/dpkg.cfg.d/99ctk").read_text()
@@ -100,11 +106,32 @@ def test_a_hook_that_fails_is_told_with_its_last_lines_and_nothing_is_left(
     done = ctk(*words, "--setup-hook", "echo the reason; sleep 3334 & exit 3", timeout=120)
     assert done.rc == 1 and not (tmp_path / "fs").exists()
     assert "setup hook" in done.err and "exit code 3" in done.err and "the reason" in done.err
-    assert not subprocess.run(["pgrep", "-fx", "sleep 3334"], capture_output=True).stdout
+    assert not running("sleep 3334")
     done = ctk(*words, "--setup-hook", "copy-in /no/such/file /", timeout=120)
     assert done.rc == 1 and "no such file" in done.err and not (tmp_path / "fs").exists()
     done = ctk(*words, "--hostname", "a b", timeout=120)
     assert done.rc == 1 and "--hostname" in done.err
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_b10_a_hook_ends_with_ctk(number: signal.Signals, ctk: Command, tmp_path: Path, debian_mirror: Mirror) -> None:
+    words = ("bootstrap", "bookworm", str(tmp_path / "fs"), debian_mirror.url, "--variant", "minbase")
+    hook = (
+        'trap "" INT TERM HUP; mount -t tmpfs tmpfs "$1/mnt" || mount -t tmpfs tmpfs "$1"; setsid sleep 3336; sleep 9'
+    )
+    child = ctk.popen(*words, "--setup-hook", hook, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    end = time.monotonic() + 90
+    while not running("sleep 3336"):
+        assert time.monotonic() < end and child.poll() is None
+        time.sleep(0.05)
+    child.send_signal(number)
+    child.wait(30)
+    end = time.monotonic() + 10
+    while running("sleep 3336"):
+        assert time.monotonic() < end, "the hook's process outlived ctk"
+        time.sleep(0.05)
+    assert str(tmp_path) not in Path("/proc/self/mountinfo").read_text()
+    assert number == signal.SIGKILL or not (tmp_path / "fs").exists()
 
 
 @pytest.mark.slow

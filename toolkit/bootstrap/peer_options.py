@@ -8,8 +8,7 @@ _ENGINE = "or drive debootstrap itself: --engine debootstrap --engine-opt={optio
 
 INSTEAD = {
     # debootstrap
-    "--extra-suites": "--pocket updates, or further sources, name them in ctk; {engine}",
-    "--no-resolve-deps": "ctk always resolves; --variant custom or extract with --include installs a list of your own; "
+    "--no-resolve-deps": "ctk always resolves; --variant custom or extract with --include starts from a list of your own; "
     "{engine}",
     "--resolve-deps": "ctk always resolves: leave it away",
     "--log-extra-deps": "--print-debs shows what is chosen, --verbose how; {engine}",
@@ -40,7 +39,6 @@ INSTEAD = {
     "--debug": "--verbose, or --json for every event",
     "--man": "ctk bootstrap --help",
     "--version": "ctk --version",
-    "--format": "the ending of TARGET says it, see ctk bootstrap --help",
     # cdebootstrap
     "--flavour": "--variant: - (its standard), minbase (its minimal), buildd (its build)",
     "--allow-unauthenticated": "--no-check-gpg",

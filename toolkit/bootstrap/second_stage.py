@@ -27,6 +27,7 @@ from toolkit.deb.index import Index
 from toolkit.errors import InUse, NotFound, SystemCall
 from toolkit.events import Done, Emit, Line, Planned
 from toolkit.kernel.beneath import make_directories, open_beneath
+from toolkit.kernel.host import HostFacts
 
 STAGES = (("unpack", "Unpack"), ("configure", "Configure"), ("tidy", "Tidy up"))
 _FACTS = ("suite", "arch", "required", "base", "debpaths")
@@ -83,7 +84,10 @@ def second_stage(request: Request, emit: Emit) -> Result:
     )
     path = write_result(target, result, lock)
     text = f"{result.suite} ({result.variant}, {result.architecture}) in {request.target} is whole"
-    steps = (f"ctk spec --rootfs {request.target} --writable", "sudo ctk run NAME")
+    steps = (
+        f"ctk spec --rootfs {request.target} --writable",
+        ("" if HostFacts().in_user_namespace else "sudo ") + "ctk run NAME",
+    )
     emit(Done(text, result.seconds, {**asdict(result), "file": path}, steps))
     return result
 
