@@ -8,7 +8,7 @@ _ENGINE = "or drive debootstrap itself: --engine debootstrap --engine-opt={optio
 
 INSTEAD = {
     # debootstrap
-    "--no-resolve-deps": "ctk always resolves; --variant custom or extract with --include starts from a list of your own; "
+    "--no-resolve-deps": "ctk always resolves; --variant custom or extract with --include take a list of your own; "
     "{engine}",
     "--resolve-deps": "ctk always resolves: leave it away",
     "--log-extra-deps": "--print-debs shows what is chosen, --verbose how; {engine}",
