@@ -103,8 +103,9 @@ class Identity:
         ambient = masks["ambient"] & granted & inheritable
         capabilities.set_ambient(ambient)
         lost = masks["ambient"] & ~ambient & ((2 << self.last) - 1)
-        # Those three are what the `spec` of runc up to 1.1, and ours, lists as ambient and not as inheritable.
-        if lost and lost != _SPEC_AMBIENT:
+        # Those three, or what somebody left of them: the `spec` of runc up to 1.1, and ours, lists them as ambient and
+        # not as inheritable.
+        if lost & ~_SPEC_AMBIENT:
             for name in capabilities.names(lost):
                 warn(f"can't raise ambient capability {name}: it is not permitted and inheritable")
         os.umask(self.umask)
