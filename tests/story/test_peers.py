@@ -343,3 +343,30 @@ def test_an_ambient_capability_that_cannot_be_is_told(ctk, busybox_bundle):
     assert "level=warning" in told and "can't raise ambient capability CAP_CHOWN: " in told
     busybox_bundle.edit(lambda config: config["process"]["capabilities"].update(ambient=[]))
     assert ctk("run", "--bundle", str(busybox_bundle), ctk.id()).ok().err == ""
+
+
+@pytest.mark.parametrize("runtime", ["runc", "ctk"])
+@pytest.mark.parametrize("userns", [False, True])
+def test_a_mount_travels_as_it_was_asked_to(runtime, userns, ctk, busybox_bundle, tmp_path):
+    runtime = ctk if runtime == "ctk" else ctk.like(runtime)
+    kinds = ("shared", "private", "rshared", "unbindable")
+    (tmp_path / "source").mkdir()
+
+    def change(config):
+        if userns:
+            in_user_namespace(config)
+        config["root"]["readonly"] = False
+        config["mounts"] += [
+            {"destination": f"/m/{kind}", "type": "bind", "source": str(tmp_path / "source"), "options": ["bind", kind]}
+            for kind in kinds
+        ]
+
+    busybox_bundle.sh("grep ' /m/' /proc/self/mountinfo | cut -d' ' -f5,7").edit(change)
+    told = runtime("run", "--bundle", str(busybox_bundle), runtime.id()).ok().out
+    rows = dict(line.split() for line in told.splitlines())
+    assert {place: word.partition(":")[0] for place, word in rows.items()} == {
+        "/m/shared": "shared",
+        "/m/private": "-",
+        "/m/rshared": "shared",
+        "/m/unbindable": "unbindable",
+    }

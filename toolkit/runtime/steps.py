@@ -245,9 +245,13 @@ class EnterRoot(Step):
     def apply(self, stage: Stage) -> None:
         os.fchdir(stage.root_fd)
         if self.mode == "pivot":
+            old = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
             # pivot_root(".", ".") stacks the old root on the new one: no directory for it is needed (pivot_root(2)).
             mounts.pivot_root(".", ".")
-            # The lazy unmount must not travel to the host through a shared mount.
+            # The lazy unmount must not travel to the host through a shared mount. By its descriptor: `.` would be the
+            # new root still, whose own shared mounts are to stay so.
+            os.fchdir(old)
+            os.close(old)
             mounts.mount(None, ".", None, mounts.MS_SLAVE | mounts.MS_REC)
             mounts.umount2(".", mounts.MNT_DETACH)
         elif self.mode == "move":
