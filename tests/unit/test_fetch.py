@@ -11,6 +11,7 @@ import pytest
 
 from tests.fixtures.server import FileServer
 from toolkit.errors import CtkError, Interrupted, NotFound, Unreachable, Untrusted, Usage
+from toolkit.fetch import transfer
 from toolkit.fetch.cache import Cache
 from toolkit.fetch.http import Client
 
@@ -110,14 +111,99 @@ def test_an_endless_file_is_cut_off_at_its_limit(server: FileServer, client: Cli
 def test_a_broken_transfer_begins_anew(server: FileServer, client: Client, url: str) -> None:
     server.misbehave("pool", "truncate", times=1)
     server.misbehave("pool", "status", code=503, times=1)
-    assert client.read(url, limit=len(DATA), exact=len(DATA)) == DATA
+    assert client.read(url, limit=len(DATA)) == DATA
     assert len(server.requests) == 3
+
+
+def test_a_broken_transfer_goes_on_where_it_was(server: FileServer, client: Client, url: str) -> None:
+    server.misbehave("pool", "truncate", times=1)
+    server.misbehave("pool", "status", code=503, times=1)
+    server.misbehave("pool", "stall", times=1)
+    assert client.read(url, limit=len(DATA), exact=len(DATA)) == DATA
+    ranges = [headers.get("Range", "") for _, _, headers in server.requests]
+    half, rest = len(DATA) // 2, len(DATA) - len(DATA) // 2
+    assert ranges == ["", f"bytes={half}-", f"bytes={half}-", f"bytes={half + rest // 2}-"]
+    server.behave()
+
+
+def test_a_server_without_ranges_sends_it_all_again(server: FileServer, client: Client, url: str) -> None:
+    server.ranges = False
+    server.misbehave("pool", "truncate", times=1)
+    assert client.read(url, limit=len(DATA), exact=len(DATA)) == DATA
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Iterator[FileServer]:
+    """A second mirror of the same."""
+    folder = tmp_path / "other"
+    (folder / "pool").mkdir(parents=True)
+    (folder / "pool/a+b~1_amd64.deb").write_bytes(DATA)
+    with FileServer(folder).running() as running:
+        yield running
+
+
+@pytest.mark.parametrize(
+    ("fault", "keywords"),
+    [
+        ("truncate", {}),
+        ("close", {}),
+        ("stall", {}),
+        ("status", {"code": 500}),
+        ("status", {"code": 404}),
+        ("short", {}),
+        ("oversize", {}),
+    ],
+)
+def test_another_mirror_has_it(
+    fault: str, keywords: dict[str, int], server: FileServer, other: FileServer, client: Client, url: str
+) -> None:
+    client.mirrors.add((server.url, other.url))
+    server.misbehave("pool", fault, **keywords)
+    began = time.monotonic()
+    assert client.read(url, limit=len(DATA), exact=len(DATA)) == DATA
+    assert time.monotonic() - began < 4
+    # The next file is asked for where there was no trouble.
+    count = len(server.requests)
+    assert client.read(url, limit=len(DATA), exact=len(DATA)) == DATA
+    assert len(server.requests) == count
+    server.behave()
+
+
+def test_a_slow_mirror_is_left_for_another(
+    server: FileServer, other: FileServer, client: Client, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfer, "PATIENCE_S", 0.3)
+    client.mirrors.add((server.url, other.url))
+    server.misbehave("pool", "slow", bytes_per_s=20_000)
+    assert client.read(url, limit=len(DATA), exact=len(DATA)) == DATA
+    (first,) = other.requests
+    assert int(first[2]["Range"].removeprefix("bytes=").removesuffix("-")) > 0
+    # All are slow: then it takes its time.
+    other.misbehave("pool", "slow", bytes_per_s=len(DATA))
+    assert client.read(url, limit=len(DATA), exact=len(DATA)) == DATA
+
+
+def test_b4_pieces_of_two_mirrors_are_hashed_as_one(
+    server: FileServer, other: FileServer, client: Client, url: str, tmp_path: Path
+) -> None:
+    client.mirrors.add((server.url, other.url))
+    server.misbehave("pool", "truncate")
+    other.misbehave("pool", "replace", data=b"\0" * len(DATA))
+    cache = Cache(str(tmp_path / "cache"))
+    digest = hashlib.sha256(DATA).hexdigest()
+
+    def store(chunks: Iterator[bytes]) -> int:
+        return cache.store(chunks, digest, len(DATA), doing="check it")
+
+    with pytest.raises(Untrusted):
+        client.receive(url, store, limit=len(DATA), exact=len(DATA))
+    server.faults.clear()
+    os.close(client.receive(url, store, limit=len(DATA), exact=len(DATA)))
 
 
 @pytest.mark.parametrize(
     ("fault", "keywords", "reason"),
     [
-        ("truncate", {}, "broken off after"),
         ("close", {}, "connection"),
         ("stall", {}, "timed out"),
         ("status", {"code": 500}, "500"),
@@ -130,7 +216,7 @@ def test_what_stays_broken_is_unreachable_within_seconds(
     server.misbehave("pool", fault, **keywords)
     began = time.monotonic()
     with pytest.raises(Unreachable) as caught:
-        client.read(url, limit=len(DATA), exact=len(DATA))
+        client.read(url, limit=len(DATA))
     assert reason in caught.value.because.lower() and "tried 3 times" in caught.value.because
     assert "0x" not in caught.value.because
     assert len(server.requests) == 3

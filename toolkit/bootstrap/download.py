@@ -70,6 +70,7 @@ class Download:
         self.total_bytes = sum(package.size_bytes for package in lock.packages)
 
     def run(self) -> None:
+        self._cache.check_room((package.sha256, package.size_bytes) for package in self._lock.packages)
         for package in sorted(self._lock.packages, key=lambda one: (-one.size_bytes, one.name)):
             self._todo.put(package)
         self._fetching = self._fetchers

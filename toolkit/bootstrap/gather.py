@@ -69,6 +69,7 @@ def gather(request: Request, client: Client, architecture: str, emit: Emit) -> G
             today=time.strftime("%Y-%m-%d", time.gmtime()),
             native=is_native(architecture),
         )
+        choices += tuple(mirrors.Choice(one.rstrip("/"), "given, too") for one in request.mirrors)
     first = repositories.main(request, suite, choices, _keyrings(request, suite))
     further = list(repositories.further(request, first.keyring))
     as_of = snapshot.moment(request.snapshot) if request.snapshot else ""
@@ -76,6 +77,8 @@ def gather(request: Request, client: Client, architecture: str, emit: Emit) -> G
         main = open_source(client, first, emit, as_of=as_of)
         opened = [main]
         mirror = main.source.mirror
+        if request.mirrors:
+            client.mirrors.add(tuple(dict.fromkeys((mirror, *(choice.mirror for choice in choices)))))
         for pocket in repositories.pockets(request, first, main.suite, mirror):
             opened.append(open_source(client, pocket, emit, as_of=as_of))
         opened += [open_source(client, one, emit) for one in further]

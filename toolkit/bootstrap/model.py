@@ -20,6 +20,7 @@ class Request:
     variant: str = "-"  # debootstrap's names: "-", "minbase", "buildd"; mmdebstrap's others
     architecture: str = ""  # Debian's name; "" is the host's
     mirror: str = ""  # "" is worked out: CTK_MIRROR, the host's apt sources, the suite table
+    mirrors: tuple[str, ...] = ()  # further ones of the same archive
     keyring: str = ""  # "" is the one that the suite table names
     check_gpg: bool = True
     check_date: bool = True  # False goes on with an expired or future Release, with a warning

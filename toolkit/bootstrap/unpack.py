@@ -51,6 +51,8 @@ class Unpacker:
         self._emit = emit
         self._skips = skips
         self._total = len(lock.packages)
+        sizes = (package.paragraph.get("Installed-Size", "") for package in lock.packages)
+        self._needed_kib = sum(int(size) for size in sizes if size.isdigit())
         self._position = {(p.name, p.architecture): i for i, p in enumerate(lock.packages)}
         self._names = [package.name for package in lock.packages]
         self._required = len(lock.required)
@@ -143,9 +145,8 @@ class Unpacker:
 
     def _failed(self, what: str, error: OSError) -> CtkError:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return CtkError(
-                f"unpack {what}", because=os.strerror(error.errno).lower(), hint="free some space, or another target"
-            )
+            because = f"{os.strerror(error.errno).lower()} (the tree needs about {self._needed_kib >> 10} MiB)"
+            return CtkError(f"unpack {what}", because=because, hint="free some space, or another target")
         name = f"{os.fsdecode(error.filename)!r}: " if error.filename else ""
         return CtkError(f"unpack {what}", because=name + (error.strerror or str(error)).lower())
 

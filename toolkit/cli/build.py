@@ -8,7 +8,7 @@ import typer
 
 from toolkit.cli import sources, ways
 from toolkit.cli.care import RemoveTree
-from toolkit.cli.output import commas, progress
+from toolkit.cli.output import commas, progress, several
 
 _PANEL = "Build"
 _UP_EXAMPLE = "Example: sudo ctk up bookworm web -- cat /etc/os-release"
@@ -21,11 +21,12 @@ Suite = Annotated[
     ),
 ]
 Mirror = Annotated[
-    str,
+    list[str] | None,
     typer.Option(
         "--mirror",
         metavar="URL",
-        help="Base URL of the archive. Default: CTK_MIRROR, else the host's own sources, else the suite's home.",
+        help="Base URL of the archive; of several a slow or broken one is left. Default: CTK_MIRROR, else the host's "
+        "own sources, else the suite's home.",
         rich_help_panel=_SOURCE,
         show_default=False,
     ),
@@ -160,7 +161,7 @@ def bootstrap(
     arch: Arch = "",
     include: Include = None,
     exclude: Exclude = None,
-    mirror: Mirror = "",
+    mirror: Mirror = None,
     components: Components = None,
     keyring: Keyring = "",
     check_gpg: CheckGpg = True,
@@ -242,12 +243,14 @@ def bootstrap(
         target = second_stage_target or target or suite
     if not target and not print_debs:
         raise Usage("read the command line", because="there is no TARGET", hint=f"ctk bootstrap {suite} ./{suite}")
+    mirrors = several(mirror, mirror_argument)
     request = Request(
         suite=suite,
         target=target,
         variant=variant,
         architecture=arch,
-        mirror=mirror or mirror_argument,
+        mirror=mirrors[0],
+        mirrors=mirrors[1:],
         keyring=keyring,
         check_gpg=check_gpg or force_check_gpg,
         check_date=check_date,
@@ -360,7 +363,7 @@ def up(
     arch: Arch = "",
     include: Include = None,
     exclude: Exclude = None,
-    mirror: Mirror = "",
+    mirror: Mirror = None,
     components: Components = None,
     keyring: Keyring = "",
     check_gpg: CheckGpg = True,
@@ -388,6 +391,7 @@ def up(
     if detach:
         # A shell without a terminal waits for what is typed to it, and ends where nobody can.
         options += ["--detach", "--hold", *([] if command else ["--interactive"])]
+    mirrors = several(mirror)
     ordinary = os.geteuid() != 0
     terminal = sys.stdin.isatty() and sys.stdout.isatty()
     request = stages.UpRequest(
@@ -409,7 +413,8 @@ def up(
             target="",
             variant=variant,
             architecture=arch,
-            mirror=mirror,
+            mirror=mirrors[0],
+            mirrors=mirrors[1:],
             keyring=keyring,
             check_gpg=check_gpg,
             check_date=check_date,

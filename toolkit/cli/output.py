@@ -26,3 +26,8 @@ def progress(*, json: bool, verbose: bool = False) -> Iterator[Emit]:
 def commas(words: list[str] | None) -> tuple[str, ...]:
     """--include=a,b --include c as (a, b, c)."""
     return tuple(piece.strip() for word in words or () for piece in word.split(",") if piece.strip())
+
+
+def several(words: list[str] | None, last: str = "") -> tuple[str, ...]:
+    """The values of a repeated option and an argument that means the same; ("",) for none."""
+    return tuple(word for word in (*(words or ()), last) if word) or ("",)

@@ -55,6 +55,22 @@ class Cache:
             pass
         return None
 
+    def check_room(self, wanted: Iterable[tuple[str, int]]) -> None:
+        """Raise CtkError when the disk has clearly too little room for those files (hash, size) that aren't here."""
+        missing = sum(size for sha256, size in wanted if not os.path.exists(self.path(sha256)))
+        try:
+            self.prepare()
+            about = os.statvfs(self.folder)
+        except OSError as error:
+            raise self._failed(error) from None
+        free = about.f_bavail * about.f_frsize
+        if missing > free:
+            raise CtkError(
+                f"download to the cache {self.folder!r}",
+                because=f"no space left on device: {_mib(missing)} are needed, {_mib(free)} are free",
+                hint="free some space, or name another folder with CTK_CACHE",
+            )
+
     def store(self, chunks: Iterable[bytes], sha256: str, size_bytes: int, *, doing: str) -> int:
         """Write `chunks` as the file with this hash; a descriptor of it at offset 0.
 
@@ -148,6 +164,10 @@ class Cache:
             because=reason,
             hint="free some space, or name another folder with CTK_CACHE",
         )
+
+
+def _mib(size_bytes: int) -> str:
+    return f"{-(-size_bytes >> 20)} MiB"
 
 
 def hash_of(fd: int) -> str:

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from toolkit import __version__
-from toolkit.errors import Interrupted, NotFound, Unreachable, Untrusted, Usage
+from toolkit.errors import CtkError, Interrupted, NotFound, Unreachable, Untrusted, Usage
+from toolkit.fetch.transfer import Broken as _Broken
+from toolkit.fetch.transfer import Mirrors, Pace, Transfer
 
 if TYPE_CHECKING:
     import requests
@@ -28,10 +30,6 @@ _DRIP_BYTES_PER_S = 512
 _DRIP_WINDOW_S = 30.0
 
 
-class _Broken(Exception):
-    """The transfer broke off; worth another try. `args[0]` is the reason in plain words."""
-
-
 class Client:
     """Fetches from any number of threads. `retries` counts the tries after the first."""
 
@@ -39,11 +37,12 @@ class Client:
         self,
         *,
         connect_s: float = 10.0,
-        stall_s: float = 15.0,
+        stall_s: float = 8.0,
         retries: int = 3,
         back_off_s: float = 0.4,
     ) -> None:
         self.cancelled = threading.Event()
+        self.mirrors = Mirrors()
         self.bytes_per_s = 0.0  # of the last whole file that came over the network, its first byte to its last
         self._timeout = (connect_s, stall_s)
         self._retries = retries
@@ -59,9 +58,12 @@ class Client:
     def receive(self, url: str, consume: Callable[[Iterator[bytes]], T], *, limit: int, exact: int | None = None) -> T:
         """What `consume` makes of the chunks of `url`; called anew for every try, so it starts from nothing.
 
-        With `exact` (the size that a signed index states) any other size is an error and no byte beyond it is read.
+        With `exact` (the size that a signed index states) any other size is an error and no byte beyond it is read;
+        what broke off goes on where it was, and the other mirrors that have the same (`mirrors`) are asked, too.
         Raises as `read`, and whatever `consume` raises.
         """
+        if exact is not None:
+            return self._receive_exact(url, consume, limit, exact)
         path = local_path(url)
         if path is not None:
             return consume(self._read_local(path, url, limit, exact))
@@ -82,6 +84,30 @@ class Client:
             because=f"{reason} (tried {self._retries + 1} times)",
             hint="check the network and proxy settings, or name another mirror with --mirror",
         )
+
+    def _receive_exact(self, url: str, consume: Callable[[Iterator[bytes]], T], limit: int, exact: int) -> T:
+        urls = self.mirrors.urls(url)
+        first: CtkError | None = None
+
+        def read(at: str, start: int, least: int) -> Iterator[bytes]:
+            path = local_path(at)
+            if path is None:
+                return self._read_http(at, limit, exact, start, least)
+            return self._read_local(path, at, limit, exact, start)
+
+        while urls:
+            transfer = Transfer(urls, read, self.mirrors, self.cancelled, self._retries, self._back_off_s)
+            try:
+                return consume(iter(transfer))
+            except (NotFound, Untrusted) as error:
+                # What one mirror hasn't, or has wrong, another may have: from the start, and without the first one.
+                first = first or error
+                self.mirrors.blame(transfer.at)
+                urls = [one for one in urls if one != transfer.at]
+            except Unreachable as error:
+                raise first or error from None
+        assert first is not None
+        raise first
 
     def cancel(self) -> None:
         """Make every thread stop at its next chunk."""
@@ -111,14 +137,17 @@ class Client:
                 self._sessions.append(session)
         return session
 
-    def _read_http(self, url: str, limit: int, exact: int | None) -> Iterator[bytes]:
+    def _read_http(
+        self, url: str, limit: int, exact: int | None, start: int = 0, least_bytes_per_s: int = 0
+    ) -> Iterator[bytes]:
         session = self._session(url)
         import requests
         import urllib3.exceptions
 
         doing = f"fetch {url}"
         try:
-            response = session.get(url, stream=True, timeout=self._timeout)
+            headers = {"Range": f"bytes={start}-"} if start else None
+            response = session.get(url, stream=True, timeout=self._timeout, headers=headers)
         except (requests.exceptions.InvalidSchema, requests.exceptions.InvalidURL) as error:
             # The only schemes with an adapter are http and https, so this is a redirect to something else.
             raise Untrusted(doing, because=f"redirected to what is no http address: {error}") from None
@@ -134,18 +163,23 @@ class Client:
                 raise NotFound(doing, because=f"the server says {status} {response.reason}")
             if status in _PASSING:
                 raise _Broken(f"the server says {status} {response.reason}")
-            if status != 200:
+            if status not in (200, 206) or (status == 206 and not start):
                 raise Unreachable(
                     doing,
                     because=f"the server says {status} {response.reason}",
                     hint="" if status != 407 else "the proxy wants a login: set http_proxy=http://user:password@…",
                 )
             stated = response.headers.get("Content-Length", "")
-            _check_stated(doing, int(stated) if stated.isdigit() else -1, limit, exact)
+            resumed = status == 206
+            if resumed and not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
+                raise _Broken("the server answered with another part of the file than was asked for")
+            _check_stated(doing, int(stated) + start * resumed if stated.isdigit() else -1, limit, exact)
+            pace = Pace(least_bytes_per_s)
+            skip = 0 if resumed else start  # a server may send the whole file again
             raw = response.raw
             read = getattr(raw, "read1", None) or raw.read
             bound = limit if exact is None else exact
-            done = 0
+            done = start if resumed else 0
             began = time.monotonic()
             while True:
                 if self.cancelled.is_set():
@@ -160,23 +194,28 @@ class Client:
                 done += len(chunk)
                 if done > bound:
                     raise _too_long(doing, bound, exact)
-                yield chunk
+                if done - len(chunk) >= skip:
+                    yield chunk
+                elif done > skip:
+                    yield chunk[skip - done :]
+                pace.took(len(chunk))
                 spent = time.monotonic() - began
                 if spent > _DRIP_WINDOW_S and done < spent * _DRIP_BYTES_PER_S:
                     raise _Broken(f"only {done} bytes in {spent:.0f} s")
-            if stated.isdigit() and done < int(stated):
-                raise _Broken(f"broken off after {done} of {stated} bytes")
+            if stated.isdigit() and done < int(stated) + start * resumed:
+                raise _Broken(f"broken off after {done} of {int(stated) + start * resumed} bytes")
             if exact is not None and done != exact:
                 raise _too_short(doing, done, exact)
-            self.bytes_per_s = done / max(time.monotonic() - began, 1e-6)
+            self.bytes_per_s = (done - start * resumed) / max(time.monotonic() - began, 1e-6)
 
-    def _read_local(self, path: str, url: str, limit: int, exact: int | None) -> Iterator[bytes]:
+    def _read_local(self, path: str, url: str, limit: int, exact: int | None, start: int = 0) -> Iterator[bytes]:
         doing = f"read {url}"
         bound = limit if exact is None else exact
-        done = 0
+        done = start
         try:
             with open(path, "rb", buffering=0) as file:
                 _check_stated(doing, os.fstat(file.fileno()).st_size, limit, exact)
+                file.seek(start)
                 while chunk := file.read(min(_CHUNK_BYTES, bound + 1 - done)):
                     if self.cancelled.is_set():
                         raise Interrupted(doing, because="interrupted")
