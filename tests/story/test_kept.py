@@ -132,3 +132,16 @@ def test_a_user_without_root_has_them_too(
         assert (home / "b/etc/shadow").stat().st_gid == FIRST + 42 - 1
     finally:
         shutil.rmtree(home)
+
+
+def test_the_cache_is_shown_and_pruned(world: World, ctk: Command) -> None:
+    world.build("a").ok()
+    listed = ctk("cache", "list", "--all", env=world.env).ok().out
+    assert "kept trees" in listed and str(world.trees()[0]) in listed
+    ctk("cache", "prune", "--limit", "0", env=world.env).ok()
+    assert world.trees() == [] and not kept(world.build("b"))
+    # By itself: nothing fits.
+    assert not kept(world.build("c", "--include=beta", env={"CTK_CACHE_LIMIT": "1"}))
+    assert world.trees() == []
+    wrong = world.build("d", env={"CTK_CACHE_LIMIT": "much"})
+    assert wrong.rc == 1 and "CTK_CACHE_LIMIT" in wrong.err

@@ -35,6 +35,7 @@ from toolkit.bootstrap import (
     first_stage,
     outputs,
     papers,
+    prune,
     rootless,
     seed,
     solve,
@@ -76,6 +77,7 @@ def bootstrap(request: Request, emit: Emit) -> Result:
     _check_engine(request)
     customise.check(request)
     form = outputs.format_of(request)
+    prune.limit()  # a typing error in it is told now, not after the build
     if request.or_host and request.suite != "host":
         return _archive_or_host(request, emit)
     if request.suite == "host" and form is None:
@@ -274,6 +276,7 @@ def _build(request: Request, solved: Solved, target: Target, rootfd: int, trees:
         tidy.tidy(rootfd, lock, emit)
     with stage("keep", emit) as said:
         size = trees.store(request, lock, rootfd)
+        prune.prune(places.cache_dir(), prune.limit())
         said.detail = f"{size / 1e6:.1f} MB in the cache" if size else "not kept"
 
 

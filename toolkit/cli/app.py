@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from toolkit import __version__
-from toolkit.cli import build, care, describe, everyday, explain, learn, observe, signals, verbs
+from toolkit.cli import build, cache, care, describe, everyday, explain, learn, observe, signals, verbs
 from toolkit.errors import CtkError, Usage
 from toolkit.runtime.options import Options
 from toolkit.ui import failure
@@ -48,6 +48,7 @@ def _global(
 
 
 build.register(app)
+cache.register(app)
 describe.register(app)
 verbs.register(app)
 everyday.register(app)

@@ -44,6 +44,7 @@ class Cache:
         try:
             if os.fstat(fd).st_size == size_bytes and hash_of(fd) == sha256:
                 os.lseek(fd, 0, os.SEEK_SET)
+                os.utime(fd)  # used now: the longest unused are pruned first
                 return fd
         except BaseException:
             os.close(fd)

@@ -1,0 +1,88 @@
+"""The cache's size: what is in it, and the longest unused removed when it outgrows its limit.
+
+No lock is needed: a reader holds what it has open, and takes what is gone for what was never there.
+"""
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from toolkit.errors import Usage
+
+DEFAULT_LIMIT_BYTES = 10 << 30
+VARIABLE = "CTK_CACHE_LIMIT"
+KINDS = {"files": "packages and indexes", "trees": "kept trees", "asks": "what requests came to"}
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One file of the cache, with what was worked out from it. `used_s` is when it was last read or written."""
+
+    kind: str
+    path: str
+    size_bytes: int
+    used_s: float
+    beside: tuple[str, ...] = ()
+
+
+def size(written: str, *, what: str) -> int:
+    """`10G`, `500M`, `0` as bytes. Raises Usage, with `what` as the place that it was written in."""
+    found = re.fullmatch(r"(\d{1,12})([KMGT]?)(i?B)?", written.strip(), re.ASCII | re.IGNORECASE)
+    if not found:
+        raise Usage(f"read {what}", because=f"{written!r} is no size", hint="for example 10G, 500M, or 0")
+    return int(found[1]) * _UNITS[found[2].upper()]
+
+
+def limit() -> int:
+    """How large the cache may become: CTK_CACHE_LIMIT, else 10 GiB. Raises Usage."""
+    written = os.environ.get(VARIABLE, "")
+    return size(written, what=VARIABLE) if written else DEFAULT_LIMIT_BYTES
+
+
+def items(folder: str) -> list[Item]:
+    """What the cache below `folder` holds, the longest unused first."""
+    found = [item for kind in KINDS for item in _below(os.path.join(folder, kind), kind)]
+    return sorted(found, key=lambda item: (item.used_s, item.path))
+
+
+def prune(folder: str, limit_bytes: int) -> list[Item]:
+    """Remove the longest unused until no more than `limit_bytes` are left; what was removed."""
+    known = items(folder)
+    total = sum(item.size_bytes for item in known)
+    removed = []
+    for item in known:
+        if total <= limit_bytes:
+            break
+        total -= item.size_bytes
+        for path in (item.path, *item.beside):
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+        removed.append(item)
+    return removed
+
+
+def _below(folder: str, kind: str) -> Iterator[Item]:
+    groups: dict[str, list[os.DirEntry[str]]] = {}
+    for entry in _files(folder):
+        if not entry.name.startswith("tmp."):  # being written
+            groups.setdefault(entry.path.partition(".offsets")[0], []).append(entry)
+    for path, entries in groups.items():
+        with contextlib.suppress(FileNotFoundError):
+            about = [entry.stat(follow_symlinks=False) for entry in entries]
+            beside = tuple(entry.path for entry in entries if entry.path != path)
+            yield Item(kind, path, sum(one.st_blocks * 512 for one in about), max(s.st_mtime for s in about), beside)
+
+
+def _files(folder: str) -> Iterator[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    yield from _files(entry.path)
+                else:
+                    yield entry
+    except OSError:
+        return

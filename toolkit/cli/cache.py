@@ -1,0 +1,54 @@
+"""The cache: `ctk cache list`, `ctk cache prune`."""
+
+import sys
+import time
+from typing import Annotated
+
+import typer
+
+_PANEL = "Build"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the group's commands."""
+    group = typer.Typer(no_args_is_help=True, help="Show and prune what builds keep for the next one.")
+    group.command("list")(listing)
+    group.command("prune", epilog="Example: ctk cache prune --limit 2G")(prune)
+    app.add_typer(group, name="cache", rich_help_panel=_PANEL)
+
+
+def listing(
+    every: Annotated[bool, typer.Option("--all", help="Name every file.")] = False,
+) -> None:
+    """Say what the cache holds, and how much of it."""
+    from toolkit import places
+    from toolkit.bootstrap import prune as pruning
+
+    folder, total = places.cache_dir(), 0
+    found = pruning.items(folder)
+    for kind, what in pruning.KINDS.items():
+        mine = [item for item in found if item.kind == kind]
+        size_bytes = sum(item.size_bytes for item in mine)
+        total += size_bytes
+        sys.stdout.write(f"{size_bytes / 1e6:10.1f} MB  {len(mine):5} {what}\n")
+        for item in mine if every else ():
+            used = time.strftime("%Y-%m-%d %H:%M", time.localtime(item.used_s))
+            sys.stdout.write(f"{item.size_bytes / 1e6:10.1f} MB  used {used}  {item.path}\n")
+    sys.stdout.write(f"{total / 1e6:10.1f} MB  in {folder}, of {pruning.limit() / 1e6:.0f} MB at most\n")
+
+
+def prune(
+    limit: Annotated[
+        str,
+        typer.Option(
+            "--limit", metavar="SIZE", help="How much may stay; 0 empties it.", show_default="CTK_CACHE_LIMIT"
+        ),
+    ] = "",
+) -> None:
+    """Remove the longest unused files until the cache is within its limit. Every build does so by itself."""
+    from toolkit import places
+    from toolkit.bootstrap import prune as pruning
+
+    wanted = pruning.size(limit, what="--limit") if limit else pruning.limit()
+    removed = pruning.prune(places.cache_dir(), wanted)
+    sys.stdout.write(f"removed {len(removed)} files, {sum(item.size_bytes for item in removed) / 1e6:.1f} MB\n")
