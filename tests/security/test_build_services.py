@@ -1,4 +1,4 @@
-"""A package that starts its service starts nothing while a tree is built, and can in the finished tree (security B8)."""
+"""A package that starts its service starts nothing while a tree is built, and can in the finished one (security B8)."""
 
 import subprocess
 from pathlib import Path

@@ -13,6 +13,7 @@ from toolkit.errors import Interrupted, Unreachable
 # A mirror that gives less than this for so long is left for another one, where there is another one.
 SLOW_BYTES_PER_S = 100_000
 PATIENCE_S = 3.0
+_PROGRESS_BYTES = 64 << 10  # less than this between two breaks is none: the server only drips
 _MOST_BREAKS = 100  # of one file, however much arrives in between
 
 
@@ -63,8 +64,8 @@ Read = Callable[[str, int, int], Iterator[bytes]]
 class Transfer:
     """The chunks of a file as one stream, from whatever mirrors; iterate once.
 
-    Raises Unreachable when `retries` tries at each mirror in a row brought nothing, and what `read` raises when it
-    isn't Broken. `at` is the URL that was read from last, `breaks` how often it was taken up again.
+    Raises Unreachable when `retries` tries at each mirror in a row brought next to nothing, and what `read` raises when
+    it isn't Broken. `at` is the URL that was read from last, `breaks` how often it was taken up again.
     """
 
     def __init__(
@@ -81,7 +82,7 @@ class Transfer:
 
     def __iter__(self) -> Iterator[bytes]:
         done = 0
-        failures = 0  # in a row, with nothing in between
+        failures = 0  # in a row, with next to nothing in between
         unhurried = len(self._urls) < 2
         tried = 0
         while True:
@@ -96,7 +97,7 @@ class Transfer:
                 self._mirrors.blame(self.at)
                 self.breaks += 1
                 tried += 1
-                failures = 1 if done > before else failures + 1
+                failures = 1 if done - before >= _PROGRESS_BYTES else failures + 1
                 # All of them are slow then: the line is.
                 unhurried = unhurried or tried >= len(self._urls)
                 reason = str(error)
