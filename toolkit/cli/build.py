@@ -241,6 +241,8 @@ def bootstrap(
         return
     if second_stage:
         target = second_stage_target or target or suite
+    if not suite and not second_stage:
+        raise Usage("read the command line", because="missing argument 'SUITE'", hint="see ctk bootstrap --help")
     if not target and not print_debs:
         raise Usage("read the command line", because="there is no TARGET", hint=f"ctk bootstrap {suite} ./{suite}")
     mirrors = several(mirror, mirror_argument)
