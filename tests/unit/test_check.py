@@ -45,6 +45,26 @@ def with_namespaces(*kinds, **fields):
 HOOK = {"hooks": {"prestart": [{"path": "x"}]}}
 
 MUST_FAIL = [
+    (
+        linux(resources={"hugepageLimits": [{"pageSize": "2MB"}]}),
+        "linux.resources.hugepageLimits[0].limit",
+        "is required",
+    ),
+    (
+        linux(resources={"blockIO": {"throttleReadBpsDevice": [{"major": 8, "minor": 0}]}}),
+        "linux.resources.blockIO.throttleReadBpsDevice[0].rate",
+        "is required",
+    ),
+    (
+        linux(resources={"blockIO": {"weightDevice": [{"major": 8, "weight": 10}]}}),
+        "linux.resources.blockIO.weightDevice[0].minor",
+        "is required",
+    ),
+    (
+        linux(resources={"network": {"priorities": [{"name": "lo"}]}}),
+        "linux.resources.network.priorities[0].priority",
+        "is required",
+    ),
     (changed(["ociVersion"], ...), "ociVersion", "is required"),
     (changed(["ociVersion"], "one"), "ociVersion", "is not a version"),
     (changed(["ociVersion"], "2.0.0"), "ociVersion", "not a version that we carry out"),

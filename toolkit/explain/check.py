@@ -152,8 +152,7 @@ def _converted(path: str, spec: Any) -> str:
 
 
 def _unknown(path: str) -> Found:
-    holder, _, name = path.rpartition(".")
-    known = _names(holder)
+    known, name = _holder(path)
     near = nearest(name, known)
     if not near and (ends := [p for p, _ in fields.paths() if p.endswith("." + name) and "[" not in p]):
         instead = f"did you mean {ends[0]}? Fields here: {', '.join(known)}"
@@ -162,11 +161,23 @@ def _unknown(path: str) -> Found:
     return found("W130", path, f"{name!r} is no field of the runtime spec: it is ignored", instead)
 
 
-def _names(holder: str) -> list[str]:
+def _holder(path: str) -> tuple[list[str], str]:
+    """(the fields that there are beside an unknown one, its name), from its path: a name may have dots in it."""
     want: Any = schema.SPEC
-    for part in re.findall(r"[^.\[\]{}]+|\[\]|\{\}", fields.generic(holder)):
-        want = want[0] if part in ("[]", "{}") else want[part]
-    return list(want)
+    rest = path
+    while True:
+        if isinstance(want, dict):
+            name = next((n for n in want if rest.startswith(n) and rest[len(n) : len(n) + 1] in (".", "[")), "")
+            if not name:
+                return list(want), rest
+            want, rest = want[name], rest[len(name) :].removeprefix(".")
+        elif isinstance(want, list):
+            want, rest = want[0], rest.partition("]")[2].removeprefix(".")
+        elif isinstance(want, tuple):
+            # ['any name at all'].field: of the fields only the last "]." can be the end of the name.
+            want, rest = want[0], rest.rpartition("].")[2]
+        else:
+            return [], rest
 
 
 _SHELL = re.compile(r"[|<>*;&`]|\$[A-Za-z_({]")

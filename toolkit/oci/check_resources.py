@@ -36,6 +36,7 @@ def resources(given: "Resources", at: str, report: "Report") -> None:
     for index, entry in enumerate((given.get("network") or {}).get("priorities") or ()):
         if not entry.get("name"):
             report(f"{at}network.priorities[{index}].name", "is required", code="E104")
+        _required(entry, ("priority",), f"{at}network.priorities[{index}]", report)
     for name in given.get("rdma") or ():
         if name in ("", ".", "..") or "/" in name or " " in name or "\n" in name:
             report(f"{at}rdma[{name!r}]", "is not the name of a device", code="E109")
@@ -69,9 +70,24 @@ def _block_io(given: "Resources", at: str, report: "Report") -> None:
     for index, device in enumerate(given.get("weightDevice") or ()):
         weights += [("weight", device), ("leafWeight", device)]
         paths += [f"{at}weightDevice[{index}]."] * 2
+        _required(device, ("major", "minor"), f"{at}weightDevice[{index}]", report)
+    for name in _THROTTLES:
+        for index, device in enumerate(given.get(name) or ()):
+            _required(device, ("major", "minor", "rate"), f"{at}{name}[{index}]", report)
     for (name, holder), path in zip(weights, paths, strict=True):
         if (holder.get(name) or 0) and not 10 <= holder[name] <= 1000:
             report(path + name, f"{holder[name]} is out of range (10 to 1000)", code="E108")
+
+
+_THROTTLES = (
+    "throttleReadBpsDevice", "throttleWriteBpsDevice", "throttleReadIOPSDevice", "throttleWriteIOPSDevice",
+)  # fmt: skip
+
+
+def _required(holder: "Resources", names: "tuple[str, ...]", where: str, report: "Report") -> None:
+    for name in names:
+        if holder.get(name) is None:
+            report(f"{where}.{name}", "is required", code="E104")
 
 
 def _huge_pages(limits: "Any", at: str, report: "Report") -> None:
@@ -89,3 +105,4 @@ def _huge_pages(limits: "Any", at: str, report: "Report") -> None:
         elif size in seen:
             report(f"{at}hugepageLimits[{index}].pageSize", f"{size} is given twice", code="E107")
         seen.add(size)
+        _required(entry, ("limit",), f"{at}hugepageLimits[{index}]", report)

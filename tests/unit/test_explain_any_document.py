@@ -1,0 +1,38 @@
+"""`ctk check` and `ctk explain` of any document at all: findings and expected errors, never a traceback."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from tests.fixtures.specs import mutants
+from toolkit.errors import CtkError
+from toolkit.explain import check, launch, script
+from toolkit.explain.codes import CODES
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    bundle = tmp_path_factory.mktemp("any")
+    (bundle / "rootfs/bin").mkdir(parents=True)
+    (bundle / "rootfs/bin/true").write_text("#!/bin/sh\n")
+    return bundle
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(mutants())
+def test_any_document(folder: Path, mutant: "tuple[dict[str, Any], bool]") -> None:
+    document, _ = mutant
+    (folder / "config.json").write_text(json.dumps(document))
+    found = check.bundle(str(folder), terminal=False, privileged=True)
+    for finding in found:
+        assert finding.code in CODES and finding.message and finding.instead and finding.why
+    try:
+        told = launch.of(str(folder), "any")
+        for act in told.acts:
+            assert act.sentence and isinstance(act.shell, tuple)
+        script.write(told)
+    except CtkError:
+        pass
