@@ -57,15 +57,38 @@ def test_personality(run):
     assert run("uname -m", lambda config: config["linux"].update(personality={"domain": "LINUX32"})) == "i686\n"
 
 
-def test_net_devices(run):
+@pytest.mark.parametrize("joined", [False, True])
+def test_net_devices(run, joined):
     name = f"ctk{os.getpid() % 100000}a"
-    subprocess.run(["ip", "link", "add", name, "type", "veth", "peer", "name", name[:-1] + "b"], check=True)
+    other = subprocess.Popen(["unshare", "--net", "sleep", "1000"])
+
+    def change(config):
+        config["linux"]["netDevices"] = {name: {"name": "in0"}}
+        for entry in config["linux"]["namespaces"]:
+            if joined and entry["type"] == "network":
+                entry["path"] = f"/proc/{other.pid}/ns/net"
+
+    def ip(*words):
+        subprocess.run(["ip", *words], check=True)
+
+    ip("link", "add", name, "type", "veth", "peer", "name", name[:-1] + "b")
     try:
-        moved = run(
-            "cut -d: -f1 /proc/net/dev", lambda config: config["linux"].update(netDevices={name: {"name": "in0"}})
-        )
-        assert "in0" in moved.split() and name not in moved
+        ip("link", "set", name, "mtu", "1400", "address", "02:00:00:00:00:07", "up")
+        ip("address", "add", "192.0.2.7/24", "broadcast", "+", "dev", name)
+        ip("address", "add", "2001:db8::7/64", "dev", name, "nodad")
+        ip("address", "add", "169.254.7.7/16", "scope", "link", "dev", name)
+        while os.readlink(f"/proc/{other.pid}/ns/net") == os.readlink("/proc/self/ns/net"):
+            pass
+        told = run("ip address; readlink /proc/self/ns/net", change)
+        assert "in0" in told and name not in told
+        assert "mtu 1400" in told and "02:00:00:00:00:07" in told
+        assert "192.0.2.7/24 brd 192.0.2.255" in told and "2001:db8::7/64" in told
+        assert "169.254.7.7" not in told, "an address of the link stays behind"
+        assert (os.readlink(f"/proc/{other.pid}/ns/net") in told) == joined
+        assert not os.path.exists(f"/sys/class/net/{name}")
     finally:
+        other.kill()
+        other.wait()
         subprocess.run(["ip", "link", "del", name[:-1] + "b"], check=False, capture_output=True)
 
 

@@ -356,7 +356,9 @@ def _talk(launch: Launch, the_plan: "plan.LaunchPlan", parent: "Conversation") -
     for name, device in (linux.get("netDevices") or {}).items():
         from toolkit.runtime import net_devices
 
-        net_devices.move(name, device.get("name") or name, pid)
+        # By the path of one that is joined: the child may not have joined it yet.
+        joined = next((path for kind, path in the_plan.joins if kind == "network"), f"/proc/{pid}/ns/net")
+        net_devices.move(name, device.get("name") or name, joined)
     if the_plan.wants_hooks:
         parent.hear(words.MOUNTED)
         hooks_of = spec["hooks"]

@@ -1,47 +1,115 @@
 """linux.netDevices (runtime spec 1.3): move a host's network device into the container's network namespace.
 
-Two netlink messages by hand (rtnetlink(7)): pyroute2 may not be loaded on the hot path, and this is all that is needed.
+A few netlink messages by hand (rtnetlink(7)): pyroute2 may not be loaded on the hot path, and this is all it takes.
 """
 
 import os
 
-from toolkit.errors import LaunchFailed
-from toolkit.kernel import libc
+from toolkit.errors import LaunchFailed, SystemCall
+from toolkit.kernel import libc, namespaces
 
-_RTM_NEWLINK = 16
-_IFLA_IFNAME, _IFLA_NET_NS_PID = 3, 19
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_RTM_NEWLINK, _RTM_NEWADDR, _RTM_GETADDR = 16, 20, 22
+_REQUEST, _ACK, _DUMP, _CREATE = 0x1, 0x4, 0x300, 0x400
+_IFLA_IFNAME, _IFLA_NET_NS_FD = 3, 28
+_IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST = 1, 2, 4
+_PERMANENT = 0x80  # IFA_F_PERMANENT: set by hand, not by DHCP or a router
+_ERROR, _DONE = 2, 3
 
 
-def move(name: str, new_name: str, pid: int) -> None:
-    """Move device `name` of our namespace to the one of `pid`, as `new_name`. Raises LaunchFailed."""
+def move(name: str, new_name: str, namespace: str) -> None:
+    """Move device `name` of our network namespace to the one at the path `namespace`, as `new_name`.
+
+    Its permanent addresses of global scope go with it; the kernel drops them at the move (config-linux.md, "Network
+    Devices"). Raises LaunchFailed.
+    """
+    home = target = -1
     try:
-        fd = os.open(f"/sys/class/net/{name}/ifindex", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            index = int(os.read(fd, 32))
-        finally:
-            os.close(fd)
-        attributes = _attribute(_IFLA_NET_NS_PID, pid.to_bytes(4, "little"))
-        if new_name != name:
-            attributes += _attribute(_IFLA_IFNAME, new_name.encode() + b"\0")
-        # struct ifinfomsg: family, padding, type, index, flags, change.
-        body = bytes(4) + index.to_bytes(4, "little") + bytes(8) + attributes
-        header = (16 + len(body)).to_bytes(4, "little") + _RTM_NEWLINK.to_bytes(2, "little")
-        header += (0x1 | 0x4).to_bytes(2, "little") + (1).to_bytes(4, "little") + bytes(4)  # REQUEST, ACK
-        end = libc.syscall(libc.number("socket"), 16, 3 | os.O_CLOEXEC, 0)  # AF_NETLINK, SOCK_RAW, NETLINK_ROUTE
-        try:
-            os.write(end, header + body)
-            answer = os.read(end, 4096)
-        finally:
-            os.close(end)
-        number = int.from_bytes(answer[16:20], "little", signed=True)
-        if number:
-            raise OSError(-number, os.strerror(-number))
-    except OSError as error:
+        target = os.open(namespace, os.O_RDONLY | os.O_CLOEXEC)
+        index = _index(name)
+        # struct ifinfomsg: family, padding, type, index, flags, change: IFF_UP is the one changed, to 0.
+        link = bytes(4) + index.to_bytes(4, "little") + bytes(4) + (1).to_bytes(4, "little")
+        # Before it goes down: those of IPv6 go with that (runc loses them).
+        kept = [body for body in _ask(_RTM_GETADDR, _DUMP, bytes(8)) if _goes_along(body, index)]
+        _ask(_RTM_NEWLINK, _ACK, link)
+        attributes = _attribute(_IFLA_NET_NS_FD, target.to_bytes(4, "little"))
+        attributes += _attribute(_IFLA_IFNAME, new_name.encode() + b"\0")
+        _ask(_RTM_NEWLINK, _ACK, bytes(4) + index.to_bytes(4, "little") + bytes(8) + attributes)
+        if kept:
+            home = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+            namespaces.setns(target, namespaces.CLONE_NEWNET)
+            try:
+                _restore(kept, new_name)
+            finally:
+                namespaces.setns(home, namespaces.CLONE_NEWNET)
+    except (OSError, SystemCall) as error:
         raise LaunchFailed(
             f"move network device {name!r} into the container (linux.netDevices)",
             because=os.strerror(error.errno or 0).lower(),
             hint="`ip link` shows the devices of the host",
         ) from None
+    finally:
+        for fd in (home, target):
+            if fd >= 0:
+                os.close(fd)
+
+
+def _index(name: str) -> int:
+    """The device's number in our network namespace. Raises OSError (ENODEV)."""
+    import _socket
+
+    try:
+        return _socket.if_nametoindex(name)
+    except OSError:
+        raise OSError(19, "no such device") from None
+
+
+def _goes_along(body: bytes, index: int) -> bool:
+    """struct ifaddrmsg: family, prefix length, flags, scope (0: global), index."""
+    return int.from_bytes(body[4:8], "little") == index and body[3] == 0 and bool(body[2] & _PERMANENT)
+
+
+def _restore(kept: "list[bytes]", name: str) -> None:
+    index = _index(name).to_bytes(4, "little")
+    for body in kept:
+        attributes, rest = b"", body[8:]
+        while len(rest) >= 4:
+            size, kind = int.from_bytes(rest[:2], "little"), int.from_bytes(rest[2:4], "little")
+            if kind in (_IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST):
+                attributes += _attribute(kind, rest[4:size])
+            rest = rest[(size + 3) & ~3 or 4 :]
+        _ask(_RTM_NEWADDR, _ACK | _CREATE, body[:2] + bytes(2) + index + attributes)
+
+
+def _ask(kind: int, flags: int, body: bytes) -> "list[bytes]":
+    """Send one message; the bodies of the answer. Raises OSError with the kernel's errno."""
+    header = (16 + len(body)).to_bytes(4, "little") + kind.to_bytes(2, "little")
+    header += (_REQUEST | flags).to_bytes(2, "little") + (1).to_bytes(4, "little") + bytes(4)
+    end = libc.syscall(libc.number("socket"), 16, 3 | os.O_CLOEXEC, 0)  # AF_NETLINK, SOCK_RAW, NETLINK_ROUTE
+    bodies: "list[bytes]" = []
+    try:
+        os.write(end, header + body)
+        while True:
+            for answer, content in _messages(os.read(end, 1 << 16)):
+                if answer == _ERROR:
+                    number = -int.from_bytes(content[:4], "little", signed=True)
+                    if number:
+                        raise OSError(number, os.strerror(number))
+                if answer in (_ERROR, _DONE):
+                    return bodies
+                bodies.append(content)
+    finally:
+        os.close(end)
+
+
+def _messages(data: bytes) -> "Iterator[tuple[int, bytes]]":
+    while len(data) >= 16:
+        size = int.from_bytes(data[:4], "little")
+        yield int.from_bytes(data[4:6], "little"), data[16:size]
+        data = data[(size + 3) & ~3 :]
 
 
 def _attribute(kind: int, data: bytes) -> bytes:
