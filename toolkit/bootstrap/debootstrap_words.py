@@ -71,13 +71,13 @@ class Words:
             words = rest.split()
             numbers = [int(word) for word in words[:2] if word.isdigit()]
             if len(words) > 2:
-                self._enter(_STAGE_OF.get(words[2], self.stage))
+                self.enter(_STAGE_OF.get(words[2], self.stage))
             if len(numbers) == 2 and self.stage in _UNITS:
                 self._emit(Progressed(self.stage, numbers[0], numbers[1], _UNITS[self.stage]))
 
     def finish(self) -> None:
         """It ended well."""
-        self._enter("")
+        self.enter("")
 
     def _message(self, text: str) -> None:
         if self._kind == "E":
@@ -85,11 +85,11 @@ class Words:
         elif self._kind == "W":
             self._emit(Note(f"debootstrap: {text}", warning=True))
         else:
-            self._enter(_STAGE_OF.get(self._code, self.stage))
+            self.enter(_STAGE_OF.get(self._code, self.stage))
             if self.stage:
                 self._emit(Line(self.stage, text))
 
-    def _enter(self, stage: str) -> None:
+    def enter(self, stage: str) -> None:
         """Go on to a stage. It looks at Packages between the others now and then: no stage comes again."""
         if stage == self.stage or (stage and self.stage and _ORDER.index(stage) < _ORDER.index(self.stage)):
             return

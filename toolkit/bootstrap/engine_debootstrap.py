@@ -19,7 +19,7 @@ from toolkit.bootstrap.architectures import host_architecture, is_native
 from toolkit.bootstrap.debootstrap_words import STAGES, Words
 from toolkit.bootstrap.first_stage import FOLDER
 from toolkit.bootstrap.model import Lock, Package, Request, Source
-from toolkit.bootstrap.second_stage import read_facts, read_lock, run_theirs
+from toolkit.bootstrap.second_stage import own_proc, read_facts, read_lock, run_theirs
 from toolkit.deb.control import paragraphs
 from toolkit.deb.release import parse_release
 from toolkit.errors import BuildFailed, HostLacks, NotFound, Usage
@@ -99,6 +99,8 @@ def build(request: Request, target: str, rootfd: int, log_path: str, emit: Emit)
         customiser.extracted()
         return read_lock(rootfd, read_facts(target))
     if emulate:
+        own_proc(rootfd)
+        words.enter("configure")
         run_theirs(target, log_path, emulate, _without_stage(emit))
     words.finish()
     lock = _lock(rootfd, request, architecture)

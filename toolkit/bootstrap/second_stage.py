@@ -55,7 +55,7 @@ def second_stage(request: Request, emit: Emit) -> Result:
             raise InUse(_doing(request.target), because="another ctk is at it") from None
         emit(Planned(customise.planned(request.custom, STAGES)))
         lock = read_lock(rootfd, facts)
-        _own_proc(rootfd)
+        own_proc(rootfd)
         emulate = emulation.emulation(lock.architecture).registration
         log_path = configure.log_path(target)
         custom = customise.Customiser(request.custom, target, rootfd, lock, log_path, emulate, emit)
@@ -122,7 +122,7 @@ def read_facts(target: str) -> dict[str, str]:
     return found
 
 
-def _own_proc(rootfd: int) -> None:
+def own_proc(rootfd: int) -> None:
     """debootstrap leaves /proc as a link to itself where it takes the host for a Docker container (quirk 37)."""
     try:
         os.readlink("proc", dir_fd=rootfd)
