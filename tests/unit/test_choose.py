@@ -37,6 +37,16 @@ def test_a_provider_whose_own_needs_fail_is_passed_over() -> None:
     assert chosen(*packages, include="app") == ["app", "whole"]
 
 
+def test_of_equal_providers_the_one_that_is_spoken_of_last() -> None:
+    """docs/quirks.md 39: by the first mention, in a relation too; not by the order of the paragraphs."""
+    app = package("app", Depends="virtual")
+    one, two = package("one", Provides="virtual"), package("two", Provides="virtual")
+    assert chosen(app, one, two, include="app") == ["app", "two"]
+    early = package("aaa", Suggests="two, x-one, one-x")
+    assert chosen(early, app, one, two, include="app") == ["app", "one"]
+    assert chosen(app, package("one", "standard", Provides="virtual"), two, include="app") == ["app", "one"]
+
+
 def test_versions_of_conflicts_and_provides_count() -> None:
     packages = (
         package("app", Depends="lib"),
