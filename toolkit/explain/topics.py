@@ -46,8 +46,8 @@ def _value(word: str) -> str:
         return "CAP_" + name
     kind = re.sub(r"([ _-]?namespaces?|ns)(\(7\))?$", "", word.lower())
     kind = _SHORT.get(kind, kind)
-    # `user` and `network` alone are fields too (process.user, resources.network): those have a path.
-    return kind if kind in NAMESPACES and (kind not in ("user", "network") or kind != word.lower()) else ""
+    # Alone these are fields too, or nearly: process.user, linux.resources.network, mounts.
+    return kind if kind in NAMESPACES and (kind not in ("user", "network", "mount") or kind != word.lower()) else ""
 
 
 def word(text: str, bundle: str) -> tuple[str, tuple[str, str, str]]:
