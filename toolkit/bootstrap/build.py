@@ -44,13 +44,13 @@ from toolkit.bootstrap import (
 from toolkit.bootstrap.download import Download
 from toolkit.bootstrap.kept import Spoilt, Trees
 from toolkit.bootstrap.model import Lock, Request, Result
+from toolkit.bootstrap.next_steps import next_steps
 from toolkit.bootstrap.solve import Solved, solve_open, understood
 from toolkit.bootstrap.stage import stage
 from toolkit.bootstrap.target import MARKER, Target, check_space, empty, write_result
 from toolkit.bootstrap.unpack import Unpacker
 from toolkit.errors import CtkError, Unreachable, Usage
 from toolkit.events import Done, Emit, Finished, Note, Planned, Started
-from toolkit.kernel.host import HostFacts
 
 ENGINES = ("native", "debootstrap")
 STAGES = (
@@ -150,8 +150,7 @@ def _bootstrap(request: Request, emit: Emit) -> Result:
     path = write_result(target.path, result, lock)
     emit(
         Done(
-            f"{result.suite} ({result.variant}, {result.architecture}) is in {request.target}"
-            + (", its first half" if request.foreign else ""),
+            f"{result.title} is in {request.target}" + (", its first half" if request.foreign else ""),
             result.seconds,
             {**asdict(result), "file": path},
             _next_steps(request),
@@ -196,10 +195,7 @@ def _next_steps(request: Request) -> tuple[str, ...]:
             f"ctk bootstrap --second-stage {request.target}",
             "or, on a machine that runs it, inside: /debootstrap/debootstrap --second-stage",
         )
-    return (
-        f"ctk spec --rootfs {request.target} --writable",
-        ("" if HostFacts().in_user_namespace else "sudo ") + "ctk run NAME",
-    )
+    return next_steps(request.target)
 
 
 def _remove(target: Target, emit: Emit) -> None:

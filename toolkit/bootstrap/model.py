@@ -127,3 +127,9 @@ class Result:
     build_id: str
     engine: str = "native"
     foreign: bool = False  # only the first half of it: the second stage is still to come
+
+    @property
+    def title(self) -> str:
+        """Suite, variant and architecture for people; the default variant, "-", has no name worth showing."""
+        variant = "" if self.variant == "-" else f"{self.variant}, "
+        return f"{self.suite} ({variant}{self.architecture})"

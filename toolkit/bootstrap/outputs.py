@@ -147,7 +147,7 @@ def build(request: Request, form: Format, emit: Emit, make: Make) -> Result:
         result = replace(result, target=os.path.abspath(request.target) if part else STDOUT)
         if part is not None:
             part.finish(result, result_path(tree))
-    text = f"{result.suite} ({result.variant}, {result.architecture}) is in {request.target}"
+    text = f"{result.title} is in {request.target}"
     facts = {**told[0].result, "target": result.target, "format": form.name, "file_bytes": size}
     facts["file"] = result_path(result.target) if part else ""
     emit(Done(text, told[0].seconds, facts, (form.hint.replace("{}", request.target),) if part else ()))

@@ -17,6 +17,7 @@ from toolkit.bootstrap.database import Database
 from toolkit.bootstrap.first_stage import ARCHIVES, FOLDER, LISTS
 from toolkit.bootstrap.held import HOLD
 from toolkit.bootstrap.model import Lock, Package, Request, Result, Source
+from toolkit.bootstrap.next_steps import next_steps
 from toolkit.bootstrap.sandbox import Sandbox
 from toolkit.bootstrap.stage import stage
 from toolkit.bootstrap.target import write_result
@@ -27,7 +28,6 @@ from toolkit.deb.index import Index
 from toolkit.errors import InUse, NotFound, SystemCall
 from toolkit.events import Done, Emit, Line, Planned
 from toolkit.kernel.beneath import make_directories, open_beneath
-from toolkit.kernel.host import HostFacts
 
 STAGES = (("unpack", "Unpack"), ("configure", "Configure"), ("tidy", "Tidy up"))
 _FACTS = ("suite", "arch", "required", "base", "debpaths")
@@ -83,12 +83,8 @@ def second_stage(request: Request, emit: Emit) -> Result:
         engine=request.engine,
     )
     path = write_result(target, result, lock)
-    text = f"{result.suite} ({result.variant}, {result.architecture}) in {request.target} is whole"
-    steps = (
-        f"ctk spec --rootfs {request.target} --writable",
-        ("" if HostFacts().in_user_namespace else "sudo ") + "ctk run NAME",
-    )
-    emit(Done(text, result.seconds, {**asdict(result), "file": path}, steps))
+    text = f"{result.title} in {request.target} is whole"
+    emit(Done(text, result.seconds, {**asdict(result), "file": path}, next_steps(request.target)))
     return result
 
 
