@@ -68,3 +68,11 @@ def test_first_door_works_without_any_library(installed: Path, tmp_path: Path) -
     where = run(installed / "python3", "-I", "-c", script, cwd=tmp_path).split()
     assert all(str(installed.parent) in path for path in where), where
     assert any(Path(where[1]).iterdir())
+
+
+def test_manual_is_where_man_looks(installed: Path) -> None:
+    """man tries ../share/man beside each folder of PATH."""
+    pages = {path.name for path in (installed / "../share/man/man1").iterdir()}
+    assert {"ctk.1", "ctk-run.1", "ctk-up.1", "ctk-recipe-run.1"} <= pages
+    text = (installed / "../share/man/man1/ctk-run.1").read_text()
+    assert "\n.SH NAME\nctk\\-run \\- " in text and "detach" in text
