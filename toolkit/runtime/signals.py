@@ -58,7 +58,7 @@ def open_init(record: "Record") -> int:
     if record.pid > 0:
         try:
             pidfd = os.pidfd_open(record.pid)  # not by kernel/process.py: `delete` and `kill` do without _ctypes
-        except OSError:
+        except (OSError, OverflowError):  # a spoilt record may name a number that is no pid_t
             raise _not_running(record) from None
         if lifecycle.alive(record):
             return pidfd
