@@ -40,6 +40,9 @@ echo "Warning: Fake start-stop-daemon called, doing nothing"
 # It renames and removes what older versions of a package left: all that it does on a first installation is to find that
 # there is none, by 280 processes in a minbase (0.2 to 0.3 s of 1.6; the tree is the same, scripts/compare-tree).
 _NOTHING_TO_MIGRATE = b"#!/bin/sh\nexit 0\n"
+# ischroot(1) looks at process 1's root, which no script may do here (sandbox_init), and then answers "not known". libc6's
+# postinst took that for a system that runs: it asked an init that isn't there to start anew, and slept for a second.
+_IN_A_CHROOT = b"#!/bin/sh\nexit 0\n"
 
 
 def configure(
@@ -119,6 +122,7 @@ class _Configuration:
             _Replaced(self._rootfd, "usr/sbin", "policy-rc.d", _NO_START),
             _Replaced(self._rootfd, "sbin", "start-stop-daemon", _FAKE_DAEMON_STARTER),
             _Replaced(self._rootfd, "usr/bin", "dpkg-maintscript-helper", _NOTHING_TO_MIGRATE),
+            _Replaced(self._rootfd, "usr/bin", "ischroot", _IN_A_CHROOT),
         ):
             self._required()
             self._select()

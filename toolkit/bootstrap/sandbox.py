@@ -33,6 +33,7 @@ ENVIRONMENT = {
     "LC_ALL": "C",
     "DEBIAN_FRONTEND": "noninteractive",
     "DEBCONF_NONINTERACTIVE_SEEN": "true",
+    "SYSTEMD_OFFLINE": "1",  # systemctl finds that by itself in debootstrap's chroot: it only writes files then
 }
 
 
