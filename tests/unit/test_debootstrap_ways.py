@@ -10,8 +10,9 @@ import typer.main
 from toolkit.bootstrap import engine_debootstrap
 from toolkit.bootstrap.build import bootstrap
 from toolkit.bootstrap.customisation import Customisation
+from toolkit.bootstrap.deb_folder import deb_name
 from toolkit.bootstrap.debootstrap_words import Words, formatted
-from toolkit.bootstrap.first_stage import deb_name, list_name
+from toolkit.bootstrap.first_stage import list_name
 from toolkit.bootstrap.model import Package, Request
 from toolkit.bootstrap.peer_options import INSTEAD, instead
 from toolkit.bootstrap.second_stage import second_stage

@@ -241,7 +241,14 @@ def _build(request: Request, solved: Solved, target: Target, rootfd: int, trees:
     custom.setup()
     unpacker = Unpacker(rootfd, lock, emit, merged_usr=request.custom.merged_usr, skips=custom.skips)
     download = Download(
-        solved.client, solved.cache, lock, unpacker.add, emit, fetchers=request.jobs, consumers=request.jobs
+        solved.client,
+        solved.cache,
+        lock,
+        unpacker.add,
+        emit,
+        fetchers=request.jobs,
+        consumers=request.jobs,
+        folder=solved.folder,
     )
     emit(Started("download", download.total_bytes, "bytes"))
     emit(Started("unpack", len(lock.packages), "packages"))

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
+from toolkit.bootstrap.deb_folder import DebFolder
 from toolkit.bootstrap.model import Lock, Package
 from toolkit.errors import CtkError, NotFound, Unreachable
 from toolkit.events import Emit, Progressed
@@ -34,7 +35,8 @@ class Download:
     """The packages of `lock`, fetched by `fetchers` threads and given to `consume(package, fd)` in `consumers` threads.
 
     `consume` must not keep the descriptor. `run` blocks until all is done, and raises the first error of any thread
-    after all threads have stopped; on KeyboardInterrupt and the like it stops them, too.
+    after all threads have stopped; on KeyboardInterrupt and the like it stops them, too. `folder` is asked after the
+    cache, and gets every package.
     """
 
     def __init__(
@@ -47,12 +49,14 @@ class Download:
         *,
         fetchers: int = 0,
         consumers: int = 0,
+        folder: DebFolder | None = None,
     ) -> None:
         self._client = client
         self._cache = cache
         self._lock = lock
         self._consume = consume
         self._emit = emit
+        self._folder = folder
         cores = len(os.sched_getaffinity(0))
         self._fetchers = min(fetchers or max(4, cores), _MOST_FETCHERS, max(1, len(lock.packages)))
         self._consumers = max(1, min(consumers or cores, len(lock.packages)))
@@ -164,9 +168,21 @@ class Download:
     def _one(self, package: Package) -> int:
         """A descriptor of the package's .deb, its size and hash checked."""
         fd = self._cache.open(package.sha256, package.size_bytes)
-        if fd is not None:
+        if fd is None and self._folder is not None:
+            fd = self._folder.open(package, self._cache)
+        if fd is None:
+            fd = self._fetched(package)
+        else:
             self._tell(package, package.size_bytes, cached=True)
-            return fd
+        if self._folder is not None:
+            try:
+                self._folder.keep(package, fd)
+            except BaseException:
+                os.close(fd)
+                raise
+        return fd
+
+    def _fetched(self, package: Package) -> int:
         url = f"{self._lock.sources[package.source].mirror}/{quoted(package.filename)}"
         doing = f"check package {package.name!r} ({url})"
         told = 0

@@ -187,6 +187,11 @@ def _arguments(request: Request, architecture: str, keyring: str, *, halfway: bo
     ):
         if values:
             words.append(f"--{name}={','.join(values)}")
+    if request.cache_dir:
+        words.append(f"--cache-dir={os.path.abspath(request.cache_dir)}")  # it takes no other
+    for name, value in (("certificate", request.certificate), ("private-key", request.private_key)):
+        if value:
+            words.append(f"--{name}={value}")
     if request.custom.merged_usr is not None:
         words.append("--merged-usr" if request.custom.merged_usr else "--no-merged-usr")
     words += [f"--keyring={keyring}", "--force-check-gpg"] if keyring else ["--no-check-gpg"]

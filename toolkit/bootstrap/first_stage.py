@@ -17,6 +17,7 @@ from dataclasses import replace
 
 from toolkit.bootstrap import customise, seed
 from toolkit.bootstrap.database import Database
+from toolkit.bootstrap.deb_folder import deb_name
 from toolkit.bootstrap.download import Download
 from toolkit.bootstrap.model import Lock, Package, Request
 from toolkit.bootstrap.solve import Solved, solve_open
@@ -57,7 +58,14 @@ def first_stage(request: Request, solved: Solved, target: str, rootfd: int, log_
 
     try:
         download = Download(
-            solved.client, solved.cache, lock, take, emit, fetchers=request.jobs, consumers=request.jobs
+            solved.client,
+            solved.cache,
+            lock,
+            take,
+            emit,
+            fetchers=request.jobs,
+            consumers=request.jobs,
+            folder=solved.folder,
         )
         emit(Started("download", download.total_bytes, "bytes"))
         emit(Started("unpack", len(lock.required), "packages"))
@@ -74,11 +82,6 @@ def first_stage(request: Request, solved: Solved, target: str, rootfd: int, log_
         seed.dev(rootfd, emit)
         _leave(request, lock, rootfd, emit)
     custom.extracted()
-
-
-def deb_name(package: Package) -> str:
-    """The file's name in APT's folder: an epoch's colon as debootstrap and APT write it."""
-    return f"{package.name}_{package.version}_{package.architecture}.deb".replace(":", "%3a")
 
 
 def list_name(mirror: str, suite: str, architecture: str) -> str:
@@ -155,6 +158,8 @@ def _from_archive(request: Request, lock: Lock) -> dict[str, bytes]:
         keyring=request.keyring,
         check_gpg=request.check_gpg,
         check_date=request.check_date,
+        certificate=request.certificate,
+        private_key=request.private_key,
         include=("debootstrap",),
         snapshot=request.snapshot,
     )

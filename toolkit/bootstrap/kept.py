@@ -38,6 +38,7 @@ _KEYED = frozenset(
 # … and what doesn't. Every other field of a Request must have its default for a tree to be kept.
 _WITHOUT_EFFECT = frozenset(
     {"target", "keyring", "jobs", "restart", "keep_failed", "or_host", "mirrors", "use_kept", "format", "lock", "sboms"}
+    | {"certificate", "private_key"}
 )
 
 _SKIPPABLE = 0x184D2A50  # RFC 8878, 3.1.2

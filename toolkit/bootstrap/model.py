@@ -44,6 +44,9 @@ class Request:
     keep_failed: bool = False  # leave the half-made tree of a failed build for a look
     format: str = ""  # of the target (outputs.py); "" goes by its suffix
     use_kept: bool = True  # lay out a kept tree of the same build, and keep this one (kept.py)
+    cache_dir: str = ""  # a folder of .deb files to take from and add to (deb_folder.py)
+    certificate: str = ""  # a PEM file, shown to https mirrors that ask who we are
+    private_key: str = ""  # its key; "" is in the certificate's file
     custom: Customisation = NOTHING  # hooks, options of dpkg and apt, names, users
     engine: str = "native"  # or "debootstrap", the real program
     engine_options: tuple[str, ...] = ()  # for debootstrap, as they are
@@ -108,6 +111,11 @@ class Lock:
         return f"{package.name}:{package.architecture}"
 
     @property
+    def title(self) -> str:
+        """Suite, variant and architecture for people."""
+        return _title(self.suite, self.variant, self.architecture)
+
+    @property
     def packages(self) -> tuple[Package, ...]:
         return self.required + self.base
 
@@ -130,6 +138,10 @@ class Result:
 
     @property
     def title(self) -> str:
-        """Suite, variant and architecture for people; the default variant, "-", has no name worth showing."""
-        variant = "" if self.variant == "-" else f"{self.variant}, "
-        return f"{self.suite} ({variant}{self.architecture})"
+        """Suite, variant and architecture for people."""
+        return _title(self.suite, self.variant, self.architecture)
+
+
+def _title(suite: str, variant: str, architecture: str) -> str:
+    """The default variant, "-", has no name worth showing."""
+    return f"{suite} ({'' if variant == '-' else variant + ', '}{architecture})"

@@ -12,9 +12,6 @@ INSTEAD = {
     "{engine}",
     "--resolve-deps": "ctk always resolves: leave it away",
     "--log-extra-deps": "--print-debs shows what is chosen, --verbose how; {engine}",
-    "--download-only": "--foreign leaves all packages in var/cache/apt/archives of the tree; ctk's cache keeps what it "
-    "fetches anyway",
-    "--cache-dir": "ctk has a cache of its own, shared by all builds; CTK_CACHE=DIR puts it elsewhere",
     "--make-tarball": "what is fetched stays in ctk's cache, which can be copied: CTK_CACHE=DIR; {engine}",
     "--unpack-tarball": "what is fetched stays in ctk's cache, which can be copied: CTK_CACHE=DIR; {engine}",
     "--extractor": "ctk unpacks packages itself, with neither dpkg-deb nor ar; {engine}",
@@ -22,8 +19,6 @@ INSTEAD = {
     "--debian-installer": "--json prints every event as an object for programs",
     "--no-check-certificate": "REQUESTS_CA_BUNDLE=FILE names certificates to trust; what a mirror sends is held to the "
     "archive's signature either way, so an http:// one does no harm; {engine}",
-    "--certificate": "ctk shows mirrors no certificate of yours; {engine}",
-    "--private-key": "ctk shows mirrors no certificate of yours; {engine}",
     "--inrelease-path": "ctk asks for InRelease where the suite is; {engine}",
     "--no-check-sig": "--no-check-gpg",
     # mmdebstrap

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from toolkit import places
 from toolkit.bootstrap import gather, lockfile, papers
 from toolkit.bootstrap.architectures import host_architecture
+from toolkit.bootstrap.deb_folder import DebFolder
 from toolkit.bootstrap.model import Lock, Request, Source
 from toolkit.bootstrap.resolve import resolve, variant_name
 from toolkit.bootstrap.stage import stage
@@ -29,6 +30,7 @@ class Solved:
     lock: Lock
     client: Client
     cache: Cache
+    folder: DebFolder | None = None  # a second one, of the user's
 
 
 def solve(request: Request, emit: Emit) -> Lock:
@@ -56,7 +58,8 @@ def solve_open(request: Request, emit: Emit, recall: Recall | None = None) -> So
     request = replace(request, include=(*request.include, *request.custom.packages()))
     variant_name(request.variant)  # a typing error is told before the network is asked
     papers.check(request)
-    client = Client()
+    folder = DebFolder(request.cache_dir) if request.cache_dir else None
+    client = Client(certificate=request.certificate, private_key=request.private_key)
     cache = Cache(places.cache_dir())
     try:
         lock = _locked(request, emit) if request.locked else _chosen(request, client, cache, emit, recall)
@@ -64,7 +67,7 @@ def solve_open(request: Request, emit: Emit, recall: Recall | None = None) -> So
         client.cancel()
         client.close()
         raise
-    return Solved(lock, client, cache)
+    return Solved(lock, client, cache, folder)
 
 
 def _chosen(request: Request, client: Client, cache: Cache, emit: Emit, recall: Recall | None) -> Lock:

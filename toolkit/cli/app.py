@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from toolkit import __version__
-from toolkit.cli import build, cache, care, describe, everyday, explain, learn, observe, signals, verbs
+from toolkit.cli import build, cache, care, describe, everyday, explain, learn, observe, signals, up, verbs
 from toolkit.errors import CtkError, Usage
 from toolkit.runtime.options import Options
 from toolkit.ui import failure
@@ -47,6 +47,7 @@ def _global(
     pass
 
 
+up.register(app)
 build.register(app)
 cache.register(app)
 describe.register(app)

@@ -1,18 +1,16 @@
-"""Build: `ctk bootstrap`, `ctk up`."""
+"""Build: `ctk bootstrap`."""
 
-import os
 import sys
 from typing import Annotated
 
 import typer
 
-from toolkit.cli import sources, ways
+from toolkit.cli import sources, supplies, ways
 from toolkit.cli.care import RemoveTree
 from toolkit.cli.output import commas, progress, several
 
 _PANEL = "Build"
-_UP_EXAMPLE = "Example: sudo ctk up bookworm web -- cat /etc/os-release"
-_SOURCE, _CONTENT, _OUTPUT, _RUN = "Where from", "What goes in", "How", "The run"
+_SOURCE, _CONTENT, _OUTPUT = "Where from", "What goes in", "How"
 
 Suite = Annotated[
     str,
@@ -138,8 +136,7 @@ Verbose = Annotated[
 
 
 def register(app: typer.Typer) -> None:
-    """Add the group's commands."""
-    app.command("up", rich_help_panel=_PANEL, epilog=_UP_EXAMPLE)(up)
+    """Add the command."""
     app.command("bootstrap", rich_help_panel=_PANEL, epilog=sources.EXAMPLES)(bootstrap)
 
 
@@ -197,6 +194,10 @@ def bootstrap(
             "--print-debs", help="Print the packages that would be installed, and stop.", rich_help_panel=_OUTPUT
         ),
     ] = False,
+    download_only: supplies.DownloadOnly = False,
+    cache_dir: supplies.CacheDir = "",
+    certificate: supplies.Certificate = "",
+    private_key: supplies.PrivateKey = "",
     setup_hook: ways.SetupHook = None,
     extract_hook: ways.ExtractHook = None,
     essential_hook: ways.EssentialHook = None,
@@ -230,7 +231,7 @@ def bootstrap(
     The suite `host` is a small root of this host's own programs, without a network; --include names more of them.
     Needs no debootstrap, dpkg, apt or gpgv on the host.
     """
-    from toolkit.bootstrap import build, solve
+    from toolkit.bootstrap import build, solve, supply
     from toolkit.bootstrap import second_stage as other_half
     from toolkit.bootstrap.customisation import Customisation
     from toolkit.bootstrap.model import Request
@@ -243,7 +244,7 @@ def bootstrap(
         target = second_stage_target or target or suite
     if not suite and not second_stage:
         raise Usage("read the command line", because="missing argument 'SUITE'", hint="see ctk bootstrap --help")
-    if not target and not print_debs:
+    if not target and not (print_debs or download_only):
         raise Usage("read the command line", because="there is no TARGET", hint=f"ctk bootstrap {suite} ./{suite}")
     mirrors = several(mirror, mirror_argument)
     request = Request(
@@ -296,141 +297,20 @@ def bootstrap(
         lock=lock,
         sboms=tuple(sbom or ()),
         format=format,
+        cache_dir=cache_dir,
+        certificate=certificate,
+        private_key=private_key,
     )
     if target == "-" and json:
         raise Usage("read the command line", because="TARGET - and --json both want standard output")
     with progress(json=json, verbose=verbose) as emit:
         if print_debs:
             chosen = solve.solve(request, emit)
+        elif download_only:
+            supply.download_only(request, emit)
         elif second_stage:
             other_half.second_stage(request, emit)
         else:
             build.bootstrap(request, emit)
     if print_debs and not json:
         sys.stdout.write(" ".join(package.name for package in chosen.packages) + "\n")
-
-
-def up(
-    suite: Suite,
-    identity: Annotated[str, typer.Argument(metavar="ID", help="The container's name.", show_default=False)],
-    command: Annotated[
-        list[str] | None, typer.Argument(metavar="[-- CMD…]", help="What to run.", show_default="a shell")
-    ] = None,
-    bundle: Annotated[
-        str,
-        typer.Option(
-            "--bundle",
-            "-b",
-            metavar="DIR",
-            help="Where to keep rootfs and config.json.",
-            show_default="a folder of ctk's own",
-            rich_help_panel=_OUTPUT,
-        ),
-    ] = "",
-    share_net: Annotated[
-        bool, typer.Option("--share-net", help="Use the host's network.", rich_help_panel=_CONTENT)
-    ] = False,
-    read_only: Annotated[
-        bool, typer.Option("--read-only", help="Mount the root read-only.", rich_help_panel=_CONTENT)
-    ] = False,
-    detach: Annotated[
-        bool,
-        typer.Option("--detach", "-d", help="In the background: ctk logs, attach and stop.", rich_help_panel=_RUN),
-    ] = False,
-    rm: Annotated[
-        bool, typer.Option("--rm", help="Remove the container at its end; the bundle stays.", rich_help_panel=_RUN)
-    ] = False,
-    replace: Annotated[
-        bool, typer.Option("--replace", help="Remove a container of that name first.", rich_help_panel=_RUN)
-    ] = False,
-    ephemeral: Annotated[
-        bool, typer.Option("--ephemeral", help="Write into memory, not into the rootfs.", rich_help_panel=_RUN)
-    ] = False,
-    overlay: Annotated[
-        str,
-        typer.Option(
-            "--overlay",
-            metavar="DIR",
-            help="Write into DIR, not into the rootfs.",
-            rich_help_panel=_RUN,
-            show_default=False,
-        ),
-    ] = "",
-    init: Annotated[
-        bool,
-        typer.Option("--init", help="A first process that reaps and passes signals on.", rich_help_panel=_RUN),
-    ] = False,
-    tell: Annotated[bool, typer.Option("--tell", help="Say why it ended.", rich_help_panel=_RUN)] = False,
-    variant: Variant = "minbase",
-    arch: Arch = "",
-    include: Include = None,
-    exclude: Exclude = None,
-    mirror: Mirror = None,
-    components: Components = None,
-    keyring: Keyring = "",
-    check_gpg: CheckGpg = True,
-    check_date: CheckDate = True,
-    force: Annotated[
-        bool, typer.Option("--force", help="Make the bundle anew, whatever is there.", rich_help_panel=_OUTPUT)
-    ] = False,
-    jobs: Jobs = 0,
-    cache: UseKept = True,
-    or_host: OrHost = False,
-    json: Json = False,
-    verbose: Verbose = False,
-) -> None:
-    """Make a container and run it: bootstrap, spec and run in one go.
-
-    What is already there is not made again.
-    """
-    from toolkit.bootstrap.model import Request
-    from toolkit.bundle.build import SpecRequest
-    from toolkit.errors import InUse
-    from toolkit.up import launch, stages
-
-    flags = {"--rm": rm, "--replace": replace, "--ephemeral": ephemeral, "--init": init, "--tell": tell}
-    options = [flag for flag, wanted in flags.items() if wanted] + ([f"--overlay={overlay}"] if overlay else [])
-    if detach:
-        # A shell without a terminal waits for what is typed to it, and ends where nobody can.
-        options += ["--detach", "--hold", *([] if command else ["--interactive"])]
-    mirrors = several(mirror)
-    ordinary = os.geteuid() != 0
-    terminal = sys.stdin.isatty() and sys.stdout.isatty()
-    request = stages.UpRequest(
-        id=identity,
-        bundle=bundle,
-        terminal=terminal,
-        force=force,
-        spec=SpecRequest(
-            rootless=ordinary,
-            userns=ordinary,
-            namespace=("net",) if ordinary and not share_net else (),  # the rootless default shares the host's
-            writable=None if read_only else True,
-            share_net=share_net,
-            args=tuple(command or ()),
-            hostname=identity,
-        ),
-        bootstrap=Request(
-            suite=suite,
-            target="",
-            variant=variant,
-            architecture=arch,
-            mirror=mirrors[0],
-            mirrors=mirrors[1:],
-            keyring=keyring,
-            check_gpg=check_gpg,
-            check_date=check_date,
-            components=commas(components),
-            include=commas(include),
-            exclude=commas(exclude),
-            jobs=jobs,
-            use_kept=cache,
-            or_host=or_host,
-        ),
-    )
-    with progress(json=json, verbose=verbose) as emit:
-        if not replace and launch.exists(identity):
-            hint = f"ctk exec -t {identity} sh, or once more with --replace"
-            raise InUse(f"bring up {identity!r}", because="there is a container of that name", hint=hint)
-        where = stages.prepare(request, emit)
-    sys.exit(launch.run(identity, where, options))

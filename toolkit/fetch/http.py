@@ -31,7 +31,11 @@ _DRIP_WINDOW_S = 30.0
 
 
 class Client:
-    """Fetches from any number of threads. `retries` counts the tries after the first."""
+    """Fetches from any number of threads. `retries` counts the tries after the first.
+
+    `certificate` and `private_key` are PEM files that https servers are shown who want to know who asks; raises Usage
+    when they can't be used.
+    """
 
     def __init__(
         self,
@@ -40,7 +44,11 @@ class Client:
         stall_s: float = 8.0,
         retries: int = 3,
         back_off_s: float = 0.4,
+        certificate: str = "",
+        private_key: str = "",
     ) -> None:
+        _check_certificate(certificate, private_key)
+        self._certificate = (certificate, private_key or certificate) if certificate else None
         self.cancelled = threading.Event()
         self.mirrors = Mirrors()
         self.bytes_per_s = 0.0  # of the last whole file that came over the network, its first byte to its last
@@ -132,6 +140,7 @@ class Client:
             session.trust_env = False
             session.proxies.update(requests.utils.get_environ_proxies(url))
             session.verify = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or session.verify
+            session.cert = self._certificate
             self._local.session = session
             with self._lock:
                 self._sessions.append(session)
@@ -249,6 +258,27 @@ def local_path(url: str) -> str | None:
         because=f"scheme {scheme!r} is not one of http, https, file" if scheme else "it has no scheme",
         hint="give a mirror as http://HOST/PATH, or as a path that begins with /",
     )
+
+
+def _check_certificate(certificate: str, private_key: str) -> None:
+    """Raise Usage for what TLS could not use, before anything is asked for."""
+    if not certificate:
+        if private_key:
+            raise Usage("read the command line", because="--private-key is nothing without --certificate FILE")
+        return
+    import ssl
+
+    encrypted = "its private key has a passphrase"
+    doing = f"use the certificate {certificate!r}" + (f" and its key {private_key!r}" if private_key else "")
+
+    def ask() -> str:
+        raise Usage(doing, because=encrypted, hint="openssl pkey -in KEY -out PLAIN, and mind who may read it")
+
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(certificate, private_key or None, ask)
+    except OSError as error:  # SSLError is one
+        because = (getattr(error, "reason", "") or error.strerror or str(error)).lower().replace("_", " ")
+        raise Usage(doing, because=because, hint="both are PEM files; the key may be in the certificate's") from None
 
 
 def _check_stated(doing: str, stated: int, limit: int, exact: int | None) -> None:

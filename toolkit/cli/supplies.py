@@ -1,0 +1,46 @@
+"""The options of `ctk bootstrap` about how packages get here, and where they are left for another time."""
+
+from typing import Annotated
+
+import typer
+
+_SOURCE, _OUTPUT = "Where from", "How"
+
+DownloadOnly = Annotated[
+    bool,
+    typer.Option(
+        "--download-only",
+        help="Fetch and check the packages into the cache, and stop. Needs neither TARGET nor root.",
+        rich_help_panel=_OUTPUT,
+    ),
+]
+CacheDir = Annotated[
+    str,
+    typer.Option(
+        "--cache-dir",
+        metavar="DIR",
+        help="A folder of .deb files (debootstrap's, APT's) to take from and add to.",
+        rich_help_panel=_OUTPUT,
+        show_default=False,
+    ),
+]
+Certificate = Annotated[
+    str,
+    typer.Option(
+        "--certificate",
+        metavar="FILE",
+        help="Client certificate (PEM) for https mirrors that want one.",
+        rich_help_panel=_SOURCE,
+        show_default=False,
+    ),
+]
+PrivateKey = Annotated[
+    str,
+    typer.Option(
+        "--private-key",
+        metavar="FILE",
+        help="The certificate's key (PEM), where it isn't in the same file.",
+        rich_help_panel=_SOURCE,
+        show_default=False,
+    ),
+]
