@@ -41,7 +41,8 @@ echo "Warning: Fake start-stop-daemon called, doing nothing"
 # there is none, by 280 processes in a minbase (0.2 to 0.3 s of 1.6; the tree is the same, scripts/compare-tree).
 _NOTHING_TO_MIGRATE = b"#!/bin/sh\nexit 0\n"
 # ischroot(1) looks at process 1's root, which no script may do here (sandbox_init), and then answers "not known".
-# libc6's postinst took that for a system that runs: it asked an init that isn't there to start anew, and slept for a second.
+# libc6's postinst took that for a system that runs: it asked an init that isn't there to start anew, and slept for
+# a second.
 _IN_A_CHROOT = b"#!/bin/sh\nexit 0\n"
 
 
