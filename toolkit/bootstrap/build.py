@@ -45,6 +45,7 @@ from toolkit.bootstrap.download import Download
 from toolkit.bootstrap.kept import Spoilt, Trees
 from toolkit.bootstrap.model import Lock, Request, Result
 from toolkit.bootstrap.next_steps import next_steps
+from toolkit.bootstrap.repacked import Repacked
 from toolkit.bootstrap.solve import Solved, solve_open, understood
 from toolkit.bootstrap.stage import stage
 from toolkit.bootstrap.target import MARKER, Target, check_space, empty, write_result
@@ -239,7 +240,9 @@ def _build(request: Request, solved: Solved, target: Target, rootfd: int, trees:
     emulate = b"" if lock.variant == "extract" else emulation.emulation(lock.architecture).registration
     custom = customise.Customiser(request.custom, target.path, rootfd, lock, log_path, emulate, emit)
     custom.setup()
-    unpacker = Unpacker(rootfd, lock, emit, merged_usr=request.custom.merged_usr, skips=custom.skips)
+    repacked = None if solved.folder else Repacked(solved.cache)  # the folder gets the packages as they were published
+    merged = request.custom.merged_usr
+    unpacker = Unpacker(rootfd, lock, emit, merged_usr=merged, skips=custom.skips, repacked=repacked)
     download = Download(
         solved.client,
         solved.cache,
@@ -249,6 +252,7 @@ def _build(request: Request, solved: Solved, target: Target, rootfd: int, trees:
         fetchers=request.jobs,
         consumers=request.jobs,
         folder=solved.folder,
+        repacked=repacked,
     )
     emit(Started("download", download.total_bytes, "bytes"))
     emit(Started("unpack", len(lock.packages), "packages"))

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 
 from toolkit.bootstrap.deb_folder import DebFolder
 from toolkit.bootstrap.model import Lock, Package
+from toolkit.bootstrap.repacked import Repacked
 from toolkit.errors import CtkError, NotFound, Unreachable
 from toolkit.events import Emit, Progressed
 from toolkit.fetch.cache import Cache
@@ -36,7 +37,7 @@ class Download:
 
     `consume` must not keep the descriptor. `run` blocks until all is done, and raises the first error of any thread
     after all threads have stopped; on KeyboardInterrupt and the like it stops them, too. `folder` is asked after the
-    cache, and gets every package.
+    cache, and gets every package. With `repacked`, a package's copy there may come in the place of the cache's.
     """
 
     def __init__(
@@ -50,9 +51,11 @@ class Download:
         fetchers: int = 0,
         consumers: int = 0,
         folder: DebFolder | None = None,
+        repacked: Repacked | None = None,
     ) -> None:
         self._client = client
         self._cache = cache
+        self._repacked = repacked
         self._lock = lock
         self._consume = consume
         self._emit = emit
@@ -167,7 +170,11 @@ class Download:
 
     def _one(self, package: Package) -> int:
         """A descriptor of the package's .deb, its size and hash checked."""
-        fd = self._cache.open(package.sha256, package.size_bytes)
+        fd = self._repacked.open(package) if self._repacked else None
+        if fd is None:
+            fd = self._cache.open(package.sha256, package.size_bytes)
+            if fd is not None and self._repacked:
+                self._repacked.cached(package)
         if fd is None and self._folder is not None:
             fd = self._folder.open(package, self._cache)
         if fd is None:

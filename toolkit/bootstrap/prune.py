@@ -14,6 +14,7 @@ from toolkit.errors import Usage
 DEFAULT_LIMIT_BYTES = 10 << 30
 VARIABLE = "CTK_CACHE_LIMIT"
 KINDS = {"files": "packages and indexes", "trees": "kept trees", "asks": "what requests came to"}
+_WORKED_OUT = re.compile(r"(?<=/files/../[0-9a-f]{64})\.[a-z0-9]+$")  # of the file without that suffix (fetch/cache.py)
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
@@ -68,7 +69,7 @@ def _below(folder: str, kind: str) -> Iterator[Item]:
     groups: dict[str, list[os.DirEntry[str]]] = {}
     for entry in _files(folder):
         if not entry.name.startswith("tmp."):  # being written
-            groups.setdefault(entry.path.partition(".offsets")[0], []).append(entry)
+            groups.setdefault(_WORKED_OUT.sub("", entry.path), []).append(entry)
     for path, entries in groups.items():
         with contextlib.suppress(FileNotFoundError):
             about = [entry.stat(follow_symlinks=False) for entry in entries]

@@ -17,6 +17,7 @@ from toolkit.bootstrap.held import HOLD
 from toolkit.bootstrap.layout import Layout
 from toolkit.bootstrap.model import Lock, Package
 from toolkit.bootstrap.path_filter import Skips
+from toolkit.bootstrap.repacked import Repacked
 from toolkit.bootstrap.tree import Tree, umask
 from toolkit.bootstrap.usrmerge import is_merged
 from toolkit.deb.archive import ControlFile, Deb
@@ -42,13 +43,21 @@ class Unpacker:
     """Unpacks the lock's packages under `rootfd`, an empty directory opened for reading (not O_PATH).
 
     `merged_usr` says whether /bin and its kin become links into /usr; None asks the suite's rules. `skips` says which
-    files are not laid out (path_filter.py).
+    files are not laid out (path_filter.py). `repacked` may keep copies of the packages.
     """
 
     def __init__(
-        self, rootfd: int, lock: Lock, emit: Emit, *, merged_usr: bool | None = None, skips: Skips | None = None
+        self,
+        rootfd: int,
+        lock: Lock,
+        emit: Emit,
+        *,
+        merged_usr: bool | None = None,
+        skips: Skips | None = None,
+        repacked: Repacked | None = None,
     ) -> None:
         self._emit = emit
+        self._repacked = repacked
         self._skips = skips
         self._total = len(lock.packages)
         sizes = (package.paragraph.get("Installed-Size", "") for package in lock.packages)
@@ -84,12 +93,11 @@ class Unpacker:
             control = archive.control()
             installed = package.paragraph.get("Installed-Size", "")
             layout = Layout(tree, position, what, _conffiles(control), self._skips)
-            try:
-                content = archive.data(int(installed) if installed.isdigit() else 0)
+            copying = self._repacked.writing(package, archive) if self._repacked else contextlib.nullcontext()
+            with contextlib.closing(layout), copying as copy:
+                content = archive.data(int(installed) if installed.isdigit() else 0, copy)
                 for entry in content:
                     layout.put(entry, content)
-            finally:
-                layout.close()
         except OSError as error:
             raise self._failed(what, error) from error
         self._note(package, position, control, layout)

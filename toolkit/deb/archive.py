@@ -69,14 +69,27 @@ class Deb:
             raise Malformed(f"read {self.what}: {self._control.name}", because="it holds no file 'control'")
         return files
 
-    def data(self, installed_size_kib: int = 0) -> Tar:
-        """data.tar. With the package's Installed-Size known, a stream that outgrows it four times is refused."""
+    @property
+    def slow(self) -> bool:
+        """Whether data.tar is of a kind that takes long to decompress."""
+        return self._data.name.endswith((".xz", ".lzma", ".bz2"))
+
+    def head(self) -> bytes:
+        """All that stands before data.tar, as it is."""
+        return os.pread(self._fd, self._data.start - 60, 0)
+
+    def data(self, installed_size_kib: int = 0, copy: Callable[[bytes], object] | None = None) -> Tar:
+        """data.tar; `copy` is given its blocks as well, to the last.
+
+        With the package's Installed-Size known, a stream that outgrows it four times is refused.
+        """
         limit = DATA_LIMIT_BYTES
         if installed_size_kib:
             # Installed-Size is an estimate of the packager's: hard links, sparse files and the 512 byte headers of many
             # small files have made it too low by half in real packages.
             limit = min(limit, (installed_size_kib << 12) + (64 << 20))
-        return Tar(self._bytes(self._data, limit), f"{self.what}: {self._data.name}")
+        blocks = self._bytes(self._data, limit)
+        return Tar(blocks if copy is None else _copied(blocks, copy), f"{self.what}: {self._data.name}")
 
     def _members(self) -> tuple[_Member, _Member]:
         total = os.fstat(self._fd).st_size
@@ -132,6 +145,12 @@ class Deb:
             if isinstance(error, OSError) and error.errno is not None:
                 raise
             raise Malformed(f"read {what}", because=str(error).lower() or "broken data") from None
+
+
+def _copied(blocks: Iterator[bytes], copy: Callable[[bytes], object]) -> Iterator[bytes]:
+    for block in blocks:
+        copy(block)
+        yield block
 
 
 class _Reader:

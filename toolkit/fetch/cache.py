@@ -5,7 +5,7 @@ once. What comes out is hashed again through the very descriptor that is handed 
 and people copy caches about.
 
     CACHE/files/ab/abcdef…    the files
-    CACHE/files/ab/abcdef….X  something worked out from one (`note`), never trusted without it
+    CACHE/files/ab/abcdef….X  something worked out from one (`note`, bootstrap/repacked.py), never looked at without it
     CACHE/files/tmp.…         being written; left-overs older than a day are removed
 """
 
@@ -82,8 +82,7 @@ class Cache:
             folder = os.path.dirname(self.path(sha256))
             self.prepare()
             os.makedirs(folder, mode=0o700, exist_ok=True)
-            temporary = os.path.join(self.folder, f"tmp.{os.getpid()}.{os.urandom(6).hex()}")
-            fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            fd, temporary = self.temporary()
         except OSError as error:
             raise self._failed(error) from None
         kept = False
@@ -115,12 +114,20 @@ class Cache:
                 except OSError:
                     pass
 
+    def temporary(self) -> tuple[int, str]:
+        """A new file to write, and its path, to be renamed or removed. Raises OSError."""
+        path = os.path.join(self.folder, f"tmp.{os.getpid()}.{os.urandom(6).hex()}")
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), path
+
     def note(self, sha256: str, kind: str, data: bytes) -> None:
         """Keep something worked out from the file with this hash. A cache that can't be written is no error."""
         path = f"{self.path(sha256)}.{kind}"
-        temporary = os.path.join(self.folder, f"tmp.{os.getpid()}.{os.urandom(6).hex()}")
         try:
-            with open(temporary, "xb") as file:
+            fd, temporary = self.temporary()
+        except OSError:
+            return
+        try:
+            with open(fd, "wb") as file:
                 file.write(hashlib.sha256(data).digest() + data)
             os.rename(temporary, path)
         except OSError:
@@ -171,14 +178,15 @@ def _mib(size_bytes: int) -> str:
     return f"{-(-size_bytes >> 20)} MiB"
 
 
-def hash_of(fd: int) -> str:
-    """SHA-256 (hex) of a whole file by its descriptor; leaves the offset at the end."""
+def hash_of(fd: int, end: int = 1 << 63) -> str:
+    """SHA-256 (hex) of a whole file, or of its first `end` bytes, by its descriptor; leaves the offset behind them."""
     digest = hashlib.sha256()
     buffer = bytearray(_READ_BYTES)
     view = memoryview(buffer)
     os.lseek(fd, 0, os.SEEK_SET)
-    while count := os.readv(fd, (buffer,)):
+    while end > 0 and (count := os.readv(fd, (view[:end],))):
         digest.update(view[:count])
+        end -= count
     return digest.hexdigest()
 
 
