@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.fixtures.command import Bundle, Command
+from tests.fixtures.command import Bundle, Command, tool
 from tests.fixtures.terminal import Terminal
 
 pytestmark = [pytest.mark.root, pytest.mark.usefixtures("leaks")]
@@ -231,6 +232,24 @@ def test_a_program_that_is_there_but_can_not_be_executed(
     busybox_bundle.args("script")
     done = ctk("run", "--tell", ctk.id(), cwd=str(busybox_bundle))
     assert done.rc == 127 and told in done.err, done.err
+
+
+def test_a_program_whose_file_asks_for_more_rights_than_the_container_may_have(
+    ctk: Command, busybox_bundle: Bundle
+) -> None:
+    ping = busybox_bundle.rootfs / "bin/ping2"
+    ping.write_bytes((busybox_bundle.rootfs / "bin/busybox").read_bytes())
+    ping.chmod(0o755)
+    subprocess.run([tool("setcap"), "cap_net_raw,cap_kill+ep", ping], check=True)
+    busybox_bundle.args("ping2")
+    done = ctk("run", "--tell", ctk.id(), cwd=str(busybox_bundle))
+    assert done.rc == 126 and "exec /bin/ping2: operation not permitted\n" in done.err
+    assert "its file asks for CAP_NET_RAW, which" in done.err  # and may have CAP_KILL: the default has it
+    found = ctk("check", cwd=str(busybox_bundle))
+    assert found.rc == 1 and "error E208 process.args[0]: '/bin/ping2' asks for CAP_NET_RAW, outside" in found.out
+    ctk("spec", "--update", "--cap-add", "NET_RAW", cwd=str(busybox_bundle)).ok()
+    assert ctk("run", ctk.id(), cwd=str(busybox_bundle)).rc != 126  # busybox has no applet of that name
+    assert ctk("check", cwd=str(busybox_bundle)).rc == 0
 
 
 def test_the_terminal_has_its_size_from_the_start(

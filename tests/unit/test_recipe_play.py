@@ -152,6 +152,14 @@ def test_a_block_is_left_out_where_the_host_does_not_fit(tmp_path: Path) -> None
     assert "step 1 is not for this host: the program 'no-such-program' is not installed" in reader.said
 
 
+def test_a_condition_may_be_a_file(tmp_path: Path) -> None:
+    there, gone = tmp_path / "there", tmp_path / "gone"
+    there.touch()
+    work = tmp_path / "work"
+    done = run(page(f"if={there},!{gone}\n$ touch one", f"if={gone}\n$ touch two", f"if=!{there}\n$ touch three"), work)
+    assert (done, os.listdir(work)) == (1, ["one"])
+
+
 def test_a_recipe_says_what_the_host_lacks_before_it_begins(tmp_path: Path) -> None:
     recipe = parse("# T\n<!-- needs: sh dockerd-of-nobody -->\n```console\n$ touch one\n```\n", "t.md")
     with pytest.raises(HostLacks, match="dockerd-of-nobody") as caught:

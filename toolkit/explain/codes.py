@@ -284,6 +284,11 @@ CODES: dict[str, tuple[str, str, str]] = {
         'The kernel knows ELF files and scripts that begin with #!; else "exec format error".',
         'Add a first line such as #!/bin/sh, or run it as ["sh", "FILE"].',
     ),
+    "E208": (
+        "the program's file asks for capabilities that the container may not have",
+        'The kernel does not start it with less than it asks for: "operation not permitted".',
+        "Add them (`ctk spec --update --cap-add NAME`), or take a copy of the file: cp leaves the attribute behind.",
+    ),
     "E210": (
         "the source of a bind mount is missing",
         "The launch fails at this mount.",

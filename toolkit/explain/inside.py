@@ -14,6 +14,7 @@ class Inside:
     """The root `root` with the mounts of a spec on it."""
 
     def __init__(self, spec: dict[str, Any], bundle: str) -> None:
+        self.spec = spec
         self.root = os.path.normpath(os.path.join(bundle, (spec.get("root") or {}).get("path") or ""))
         self._mounts: list[tuple[str, str]] = []  # (destination, source on the host; "" for a new file system)
         for mount in spec.get("mounts") or ():

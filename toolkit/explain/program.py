@@ -11,6 +11,7 @@ from typing import Any
 from toolkit.explain.finding import Found, found
 from toolkit.explain.inside import Inside
 from toolkit.explain.values import nearest
+from toolkit.kernel import capabilities
 
 Spec = dict[str, Any]
 
@@ -123,6 +124,16 @@ def _program(spec: Spec, inside: Inside) -> list[Found]:
     return [found("E202", where, f"{name!r} is in none of the root's {searched}", hint)]
 
 
+def _rights_it_lacks(host: str, spec: Spec) -> list[str]:
+    """The capabilities that a file insists on and that process.capabilities.bounding withholds."""
+    limits = (spec.get("process") or {}).get("capabilities")
+    if limits is None:
+        return []  # then nothing is taken away
+    below = any(namespace.get("type") == "user" for namespace in (spec.get("linux") or {}).get("namespaces") or ())
+    allowed = capabilities.mask(limits.get("bounding") or ())
+    return capabilities.names(capabilities.insisted_on(host, below=below) & ~allowed)
+
+
 def _executable(path: str, host: str, inside: Inside, where: str, depth: int = 0) -> list[Found]:
     """What stops execve(2) of a file that is there and executable, read from its first bytes (elf(5), execve(2))."""
     try:
@@ -139,6 +150,8 @@ def _executable(path: str, host: str, inside: Inside, where: str, depth: int = 0
             if machine not in _RUNS.get(os.uname().machine, (machine,)) and not _has_emulator():
                 name = _MACHINES.get(machine, f"e_machine {machine}")
                 return [found("E206", where, f"{path!r} is for {name}, this host is {os.uname().machine}")]
+            if missing := _rights_it_lacks(host, inside.spec):
+                return [found("E208", where, f"{path!r} asks for {', '.join(missing)}, outside of the bounding set")]
             loader = _loader(file, head)
     except OSError:
         return []

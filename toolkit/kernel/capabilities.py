@@ -39,6 +39,21 @@ def names(bits: int) -> "list[str]":
     return [name for number, name in enumerate(NAMES) if bits >> number & 1]
 
 
+def insisted_on(file: "int | str", *, below: bool = False) -> int:
+    """What execve(2) of a file must be able to give, as a bit mask: else it fails with EPERM. 0 if it is content.
+
+    (capabilities(7), "Safety checking for capability-dumb binaries".) `below`: it is started in a user namespace below
+    that of its mount, where an attribute without a root id, version 2, counts for nothing.
+    """
+    try:
+        data = os.getxattr(file, "security.capability")
+    except OSError:
+        return 0
+    if len(data) < 20 or not data[0] & 1 or (below and data[3] == 2):  # struct vfs_cap_data; 1: "effective"
+        return 0
+    return int.from_bytes(data[4:8], "little") | int.from_bytes(data[12:16], "little") << 32
+
+
 def capget() -> "tuple[int, int, int]":
     """The caller's (effective, permitted, inheritable) sets as bit masks. Raises SystemCall."""
     header = libc.buffer(_VERSION_3.to_bytes(4, "little") + bytes(4))

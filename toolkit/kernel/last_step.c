@@ -58,6 +58,7 @@ __asm__(".section .text.start,\"ax\"\n.globl _start\n_start:\n\tmov x0, sp\n\tbl
 /* In .text, with the code: there is no data segment. */
 #define TEXT(name, words) static const char name[] __attribute__((section(".text.words"))) = words
 TEXT(doing, "exec ");
+TEXT(no_leave, ": operation not permitted\n");
 TEXT(no_file, ": no such file or directory\n");
 TEXT(no_right, ": permission denied\n");
 TEXT(no_format, ": exec format error\n");
@@ -75,7 +76,9 @@ static void fail(const struct orders *o, long error, int code)
 			size++;
 		call(WRITE, 2, (long)doing, sizeof doing - 1, 0);
 		call(WRITE, 2, (long)path, size, 0);
-		if (number == 2) {
+		if (number == 1) { /* its file asks for capabilities beyond the bounding set */
+			call(WRITE, 2, (long)no_leave, sizeof no_leave - 1, 0);
+		} else if (number == 2) {
 			call(WRITE, 2, (long)no_file, sizeof no_file - 1, 0);
 		} else if (number == 13) {
 			call(WRITE, 2, (long)no_right, sizeof no_right - 1, 0);

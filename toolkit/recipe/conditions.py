@@ -1,4 +1,4 @@
-"""What a recipe or a block of it needs of the host: programs by name, and a few words for what is no program."""
+"""What a recipe or a block of it needs of the host: programs by name, files by path, a few words for the rest."""
 
 import os
 import shutil
@@ -12,6 +12,8 @@ def unmet(word: str) -> str:
     """Why the host does not meet `word`; '' if it does. `!word` turns it round."""
     if word.startswith("!"):
         return "" if unmet(word[1:]) else f"{word[1:]} is here"
+    if word.startswith("/"):
+        return "" if os.path.exists(word) else f"{word} is not there"
     if word in _WORDS:
         return _WORDS[word](HostFacts())
     return "" if shutil.which(word) else f"the program {word!r} is not installed"
@@ -21,7 +23,7 @@ def require(words: Iterable[str], doing: str) -> None:
     """Raise HostLacks for the first of `words` that the host does not meet."""
     for word in words:
         if because := unmet(word):
-            hint = "" if word in _WORDS or word.startswith("!") else f"sudo apt-get install {_PACKAGES.get(word, word)}"
+            hint = "" if word in _WORDS or word[0] in "!/" else f"sudo apt-get install {_PACKAGES.get(word, word)}"
             raise HostLacks(doing, because=because, hint=hint or "ctk doctor")
 
 

@@ -60,7 +60,7 @@ def why_not_executed(root: str, the_process: "dict[str, Any]") -> str:
             if there(candidate):
                 fd = beneath.open_beneath(root_fd, candidate, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
                 try:
-                    return program.explain(os.read(fd, 1024), there)
+                    return program.explain(os.read(fd, 1024), there) or _rights_of_the_file(fd, the_process)
                 finally:
                     os.close(fd)
     except (CtkError, OSError):
@@ -68,6 +68,15 @@ def why_not_executed(root: str, the_process: "dict[str, Any]") -> str:
     finally:
         os.close(root_fd)
     return ""
+
+
+def _rights_of_the_file(fd: int, the_process: "dict[str, Any]") -> str:
+    """The capabilities that a file insists on and the container may not have, as a reason; "" if there are none."""
+    from toolkit.kernel import capabilities
+
+    bounding = (the_process.get("capabilities") or {}).get("bounding") or ()
+    missing = capabilities.names(capabilities.insisted_on(fd) & ~capabilities.mask(bounding))
+    return f"its file asks for {', '.join(missing)}, which the container may not have" if missing else ""
 
 
 def sentence(found: "dict[str, Any]", spec: "dict[str, Any] | None" = None) -> str:
