@@ -52,6 +52,7 @@ from toolkit.bootstrap.target import MARKER, Target, check_space, empty, write_r
 from toolkit.bootstrap.unpack import Unpacker
 from toolkit.errors import CtkError, Unreachable, Usage
 from toolkit.events import Done, Emit, Finished, Note, Planned, Started
+from toolkit.fetch.cache import check_private
 
 ENGINES = ("native", "debootstrap")
 STAGES = (
@@ -76,6 +77,7 @@ def bootstrap(request: Request, emit: Emit) -> Result:
     """
     request = understood(request, emit)
     _check_engine(request)
+    check_private(places.cache_dir())
     customise.check(request)
     form = outputs.format_of(request)
     prune.limit()  # a typing error in it is told now, not after the build
@@ -140,11 +142,15 @@ def _bootstrap(request: Request, emit: Emit) -> Result:
         papers.write(request, lock, rootfd)
         target.close()
         result = replace(_result(lock, target.path, began), engine=request.engine, foreign=request.foreign)
-    except BaseException:
+    except BaseException as error:
         if request.keep_failed:
             target.leave()
         else:
             _remove(target, emit)
+        if isinstance(error, OSError):  # what a package or its scripts made of the tree is in the way
+            name = f"{os.fsdecode(error.filename)!r}: " if error.filename else ""
+            because = name + (error.strerror or str(error)).lower()
+            raise CtkError(f"make a root file system in {target.path!r}", because=because) from error
         raise
     finally:
         os.umask(umask)

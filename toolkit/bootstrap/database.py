@@ -5,6 +5,7 @@ debootstrap's trees hold (scripts/compare-tree finds the difference).
 """
 
 import contextlib
+import errno
 import os
 import stat
 from collections.abc import Iterable, Iterator
@@ -44,10 +45,11 @@ class Database:
         folder, _, last = f"{ADMIN}/{name}".rpartition("/")
         with self._folder(folder) as parent:
             try:
-                fd = os.open(last, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+                fd = os.open(last, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=parent)
             except FileNotFoundError:
                 return b""
             with open(fd, "rb") as file:
+                _check_file(fd, name)
                 return file.read()
 
     def register(self, packages: Iterable[Unpacked]) -> None:
@@ -209,9 +211,11 @@ def _field(paragraph: bytes, start: bytes) -> bytes:
 
 
 def _write(parent: int, name: str, data: bytes, mode: int, mtime_s: int | None) -> None:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     fd = os.open(name, flags, mode, dir_fd=parent)
     try:
+        _check_file(fd, name)
+        os.ftruncate(fd, 0)
         if stat.S_IMODE(os.fstat(fd).st_mode) != mode:
             os.fchmod(fd, mode)
         view = memoryview(data)
@@ -221,3 +225,9 @@ def _write(parent: int, name: str, data: bytes, mode: int, mtime_s: int | None) 
             os.utime(fd, (mtime_s, mtime_s))
     finally:
         os.close(fd)
+
+
+def _check_file(fd: int, name: str) -> None:
+    """A package may ship a fifo in a file's place, a script make one: who opens that waits for ever."""
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        raise OSError(errno.EINVAL, "it is no file", f"/{ADMIN}/{name}")

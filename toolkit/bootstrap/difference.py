@@ -1,15 +1,19 @@
 """What changed between two locks or two roots, package by package: `ctk bootstrap --diff A B`."""
 
+import errno
 import os
+import stat
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from toolkit.bootstrap import lockfile
 from toolkit.deb.control import paragraphs
 from toolkit.deb.version import Version
-from toolkit.errors import NotFound
+from toolkit.errors import NotFound, SystemCall
+from toolkit.kernel.beneath import open_beneath
 
 _STATUS = "var/lib/dpkg/status"
+_STATUS_LIMIT_BYTES = 256 << 20  # that of a desktop with 3,000 packages has 4 MB
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -85,12 +89,12 @@ def inventory(path: str) -> Inventory:
         return Inventory(path, packages)
     status = os.path.join(path, _STATUS)
     try:
-        with open(status, "rb") as file:
-            data = file.read()
-    except OSError as error:
+        data = _read_status(path)
+    except (OSError, SystemCall) as error:
+        because = os.strerror(error.errno) if error.errno else str(error)
         raise NotFound(
             f"read the packages of {path!r}",
-            because=f"{status!r}: {(error.strerror or str(error)).lower()}",
+            because=f"{status!r}: {because.lower()}",
             hint="--diff takes lock files and the folders of Debian roots",
         ) from None
     installed = {}
@@ -99,6 +103,22 @@ def inventory(path: str) -> Inventory:
             key = (fields.get("Package", ""), fields.get("Architecture", ""))
             installed[key] = (fields.get("Version", ""), "")
     return Inventory(path, installed)
+
+
+def _read_status(path: str) -> bytes:
+    """dpkg's status file of the root at `path`, which strangers may have made: its links lead nobody out of it."""
+    rootfd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fd = open_beneath(rootfd, _STATUS, os.O_RDONLY | os.O_NONBLOCK)
+    finally:
+        os.close(rootfd)
+    with open(fd, "rb") as file:
+        about = os.fstat(fd)
+        if not stat.S_ISREG(about.st_mode):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), _STATUS)
+        if about.st_size > _STATUS_LIMIT_BYTES:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), _STATUS)
+        return file.read()
 
 
 def _moved(

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 
 from toolkit import places
-from toolkit.bootstrap import customise, emulation, host_program, mirrors, suites
+from toolkit.bootstrap import customise, emulation, erase, host_program, mirrors, suites
 from toolkit.bootstrap.architectures import host_architecture, is_native
 from toolkit.bootstrap.debootstrap_words import STAGES, Words
 from toolkit.bootstrap.first_stage import FOLDER
@@ -105,7 +105,7 @@ def build(request: Request, target: str, rootfd: int, log_path: str, emit: Emit)
     words.finish()
     lock = _lock(rootfd, request, architecture)
     if FOLDER in os.listdir(rootfd):
-        shutil.rmtree(FOLDER, dir_fd=rootfd)
+        erase.remove(rootfd, FOLDER)
     customiser.sweep()
     customiser.extracted()
     customiser.customize()

@@ -77,8 +77,13 @@ class Held:
                     errno.EEXIST, "a file is in the place of this directory", os.fsdecode(path)
                 ) from None
             return
-        os.chown(name, found.st_uid, found.st_gid, dir_fd=target, follow_symlinks=False)
-        os.chmod(name, stat.S_IMODE(found.st_mode), dir_fd=target)  # ours, made a moment ago: not a link
+        # A daemon that a script has left may have put a link there since: chmod(2) by its name would follow it.
+        fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=target)
+        try:
+            os.fchown(fd, found.st_uid, found.st_gid)
+            os.fchmod(fd, stat.S_IMODE(found.st_mode))
+        finally:
+            os.close(fd)
 
     def _note(self, path: bytes) -> None:
         """Remember a folder of HOLD and those above it, for `close`."""

@@ -83,6 +83,8 @@ def run(stage: str, command: str, build: Build, line: Callable[[str], None]) -> 
         except CtkError as error:
             because = error.because if isinstance(error, SystemCall) else str(error)
             raise BuildFailed(doing, because=because, hint=error.hint, log=build.log_path) from None
+        except RecursionError:
+            raise BuildFailed(doing, because="folders are nested too deeply", log=build.log_path) from None
         except OSError as error:
             name = f"{os.fsdecode(error.filename)!r}: " if error.filename else ""
             because = name + (error.strerror or str(error)).lower()

@@ -284,12 +284,20 @@ def _with_index(frames: Iterator[bytes]) -> Iterator[bytes]:
 
 def _has_secrets(rootfd: int) -> bool:
     """Whether a package has made a private key in /etc (ssl-cert does): two trees must not share one."""
-    for _, _, files, fd in os.fwalk("etc", dir_fd=rootfd):
-        for name in files:
-            about = os.stat(name, dir_fd=fd, follow_symlinks=False)
-            if not stat.S_ISREG(about.st_mode) or about.st_mode & 0o007:
-                continue  # what everybody may read is no secret
-            with open(os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd), "rb") as file:
-                if name.endswith("_host_key") or b"PRIVATE KEY-----" in file.read(1 << 16):
-                    return True
-    return False
+    try:
+        etc = os.open("etc", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=rootfd)
+    except FileNotFoundError:
+        return False
+    except OSError:  # a link: nobody knows what is in there
+        return True
+    try:
+        return any(_is_secret(fd, name, about) for fd, found in walk.folders(etc) for name, about in found)
+    finally:
+        os.close(etc)
+
+
+def _is_secret(folder: int, name: str, about: os.stat_result) -> bool:
+    if not stat.S_ISREG(about.st_mode) or about.st_mode & 0o007:
+        return False  # what everybody may read is no secret
+    with open(os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder), "rb") as file:
+        return name.endswith("_host_key") or b"PRIVATE KEY-----" in file.read(1 << 16)

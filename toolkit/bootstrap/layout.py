@@ -103,18 +103,33 @@ class Layout:
                 return
         elif kind == tar.FIFO:
             made = self._make(lambda: os.mkfifo(last, 0o600, dir_fd=parent), parent, last, path)
-        elif path.startswith(b"dev/"):
+        elif self._in_dev(path):
+            parent = self._parent(above)  # to look may have closed it
             node = stat.S_IFBLK if kind == tar.BLOCK else stat.S_IFCHR
             device = os.makedev(entry.major, entry.minor)
             made = self._make(lambda: os.mknod(last, node | 0o600, device, dir_fd=parent), parent, last, path)
         else:
             raise self._refused(entry, "a device outside of /dev")
         if made:
+            self._settle(parent, last, path, entry)
+
+    def _settle(self, parent: int, last: bytes, path: bytes, entry: tar.Entry) -> None:
+        """Give what has no descriptor its owner, mode and times."""
+        # Another package may put a link in its place the moment that it may have the path, and chmod(2) follows it.
+        with self._tree.unclaimable:
+            if not self._tree.owns(path, self._position):
+                return
             if entry.uid or entry.gid:
                 os.chown(last, entry.uid, entry.gid, dir_fd=parent, follow_symlinks=False)
-            if kind != tar.SYMLINK:
-                os.chmod(last, entry.mode, dir_fd=parent)  # ours, made a moment ago: not a link
+            if entry.kind != tar.SYMLINK:
+                os.chmod(last, entry.mode, dir_fd=parent)
             os.utime(last, (entry.mtime_s, entry.mtime_s), dir_fd=parent, follow_symlinks=False)
+
+    def _in_dev(self, path: bytes) -> bool:
+        """Whether the path lies right in the tree's own /dev: elsewhere a script could open the host's disk by it."""
+        if path.rpartition(b"/")[0] != b"dev":
+            return False
+        return stat.S_ISDIR(os.stat(b"dev", dir_fd=self._parent(b""), follow_symlinks=False).st_mode)
 
     def _relative(self, raw: bytes) -> bytes:
         """The member's name as a path below the root, without "./" before and "/" after it."""
@@ -208,12 +223,18 @@ class Layout:
         source = self._parent(above)
         if self._open.get(path.rpartition(b"/")[0]) != parent:  # opening the one has closed the other
             parent = self._parent(path.rpartition(b"/")[0])
-        return self._make(
+        made = self._make(
             lambda: os.link(name, last, src_dir_fd=source, dst_dir_fd=parent, follow_symlinks=False),
             parent,
             last,
             path,
         )
+        if made:
+            with self._tree.unclaimable:
+                found = os.stat(last, dir_fd=parent, follow_symlinks=False).st_mode
+            if stat.S_ISBLK(found) or stat.S_ISCHR(found):
+                raise self._refused(entry, "a second name of a device")
+        return made
 
     def _make(self, make: Callable[[], None], parent: int, last: bytes, path: bytes) -> bool:
         """Make something that isn't there yet; False if a later package has taken the place meanwhile."""

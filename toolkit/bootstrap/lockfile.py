@@ -10,6 +10,7 @@ import re
 from dataclasses import asdict, fields, replace
 from typing import Any
 
+from toolkit.bootstrap import beside
 from toolkit.bootstrap.model import Lock, Package, Request, Source
 from toolkit.bootstrap.pool import Member, package_of
 from toolkit.bootstrap.resolve import lock as make_lock
@@ -47,12 +48,8 @@ def document(lock: Lock) -> dict[str, Any]:
 
 def write(lock: Lock, path: str) -> None:
     """Write the file; a reader never sees half of it. Raises CtkError."""
-    temporary = f"{path}.{os.getpid()}"
     try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            json.dump(document(lock), file, indent=1)
-            file.write("\n")
-        os.rename(temporary, path)
+        beside.write(path, json.dumps(document(lock), indent=1) + "\n")
     except OSError as error:
         raise CtkError(f"write the lock {path!r}", because=(error.strerror or str(error)).lower()) from None
 
@@ -65,7 +62,7 @@ def load(path: str) -> dict[str, Any]:
             found = json.load(file)
     except OSError as error:
         raise NotFound(doing, because=(error.strerror or str(error)).lower()) from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Malformed(doing, because=f"it is no JSON: {error}") from None
     if isinstance(found, dict) and isinstance(found.get("lock"), dict):
         found = found["lock"]

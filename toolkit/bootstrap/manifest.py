@@ -16,6 +16,7 @@ from typing import Any
 
 from toolkit.errors import CtkError
 
+_MOST_BYTES = 256 << 20  # a million paths have 60 MB; a record may be somebody else's
 ADDED, CHANGED, DELETED = "A", "C", "D"
 
 
@@ -34,7 +35,11 @@ def changes(record: dict[str, Any], root: str, mounted: frozenset[str] = frozens
     """
     try:
         finished_ns = int(record["finished_ns"])
-        before = set(os.fsdecode(zlib.decompress(base64.b64decode(record["names"]))).split("\0"))
+        packed = base64.b64decode(record["names"])
+        names = zlib.decompressobj().decompress(packed, _MOST_BYTES)
+        if len(names) == _MOST_BYTES:
+            raise ValueError("the names of more paths than a tree has")
+        before = set(os.fsdecode(names).split("\0"))
     except (KeyError, TypeError, zlib.error) as error:
         raise ValueError(str(error)) from None
     now = dict(_walk(root, mounted))

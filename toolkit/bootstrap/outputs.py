@@ -13,7 +13,6 @@ import errno
 import fcntl
 import json
 import os
-import shutil
 import stat
 import sys
 import tempfile
@@ -23,6 +22,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from toolkit import places
+from toolkit.bootstrap import beside
 from toolkit.bootstrap.model import Request, Result
 from toolkit.bootstrap.stage import stage
 from toolkit.bootstrap.target import empty, result_path
@@ -174,8 +174,11 @@ def _write_out(form: Format, tree: str, out: int, request: Request) -> int:
         form.write(rootfd, out, int(epoch) if epoch.isdigit() else None)
         about = os.fstat(out)
     except OSError as error:
-        needed = sum(member.size_bytes + 512 for member in walk.walk(rootfd))
-        raise _failed(request.target, error, f" (the tree has {-(-needed >> 20)} MiB, unpacked)") from None
+        needed = ""
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            size = sum(member.size_bytes + 512 for member in walk.walk(rootfd))
+            needed = f" (the tree has {-(-size >> 20)} MiB, unpacked)"
+        raise _failed(request.target, error, needed) from None
     finally:
         os.close(rootfd)
     return about.st_size if stat.S_ISREG(about.st_mode) else 0
@@ -218,6 +221,12 @@ class _Part:
         except OSError as error:
             self._close()
             raise CtkError(self._doing, because=(error.strerror or str(error)).lower()) from None
+        about = os.fstat(self.fd)
+        if not stat.S_ISREG(about.st_mode) or about.st_uid != os.geteuid():
+            self._close()
+            raise InUse(
+                self._doing, because=f"{self._part!r} is somebody else's", hint="remove it, or name another file"
+            )
         if not mine:
             self._close()
             raise InUse(self._doing, because="another ctk is making it now", hint="wait for it, or name another file")
@@ -232,16 +241,7 @@ class _Part:
             about = os.fstat(self.fd)
             document["directory"] = [about.st_dev, about.st_ino]
             document["result"]["target"] = result.target
-            beside = result_path(self._path)
-            temporary = f"{beside}.{os.getpid()}"
-            try:
-                with open(temporary, "w", encoding="utf-8") as file:
-                    json.dump(document, file, indent=1)
-                    file.write("\n")
-                os.rename(temporary, beside)
-            finally:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(temporary)
+            beside.write(result_path(self._path), json.dumps(document, indent=1) + "\n")
             os.rename(self._part, self._path)
         except OSError as error:
             needed = f" (the file has {-(-os.fstat(self.fd).st_size >> 20)} MiB)"
@@ -296,7 +296,7 @@ def _remove_stale(path: str) -> None:
                 return
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             empty(path, fd)
-            shutil.rmtree(path)
+            os.rmdir(path)
         finally:
             os.close(fd)
 

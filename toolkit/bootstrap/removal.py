@@ -1,26 +1,21 @@
 """Remove a tree that ctk made: whole or half made, also one whose files belong to an ordinary user's subordinate ids.
 
-Only what carries our marker or our result file is removed. Every folder is opened by the kernel with the one above it
-as its limit (openat2: no symlinks, no other mount), so neither a link in the tree nor a mount below it leads out; a
-tree with something mounted in it is refused before the first file goes.
+Only what carries our marker or our result file is removed; a tree with something mounted in it is refused before the
+first file goes.
 """
 
 import errno
 import fcntl
 import os
 
-from toolkit.bootstrap import journal, rootless
+from toolkit.bootstrap import erase, journal, rootless
 from toolkit.bootstrap.target import MARKER, check_unmounted, forget, read_result
 from toolkit.errors import CtkError, InUse, NotFound, SystemCall
 from toolkit.events import Done, Emit
-from toolkit.kernel import beneath, subids
+from toolkit.kernel import subids
 from toolkit.kernel.host import HostFacts
 
-_DEEP = 100
 _FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
-_STAY_HERE = (
-    beneath.RESOLVE_BENEATH | beneath.RESOLVE_NO_SYMLINKS | beneath.RESOLVE_NO_MAGICLINKS | beneath.RESOLVE_NO_XDEV
-)
 
 
 def ours(path: str) -> bool:
@@ -64,7 +59,7 @@ def remove_here(path: str, emit: Emit) -> None:  # noqa: ARG001 (rootless.run ca
             fcntl.flock(marker, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # From here on the tree is known as half made: killed on the way, the next call goes on.
             forget(path)
-            _empty(fd, keep=MARKER)
+            erase.empty(fd, but=(MARKER, "lost+found"))
             os.unlink(MARKER, dir_fd=fd)
         finally:
             os.close(marker)
@@ -89,45 +84,3 @@ def _failed(doing: str, error: Exception) -> CtkError:
     because = str(error) if isinstance(error, SystemCall) else (getattr(error, "strerror", "") or str(error)).lower()
     hint = "run it as who made the tree, or with sudo" if number in (errno.EPERM, errno.EACCES) else ""
     return CtkError(doing, because=because, hint=hint)
-
-
-def _empty(fd: int, keep: str) -> None:
-    """Remove all that is in the tree's own folder but `keep`, and a file system's lost+found."""
-    while True:
-        with os.scandir(fd) as entries:
-            found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
-        found = [one for one in found if one[0] not in (keep, "lost+found")]
-        if not found:
-            return
-        for name, is_folder in found:
-            _remove(fd, name, is_folder, fd, 0)
-
-
-def _remove(fd: int, name: str, is_folder: bool, top: int, depth: int) -> None:
-    if not is_folder:
-        os.unlink(name, dir_fd=fd)
-        return
-    if depth > _DEEP:
-        # Each level holds a descriptor, and a container may nest folders without end: what is deep begins anew above.
-        os.rename(name, f".ctk-deep-{os.urandom(8).hex()}", src_dir_fd=fd, dst_dir_fd=top)
-        return
-    inside = _open(fd, name)
-    try:
-        with os.scandir(inside) as entries:
-            found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
-        for inner, is_inner_folder in found:
-            _remove(inside, inner, is_inner_folder, top, depth + 1)
-    finally:
-        os.close(inside)
-    os.rmdir(name, dir_fd=fd)
-
-
-def _open(fd: int, name: str) -> int:
-    """A folder of the tree, whose owner may have kept even itself out (mode 0555 or less)."""
-    here = beneath.openat2(fd, name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, 0, _STAY_HERE)
-    try:
-        if os.fstat(here).st_mode & 0o700 != 0o700:
-            os.chmod(f"/proc/self/fd/{here}", 0o700)
-        return os.open(f"/proc/self/fd/{here}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    finally:
-        os.close(here)

@@ -5,11 +5,13 @@ build is dead and every mount gone.
 """
 
 import contextlib
+import fcntl
 import os
 import select
 import signal
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable
 from types import TracebackType
@@ -162,18 +164,20 @@ class Sandbox:
                     poll.unregister(fd)
             if self._replies in ready:
                 answer = receive(self._replies)
-                # What was written before the reply is in the pipes by now.
+                # What was written before the reply is in the pipes by now; what a daemon goes on to write is not
+                # waited for, it might never end.
                 for fd in (self._output, self._statuses):
-                    while self._pass_on(fd):
-                        pass
+                    left = waiting(fd)
+                    while left > 0 and (taken := self._pass_on(fd)):
+                        left -= taken
                 return answer
 
-    def _pass_on(self, fd: int) -> bool:
-        """Read from the output or the status pipe once; False if there was nothing."""
+    def _pass_on(self, fd: int) -> int:
+        """Read from the output or the status pipe once; the bytes that there were."""
         try:
             data = os.read(fd, 65536)
         except BlockingIOError:
-            return False
+            return 0
         is_output = fd == self._output
         if is_output and data:
             os.write(self._log, data)
@@ -188,7 +192,7 @@ class Sandbox:
             if len(self._lines) > 2 * _KEPT_LINES:
                 del self._lines[:-_KEPT_LINES]
             self._line(text)
-        return bool(data)
+        return len(data)
 
     def _end(self) -> None:
         """End everything inside; returns when the kernel has."""
@@ -207,6 +211,11 @@ class Sandbox:
         if child.poll() is None:
             child.kill()
             child.wait()
+
+
+def waiting(fd: int) -> int:
+    """The bytes that are in a pipe now."""
+    return int.from_bytes(fcntl.ioctl(fd, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
 def ended(code: int) -> str:

@@ -30,15 +30,19 @@ from toolkit.kernel import binfmt, capabilities, mounts, namespaces, pretend, pr
 from toolkit.kernel.beneath import O_PATH, fd_path, make_directories, open_beneath
 
 # What a maintainer script may do to the machine and no package needs to. MKNOD as well: the nodes of a Debian's /dev
-# are there before the first script runs, and with that capability any script could read the host's disks.
+# are there before the first script runs, and with that capability any script could read the host's disks. With
+# DAC_READ_SEARCH open_by_handle_at(2) opens every file of the file system that the tree lies on, wherever our root is
+# (CVE-2014-3519). LINUX_IMMUTABLE would let a script leave files that can't be removed.
 _DROPPED = (
+    "CAP_DAC_READ_SEARCH CAP_LINUX_IMMUTABLE CAP_CHECKPOINT_RESTORE CAP_AUDIT_READ CAP_SYS_TTY_CONFIG "
     "CAP_SYS_ADMIN CAP_SYS_MODULE CAP_SYS_RAWIO CAP_SYS_BOOT CAP_SYS_TIME CAP_MKNOD CAP_SYSLOG CAP_BPF CAP_PERFMON "
     "CAP_SYS_PTRACE "
     "CAP_MAC_ADMIN CAP_MAC_OVERRIDE CAP_WAKE_ALARM CAP_BLOCK_SUSPEND CAP_AUDIT_CONTROL CAP_SYS_PACCT CAP_LEASE"
 ).split()
 
 _READ_ONLY = ("proc/sys", "proc/bus", "proc/fs", "proc/irq", "proc/sysrq-trigger")
-_HIDDEN = ("proc/kcore", "proc/keys", "proc/kmsg", "proc/timer_list")
+_HIDDEN = ("proc/kcore", "proc/keys", "proc/kmsg", "proc/timer_list", "proc/latency_stats", "proc/sched_debug")
+_EMPTY = ("proc/acpi", "proc/asound", "proc/scsi")  # files in there take commands for the host's devices
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 _LINKS = (("fd", "/proc/self/fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2"), ("ptmx", "pts/ptmx"))
 
@@ -142,8 +146,8 @@ def _first(settings: Settings, requests: int, replies: int, output: int, status:
         _enter(settings["target"])
         process.sethostname(settings["hostname"])
         _loopback_up()
-        if not settings["sync"]:
-            pretend.install(syncs=True)
+        # The keys of the host's root are told from ours by nothing (keyrings(7)): no namespace parts them.
+        pretend.install(syncs=not settings["sync"], keys=True)
         _drop_capabilities(last_capability)
         # Without CAP_SYS_PTRACE nobody opens /proc/PID/exe of a process that isn't dumpable, and ours is the host's
         # python: a script could have written to it once we are gone (CVE-2019-5736 was made of that).
@@ -195,14 +199,18 @@ def _enter(target: str) -> None:
     """Make the target `/` of our mount namespace, with its own /proc, /sys and /dev."""
     mounts.mount(None, "/", None, mounts.MS_REC | mounts.MS_PRIVATE)
     mounts.mount(target, target, None, mounts.MS_BIND)
+    # No device node of the tree opens anything: what a build needs is in the /dev of its own. In a user namespace the
+    # other flags of the mount below must stay as they are (mount_namespaces(7)).
+    kept = os.statvfs(target).f_flag & (mounts.MS_RDONLY | mounts.MS_NOSUID | mounts.MS_NOEXEC)
+    mounts.mount(None, target, None, mounts.MS_BIND | mounts.MS_REMOUNT | mounts.MS_NODEV | kept)
     # A target on a file system mounted nosuid or nodev builds, but su and /dev would be dead in it; that is checked
     # before (configure). Here only what the mount itself forbids.
     root = os.open(target, O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     furnish(root)
     for path in _READ_ONLY:
         _read_only(root, path)
-    for path in _HIDDEN:
-        _hide(root, path)
+    for path in (*_HIDDEN, *_EMPTY):
+        _hide(root, path, empty=path in _EMPTY)
     os.fchdir(root)
     os.close(root)
     mounts.pivot_root(".", ".")
@@ -238,7 +246,7 @@ def _devices(root: int) -> None:
     dev = open_beneath(root, "dev", O_PATH | os.O_DIRECTORY)
     for name in _DEVICES:
         os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666, dir_fd=dev))
-        mounts.mount("/dev/" + name, f"{fd_path(dev)}/{name}", None, mounts.MS_BIND)
+        _bind_node(dev, name, name)
     for name, link in _LINKS:
         os.symlink(link, name, dir_fd=dev)
     for name in ("pts", "shm"):
@@ -264,12 +272,28 @@ def _read_only(root: int, path: str) -> None:
     os.close(fd)
 
 
-def _hide(root: int, path: str) -> None:
+def _hide(root: int, path: str, *, empty: bool) -> None:
     try:
         fd = open_beneath(root, path, O_PATH)
     except SystemCall:
         return
-    mounts.mount("/dev/null", fd_path(fd), None, mounts.MS_BIND)
+    if empty:
+        flags = mounts.MS_RDONLY | mounts.MS_NOSUID | mounts.MS_NODEV | mounts.MS_NOEXEC
+        mounts.mount("tmpfs", fd_path(fd), "tmpfs", flags, "size=4k")
+    else:
+        _bind_node(root, "null", path)
+    os.close(fd)
+
+
+def _bind_node(root: int, name: str, path: str) -> None:
+    """Bind a device node of the host, read-only: data flow all the same, but its mode and its owner are the host's."""
+    fd = open_beneath(root, path, O_PATH)
+    mounts.mount(f"/dev/{name}", fd_path(fd), None, mounts.MS_BIND)
+    os.close(fd)
+    # Only the name leads to the new mount; what `fd` held lies below it.
+    fd = open_beneath(root, path, O_PATH)
+    flags = mounts.MS_NOSUID | mounts.MS_NOEXEC | mounts.MS_RDONLY
+    mounts.mount(None, fd_path(fd), None, mounts.MS_BIND | mounts.MS_REMOUNT | flags)
     os.close(fd)
 
 

@@ -12,7 +12,7 @@ from urllib.parse import quote
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 from toolkit import __version__
-from toolkit.bootstrap import licences
+from toolkit.bootstrap import beside, licences
 from toolkit.bootstrap.model import Lock, Package
 from toolkit.errors import CtkError, HostLacks, Usage
 
@@ -45,11 +45,8 @@ def write(lock: Lock, kind: str, path: str, rootfd: int = -1) -> None:
     """Write one; with `rootfd`, the finished tree, licences are read from it. Raises CtkError."""
     stated = {one.name: licences.licence(rootfd, one.name) for one in lock.packages} if rootfd >= 0 else {}
     text = spdx(lock, stated) if kind == "spdx" else cyclonedx(lock, stated)
-    temporary = f"{path}.{os.getpid()}"
     try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.rename(temporary, path)
+        beside.write(path, text)
     except OSError as error:
         raise CtkError(f"write {path!r}", because=(error.strerror or str(error)).lower()) from None
 

@@ -4,15 +4,16 @@ Everything that is needed lies in the tree: /debootstrap names the packages, APT
 a second time, so that this stage knows of each file what a build in one go knows; then all goes on as in such a one.
 """
 
+import contextlib
 import fcntl
 import hashlib
 import os
-import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 
-from toolkit.bootstrap import configure, customise, emulation, rootless, seed, suites, tidy
+from toolkit import places
+from toolkit.bootstrap import configure, customise, emulation, erase, rootless, seed, suites, tidy
 from toolkit.bootstrap.database import Database
 from toolkit.bootstrap.first_stage import ARCHIVES, FOLDER, LISTS
 from toolkit.bootstrap.held import HOLD
@@ -27,6 +28,7 @@ from toolkit.deb.control import parse
 from toolkit.deb.index import Index
 from toolkit.errors import InUse, NotFound, SystemCall
 from toolkit.events import Done, Emit, Line, Planned
+from toolkit.fetch.cache import check_private
 from toolkit.kernel.beneath import make_directories, open_beneath
 
 STAGES = (("unpack", "Unpack"), ("configure", "Configure"), ("tidy", "Tidy up"))
@@ -39,6 +41,7 @@ def second_stage(request: Request, emit: Emit) -> Result:
     Raises NotFound for a tree that no first stage has left, BuildFailed; then the tree stays, and the stage can be
     begun again.
     """
+    check_private(places.cache_dir())
     facts = read_facts(request.target)
     emulation.emulation(facts["arch"])
     if os.geteuid() != 0:
@@ -153,7 +156,8 @@ def _indexes(rootfd: int) -> list[Index]:
     try:
         for name in sorted(os.listdir(lists)):
             if name.endswith("_Packages"):
-                with open(os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=lists), "rb") as file:
+                fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=lists)
+                with open(fd, "rb") as file:
                     with_lists.append(Index(file.read(), what=name))
     finally:
         os.close(lists)
@@ -198,7 +202,7 @@ def _ours(
     paths = dict(line.split(None, 1) for line in facts["debpaths"].splitlines() if line.strip())
     with stage("unpack", emit) as said:
         if os.path.lexists(f"{target}/{HOLD}"):
-            shutil.rmtree(HOLD, dir_fd=rootfd)  # of a second stage that failed
+            erase.remove(rootfd, HOLD)  # of a second stage that failed
         merged = os.path.islink(os.path.join(target, "bin"))
         unpacker = Unpacker(rootfd, lock, emit, merged_usr=merged, skips=custom.skips)
 
@@ -247,16 +251,16 @@ def run_theirs(target: str, log_path: str, emulate: bytes, emit: Emit) -> None:
 def _clear(rootfd: int, facts: dict[str, str]) -> None:
     """Remove what the first stage left for this one."""
     if FOLDER in os.listdir(rootfd):
+        # A script may have made it a link to a folder of the host's, whose log is not ours to move.
+        folder = os.open(FOLDER, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=rootfd)
+        parent = make_directories(rootfd, "var/log")
         try:
-            log = os.open(f"{FOLDER}/debootstrap.log", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=rootfd)
-        except OSError:
-            pass
-        else:
-            os.close(log)
-            parent = make_directories(rootfd, "var/log")
-            os.rename(f"{FOLDER}/debootstrap.log", "bootstrap.log", src_dir_fd=rootfd, dst_dir_fd=parent)
+            with contextlib.suppress(FileNotFoundError):
+                os.rename("debootstrap.log", "bootstrap.log", src_dir_fd=folder, dst_dir_fd=parent)
+        finally:
             os.close(parent)
-        shutil.rmtree(FOLDER, dir_fd=rootfd)
+            os.close(folder)
+        erase.remove(rootfd, FOLDER)
     names = {os.path.basename(line.split(None, 1)[-1]) for line in facts["debpaths"].splitlines()}
     for path, kept in ((ARCHIVES, lambda name: name in names), (LISTS, lambda name: "_dists_" in name)):
         parent = make_directories(rootfd, path)

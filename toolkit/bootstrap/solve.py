@@ -11,7 +11,7 @@ from toolkit.bootstrap.model import Lock, Request, Source
 from toolkit.bootstrap.resolve import resolve, variant_name
 from toolkit.bootstrap.stage import stage
 from toolkit.events import Emit, Finished, Note, Planned
-from toolkit.fetch.cache import Cache
+from toolkit.fetch.cache import Cache, check_private
 from toolkit.fetch.http import Client
 
 STAGES = (
@@ -58,6 +58,7 @@ def solve_open(request: Request, emit: Emit, recall: Recall | None = None) -> So
     request = replace(request, include=(*request.include, *request.custom.packages()))
     variant_name(request.variant)  # a typing error is told before the network is asked
     papers.check(request)
+    check_private(places.cache_dir())
     folder = DebFolder(request.cache_dir) if request.cache_dir else None
     client = Client(certificate=request.certificate, private_key=request.private_key)
     cache = Cache(places.cache_dir())

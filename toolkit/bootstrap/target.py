@@ -10,12 +10,12 @@ import errno
 import fcntl
 import json
 import os
-import shutil
+import stat
 import time
 from dataclasses import asdict, fields
 from typing import Any
 
-from toolkit.bootstrap import journal, lockfile, manifest
+from toolkit.bootstrap import beside, erase, journal, lockfile, manifest
 from toolkit.bootstrap.model import Lock, Request, Result
 from toolkit.errors import CtkError, HostLacks, InUse
 
@@ -178,16 +178,8 @@ def empty(path: str, fd: int, *, but: str = "") -> None:
     neither device numbers nor rmtree's own guards tell.
     """
     check_unmounted(path)
-    with os.scandir(fd) as entries:
-        found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
     # The marker last: what is killed half way through this is still known as half made.
-    for name, is_folder in sorted(found, key=lambda one: one[0] == MARKER):
-        if name in _NOTHING or name == but:
-            continue
-        if is_folder:
-            shutil.rmtree(name, dir_fd=fd)
-        else:
-            os.unlink(name, dir_fd=fd)
+    erase.empty(fd, but=_NOTHING | {but}, last=MARKER)
 
 
 def check_unmounted(path: str) -> None:
@@ -232,12 +224,8 @@ def write_result(target: str, result: Result, lock: Lock) -> str:
         "tree": manifest.take(target),
     }
     path = result_path(target)
-    temporary = f"{path}.{os.getpid()}"
     try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            json.dump(document, file, indent=1)
-            file.write("\n")
-        os.rename(temporary, path)
+        beside.write(path, json.dumps(document, indent=1) + "\n")
     except OSError as error:
         raise CtkError(f"write {path!r}", because=(error.strerror or str(error)).lower()) from None
     return path
@@ -256,13 +244,17 @@ def read_result(target: str) -> Result | None:
 def read_document(target: str) -> dict[str, Any]:
     """All that `write_result` wrote about the whole tree at `target`; {} when there is none."""
     try:
-        with open(result_path(target), encoding="utf-8") as file:
+        # Others may write where the tree stands: a fifo of that name must not make us wait.
+        fd = os.open(result_path(target), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(fd, encoding="utf-8") as file:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                return {}
             document: dict[str, Any] = json.load(file)
         info = os.stat(target)
         if document["directory"] != [info.st_dev, info.st_ino] or os.path.lexists(os.path.join(target, MARKER)):
             return {}
         return document
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return {}
 
 

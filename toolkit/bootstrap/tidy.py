@@ -3,12 +3,14 @@
 import contextlib
 import fnmatch
 import os
+import stat
 from collections.abc import Iterator
 
 from toolkit.bootstrap.model import Lock
 from toolkit.errors import SystemCall
 from toolkit.events import Emit, Note
 from toolkit.kernel.beneath import O_PATH, make_directories, open_beneath
+from toolkit.pack import walk
 
 
 def tidy(rootfd: int, lock: Lock, emit: Emit) -> None:  # noqa: ARG001 (every stage of a build is called like this)
@@ -20,7 +22,7 @@ def tidy(rootfd: int, lock: Lock, emit: Emit) -> None:  # noqa: ARG001 (every st
                 os.unlink("mtab", dir_fd=etc)
         # Two machines of one tree must not share their id; machine-id(5): an empty file is filled at the first boot.
         with contextlib.suppress(FileNotFoundError):
-            os.close(os.open("machine-id", os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=etc))
+            _empty(etc, "machine-id")
         has_ssh = "ssh" in os.listdir(etc)
     if has_ssh:
         with _folder(rootfd, "etc/ssh") as ssh:
@@ -49,14 +51,22 @@ def _make_reproducible(rootfd: int, epoch_s: int) -> None:
         with contextlib.suppress(FileNotFoundError), _folder(rootfd, folder, make=False) as parent:
             for name in (name for pattern in patterns for name in fnmatch.filter(os.listdir(parent), pattern)):
                 if empty:
-                    os.close(os.open(name, os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent))
+                    _empty(parent, name)
                 else:
                     os.unlink(name, dir_fd=parent)
-    for _, folders, files, fd in os.fwalk(".", topdown=False, dir_fd=rootfd):
-        for name in (*files, *folders):
-            if os.stat(name, dir_fd=fd, follow_symlinks=False).st_mtime > epoch_s:
+    for fd, found in walk.folders(rootfd):
+        for name, about in found:
+            if about.st_mtime > epoch_s:
                 os.utime(name, (epoch_s, epoch_s), dir_fd=fd, follow_symlinks=False)
     os.utime(rootfd, (epoch_s, epoch_s))
+
+
+def _empty(folder: int, name: str) -> None:
+    """Empty a file; what else a script made in its place (a fifo, a link) is removed."""
+    if stat.S_ISREG(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+        os.close(os.open(name, os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder))
+    else:
+        os.unlink(name, dir_fd=folder)
 
 
 @contextlib.contextmanager

@@ -74,18 +74,24 @@ class Tree:
         except SystemCall as error:
             if error.errno != errno.ENOENT:
                 raise OSError(error.errno, os.strerror(error.errno), os.fsdecode(path)) from None
-        above, _, name = path.rpartition(b"/")
-        parent = self.open_directory(above)
+        # From the top, not by recursion: a package may nest folders as deep as a path is long.
+        words = path.split(b"/")
+        current = os.dup(self.rootfd)
         try:
-            # Another thread may have been faster; a dangling link of that name fails at the next open.
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(name, 0o755, dir_fd=parent)
-            try:
-                return open_beneath(self.rootfd, os.fsdecode(path), O_PATH | os.O_DIRECTORY)
-            except SystemCall as error:
-                raise OSError(error.errno, os.strerror(error.errno), os.fsdecode(path)) from None
+            for count, name in enumerate(words, 1):
+                # Another thread may have been faster; a dangling link of that name fails at the next open.
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(name, 0o755, dir_fd=current)
+                above = os.fsdecode(b"/".join(words[:count]))
+                try:
+                    found = open_beneath(self.rootfd, above, O_PATH | os.O_DIRECTORY)
+                except SystemCall as error:
+                    raise OSError(error.errno, os.strerror(error.errno), above) from None
+                os.close(current)
+                current = found
+            return os.dup(current)
         finally:
-            os.close(parent)
+            os.close(current)
 
     def finish_directories(self) -> None:
         """Give the directories their owners, modes and times. Raises OSError, SystemCall."""

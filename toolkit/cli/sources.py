@@ -141,6 +141,7 @@ def print_difference(a: str, b: str, *, json: bool) -> None:
     """The packages that changed from lock or root `a` to `b`, a line each."""
     from toolkit.bootstrap import difference
     from toolkit.errors import Usage
+    from toolkit.ui import printable
 
     if not b:
         raise Usage("read the command line", because="--diff needs two locks or roots", hint="ctk bootstrap --diff A B")
@@ -148,4 +149,4 @@ def print_difference(a: str, b: str, *, json: bool) -> None:
     if json:
         sys.stdout.write(json_module.dumps(difference.as_json(a, b, changes), indent=1) + "\n")
     else:
-        sys.stdout.write("".join(f"{change}\n" for change in changes))
+        sys.stdout.write("".join(f"{printable.line(str(change))}\n" for change in changes))

@@ -11,11 +11,13 @@ and people copy caches about.
 
 import hashlib
 import os
+import stat
 import time
 from collections.abc import Iterable
 
 from toolkit.errors import CtkError, Untrusted
 
+FOLDERS = ("files", "trees", "asks", "logs", "building", "trees.new")  # that ctk makes in a cache
 _READ_BYTES = 1 << 20
 _STALE_S = 24 * 3600
 
@@ -150,13 +152,7 @@ class Cache:
         if self._ready:
             return
         os.makedirs(self.folder, mode=0o700, exist_ok=True)
-        info = os.stat(self.folder)
-        if info.st_uid != os.geteuid() or info.st_mode & 0o022:
-            raise CtkError(
-                f"use the cache {self.folder!r}",
-                because="somebody else may write to it",
-                hint=f"remove it, or `chmod go-w {self.folder}`; CTK_CACHE names another folder",
-            )
+        check_private(os.path.dirname(self.folder))
         now = time.time()
         for entry in os.scandir(self.folder):
             if entry.name.startswith("tmp.") and now - entry.stat(follow_symlinks=False).st_mtime > _STALE_S:
@@ -172,6 +168,35 @@ class Cache:
             because=reason,
             hint="free some space, or name another folder with CTK_CACHE",
         )
+
+
+def check_private(folder: str) -> None:
+    """Raise CtkError when somebody else may write to the cache `folder` or to one of its own folders.
+
+    Hashes are no help against it: the kept trees and locks are believed because nobody else could have put them there,
+    and an open file may change after it was hashed. A folder like /tmp will do, whose sticky bit keeps ours ours.
+    """
+    try:
+        about = os.stat(folder)
+        inside = [entry for entry in os.scandir(folder) if not entry.is_file(follow_symlinks=False)]
+    except OSError:
+        return  # not there: we make it
+    if about.st_mode & stat.S_ISVTX:
+        inside = [entry for entry in inside if entry.name in FOLDERS]
+    elif about.st_uid != os.geteuid() or about.st_mode & 0o022:
+        raise _shared(folder)
+    for entry in inside:
+        info = entry.stat(follow_symlinks=False)
+        if info.st_uid != os.geteuid() or info.st_mode & 0o022:
+            raise _shared(entry.path)
+
+
+def _shared(path: str) -> CtkError:
+    return CtkError(
+        f"use the cache {path!r}",
+        because="somebody else may write to it",
+        hint=f"remove it, or `chmod go-w {path}`; CTK_CACHE names another folder",
+    )
 
 
 def _mib(size_bytes: int) -> str:

@@ -20,6 +20,7 @@ _KINDS = {
 }
 # What belongs to the file and not to the host that it lies on (security.selinux, trusted.overlay.*, … do).
 _XATTRS = ("user.", "security.capability", "system.posix_acl_access", "system.posix_acl_default")
+_DEEPEST = 200
 _NO_XATTRS = (errno.ENOTSUP, errno.EPERM, errno.ENODATA)
 
 
@@ -75,7 +76,31 @@ def _clamped(member: Member, latest_s: int | None) -> Member:
     return member
 
 
+def folders(fd: int, path: bytes = b"") -> Iterator[tuple[int, list[tuple[str, os.stat_result]]]]:
+    """Each folder of the tree `fd`, itself first: its descriptor, and the names in it with what they are.
+
+    The descriptor is good until the next one is asked for. Raises OSError, as `walk`.
+    """
+    _check_depth(path)
+    found = [(name, os.stat(name, dir_fd=fd, follow_symlinks=False)) for name in os.listdir(fd)]
+    yield fd, found
+    for name, about in found:
+        if stat.S_ISDIR(about.st_mode):
+            inner = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
+            try:
+                yield from folders(inner, path + b"/" + os.fsencode(name))
+            finally:
+                os.close(inner)
+
+
+def _check_depth(path: bytes) -> None:
+    """A script may nest folders without end; each level holds a descriptor and a frame of ours."""
+    if path.count(b"/") > _DEEPEST:
+        raise OSError(errno.ENAMETOOLONG, f"folders are nested more than {_DEEPEST} deep", os.fsdecode(path[:60]) + "…")
+
+
 def _below(fd: int, path: bytes, without: frozenset[bytes], names: dict[tuple[int, int], bytes]) -> Iterator[Member]:
+    _check_depth(path)
     prefix = path + b"/" if path else b""
     for name in sorted(os.fsencode(one) for one in os.listdir(fd)):
         if name in without:

@@ -6,6 +6,7 @@ import textwrap
 from typing import Any, TextIO
 
 from toolkit.errors import BuildFailed, CtkError
+from toolkit.ui.printable import printable
 
 
 def text(error: CtkError) -> str:
@@ -23,7 +24,7 @@ def text(error: CtkError) -> str:
             told.append(f"log: {error.log}")
     if error.hint:
         told.append(textwrap.indent(error.hint, "      ").replace("      ", "hint: ", 1))
-    return "\n".join(told) + "\n"
+    return printable("\n".join(told)) + "\n"  # a tail is what a package's script printed
 
 
 def as_json(error: CtkError) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from toolkit.events import Done, Event, Line, Note
+from toolkit.ui import printable
 from toolkit.ui.quantity import amount, part, size, span
 from toolkit.ui.screen import Screen, Stage, step
 
@@ -118,6 +119,7 @@ class LiveScreen:
             self._console.print(ending(self._screen.done), soft_wrap=True)
 
     def __call__(self, event: Event) -> None:
+        event = printable.event(event)
         with self._lock:
             self._screen = step(self._screen, event, time.monotonic())
         match event:

@@ -5,6 +5,7 @@ import time
 from typing import Self, TextIO
 
 from toolkit.events import Done, Event, Finished, Line, Note, Planned, Progressed, Started
+from toolkit.ui import printable
 from toolkit.ui.quantity import part, span
 from toolkit.ui.screen import Screen, step
 
@@ -60,6 +61,7 @@ class PlainLines:
         self._stream.flush()
 
     def __call__(self, event: Event) -> None:
+        event = printable.event(event)
         now = time.monotonic()
         with self._lock:
             self._screen = step(self._screen, event, now)

@@ -1,0 +1,209 @@
+"""Ways out of a build that a hostile package or its scripts might try (security B7, B14 to B17)."""
+
+import contextlib
+import fcntl
+import os
+import shutil
+import stat
+import struct
+import subprocess
+import tarfile
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.fixtures.command import tool
+from tests.security.test_build_isolation import Tree, tree, x86_64  # noqa: F401
+from tests.unit.test_unpack import Build, build, member  # noqa: F401
+from toolkit.bootstrap.database import Database
+from toolkit.bootstrap.held import HOLD, Held
+from toolkit.errors import CtkError, Malformed
+
+pytestmark = pytest.mark.root
+_FS_IOC_GETVERSION = 0x80087601  # ioctl_iflags(2): the generation of an inode
+
+
+@pytest.fixture(scope="module")
+def handle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A static program that opens a file by its handle (handle.c)."""
+    program = tmp_path_factory.mktemp("handle") / "handle"
+    source = Path(__file__).parent / "handle.c"
+    subprocess.run([tool("gcc"), "-static", "-O1", "-o", str(program), str(source)], check=True)
+    return program
+
+
+def test_b7_no_file_of_the_host_is_opened_by_its_handle(tree: Tree, handle: Path, tmp_path: Path) -> None:  # noqa: F811
+    """open_by_handle_at(2) with CAP_DAC_READ_SEARCH knows no root: it opens what lies on the same file system."""
+    secret = tmp_path / "secret"
+    secret.write_text("of the host\n")
+    with secret.open("rb") as file:
+        inode = os.fstat(file.fileno()).st_ino
+        try:
+            (generation,) = struct.unpack("l", fcntl.ioctl(file.fileno(), _FS_IOC_GETVERSION, bytes(8)))
+        except OSError:
+            pytest.skip("a file system whose handles this program can't make up")
+    words = [str(inode), str(generation & 0xFFFFFFFF)]
+    control = subprocess.run([str(handle), *words], cwd=tmp_path, capture_output=True, text=True)
+    if control.stdout != "of the host\n":
+        pytest.skip("a file system whose handles this program can't make up")
+    shutil.copy(handle, tree.root / "handle")
+    assert tree.sh("/handle " + " ".join(words)) == ["errno 1 Operation not permitted"]
+
+
+def test_b7_the_hosts_device_nodes_keep_their_modes(tree: Tree) -> None:  # noqa: F811
+    before = {name: os.stat(f"/dev/{name}").st_mode for name in ("null", "zero", "full", "random", "urandom", "tty")}
+    try:
+        said = tree.sh(
+            "for path in null zero full random urandom tty; do chmod 600 /dev/$path 2>/dev/null && echo $path; done;"
+            "chmod 600 /proc/kcore /proc/keys 2>/dev/null; echo data > /dev/null && head -c 3 /dev/zero | wc -c"
+        )
+        after = {name: os.stat(f"/dev/{name}").st_mode for name in before}
+    finally:
+        for name, mode in before.items():
+            os.chmod(f"/dev/{name}", stat.S_IMODE(mode))
+    assert after == before
+    assert said == ["3"]
+
+
+@x86_64
+def test_b7_no_key_of_the_host_is_in_reach(tree: Tree, probe: Path) -> None:  # noqa: F811
+    """keyrings(7): they belong to user ids, and root's id here is the host's."""
+    shutil.copy(probe, tree.root / "probe")
+    # keyctl(KEYCTL_GET_KEYRING_ID, KEY_SPEC_USER_KEYRING, 1), as 64 bit, x32 and 32 bit programs call it; add_key
+    assert tree.sh("/probe 250 0 -4 1 , 1073742074 0 -4 1 , 248 0 0 0 0 0") == ["-38", "-38", "-38"]
+    assert set(tree.sh("/probe -32 288 0 -4 1")) <= {"-38"}
+
+
+def test_b7_proc_takes_no_commands_for_the_hosts_devices(tree: Tree) -> None:  # noqa: F811
+    for folder in ("acpi", "asound", "scsi"):
+        assert tree.sh(f"ls -A /proc/{folder} 2>/dev/null; true") == []
+    for file in ("kcore", "keys", "timer_list", "latency_stats", "sched_debug"):
+        assert tree.sh(f"head -c 10 /proc/{file} 2>/dev/null; true") == []
+
+
+def test_b7_no_device_node_of_the_tree_opens_anything(tree: Tree) -> None:  # noqa: F811
+    """Whatever way it came there: with it a script could read the host's disk."""
+    os.mknod(tree.root / "node", stat.S_IFCHR | 0o666, os.makedev(1, 5))
+    assert tree.sh("head -c 4 /node 2>&1 | tail -c 18; head -c 4 /dev/zero | wc -c")[-2:] == [
+        "Permission denied", "4",
+    ]  # fmt: skip
+
+
+def test_b7_no_file_is_left_that_cannot_be_removed(tree: Tree, probe: Path) -> None:  # noqa: F811
+    assert int(tree.sh("grep CapBnd /proc/self/status")[0].split()[1], 16) & (1 << 9 | 1 << 2) == 0
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("descriptor", [1, 3])
+def test_b7_a_daemon_that_never_stops_talking_holds_nobody_up(tree: Tree, descriptor: int) -> None:  # noqa: F811
+    began = time.monotonic()
+    talk = f"busybox yes >&{descriptor} & " * 3
+    with tree.sandbox() as sandbox:
+        for _ in range(3):
+            sandbox.run(["/bin/sh", "-c", f"{talk} sleep 0.1"], doing="go on")
+    assert time.monotonic() - began < 10
+
+
+NODES = {
+    "second name": {
+        "1": member("./dev/disk", tarfile.BLKTYPE, devmajor=8),
+        "2": member("./var/lib/dpkg/status", tarfile.LNKTYPE, linkname="./dev/disk"),
+    },
+    "below a link of dev": {
+        "1": member("./dev/sub", tarfile.SYMTYPE, linkname="/var/lib/dpkg"),
+        "2": member("./dev/sub/status", tarfile.BLKTYPE, devmajor=8),
+    },
+    "deeper in dev": {"1": member("./dev/sub/status", tarfile.BLKTYPE, devmajor=8)},
+    "dev is a link": {
+        "1": member("./dev", tarfile.SYMTYPE, linkname="/var/lib/dpkg"),
+        "2": member("./dev/status", tarfile.BLKTYPE, devmajor=8),
+    },
+    "second name through a link": {
+        "0.1": member("./dev", tarfile.DIRTYPE, mode=0o755),
+        "1": member("./d", tarfile.SYMTYPE, linkname="dev"),
+        "2": member("./d/disk"),
+        "3": member("./dev/disk", tarfile.BLKTYPE, devmajor=8),
+        "4": member("./var/lib/dpkg/status", tarfile.LNKTYPE, linkname="./d/disk"),
+    },
+}
+
+
+@pytest.mark.parametrize("files", NODES.values(), ids=NODES.keys())
+def test_b6_no_device_gets_out_of_dev(build: Build, files: dict[str, tarfile.TarInfo]) -> None:  # noqa: F811
+    """dpkg's status file by such a name is the host's disk when ctk writes it."""
+    folder = {"0": member("./var/lib/dpkg", tarfile.DIRTYPE, mode=0o755)}
+    with pytest.raises(Malformed, match="evil"):
+        build.unpack({"evil": {**folder, **files}}, jobs=1)
+
+
+def test_b7_a_folder_that_becomes_a_link_is_not_followed(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    """A daemon of a required package's script has won the race: between our two calls the folder became a link."""
+    os.chmod(build.canary, 0o700)
+    held = {"./x": member("./x", tarfile.DIRTYPE, mode=0o4777, uid=1234, gid=1234), "./x/file": b"1"}
+    (_, one) = build.unpack({"base": {"./etc/x": b"1"}}, {"evil": held})
+    mkdir = os.mkdir
+
+    def raced(name: bytes, mode: int, *, dir_fd: int) -> None:
+        mkdir(name, mode, dir_fd=dir_fd)
+        os.rmdir(name, dir_fd=dir_fd)
+        os.symlink(build.canary, name, dir_fd=dir_fd)
+
+    rootfd = os.open(build.root, os.O_RDONLY)
+    moving = Held(rootfd)
+    with monkeypatch.context() as patch, contextlib.suppress(OSError):
+        patch.setattr(os, "mkdir", raced)
+        moving.release(one.held, {})
+    moving._forget()
+    os.close(moving._holdfd)
+    os.close(rootfd)
+    assert (build.root / "x").is_symlink() and (build.root / HOLD).is_dir(), "the race was not won"
+    about = os.stat(build.canary)
+    assert (stat.S_IMODE(about.st_mode), about.st_uid) == (0o700, 0)
+
+
+def test_b6_a_fifo_that_becomes_a_link_is_not_followed(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    """Two packages ship one name, a fifo and a link; the link's thread comes between our making and our chmod."""
+    os.chmod(build.canary, 0o700)
+    mkfifo, made = os.mkfifo, threading.Event()
+
+    def slow(name: bytes, mode: int, *, dir_fd: int) -> None:
+        mkfifo(name, mode, dir_fd=dir_fd)
+        made.set()
+        end = time.monotonic() + 2
+        while not (build.root / "x").is_symlink() and time.monotonic() < end:
+            time.sleep(0.01)
+
+    monkeypatch.setattr(os, "mkfifo", slow)
+    first = {"./x": member("./x", tarfile.FIFOTYPE, mode=0o777, uid=1234, gid=1234)}
+    second = {"./big": bytes(30_000_000), "./x": f"-> {build.canary}"}
+    build.unpack({"a": first, "b": second}, jobs=2)
+    assert made.is_set() and (build.root / "x").is_symlink(), "the race was not won"
+    about = os.stat(build.canary)
+    assert (stat.S_IMODE(about.st_mode), about.st_uid) == (0o700, 0)
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("name", ["status", "info/format", "triggers/Unincorp"])
+def test_b14_a_fifo_in_the_place_of_a_file_holds_nobody_up(build: Build, name: str) -> None:  # noqa: F811
+    build.unpack({"evil": {"./x": member(f"./var/lib/dpkg/{name}", tarfile.FIFOTYPE, mode=0o600)}})
+    rootfd = os.open(build.root, os.O_RDONLY)
+    reader = os.open(build.root / "var/lib/dpkg" / name, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        for _ in range(2):
+            with pytest.raises((OSError, CtkError)):
+                Database(rootfd).create()
+            if reader >= 0:
+                os.close(reader)
+                reader = -1
+        with pytest.raises(OSError, match="no file"):
+            Database(rootfd).read(name)
+    finally:
+        os.close(rootfd)
+
+
+def test_b14_folders_as_deep_as_a_path_is_long(build: Build) -> None:  # noqa: F811
+    deep = "./" + "d/" * 2000 + "file"
+    build.unpack({"evil": {"./x": member(deep)}}, jobs=1)
+    subprocess.run(["rm", "-rf", build.root], check=True)
