@@ -4,13 +4,14 @@ The finished trees are compared with one that ctk made in one go, which other te
 """
 
 import json
+import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.fixtures.command import Command
+from tests.fixtures.command import Command, tool
 from tests.fixtures.debian import Mirror
 from tests.story.test_bootstrap_tree import COMPARE
 
@@ -99,3 +100,23 @@ def test_debootstrap_as_an_engine(
     assert all(len(one["sha256"]) == 64 for one in document["lock"]["packages"])
     failed = ctk(*words[:2], str(tmp_path / "no"), *words[3:], "--include", "no-such-package", timeout=300)
     assert failed.rc == 1 and "no-such-package" in failed.err and not (tmp_path / "no").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("maker", ["ctk", "debootstrap"])
+def test_each_builds_from_the_others_tarball_without_a_network(
+    maker: str, ctk: Command, tmp_path: Path, debian_mirror: Mirror, made_root: Callable[[str], Path]
+) -> None:
+    file, root = str(tmp_path / "debs.tgz"), tmp_path / "fs"
+    make = ["--variant=minbase", f"--make-tarball={file}", "bookworm", str(tmp_path / "none"), debian_mirror.url]
+    unpack = ["--variant=minbase", f"--unpack-tarball={file}", "bookworm", str(root), debian_mirror.url]
+    without_network = ["unshare", "--net"]
+    ours, theirs = [ctk.program, "bootstrap"], [tool("debootstrap")]
+    environment = {**ctk.environment, "CTK_CACHE": str(tmp_path / "cache"), "LC_ALL": "C.UTF-8"}
+    first, second = (ours, theirs) if maker == "ctk" else (theirs, ours)
+    for words in ([*first, *make], [*without_network, *second, *unpack]):
+        done = subprocess.run(words, capture_output=True, text=True, timeout=600, env={**os.environ, **environment})
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert not (tmp_path / "none").exists()
+    assert differences(root, made_root("bookworm")) == ""
+    assert (root / "etc/apt/sources.list").read_text() == f"deb {debian_mirror.url} bookworm main\n"

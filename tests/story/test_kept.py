@@ -96,6 +96,19 @@ def test_no_cache_neither_finds_nor_keeps(world: World) -> None:
     assert not kept(world.build("c", "--no-cache"))
 
 
+def test_the_folder_that_debootstrap_keeps(world: World) -> None:
+    """What was installed, from where; not from a kept tree, which has no log of its own."""
+    assert not kept(world.build("a"))
+    assert not kept(world.build("b", "--keep-debootstrap-dir"))
+    folder = world.folder / "b/debootstrap"
+    assert (folder / "required").read_text().split() == ["alpha"]
+    assert (folder / "base").read_text() == "\n" and (folder / "suite").read_text() == "bookworm\n"
+    (line,) = (folder / "deburis").read_text().splitlines()
+    name, version, url = line.split()
+    assert (name, version) == ("alpha", "1.0") and url.startswith(f"{world.server.url}/pool/")
+    assert (folder / "debootstrap.log").exists() and not (world.folder / "a/debootstrap").exists()
+
+
 def test_private_keys_are_not_kept(world: World) -> None:
     key = tarfile.TarInfo("./etc/dropbear_host_key")
     key.mode = 0o600

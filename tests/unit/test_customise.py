@@ -1,13 +1,18 @@
 """toolkit.bootstrap: customisation, path_filter, transfer, emulation: what needs no archive."""
 
+import bz2
+import gzip
+import io
+import lzma
 import os
 import shutil
 import subprocess
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import zstandard
 
 from tests.fixtures import debs
 from tests.unit.test_unpack import member
@@ -245,6 +250,25 @@ def test_a_tar_goes_round(ending: str, root: tuple[Path, Transfer], tmp_path: Pa
     if ending != "tar.zst":
         with tarfile.open(tmp_path / f"etc.{ending}") as tar:
             assert {"./conf/a", "./conf/b", "./also"} <= set(tar.getnames())
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, zstandard.compress, lzma.compress, bz2.compress])
+def test_a_tar_in_several_compressed_pieces_is_read_to_its_end(
+    pack: Callable[[bytes], bytes], root: tuple[Path, Transfer], tmp_path: Path
+) -> None:
+    """As pigz(1), zstd(1), pixz(1) and ctk itself write them."""
+    folder, transfer = root
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as tar:
+        for name in "abc":
+            entry = tarfile.TarInfo(name)
+            entry.size = 50_000
+            tar.addfile(entry, io.BytesIO(name.encode() * 50_000))
+    data = stream.getvalue()
+    path = tmp_path / "in.tar"
+    path.write_bytes(b"".join(pack(data[at : at + 40_000]) for at in range(0, len(data), 40_000)))
+    transfer.tar_in(str(path), "/etc")
+    assert (folder / "etc/c").read_text() == "c" * 50_000
 
 
 def test_no_link_of_the_root_leads_a_copy_out_of_it(root: tuple[Path, Transfer], tmp_path: Path) -> None:

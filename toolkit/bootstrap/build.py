@@ -285,6 +285,8 @@ def _build(request: Request, solved: Solved, target: Target, rootfd: int, trees:
     else:
         custom.extracted()
     custom.customize()
+    if request.keep_debootstrap_dir:
+        first_stage.leave_record(lock, rootfd, log_path)
     with stage("tidy", emit):
         tidy.tidy(rootfd, lock, emit)
     with stage("keep", emit) as said:

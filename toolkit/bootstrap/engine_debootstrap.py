@@ -101,10 +101,10 @@ def build(request: Request, target: str, rootfd: int, log_path: str, emit: Emit)
     if emulate:
         own_proc(rootfd)
         words.enter("configure")
-        run_theirs(target, log_path, emulate, _without_stage(emit))
+        run_theirs(target, log_path, emulate, _without_stage(emit), keep=request.keep_debootstrap_dir)
     words.finish()
     lock = _lock(rootfd, request, architecture)
-    if FOLDER in os.listdir(rootfd):
+    if FOLDER in os.listdir(rootfd) and not request.keep_debootstrap_dir:
         erase.remove(rootfd, FOLDER)
     customiser.sweep()
     customiser.extracted()
@@ -187,8 +187,12 @@ def _arguments(request: Request, architecture: str, keyring: str, *, halfway: bo
     ):
         if values:
             words.append(f"--{name}={','.join(values)}")
+    if request.keep_debootstrap_dir:
+        words.append("--keep-debootstrap-dir")
+    if request.unpack_tarball:
+        words.append(f"--unpack-tarball={os.path.abspath(request.unpack_tarball)}")  # it takes no other
     if request.cache_dir:
-        words.append(f"--cache-dir={os.path.abspath(request.cache_dir)}")  # it takes no other
+        words.append(f"--cache-dir={os.path.abspath(request.cache_dir)}")  # nor here
     for name, value in (("certificate", request.certificate), ("private-key", request.private_key)):
         if value:
             words.append(f"--{name}={value}")
@@ -270,9 +274,13 @@ def _source(rootfd: int) -> Source:
                 data = file.read()
     finally:
         os.close(folder)
-    release = parse_release(data)
     with open(open_beneath(rootfd, "etc/apt/sources.list", os.O_RDONLY), encoding="utf-8") as text:
         line = text.readline().split()
     mirror, suite, components = (line[1], line[2], tuple(line[3:])) if len(line) > 3 else ("", "", ())
+    if not data:  # of a tarball that ctk made: it has the indexes only
+        known = suites.lookup(suite) if suite in suites.SUITES else suites.unknown(suite)
+        origin = known.distribution.name.title() if known.distribution else ""
+        return Source(mirror, suite, known.codename, origin, components, "", "")
+    release = parse_release(data)
     digest = hashlib.sha256(data).hexdigest()
     return Source(mirror, suite, release.codename, release.origin, components, release.date, digest)

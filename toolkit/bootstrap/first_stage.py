@@ -49,10 +49,10 @@ def first_stage(request: Request, solved: Solved, target: str, rootfd: int, log_
     first = replace(lock, base=())
     unpacker = Unpacker(rootfd, first, emit, merged_usr=request.custom.merged_usr, skips=custom.skips)
     required = {(one.name, one.architecture) for one in lock.required}
-    archives = _folder(rootfd, ARCHIVES)
+    archives = open_folder(rootfd, ARCHIVES)
 
     def take(package: Package, deb: int) -> None:
-        _keep(archives, package, deb)
+        keep(archives, package, deb)
         if (package.name, package.architecture) in required:
             unpacker.add(package, deb)
 
@@ -80,17 +80,20 @@ def first_stage(request: Request, solved: Solved, target: str, rootfd: int, log_
         Database(rootfd).create()
         seed.etc(rootfd, lock, request.custom)
         seed.dev(rootfd, emit)
-        _leave(request, lock, rootfd, emit)
+        leave_lists(lock, rootfd)
+        leave_facts(lock, rootfd)
+        _leave_programs(request, lock, rootfd, emit)
     custom.extracted()
 
 
-def list_name(mirror: str, suite: str, architecture: str) -> str:
-    """What debootstrap calls the index of component main in APT's folder of lists."""
-    path = f"{mirror.rstrip('/')}_dists/{suite}/main/binary-{architecture}/Packages"
+def list_name(mirror: str, suite: str, architecture: str, component: str = "main") -> str:
+    """What debootstrap calls the index of a component in APT's folder of lists."""
+    path = f"{mirror.rstrip('/')}_dists/{suite}/{component}/binary-{architecture}/Packages"
     return re.sub(r"^[^:]+://", "", path).replace("/", "_")
 
 
-def _keep(archives: int, package: Package, deb: int) -> None:
+def keep(archives: int, package: Package, deb: int) -> None:
+    """Copy a package into APT's folder. Raises OSError."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     fd = os.open(deb_name(package), flags, 0o644, dir_fd=archives)
     try:
@@ -103,26 +106,56 @@ def _keep(archives: int, package: Package, deb: int) -> None:
         os.close(fd)
 
 
-def _leave(request: Request, lock: Lock, rootfd: int, emit: Emit) -> None:
-    """/debootstrap, and the index of the packages (debootstrap's second stage looks dependencies up in it)."""
-    mirror = lock.sources[0].mirror
-    packages = lock.packages
+def leave_lists(lock: Lock, rootfd: int) -> None:
+    """The indexes of the packages (debootstrap looks dependencies up in them), a component each. Raises OSError."""
+    first = lock.sources[0]
+    components = first.components or ("main",)
+    texts = dict.fromkeys(components, "")
+    for one in lock.packages:
+        # Those of a pocket, too: debootstrap asks for one index a component and no more.
+        texts[one.component if one.component in texts else components[0]] += write(one.paragraph) + "\n"
     with _opened(rootfd, LISTS) as lists:
-        text = "".join(write(one.paragraph) + "\n" for one in packages)
-        _write(lists, list_name(mirror, lock.suite, lock.architecture), text.encode())
+        for component, text in texts.items():
+            write_file(lists, list_name(first.mirror, lock.suite, lock.architecture, component), text.encode())
+
+
+def leave_facts(lock: Lock, rootfd: int) -> None:
+    """What debootstrap's later phases read in /debootstrap. Raises OSError."""
+    _write_facts(
+        lock, rootfd, {"debpaths": "\n".join(f"{one.name} /{ARCHIVES}/{deb_name(one)}" for one in lock.packages)}
+    )
+
+
+def leave_record(lock: Lock, rootfd: int, log_path: str) -> None:
+    """/debootstrap for who looks at a finished tree (`--keep-debootstrap-dir`): the packages, where each came from, the
+    log so far. Raises OSError."""
+    uris = "\n".join(
+        f"{one.name} {one.version} {lock.sources[one.source].mirror}/{one.filename}" for one in lock.packages
+    )
+    log = ""
+    with contextlib.suppress(FileNotFoundError), open(log_path, errors="surrogateescape") as file:
+        log = file.read().rstrip("\n")  # there is none of a build without scripts
+    _write_facts(lock, rootfd, {"deburis": uris, "debootstrap.log": log})
+
+
+def _write_facts(lock: Lock, rootfd: int, more: dict[str, str]) -> None:
+    facts = {
+        "arch": lock.architecture,
+        "suite": lock.suite,
+        "mirror": lock.sources[0].mirror,
+        "variant": "" if lock.variant == "-" else lock.variant,
+        "required": " ".join(one.name for one in lock.required),
+        "base": " ".join(one.name for one in lock.base),
+    }
     with _opened(rootfd, FOLDER) as folder:
-        facts = {
-            "arch": lock.architecture,
-            "suite": lock.suite,
-            "mirror": mirror,
-            "variant": "" if lock.variant == "-" else lock.variant,
-            "required": " ".join(one.name for one in lock.required),
-            "base": " ".join(one.name for one in lock.base),
-            "debpaths": "\n".join(f"{one.name} /{ARCHIVES}/{deb_name(one)}" for one in packages),
-        }
-        for name, value in facts.items():
+        for name, value in (facts | more).items():
             if value or name not in ("variant",):
-                _write(folder, name, value.encode() + b"\n")
+                write_file(folder, name, value.encode(errors="surrogateescape") + b"\n")
+
+
+def _leave_programs(request: Request, lock: Lock, rootfd: int, emit: Emit) -> None:
+    """debootstrap's own second stage, in /debootstrap."""
+    with _opened(rootfd, FOLDER) as folder:
         files = _from_archive(request, lock) or _from_host()
         script = next((one for one in (lock.suite, _usual(lock)) if f"scripts/{one}" in files), "")
         if "debootstrap" not in files or not script:
@@ -134,13 +167,13 @@ def _leave(request: Request, lock: Lock, rootfd: int, emit: Emit) -> None:
                 )
             )
             return
-        _write(folder, "debootstrap", files["debootstrap"], 0o755)
-        _write(folder, "suite-script", files[f"scripts/{script}"])
+        write_file(folder, "debootstrap", files["debootstrap"], 0o755)
+        write_file(folder, "suite-script", files[f"scripts/{script}"])
         for name, data in files.items():
             if "/" not in name and name != "debootstrap":
-                _write(folder, name, data)
+                write_file(folder, name, data)
             elif name.endswith("-common"):
-                _write(folder, name.removeprefix("scripts/"), data)
+                write_file(folder, name.removeprefix("scripts/"), data)
 
 
 def _usual(lock: Lock) -> str:
@@ -205,7 +238,8 @@ def _from_host() -> dict[str, bytes]:
     return files
 
 
-def _folder(rootfd: int, path: str) -> int:
+def open_folder(rootfd: int, path: str) -> int:
+    """A folder of the tree, made if it isn't there. Raises OSError, SystemCall."""
     held = make_directories(rootfd, path)
     try:
         return os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=held)
@@ -215,14 +249,15 @@ def _folder(rootfd: int, path: str) -> int:
 
 @contextlib.contextmanager
 def _opened(rootfd: int, path: str) -> Iterator[int]:
-    fd = _folder(rootfd, path)
+    fd = open_folder(rootfd, path)
     try:
         yield fd
     finally:
         os.close(fd)
 
 
-def _write(folder: int, name: str, data: bytes, mode: int = 0o644) -> None:
+def write_file(folder: int, name: str, data: bytes, mode: int = 0o644) -> None:
+    """A file with just this in it. Raises OSError."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
     with open(os.open(name, flags, mode, dir_fd=folder), "wb") as file:
         os.fchmod(file.fileno(), mode)

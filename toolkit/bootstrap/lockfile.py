@@ -76,11 +76,16 @@ def read(path: str, request: Request) -> Lock:
 
     Raises NotFound, Malformed, Usage (the request says something else than the lock).
     """
-    doing = f"read the lock {path!r}"
     found = load(path)
+    _check_epoch(found, f"read the lock {path!r}")
+    return of_document(found, path, request)
+
+
+def of_document(found: dict[str, Any], path: str, request: Request) -> Lock:
+    """The same of what `document` gives, whenever it is to be built. Raises Malformed, Usage."""
+    doing = f"read the lock {path!r}"
     if found.get("version") != VERSION:
         raise Malformed(doing, because=f"it is of version {found.get('version')!r}, ctk reads {VERSION}")
-    _check_epoch(found, doing)
     try:
         known = {field.name for field in fields(Source)}
         sources = []

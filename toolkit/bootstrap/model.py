@@ -45,6 +45,8 @@ class Request:
     format: str = ""  # of the target (outputs.py); "" goes by its suffix
     use_kept: bool = True  # lay out a kept tree of the same build, and keep this one (kept.py)
     cache_dir: str = ""  # a folder of .deb files to take from and add to (deb_folder.py)
+    unpack_tarball: str = ""  # packages in a file (tarball.py), in place of an archive
+    keep_debootstrap_dir: bool = False  # leave /debootstrap in the finished tree
     certificate: str = ""  # a PEM file, shown to https mirrors that ask who we are
     private_key: str = ""  # its key; "" is in the certificate's file
     custom: Customisation = NOTHING  # hooks, options of dpkg and apt, names, users

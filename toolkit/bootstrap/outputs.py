@@ -50,15 +50,15 @@ class Format:
 
 
 def _tar(rootfd: int, out: int, latest_s: int | None) -> None:
-    _write(out, _segments(rootfd, latest_s))
+    write_all(out, _segments(rootfd, latest_s))
 
 
 def _tar_zst(rootfd: int, out: int, latest_s: int | None) -> None:
-    _write(out, streams.zstd(_segments(rootfd, latest_s)))
+    write_all(out, streams.zstd(_segments(rootfd, latest_s)))
 
 
 def _tar_gz(rootfd: int, out: int, latest_s: int | None) -> None:
-    _write(out, streams.gzip(_segments(rootfd, latest_s)))
+    write_all(out, streams.gzip(_segments(rootfd, latest_s)))
 
 
 def _squashfs(rootfd: int, out: int, latest_s: int | None) -> None:
@@ -81,7 +81,8 @@ def _segments(rootfd: int, latest_s: int | None) -> Iterator[bytes]:
     return tar.segments(rootfd, walk.walk(rootfd, latest_s=latest_s))
 
 
-def _write(out: int, pieces: Iterable[bytes]) -> None:
+def write_all(out: int, pieces: Iterable[bytes]) -> None:
+    """Every piece, whole, to the descriptor. Raises OSError."""
     for piece in pieces:
         view = memoryview(piece)
         while view:
@@ -135,8 +136,8 @@ def build(request: Request, form: Format, emit: Emit, make: Make) -> Result:
     Raises what `make` raises, InUse, CtkError; then nothing is left of either.
     """
     with contextlib.ExitStack() as undo:
-        part = undo.enter_context(_Part(request)) if request.target != STDOUT else None
-        work = undo.enter_context(_work_folder())
+        part = undo.enter_context(Part(request)) if request.target != STDOUT else None
+        work = undo.enter_context(work_folder())
         told: list[Done] = []
         tree = os.path.join(work, "root")
         inner = replace(request, target=tree, format=DIRECTORY, restart=False, keep_failed=False)
@@ -178,21 +179,22 @@ def _write_out(form: Format, tree: str, out: int, request: Request) -> int:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             size = sum(member.size_bytes + 512 for member in walk.walk(rootfd))
             needed = f" (the tree has {-(-size >> 20)} MiB, unpacked)"
-        raise _failed(request.target, error, needed) from None
+        raise failed(request.target, error, needed) from None
     finally:
         os.close(rootfd)
     return about.st_size if stat.S_ISREG(about.st_mode) else 0
 
 
-def _failed(target: str, error: OSError, needed: str = "") -> CtkError:
+def failed(target: str, error: OSError, needed: str = "") -> CtkError:
+    """The error of a file that can't be written; `needed` says how large it would be."""
     because, hint = (error.strerror or str(error)).lower(), ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         because, hint = because + needed, "free some space, or name a file elsewhere"
     return CtkError(f"write {target!r}", because=because, hint=hint)
 
 
-class _Part:
-    """The file while it is not whole, locked; gone after the block unless `finish` gave it its name."""
+class Part:
+    """The file while it is not whole, locked; gone after the block unless `finish` or `name` gave it its name."""
 
     def __init__(self, request: Request) -> None:
         self._path = os.path.abspath(request.target)
@@ -202,7 +204,7 @@ class _Part:
         self._force = request.restart
         self.fd = -1
 
-    def __enter__(self) -> "_Part":
+    def __enter__(self) -> "Part":
         if os.path.lexists(self._path):
             if not stat.S_ISREG(os.lstat(self._path).st_mode):
                 raise InUse(self._doing, because="what is there is not a file", hint="name another one")
@@ -242,10 +244,14 @@ class _Part:
             document["directory"] = [about.st_dev, about.st_ino]
             document["result"]["target"] = result.target
             beside.write(result_path(self._path), json.dumps(document, indent=1) + "\n")
-            os.rename(self._part, self._path)
+            self.name()
         except OSError as error:
             needed = f" (the file has {-(-os.fstat(self.fd).st_size >> 20)} MiB)"
-            raise _failed(self._path, error, needed) from None
+            raise failed(self._path, error, needed) from None
+
+    def name(self) -> None:
+        """Give the file its name: it is whole. Raises OSError."""
+        os.rename(self._part, self._path)
 
     def __exit__(self, *_: object) -> None:
         with contextlib.suppress(OSError):
@@ -260,7 +266,7 @@ class _Part:
 
 
 @contextlib.contextmanager
-def _work_folder() -> Iterator[str]:
+def work_folder() -> Iterator[str]:
     """A new folder of our own below the cache, locked while we live; those of killed builds are removed first."""
     above = os.path.join(places.cache_dir(), "trees.new")
     try:

@@ -12,10 +12,7 @@ INSTEAD = {
     "{engine}",
     "--resolve-deps": "ctk always resolves: leave it away",
     "--log-extra-deps": "--print-debs shows what is chosen, --verbose how; {engine}",
-    "--make-tarball": "what is fetched stays in ctk's cache, which can be copied: CTK_CACHE=DIR; {engine}",
-    "--unpack-tarball": "what is fetched stays in ctk's cache, which can be copied: CTK_CACHE=DIR; {engine}",
     "--extractor": "ctk unpacks packages itself, with neither dpkg-deb nor ar; {engine}",
-    "--keep-debootstrap-dir": "only --foreign leaves /debootstrap; the log of a build is kept in the cache; {engine}",
     "--debian-installer": "--json prints every event as an object for programs",
     "--no-check-certificate": "REQUESTS_CA_BUNDLE=FILE names certificates to trust; what a mirror sends is held to the "
     "archive's signature either way, so an http:// one does no harm; {engine}",

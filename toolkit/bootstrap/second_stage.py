@@ -63,12 +63,12 @@ def second_stage(request: Request, emit: Emit) -> Result:
         log_path = configure.log_path(target)
         custom = customise.Customiser(request.custom, target, rootfd, lock, log_path, emulate, emit)
         if request.engine == "debootstrap":
-            run_theirs(target, log_path, emulate, emit)
+            run_theirs(target, log_path, emulate, emit, keep=request.keep_debootstrap_dir)
         else:
             _ours(target, rootfd, lock, facts, custom, log_path, emulate, emit)
         custom.customize()
         with stage("tidy", emit):
-            _clear(rootfd, facts)
+            _clear(rootfd, facts, keep=request.keep_debootstrap_dir)
             tidy.tidy(rootfd, lock, emit)
     finally:
         os.umask(umask)
@@ -226,8 +226,8 @@ def _ours(
         said.detail = f"{len(unpacked)} packages"
 
 
-def run_theirs(target: str, log_path: str, emulate: bytes, emit: Emit) -> None:
-    """debootstrap's own second stage, in the tree."""
+def run_theirs(target: str, log_path: str, emulate: bytes, emit: Emit, *, keep: bool) -> None:
+    """debootstrap's own second stage, in the tree; its /debootstrap stays with `keep`."""
     if not os.path.lexists(f"{target}/{FOLDER}/debootstrap"):
         raise NotFound(
             _doing(target),
@@ -242,14 +242,14 @@ def run_theirs(target: str, log_path: str, emulate: bytes, emit: Emit) -> None:
     ):
         # As in a container, which this is: it is not to make device nodes, and /proc and /dev are there.
         sandbox.run(
-            ["/bin/sh", f"/{FOLDER}/debootstrap", "--second-stage"],
+            ["/bin/sh", f"/{FOLDER}/debootstrap", "--second-stage", *(["--keep-debootstrap-dir"] if keep else [])],
             doing="run debootstrap's second stage",
             environment={"container": "lxc", "DEBOOTSTRAP_DIR": f"/{FOLDER}"},
         )
 
 
-def _clear(rootfd: int, facts: dict[str, str]) -> None:
-    """Remove what the first stage left for this one."""
+def _clear(rootfd: int, facts: dict[str, str], *, keep: bool) -> None:
+    """Remove what the first stage left for this one; with `keep`, /debootstrap stays, but for its log."""
     if FOLDER in os.listdir(rootfd):
         # A script may have made it a link to a folder of the host's, whose log is not ours to move.
         folder = os.open(FOLDER, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=rootfd)
@@ -260,7 +260,8 @@ def _clear(rootfd: int, facts: dict[str, str]) -> None:
         finally:
             os.close(parent)
             os.close(folder)
-        erase.remove(rootfd, FOLDER)
+        if not keep:
+            erase.remove(rootfd, FOLDER)
     names = {os.path.basename(line.split(None, 1)[-1]) for line in facts["debpaths"].splitlines()}
     for path, kept in ((ARCHIVES, lambda name: name in names), (LISTS, lambda name: "_dists_" in name)):
         parent = make_directories(rootfd, path)

@@ -63,7 +63,14 @@ def solve_open(request: Request, emit: Emit, recall: Recall | None = None) -> So
     client = Client(certificate=request.certificate, private_key=request.private_key)
     cache = Cache(places.cache_dir())
     try:
-        lock = _locked(request, emit) if request.locked else _chosen(request, client, cache, emit, recall)
+        if request.unpack_tarball:
+            from toolkit.bootstrap import tarball  # which asks us what to put into one
+
+            lock = tarball.open_lock(request, cache, emit)
+        elif request.locked:
+            lock = _locked(request, emit)
+        else:
+            lock = _chosen(request, client, cache, emit, recall)
     except BaseException:
         client.cancel()
         client.close()

@@ -4,7 +4,7 @@ import time
 from typing import Any
 
 from toolkit.bootstrap import papers, solve
-from toolkit.bootstrap.deb_folder import DebFolder, deb_name
+from toolkit.bootstrap.deb_folder import deb_name
 from toolkit.bootstrap.download import Consume, Download
 from toolkit.bootstrap.model import Lock, Package, Request
 from toolkit.bootstrap.solve import Solved
@@ -30,10 +30,14 @@ def download_only(request: Request, emit: Emit) -> Lock:
         solved.client.close()
     lock = solved.lock
     papers.write(request, lock)
+    facts = told(lock, done)
+    for package, one in zip(lock.packages, facts["packages"], strict=True):
+        one["file"] = (
+            f"{solved.folder.path}/{deb_name(package)}" if solved.folder else solved.cache.path(package.sha256)
+        )
     where = solved.folder.path if solved.folder else solved.cache.folder
-    seconds = round(time.monotonic() - began, 3)
     text = f"{len(lock.packages)} packages of {lock.title} are in {where}, checked"
-    emit(Done(text, seconds, _told(lock, done, solved), _next_steps(request)))
+    emit(Done(text, round(time.monotonic() - began, 3), facts, _next_steps(request)))
     return lock
 
 
@@ -61,8 +65,8 @@ def _leave_it(package: Package, deb: int) -> None:
     """It is in the cache; nothing else is wanted of it."""
 
 
-def _told(lock: Lock, done: Download, solved: Solved) -> dict[str, Any]:
-    folder: DebFolder | None = solved.folder
+def told(lock: Lock, done: Download) -> dict[str, Any]:
+    """What was fetched, for programs."""
     return {
         "suite": lock.suite,
         "variant": lock.variant,
@@ -77,7 +81,6 @@ def _told(lock: Lock, done: Download, solved: Solved) -> dict[str, Any]:
                 "architecture": one.architecture,
                 "sha256": one.sha256,
                 "size": one.size_bytes,
-                "file": f"{folder.path}/{deb_name(one)}" if folder else solved.cache.path(one.sha256),
             }
             for one in lock.packages
         ],

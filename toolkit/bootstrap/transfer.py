@@ -5,7 +5,10 @@ script put there leads nobody out, not even when it is put there meanwhile. A fo
 one (/bin of a merged /usr). Outside, only the path that the caller typed is followed: what is below it, the root chose.
 """
 
+import bz2
 import contextlib
+import gzip
+import lzma
 import os
 import shutil
 import stat
@@ -76,7 +79,7 @@ class Transfer:
     def tar_in(self, outside: str, inside: str) -> None:
         """Unpack a tar file (plain, gz, bz2, xz, zst) in the folder `inside`."""
         os.close(open_beneath(self._root, inside, O_PATH | os.O_DIRECTORY))
-        with _tar_reader(outside) as tar:
+        with tar_reader(outside) as tar:
             later = []
             for member in tar:
                 words = [word for word in member.name.split("/") if word not in ("", ".")]
@@ -257,16 +260,21 @@ def _write(
 
 
 @contextlib.contextmanager
-def _tar_reader(path: str) -> Iterator[tarfile.TarFile]:
+def tar_reader(path: str) -> Iterator[tarfile.TarFile]:
+    """A tar file (plain, gz, bz2, xz, zst) as a stream of members, each to be read when it comes."""
     with contextlib.ExitStack() as stack:
         file: Any = stack.enter_context(open(path, "rb"))
-        if file.peek(4)[:4] == b"\x28\xb5\x2f\xfd":  # RFC 8878
+        # tarfile itself would stop at the end of the first of several compressed pieces, as pigz(1), pixz(1), zstd(1)
+        # and ctk write them.
+        head = file.peek(6)
+        if head.startswith(b"\x28\xb5\x2f\xfd"):  # RFC 8878
             import zstandard
 
-            file = stack.enter_context(zstandard.ZstdDecompressor().stream_reader(file))
-            yield stack.enter_context(tarfile.open(fileobj=file, mode="r|"))
-            return
-        yield stack.enter_context(tarfile.open(fileobj=file, mode="r|*"))
+            file = stack.enter_context(zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True))
+        for magic, opened in ((b"\x1f\x8b", gzip.open), (b"BZh", bz2.open), (b"\xfd7zXZ\0", lzma.open)):
+            if head.startswith(magic):
+                file = stack.enter_context(cast(Any, opened)(file))
+        yield stack.enter_context(tarfile.open(fileobj=file, mode="r|"))
 
 
 @contextlib.contextmanager

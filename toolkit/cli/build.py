@@ -196,6 +196,9 @@ def bootstrap(
     ] = False,
     download_only: supplies.DownloadOnly = False,
     cache_dir: supplies.CacheDir = "",
+    make_tarball: supplies.MakeTarball = "",
+    unpack_tarball: supplies.UnpackTarball = "",
+    keep_debootstrap_dir: supplies.KeepDebootstrapDir = False,
     certificate: supplies.Certificate = "",
     private_key: supplies.PrivateKey = "",
     setup_hook: ways.SetupHook = None,
@@ -231,7 +234,7 @@ def bootstrap(
     The suite `host` is a small root of this host's own programs, without a network; --include names more of them.
     Needs no debootstrap, dpkg, apt or gpgv on the host.
     """
-    from toolkit.bootstrap import build, solve, supply
+    from toolkit.bootstrap import build, solve, supply, tarball
     from toolkit.bootstrap import second_stage as other_half
     from toolkit.bootstrap.customisation import Customisation
     from toolkit.bootstrap.model import Request
@@ -244,7 +247,7 @@ def bootstrap(
         target = second_stage_target or target or suite
     if not suite and not second_stage:
         raise Usage("read the command line", because="missing argument 'SUITE'", hint="see ctk bootstrap --help")
-    if not target and not (print_debs or download_only):
+    if not target and not (print_debs or download_only or make_tarball):
         raise Usage("read the command line", because="there is no TARGET", hint=f"ctk bootstrap {suite} ./{suite}")
     mirrors = several(mirror, mirror_argument)
     request = Request(
@@ -298,6 +301,8 @@ def bootstrap(
         sboms=tuple(sbom or ()),
         format=format,
         cache_dir=cache_dir,
+        unpack_tarball=unpack_tarball,
+        keep_debootstrap_dir=keep_debootstrap_dir,
         certificate=certificate,
         private_key=private_key,
     )
@@ -306,6 +311,8 @@ def bootstrap(
     with progress(json=json, verbose=verbose) as emit:
         if print_debs:
             chosen = solve.solve(request, emit)
+        elif make_tarball:
+            tarball.make(request, make_tarball, emit)
         elif download_only:
             supply.download_only(request, emit)
         elif second_stage:

@@ -24,6 +24,34 @@ CacheDir = Annotated[
         show_default=False,
     ),
 ]
+MakeTarball = Annotated[
+    str,
+    typer.Option(
+        "--make-tarball",
+        metavar="FILE",
+        help="Write the packages to FILE, for --unpack-tarball (debootstrap's, too), and stop. Needs no TARGET.",
+        rich_help_panel=_OUTPUT,
+        show_default=False,
+    ),
+]
+UnpackTarball = Annotated[
+    str,
+    typer.Option(
+        "--unpack-tarball",
+        metavar="FILE",
+        help="Take the packages from such a file (debootstrap's, too), and ask no network.",
+        rich_help_panel=_SOURCE,
+        show_default=False,
+    ),
+]
+KeepDebootstrapDir = Annotated[
+    bool,
+    typer.Option(
+        "--keep-debootstrap-dir",
+        help="Leave /debootstrap in the tree: which packages, where from, and the log.",
+        rich_help_panel=_OUTPUT,
+    ),
+]
 Certificate = Annotated[
     str,
     typer.Option(

@@ -13,7 +13,7 @@ import hashlib
 import os
 import stat
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from toolkit.errors import CtkError, Untrusted
 
@@ -80,10 +80,17 @@ class Cache:
         Hashes while it writes. Raises Untrusted when size or hash differ (nothing is kept then), CtkError when the
         disk is full or the folder can't be written.
         """
+        return self._take(chunks, size_bytes, lambda got, size: check(doing, got, size, sha256, size_bytes))[0]
+
+    def add(self, chunks: Iterable[bytes], size_bytes: int) -> tuple[int, str]:
+        """The same for a file that nobody has promised anything of: its descriptor, and its hash. Raises CtkError."""
+        return self._take(chunks, size_bytes, None)
+
+    def _take(
+        self, chunks: Iterable[bytes], size_bytes: int, agree: Callable[[str, int], None] | None
+    ) -> tuple[int, str]:
         try:
-            folder = os.path.dirname(self.path(sha256))
             self.prepare()
-            os.makedirs(folder, mode=0o700, exist_ok=True)
             fd, temporary = self.temporary()
         except OSError as error:
             raise self._failed(error) from None
@@ -100,14 +107,17 @@ class Cache:
                         view = view[os.write(fd, view) :]
                 except OSError as error:
                     raise self._failed(error, needed=size_bytes - done) from None
-            check(doing, digest.hexdigest(), done, sha256, size_bytes)
+            sha256 = digest.hexdigest()
+            if agree is not None:
+                agree(sha256, done)
             try:
+                os.makedirs(os.path.dirname(self.path(sha256)), mode=0o700, exist_ok=True)
                 os.rename(temporary, self.path(sha256))
             except OSError as error:
                 raise self._failed(error) from None
             kept = True
             os.lseek(fd, 0, os.SEEK_SET)
-            return fd
+            return fd, sha256
         finally:
             if not kept:
                 os.close(fd)
