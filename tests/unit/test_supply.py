@@ -19,7 +19,7 @@ from toolkit.bootstrap import engine_debootstrap, supply
 from toolkit.bootstrap.deb_folder import deb_name
 from toolkit.bootstrap.download import Download
 from toolkit.bootstrap.model import Lock, Request
-from toolkit.bootstrap.solve import solve_open
+from toolkit.bootstrap.solve import solve, solve_open
 from toolkit.errors import CtkError, NotFound, Usage
 from toolkit.events import Done, Event, silent
 from toolkit.fetch.http import Client
@@ -96,6 +96,29 @@ def test_download_only_leaves_nothing_to_fetch_but_the_signed_release(world: Wor
     assert world.fetched() == []
     fetch(world.request(locked=lock))
     assert world.server.requests == []  # with the lock not even that
+
+
+def test_a_lock_is_fetched_from_all_mirrors_that_are_named(world: World, tmp_path: Path) -> None:
+    lock = str(tmp_path / "root.lock")
+    solve(world.request(lock=lock), silent)
+    with FileServer(tmp_path / "empty").running() as empty:
+        mirrors = (world.server.url + "/debian",)
+        found = fetch(world.request(locked=lock, mirror=empty.url + "/debian", mirrors=mirrors))
+        assert empty.asked("/pool/")
+    assert world.fetched() == sorted(NAMES)
+    assert {one.mirror for one in found.sources} == {empty.url + "/debian"}  # the first is the tree's
+
+
+def test_a_lock_from_another_mirror_takes_its_pockets_along(world: World, tmp_path: Path) -> None:
+    path = tmp_path / "root.lock"
+    solve(world.request(lock=str(path)), silent)
+    document = json.loads(path.read_text())
+    first = document["sources"][0]
+    document["sources"] += [first | {"suite": "bookworm-updates"}, first | {"mirror": "http://elsewhere.example/d"}]
+    path.write_text(json.dumps(document))
+    lock = solve(world.request(locked=str(path), mirror="http://near.example/debian"), silent)
+    near = "http://near.example/debian"
+    assert [one.mirror for one in lock.sources] == [near, near, "http://elsewhere.example/d"]
 
 
 @pytest.mark.parametrize(("change", "word"), [({"engine": "debootstrap"}, "native"), ({"suite": "host"}, "nothing")])

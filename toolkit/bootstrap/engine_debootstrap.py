@@ -24,6 +24,7 @@ from toolkit.deb.control import paragraphs
 from toolkit.deb.release import parse_release
 from toolkit.errors import BuildFailed, HostLacks, NotFound, Usage
 from toolkit.events import Emit, Event, Line
+from toolkit.fetch.logins import bare
 from toolkit.fetch.verify import find_keyring
 from toolkit.kernel.beneath import open_beneath
 from toolkit.kernel.host import HostFacts
@@ -47,6 +48,14 @@ def check(request: Request) -> None:
             hint="run it with sudo; --engine native, the default, needs no root",
         )
     _program()
+    mirror = _where(request, request.architecture or host_architecture())[0]
+    if bare(mirror) != mirror:
+        raise Usage(
+            _DOING,
+            because="it would write the name and password of the mirror into the tree and its log",
+            hint="name the mirror without them and put them into ~root/.netrc, where wget(1) looks; --engine native "
+            "takes them and keeps them to itself",
+        )
     if request.variant not in _VARIANTS:
         raise Usage(
             _DOING,

@@ -78,7 +78,8 @@ def gather(request: Request, client: Client, architecture: str, emit: Emit) -> G
         opened = [main]
         mirror = main.source.mirror
         if request.mirrors:
-            client.mirrors.add(tuple(dict.fromkeys((mirror, *(choice.mirror for choice in choices)))))
+            others = (client.logins.take(choice.mirror) for choice in choices)
+            client.mirrors.add(tuple(dict.fromkeys((mirror, *others))))
         for pocket in repositories.pockets(request, first, main.suite, mirror):
             opened.append(open_source(client, pocket, emit, as_of=as_of))
         opened += [open_source(client, one, emit) for one in further]

@@ -16,6 +16,7 @@ from toolkit.bootstrap.pool import Member, package_of
 from toolkit.bootstrap.resolve import lock as make_lock
 from toolkit.deb.index import Index
 from toolkit.errors import CtkError, Malformed, NotFound, Usage
+from toolkit.fetch.logins import bare
 
 VERSION = 1
 _TEXTS = ("suite", "distribution", "variant", "architecture", "preferences")
@@ -105,7 +106,10 @@ def of_document(found: dict[str, Any], path: str, request: Request) -> Lock:
         raise Malformed(doing, because=f"something is missing or of another kind: {error}") from None
     _check_request(request, texts, sources, doing)
     if request.mirror and sources:
-        sources[0] = replace(sources[0], mirror=request.mirror.rstrip("/"))
+        old, new = sources[0].mirror, request.mirror.rstrip("/")
+        # The pockets of the same mirror with it.
+        sources = [replace(one, mirror=new) if one.mirror == old else one for one in sources]
+    sources = [replace(one, mirror=bare(one.mirror)) for one in sources]
     return make_lock(sources=tuple(sources), required=tuple(required), base=tuple(base), **texts)
 
 

@@ -13,6 +13,7 @@ from toolkit.bootstrap.model import Request
 from toolkit.bootstrap.suites import Suite, unknown
 from toolkit.deb.sources_list import AptSource, parse_deb822, parse_line, parse_lines
 from toolkit.errors import NotFound, Usage
+from toolkit.fetch.logins import bare
 from toolkit.fetch.verify import Keyring, keyring_of, load_keyring, load_keyrings, only
 
 _FINGERPRINT = re.compile(r"(0x)?[0-9A-Fa-f]{16,40}!?\Z")
@@ -124,7 +125,7 @@ def further(request: Request, default: Keyring | None) -> Iterator[Repository]:
 
 
 def _of(source: AptSource, request: Request, default: Keyring | None) -> Iterator[Repository]:
-    place = f"source {source.uri} {' '.join(source.suites)}"
+    place = f"source {bare(source.uri)} {' '.join(source.suites)}"
     keyring, key = _keys(source, default, place)
     if source.flag("trusted") or not request.check_gpg:
         keyring = None

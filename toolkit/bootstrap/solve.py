@@ -9,6 +9,7 @@ from toolkit.bootstrap.architectures import host_architecture
 from toolkit.bootstrap.deb_folder import DebFolder
 from toolkit.bootstrap.model import Lock, Request, Source
 from toolkit.bootstrap.resolve import resolve, variant_name
+from toolkit.bootstrap.sources import tell_login
 from toolkit.bootstrap.stage import stage
 from toolkit.events import Emit, Finished, Note, Planned
 from toolkit.fetch.cache import Cache, check_private
@@ -68,7 +69,7 @@ def solve_open(request: Request, emit: Emit, recall: Recall | None = None) -> So
 
             lock = tarball.open_lock(request, cache, emit)
         elif request.locked:
-            lock = _locked(request, emit)
+            lock = _locked(request, client, emit)
         else:
             lock = _chosen(request, client, cache, emit, recall)
     except BaseException:
@@ -105,8 +106,12 @@ def _chosen(request: Request, client: Client, cache: Cache, emit: Emit, recall: 
     return lock
 
 
-def _locked(request: Request, emit: Emit) -> Lock:
+def _locked(request: Request, client: Client, emit: Emit) -> Lock:
     lock = lockfile.read(request.locked, request)
+    given = [client.logins.take(mirror).rstrip("/") for mirror in (request.mirror, *request.mirrors) if mirror]
+    if len(given) > 1:
+        client.mirrors.add(tuple(dict.fromkeys(given)))
+    tell_login(request.mirror, emit)
     for name in ("release", "index"):
         emit(Finished(name, 0.0, "the lock says it", skipped=True))
     with stage("resolve", emit) as said:

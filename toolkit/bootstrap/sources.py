@@ -23,6 +23,7 @@ from toolkit.errors import Malformed, NotFound, Unreachable, Untrusted
 from toolkit.events import Emit, Note, Progressed
 from toolkit.fetch.cache import Cache, check
 from toolkit.fetch.http import Client, local_path
+from toolkit.fetch.logins import bare
 from toolkit.fetch.verify import (
     Keyring,
     Verified,
@@ -74,7 +75,8 @@ def open_source(client: Client, repository: Repository, emit: Emit, *, as_of: st
     """
     suite = repository.suite
     failed: NotFound | Unreachable | None = None
-    for choice in repository.choices:
+    choices = [replace(choice, mirror=client.logins.take(choice.mirror)) for choice in repository.choices]
+    for given, choice in zip(repository.choices, choices, strict=True):
         folder = f"{choice.mirror}/{suite.name}" if repository.flat else f"{choice.mirror}/dists/{suite.name}"
         what = f"the Release of {suite.name!r} from {choice.mirror}"
         try:
@@ -90,20 +92,35 @@ def open_source(client: Client, repository: Repository, emit: Emit, *, as_of: st
             raise
         except (NotFound, Unreachable) as error:
             failed = failed or error
-            if len(repository.choices) > 1:
+            if len(choices) > 1:
                 emit(Note(f"suite {suite.name!r} not from {choice.mirror} ({choice.why}): {error.because}"))
             continue
         # A file: mirror counts as fast: the index form that is read soonest is taken.
         rate = client.bytes_per_s if local_path(folder) is None else 1e9
+        tell_login(given.mirror, emit)
         return _opened(verified, repository, choice, folder, what, rate, as_of, emit)
     assert failed is not None
     if isinstance(failed, Unreachable):
         raise failed
     raise Unreachable(
-        f"find suite {suite.name!r} on {repository.choices[0].mirror}",
+        f"find suite {suite.name!r} on {choices[0].mirror}",
         because=f"the mirror has neither InRelease nor Release for it ({failed.because})",
         hint="check the suite's name, or name a mirror that has it with --mirror",
     )
+
+
+def tell_login(given: str, emit: Emit) -> None:
+    """Say where apt in the tree is to have the name and password of a mirror from, if `given` has any."""
+    mirror = bare(given)
+    if mirror != given:
+        emit(
+            Note(
+                f"the tree's list of sources names {mirror} without your name and password; for its apt, put "
+                f"'machine {mirror.rstrip('/')} login NAME password PASSWORD' into a file of its /etc/apt/auth.conf.d "
+                "(apt_auth.conf(5)), or of the host's: --customize-hook 'copy-in FILE /etc/apt/auth.conf.d'",
+                warning=True,
+            )
+        )
 
 
 def _opened(

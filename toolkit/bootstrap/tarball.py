@@ -36,6 +36,7 @@ from toolkit.deb.index import Index
 from toolkit.errors import Malformed, NotFound, Untrusted, Usage
 from toolkit.events import Done, Emit, Finished, Note, Planned
 from toolkit.fetch.cache import Cache
+from toolkit.fetch.logins import bare
 from toolkit.kernel.beneath import make_directories
 from toolkit.pack import streams, tar, walk
 
@@ -276,10 +277,10 @@ class _Found:
         for line in uris.splitlines() if not request.mirror else ():
             mirror, slash, _ = line.split()[-1].partition("/pool/") if line.strip() else ("", "", "")
             if slash:
-                return mirror
+                return bare(mirror)
         today = time.strftime("%Y-%m-%d", time.gmtime())
         native = is_native(architecture)
-        return mirrors.choose(suite, architecture, request.mirror, today=today, native=native)[0].mirror
+        return bare(mirrors.choose(suite, architecture, request.mirror, today=today, native=native)[0].mirror)
 
 
 def _known(name: str) -> bool:

@@ -151,13 +151,14 @@ def mirrors(_: HostFacts) -> Iterator[Finding]:
     reason = ""
     try:
         for chosen in choice.choose(suite, architecture, "", today=now.date().isoformat()):
-            url = f"{chosen.mirror}/dists/{suite.codename}/Release"
+            mirror = client.logins.take(chosen.mirror)
+            url = f"{mirror}/dists/{suite.codename}/Release"
             try:
                 text = client.read(url, limit=4 << 20).decode(errors="replace")
             except CtkError as error:
                 reason = reason or str(error)
                 continue
-            yield Finding("mirrors", OK, f"{chosen.mirror} answers ({chosen.why})")
+            yield Finding("mirrors", OK, f"{mirror} answers ({chosen.why})")
             dates = [line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("Date:")]
             if dates and (parse_date(dates[0]) - now).total_seconds() > 3600:
                 what = f"the archive is from {dates[0]}, and our clock says {now:%Y-%m-%d %H:%M} UTC"

@@ -1,5 +1,6 @@
 """apt's lists of sources, both forms (sources.list(5)): one line a source, and paragraphs (deb822)."""
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -39,12 +40,12 @@ def parse_line(line: str, *, what: str) -> AptSource | None:
     if kind in ("", "deb-src"):
         return None
     if kind != "deb":
-        raise Malformed(f"read {what}", because=f"{line.strip()!r} does not begin with deb")
+        raise Malformed(f"read {what}", because=f"{_shown(line)!r} does not begin with deb")
     options: dict[str, str] = {}
     if rest.startswith("["):
         inside, closed, rest = rest[1:].partition("]")
         if not closed:
-            raise Malformed(f"read {what}", because=f"{line.strip()!r} has no ] after its options")
+            raise Malformed(f"read {what}", because=f"{_shown(line)!r} has no ] after its options")
         for option in inside.split():
             key, equals, value = option.partition("=")
             if not equals:
@@ -54,10 +55,15 @@ def parse_line(line: str, *, what: str) -> AptSource | None:
     if len(words) < 2 or (len(words) == 2) is not words[1].endswith("/"):
         raise Malformed(
             f"read {what}",
-            because=f"{line.strip()!r} is not: deb [OPTIONS] URI SUITE COMPONENT…",
+            because=f"{_shown(line)!r} is not: deb [OPTIONS] URI SUITE COMPONENT…",
             hint="an archive without components has a suite that ends in a slash: deb URI ./",
         )
     return AptSource(words[0].rstrip("/"), (words[1],), tuple(words[2:]), options)
+
+
+def _shown(line: str) -> str:
+    """The line for an error: without the password that an address in it may have."""
+    return re.sub(r"://[^/\s]*@", "://", line.strip())
 
 
 def parse_lines(text: str, *, what: str) -> Iterator[AptSource]:

@@ -14,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 from toolkit import __version__
 from toolkit.errors import CtkError, Interrupted, NotFound, Unreachable, Untrusted, Usage
+from toolkit.fetch.logins import Logins
 from toolkit.fetch.transfer import Broken as _Broken
 from toolkit.fetch.transfer import Mirrors, Pace, Transfer
 
@@ -25,6 +26,10 @@ T = TypeVar("T")
 _CHUNK_BYTES = 64 * 1024
 # Statuses that may be gone a moment later (RFC 9110 15.6; 429 from RFC 6585); everything else in 4xx stays.
 _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
+_WANT_LOGIN = {
+    401: "the mirror wants a login: http://NAME:PASSWORD@HOST/…",
+    407: "the proxy wants a login: set http_proxy=http://user:password@…",
+}
 # Slower than this over half a minute is a stall that keeps dripping.
 _DRIP_BYTES_PER_S = 512
 _DRIP_WINDOW_S = 30.0
@@ -51,6 +56,7 @@ class Client:
         self._certificate = (certificate, private_key or certificate) if certificate else None
         self.cancelled = threading.Event()
         self.mirrors = Mirrors()
+        self.logins = Logins()
         self.bytes_per_s = 0.0  # of the last whole file that came over the network, its first byte to its last
         self._timeout = (connect_s, stall_s)
         self._retries = retries
@@ -156,7 +162,9 @@ class Client:
         doing = f"fetch {url}"
         try:
             headers = {"Range": f"bytes={start}-"} if start else None
-            response = session.get(url, stream=True, timeout=self._timeout, headers=headers)
+            login = self.logins.of(url)
+            auth = requests.auth.HTTPBasicAuth(*(part.encode() for part in login)) if login else None
+            response = session.get(url, stream=True, timeout=self._timeout, headers=headers, auth=auth)
         except (requests.exceptions.InvalidSchema, requests.exceptions.InvalidURL) as error:
             # The only schemes with an adapter are http and https, so this is a redirect to something else.
             raise Untrusted(doing, because=f"redirected to what is no http address: {error}") from None
@@ -176,7 +184,7 @@ class Client:
                 raise Unreachable(
                     doing,
                     because=f"the server says {status} {response.reason}",
-                    hint="" if status != 407 else "the proxy wants a login: set http_proxy=http://user:password@…",
+                    hint=_WANT_LOGIN.get(status, ""),
                 )
             stated = response.headers.get("Content-Length", "")
             resumed = status == 206

@@ -21,6 +21,7 @@ from toolkit.bundle import build, document, process, root
 from toolkit.bundle.build import SpecRequest
 from toolkit.errors import CtkError, InUse, Usage
 from toolkit.events import Done, Emit, Event, Finished, Note, Planned, Started
+from toolkit.fetch.logins import bare
 
 MARKER = "ctk-up.json"
 _SPEC_STAGE = ("spec", "Write config.json")
@@ -58,7 +59,8 @@ def prepare(request: UpRequest, emit: Emit) -> str:
     rootfs = os.path.join(bundle, "rootfs")
     wanted = replace(request.bootstrap, target=rootfs)
     made = _read_marker(bundle)
-    rootfs_id = _content_id(asdict(wanted) | {"target": "", "jobs": 0, "keep_failed": False, "use_kept": True})
+    known = replace(wanted, mirror=bare(wanted.mirror), mirrors=tuple(map(bare, wanted.mirrors)))
+    rootfs_id = _content_id(asdict(known) | {"target": "", "jobs": 0, "keep_failed": False, "use_kept": True})
     there = None if request.force else read_result(rootfs)
     if there is not None and made.get("rootfs") == rootfs_id:
         emit(Planned((("rootfs", "Make the root file system"), _SPEC_STAGE)))
@@ -79,7 +81,8 @@ def prepare(request: UpRequest, emit: Emit) -> str:
 
 
 def _in_short(result: Result) -> str:
-    return f"{result.suite}, {result.variant}, {result.packages} packages"
+    variant = "default" if result.variant == "-" else result.variant
+    return f"{result.suite}, {variant}, {result.packages} packages"
 
 
 def _within(emit: Emit) -> Emit:
