@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from toolkit.bootstrap.suites import Suite
 from toolkit.deb.sources_list import AptSource, is_yes, parse_deb822, parse_line
 from toolkit.errors import CtkError, NotFound
+from toolkit.events import Emit, Note
+from toolkit.fetch.logins import bare
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,20 @@ def choose(
         # The host's mirror is asked last: it rarely keeps what is over, but behind a firewall it may.
         return (listed[1], *choices, listed[0])
     return (*choices, *listed)
+
+
+def tell_login(given: str, emit: Emit) -> None:
+    """Say where apt in the tree is to have the name and password of a mirror from, if `given` has any."""
+    mirror = bare(given)
+    if mirror != given:
+        emit(
+            Note(
+                f"the tree's list of sources names {mirror} without your name and password; for its apt, put "
+                f"'machine {mirror.rstrip('/')} login NAME password PASSWORD' into a file of its /etc/apt/auth.conf.d "
+                "(apt_auth.conf(5)), or of the host's: --customize-hook 'copy-in FILE /etc/apt/auth.conf.d'",
+                warning=True,
+            )
+        )
 
 
 def host_distribution(root: str = "/") -> tuple[str, tuple[str, ...]]:

@@ -7,9 +7,9 @@ from toolkit import places
 from toolkit.bootstrap import gather, lockfile, papers
 from toolkit.bootstrap.architectures import host_architecture
 from toolkit.bootstrap.deb_folder import DebFolder
+from toolkit.bootstrap.mirrors import tell_login
 from toolkit.bootstrap.model import Lock, Request, Source
 from toolkit.bootstrap.resolve import resolve, variant_name
-from toolkit.bootstrap.sources import tell_login
 from toolkit.bootstrap.stage import stage
 from toolkit.events import Emit, Finished, Note, Planned
 from toolkit.fetch.cache import Cache, check_private

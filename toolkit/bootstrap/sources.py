@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any
 
-from toolkit.bootstrap.mirrors import Choice
+from toolkit.bootstrap.mirrors import Choice, tell_login
 from toolkit.bootstrap.model import Source
 from toolkit.bootstrap.policy import Facts
 from toolkit.bootstrap.pool import Member
@@ -23,7 +23,6 @@ from toolkit.errors import Malformed, NotFound, Unreachable, Untrusted
 from toolkit.events import Emit, Note, Progressed
 from toolkit.fetch.cache import Cache, check
 from toolkit.fetch.http import Client, local_path
-from toolkit.fetch.logins import bare
 from toolkit.fetch.verify import (
     Keyring,
     Verified,
@@ -107,20 +106,6 @@ def open_source(client: Client, repository: Repository, emit: Emit, *, as_of: st
         because=f"the mirror has neither InRelease nor Release for it ({failed.because})",
         hint="check the suite's name, or name a mirror that has it with --mirror",
     )
-
-
-def tell_login(given: str, emit: Emit) -> None:
-    """Say where apt in the tree is to have the name and password of a mirror from, if `given` has any."""
-    mirror = bare(given)
-    if mirror != given:
-        emit(
-            Note(
-                f"the tree's list of sources names {mirror} without your name and password; for its apt, put "
-                f"'machine {mirror.rstrip('/')} login NAME password PASSWORD' into a file of its /etc/apt/auth.conf.d "
-                "(apt_auth.conf(5)), or of the host's: --customize-hook 'copy-in FILE /etc/apt/auth.conf.d'",
-                warning=True,
-            )
-        )
 
 
 def _opened(

@@ -206,8 +206,9 @@ def _hooks(spec: Spec, inside: Inside) -> list[Found]:
     listed = []
     for kind, hooks in (spec.get("hooks") or {}).items():
         for index, hook in enumerate(hooks if isinstance(hooks, list) else ()):
-            path = hook.get("path") or ""
-            if not path.startswith("/"):
+            # Of a kind that there isn't nobody has checked the types.
+            path = hook.get("path") if isinstance(hook, dict) else ""
+            if not isinstance(path, str) or not path.startswith("/"):
                 continue
             host = inside.host_path(path) if kind == "startContainer" else path
             if not host and inside.covered(path):
