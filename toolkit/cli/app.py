@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from toolkit import __version__
-from toolkit.cli import build, cache, care, describe, everyday, explain, learn, observe, signals, up, verbs
+from toolkit.cli import build, cache, care, complete, describe, everyday, explain, learn, observe, signals, up, verbs
 from toolkit.errors import CtkError, Usage
 from toolkit.runtime.options import Options
 from toolkit.ui import failure
@@ -72,6 +72,8 @@ def run(argv: list[str], told: Options | None = None) -> int:
     """The exit code of a command line; what went wrong is told on stderr."""
     if argv[:1] in (["help"], ["h"]):
         argv = [*argv[1:], "--help"]
+    if argv[:1] in (["--install-completion"], ["--show-completion"]):
+        complete.call_at_first_tab()
     caught = signals.Caught()
     try:
         with signals.as_exceptions() as caught:

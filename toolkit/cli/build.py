@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from toolkit.cli import sources, supplies, ways
+from toolkit.cli import complete, sources, supplies, ways
 from toolkit.cli.care import RemoveTree
 from toolkit.cli.output import commas, progress, several
 
@@ -15,7 +15,10 @@ _SOURCE, _CONTENT, _OUTPUT = "Where from", "What goes in", "How"
 Suite = Annotated[
     str,
     typer.Argument(
-        metavar="SUITE", help="Code name, alias or version: bookworm, stable, 12, jammy, 22.04.", show_default=False
+        metavar="SUITE",
+        help="Code name, alias or version: bookworm, stable, 12, jammy, 22.04.",
+        show_default=False,
+        autocompletion=complete.suites,
     ),
 ]
 Mirror = Annotated[
@@ -77,6 +80,7 @@ Variant = Annotated[
         metavar="NAME",
         help="Which packages: - (debootstrap's default), minbase, buildd.",
         rich_help_panel=_CONTENT,
+        autocompletion=complete.variants,
     ),
 ]
 Include = Annotated[

@@ -5,14 +5,20 @@ from typing import Annotated
 
 import typer
 
+from toolkit.cli import complete
 from toolkit.runtime.comfort.attach import DETACH_KEYS
 
 _PANEL = "Every day"
 
 generate = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
 
-Id = Annotated[str, typer.Argument(metavar="ID", help="The container.", show_default=False)]
-Ids = Annotated[list[str], typer.Argument(metavar="ID…", help="The containers.", show_default=False)]
+Id = Annotated[
+    str, typer.Argument(metavar="ID", help="The container.", show_default=False, autocompletion=complete.containers)
+]
+Ids = Annotated[
+    list[str],
+    typer.Argument(metavar="ID…", help="The containers.", show_default=False, autocompletion=complete.containers),
+]
 Root = Annotated[
     str,
     typer.Option("--root", metavar="DIR", help="Folder of the container records.", show_default="CTK_ROOT, /run/ctk"),

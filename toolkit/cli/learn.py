@@ -5,12 +5,22 @@ from typing import Annotated
 
 import typer
 
+from toolkit.cli import complete
+
 _PANEL = "Learn"
 _EXAMPLE = "Example: sudo ctk recipe run first-container"
 
 recipes = typer.Typer(no_args_is_help=True, epilog=_EXAMPLE, rich_markup_mode="rich")
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="A recipe's name or number, or a file.", show_default=False)]
+Name = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME",
+        help="A recipe's name or number, or a file.",
+        show_default=False,
+        autocompletion=complete.recipes,
+    ),
+]
 
 
 def register(app: typer.Typer) -> None:

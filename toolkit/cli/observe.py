@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from toolkit.cli import complete
 from toolkit.cli.output import progress
 
 if TYPE_CHECKING:
@@ -15,8 +16,16 @@ if TYPE_CHECKING:
 
 _PANEL = "Look"
 
-Id = Annotated[str, typer.Argument(metavar="ID", help="The container's name.", show_default=False)]
-Ids = Annotated[list[str] | None, typer.Argument(metavar="[ID…]", help="The containers.", show_default="all that run")]
+Id = Annotated[
+    str,
+    typer.Argument(metavar="ID", help="The container's name.", show_default=False, autocompletion=complete.containers),
+]
+Ids = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[ID…]", help="The containers.", show_default="all that run", autocompletion=complete.containers
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Root = Annotated[
     str, typer.Option("--root", metavar="DIR", help="Folder of the container records.", show_default=False)

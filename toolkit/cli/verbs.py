@@ -1,12 +1,11 @@
 """The runtime verbs in `ctk --help` and in a shell's completion; the first door carries them out."""
 
 import inspect
-import os
 from typing import Annotated, Any
 
 import typer
 
-from toolkit import places
+from toolkit.cli import complete
 from toolkit.runtime.options import VERBS
 
 _SHOWN_FIRST = ("run", "create", "start", "exec", "list", "state", "ps", "kill", "delete")
@@ -54,7 +53,7 @@ def _command(verb: str) -> Any:
         default: object = False if kind == "flag" else ""
         parameters.append(_parameter("option_" + name.replace("-", "_"), about, default))
     if arguments:
-        known = None if verb in _NEW else _containers
+        known = None if verb in _NEW else complete.containers
         parameters.append(_parameter("words", Annotated[list[str] | None, typer.Argument(autocompletion=known)], None))
     first_door.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     first_door.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
@@ -63,11 +62,3 @@ def _command(verb: str) -> Any:
 
 def _parameter(name: str, about: Any, default: object) -> inspect.Parameter:
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=about)
-
-
-def _containers(incomplete: str) -> list[str]:
-    """The ids that begin so."""
-    try:
-        return sorted(name for name in os.listdir(places.runtime_root()) if name.startswith(incomplete))
-    except OSError:
-        return []
