@@ -108,6 +108,16 @@ def test_a_hook_that_takes_too_long(runtime, ctk, busybox_bundle):
     assert refused.rc == 1 and "hook #0" in refused.err and re.search(r"timeout|1 s", refused.err)
 
 
+@pytest.mark.parametrize("runtime", ["runc", "ctk"])
+def test_a_hook_that_may_take_a_month(runtime, ctk, busybox_bundle):
+    """More milliseconds than poll(2) counts."""
+    runtime = ctk if runtime == "ctk" else ctk.like(runtime)
+    hook = {"path": "/bin/sleep", "args": ["sleep", "0.1"], "timeout": 3_000_000}
+    kinds = ("createRuntime", "createContainer", "startContainer")
+    busybox_bundle.edit(lambda config: config.update(hooks={kind: [hook] for kind in kinds}))
+    runtime("run", "--bundle", str(busybox_bundle), runtime.id()).ok()
+
+
 def test_names_of_fields_are_written_as_the_spec_has_them(ctk, busybox_bundle):
     """runc reads "Root" for "root", as Go does; crun and ctk do not."""
     busybox_bundle.edit(lambda config: config.update(Root=config.pop("root")))

@@ -16,8 +16,12 @@ def test_a_process_left_behind_is_found(tmp_path_factory: pytest.TempPathFactory
     base = str(tmp_path_factory.getbasetemp())
     before = Snapshot.take()
     environment = {**os.environ, "CTK_TEST_TAG": TAG}
-    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], env=environment)
+    # Popen returns when exec has closed its pipe, maybe before /proc/PID/environ is there: wait for a sign of life.
+    program = [sys.executable, "-c", "import time; print(flush=True); time.sleep(60)"]
+    process = subprocess.Popen(program, env=environment, stdout=subprocess.PIPE)
+    assert process.stdout is not None
     try:
+        assert process.stdout.readline() == b"\n"
         found = left_over(before, base)
         assert any(item.startswith(f"{process.pid} ") for item in found["process"])
         clear({"process": [item for item in found["process"] if item.startswith(f"{process.pid} ")]}, base)
@@ -25,6 +29,7 @@ def test_a_process_left_behind_is_found(tmp_path_factory: pytest.TempPathFactory
     finally:
         process.kill()
         process.wait()
+        process.stdout.close()
 
 
 @pytest.mark.root

@@ -168,7 +168,7 @@ def run_start_hooks(record: "Record", listed: "Sequence[dict[str, Any]]", the_pr
     import select  # noqa: F401
 
     from toolkit.kernel import capabilities, seccomp
-    from toolkit.runtime import cgroups, launch, program
+    from toolkit.runtime import cgroups, launch, program, signals  # noqa: F401  # signals: for the child
     from toolkit.runtime.identity import Identity
 
     told = launch.state_for_hooks(record, "created", record.pid)

@@ -67,7 +67,7 @@ def _output(held: int, number: int) -> "tuple[Any, ...]":
 
 def _run_one(hook: "dict[str, Any]", state: bytes) -> str:
     """What went wrong, "" if nothing."""
-    import select
+    from toolkit.runtime import signals
 
     given = os.memfd_create("state")
     output = os.memfd_create("output")
@@ -94,9 +94,7 @@ def _run_one(hook: "dict[str, Any]", state: bytes) -> str:
         timeout = hook.get("timeout")
         if timeout is not None:
             pidfd = os.pidfd_open(pid)
-            poll = select.poll()
-            poll.register(pidfd, select.POLLIN)
-            ended = poll.poll(timeout * 1000)
+            ended = signals.wait_for_end(pidfd, timeout)
             os.close(pidfd)
             if not ended:
                 os.kill(pid, 9)

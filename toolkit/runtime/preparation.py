@@ -197,6 +197,8 @@ def load_for_child(the_plan: "LaunchPlan | None", *, copies_up: bool = False) ->
     if the_plan is not None and the_plan.wants_hooks:
         import select  # noqa: F401
 
+        from toolkit.runtime import signals  # noqa: F401
+
     from toolkit.kernel import beneath  # noqa: F401
 
     if copies_up:

@@ -88,7 +88,8 @@ def wait_for_end(pidfd: int, timeout_s: float) -> bool:
 
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
-    return bool(poll.poll(timeout_s * 1000))
+    # poll(2) counts milliseconds in an int, which is 24 days: whoever says more may as well wait for ever.
+    return bool(poll.poll(timeout_s * 1000 if timeout_s * 1000 < 2**31 else None))
 
 
 def send_to_pids(pids: "list[int]", signal: int) -> None:
