@@ -1,9 +1,13 @@
 """`ctk check` and the dictionary of `ctk explain`, as they are typed."""
 
 import json
+import subprocess
 from typing import Any
 
+import pytest
+
 from tests.fixtures.command import Bundle, Command
+from tests.fixtures.user import prefix
 
 
 def test_a_good_bundle_has_no_findings(ctk: Command, busybox_bundle: Bundle) -> None:
@@ -48,6 +52,28 @@ def test_run_stops_at_what_check_calls_an_error(ctk: Command, busybox_bundle: Bu
     done = ctk("run", "--bundle", str(busybox_bundle), ctk.id())
     assert done.rc == 1
     assert "process.cwd" in done.err
+
+
+@pytest.mark.root
+def test_an_ordinary_user_is_told_of_what_is_closed_to_him(ctk: Command, busybox_bundle: Bundle) -> None:
+    """Neither a traceback nor "not in the root" of what he may not see."""
+
+    def asked() -> Any:
+        done = subprocess.run(
+            [*prefix(str(busybox_bundle.path)), ctk.program, "check", "--json", str(busybox_bundle.path)],
+            env={**ctk.environment, "HOME": "/"}, capture_output=True, text=True, timeout=60
+        )  # fmt: skip
+        return [(finding["code"], finding["message"]) for finding in json.loads(done.stdout)["findings"]], done.stderr
+
+    root = busybox_bundle.rootfs
+    (root / "root").mkdir(exist_ok=True)
+    busybox_bundle.args("/root/program")
+    for closed in (root / "root", root):
+        closed.chmod(0o700)
+        found, said = asked()
+        assert ("W215", f"{str(closed)!r} is closed to you") in found, (found, said)
+        assert {code for code, _ in found} <= {"W215", "E232"} and not said
+    assert "error E202 process.args[0]: '/root/program' is not in the root" in ctk("check", str(busybox_bundle)).out
 
 
 def test_a_folder_without_a_bundle(ctk: Command, tmp_path: Any) -> None:

@@ -314,6 +314,11 @@ CODES: dict[str, tuple[str, str, str]] = {
         "The container could change every file of the host.",
         "Take a root of its own: `ctk bootstrap SUITE DIR`.",
     ),
+    "W215": (
+        "the root, or a folder in it, is closed to you",
+        "What lies in it was not looked at: nothing is said of it, neither that it is there nor that it is missing.",
+        "Ask as the one who will run it: `sudo ctk check`.",
+    ),
     # This host.
     "E230": (
         "the kernel has no such namespace",

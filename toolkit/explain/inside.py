@@ -3,6 +3,7 @@
 Symbolic links are followed as the container would follow them: an absolute one begins at the root again.
 """
 
+import errno
 import os
 import stat as st
 from typing import Any
@@ -15,6 +16,7 @@ class Inside:
 
     def __init__(self, spec: dict[str, Any], bundle: str) -> None:
         self.spec = spec
+        self.closed = ""  # a folder of the host's that we were not let into: what is in it is unknown, not missing
         self.root = os.path.normpath(os.path.join(bundle, (spec.get("root") or {}).get("path") or ""))
         self._mounts: list[tuple[str, str]] = []  # (destination, source on the host; "" for a new file system)
         for mount in spec.get("mounts") or ():
@@ -38,7 +40,9 @@ class Inside:
             host = self._place(following)
             try:
                 mode = os.lstat(host).st_mode if host else 0
-            except OSError:
+            except OSError as error:
+                if error.errno == errno.EACCES:
+                    self.closed = os.path.dirname(host)
                 if not any(destination.startswith(following + "/") for destination, _ in self._mounts):
                     return ""
                 mode = 0  # made at launch, for a mount below it

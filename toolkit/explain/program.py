@@ -23,6 +23,8 @@ _MACHINES = {
     243: "riscv64", 258: "loongarch64",
 }  # fmt: skip
 _RUNS = {"x86_64": (62, 3), "aarch64": (183, 40), "riscv64": (243,), "loongarch64": (258,)}
+# What says that something is not in the root.
+_MISSING = ("E202", "E204", "E205")
 
 
 def findings(spec: Spec, bundle: str) -> list[Found]:
@@ -33,7 +35,9 @@ def findings(spec: Spec, bundle: str) -> list[Found]:
     if given:
         if inside.root == "/":
             listed.append(found("W214", "root.path", "is the host's own root"))
-        if not os.path.isdir(inside.root):
+        if _closed(inside.root):
+            inside.closed = inside.root
+        elif not os.path.isdir(inside.root):
             what = "is no folder" if os.path.lexists(inside.root) else "is not there"
             listed.append(
                 found("E201", "root.path", f"{inside.root!r} {what}", f"ctk bootstrap bookworm {inside.root}")
@@ -43,6 +47,9 @@ def findings(spec: Spec, bundle: str) -> list[Found]:
         else:
             listed += _program(spec, inside)
     listed += _hooks(spec, inside)
+    if inside.closed:
+        listed = [one for one in listed if one.code not in _MISSING and "startContainer" not in one.path]
+        listed.append(found("W215", "root.path", f"{inside.closed!r} is closed to you"))
     return listed + _packages(spec, inside)
 
 
@@ -71,6 +78,16 @@ def _mounts(spec: Spec, bundle: str) -> list[Found]:
     ):
         listed.append(found("E213", "process.terminal", "there is no devpts at /dev/pts to open it in"))
     return listed
+
+
+def _closed(folder: str) -> bool:
+    try:
+        os.listdir(folder)
+    except PermissionError:
+        return True
+    except OSError:
+        pass
+    return False
 
 
 def _listed(folder: str) -> list[str]:
