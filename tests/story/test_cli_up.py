@@ -59,7 +59,8 @@ def test_up_makes_runs_and_does_not_make_again(ctk: Command, up: Callable[..., A
     other = up(name, "--include=procps")
     assert other.rc == 1
     assert "was made from another request (bookworm, minbase, " in other.err
-    assert "hint: take another id, or --force" in other.err
+    assert "packages): --include then not given, now procps" in other.err
+    assert "hint: ask as then to go on with it; or take another id, or --force" in other.err
 
     missing = up(name, "--", "nosuchprogram")
     assert missing.rc == 1

@@ -277,6 +277,19 @@ def test_a_person_is_told_what_comes_next(
     assert ctk("list", "-q").err == ""
 
 
+def test_a_wrong_command_line_is_told_in_two_lines_to_a_person_and_as_runc_does_to_an_engine(
+    ctk: Command, terminal: Callable[..., Terminal]
+) -> None:
+    typed = terminal(ctk.argv("exec", "-it", "c", "sh"), env=ctk.environment, columns=200)
+    assert typed.wait() == 1
+    told = typed.shown.splitlines()
+    assert told[0] == "ctk: flag provided but not defined: -it"
+    assert len(told) == 2 and told[1].startswith("hint: standard input is always passed on; -t alone")
+    driven = ctk("exec", "-it", "c", "sh")
+    assert driven.out.startswith("Incorrect Usage: flag provided but not defined: -it\n\nNAME:")
+    assert 'level=error msg="flag provided but not defined: -it"' in driven.err
+
+
 @pytest.mark.parametrize(
     ("args", "hint"),
     [

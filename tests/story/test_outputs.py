@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import json
 import os
 import shutil
 import signal
@@ -41,7 +42,7 @@ def left(world: World) -> "list[str]":
 
 
 @pytest.mark.parametrize("name", [*TARS, *IMAGES])
-def test_the_file_holds_the_tree(name: str, world: World) -> None:
+def test_the_file_holds_the_tree(name: str, world: World, ctk: Command) -> None:
     world.build("dir").ok()
     world.build(name).ok()
     assert left(world) == sorted([".dir.ctk.json", "dir", f".{name}.ctk.json", name])
@@ -60,7 +61,17 @@ def test_the_file_holds_the_tree(name: str, world: World) -> None:
     assert found == facts(world.folder / "dir")
     again = world.build(name)
     assert again.rc == 1 and "--force" in again.err
+    wrong = ctk("bootstrap", "--remove", name, cwd=world.folder)
+    assert wrong.rc == 1 and f"hint: a file goes by rm {name} {world.folder}/.{name}.ctk.json\n" in wrong.err
     world.build(name, "--force").ok()
+
+
+def test_the_time_that_is_told_is_that_of_the_whole_command(world: World) -> None:
+    last = world.build("x.squashfs", "--json").ok().out.splitlines()
+    done = json.loads(last[-1])
+    written = next(e for e in map(json.loads, last) if e["event"] == "finished" and e["stage"] == "write")
+    made = next(e for e in map(json.loads, last) if e["event"] == "finished" and e["stage"] == "unpack")
+    assert done["seconds"] >= written["seconds"] + made["seconds"]
 
 
 def test_format_goes_before_suffix_and_a_folder_is_a_folder(world: World) -> None:

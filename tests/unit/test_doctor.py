@@ -56,12 +56,25 @@ def test_a_user_without_subordinate_ids_or_delegation_is_told(monkeypatch: pytes
     monkeypatch.setattr(subids, "of_caller", lambda: ([(0, 1000, 1)], [(0, 1000, 1)]))
     monkeypatch.setattr(delegation, "controllers", lambda: ("memory", "pids"))
     (ids,) = host_checks.subordinate_ids(facts())
-    assert ids.state == WARN and ids.fix.startswith("sudo usermod --add-subuids 100000-165535")
+    assert ids.state == WARN and ids.fix.startswith("sudo usermod --add-subuids ")
     layout, limits = host_checks.cgroups(facts(cgroup_layout="v2"))
     assert (layout.state, limits.state, limits.what) == (OK, WARN, "not delegated to you: cpu")
     assert "Delegate=" in limits.fix
     (none,) = host_checks.cgroups(facts(cgroup_layout="none"))
     assert none.fix == "sudo mount -t cgroup2 cgroup2 /sys/fs/cgroup"
+
+
+def test_the_ids_that_are_offered_are_nobody_elses(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(subids, "of_caller", lambda: ([(0, 1000, 1)], [(0, 1000, 1)]))
+    monkeypatch.setattr(subids, "SUBUID", str(tmp_path / "subuid"))
+    monkeypatch.setattr(subids, "SUBGID", str(tmp_path / "subgid"))
+    (none,) = host_checks.subordinate_ids(facts())
+    assert "--add-subuids 100000-165535 --add-subgids 100000-165535 " in none.fix
+    (tmp_path / "subuid").write_text("ann:100000:65536\nbroken\n")
+    (tmp_path / "subgid").write_text("ann:100000:65536\nbob:165536:65536\n")
+    (taken,) = host_checks.subordinate_ids(facts())
+    assert "--add-subuids 231072-296607 --add-subgids 231072-296607 " in taken.fix
 
 
 def test_a_full_disk_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

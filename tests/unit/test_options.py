@@ -3,6 +3,7 @@
 import pytest
 
 from toolkit.errors import Usage
+from toolkit.runtime import help as help_text
 from toolkit.runtime.argv import HelpWanted, WrongOption, parse_global, parse_verb, seconds
 from toolkit.runtime.options import GLOBAL, VERBS
 
@@ -165,3 +166,23 @@ def test_all_that_runc_takes_is_taken(verb):
     names = {"--" + option[0] for option in table} | {"-" + option[1] for option in table if option[1]}
     assert set(RUNC[verb].split()) <= names
     assert set(RUNC) - {""} == set(VERBS)
+
+
+@pytest.mark.parametrize(
+    ("argv", "hint"),
+    [
+        (("exec", "-it", "c", "sh"), "-t alone gives a terminal"),
+        (("run", "c", "sleep", "3"), "ctk run <container-id>; the command stands in config.json"),
+        (("run", "--bundel", "x", "c"), "did you mean --bundle? see ctk run --help"),
+        (("list", "-aq"), "see ctk list --help"),
+        (("exec", "-td", "c", "sh"), "one at a time: -t -d; see"),
+        (("state",), "ctk state <container-id>; see ctk state --help"),
+        (("list", "x"), "ctk list (no arguments); see"),
+        (("--rot", "x", "list"), "did you mean --root? see ctk --help"),
+        (("events", "--interval", "5", "a"), "see ctk events --help"),
+    ],
+)
+def test_a_person_is_told_what_was_meant(argv, hint):
+    with pytest.raises(WrongOption) as caught:
+        parsed(*argv)
+    assert hint in help_text.advice(caught.value, "ctk")

@@ -103,6 +103,12 @@ def test_a_failed_stage_is_marked_and_the_finished_ones_are_not() -> None:
     assert "✗ Unpack" in text
 
 
+def test_what_was_never_begun_does_not_stand_between_a_failure_and_its_error() -> None:
+    assert drawn(fold((0, PLAN)), 1.0, failed=True).strip() == ""
+    began = drawn(fold((0, PLAN), (0, Started("download"))), 1.0, failed=True)
+    assert "✗ Download" in began and "Unpack" not in began
+
+
 def test_the_end_names_the_lines_to_type_next() -> None:
     out = io.StringIO()
     Console(file=out, width=80).print(ending(Done("made [it]", 61.0, next_steps=("ctk run x",))))

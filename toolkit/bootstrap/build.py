@@ -102,6 +102,13 @@ def _check_engine(request: Request) -> None:
     doing = "read the command line"
     if request.engine not in ENGINES:
         raise Usage(doing, because=f"there is no engine {request.engine!r}", hint="native or debootstrap")
+    if request.engine == "native" and (request.script.startswith("deb ") or "://" in request.script):
+        raise Usage(
+            doing,
+            because=f"{request.script!r} is a second mirror or source, where debootstrap has its script",
+            hint="--source 'deb URL SUITE COMPONENT…' adds one, --pocket updates,security those of the suite; "
+            "--mirror URL may be given more than once",
+        )
     if request.engine == "native" and (request.script or request.engine_options):
         raise Usage(
             doing,

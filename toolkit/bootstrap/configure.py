@@ -117,7 +117,11 @@ class _Configuration:
 
     def run(self) -> None:
         if not self._version:
-            raise NotFound("configure the tree", because="the package 'dpkg' is not among those to install")
+            raise NotFound(
+                "configure the tree",
+                because="the package 'dpkg' is not among those to install",
+                hint="--include dpkg adds it; --variant extract only unpacks",
+            )
         self._sandbox.run([self._program("ldconfig", "/sbin")], doing="run ldconfig in the new tree")
         with (
             _Replaced(self._rootfd, "usr/sbin", "policy-rc.d", _NO_START),

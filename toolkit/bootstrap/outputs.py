@@ -135,6 +135,7 @@ def build(request: Request, form: Format, emit: Emit, make: Make) -> Result:
 
     Raises what `make` raises, InUse, CtkError; then nothing is left of either.
     """
+    began = time.monotonic()
     with contextlib.ExitStack() as undo:
         part = undo.enter_context(Part(request)) if request.target != STDOUT else None
         work = undo.enter_context(work_folder())
@@ -148,10 +149,10 @@ def build(request: Request, form: Format, emit: Emit, make: Make) -> Result:
         result = replace(result, target=os.path.abspath(request.target) if part else STDOUT)
         if part is not None:
             part.finish(result, result_path(tree))
-    text = f"{result.title} is in {request.target}"
+    text = f"{result.title} is {'in ' + request.target if part else 'on standard output'}"
     facts = {**told[0].result, "target": result.target, "format": form.name, "file_bytes": size}
     facts["file"] = result_path(result.target) if part else ""
-    emit(Done(text, told[0].seconds, facts, (form.hint.replace("{}", request.target),) if part else ()))
+    emit(Done(text, time.monotonic() - began, facts, (form.hint.replace("{}", request.target),) if part else ()))
     return result
 
 

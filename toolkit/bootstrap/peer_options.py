@@ -19,12 +19,11 @@ INSTEAD = {
     "--inrelease-path": "ctk asks for InRelease where the suite is; {engine}",
     "--no-check-sig": "--no-check-gpg",
     # mmdebstrap
-    "--mode": "nothing: root builds as root, everybody else in a user namespace (unshare), by itself",
-    "--architectures": "--arch for the tree's own architecture; further ones: --customize-hook 'chroot \"$1\" dpkg "
-    "--add-architecture …'",
+    "--mode": "leave it away: root builds as root, everybody else in a user namespace (unshare), by itself",
+    "--architectures": "--arch for the tree's own architecture; --include NAME:ARCH brings packages of further ones",
     "--simulate": "--print-debs",
     "--dry-run": "--print-debs",
-    "--skip": "nothing: ctk leaves no caches and lists behind that would have to be cleaned up",
+    "--skip": "leave it away: ctk leaves no caches and lists behind that would have to be cleaned up",
     "--logfile": "--json > FILE is the whole log; what the scripts print is kept in the cache's logs as well",
     "--quiet": "2>/dev/null, or --json",
     "--silent": "2>/dev/null, or --json",
@@ -34,8 +33,8 @@ INSTEAD = {
     # cdebootstrap
     "--flavour": "--variant: - (its standard), minbase (its minimal), buildd (its build)",
     "--allow-unauthenticated": "--no-check-gpg",
-    "--configdir": "nothing: ctk's table of suites is its own",
-    "--helperdir": "nothing: ctk needs no helper in the tree",
+    "--configdir": "leave it away: ctk's table of suites is its own",
+    "--helperdir": "leave it away: ctk needs no helper in the tree",
     "--suite-config": "--mirror and --keyring are enough for a suite that ctk doesn't know",
 }
 
@@ -43,4 +42,6 @@ INSTEAD = {
 def instead(option: str) -> str:
     """What to use in place of `option`, "" for one that none of them has."""
     text = INSTEAD.get(option.partition("=")[0], "")
+    if text.startswith("--"):
+        text = "use " + text
     return text.format(engine=_ENGINE.format(option=option), option=option)

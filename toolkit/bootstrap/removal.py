@@ -7,9 +7,10 @@ first file goes.
 import errno
 import fcntl
 import os
+import shlex
 
 from toolkit.bootstrap import erase, journal, rootless
-from toolkit.bootstrap.target import MARKER, check_unmounted, forget, read_result
+from toolkit.bootstrap.target import MARKER, check_unmounted, forget, read_result, result_path
 from toolkit.errors import CtkError, InUse, NotFound, SystemCall
 from toolkit.events import Done, Emit
 from toolkit.kernel import subids
@@ -32,8 +33,7 @@ def remove(path: str, emit: Emit) -> None:
     whole = os.path.abspath(path)
     doing = f"remove the tree {path!r}"
     if os.path.islink(whole) or not os.path.isdir(whole):
-        because = "it is a symbolic link" if os.path.islink(whole) else "no such folder"
-        raise NotFound(doing, because=because, hint="name the folder itself")
+        raise _no_folder(doing, path, whole)
     if os.path.realpath(whole) == "/":
         raise InUse(doing, because="it is this system's own root")
     if not ours(whole):
@@ -44,6 +44,15 @@ def remove(path: str, emit: Emit) -> None:
     else:
         remove_here(whole, emit)
     emit(Done(f"removed {path}", 0.0, {"target": whole}))
+
+
+def _no_folder(doing: str, path: str, whole: str) -> CtkError:
+    if os.path.islink(whole):
+        return NotFound(doing, because="it is a symbolic link", hint="name the folder itself")
+    if os.path.lexists(whole):
+        notes = " " + shlex.quote(result_path(path)) if read_result(whole) is not None else ""
+        return NotFound(doing, because="it is a file", hint=f"a file goes by rm {shlex.quote(path)}{notes}")
+    return NotFound(doing, because="no such folder")
 
 
 def remove_here(path: str, emit: Emit) -> None:  # noqa: ARG001 (rootless.run calls functions like this)

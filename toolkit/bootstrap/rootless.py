@@ -44,7 +44,7 @@ def run(function: Callable[..., Any], argument: Any, emit: Emit) -> Any:
         emit(
             Note(
                 f"no 65535 subordinate ids for you in {subids.SUBUID} and {subids.SUBGID}: all files will be yours, "
-                "and services that change their user will not run (usermod --add-subuids and --add-subgids help)",
+                "and services that change their user will not run (`ctk doctor` has the line that adds them)",
                 warning=True,
             )
         )

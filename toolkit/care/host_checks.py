@@ -56,7 +56,9 @@ def subordinate_ids(_: HostFacts) -> Iterator[Finding]:
         name = str(uid)
     uids, _gids = subids.of_caller()
     if len(uids) == 1:
-        fix = f"sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {name}"
+        first = _unused_ids()
+        ids = f"{first}-{first + 65535}"
+        fix = f"sudo usermod --add-subuids {ids} --add-subgids {ids} {name}"
         what = f"fewer than {subids.ENOUGH} for you in {subids.SUBUID} and {subids.SUBGID}: one id only"
         yield Finding("subordinate ids", WARN, what, "trees with all their owners, without root", fix)
         return
@@ -69,6 +71,17 @@ def subordinate_ids(_: HostFacts) -> Iterator[Finding]:
         elif not os.stat(path).st_mode & stat.S_ISUID and not _has_file_capability(path):
             what = f"{path} has neither the setuid bit nor a capability"
             yield Finding("subordinate ids", BAD, what, "run and bootstrap without root", f"sudo chmod u+s {path}")
+
+
+def _unused_ids() -> int:
+    """The first id above all that the tables give away: who shares a range with another user shares files with him."""
+    ends = [100000]  # SUB_UID_MIN of login.defs(5), as Debian sets it
+    for table in (subids.SUBUID, subids.SUBGID):
+        for line in read(table, 1 << 20).splitlines():
+            words = line.strip().split(":")
+            if len(words) == 3 and words[1].isdigit() and words[2].isdigit():
+                ends.append(int(words[1]) + int(words[2]))
+    return max(ends)
 
 
 def _has_file_capability(path: str) -> bool:

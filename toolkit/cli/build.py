@@ -252,7 +252,11 @@ def bootstrap(
     if not suite and not second_stage:
         raise Usage("read the command line", because="missing argument 'SUITE'", hint="see ctk bootstrap --help")
     if not target and not (print_debs or download_only or make_tarball):
-        raise Usage("read the command line", because="there is no TARGET", hint=f"ctk bootstrap {suite} ./{suite}")
+        # mmdebstrap's way: no TARGET, and a tar where standard output leads.
+        tar = "" if sys.stdout.isatty() else f"; for a tar on standard output, ctk bootstrap {suite} -"
+        raise Usage(
+            "read the command line", because="there is no TARGET", hint=f"ctk bootstrap {suite} ./{suite}" + tar
+        )
     mirrors = several(mirror, mirror_argument)
     request = Request(
         suite=suite,

@@ -6,6 +6,7 @@ from toolkit.runtime.options import GLOBAL, OURS, VERBS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from toolkit.runtime.argv import WrongOption
     from toolkit.runtime.options import Option
 
 _EXAMPLES = {
@@ -47,6 +48,33 @@ def render(program: str, verb: str) -> str:
     rows = [_row(option) for option in table if _row(option) not in ours]
     text += "\nOPTIONS:\n" + _table([*rows, ("--help, -h", "show help")])
     return text + (f"\nOPTIONS THAT ONLY CTK HAS:\n{_table(ours)}" if ours else "")
+
+
+def advice(error: "WrongOption", program: str) -> str:
+    """What a person may have meant by a wrong command line, and where its help is."""
+    verb = error.verb
+    see = f"see {program} {verb} --help" if verb else f"see {program} --help"
+    if error.arguments:
+        usage = f"{program} {verb} {VERBS[verb][1] or '(no arguments)'}"
+        if verb in ("run", "create") and "exactly" in str(error):
+            return (
+                f"{usage}; the command stands in config.json: {program} spec --update -- COMMAND, or "
+                f"{program} up SUITE ID -- COMMAND; {see}"
+            )
+        return f"{usage}; {see}"
+    _, found, flag = str(error).partition("not defined: -")
+    if not found:
+        return see
+    table = VERBS[verb][5] if verb else GLOBAL
+    if verb == "exec" and flag in ("it", "ti", "i", "interactive"):
+        return f"standard input is always passed on; -t alone gives a terminal; {see}"
+    letters = [option for letter in flag for option in table if option[1] == letter]
+    if 1 < len(flag) < 4 and len(letters) == len(flag):
+        return f"one at a time: {' '.join('-' + letter for letter in flag)}; {see}"
+    from difflib import get_close_matches
+
+    near = get_close_matches(flag, [option[0] for option in table], 1)
+    return f"did you mean --{near[0]}? {see}" if near else see
 
 
 def _whole(program: str) -> str:

@@ -90,7 +90,7 @@ _SPECIAL = {
 _HINTS = {
     ("start", "stopped"): "delete it and create it again: ctk delete {id}",
     ("exec", "stopped"): "its program has ended; start it again with `ctk delete {id}` and `ctk run`",
-    ("delete", "running"): "stop it first (ctk kill {id}), or use --force",
+    ("delete", "running"): "stop it first (ctk stop {id}), or use --force",
     ("delete", "paused"): "resume it first (ctk resume {id}), or use --force",
     ("pause", "stopped"): "its program has ended",
 }

@@ -174,6 +174,11 @@ def _failed(error: CtkError, options: "Options") -> int:
 def _wrong_usage(error: "command_line.WrongOption", program: str) -> "NoReturn":
     from toolkit.runtime import help as help_text
 
+    if program != "runc" and not log.structured():
+        # Who reads it on a terminal would look for the error at the end of a page of help.
+        words = str(error).removeprefix(f"{program}: ")
+        log.write(2, log.for_human(f"{program}: {words}\nhint: {help_text.advice(error, program)}\n"))
+        _exit(1)
     # A colon after a verb, a full stop before it: runc's library of command lines has it so.
     first = "Incorrect Usage.\n\n" if error.arguments else f"Incorrect Usage{':' if error.verb else '.'} {error}\n\n"
     log.out(first + help_text.render(program, error.verb))

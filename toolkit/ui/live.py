@@ -31,7 +31,11 @@ def picture(screen: Screen, at_s: float, *, failed: bool = False, width: int = 8
     table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
     table.add_column(justify="right", no_wrap=True, min_width=6)
     table.expand = True
-    for stage in screen.stages:
+    # Behind a failure comes its error: a list of what was never begun would only stand between them.
+    shown = [stage for stage in screen.stages if not failed or stage.status != "waiting"]
+    if failed and not shown:
+        return Group()
+    for stage in shown:
         table.add_row(*_row(stage, at_s, failed, width))
     footer = Text(f"{span(max(at_s - screen.began_s, 0.0))} elapsed", style="dim")
     ended = all(stage.status in ("done", "skipped") for stage in screen.stages)

@@ -69,15 +69,32 @@ def prepare(request: UpRequest, emit: Emit) -> str:
         if there is not None:
             raise InUse(
                 f"bring up {request.id!r}",
-                because=f"{rootfs!r} was made from another request ({_in_short(there)})",
-                hint="take another id, or --force to make it anew",
+                because=f"{rootfs!r} was made from another request ({_in_short(there)})" + _difference(made, wanted),
+                hint="ask as then to go on with it; or take another id, or --force to make it anew",
             )
         # What is not whole and ours is a leftover of ours; bootstrap itself refuses everything else.
         bootstrap(replace(wanted, restart=True), _within(emit))
-        made = {"rootfs": rootfs_id}
+        made = {"rootfs": rootfs_id, "request": _asked(wanted)}
         _write_marker(bundle, made)
     _write_spec(request, bundle, rootfs, made, emit)
     return bundle
+
+
+def _asked(wanted: Request) -> dict[str, str]:
+    """What a person may have asked for differently another time, by the option's name."""
+    asked = {"SUITE": wanted.suite, "variant": wanted.variant, "arch": wanted.architecture, "mirror": wanted.mirror}
+    lists = {"include": wanted.include, "exclude": wanted.exclude, "components": wanted.components}
+    return asked | {name: ",".join(words) for name, words in lists.items()}
+
+
+def _difference(made: dict[str, Any], wanted: Request) -> str:
+    then, now = made.get("request") or {}, _asked(wanted)
+    told = [
+        f"{name if name.isupper() else '--' + name} then {then[name] or 'not given'}, now {now[name] or 'not given'}"
+        for name in now
+        if name in then and then[name] != now[name]
+    ]
+    return ": " + "; ".join(told) if told else ""
 
 
 def _in_short(result: Result) -> str:

@@ -141,7 +141,9 @@ def _process(options: "Options", spec: "dict[str, Any]") -> "dict[str, Any]":
         result: "dict[str, Any]" = document
     else:
         if not options.args:
-            raise CtkError("exec args cannot be empty", hint="name a command: ctk exec ID COMMAND")
+            raise CtkError(
+                "exec args cannot be empty", hint="name a command: ctk exec ID COMMAND; for a shell, ctk exec -t ID sh"
+            )
         result = dict(spec.get("process") or {})
         result["args"] = options.args
         result.pop("consoleSize", None)
