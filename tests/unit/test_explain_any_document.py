@@ -11,6 +11,7 @@ from tests.fixtures.specs import mutants
 from toolkit.errors import CtkError
 from toolkit.explain import check, launch, script
 from toolkit.explain.codes import CODES
+from toolkit.oci import defaults
 
 
 @pytest.fixture(scope="module")
@@ -19,6 +20,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (bundle / "rootfs/bin").mkdir(parents=True)
     (bundle / "rootfs/bin/true").write_text("#!/bin/sh\n")
     return bundle
+
+
+@pytest.mark.parametrize("hooks", [{"poststop": ["nosuid"]}, {"poststop": [{"path": 7}]}, {"options": ["a"]}])
+def test_hooks_that_are_no_objects(folder: Path, hooks: object) -> None:
+    (folder / "config.json").write_text(json.dumps({**defaults.default_spec(), "hooks": hooks}))
+    assert all(finding.code in CODES for finding in check.bundle(str(folder), terminal=False, privileged=True))
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
