@@ -58,6 +58,10 @@ def gc(ctk: Command, *words: str) -> list[str]:
     return ctk("gc", *words).ok().out.splitlines()
 
 
+def test_a_folder_that_is_not_there(ctk: Command, tmp_path: Path) -> None:
+    assert f"left alone: tree {tmp_path}/none: there is no such folder" in gc(ctk, str(tmp_path / "none"))
+
+
 def test_records_of_the_dead_go_and_those_of_the_living_stay(ctk: Command, new_bundle: Callable[..., Bundle]) -> None:
     alive, ended, old, torn = (ctk.id(name) for name in ("alive", "ended", "old", "torn"))
     ctk("run", "-d", alive, cwd=new_bundle("a").sh("sleep 1000").path).ok()

@@ -155,6 +155,29 @@ def test_a_full_disk(ctk: Command, tmp_path: Path, mirror: tuple[FileServer, Arc
         subprocess.run([tool("umount"), disk], check=True)
 
 
+def test_a_full_disk_keeps_no_half_of_a_config(ctk: Command, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run([tool("mount"), "-t", "tmpfs", "-o", "size=16k", "none", disk], check=True)
+    try:
+        with pytest.raises(OSError), open(disk / "full", "wb", buffering=0) as file:
+            while True:
+                file.write(bytes(4096))
+        for options in ((), ("--hostname", "box")):
+            refused = ctk("spec", *options, cwd=disk)
+            assert refused.rc == 1 and "no space left on device" in refused.err, refused
+        assert [path.name for path in disk.iterdir()] == ["full"]
+    finally:
+        subprocess.run([tool("umount"), disk], check=True)
+
+
+def test_a_container_without_a_root_leaves_no_folder(ctk: Command, tmp_path: Path) -> None:
+    bundle = tmp_path / "new/bundle"
+    words = ("up", "bookworm", ctk.id(), "--bundle", str(bundle), "--mirror", f"file://{tmp_path}/nothing")
+    assert ctk(*words).rc == 1
+    assert not bundle.exists()
+
+
 def test_neither_root_nor_a_user_namespace(ctk: Command, tmp_path: Path, busybox_bundle: Bundle) -> None:
     """An ordinary user on a host that has switched user namespaces off."""
     ctk("spec", "--rootless", "--force", "--bundle", str(busybox_bundle), cwd=busybox_bundle.path).ok()

@@ -1,5 +1,6 @@
 """config.json as a document: read, written in runc's form, never overwritten by accident."""
 
+import contextlib
 import copy
 import json
 import os
@@ -83,16 +84,14 @@ def write(bundle: str, content: str, *, force: bool = False) -> str:
     path = os.path.normpath(os.path.join(bundle, FILE_NAME))
     beside = f"{path}.new-{os.getpid()}"
     try:
-        with open(beside, "x", encoding="utf-8") as file:
+        with contextlib.ExitStack() as undo, open(beside, "x", encoding="utf-8") as file:
+            undo.callback(_unlink, beside)
             file.write(content)
-        try:
+            file.flush()  # a full disk is told here, or at the latest when the file is closed
             if force:
                 os.replace(beside, path)
             else:
                 os.link(beside, path)  # link(2) fails if the name exists: no window between a check and the write
-        finally:
-            if os.path.lexists(beside):
-                os.unlink(beside)
     except FileExistsError:
         raise InUse(
             f"write {path!r}", because="the file exists", hint="use --force to replace it, or --update to change it"
@@ -102,6 +101,11 @@ def write(bundle: str, content: str, *, force: bool = False) -> str:
     except OSError as error:
         raise CtkError(f"write {path!r}", because=_reason(error)) from None
     return path
+
+
+def _unlink(path: str) -> None:
+    if os.path.lexists(path):
+        os.unlink(path)
 
 
 def _reason(error: OSError) -> str:

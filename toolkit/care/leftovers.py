@@ -113,7 +113,10 @@ def _half_made(folders: tuple[str, ...]) -> Iterator[Found]:
                     "file", journal.path(path), "a note about a tree that is whole or gone", _forgetting(path)
                 )
             elif path in map(os.path.abspath, folders):
-                yield Kept("tree", path, "it is no half-made tree", f"ctk bootstrap --remove {path}")
+                if os.path.isdir(path):
+                    yield Kept("tree", path, "it is no half-made tree", f"ctk bootstrap --remove {path}")
+                else:
+                    yield Kept("tree", path, "there is no such folder")
             continue
         if _locked(os.path.join(path, MARKER)):
             yield Kept("tree", path, "it is being made now")
@@ -191,7 +194,7 @@ def _files() -> Iterator[Found]:
         if age_s > _LOG_S:
             yield Leftover("file", path, f"a build's log, {age_s / 86400:.0f} days old", _unlinking(path))
     if os.path.isdir(cache):
-        yield Kept("cache", cache, "what it holds is used again", f"rm -r {cache}")
+        yield Kept("cache", cache, "what it holds is used again", "ctk cache list shows it, ctk cache prune makes room")
 
 
 def _unlinking(path: str) -> Callable[[Emit], None]:

@@ -223,12 +223,8 @@ def _hooks(spec: Spec, inside: Inside) -> list[Found]:
     listed = []
     for kind, hooks in (spec.get("hooks") or {}).items():
         for index, hook in enumerate(hooks if isinstance(hooks, list) else ()):
-<<<<<<< HEAD
             # Of a kind that there isn't nobody has checked the types.
             path = hook.get("path") if isinstance(hook, dict) else ""
-=======
-            path = hook.get("path") if isinstance(hook, dict) else None
->>>>>>> 9b40bb6 (ctk check: hooks that are no objects are a finding, not a traceback)
             if not isinstance(path, str) or not path.startswith("/"):
                 continue
             host = inside.host_path(path) if kind == "startContainer" else path

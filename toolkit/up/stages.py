@@ -5,11 +5,13 @@ A stage is redone only by --force; one that was made from something else is refu
 worked on.
 """
 
+import contextlib
 import hashlib
 import json
 import os
 import re
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -73,16 +75,28 @@ def prepare(request: UpRequest, emit: Emit) -> str:
                 hint="ask as then to go on with it; or take another id, or --force to make it anew",
             )
         # What is not whole and ours is a leftover of ours; bootstrap itself refuses everything else.
-        bootstrap(replace(wanted, restart=True), _within(emit))
+        with _no_empty_folder(bundle):
+            bootstrap(replace(wanted, restart=True), _within(emit))
         made = {"rootfs": rootfs_id, "request": _asked(wanted)}
         _write_marker(bundle, made)
     _write_spec(request, bundle, rootfs, made, emit)
     return bundle
 
 
+@contextlib.contextmanager
+def _no_empty_folder(bundle: str) -> Iterator[None]:
+    """Take the bundle's folder away again if the root fails and nothing else is in it."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.rmdir(bundle)
+        raise
+
+
 def _asked(wanted: Request) -> dict[str, str]:
     """What a person may have asked for differently another time, by the option's name."""
-    asked = {"SUITE": wanted.suite, "variant": wanted.variant, "arch": wanted.architecture, "mirror": wanted.mirror}
+    asked = {"SUITE": wanted.suite, "variant": wanted.variant, "arch": wanted.architecture}
     lists = {"include": wanted.include, "exclude": wanted.exclude, "components": wanted.components}
     return asked | {name: ",".join(words) for name, words in lists.items()}
 

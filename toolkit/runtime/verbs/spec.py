@@ -23,6 +23,9 @@ def run(options: "Options") -> int:
         data = dumps(document, "\t").encode()
         while data:
             data = data[os.write(fd, data) :]
+    except OSError:
+        os.unlink(path)  # half of it would only stand in the next one's way
+        raise
     finally:
         os.close(fd)
     return 0
