@@ -118,6 +118,28 @@ def test_what_was_made_before_a_reboot_has_stopped(
     assert ctk("run", "old", cwd=str(busybox_bundle)).rc == 0
 
 
+@pytest.mark.parametrize("verb", [["delete", "old"], ["delete", "--force", "old"], ["kill", "--all", "old", "KILL"]])
+def test_the_cgroup_of_a_record_from_before_a_reboot_is_a_strangers_by_now(
+    verb: list[str], ctk: Command, state_root: str, busybox_bundle: Bundle
+) -> None:
+    """No cgroup outlives a boot: who is in one of that name got there since."""
+    busybox_bundle.sh("sleep 1000")
+    ctk("run", "--detach", "new", cwd=str(busybox_bundle)).ok()
+    facts = json.loads((Path(state_root) / "new/state.json").read_text())
+    try:
+        before = "00000000-0000-0000-0000-000000000000"
+        make(state_root, "old", pid=facts["pid"], start_time=1, boot_id=before, cgroups=facts["cgroups"])
+        ctk(*verb).ok()
+        assert ctk("state", "new").json()["status"] == "running"
+        assert ctk("ps", "--format", "json", "new").json() == [facts["pid"]]
+        if verb[0] == "kill":
+            assert ctk("ps", "--format", "json", "old").json() is None
+            ctk("delete", "old").ok()
+        assert listed(ctk).keys() == {"new"}
+    finally:
+        ctk("delete", "--force", "new").ok()
+
+
 @pytest.mark.parametrize("verb", [["kill", "c", "KILL"], ["kill", "--all", "c", "9"], ["delete", "--force", "c"]])
 def test_a_stranger_with_the_pid_is_never_signalled(
     verb: list[str], ctk: Command, busybox_bundle: Bundle, state_root: str, stranger: "subprocess.Popen[bytes]"

@@ -191,6 +191,37 @@ def test_an_ephemeral_root_forgets_and_an_overlay_keeps(ctk: Command, busybox_bu
     assert not (busybox_bundle.rootfs / "note").exists()
 
 
+@pytest.mark.parametrize("other_root", [False, True])
+def test_an_overlay_is_one_containers_at_a_time(
+    ctk: Command, busybox_bundle: Bundle, tmp_path: Path, other_root: bool
+) -> None:
+    """Two overlayfs with one upper layer are undefined behaviour, which the kernel does not refuse."""
+    busybox_bundle.sh("sleep 1000").edit(lambda c: c["root"].update(readonly=False))
+    layer, first, second = str(tmp_path / "layer"), ctk.id(), ctk.id()
+    (tmp_path / "near").symlink_to(tmp_path)
+    ctk("run", "--detach", "--overlay", layer, first, cwd=str(busybox_bundle)).ok()
+    root = ["--root", str(tmp_path / "records")] if other_root else []
+    refused = ctk(*root, "run", "--overlay", f"{tmp_path}/near/layer/", second, cwd=str(busybox_bundle))
+    assert refused.rc == 1 and f"container {first!r} is using it" in refused.err
+    assert ctk(*root, "state", second).rc == 1
+    ctk("run", "--overlay", f"{layer}2", second, cwd=str(busybox_bundle.sh("true"))).ok()
+    ctk("kill", first, "KILL").ok()
+    for last in (ctk.id(), ctk.id()):  # the first has ended, then it is deleted
+        wait_for(lambda: gone(ctk, first) or ctk("state", first).json()["status"] == "stopped", "the end")
+        ctk(*root, "run", "--overlay", layer, last, cwd=str(busybox_bundle)).ok()
+        ctk("delete", "--force", first)
+
+
+def test_of_two_at_once_one_gets_the_overlay(ctk: Command, busybox_bundle: Bundle, tmp_path: Path) -> None:
+    busybox_bundle.sh("echo x >> /note; sleep 1").edit(lambda c: c["root"].update(readonly=False))
+    words = ("run", "--overlay", str(tmp_path / "layer"))
+    started = [ctk.popen(*words, ctk.id(), cwd=str(busybox_bundle), stderr=subprocess.PIPE) for _ in range(4)]
+    ended = sorted((process.communicate(timeout=60)[1], process.returncode) for process in started)
+    assert [code for _, code in ended].count(0) == 1, ended
+    assert all("is using it" in text for text, code in ended if code)
+    assert (tmp_path / "layer/upper/note").read_text() == "x\n"
+
+
 def test_ephemeral_needs_a_mount_namespace(ctk: Command, busybox_bundle: Bundle) -> None:
     def drop(config: dict[str, Any]) -> None:
         config["linux"]["namespaces"] = [n for n in config["linux"]["namespaces"] if n["type"] != "mount"]

@@ -43,3 +43,10 @@ def test_any_document(folder: Path, mutant: "tuple[dict[str, Any], bool]") -> No
         script.write(told)
     except CtkError:
         pass
+
+
+def test_hooks_of_a_kind_that_there_is_not(folder: Path) -> None:
+    """Nobody has checked the types of what is in them."""
+    document = {"ociVersion": "1.0.2", "root": {"path": "rootfs"}, "hooks": {"nosuch": ["x", {"path": 1}]}}
+    (folder / "config.json").write_text(json.dumps(document))
+    assert any("nosuch" in finding.path for finding in check.bundle(str(folder), terminal=False, privileged=True))

@@ -45,6 +45,12 @@ def alive(record: "Record") -> bool:
     return record.boot_id == records.boot_id()
 
 
+def of_this_boot(record: "Record") -> bool:
+    """Whether the record was made since the host started. What is in the cgroups that an older one names is a
+    stranger's: no cgroup outlives a boot, and names come round again."""
+    return not record.boot_id or record.boot_id == records.boot_id()
+
+
 def status(record: "Record") -> str:
     """The status: "creating", "created", "running", "paused" or "stopped"."""
     if not alive(record):

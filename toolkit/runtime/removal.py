@@ -67,7 +67,7 @@ def destroy(record: "Record") -> None:
     Raises CtkError if a process or a cgroup stays. A failing hook is told in the log and does not stop the rest
     (runtime spec, config.md, "Poststop").
     """
-    if record.cgroups:
+    if record.cgroups and lifecycle.of_this_boot(record):
         from toolkit.runtime import cgroups
 
         try:

@@ -7,7 +7,7 @@ rootfs is never written to. The layers are named by descriptors: no character of
 import errno
 import os
 
-from toolkit.errors import CtkError, HostLacks, SystemCall, Usage
+from toolkit.errors import CtkError, HostLacks, InUse, SystemCall, Usage
 from toolkit.kernel import mounts
 from toolkit.runtime.steps import Stage, Step
 
@@ -35,6 +35,43 @@ def over(spec: "dict[str, Any]", root: str, options: "Options") -> "LayOver":
     return LayOver(folder, in_user_namespace="user" in kinds or _in_user_namespace())
 
 
+def claim(folder: str, root: str, container_id: str) -> None:
+    """Take DIR for the container `container_id` of the records below `root`, from now to its end.
+
+    Two overlays with one upper layer are undefined behaviour (kernel, Documentation/filesystems/overlayfs.rst, "Sharing
+    and copying layers"), and the kernel only warns. The folder is locked while this process lives; who has it after
+    that is told by its link `container`, which names the record. Raises InUse, CtkError.
+    """
+    import fcntl
+
+    from toolkit.runtime import lifecycle
+    from toolkit.runtime import record as records
+
+    doing = f"keep the writable layer in {folder!r}"
+    link = f"{folder}/container"
+    try:
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        there = os.readlink(link) if os.path.islink(link) else ""
+    except BlockingIOError:
+        raise InUse(doing, because="another container is using it", hint=_ANOTHER) from None
+    except OSError as error:
+        raise CtkError(doing, because=(error.strerror or "").lower()) from None
+    if there:
+        try:
+            owner = records.load(*os.path.split(there))
+        except (CtkError, OSError):
+            owner = None
+        if owner and owner.extra.get("layer") == folder and lifecycle.status(owner) != "stopped":
+            raise InUse(doing, because=f"container {owner.id!r} is using it", hint=_ANOTHER)
+    try:
+        if os.path.lexists(link):
+            os.unlink(link)
+        os.symlink(f"{os.path.abspath(root)}/{container_id}", link)
+    except OSError as error:
+        raise CtkError(doing, because=(error.strerror or "").lower()) from None
+
+
 def _in_user_namespace() -> bool:
     from toolkit.kernel.host import HostFacts
 
@@ -54,6 +91,9 @@ def _make(folder: str, root: str) -> None:
                     os.chown(path, like.st_uid, like.st_gid)
     except OSError as error:
         raise CtkError(f"keep the writable layer in {folder!r}", because=(error.strerror or "").lower()) from None
+
+
+_ANOTHER = "end that container first, or name another folder: two at once would spoil what is in it"
 
 
 class LayOver(Step):

@@ -26,7 +26,10 @@ def run(options: "Options") -> int:
         from toolkit.runtime.comfort import overlay
 
         under_way.overlay = overlay.over(spec, plan.root_path(spec, bundle), options)
-        under_way.extra["layer"] = options.overlay or "memory"
+        under_way.extra["layer"] = "memory"
+        if options.overlay:
+            under_way.extra["layer"] = folder = os.path.realpath(options.overlay)
+            overlay.claim(folder, options.root, options.id)
     if not options.detach:
         return plain.stay(under_way)
     held = not options.console_socket and (options.hold or options.interactive or plain.by_hand(options))

@@ -110,7 +110,7 @@ def _own_pid_namespace(container: "Record") -> bool:
 
 def _kill_rest(container: "Record") -> None:
     """Without a pid namespace of its own the first process leaves the others behind."""
-    if container.cgroups:
+    if container.cgroups and lifecycle.of_this_boot(container):
         from toolkit.runtime import cgroups
 
         cgroups.from_facts(container.cgroups).kill()

@@ -42,7 +42,7 @@ def run(options: "Options") -> int:
 
 def _to_all(container: "Record", signal: int) -> bool:
     """Signal every process in the container's cgroup; whether there was one."""
-    if not container.cgroups:
+    if not container.cgroups or not lifecycle.of_this_boot(container):
         return False
     from toolkit.runtime import cgroups
 

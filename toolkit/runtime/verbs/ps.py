@@ -21,7 +21,7 @@ def run(options: "Options") -> int:
     if options.format not in ("table", "json"):
         raise CtkError("invalid format option", hint="use 'table' or 'json'")
     pids: list[int] = []
-    if container.cgroups:
+    if container.cgroups and lifecycle.of_this_boot(container):
         from toolkit.runtime import cgroups
 
         pids = cgroups.from_facts(container.cgroups).pids()
