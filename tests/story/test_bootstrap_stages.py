@@ -5,6 +5,7 @@ The finished trees are compared with one that ctk made in one go, which other te
 
 import json
 import os
+import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -48,6 +49,38 @@ def test_both_halves_are_the_whole(
     assert not list((root / "var/cache/apt/archives").glob("*.deb"))
     again = ctk("bootstrap", "--second-stage", "--second-stage-target", str(root))
     assert again.rc == 1 and "there is no /debootstrap/suite" in again.err
+
+
+def test_a_second_stage_that_failed_is_begun_again(
+    ctk: Command, tmp_path: Path, debian_mirror: Mirror, made_root: Callable[[str], Path]
+) -> None:
+    """First by a maintainer script in the middle of all, then by kill -9; what is left is no obstacle."""
+    root = tmp_path / "fs"
+    begin(ctk, root, debian_mirror)
+    broken = 'printf "#!/bin/sh\\necho of no use >&2\\nexit 3\\n" > "$1/var/lib/dpkg/info/passwd.postinst"'
+    failed = ctk("bootstrap", "--second-stage", str(root), "--extract-hook", broken, timeout=300)
+    assert failed.rc == 1 and "passwd" in failed.err and "of no use" in failed.err, failed.err
+    assert "Traceback" not in failed.err
+    process = ctk.popen("bootstrap", "--second-stage", str(root), "--json", stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    for line in process.stdout:
+        event = json.loads(line)
+        # A few packages are configured, most are not.
+        if event["event"] == "line" and event["stage"] == "configure" and "Setting up" in event["text"]:
+            break
+    process.kill()
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL, "it had ended before"
+    ctk("bootstrap", "--second-stage", str(root), timeout=300).ok()
+    # What is not the same: base-files' script makes its link again, in the folder that the first one points to by now,
+    # and debconf keeps what its files were before.
+    known = (
+        f"only in {root}: usr/local/share/man/man",
+        "var/cache/debconf/config.dat-old",
+        "var/cache/debconf/templates.dat-old",
+    )
+    told = differences(root, made_root("bookworm")).splitlines()
+    assert [line for line in told if not line.startswith(known)] == []
 
 
 @pytest.mark.slow

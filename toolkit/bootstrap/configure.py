@@ -12,6 +12,7 @@ from the start, the base set's are moved in (held.py), and "unpacked" means regi
 which is what dpkg goes by.
 """
 
+import contextlib
 import os
 from collections.abc import Callable, Iterable
 
@@ -264,6 +265,10 @@ class _Replaced:
     def __enter__(self) -> None:
         folder = make_directories(self._rootfd, self._folder)
         try:
+            if self._is_there(folder):  # a second stage that was killed has left it
+                os.unlink(self._name, dir_fd=folder)
+                with contextlib.suppress(FileNotFoundError):
+                    os.rename(self._name + ".REAL", self._name, src_dir_fd=folder, dst_dir_fd=folder)
             try:
                 os.rename(self._name, self._name + ".REAL", src_dir_fd=folder, dst_dir_fd=folder)
                 self._moved = True
@@ -275,6 +280,14 @@ class _Replaced:
                 file.write(self._text)
         finally:
             os.close(folder)
+
+    def _is_there(self, folder: int) -> bool:
+        try:
+            fd = os.open(self._name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+        except OSError:
+            return False
+        with open(fd, "rb") as file:
+            return file.read(len(self._text) + 1) == self._text
 
     def __exit__(self, *_: object) -> None:
         folder = make_directories(self._rootfd, self._folder)

@@ -26,9 +26,13 @@ class Database:
         self._rootfd = rootfd
 
     def create(self) -> None:
-        """An empty database, as `dpkg` finds it in a new tree."""
-        for folder in ("updates", "info", "triggers", "alternatives", "parts"):
-            os.close(make_directories(self._rootfd, f"{ADMIN}/{folder}"))
+        """An empty database, as `dpkg` finds it in a new tree; what a second stage that failed has left goes."""
+        for folder in ("updates", "info", "triggers", "alternatives", "parts", "tmp.ci"):
+            with self._folder(f"{ADMIN}/{folder}") as parent:
+                for name in os.listdir(parent):
+                    os.unlink(name, dir_fd=parent)
+        with self._folder(ADMIN) as parent:
+            os.rmdir("tmp.ci", dir_fd=parent)  # dpkg's, while it unpacks
         self.write("info/format", b"1\n")
         for name in ("status", "available", "diversions", "triggers/Unincorp"):
             self.write(name, b"")
