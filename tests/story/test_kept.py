@@ -96,6 +96,22 @@ def test_no_cache_neither_finds_nor_keeps(world: World) -> None:
     assert not kept(world.build("c", "--no-cache"))
 
 
+def test_a_package_file_is_known_by_what_is_in_it(world: World) -> None:
+    file = world.folder / "mine.deb"
+
+    def write(text: str) -> None:
+        file.write_bytes(debs.make({"Package": "mine", "Version": "1.0"}, {"./usr/share/mine": text.encode()}))
+
+    write("first")
+    assert not kept(world.build("a", f"--include={file}"))
+    assert kept(world.build("b", f"--include={file}"))
+    write("other")
+    assert not kept(world.build("c", f"--include={file}"))
+    assert (world.folder / "c/usr/share/mine").read_text() == "other"
+    assert kept(world.build("d", f"--include={file}"))
+    assert (world.folder / "d/usr/share/mine").read_text() == "other"
+
+
 def test_the_folder_that_debootstrap_keeps(world: World) -> None:
     """What was installed, from where; not from a kept tree, which has no log of its own."""
     assert not kept(world.build("a"))

@@ -201,7 +201,7 @@ def keepable(request: Request) -> bool:
         known = field.name in _KEYED or field.name in _WITHOUT_EFFECT
         if not known and getattr(request, field.name) != field.default:
             return False
-    return request.use_kept and not any("/" in name for name in request.include)  # a file's content is in no key
+    return request.use_kept
 
 
 def _ask(request: Request, sources: tuple[Source, ...]) -> str:

@@ -44,7 +44,7 @@ def read(path: str, number: int, architecture: str) -> tuple[Source, Candidate]:
         origin="",
         components=(),
         date="",
-        release_sha256="",
+        release_sha256=digest,  # as a Release vouches for its packages; the kept trees go by it
         kind="file",
     )
     return source, Candidate(fields.get("Package", ""), fields, member, architecture, FACTS.fixed)
