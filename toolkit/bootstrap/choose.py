@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from toolkit.bootstrap.offer import Chosen, Relations
 from toolkit.bootstrap.pool import Candidate, Pool
 from toolkit.bootstrap.search import search
+from toolkit.errors import Unsolvable
 
 _DEEP = 20_000  # frames of Python; a chain of dependencies in Debian's main is some hundred packages long
 
@@ -39,6 +40,10 @@ def choose(
             ways = search(pool, marking.relations, wishes, there, excluded)
             marking = _Marking(pool, there, excluded, recommends=recommends)
             marking.take(ways)
+    except RecursionError:
+        raise Unsolvable(
+            "choose the packages", because=f"a chain of dependencies is longer than {_DEEP // 4} packages"
+        ) from None
     finally:
         sys.setrecursionlimit(limit)
     return [one.key for one in marking.chosen.order[len(there) :]]

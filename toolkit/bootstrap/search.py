@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from toolkit.bootstrap.offer import Chosen, Relations
 from toolkit.bootstrap.pool import Candidate, Pool
 from toolkit.bootstrap.reasons import Reason, explain
+from toolkit.errors import Unsolvable
 
+_MOST_LEARNED = 5_000  # Debian's archive never needed a hundred; a pigeonhole problem of a stranger's has no end
 _MOST_REASONS = 40  # more than these are not made fewer one by one
 
 
@@ -116,6 +118,7 @@ class _Solver:
 
     def __init__(self, clauses: list[_Clause], variables: int, choices: dict[int, list[list[int]]]) -> None:
         self._clauses = clauses
+        self._most = len(clauses) + _MOST_LEARNED
         self._choices = choices
         self._value = [0] * (variables + 1)  # 1 chosen, -1 not, 0 open
         self._level = [0] * (variables + 1)
@@ -144,6 +147,12 @@ class _Solver:
                 self._set(literal, -1)
             elif not self._starts:
                 return self._core(conflict)
+            elif len(self._clauses) > self._most:
+                raise Unsolvable(
+                    "choose the packages",
+                    because=f"no set was found in {_MOST_LEARNED} tries: what excludes what is tangled beyond reason",
+                    hint="leave packages or sources out, or name the ones to take with --include",
+                )
             else:
                 self._learn(conflict)
 

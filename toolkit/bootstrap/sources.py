@@ -32,8 +32,8 @@ from toolkit.fetch.verify import (
     verify_inline,
 )
 
-# sid's InRelease is 0.2 MB; a Release file beyond this is no Release file.
-_RELEASE_LIMIT = 32 << 20
+_RELEASE_LIMIT = 32 << 20  # sid's InRelease has 0.2 MB
+_INDEX_LIMIT = 512 << 20  # held in memory; Debian's largest, main of sid, has 12 MB packed and 60 plain
 _TABLE = "offsets"  # kept beside an index: where its paragraphs begin
 _SLICE_BYTES = 128 << 10
 # Decompression on one core, output bytes per second (measured: lzma 95, zlib 380 MB/s; docs/performance.md).
@@ -317,7 +317,7 @@ def _index(client: Client, cache: Cache, opened: Opened, base: str, emit: Emit) 
         )
     if plain is None:
         # Nothing signed says how long the text is; the limit only stops a decompression bomb.
-        return Index(b"".join(_unpacked(packed, ending, what, limit=1 << 30)), what=what)
+        return Index(b"".join(_unpacked(packed, ending, what, limit=_INDEX_LIMIT)), what=what)
     fd = cache.store(
         _unpacked(packed, ending, what, limit=plain.size_bytes), plain.sha256, plain.size_bytes, doing=f"unpack {what}"
     )
@@ -335,6 +335,9 @@ def _fetch_entry(client: Client, opened: Opened, entry: Entry, emit: Emit) -> by
     if opened.release.by_hash:
         # Never out of step with the Release file, even while the mirror is being updated.
         urls.insert(0, f"{folder}/{entry.path.removesuffix(name)}by-hash/SHA256/{entry.sha256}")
+
+    if entry.size_bytes > _INDEX_LIMIT:
+        raise Untrusted(f"fetch {urls[0]}", because=f"its Release says {entry.size_bytes} bytes, too many for an index")
 
     def consume(chunks: Iterator[bytes]) -> bytes:
         parts = []

@@ -41,7 +41,8 @@ def parse_relations(text: str, architecture: str = "") -> tuple[Group, ...]:
             continue
         alternatives = []
         for one in written.split("|"):
-            match = _ALTERNATIVE.match(one)
+            # One blank at most: between so many things that may be left out a long run of them is tried in every way.
+            match = _ALTERNATIVE.match(" ".join(one.split()))
             if match is None:
                 raise Malformed("read a dependency", because=f"{one.strip()!r} is not a relation")
             only = match["architectures"]

@@ -24,6 +24,7 @@ KINDS = {
 }
 
 _LONG_BYTES = 1 << 20  # of a long name or a pax header; the kernel's paths end at 4096
+_NO_ID = 0xFFFFFFFF  # chown(2) takes it for "leave it"
 _BLANK = bytes(512)
 
 
@@ -78,7 +79,7 @@ class Tar:
                 size = int(header[124:135], 8)
             except ValueError:
                 size = self._number(header, 124, 136)
-            if kind in b"LKx" and kind:
+            if kind in b"LKxg" and kind:
                 if not 0 <= size <= _LONG_BYTES:
                     raise self._malformed(f"a long name or extended header of {size} bytes")
                 data = self._take((size + 511) & ~511)[:size]
@@ -86,12 +87,9 @@ class Tar:
                     long_name = data.rstrip(b"\0")
                 elif kind == b"K":
                     long_link = data.rstrip(b"\0")
-                else:
+                elif kind == b"x":
                     pax = self._records(data)
-                continue
-            if kind == b"g":
-                self._take((size + 511) & ~511)  # global: comments of the archiver; dpkg ignores them as well
-                continue
+                continue  # g, global: comments of the archiver; dpkg ignores them as well
             entry = self._entry(header, kind, size)
             if long_name:
                 entry.name, long_name = long_name, b""
@@ -100,6 +98,8 @@ class Tar:
             if pax:
                 self._override(entry, pax)
                 pax = {}
+            if max(entry.uid, entry.gid) >= _NO_ID or abs(entry.mtime_s) >> 62 or (entry.major | entry.minor) >> 32:
+                raise self._malformed(f"{entry.name!r} has an owner, a time or a device number that can't be")
             if entry.kind == FILE:
                 if entry.size < 0:
                     raise self._malformed(f"{entry.name!r} has a size of {entry.size}")

@@ -1,0 +1,117 @@
+"""What a signed archive of a stranger's can say: packages that don't fit, relations without end (security B5, B17)."""
+
+import tarfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.fixtures import debs
+from tests.fixtures.archive import Archive, Suite
+from tests.fixtures.command import Command
+from tests.fixtures.server import FileServer
+from tests.unit.test_unpack import Build, build, member  # noqa: F401
+from toolkit.bootstrap.choose import choose
+from toolkit.bootstrap.pool import Member, Pool
+from toolkit.deb.index import Index
+from toolkit.deb.relation import parse_relations
+from toolkit.deb.tar import Tar
+from toolkit.errors import Malformed, Unsolvable
+
+pytestmark = pytest.mark.root
+
+
+NUMBERS = [(field, value) for field in ("uid", "gid") for value in (1 << 54, (1 << 32) - 1, -1)]
+NUMBERS += [("mtime", 1 << 62), ("mtime", -(1 << 62))]
+
+
+@pytest.mark.parametrize(("field", "value"), NUMBERS)
+def test_b5_numbers_that_cannot_be_are_refused(build: Build, field: str, value: int) -> None:  # noqa: F811
+    """Python's own limits end in an OverflowError; and chown(2) takes 4294967295 for "leave it"."""
+    with pytest.raises(Malformed, match="evil"):
+        build.unpack({"evil": {"./x": member("./x", **{field: value})}})
+
+
+def test_b5_a_device_number_that_cannot_be_is_refused(build: Build) -> None:  # noqa: F811
+    with pytest.raises(Malformed, match="evil"):
+        build.unpack({"evil": {"./x": member("./dev/x", tarfile.CHRTYPE, devmajor=1 << 40)}})
+
+
+@pytest.mark.parametrize("size", [b"77777777777\0", b"\xff" * 12])
+def test_b5_a_global_header_is_no_larger_than_another(size: bytes) -> None:
+    """It was put together in memory, however long it said it was."""
+    header = b"x".ljust(100, b"\0") + b"0000644\0" + b"0000000\0" * 2 + size + b"00000000000\0" + b" " * 8 + b"g"
+
+    def blocks() -> Iterator[bytes]:
+        yield header.ljust(512, b"\0")
+        raise AssertionError("it is read")
+
+    with pytest.raises(Malformed, match="extended header of"):
+        list(Tar(blocks(), "evil"))
+
+
+def paragraph(name: str, **fields: str) -> str:
+    lines = "".join(f"{key}: {value}\n" for key, value in fields.items())
+    return f"Package: {name}\nVersion: 1\nArchitecture: amd64\n{lines}\n"
+
+
+def pool(*paragraphs: str) -> Pool:
+    return Pool([Member(0, "main", Index("".join(paragraphs).encode()))], "amd64")
+
+
+@pytest.mark.timeout(120)
+def test_b17_a_problem_that_has_no_end_is_given_up() -> None:
+    """Pigeons and holes: every way of resolution is exponential in their number."""
+    count = 16
+    holes = range(count - 1)
+    wanted = ", ".join(" | ".join(f"p{i}h{j}" for j in holes) for i in range(count))
+    birds = (
+        paragraph(f"p{i}h{j}", Conflicts=", ".join(f"p{k}h{j}" for k in range(count) if k != i))
+        for i in range(count)
+        for j in holes
+    )
+    known = pool(paragraph("evil", Depends=wanted), *birds)
+    wish = known.candidate("evil")
+    assert wish is not None
+    with pytest.raises(Unsolvable):
+        choose(known, [wish], [])
+
+
+def test_b17_a_chain_that_has_no_end_is_given_up() -> None:
+    known = pool(*(paragraph(f"c{i}", Depends=f"c{i + 1}") for i in range(30_000)), paragraph("c30000"))
+    wish = known.candidate("c0")
+    assert wish is not None
+    with pytest.raises(Unsolvable, match="chain"):
+        choose(known, [wish], [])
+
+
+@pytest.mark.timeout(30)
+def test_b17_a_relation_of_blanks_is_read_at_once() -> None:
+    began = time.monotonic()
+    with pytest.raises(Malformed):
+        parse_relations("a" + " " * 5_000 + "!")
+    assert [str(group[0]) for group in parse_relations("a  ( >=\t1 )" + " " * 50_000 + ", b")] == ["a (>= 1)", "b"]
+    assert time.monotonic() - began < 5
+
+
+def test_b17_an_index_that_no_memory_holds_is_not_fetched(ctk: Command, tmp_path: Path) -> None:
+    archive = Archive(tmp_path / "archive")
+    archive.publish(Suite("bookworm", "bookworm", packages={"main": [debs.make({"Package": "alpha"})]}))
+    lines = archive.release("bookworm").decode().split("\n")
+    # Every index says that it has a terabyte; the signature is good.
+    for number, line in enumerate(lines):
+        words = line.split()
+        if line.startswith(" ") and len(words) == 3:
+            lines[number] = f" {words[0]} {1 << 40} {words[2]}"
+    archive.sign("bookworm", "\n".join(lines).encode())
+    server = FileServer(archive.folder)
+    try:
+        words = ["--variant=extract", "--arch=amd64", "--include=alpha", f"--keyring={archive.keyring}"]
+        env = {"CTK_CACHE": str(tmp_path / "cache")}
+        said = ctk("bootstrap", "bookworm", str(tmp_path / "fs"), server.url, *words, env=env)
+    finally:
+        server.close()
+    assert said.rc == 1 and "too many for an index" in said.err and "Traceback" not in said.err
+    assert not [path for path in server.asked() if "Packages" in path or "by-hash" in path]
+    assert not (tmp_path / "fs").exists()
