@@ -75,6 +75,11 @@ def test_b7_the_host_is_out_of_sight(tree: Tree) -> None:
     assert said["loopback"] == "up"
 
 
+@pytest.mark.parametrize("kind", ["mnt", "pid", "ipc", "uts", "net"])
+def test_b7_no_namespace_is_the_hosts(tree: Tree, kind: str) -> None:
+    assert tree.sh(f"readlink /proc/self/ns/{kind}") != [os.readlink(f"/proc/self/ns/{kind}")]
+
+
 def test_b7_a_chroot_escape_ends_in_the_tree(tree: Tree, tmp_path: Path) -> None:
     (tmp_path / "host-canary").write_text("")
     escape = (

@@ -15,7 +15,8 @@ import pytest
 from tests.fixtures.command import Command
 from tests.fixtures.small import World
 from tests.security.conftest import Canary
-from toolkit.bootstrap import beside, difference, manifest, second_stage, target, tidy
+from toolkit.bootstrap import beside, difference, manifest, second_stage, seed, target, tidy
+from toolkit.bootstrap.customisation import NOTHING
 from toolkit.bootstrap.first_stage import FOLDER, LISTS
 from toolkit.bootstrap.kept import _has_secrets
 from toolkit.bootstrap.model import Lock
@@ -134,7 +135,7 @@ def test_b15_the_hosts_log_is_not_moved_into_a_hostile_root(tmp_path: Path, cana
     rootfd = opened(root)
     try:
         with pytest.raises(OSError):
-            second_stage._clear(rootfd, {"debpaths": ""})
+            second_stage._clear(rootfd, {"debpaths": ""}, keep=False)
     finally:
         os.close(rootfd)
     assert canary.changes() == []
@@ -149,6 +150,19 @@ def test_b15_a_fifo_among_the_indexes_of_a_hostile_root(tmp_path: Path) -> None:
         assert [len(index) for index in second_stage._indexes(rootfd)] == [0]
     finally:
         os.close(rootfd)
+
+
+@pytest.mark.parametrize("name", ["resolv.conf", "hostname", "fstab"])
+def test_b9_the_first_files_of_etc_follow_no_link(tmp_path: Path, canary: Canary, name: str) -> None:
+    """A required package's links are there before: those of an included one come later."""
+    (tmp_path / "root/etc").mkdir(parents=True)
+    (tmp_path / "root/etc" / name).symlink_to(canary.path / "marker")
+    rootfd = opened(tmp_path / "root")
+    try:
+        seed.etc(rootfd, LOCK, NOTHING)
+    finally:
+        os.close(rootfd)
+    assert (tmp_path / "root/etc" / name).is_symlink() and canary.changes() == []
 
 
 @pytest.mark.parametrize("kind", ["fifo", "link", "file", "folder"])
