@@ -41,6 +41,20 @@ def test_what_does_not_work_is_told_with_its_line_and_the_exit_code(ctk: Command
     assert "    sudo sysctl -w user.max_user_namespaces=15000" in told.splitlines()
 
 
+def test_root_of_an_ordinary_container_is_told_what_it_lacks(ctk: Command, new_bundle: Callable[..., Bundle]) -> None:
+    without = ["capsh", "--drop=cap_sys_admin", "--", "-c"]
+    told = subprocess.run(
+        [*without, f"{ctk.program} doctor --for run"], env=ctk.environment, capture_output=True, text=True
+    )
+    assert told.returncode == 1 and "✗ namespaces: root here lacks CAP_SYS_ADMIN" in told.stdout
+    bundle = new_bundle()
+    run = subprocess.run(
+        [*without, f"{ctk.program} run -b {bundle.path} lacks-it"], env=ctk.environment, capture_output=True, text=True
+    )
+    assert run.returncode == 1 and "root here lacks CAP_SYS_ADMIN: is this a container?" in run.stderr
+    assert "only root" not in run.stderr
+
+
 def test_it_speaks_up_when_a_step_fails_on_a_terminal_and_only_there(
     ctk: Command, busybox_bundle: Bundle, terminal: Callable[..., Terminal]
 ) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from toolkit.care.finding import BAD, NOTE, OK, WARN, Finding
 from toolkit.errors import SystemCall
-from toolkit.kernel import namespaces
+from toolkit.kernel import capabilities, namespaces
 from toolkit.kernel.host import HostFacts, read
 
 _FLOOR = (5, 12)  # mount_setattr(2)
@@ -43,7 +43,10 @@ def namespace_kinds(_: HostFacts) -> Iterator[Finding]:
     missing = [kind for kind in _NEEDED if kind not in there]
     for kind in missing:
         yield Finding("namespaces", BAD, f"the kernel has no {kind} namespaces (CONFIG_{_OPTIONS[kind]})", "run")
-    if not missing:
+    if not os.geteuid() and not capabilities.capget()[0] & capabilities.mask(["CAP_SYS_ADMIN"]):
+        what = "root here lacks CAP_SYS_ADMIN, which makes them: start the container with it, or work outside of it"
+        yield Finding("namespaces", BAD, what, "run, bootstrap")
+    elif not missing:
         yield Finding("namespaces", OK, ", ".join(there))
     for kind, since in (("cgroup", "4.6"), ("time", "5.6")):
         if kind not in there:

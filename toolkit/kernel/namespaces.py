@@ -65,8 +65,12 @@ def refused(call: str, flags: int, error: OSError) -> "NoReturn":
             "kernel.apparmor_restrict_unprivileged_userns=0 on Ubuntu; inside a container its seccomp profile decides"
         )
     elif number == errno.EPERM and flags & ~CLONE_NEWUSER & sum(_FLAG_NAMES.values()):
-        reason += " (only root makes namespaces without a user namespace)"
-        hint = "run as root, or make the config with `ctk spec --rootless`"
+        if os.geteuid():
+            reason += " (only root makes namespaces without a user namespace)"
+            hint = "run as root, or make the config with `ctk spec --rootless`"
+        else:
+            reason += " (root here lacks CAP_SYS_ADMIN: is this a container?)"
+            hint = "start the container with --privileged or --cap-add SYS_ADMIN, or run this outside of it"
     raise SystemCall(call, number, reason, hint=hint) from None
 
 
