@@ -1,5 +1,6 @@
 """Builds that end early: by a key, a signal, a full disk, a dead mirror. Nothing is left, or what is left is known."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -60,6 +61,10 @@ def processes_in(path: Path) -> list[str]:
     return found
 
 
+def tree_names(root: Path) -> set[str]:
+    return {str(path.relative_to(root)) for path in root.rglob("*")}
+
+
 def settled(path: Path) -> bool:
     """Whether all of a killed build is gone: it dies with its parent, a moment later."""
     deadline = time.monotonic() + 10
@@ -88,6 +93,39 @@ def test_b10_killed_at_any_stage(
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == [".fs.ctk.json"]
     assert not [path.name for path in target.iterdir() if path.name.startswith(".")]
     assert ctk(*words(ubuntu_archive, target), env=cache).rc == 1  # whole now, and not made again by chance
+
+
+@pytest.mark.timeout(600)
+def test_b10_killed_at_twenty_moments_of_one_build(ctk: Command, tmp_path: Path, ubuntu_archive: UbuntuArchive) -> None:
+    """Each build goes on in what the one before left: its tree, and its cache, which nothing else has filled."""
+    target, folder = tmp_path / "fs", tmp_path / "cache"
+    env = {"CTK_CACHE": str(folder)}
+    devices = sorted(os.listdir("/dev"))
+    began = time.monotonic()
+    ctk(*words(ubuntu_archive, tmp_path / "whole"), env={"CTK_CACHE": str(tmp_path / "other")}, timeout=200).ok()
+    whole_s = time.monotonic() - began
+    moments = list(range(20))
+    while moments:
+        process = ctk.popen(*words(ubuntu_archive, target, "--force"), env=env)
+        began = time.monotonic()
+        try:
+            process.wait(whole_s * (moments[0] + 0.5) / 20)
+            whole_s = time.monotonic() - began  # as fast as this, now that the cache is full
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            moments.pop(0)
+        assert settled(tmp_path), moments
+        assert sorted(os.listdir("/dev")) == devices
+        for path in folder.glob("files/??/*"):
+            if "." not in path.name:  # what is not finished has another name
+                assert hashlib.sha256(path.read_bytes()).hexdigest() == path.name, moments
+    assert any(folder.glob("files/??/*"))
+    ctk(*words(ubuntu_archive, target, "--force"), env=env, timeout=200).ok()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        ".fs.ctk.json", ".whole.ctk.json", "cache", "fs", "other", "whole",
+    ]  # fmt: skip
+    assert tree_names(target) == tree_names(tmp_path / "whole")
 
 
 @pytest.mark.timeout(300)
