@@ -187,7 +187,7 @@ def test_b6_a_fifo_that_becomes_a_link_is_not_followed(build: Build, monkeypatch
 
 
 @pytest.mark.timeout(30)
-@pytest.mark.parametrize("name", ["status", "info/format", "triggers/Unincorp"])
+@pytest.mark.parametrize("name", ["status", "available", "cmethopt"])
 def test_b14_a_fifo_in_the_place_of_a_file_holds_nobody_up(build: Build, name: str) -> None:  # noqa: F811
     build.unpack({"evil": {"./x": member(f"./var/lib/dpkg/{name}", tarfile.FIFOTYPE, mode=0o600)}})
     rootfd = os.open(build.root, os.O_RDONLY)
@@ -203,6 +203,18 @@ def test_b14_a_fifo_in_the_place_of_a_file_holds_nobody_up(build: Build, name: s
             Database(rootfd).read(name)
     finally:
         os.close(rootfd)
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("name", ["info/format", "triggers/Unincorp"])
+def test_b14_a_fifo_in_a_folder_that_is_dpkgs_alone_is_removed(build: Build, name: str) -> None:  # noqa: F811
+    build.unpack({"evil": {"./x": member(f"./var/lib/dpkg/{name}", tarfile.FIFOTYPE, mode=0o600)}})
+    rootfd = os.open(build.root, os.O_RDONLY)
+    try:
+        Database(rootfd).create()
+    finally:
+        os.close(rootfd)
+    assert (build.root / "var/lib/dpkg" / name).is_file()
 
 
 def test_b14_folders_as_deep_as_a_path_is_long(build: Build) -> None:  # noqa: F811

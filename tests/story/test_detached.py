@@ -1,8 +1,10 @@
 """A detached container and its holder: logs, attach, stop, restart, rm; --rm, --replace, --ephemeral, --overlay."""
 
+import fcntl
 import json
 import os
 import subprocess
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -210,6 +212,19 @@ def test_an_overlay_is_one_containers_at_a_time(
         wait_for(lambda: gone(ctk, first) or ctk("state", first).json()["status"] == "stopped", "the end")
         ctk(*root, "run", "--overlay", layer, last, cwd=str(busybox_bundle)).ok()
         ctk("delete", "--force", first)
+
+
+def test_what_is_on_its_way_out_of_an_overlay_is_waited_for(
+    ctk: Command, busybox_bundle: Bundle, tmp_path: Path
+) -> None:
+    """The holder of a container that was replaced has the lock for a moment longer than the container lives."""
+    busybox_bundle.sh("true").edit(lambda c: c["root"].update(readonly=False))
+    layer = tmp_path / "layer"
+    ctk("run", "--overlay", str(layer), ctk.id(), cwd=str(busybox_bundle)).ok()
+    leaving = os.open(layer, os.O_RDONLY)
+    fcntl.flock(leaving, fcntl.LOCK_EX)
+    threading.Timer(1.0, os.close, (leaving,)).start()
+    ctk("run", "--overlay", str(layer), ctk.id(), cwd=str(busybox_bundle)).ok()
 
 
 def test_of_two_at_once_one_gets_the_overlay(ctk: Command, busybox_bundle: Bundle, tmp_path: Path) -> None:

@@ -43,33 +43,47 @@ def claim(folder: str, root: str, container_id: str) -> None:
     that is told by its link `container`, which names the record. Raises InUse, CtkError.
     """
     import fcntl
-
-    from toolkit.runtime import lifecycle
-    from toolkit.runtime import record as records
+    import time
 
     doing = f"keep the writable layer in {folder!r}"
     link = f"{folder}/container"
+    deadline = time.monotonic() + _LEAVING_S
     try:
         fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        there = os.readlink(link) if os.path.islink(link) else ""
-    except BlockingIOError:
-        raise InUse(doing, because="another container is using it", hint=_ANOTHER) from None
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                # What held a container that has just ended is on its way out; one that begins will name itself.
+                _check_free(folder, link, doing)
+                if time.monotonic() > deadline:
+                    raise InUse(doing, because="another container is using it", hint=_ANOTHER) from None
+                time.sleep(0.02)
+        _check_free(folder, link, doing)
     except OSError as error:
         raise CtkError(doing, because=(error.strerror or "").lower()) from None
-    if there:
-        try:
-            owner = records.load(*os.path.split(there))
-        except (CtkError, OSError):
-            owner = None
-        if owner and owner.extra.get("layer") == folder and lifecycle.status(owner) != "stopped":
-            raise InUse(doing, because=f"container {owner.id!r} is using it", hint=_ANOTHER)
     try:
         if os.path.lexists(link):
             os.unlink(link)
         os.symlink(f"{os.path.abspath(root)}/{container_id}", link)
     except OSError as error:
         raise CtkError(doing, because=(error.strerror or "").lower()) from None
+
+
+def _check_free(folder: str, link: str, doing: str) -> None:
+    """Raise InUse if the container that the link names lives. Raises OSError."""
+    from toolkit.runtime import lifecycle
+    from toolkit.runtime import record as records
+
+    if not os.path.islink(link):
+        return
+    try:
+        owner = records.load(*os.path.split(os.readlink(link)))
+    except (CtkError, OSError):
+        return
+    if owner.extra.get("layer") == folder and lifecycle.status(owner) != "stopped":
+        raise InUse(doing, because=f"container {owner.id!r} is using it", hint=_ANOTHER)
 
 
 def _in_user_namespace() -> bool:
@@ -93,6 +107,7 @@ def _make(folder: str, root: str) -> None:
         raise CtkError(f"keep the writable layer in {folder!r}", because=(error.strerror or "").lower()) from None
 
 
+_LEAVING_S = 5.0
 _ANOTHER = "end that container first, or name another folder: two at once would spoil what is in it"
 
 
