@@ -56,7 +56,11 @@ class Machine:
             # QEMU ends with us, however we end.
             tool("setpriv"), "--pdeathsig", "KILL",
             tool("qemu-system-x86_64"), "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
-            "-M", "pc,hpet=off,usb=off,vmport=off", "-accel", "tcg,thread=multi,tb-size=512",
+            # One thread for both processors: with one each, QEMU 7.2 lets a processor run on in code that the kernel
+            # has just rewritten on the other (static keys), and the guest panics ("Oops: int3"; criu turns such a key
+            # on). Writing kernel.sched_schedstats in a loop beside four ping-pongs of pipes panicked within 12 s; with
+            # one thread it ran for 60. The price: 42 s more for all of tests/vm.
+            "-M", "pc,hpet=off,usb=off,vmport=off", "-accel", "tcg,thread=single,tb-size=512",
             # An old processor: the guest then leaves out what emulation is slow at (AVX and its saved state).
             "-cpu", "Nehalem", "-smp", "2", "-m", str(MEMORY_MB),
             "-kernel", str(self._image.kernel), "-initrd", str(self._image.initrd),
@@ -97,7 +101,10 @@ class Machine:
     def run(self, command: str, timeout_s: float = 300) -> Result:
         """Run a bash command as root. Raises GuestLost."""
         assert self._port is not None
-        self._port.sendall(json.dumps({"command": command}).encode() + b"\n")
+        try:
+            self._port.sendall(json.dumps({"command": command}).encode() + b"\n")
+        except OSError as error:
+            raise GuestLost(f"QEMU ended: {error}\n{self._last_words()}") from error
         answer = self._answer(time.monotonic() + timeout_s)
         return Result((command,), answer["code"], answer["out"], answer["err"])
 
