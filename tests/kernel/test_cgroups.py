@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from tests.fixtures.leaks import TAG
-from toolkit.errors import CtkError, InUse, Invalid, NotFound
-from toolkit.runtime import cgroups
+from toolkit.errors import CtkError, InUse, Invalid, NotFound, SystemCall
+from toolkit.runtime import cgroups, lifecycle, removal
 from toolkit.runtime.cgroups import files, layout
+from toolkit.runtime.record import Record
 
 pytestmark = pytest.mark.root
 
@@ -172,6 +173,18 @@ def test_kill_ends_all_that_is_frozen(group: Group) -> None:
     group.manager.kill()
     assert group.wait(pid) == -9
     assert until(lambda: group.manager.pids() == [])
+
+
+def test_a_frozen_cgroup_that_is_gone_needs_no_thawing(group: Group, monkeypatch: pytest.MonkeyPatch) -> None:
+    # systemd removes the scope of a container that we have just killed, while `delete --force` is about to thaw it.
+    facts = group.manager.facts()
+    group.manager.delete()
+    monkeypatch.setattr(lifecycle, "frozen", lambda _: True)  # as it was found a moment before
+    record = Record("/nowhere", "gone")
+    record.cgroups = facts
+    removal.thaw(record)
+    with pytest.raises(SystemCall):
+        group.manager.thaw()  # `resume` says so
 
 
 def open_error(path: str, flags: int) -> int:

@@ -72,6 +72,31 @@ def test_builds_and_prunings_at_once(tmp_path: Path) -> None:
     assert errors == []
 
 
+def test_what_another_build_finishes_meanwhile_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = Cache(str(tmp_path))
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files/tmp.1.abc").write_bytes(b"half")
+    scandir = os.scandir
+
+    class Finishing:
+        """The folder as it was listed, its half file renamed before anybody looked at it."""
+
+        def __init__(self, path: str) -> None:
+            self.entries = list(scandir(path))
+            os.rename(f"{path}/tmp.1.abc", f"{path}/whole")
+
+        def __enter__(self) -> "list[os.DirEntry[str]]":
+            return self.entries
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+    monkeypatch.setattr("toolkit.fetch.cache.os.scandir", Finishing)
+    monkeypatch.setattr("toolkit.fetch.cache.check_private", lambda _: None)
+    cache.prepare()
+    assert (tmp_path / "files/whole").exists()
+
+
 def test_an_empty_cache_has_nothing(tmp_path: Path) -> None:
     assert prune.items(str(tmp_path / "none")) == [] and prune.prune(str(tmp_path / "none"), 0) == []
 

@@ -164,9 +164,15 @@ class Cache:
         os.makedirs(self.folder, mode=0o700, exist_ok=True)
         check_private(os.path.dirname(self.folder))
         now = time.time()
-        for entry in os.scandir(self.folder):
-            if entry.name.startswith("tmp.") and now - entry.stat(follow_symlinks=False).st_mtime > _STALE_S:
-                os.unlink(entry.path)
+        with os.scandir(self.folder) as entries:
+            for entry in entries:
+                if not entry.name.startswith("tmp."):
+                    continue
+                try:
+                    if now - entry.stat(follow_symlinks=False).st_mtime > _STALE_S:
+                        os.unlink(entry.path)
+                except FileNotFoundError:
+                    pass  # another build's, which has just got its name
         self._ready = True
 
     def _failed(self, error: OSError, needed: int = 0) -> CtkError:

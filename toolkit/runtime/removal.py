@@ -3,9 +3,10 @@
 Each part may find that it was done before: whoever is killed in here leaves a record that `delete --force` takes up.
 """
 
+import errno
 import os
 
-from toolkit.errors import CtkError, Invalid, LaunchFailed
+from toolkit.errors import CtkError, Invalid, LaunchFailed, SystemCall
 from toolkit.runtime import lifecycle, log, signals, stops
 
 TYPE_CHECKING = False
@@ -39,11 +40,18 @@ def kill(record: "Record") -> None:
 
 
 def thaw(record: "Record") -> None:
-    """Thaw the container's cgroup: on cgroup v1 a frozen process takes not even SIGKILL."""
+    """Thaw the container's cgroup: on cgroup v1 a frozen process takes not even SIGKILL. Raises SystemCall.
+
+    The cgroup may be gone by now: systemd removes a scope when its last process, killed by us, has left it.
+    """
     if record.cgroups and lifecycle.frozen(record):
         from toolkit.runtime import cgroups
 
-        cgroups.from_facts(record.cgroups).thaw()
+        try:
+            cgroups.from_facts(record.cgroups).thaw()
+        except SystemCall as error:
+            if error.errno not in (errno.ENOENT, errno.ENODEV):
+                raise
 
 
 def _take_back(record: "Record") -> None:
