@@ -1,7 +1,9 @@
 """Fetching from a server that misbehaves, and a cache that others may have touched."""
 
+import errno
 import hashlib
 import os
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -14,6 +16,7 @@ from toolkit.errors import CtkError, Interrupted, NotFound, Unreachable, Untrust
 from toolkit.fetch import transfer
 from toolkit.fetch.cache import Cache
 from toolkit.fetch.http import Client
+from toolkit.fetch.lasting import has_network
 
 DATA = bytes(range(256)) * 2000
 DIGEST = hashlib.sha256(DATA).hexdigest()
@@ -232,9 +235,62 @@ def test_forbidden_is_told_at_once(server: FileServer, client: Client, url: str)
 
 
 def test_nobody_listens_there(client: Client) -> None:
-    with pytest.raises(Unreachable, match=r"x: connection refused \(tried 3 times\)") as caught:
+    with pytest.raises(Unreachable, match=r"x: connection refused \(tried 2 times\)") as caught:
         client.read("http://127.0.0.1:9/x", limit=10)
     assert "--mirror" in caught.value.hint
+    with pytest.raises(Unreachable, match=r"x: connection refused \(tried 2 times\)"):
+        client.read("http://127.0.0.1:9/x", limit=10, exact=10)
+
+
+def test_a_mirror_that_answered_before_may_be_starting_anew(server: FileServer, client: Client, url: str) -> None:
+    client.read(url, limit=len(DATA))
+    with pytest.raises(Unreachable, match=r"x: connection refused \(tried 3 times\)"):
+        client.read("http://127.0.0.1:9/x", limit=10)
+
+
+@pytest.mark.parametrize(
+    ("error", "network", "tries"),
+    [
+        (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), True, 2),
+        (socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution"), False, 2),
+        (socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution"), True, 3),
+        (OSError(errno.ENETUNREACH, "Network is unreachable"), False, 2),
+        (ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"), True, 3),
+    ],
+)
+def test_what_seconds_do_not_cure_is_tried_once_more(
+    error: OSError, network: bool, tries: int, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("socket.getaddrinfo", fail)
+    monkeypatch.setattr("toolkit.fetch.lasting.has_network", lambda: network)
+    with pytest.raises(Unreachable, match=f"(?i){error.strerror} \\(tried {tries} times\\)"):
+        client.read("http://mirror.invalid/x", limit=10)
+
+
+_FOUR = "Iface\tDestination\tGateway\n"
+_SIX = "{:032x} {} {:032x} 00 {:032x} 00000100 00000001 00000000 00000001 {:>8}\n"
+_HERE = _SIX.format(1, "80", 0, 0, "lo") + "fe80" + _SIX.format(0, "40", 0, 0, "eth0")[4:]
+
+
+@pytest.mark.parametrize(
+    ("four", "six", "network"),
+    [
+        (_FOUR, "", False),
+        (_FOUR, _HERE, False),
+        (_FOUR + "eth0\t00000000\t010200C0\n", _HERE, True),
+        (_FOUR, _HERE + _SIX.format(0, "00", 0, 0xFE80 << 112, "eth0"), True),
+        ("", "", True),  # no /proc that tells
+    ],
+)
+def test_a_network_is_a_route_that_leads_out(
+    four: str, six: str, network: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = {"/proc/net/route": four, "/proc/net/ipv6_route": six}
+    monkeypatch.setattr("toolkit.fetch.lasting.read", told.__getitem__)
+    assert has_network() is network
 
 
 def test_b4_redirects_lead_to_http_only(server: FileServer, client: Client, url: str) -> None:

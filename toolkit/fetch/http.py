@@ -14,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 from toolkit import __version__
 from toolkit.errors import CtkError, Interrupted, NotFound, Unreachable, Untrusted, Usage
+from toolkit.fetch.lasting import is_lasting
 from toolkit.fetch.logins import Logins
 from toolkit.fetch.transfer import Broken as _Broken
 from toolkit.fetch.transfer import Mirrors, Pace, Transfer
@@ -53,6 +54,7 @@ class Client:
         private_key: str = "",
     ) -> None:
         _check_certificate(certificate, private_key)
+        self._answered = False  # somebody has, to whatever
         self._certificate = (certificate, private_key or certificate) if certificate else None
         self.cancelled = threading.Event()
         self.mirrors = Mirrors()
@@ -90,12 +92,14 @@ class Client:
             try:
                 return consume(self._read_http(url, limit, exact))
             except _Broken as error:
-                reason = str(error)
+                reason = f"{error} (tried {attempt + 1} times)"
+                if attempt >= error.tries_again(self._retries):
+                    break
         if self.cancelled.is_set():
             raise Interrupted(f"fetch {url}", because="interrupted")
         raise Unreachable(
             f"fetch {url}",
-            because=f"{reason} (tried {self._retries + 1} times)",
+            because=reason,
             hint="check the network and proxy settings, or name another mirror with --mirror",
         )
 
@@ -173,7 +177,9 @@ class Client:
         except requests.exceptions.MissingSchema as error:
             raise Usage(doing, because=str(error)) from None
         except requests.exceptions.RequestException as error:
-            raise _Broken(_plain(error)) from None
+            # A mirror that has answered is there, and may be starting anew.
+            raise _Broken(_plain(error), lasting=not self._answered and is_lasting(error)) from None
+        self._answered = True
         with response:
             status = response.status_code
             if status in (404, 410):

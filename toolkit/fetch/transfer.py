@@ -18,7 +18,18 @@ _MOST_BREAKS = 100  # of one file, however much arrives in between
 
 
 class Broken(Exception):
-    """The transfer broke off; worth another try. `args[0]` is the reason in plain words."""
+    """The transfer broke off; worth another try. `args[0]` is the reason in plain words.
+
+    What seconds will not cure (`lasting`) is worth one only.
+    """
+
+    def __init__(self, reason: str, *, lasting: bool = False) -> None:
+        super().__init__(reason)
+        self.lasting = lasting
+
+    def tries_again(self, retries: int) -> int:
+        """How often to try again, where `retries` is for what passes."""
+        return min(retries, 1) if self.lasting else retries
 
 
 class Slow(Broken):
@@ -94,6 +105,7 @@ class Transfer:
                     yield chunk
                 return
             except Broken as error:
+                retries = error.tries_again(self._retries)
                 self._mirrors.blame(self.at)
                 self.breaks += 1
                 tried += 1
@@ -103,7 +115,7 @@ class Transfer:
                 reason = str(error)
                 if isinstance(error, Slow):
                     failures = 0
-            if failures > self._retries * len(self._urls) or self.breaks > _MOST_BREAKS:
+            if failures > retries * len(self._urls) or self.breaks > _MOST_BREAKS:
                 raise Unreachable(
                     f"fetch {self.at}",
                     because=f"{reason} (tried {tried} times)",

@@ -1,0 +1,41 @@
+"""Which failures to connect will be the same some seconds later: a name that is not, nobody who listens, no network.
+
+As curl(1) sees it, whose --retry takes none of them for passing unless told to. A name server that did not answer
+(EAI_AGAIN) may answer the next time, but only where there is a network to reach it by.
+"""
+
+import errno
+import socket
+
+from toolkit.kernel.host import read
+
+_NAMES = frozenset({socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)})
+_NUMBERS = frozenset({errno.ECONNREFUSED, errno.ENETUNREACH, errno.EHOSTUNREACH})
+_HERE_ONLY = ("fe80", "ff00")  # link-local and multicast: every interface that is up has these
+
+
+def is_lasting(error: BaseException) -> bool:
+    """Whether one of the errors behind this one (of requests, urllib3) says that no retry of seconds will help."""
+    waiting: list[object] = [error]
+    seen: set[int] = set()
+    while waiting:
+        one = waiting.pop()
+        if not isinstance(one, BaseException) or id(one) in seen:
+            continue
+        seen.add(id(one))
+        if isinstance(one, socket.gaierror):
+            return one.errno in _NAMES or (one.errno == socket.EAI_AGAIN and not has_network())
+        if isinstance(one, OSError) and one.errno in _NUMBERS:
+            return True
+        waiting += [getattr(one, "reason", None), one.__cause__, one.__context__, *one.args]
+    return False
+
+
+def has_network() -> bool:
+    """Whether a route leads out of this machine (/proc/net/route and ipv6_route; proc(5)). True where neither tells."""
+    four, six = read("/proc/net/route"), read("/proc/net/ipv6_route")
+    if not four and not six:
+        return True
+    return len(four.splitlines()) > 1 or any(
+        not line.startswith(_HERE_ONLY) and line.split()[-1] != "lo" for line in six.splitlines()
+    )
