@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from toolkit.bootstrap import architectures
-from toolkit.errors import HostLacks
+from toolkit.bootstrap import architectures, emulation
+from toolkit.errors import HostLacks, NotFound
 
 
 class Uname:
@@ -36,3 +36,22 @@ def test_an_unknown_machine_is_told(on) -> None:  # type: ignore[no-untyped-def]
         architectures.host_architecture()
     assert "--arch" in caught.value.hint
     assert not architectures.is_native("amd64")
+
+
+@pytest.mark.parametrize(
+    ("typed", "name"), [("amd46", "amd64"), ("x86_64", "amd64"), ("AArch64", "arm64"), ("armfh", "armhf")]
+)
+def test_a_slip_is_no_foreign_architecture(typed: str, name: str) -> None:
+    with pytest.raises(NotFound, match=f"did you mean '{name}'"):
+        emulation.emulation(typed)
+
+
+def test_what_is_near_nothing_is_told_as_before() -> None:
+    with pytest.raises(HostLacks, match="vax"):
+        emulation.emulation("vax")
+
+
+def test_only_what_an_archive_has_is_meant() -> None:
+    assert architectures.meant("amd46", ("amd64v3", "amd64")) == "; did you mean 'amd64'?"
+    assert architectures.meant("amd64v3", ("amd64v3", "amd64")) == ""
+    assert architectures.meant("vax", ("riscv64", "amd64")) == ""

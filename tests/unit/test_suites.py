@@ -74,6 +74,21 @@ def test_a_wrong_name_gets_near_ones() -> None:
     assert "--mirror" in caught.value.hint
 
 
+@pytest.mark.parametrize(
+    ("name", "because", "hint"),
+    [
+        ("debian", "'debian' is the distribution", "stable, trixie, bookworm"),
+        ("Ubuntu", "'ubuntu' is the distribution", "noble, jammy"),
+        ("debian:latest", "'debian' is the distribution, and 'latest' none of its suites", "stable"),
+    ],
+)
+def test_a_distribution_is_no_suite(name: str, because: str, hint: str) -> None:
+    with pytest.raises(NotFound) as caught:
+        lookup(name)
+    assert caught.value.because == because and hint in caught.value.hint
+    assert all(lookup(one) for one in caught.value.hint.partition(": ")[2].split(", "))
+
+
 def test_merged_usr_as_in_debootstraps_scripts() -> None:
     def merged(name: str) -> tuple[bool, bool]:
         suite = lookup(name)

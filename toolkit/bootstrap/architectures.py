@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Collection
 
 from toolkit.errors import HostLacks
 
@@ -20,6 +21,23 @@ _ARCHITECTURES = {
     "loongarch64": "loong64",
     "mips64": "mips64el",
 }
+
+# Debian's names for Linux: dpkg 1.21's cputable, and what its tupletable adds to that with glibc.
+NAMES = frozenset(
+    "alpha amd64 arc arm arm64 arm64ilp32 armeb armel armhf avr32 hppa i386 ia64 loong64 m32r m68k mips mips64 "
+    "mips64el mips64r6 mips64r6el mipsel mipsn32 mipsn32el mipsn32r6 mipsn32r6el mipsr6 mipsr6el nios2 or1k powerpc "
+    "powerpcel powerpcspe ppc64 ppc64el riscv64 s390 s390x sh3 sh3eb sh4 sh4eb sparc sparc64 tilegx x32".split()
+)
+_ELSEWHERE = {**_ARCHITECTURES, "x64": "amd64", "x86": "i386", "386": "i386", "armv7": "armhf"}  # uname's, OCI's
+
+
+def meant(name: str, names: Collection[str] = NAMES) -> str:
+    """Which of `names` is meant by one that is none of them: "; did you mean …?" for an error, "" for no idea."""
+    import difflib
+
+    asked = name.lower()
+    near = [_ELSEWHERE[asked]] if _ELSEWHERE.get(asked) in names else difflib.get_close_matches(asked, names, n=1)
+    return f"; did you mean {near[0]!r}?" if near and name not in names else ""
 
 
 def host_architecture() -> str:

@@ -7,8 +7,8 @@ registered on the host for it, and it needs no root.
 import os
 from typing import Literal, NamedTuple
 
-from toolkit.bootstrap.architectures import host_architecture, is_native
-from toolkit.errors import HostLacks
+from toolkit.bootstrap.architectures import host_architecture, is_native, meant
+from toolkit.errors import HostLacks, NotFound
 from toolkit.kernel import binfmt
 from toolkit.kernel.host import HostFacts
 
@@ -25,9 +25,17 @@ class Emulation(NamedTuple):
 
 
 def emulation(architecture: str) -> Emulation:
-    """How programs of `architecture` (Debian's name) will run in a build here. Raises HostLacks, with what to do."""
+    """How programs of `architecture` (Debian's name) will run in a build here. Raises HostLacks, with what to do, and
+    NotFound for a name that is nearly one of Debian's."""
     if is_native(architecture) or architecture in _SIBLINGS.get(host_architecture(), ()):
         return Emulation("native")
+    near = meant(architecture)
+    if near:
+        raise NotFound(
+            f"use architecture {architecture!r}",
+            because="Debian has none of that name" + near,
+            hint="of an archive that has one, --foreign makes the first half, and --variant extract runs nothing",
+        )
     problem = f"this host ({host_architecture()}) can't run its programs"
     if architecture in binfmt.MACHINES:
         interpreter = _interpreter(binfmt.MACHINES[architecture][0])

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any
 
+from toolkit.bootstrap.architectures import meant
 from toolkit.bootstrap.mirrors import Choice, tell_login
 from toolkit.bootstrap.model import Source
 from toolkit.bootstrap.policy import Facts
@@ -260,7 +261,8 @@ def load_members(
     if missing:
         raise NotFound(
             f"use architecture {missing[0]!r}",
-            because=f"suite {opened.source.suite!r} has only: {' '.join(release.architectures)}",
+            because=f"suite {opened.source.suite!r} has only: {' '.join(release.architectures)}"
+            + meant(missing[0], release.architectures),
             hint="old and new architectures live on a ports mirror: name it with --mirror",
         )
     separate_all = "all" in release.architectures and not release.packages_without_all

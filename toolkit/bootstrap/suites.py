@@ -162,6 +162,8 @@ _MOVING = {
     "devel": "tenacious",  # Ubuntu's
 }
 
+_USUAL = {"debian": ("stable", "trixie", "bookworm"), "ubuntu": ("resolute", "noble", "jammy")}
+
 # Releases before these kept /bin, /sbin and /lib apart (in brackets: in the buildd variant, which held out longer).
 _DEBIAN_MERGED, _DEBIAN_MERGED_BUILDD = "buster", "trixie"
 _UBUNTU_MERGED, _UBUNTU_SPLIT_BUILDD = "disco", "hirsute"  # hirsute's buildds alone were held back once more
@@ -267,6 +269,12 @@ def lookup(name: str) -> Suite:
         for suite in SUITES.values():
             if suite.version and suite.version == wanted:
                 return suite
+    if asked in DISTRIBUTIONS or (colon and only in DISTRIBUTIONS):
+        raise NotFound(
+            f"find suite {name!r}",
+            because=f"{only!r} is the distribution" + (f", and {rest!r} none of its suites" if rest else ""),
+            hint="name a suite of it: " + ", ".join(_USUAL[only]),
+        )
     raise NotFound(
         f"find suite {name!r}",
         because="it is not a Debian or Ubuntu suite that ctk knows" + _near(asked),
