@@ -7,5 +7,24 @@ from toolkit.kernel.host import HostFacts
 
 def next_steps(target: str) -> tuple[str, str]:
     """The two lines from the tree to a container; with sudo for who came by sudo, and only then."""
-    sudo = "sudo " if "SUDO_UID" in os.environ and not HostFacts().in_user_namespace else ""
+    sudo = _sudo(HostFacts().in_user_namespace)
     return (f"{sudo}ctk spec --rootfs {target} --writable", f"{sudo}ctk run NAME")
+
+
+def image_steps(privileged: str, unprivileged: str, target: str) -> tuple[str, ...]:
+    """How to get at what is in a file; `privileged` works as root alone, where `unprivileged` (without root) is said.
+
+    {} in either is the file.
+    """
+    inside = HostFacts().in_user_namespace
+    if not unprivileged:
+        steps: tuple[str, ...] = (privileged,)
+    elif inside or os.geteuid():
+        steps = (unprivileged, "or: sudo " + privileged)
+    else:
+        steps = (_sudo(inside) + privileged,)
+    return tuple(step.replace("{}", target) for step in steps)
+
+
+def _sudo(in_user_namespace: bool) -> str:
+    return "sudo " if "SUDO_UID" in os.environ and not in_user_namespace else ""

@@ -24,6 +24,7 @@ from typing import Any
 from toolkit import places
 from toolkit.bootstrap import beside
 from toolkit.bootstrap.model import Request, Result
+from toolkit.bootstrap.next_steps import image_steps
 from toolkit.bootstrap.stage import stage
 from toolkit.bootstrap.target import empty, result_path
 from toolkit.errors import CtkError, InUse, Usage
@@ -46,7 +47,8 @@ class Format:
     suffixes: tuple[str, ...]
     write: Write
     streams: bool
-    hint: str  # what to do with it next; {} is its path
+    hint: str  # what to do with it next (next_steps.image_steps)
+    unprivileged: str = ""
 
 
 def _tar(rootfd: int, out: int, latest_s: int | None) -> None:
@@ -96,9 +98,14 @@ FORMATS = (
     Format("tar", (".tar",), _tar, True, _UNTAR),
     Format("tar.zst", (".tar.zst", ".tzst"), _tar_zst, True, _UNTAR),
     Format("tar.gz", (".tar.gz", ".tgz"), _tar_gz, True, _UNTAR),
-    Format("squashfs", (".squashfs", ".sqfs"), _squashfs, False, "sudo mount {} /mnt"),
+    Format("squashfs", (".squashfs", ".sqfs"), _squashfs, False, "mount {} /mnt", "unsquashfs -d fs {}"),
     Format(
-        "ext4", (".ext4", ".img"), _ext4, False, "sudo mount {} /mnt        (larger: truncate -s 10G {}; resize2fs {})"
+        "ext4",
+        (".ext4", ".img"),
+        _ext4,
+        False,
+        "mount {} /mnt        (larger: truncate -s 10G {}; resize2fs {})",
+        "mkdir fs && /sbin/debugfs -R 'rdump / fs' {} 2>/dev/null",
     ),
 )
 NAMES = (DIRECTORY, *(one.name for one in FORMATS))
@@ -152,7 +159,14 @@ def build(request: Request, form: Format, emit: Emit, make: Make) -> Result:
     text = f"{result.title} is {'in ' + request.target if part else 'on standard output'}"
     facts = {**told[0].result, "target": result.target, "format": form.name, "file_bytes": size}
     facts["file"] = result_path(result.target) if part else ""
-    emit(Done(text, time.monotonic() - began, facts, (form.hint.replace("{}", request.target),) if part else ()))
+    emit(
+        Done(
+            text,
+            time.monotonic() - began,
+            facts,
+            image_steps(form.hint, form.unprivileged, request.target) if part else (),
+        )
+    )
     return result
 
 
