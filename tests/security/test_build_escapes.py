@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import os
+import re
 import shutil
 import stat
 import struct
@@ -17,9 +18,10 @@ import pytest
 from tests.fixtures.command import tool
 from tests.security.test_build_isolation import Tree, tree, x86_64  # noqa: F401
 from tests.unit.test_unpack import Build, build, member  # noqa: F401
+from toolkit.bootstrap import build_log
 from toolkit.bootstrap.database import Database
 from toolkit.bootstrap.held import HOLD, Held
-from toolkit.errors import CtkError, Malformed
+from toolkit.errors import BuildFailed, CtkError, Malformed
 
 pytestmark = pytest.mark.root
 _FS_IOC_GETVERSION = 0x80087601  # ioctl_iflags(2): the generation of an inode
@@ -106,6 +108,28 @@ def test_b7_a_daemon_that_never_stops_talking_holds_nobody_up(tree: Tree, descri
         for _ in range(3):
             sandbox.run(["/bin/sh", "-c", f"{talk} sleep 0.1"], doing="go on")
     assert time.monotonic() - began < 10
+
+
+@pytest.mark.timeout(60)
+def test_b14_a_script_that_prints_without_end_fills_no_disk(
+    tree: Tree,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(build_log, "HEAD_BYTES", 1 << 20)
+    monkeypatch.setattr(build_log, "TAIL_BYTES", 1 << 16)
+    with tree.sandbox() as sandbox:
+        sandbox.run(["/bin/echo", "the beginning"], doing="begin")
+        with pytest.raises(CtkError) as caught:
+            sandbox.run(["/bin/sh", "-c", "busybox yes spam | head -c 30000000; echo the end; exit 3"], doing="talk")
+    assert isinstance(caught.value, BuildFailed) and caught.value.tail[-1] == "the end"
+    log = tree.log.read_bytes()
+    assert len(log) < (1 << 20) + (1 << 16) + 200
+    assert b"\nthe beginning\n" in log[:100] and log.endswith(b"spam\nthe end\n")
+    said = re.search(rb"\n\[ctk: (\d+) bytes are left out here\]\n", log)
+    assert said and int(said[1]) + len(log) - len(said[0]) > 30_000_000
+    with tree.sandbox() as sandbox:  # the next one of the same build, as a hook's: it has no room of its own
+        sandbox.run(["/bin/sh", "-c", "busybox yes spam | head -c 3000000"], doing="talk")
+    assert tree.log.stat().st_size < (1 << 20) + 2 * ((1 << 16) + 200)
 
 
 NODES = {

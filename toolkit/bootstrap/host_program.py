@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
+from toolkit.bootstrap.build_log import BuildLog
 from toolkit.bootstrap.host_program_init import Settings
 from toolkit.bootstrap.sandbox import ended
 from toolkit.bootstrap.sandbox_init import receive, send
@@ -34,7 +35,7 @@ def run(
     that tree has /proc, /sys and /dev for chroot(8) meanwhile. Raises BuildFailed(doing) for an exit code other than 0,
     HostLacks without the namespaces.
     """
-    log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+    log = BuildLog(log_path)
     pipes = [os.pipe2(os.O_CLOEXEC) for _ in range(4)]
     (request_in, requests), (replies, reply_out), (output, output_in), (statuses, status_in) = pipes
     theirs, ours = (request_in, reply_out, output_in, status_in), (requests, replies, output, statuses)
@@ -53,7 +54,7 @@ def run(
             for fd in theirs:
                 os.close(fd)
         try:
-            os.write(log, f"+ {' '.join(argv)}\n".encode())
+            log.write(f"+ {' '.join(argv)}\n".encode())
             settings = Settings(argv=list(argv), environment=dict(environment), target=target, emulate=emulate)
             send(requests, settings)
             tail: list[str] = []
@@ -68,8 +69,9 @@ def run(
         finally:
             _end(child)
     finally:
-        for fd in (*ours, log):
+        for fd in ours:
             os.close(fd)
+        log.close()
     if isinstance(answer, dict):
         raise HostLacks(doing, because=answer["error"], hint="in a container this needs CAP_SYS_ADMIN")
     if answer != 0:
@@ -77,7 +79,7 @@ def run(
         raise BuildFailed(doing, because=because, tail=tuple(tail), log=log_path)
 
 
-def _pass_on(takers: Mapping[int, Callable[[str], None]], output: int, log: int) -> None:
+def _pass_on(takers: Mapping[int, Callable[[str], None]], output: int, log: BuildLog) -> None:
     """Read both pipes to their ends: to that of the last process that holds them, which process 1 takes with it."""
     rest = dict.fromkeys(takers, b"")
     poll = select.poll()
@@ -87,7 +89,7 @@ def _pass_on(takers: Mapping[int, Callable[[str], None]], output: int, log: int)
         for fd, _ in poll.poll():
             data = os.read(fd, 65536)
             if fd == output and data:
-                os.write(log, data)
+                log.write(data)
             lines = (rest[fd] + data).split(b"\n")
             rest[fd] = lines.pop()[-_LINE_LIMIT_BYTES:]
             if not data:

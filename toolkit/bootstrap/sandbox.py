@@ -17,6 +17,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
+from toolkit.bootstrap.build_log import BuildLog
 from toolkit.bootstrap.sandbox_init import Request, Settings, receive, send
 from toolkit.errors import BuildFailed, CtkError, HostLacks
 
@@ -43,8 +44,8 @@ class Sandbox:
     """A tree's own namespaces with programs running in them, one after another.
 
     `line` is called with each line of output, `status` with each line on descriptor 3 (dpkg's --status-fd). All output
-    is appended to the file `log_path`. `emulate` registers another architecture's emulator for them alone
-    (emulation.py). Raises HostLacks if the kernel refuses the namespaces, BuildFailed later.
+    is appended to the file `log_path` (build_log.py). `emulate` registers another architecture's emulator for them
+    alone (emulation.py). Raises HostLacks if the kernel refuses the namespaces, BuildFailed later.
     """
 
     def __init__(
@@ -71,8 +72,8 @@ class Sandbox:
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as undo:
-            self._log = os.open(self._log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
-            undo.callback(os.close, self._log)
+            self._log = BuildLog(self._log_path)
+            undo.callback(self._log.close)
             theirs = []
             ours = []
             for forward in (True, False, False, False):
@@ -130,7 +131,7 @@ class Sandbox:
         `environment` is added to ENVIRONMENT. Raises BuildFailed(doing) for a code that is not in `accept`.
         """
         self._lines.clear()
-        os.write(self._log, f"+ {' '.join(argv)}\n".encode())
+        self._log.write(f"+ {' '.join(argv)}\n".encode())
         epoch = os.environ.get("SOURCE_DATE_EPOCH")
         extra = {"SOURCE_DATE_EPOCH": epoch} if epoch else {}
         request = Request(argv=argv, environment={**ENVIRONMENT, **extra, **(environment or {})}, stdin=stdin)
@@ -180,7 +181,7 @@ class Sandbox:
             return 0
         is_output = fd == self._output
         if is_output and data:
-            os.write(self._log, data)
+            self._log.write(data)
         lines = (self._rest[is_output] + data).split(b"\n")
         self._rest[is_output] = lines.pop()[-_LINE_LIMIT_BYTES:]
         for raw in lines:

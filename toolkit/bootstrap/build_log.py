@@ -1,0 +1,42 @@
+"""What the programs of a build print, in a file that none of them can make large."""
+
+import contextlib
+import os
+
+# A desktop's packages print some MiB. The end tells most of what went wrong, so it has room of its own.
+HEAD_BYTES, TAIL_BYTES = 16 << 20, 1 << 20
+
+
+class BuildLog:
+    """Appends to `path`, which other logs of the same build may have begun; close it.
+
+    The file is written at once as long as it has less than HEAD_BYTES. Of what comes then the last TAIL_BYTES are
+    written by `close`, behind a line that says how much is not there. Raises OSError.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        self._room = max(0, HEAD_BYTES - os.fstat(self._fd).st_size)
+        self._tail = bytearray()
+        self._left_out = 0
+
+    def write(self, data: bytes) -> None:
+        now, later = data[: self._room], data[self._room :]
+        self._room -= len(now)
+        if now:
+            os.write(self._fd, now)
+        self._tail += later
+        if len(self._tail) > 2 * TAIL_BYTES:
+            self._cut()
+
+    def close(self) -> None:
+        self._cut()
+        said = f"\n[ctk: {self._left_out} bytes are left out here]\n".encode() if self._left_out else b""
+        with contextlib.suppress(OSError):  # a full disk, say: the build's own error is the one to tell
+            os.write(self._fd, said + self._tail)
+        os.close(self._fd)
+
+    def _cut(self) -> None:
+        over = max(0, len(self._tail) - TAIL_BYTES)
+        self._left_out += over
+        del self._tail[:over]
