@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from tests.fixtures.bpf import ACTIONS, AUDIT, OPERATORS, Libseccomp, Machine, Refused
 from toolkit.errors import HostLacks, Invalid
+from toolkit.kernel import libc, pretend
 from toolkit.kernel import seccomp as kernel
 from toolkit.runtime import seccomp
 from toolkit.runtime.seccomp import compiler
@@ -582,3 +583,12 @@ def test_cache_does_not_grow_without_end(tmp_path: Path, monkeypatch: pytest.Mon
     for errno in range(12):
         seccomp.program_for(profile_of(defaultErrnoRet=errno), str(tmp_path))
     assert len(list((tmp_path / "seccomp").iterdir())) <= 5
+
+
+def test_b7_where_ctk_knows_the_system_calls_a_build_has_no_keys() -> None:
+    """A machine with numbers in one table alone would build without the filter, and say nothing."""
+    assert set(pretend._MACHINES) == set(libc._OLDER)
+    for machine in libc._OLDER:
+        numbers = dict(zip(*[iter(libc._OLDER[machine].split())] * 2, strict=True))
+        refused = pretend.program(machine, syncs=False, owners=False, keys=True)
+        assert {int(numbers["add_key"]), int(numbers["keyctl"])} <= {k for *_, k in refused}
