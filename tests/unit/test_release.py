@@ -81,6 +81,7 @@ def test_b3_expired_is_refused_and_says_since_when() -> None:
     with pytest.raises(Untrusted, match="expired on Sun, 12 Jul 2026") as caught:
         check_dates(found, NOW, what="it")
     assert "--no-check-date" in caught.value.hint
+    assert f"the clock says {NOW:%a, %d %b %Y}" in caught.value.hint
 
 
 def test_b3_from_the_future_is_refused_and_blames_the_clock() -> None:

@@ -1,6 +1,7 @@
 """OpenPGP: what is believed, and everything that is not. Keys are made on the spot."""
 
 import time
+from datetime import datetime, tzinfo
 from pathlib import Path
 
 import pysequoia
@@ -8,6 +9,7 @@ import pytest
 
 from tests.fixtures.archive import Key
 from toolkit.errors import Malformed, NotFound, Untrusted
+from toolkit.fetch import verify
 from toolkit.fetch.verify import (
     Keyring,
     find_keyring,
@@ -49,6 +51,23 @@ def test_a_changed_text_is_refused(key: Key, keyring: Keyring) -> None:
     with pytest.raises(Untrusted, match="the file was changed"):
         verify_inline(changed, keyring, what="it")
     with pytest.raises(Untrusted, match="the file was changed"):
+        verify_detached(TEXT + b" ", key.detached(TEXT), keyring, what="it")
+
+
+class LongAgo(datetime):
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> "LongAgo":
+        return cls(2020, 1, 1, tzinfo=tz)
+
+
+def test_a_clock_that_is_behind_is_named(key: Key, keyring: Keyring, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sequoia calls a signature of the future bad, and does not say why; here the text is changed in its place."""
+    monkeypatch.setattr(verify, "datetime", LongAgo)
+    told = "made on .* UTC, but this machine's clock says Wed, 01 Jan 2020"
+    with pytest.raises(Untrusted, match=told) as caught:
+        verify_inline(key.clearsign(TEXT).replace(b"stable", b"stablf"), keyring, what="it")
+    assert "date -u" in caught.value.hint
+    with pytest.raises(Untrusted, match=told):
         verify_detached(TEXT + b" ", key.detached(TEXT), keyring, what="it")
 
 

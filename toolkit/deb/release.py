@@ -116,9 +116,10 @@ def check_dates(release: Release, now: datetime, *, what: str) -> None:
         if until < now:
             raise Untrusted(
                 f"check {what}",
-                because=f"it expired on {release.valid_until}, {(now - until).days} days ago",
-                hint="the mirror is stale or somebody replays an old state: take another --mirror; for a snapshot "
-                "that is old on purpose pass --no-check-date",
+                because=f"it expired on {release.valid_until}, {(now - until).days} days ago by this machine's clock",
+                hint=f"the clock says {now:%a, %d %b %Y %H:%M:%S} UTC; if that is right, the mirror is stale or "
+                "somebody replays an old state: take another --mirror; for a snapshot that is old on purpose pass "
+                "--no-check-date",
             )
 
 

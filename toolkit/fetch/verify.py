@@ -8,7 +8,7 @@ own keyring, and without a keyring there is no verification but an error.
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 from toolkit.errors import CtkError, Malformed, NotFound, Untrusted
@@ -134,13 +134,8 @@ def verify_detached(data: bytes, signature: bytes, keyring: Keyring, *, what: st
     The file holds one signature for each key that the archive signs with; one good one is enough. Raises Malformed,
     Untrusted.
     """
-    from pysequoia import Sig
-    from pysequoia.packet import PacketPile, Tag
-
     try:
-        # Sig.from_bytes alone would read the first signature and forget the others.
-        packets = [packet for block in _armour_blocks(signature, _SIGNATURE) for packet in PacketPile.from_bytes(block)]
-        signatures = [Sig.from_bytes(bytes(packet)) for packet in packets if packet.tag == Tag.Signature]
+        signatures = _signatures(signature)
     except Exception as error:
         raise Malformed(f"read the signature of {what}", because=_first_line(error)) from None
     if not signatures:
@@ -207,6 +202,35 @@ def unverified_inline(data: bytes, *, what: str) -> bytes:
     return b"\n".join(body)
 
 
+def _signatures(data: bytes) -> "list[Sig]":
+    """All signatures of a file of them; Sig.from_bytes would read the first one and forget the others."""
+    from pysequoia import Sig
+    from pysequoia.packet import PacketPile, Tag
+
+    packets = [packet for block in _armour_blocks(data, _SIGNATURE) for packet in PacketPile.from_bytes(block)]
+    return [Sig.from_bytes(bytes(packet)) for packet in packets if packet.tag == Tag.Signature]
+
+
+def _check_clock(data: bytes, signature: "Sig | None", what: str) -> None:
+    """Raise Untrusted if a signature that is not good is one of the future: Sequoia does not tell that from others.
+
+    The time is believed by nobody yet, and said only to explain.
+    """
+    try:
+        signatures = [signature] if signature is not None else _signatures(data[data.index(_SIGNATURE) :])
+    except Exception:
+        return
+    now = datetime.now(timezone.utc)  # noqa: UP017
+    made = [one.created for one in signatures if one.created is not None]
+    if made and min(made) > now:
+        raise Untrusted(
+            f"check the signature of {what}",
+            because=f"it was made on {min(made):%a, %d %b %Y %H:%M:%S} UTC, but this machine's clock says "
+            f"{now:%a, %d %b %Y %H:%M:%S} UTC",
+            hint="set the clock (`date -u`); if it is right, take another --mirror",
+        )
+
+
 def _verify(data: bytes, signature: "Sig | None", keyring: Keyring, what: str) -> Verified:
     from pysequoia import verify
 
@@ -219,10 +243,12 @@ def _verify(data: bytes, signature: "Sig | None", keyring: Keyring, what: str) -
     try:
         result = verify(bytes=data, store=store, signature=signature)
     except Exception as error:
+        _check_clock(data, signature, what)
         raise _bad_signature(_first_line(error), wanted, keyring, what) from None
     text = data if signature is not None else result.bytes
     signed_by = tuple(dict.fromkeys(str(sig.certificate).upper() for sig in result.valid_sigs))
     if not signed_by or text is None:
+        _check_clock(data, signature, what)
         raise _bad_signature("no valid signature", wanted, keyring, what)
     return Verified(text, signed_by)
 
