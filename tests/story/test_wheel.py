@@ -33,7 +33,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     pip = [sys.executable, "-m", "pip", "-q", "wheel", "--no-deps", "--no-build-isolation", "--no-index"]
     run(*pip, "-w", folder, ".", cwd=source)
-    (found,) = folder.glob("ctk-*.whl")
+    (found,) = folder.glob("ctk_oci-*.whl")
     return found
 
 

@@ -285,4 +285,4 @@ def test_a_bill_that_cannot_be_written_is_refused_at_the_start(world: World, mon
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(HostLacks, match="not installed") as caught:
         world.lock(sboms=("spdx=x",))
-    assert "ctk[sbom]" in caught.value.hint and not world.server.requests
+    assert "ctk-oci[sbom]" in caught.value.hint and not world.server.requests

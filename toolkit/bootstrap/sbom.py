@@ -36,7 +36,7 @@ def parse(written: str) -> tuple[str, str]:
         raise HostLacks(
             f"write a bill of materials as {kind}",
             because=f"the Python package {_LIBRARIES[kind]!r} is not installed",
-            hint="pip install 'ctk[sbom]'",
+            hint="pip install 'ctk-oci[sbom]', into the environment that ctk runs in",
         )
     return kind, path
 
