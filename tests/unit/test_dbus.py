@@ -3,6 +3,7 @@
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,7 @@ class Peer:
 
     def _serve(self) -> None:
         connection, _ = self._listener.accept()
+        self.connection = connection
         with connection:
             while b"BEGIN\r\n" not in self.hello:
                 self.hello += connection.recv(4096)
@@ -171,3 +173,40 @@ def test_nobody_listening_is_told(address: str) -> None:
     with pytest.raises(HostLacks, match="connection refused"):
         dbus.Bus(address, is_bus=False)
     os.unlink(address)
+
+
+def test_a_peer_that_only_sends_signals_is_not_waited_for_for_ever(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The time is for the answer: systemd's private socket sends everybody all signals."""
+    removed = [(1, ("o", "/x")), (2, ("s", "org.x")), (3, ("s", "JobRemoved"))]
+    signals = message(4, 0, removed, "u", 1)
+    ended = threading.Event()
+
+    def chatter(call: dbus.Message, serial: int) -> bytes:
+        return signals
+
+    peer = Peer(address, chatter)
+    peer_sends = threading.Thread(target=lambda: _again_and_again(peer, signals, ended))
+    bus = dbus.Bus(address, is_bus=False)
+    monkeypatch.setattr(dbus, "_TIMEOUT_S", 0.5)
+    peer_sends.start()
+    try:
+        for ask in (lambda: bus.call("org.x", "/", "org.x", "Start"), lambda: bus.wait_for("JobRemoved", 0, 2)):
+            began = time.monotonic()
+            with pytest.raises(CtkError, match="no answer in"):
+                ask()
+            assert time.monotonic() - began < 3
+    finally:
+        ended.set()
+        peer_sends.join(10)
+        bus.close()
+        peer.stop()
+
+
+def _again_and_again(peer: Peer, data: bytes, ended: threading.Event) -> None:
+    """A signal each tenth of a second, for ten seconds at most."""
+    for _ in range(100):
+        if ended.wait(0.1):
+            return
+        peer.connection.sendall(data)

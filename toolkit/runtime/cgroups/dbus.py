@@ -4,6 +4,7 @@ Source: the D-Bus specification 0.42, "Message Protocol" and "Authentication Pro
 """
 
 import os
+import time
 
 from toolkit.errors import CtkError, HostLacks
 
@@ -17,7 +18,9 @@ _SIZES = {"y": 1, "b": 4, "n": 2, "q": 2, "i": 4, "u": 4, "x": 8, "t": 8, "d": 8
 _SIGNED = "nix"
 _ALIGNMENT = _SIZES | {"s": 4, "o": 4, "g": 1, "v": 1, "a": 4, "(": 8, "{": 8}
 _LONGEST_MESSAGE = 1 << 27  # of the specification
+_LONGEST_LINE = 1 << 14
 _TIMEOUT_S = 30.0
+"""For one answer, and for one signal that is waited for."""
 
 
 class Refused(CtkError):
@@ -150,6 +153,7 @@ class Bus:
         self.signals: list[Message] = []
         self.is_bus = is_bus
         self._buffer = b""
+        self._begin(f"wait for D-Bus at {address!r}")
         self._socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
         self._socket.settimeout(_TIMEOUT_S)
         try:
@@ -174,11 +178,19 @@ class Bus:
         """Close the connection."""
         self._socket.close()
 
+    def _begin(self, doing: str) -> None:
+        """From now on what is asked has its time, whatever else the peer goes on to send (systemd: every signal)."""
+        self._doing, self._deadline = doing, time.monotonic() + _TIMEOUT_S
+
     def _receive(self) -> None:
+        left_s = self._deadline - time.monotonic()
         try:
+            if left_s <= 0:
+                raise TimeoutError
+            self._socket.settimeout(left_s)
             data: bytes = self._socket.recv(65536)
         except TimeoutError:
-            raise CtkError(f"wait for D-Bus at {self.address!r}", because=f"no answer in {_TIMEOUT_S:.0f} s") from None
+            raise CtkError(self._doing, because=f"no answer in {_TIMEOUT_S:.0f} s") from None
         if not data:
             raise CtkError(f"read from D-Bus at {self.address!r}", because="the connection was closed")
         self._buffer += data
@@ -186,6 +198,10 @@ class Bus:
     def _line(self) -> bytes:
         while b"\r\n" not in self._buffer:
             self._receive()
+            if len(self._buffer) > _LONGEST_LINE:
+                raise CtkError(
+                    f"log in to D-Bus at {self.address!r}", because="it says more than a log-in has lines for"
+                )
         line, _, self._buffer = self._buffer.partition(b"\r\n")
         return line
 
@@ -222,7 +238,9 @@ class Bus:
         out += len(body).to_bytes(4, "little") + self.serial.to_bytes(4, "little")
         write(out, "a(yv)", fields)
         out.extend(bytes(-len(out) % 8))
+        self._begin(f"call {interface}.{member}")
         try:
+            self._socket.settimeout(_TIMEOUT_S)
             self._socket.sendall(bytes(out + body))
             while True:
                 message = self._message()
@@ -239,16 +257,12 @@ class Bus:
 
     def wait_for(self, member: str, position: int, value: "Any") -> "list[Any]":
         """The body of the first signal `member` whose argument at `position` is `value`. Raises CtkError."""
-        import time
-
-        end = time.monotonic() + _TIMEOUT_S
+        self._begin(f"wait for the signal {member}")
         while True:
             while self.signals:
                 signal = self.signals.pop(0)
                 if signal.fields.get(_MEMBER) == member and signal.body[position : position + 1] == [value]:
                     return signal.body
-            if time.monotonic() > end:
-                raise CtkError(f"wait for the signal {member}", because=f"it did not come in {_TIMEOUT_S:.0f} s")
             message = self._message()
             if message.kind == _SIGNAL:
                 self.signals.append(message)
