@@ -73,6 +73,36 @@ def test_s29_preserved_descriptors_are_exactly_those(verb: str, bundle: Bundle, 
     assert numbers - {0, 1, 2} in ({3, 4}, {3, 4, 5})  # and the shell's or ls's own
 
 
+@pytest.mark.parametrize(
+    ("verb", "pid", "given"),
+    [("run", "1", ""), ("run", "", ""), ("run", "$$", "yes"), ("run --detach --hold", "$$", "yes"), ("exec", "$$", "")],
+)
+def test_descriptors_of_a_socket_unit_are_ours_only_by_our_pid(
+    verb: str, pid: str, given: str, bundle: Bundle, ctk: Command
+) -> None:
+    """sd_listen_fds(3): LISTEN_FDS that an ancestor left in its environment says nothing of our descriptors."""
+    script = "readlink /proc/self/fd/3 | grep secret; echo fds=$LISTEN_FDS pid=$LISTEN_PID"
+    (bundle.path / "secret").write_text("")
+    what, name, words = "", ctk.id(), f"{verb} --bundle {bundle}"
+    if verb == "exec":
+        bundle.sh("sleep 1000")
+        ctk("run", "--detach", "--bundle", str(bundle), name).ok()
+        what, words = script, "exec"
+    else:
+        bundle.sh(script)
+    given_pid = f"LISTEN_PID={pid}" if pid else ""
+    line = (
+        f'exec 3<{bundle}/secret; export LISTEN_FDS=1 {given_pid}; exec {ctk.program} {words} {name} ${{1:+sh -c "$1"}}'
+    )
+    try:
+        done = subprocess.run(["sh", "-c", line, "sh", what], env=ctk.environment, capture_output=True, text=True)
+        said = ctk("logs", "-f", name).out if "--hold" in verb else done.stdout
+    finally:
+        ctk("delete", "--force", name)
+    expected = f"{bundle}/secret\nfds=1 pid=1\n" if given else None
+    assert said == expected or (not given and "secret" not in said and "fds=" in said and "pid=1\n" not in said), done
+
+
 @pytest.mark.parametrize("number", [*range(3, 20), 63])
 def test_s29_working_directory_by_descriptor(number: int, bundle: Bundle, ctk: Command, canary: Canary) -> None:
     """CVE-2024-21626."""

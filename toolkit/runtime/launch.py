@@ -34,6 +34,7 @@ class Launch:
 
     def __init__(self, options: "Options") -> None:
         self.options = options
+        self.listening = preparation.listening()  # asked here: who carries it out may be a child of ours (holder.py)
         self.pid = 0
         self.spec: "Spec" = {}
         self.text = b""  # of config.json
@@ -184,7 +185,7 @@ def _start_child(launch: Launch, root: str, wait_for_start: bool) -> None:
     assert rec is not None
     the_process = spec.get("process") or {}
     ending = child.Ending(the_process)
-    ending.preserved = preparation.preserved(options.preserve_fds, ending)
+    ending.preserved = preparation.preserved(options.preserve_fds, ending, launch.listening)
     ending.stdio = launch.stdio
     if launch.init or rec.annotations.get(INIT_ANNOTATION) == "true":
         from toolkit.kernel import init_code

@@ -21,16 +21,25 @@ if TYPE_CHECKING:
     Spec = dict[str, Any]
 
 
-def preserved(count: int, ending: "Ending") -> "list[int]":
-    """The open ones among the descriptors that --preserve-fds and socket activation (sd_listen_fds(3)) name.
+def listening() -> int:
+    """How many descriptors from 3 on a service manager has opened for us (sd_listen_fds(3)).
+
+    None unless LISTEN_PID is our own pid: else they were meant for an ancestor, which left the variables in its
+    environment, and what is open from 3 on is anything. The launcher's shell becomes Python: the pid stays.
+    """
+    count = os.environ.get("LISTEN_FDS", "")
+    ours = os.environ.get("LISTEN_PID", "") == str(os.getpid())
+    return int(count) if ours and count.isascii() and count.isdigit() and int(count) < 1000 else 0
+
+
+def preserved(count: int, ending: "Ending", listening: int = 0) -> "list[int]":
+    """The open ones among the descriptors of socket activation (so many are `listening`) and --preserve-fds.
 
     To be asked before we open any of our own.
     """
-    listen = os.environ.get("LISTEN_FDS", "")
-    total = count
-    if listen.isascii() and listen.isdigit() and int(listen) < 1000:
-        total += int(listen)
-        ending.environment += [f"LISTEN_FDS={listen}", "LISTEN_PID=1"]
+    total = count + listening
+    if listening:
+        ending.environment += [f"LISTEN_FDS={listening}", "LISTEN_PID=1"]
     return [fd for fd in map(int, os.listdir("/proc/self/fd")) if 3 <= fd < 3 + total and _is_open(fd)] if total else []
 
 
