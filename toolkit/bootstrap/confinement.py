@@ -5,7 +5,7 @@ import tempfile
 
 from toolkit.bootstrap.sandbox import Sandbox
 from toolkit.errors import HostLacks
-from toolkit.kernel import capabilities
+from toolkit.kernel import capabilities, mountinfo
 
 _HINT = (
     "start the container with --privileged (or --cap-add SYS_ADMIN and /proc unmasked), or build outside of it; "
@@ -34,6 +34,5 @@ def check(where: str) -> None:
 
 def _masked() -> bool:
     """Whether something is mounted below /proc: then only who may see all of it may mount it anew."""
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as file:
-        points = (line.split(" ")[4] for line in file)
-        return any(one.startswith("/proc/") and one != "/proc/sys/fs/binfmt_misc" for one in points)
+    points = (mount[3] for mount in mountinfo.mounts(mountinfo.read()))
+    return any(one.startswith("/proc/") and one != "/proc/sys/fs/binfmt_misc" for one in points)

@@ -6,35 +6,33 @@ that is where one has to be allowed to write (cgroups(7), "Cgroup delegation").
 
 import os
 
+from toolkit.kernel import mountinfo
 from toolkit.kernel.host import read
 
 
 def controllers() -> "tuple[str, ...]":
     """The controllers that the caller can limit a new container with, sorted; all of the host's for root."""
-    return tuple(sorted(found(read("/proc/self/mountinfo", 1 << 20), read("/proc/self/cgroup"))))
+    return tuple(sorted(found(mountinfo.read(), mountinfo.read("/proc/self/cgroup"))))
 
 
-def found(mountinfo: str, own: str) -> "set[str]":
+def found(table: str, own: str) -> "set[str]":
     """The same from the texts of mountinfo and cgroup (proc(5)); asks the kernel only who may write where."""
     paths = {}
-    for line in own.splitlines():
+    for line in own.rstrip("\n").split("\n"):
         _, _, rest = line.partition(":")
         names, _, path = rest.partition(":")
         paths[names] = path
     usable: set[str] = set()
-    for line in mountinfo.splitlines():
-        head, _, tail = line.partition(" - ")
-        kind, _, rest = tail.partition(" ")
+    for _, _, shown, mountpoint, _, kind, _, rest in mountinfo.mounts(table):
         if kind not in ("cgroup", "cgroup2"):
             continue
-        _, _, _, shown, mountpoint = head.split(" ")[:5]
         if kind == "cgroup2":
             folder = _visible(mountpoint, shown, paths.get("", "/"))
             beside = os.path.dirname(folder) if folder != mountpoint else folder
             if _writable(beside):
                 usable.update(read(beside + "/cgroup.controllers").split())
             continue
-        options = rest.rpartition(" ")[2].split(",")
+        options = rest.split(",")
         for names, path in paths.items():
             if names and set(names.split(",")) <= set(options) and _writable(_visible(mountpoint, shown, path)):
                 usable.update(names.split(","))

@@ -5,6 +5,8 @@
 
 import os
 
+from toolkit.kernel import mountinfo
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -58,10 +60,9 @@ def _kernel() -> "tuple[int, int]":
 def _cgroup_layout() -> str:
     """'v2', 'hybrid' (v1 controllers beside a v2 hierarchy), 'v1' or 'none' (cgroups(7))."""
     kinds = set()
-    for line in read("/proc/self/mountinfo", 1 << 20).splitlines():
-        head, _, tail = line.partition(" - ")
-        if "/sys/fs/cgroup" in head:
-            kinds.add(tail.split(" ", 1)[0])
+    for mount in mountinfo.mounts(mountinfo.read()):
+        if "/sys/fs/cgroup" in mount[3]:
+            kinds.add(mount[5])
     if "cgroup" in kinds:
         return "hybrid" if "cgroup2" in kinds else "v1"
     return "v2" if "cgroup2" in kinds else "none"

@@ -3,6 +3,7 @@
 import os
 from dataclasses import dataclass
 
+from toolkit.kernel import mountinfo
 from toolkit.kernel.host import read
 
 TICKS_S = os.sysconf("SC_CLK_TCK")
@@ -65,7 +66,7 @@ def process(pid: int) -> Process | None:
 
 def status(text: str) -> dict[str, str]:
     """The `Name: value` lines of /proc/PID/status and its like."""
-    pairs = (line.partition(":") for line in text.splitlines())
+    pairs = (line.partition(":") for line in text.split("\n"))
     return {name: value.strip() for name, colon, value in pairs if colon}
 
 
@@ -82,30 +83,12 @@ def inside(number: int, lines: list[tuple[int, int, int]]) -> int:
     return 65534
 
 
-def mounts(mountinfo: str) -> list[dict[str, str]]:
+def mounts(text: str) -> list[dict[str, str]]:
     """The mounts of /proc/PID/mountinfo in their order."""
-    found = []
-    for line in mountinfo.splitlines():
-        head, _, tail = line.partition(" - ")
-        words, kind = head.split(" "), tail.split(" ")
-        if len(words) < 6 or len(kind) < 3:
-            continue
-        found.append(
-            {
-                "destination": _unescaped(words[4]),
-                "type": kind[0],
-                "source": _unescaped(kind[1]),
-                "root": _unescaped(words[3]),
-                "options": words[5],
-            }
-        )
-    return found
-
-
-def _unescaped(field: str) -> str:
-    for code, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
-        field = field.replace(code, character)
-    return field
+    return [
+        {"destination": point, "type": kind, "source": source, "root": root, "options": options}
+        for _, _, root, point, options, kind, source, _ in mountinfo.mounts(text)
+    ]
 
 
 def listening(table: str, protocol: str) -> list[Port]:

@@ -7,6 +7,8 @@ host, cgroup v1 folders, a masked file. Each gets a name at the dump, and at the
 
 import os
 
+from toolkit.kernel import mountinfo
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -24,21 +26,9 @@ _MADE_AGAIN = frozenset(
 
 def read_mounts(text: str) -> "list[MountLine]":
     """The mounts of a /proc/PID/mountinfo (proc(5)), without the root."""
-    found = []
-    for line in text.splitlines():
-        before, _, after = line.partition(" - ")
-        fields = before.split(" ")
-        point = _unescaped(fields[4])
-        if point != "/":
-            found.append((point, _unescaped(fields[3]), fields[2], after.split(" ")[0]))
-    return found
-
-
-def _unescaped(text: str) -> str:
-    """mountinfo writes blanks, tabs, newlines and backslashes in octal."""
-    for code, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
-        text = text.replace(code, character)
-    return text
+    return [
+        (point, root, device, kind) for _, device, root, point, _, kind, _, _ in mountinfo.mounts(text) if point != "/"
+    ]
 
 
 def external_mounts(mounts: "list[MountLine]", spec: "dict[str, Any]") -> "list[str]":
@@ -91,13 +81,13 @@ def sources(spec: "dict[str, Any]", bundle: str, cgroup_mounts: "dict[str, str]"
 NULL = -1
 
 
-def streams(pid: int, mountinfo: str) -> "tuple[list[str], dict[str, int]]":
+def streams(pid: int, text: str) -> "tuple[list[str], dict[str, int]]":
     """What the standard streams are ("pipe:[123]" or a path), and CRIU's names of the host's files among them.
 
     A file of the host is open through a mount that the container does not have: {"file[1a:2b]": the stream's number, or
     NULL for /dev/null}. Raises OSError.
     """
-    inside = {line.split(" ", 1)[0] for line in mountinfo.splitlines()}
+    inside = {mount[0] for mount in mountinfo.mounts(text)}
     names = []
     files: dict[str, int] = {}
     for fd in range(3):

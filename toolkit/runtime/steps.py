@@ -8,7 +8,7 @@ order, before it gives up its privileges; those before `EnterRoot` still see the
 import os
 
 from toolkit.errors import CtkError, LaunchFailed, SystemCall
-from toolkit.kernel import beneath, mounts, process
+from toolkit.kernel import beneath, mountinfo, mounts, process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -112,20 +112,11 @@ class OpenRoot(Step):
 def _mount_point(path: str) -> str:
     """The mount point that holds `path`, by mountinfo (proc(5)): the longest one that is a parent of it."""
     best = "/"
-    fd = os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
-    with open(fd, encoding="utf-8", errors="surrogateescape") as file:
-        for line in file:
-            point = _unescaped(line.split(" ", 5)[4])
-            if (path == point or path.startswith(point.rstrip("/") + "/")) and len(point) > len(best):
-                best = point
+    for mount in mountinfo.mounts(mountinfo.read()):
+        point = mount[3]
+        if (path == point or path.startswith(point.rstrip("/") + "/")) and len(point) > len(best):
+            best = point
     return best
-
-
-def _unescaped(text: str) -> str:
-    """A path as mountinfo writes it: space, tab, newline and backslash are \\ooo (proc(5))."""
-    for character in " \t\n\\":
-        text = text.replace(f"\\{ord(character):03o}", character)
-    return text
 
 
 class AwaitHooks(Step):
@@ -273,12 +264,9 @@ def _host_views() -> "list[str]":
     """Mount points of procfs and sysfs outside the new root: after MS_MOVE they would still be reachable below it."""
     here = os.getcwd()
     found = []
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-        for line in file:
-            head, _, tail = line.partition(" - ")
-            point = _unescaped(head.split(" ", 5)[4])
-            if tail.split(" ", 1)[0] in ("proc", "sysfs") and not (point + "/").startswith(here + "/"):
-                found.append(point)
+    for _, _, _, point, _, kind, _, _ in mountinfo.mounts(mountinfo.read()):
+        if kind in ("proc", "sysfs") and not (point + "/").startswith(here + "/"):
+            found.append(point)
     return sorted(found, key=len, reverse=True)
 
 

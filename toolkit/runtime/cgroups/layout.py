@@ -3,9 +3,8 @@
 Nothing is taken for granted but /proc: WSL2 and nested containers mount cgroups elsewhere (cgroups(7), proc(5)).
 """
 
-import os
-
 from toolkit.errors import HostLacks, Invalid
+from toolkit.kernel import mountinfo
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,17 +18,6 @@ MOUNT_ROOT = "/sys/fs/cgroup"
 _NOT_CONTROLLERS = frozenset("rw ro noprefix xattr clone_children cpuset_v2_mode favordynmods all none".split())
 
 
-def _read(path: str) -> str:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        parts = []
-        while part := os.read(fd, 1 << 17):
-            parts.append(part)
-    finally:
-        os.close(fd)
-    return b"".join(parts).decode("utf-8", "surrogateescape")
-
-
 def _lines_with(text: str, word: str) -> "Iterator[str]":
     """The lines that hold `word`, found without splitting the rest: mountinfo has thousands on a busy host."""
     at = text.find(word)
@@ -39,24 +27,18 @@ def _lines_with(text: str, word: str) -> "Iterator[str]":
         at = text.find(word, end)
 
 
-def _unescaped(field: str) -> str:
-    for code, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
-        field = field.replace(code, character)
-    return field
-
-
-def hierarchies(mountinfo: str = "") -> "list[Hierarchy]":
+def hierarchies(table: str = "") -> "list[Hierarchy]":
     """The hierarchies that this host uses, v2 first; of several mounts of one, the first. Pure if given the text.
 
     v1 hierarchies without a controller are left out but for systemd's own (nobody else's is ours to join).
     """
-    text = mountinfo or _read("/proc/self/mountinfo")
+    text = table or mountinfo.read()
     unified: list[Hierarchy] = []
     found: dict[str, Hierarchy] = {}
     if " - cgroup2 " in text:
         for line in _lines_with(text, " - cgroup2 "):
             words = line.split(" ", 5)
-            unified.append(("", _unescaped(words[4]), _unescaped(words[3])))
+            unified.append(("", mountinfo.unescaped(words[4]), mountinfo.unescaped(words[3])))
             break
     for line in _lines_with(text, " - cgroup "):
         words = line.split(" ", 5)
@@ -70,7 +52,7 @@ def hierarchies(mountinfo: str = "") -> "list[Hierarchy]":
             names.append(option)
         key = ",".join(names)
         if key and key not in found:
-            found[key] = (key, _unescaped(words[4]), _unescaped(words[3]))
+            found[key] = (key, mountinfo.unescaped(words[4]), mountinfo.unescaped(words[3]))
     if len(found) > 1:
         # A hierarchy that is mounted twice, once with another option order, would be joined twice.
         seen: set[str] = set()
@@ -84,7 +66,7 @@ def hierarchies(mountinfo: str = "") -> "list[Hierarchy]":
 def own(text: str = "") -> "dict[str, str]":
     """The caller's cgroup by hierarchy, keyed as `hierarchies` are and by each controller. Pure if given the text."""
     result = {}
-    for line in (text or _read("/proc/self/cgroup")).splitlines():
+    for line in (text or mountinfo.read("/proc/self/cgroup")).rstrip("\n").split("\n"):
         _, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
         result[controllers] = path

@@ -83,7 +83,7 @@ def _takes(container: "Record", number: int) -> bool:
         text = records.read(f"/proc/{container.pid}/status").decode("ascii", "replace")
     except OSError:
         return True
-    masks = dict(line.split(":\t", 1) for line in text.splitlines() if line.startswith(("SigBlk", "SigCgt")))
+    masks = dict(line.split(":\t", 1) for line in text.split("\n") if line.startswith(("SigBlk", "SigCgt")))
     # Blocked counts: signalfd(2) wants it so. Who stands in sigwaitinfo(2), as ctk's own --init and tini do, has it
     # blocked too, but status shows the mask that holds during the call (kernel/signal.c, do_sigtimedwait).
     return any(int(masks.get(kind, "0"), 16) >> (number - 1) & 1 for kind in ("SigBlk", "SigCgt")) or _waits(container)

@@ -3,7 +3,7 @@
 import os
 
 from toolkit.errors import CtkError, Invalid
-from toolkit.kernel import namespaces
+from toolkit.kernel import mountinfo, namespaces
 from toolkit.oci.json_text import dumps
 from toolkit.runtime import criu, criu_image, lifecycle, removal
 from toolkit.runtime import record as records
@@ -123,7 +123,7 @@ def _external_namespaces(container: "Record") -> "list[str]":
 def _describe(container: "Record", images: str) -> "tuple[list[Any], list[str]]":
     """Write the description of the container into the images; the outside mounts and files for the request."""
     try:
-        text = records.read(f"/proc/{container.pid}/mountinfo").decode("utf-8", "surrogateescape")
+        text = mountinfo.read(f"/proc/{container.pid}/mountinfo")
         streams, files = criu_image.streams(container.pid, text)
     except OSError as error:
         raise Invalid("", f"the container ended: {error.strerror}", document="checkpoint") from None

@@ -280,7 +280,7 @@ def _files(description: "Any") -> "list[tuple[str, int]]":
 def _cgroup_roots(pid: int) -> "list[Any]":
     """Where criu is to make the container's cgroups: there where it stands itself, a controller at a time."""
     roots = []
-    for line in records.read(f"/proc/{pid}/cgroup").decode("utf-8", "surrogateescape").splitlines():
+    for line in records.read(f"/proc/{pid}/cgroup").decode("utf-8", "surrogateescape").rstrip("\n").split("\n"):
         _, controllers, path = line.split(":", 2)
         roots += [[(1, controller), (2, path)] for controller in controllers.split(",")]
     return roots
