@@ -5,6 +5,7 @@ reached from it (tests/architecture/test_hot_path.py reads `sys.modules` afterwa
 """
 
 import gc
+import os
 import sys
 
 from toolkit import preload
@@ -23,6 +24,8 @@ def _advice(error: Exception) -> str:
 
 def main() -> None:
     """Run the command line in `sys.argv`; never returns."""
+    if sys.getfilesystemencoding() != "utf-8":  # `python -m toolkit` in such a locale; the launcher sees to it itself
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
     gc.disable()  # a verb lives for milliseconds; the second door switches it on again
     preload.load("toolkit.runtime.main")
     from toolkit.runtime.main import main as runtime_main

@@ -23,7 +23,7 @@ def started_python(launcher: str, tmp_path: Path, environment: "dict[str, str] |
 
 def test_runtime_verbs_start_python_isolated_and_without_site(tmp_path: Path, ctk: Command) -> None:
     argv = started_python(ctk.program, tmp_path, ctk.environment)
-    assert argv[1:3] == ["-I", "-S"], argv
+    assert argv[1:5] == ["-I", "-S", "-X", "utf8"], argv
 
 
 def test_a_symlink_to_the_command_works(tmp_path: Path, ctk: Command) -> None:
@@ -31,7 +31,7 @@ def test_a_symlink_to_the_command_works(tmp_path: Path, ctk: Command) -> None:
     link = tmp_path / "runc"
     link.symlink_to(installed_ctk())
     argv = started_python(str(link), tmp_path, ctk.environment)
-    assert argv[1:3] == ["-I", "-S"], argv
+    assert argv[1:5] == ["-I", "-S", "-X", "utf8"], argv
     shown = subprocess.run([str(link), "--version"], capture_output=True, text=True, env=ctk.environment, timeout=60)
     assert shown.returncode == 0 and shown.stdout.startswith("runc version "), shown
 

@@ -72,12 +72,34 @@ def test_a_finished_tree_holds_nothing_of_ours(tmp_path: Path) -> None:
     target = Target(request(path))
     target.open()
     fill(path)
-    target.close()
+    written = target.close(result(path), LOCK)
     assert sorted(one.name for one in path.iterdir()) == ["absolute", "bin", "sbin", "usr"]
-    assert read_result(str(path)) is None
-    written = write_result(str(path), result(path), LOCK)
     assert written == result_path(str(path)) == str(tmp_path / ".root.ctk.json")
     assert read_result(str(path)) == result(path)
+
+
+def test_a_result_that_can_not_be_written_leaves_the_tree_half_made_never_whole(tmp_path: Path) -> None:
+    # Were the marker gone by then, the next build would find a folder that is "not empty" and nobody's.
+    path = tmp_path / "root"
+    (tmp_path / ".root.ctk.json").mkdir()
+    target = Target(request(path))
+    target.open()
+    fill(path)
+    with pytest.raises(CtkError, match="is a directory"):
+        target.close(result(path), LOCK)
+    assert (path / MARKER).exists()
+    target.remove()
+    assert [one.name for one in tmp_path.iterdir()] == [".root.ctk.json"]
+
+
+def test_a_name_too_long_for_the_files_about_it_is_cut_and_told_from_others_like_it(tmp_path: Path) -> None:
+    paths = [tmp_path / ("あ" * 84 + end) for end in ("x", "y")]
+    for path in paths:
+        target = Target(request(path))
+        target.open()
+        target.close(result(path), LOCK)
+        assert len(os.path.basename(result_path(str(path)))) < 255
+    assert [read_result(str(path)) for path in paths] == [result(path) for path in paths]
 
 
 @pytest.mark.parametrize("restart", [False, True])
@@ -114,8 +136,7 @@ def test_a_whole_tree_is_made_anew_only_if_it_is_the_one_we_made(tmp_path: Path)
     first = Target(request(path))
     first.open()
     fill(path)
-    first.close()
-    write_result(str(path), result(path), LOCK)
+    first.close(result(path), LOCK)
     with pytest.raises(InUse, match="whole root file system"):
         refused(request(path))
     again = Target(request(path, restart=True))

@@ -48,7 +48,7 @@ from toolkit.bootstrap.next_steps import next_steps
 from toolkit.bootstrap.repacked import Repacked
 from toolkit.bootstrap.solve import Solved, solve_open, understood
 from toolkit.bootstrap.stage import stage
-from toolkit.bootstrap.target import MARKER, Target, check_space, empty, write_result
+from toolkit.bootstrap.target import MARKER, Target, check_space, empty
 from toolkit.bootstrap.unpack import Unpacker
 from toolkit.errors import CtkError, Unreachable, Usage
 from toolkit.events import Done, Emit, Finished, Note, Planned, Started
@@ -147,8 +147,8 @@ def _bootstrap(request: Request, emit: Emit) -> Result:
             confinement.check(target.path)
         lock = _make(request, target, rootfd, emit)
         papers.write(request, lock, rootfd)
-        target.close()
         result = replace(_result(lock, target.path, began), engine=request.engine, foreign=request.foreign)
+        path = target.close(result, lock)
     except BaseException as error:
         if request.keep_failed:
             target.leave()
@@ -161,7 +161,6 @@ def _bootstrap(request: Request, emit: Emit) -> Result:
         raise
     finally:
         os.umask(umask)
-    path = write_result(target.path, result, lock)
     emit(
         Done(
             f"{result.title} is in {request.target}" + (", its first half" if request.foreign else ""),

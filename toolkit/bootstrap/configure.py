@@ -75,7 +75,9 @@ def log_path(target: str) -> str:
     """Where all that the programs of a build of `target` print is kept."""
     folder = os.path.join(places.cache_dir(), "logs")
     os.makedirs(folder, mode=0o700, exist_ok=True)
-    return os.path.join(folder, f"bootstrap-{os.path.basename(target)}-{os.getpid()}.log")
+    return os.path.join(
+        folder, f"bootstrap-{os.fsdecode(os.fsencode(os.path.basename(target))[:64])}-{os.getpid()}.log"
+    )
 
 
 class _Progress:

@@ -20,7 +20,7 @@ from toolkit.bootstrap import elf, mirrors
 from toolkit.bootstrap.architectures import host_architecture
 from toolkit.bootstrap.model import Lock, Request, Result
 from toolkit.bootstrap.stage import stage
-from toolkit.bootstrap.target import Target, write_result
+from toolkit.bootstrap.target import Target
 from toolkit.errors import CtkError, NotFound, Usage
 from toolkit.events import Done, Emit, Note, Planned
 
@@ -78,16 +78,21 @@ def bootstrap(request: Request, emit: Emit, *, lenient: bool = False) -> Result:
             said.detail = f"{copying.size_bytes / 1e6:.1f} MB"
         with stage("etc", emit):
             _write_etc(target.path, os.path.basename(programs[0]))
-        target.close()
+        result, lock = _facts(target.path, copying, began)
+        file = target.close(result, lock)
     except BaseException:
         target.remove()
         raise
     finally:
         os.umask(umask)
-    return _finish(request, target.path, programs, copying, began, emit)
+    steps = (f"ctk spec --rootfs {request.target} --writable", ("" if os.geteuid() else "sudo ") + "ctk run NAME")
+    where = f"{result.distribution}, {result.architecture}"
+    told = f"{len(programs)} programs of this host ({where}) are in {request.target}"
+    emit(Done(told, result.seconds, {**asdict(result), "file": file}, steps))
+    return result
 
 
-def _finish(request: Request, path: str, programs: list[str], copying: "Copy", began: float, emit: Emit) -> Result:
+def _facts(path: str, copying: "Copy", began: float) -> tuple[Result, Lock]:
     distribution = mirrors.host_distribution()[0] or "linux"
     architecture = host_architecture()
     lock = Lock(SUITE, distribution, "-", architecture, (), (), (), copying.digest.hexdigest())
@@ -103,11 +108,7 @@ def _finish(request: Request, path: str, programs: list[str], copying: "Copy", b
         build_id=lock.build_id,
         engine="host",
     )
-    file = write_result(path, result, lock)
-    steps = (f"ctk spec --rootfs {request.target} --writable", ("" if os.geteuid() else "sudo ") + "ctk run NAME")
-    told = f"{len(programs)} programs of this host ({distribution}, {architecture}) are in {request.target}"
-    emit(Done(told, result.seconds, {**asdict(result), "file": file}, steps))
-    return result
+    return result, lock
 
 
 def find(request: Request, emit: Emit, *, lenient: bool) -> tuple[list[str], list[str]]:

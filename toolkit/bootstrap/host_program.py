@@ -4,9 +4,9 @@ import os
 import select
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
 
+from toolkit.bootstrap import interpreter
 from toolkit.bootstrap.build_log import BuildLog
 from toolkit.bootstrap.host_program_init import Settings
 from toolkit.bootstrap.sandbox import ended
@@ -42,7 +42,9 @@ def run(
     try:
         try:
             child = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", _program(request_in, reply_out, status_in)],
+                interpreter.command(
+                    "toolkit.bootstrap.host_program_init", request_in, reply_out, status_in, os.getpid()
+                ),
                 stdin=subprocess.DEVNULL,
                 stdout=output_in,
                 stderr=output_in,
@@ -110,14 +112,3 @@ def _end(child: "subprocess.Popen[bytes]") -> None:
             child.kill()
         except KeyboardInterrupt:
             continue  # it is under way already; leaving now would leave processes
-
-
-def _program(requests: int, replies: int, status: int) -> str:
-    """What the new interpreter runs. Isolated as it is, it has to be told where ctk lies."""
-    here = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    return (
-        f"import os, sys; sys.path.append({here!r})\n"
-        "from toolkit.bootstrap.host_program_init import main\n"
-        f"for fd in ({requests}, {replies}, {status}): os.set_inheritable(fd, False)\n"
-        f"main({requests}, {replies}, {status}, {os.getpid()})"
-    )

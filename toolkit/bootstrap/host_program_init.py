@@ -33,6 +33,8 @@ class Settings(TypedDict):
 
 def main(requests: int, replies: int, status: int, parent: int) -> NoReturn:
     """The outer process: make the namespaces, fork process 1, pass on how it ended."""
+    for fd in (requests, replies, status):
+        os.set_inheritable(fd, False)
     process.prctl(process.PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)

@@ -20,9 +20,12 @@ _MOST_BYTES = 256 << 20  # a million paths have 60 MB; a record may be somebody 
 ADDED, CHANGED, DELETED = "A", "C", "D"
 
 
-def take(root: str) -> dict[str, Any]:
-    """The record of the finished tree at `root`, for a JSON document. Raises CtkError."""
-    names = "\0".join(sorted(path for path, _ in _walk(root)))
+def take(root: str, *, without: str = "") -> dict[str, Any]:
+    """The record of the finished tree at `root`, for a JSON document; a file of that name in it goes yet.
+
+    Raises CtkError.
+    """
+    names = "\0".join(sorted(path for path, _ in _walk(root) if path != f"/{without}"))
     packed = base64.b64encode(zlib.compress(os.fsencode(names), 1)).decode()
     return {"finished_ns": os.stat(root).st_ctime_ns, "names": packed}
 

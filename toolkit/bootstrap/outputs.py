@@ -213,8 +213,7 @@ class Part:
 
     def __init__(self, request: Request) -> None:
         self._path = os.path.abspath(request.target)
-        folder, name = os.path.split(self._path)
-        self._part = os.path.join(folder, f".{name}.ctk-part")
+        self._part = beside.path(self._path, ".ctk-part")
         self._doing = f"write {request.target!r}"
         self._force = request.restart
         self.fd = -1

@@ -15,11 +15,11 @@ import pickle
 import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
 from toolkit import errors, places
+from toolkit.bootstrap import interpreter
 from toolkit.errors import BuildFailed, CtkError, HostLacks, SystemCall
 from toolkit.events import Emit, Event, Note
 from toolkit.kernel import namespaces, pretend, process, subids
@@ -53,7 +53,7 @@ def run(function: Callable[..., Any], argument: Any, emit: Emit) -> Any:
     with os.fdopen(our_out, "wb") as out, os.fdopen(our_in, "rb") as replies:
         try:
             child = subprocess.Popen(
-                [sys.executable, "-I", "-c", _program(their_in, their_out)],
+                interpreter.command("toolkit.bootstrap.rootless", their_in, their_out, os.getpid(), site=True),
                 stdin=subprocess.DEVNULL,
                 pass_fds=(their_in, their_out),
                 start_new_session=True,
@@ -197,13 +197,3 @@ def _revived(told: tuple[str, str, dict[str, Any]]) -> CtkError:
     Exception.__init__(error, doing)
     error.__dict__.update(facts)
     return error
-
-
-def _program(in_fd: int, out_fd: int) -> str:
-    """What the new interpreter runs. Isolated as it is, it has to be told where ctk lies."""
-    here = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    return (
-        f"import sys; sys.path.append({here!r})\n"
-        f"from toolkit.bootstrap.rootless import main\n"
-        f"main({in_fd}, {out_fd}, {os.getpid()})"
-    )

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
+from toolkit.bootstrap import interpreter
 from toolkit.bootstrap.build_log import BuildLog
 from toolkit.bootstrap.sandbox_init import Request, Settings, receive, send
 from toolkit.errors import BuildFailed, CtkError, HostLacks
@@ -87,7 +88,7 @@ class Sandbox:
             try:
                 # A session of its own: Ctrl-C on the terminal is for ctk, which then ends this in order.
                 self._process = subprocess.Popen(
-                    [sys.executable, "-I", "-S", "-c", _program(theirs)],
+                    interpreter.command("toolkit.bootstrap.sandbox_init", *theirs, os.getpid()),
                     stdin=subprocess.DEVNULL,
                     stdout=theirs[2],
                     stderr=theirs[2],
@@ -227,10 +228,3 @@ def ended(code: int) -> str:
         return f"killed by {signal.Signals(-code).name}"
     except ValueError:
         return f"killed by signal {-code}"
-
-
-def _program(fds: list[int]) -> str:
-    """What the new interpreter runs. Isolated as it is, it has to be told where ctk lies."""
-    here = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    arguments = ", ".join(map(str, [*fds, os.getpid()]))
-    return f"import sys; sys.path.append({here!r})\nfrom toolkit.bootstrap.sandbox_init import main\nmain({arguments})"

@@ -18,6 +18,7 @@ from typing import Any
 from toolkit.bootstrap import beside, erase, journal, lockfile, manifest
 from toolkit.bootstrap.model import Lock, Request, Result
 from toolkit.errors import CtkError, HostLacks, InUse
+from toolkit.kernel import mountinfo
 
 MARKER = ".ctk-bootstrap"
 # What mke2fs puts into every new file system, and what a mount point may hold anyway.
@@ -54,13 +55,20 @@ class Target:
         self._take(doing)
         return self.fd
 
-    def close(self) -> None:
-        """Remove the marker: the tree is whole. The folder keeps its time, which tidy may have set."""
+    def close(self, result: Result, lock: Lock) -> str:
+        """Write what was made, then remove the marker: the tree is whole. The path of the result (`write_result`).
+
+        In this order, as a tree with neither is nobody's, and one with both is half made. Raises CtkError. The folder
+        keeps its time, which tidy may have set.
+        """
+        path = write_result(self.path, result, lock)
         before = os.fstat(self.fd)
         os.unlink(MARKER, dir_fd=self.fd)
         os.utime(self.fd, ns=(before.st_atime_ns, before.st_mtime_ns))
+        self._taken = False
         self._release()
         journal.forget(self.path)
+        return path
 
     def remove(self) -> None:
         """Take away all that was made, the folder too if it was ours; nothing if `open` came to nothing.
@@ -70,6 +78,7 @@ class Target:
         try:
             if self._taken:
                 empty(self.path, self.fd)
+                forget(self.path)
                 journal.forget(self.path)
         finally:
             self._taken = False
@@ -194,23 +203,13 @@ def check_unmounted(path: str) -> None:
 
 
 def _mounts_below(path: str) -> list[str]:
-    root = os.path.realpath(path)
-    found = []
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-        for line in file:
-            # proc(5): field 5 is the mount point, with blanks and the like as octal escapes.
-            point = line.split(" ")[4]
-            if "\\" in point:
-                point = point.encode("latin-1", "surrogateescape").decode("unicode_escape")
-            if point.startswith(root + "/"):
-                found.append(point)
-    return found
+    below = os.path.realpath(path) + "/"
+    return [mount[3] for mount in mountinfo.mounts(mountinfo.read()) if mount[3].startswith(below)]
 
 
 def result_path(target: str) -> str:
     """Where the result of the tree at `target` is written: beside it, hidden."""
-    folder, name = os.path.split(os.path.abspath(target))
-    return os.path.join(folder, f".{name}.ctk.json")
+    return beside.path(target, ".ctk.json")
 
 
 def write_result(target: str, result: Result, lock: Lock) -> str:
@@ -221,7 +220,7 @@ def write_result(target: str, result: Result, lock: Lock) -> str:
         "directory": [info.st_dev, info.st_ino],
         "result": asdict(result),
         "lock": lockfile.document(lock),
-        "tree": manifest.take(target),
+        "tree": manifest.take(target, without=MARKER),
     }
     path = result_path(target)
     try:

@@ -15,7 +15,7 @@ def launcher() -> list[str]:
     started_as = sys.argv[0] if sys.argv else ""
     if os.path.basename(started_as) == "ctk" and os.access(started_as, os.X_OK):
         return [os.path.abspath(started_as)]
-    return [sys.executable, "-m", "toolkit"]
+    return [sys.executable, "-X", "utf8", "-m", "toolkit"]
 
 
 def _environment() -> dict[str, str]:
