@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fixtures.command import Command, Result
+from tests.fixtures.command import Bundle, Command, Result
 from tests.fixtures.debian import Mirror
 from tests.fixtures.terminal import Terminal
 from tests.fixtures.user import ID, prefix
@@ -64,6 +64,50 @@ def _is_whole(played: Result, name: str) -> None:
     assert elsewhere < recipe.numbered / 2
     ran = recipe.numbered - elsewhere
     assert played.out.endswith(f"{name}: {ran} of {recipe.numbered} steps, and nothing left behind\n")
+
+
+_SAME_NAME = """\
+# A page with the name of somebody's container
+
+```console
+# cp -a {rootfs} rootfs
+# ctk spec --no-tty -- sleep 600
+...
+# ctk run -d {name}
+# ctk list -q
+{name}
+```
+
+```console cleanup
+# ctk delete --force {name}
+# rm -rf rootfs config.json
+# ls -A | wc -l
+0
+```
+"""
+
+
+def test_a_readers_container_survives_a_recipe_that_makes_one_of_its_name(
+    ctk: Command, busybox_bundle: Bundle, busybox_rootfs: Path, tmp_path: Path
+) -> None:
+    name = ctk.id("mine")
+    ctk("run", "-d", "-b", str(busybox_bundle.args("sleep", "600")), name).ok()
+    try:
+        whole = ctk("state", name).json()
+        cgroup = Path(f"/proc/{whole['pid']}/cgroup").read_text()
+        page = tmp_path / "page.md"
+        page.write_text(_SAME_NAME.format(rootfs=busybox_rootfs, name=name))
+        played = ctk("recipe", "run", "--yes", str(page))
+        assert played.rc == 0, played.out + played.err
+        page.write_text(page.read_text().replace(f"# ctk delete --force {name}\n", ""))
+        forgot = ctk("recipe", "run", "--yes", "--work", str(tmp_path / "work"), str(page))
+        assert f"the clean-up left '{name}'" in forgot.err
+        assert ctk("state", name).json() == whole
+        assert Path(f"/proc/{whole['pid']}/cgroup").read_text() == cgroup
+    finally:
+        ctk("delete", "--force", name)
+    assert not list(Path("/sys/fs/cgroup").glob("**/ctk-recipe-*"))
+    assert not os.path.exists(ctk.root + "-recipes")
 
 
 def test_a_recipe_is_played_with_enter_and_left_with_q(

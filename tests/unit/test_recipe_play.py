@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from toolkit.errors import HostLacks, Usage
+from toolkit.errors import HostLacks, InUse, Usage
 from toolkit.recipe.model import Command, Recipe, Step
 from toolkit.recipe.parse import parse
 from toolkit.recipe.play import Answer, Options, StepFailed, play
@@ -198,6 +198,68 @@ def test_what_was_started_in_the_foreground_does_not_outlive_the_recipe(tmp_path
     while os.path.exists(f"/proc/{pid}"):  # killed, but a busy machine takes its time to bury it
         assert time.monotonic() < deadline, "it lives on"
         time.sleep(0.01)
+
+
+def test_a_page_means_the_same_for_every_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the reader's own shell is set up with would make commands fail, or print something else."""
+    for name, text in {
+        "TMPDIR": "/nowhere",
+        "LANG": "de_DE.UTF-8",
+        "LC_MESSAGES": "de_DE.UTF-8",
+        "BASH_ENV": "/dev/stdin",
+        "BASH_FUNC_ls%%": "() { echo mine; }",
+        "GREP_OPTIONS": "-v",
+        "CDPATH": "/usr",
+        "POSIXLY_CORRECT": "1",
+        "PYTHONPATH": "/nowhere",
+        "PATH": f"{tmp_path}/bin:/usr/bin:/bin",
+    }.items():
+        monkeypatch.setenv(name, text)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/touch").write_text("#!/bin/sh\n")
+    (tmp_path / "bin/touch").chmod(0o755)
+    recipe = page(
+        "\n$ echo ${TMPDIR:-none} ${LC_ALL:-$LANG} ${BASH_ENV:-none} ${CDPATH:-none} ${PYTHONPATH:-none}\n"
+        "none C none none none\n$ touch a; ls\na\n$ stat -c %a a\n644\n$ command -v chroot\n/usr/sbin/chroot",
+        "cleanup\n$ rm a",
+    )
+    before = os.umask(0o077)
+    try:
+        assert run(recipe, tmp_path / "work") == 2
+    finally:
+        os.umask(before)
+
+
+def test_a_clean_up_never_meets_a_readers_files(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("mine")
+    with pytest.raises(InUse, match="something in it"):
+        run(page("\n$ true", "cleanup\n$ rm -f config.json"), tmp_path)
+    assert (tmp_path / "config.json").read_text() == "mine"
+
+
+def test_what_may_not_be_there_at_the_start_may_be_when_a_run_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CTK_DATA", str(tmp_path / "data"))
+    made = tmp_path / "made"
+    text = f"# T\n<!-- needs: !{made} -->\n```console\n$ touch {made}\n```\n```console\n$ true\n```\n"
+    recipe = parse(text + f"```console cleanup\n$ rm {made}\n```\n", "t.md")
+    assert run(recipe, tmp_path / "work", Reader("run", "quit"), yes=False) == 1
+    assert play(recipe, Options(yes=True), Reader()).steps == 2
+    made.touch()
+    with pytest.raises(HostLacks, match="is here"):
+        run(recipe, tmp_path / "other")
+
+
+def test_all_that_the_host_lacks_is_told_at_once_before_anything_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr("toolkit.recipe.conditions.subids.of_caller", lambda: ([(0, 1000, 1)], [(0, 1000, 1)]))
+    recipe = parse("# T\n<!-- needs: subordinate-ids no-such-program -->\n```console\n$ true\n```\n", "t.md")
+    with pytest.raises(HostLacks, match=r"no 65535 subordinate ids.*'no-such-program' is not installed"):
+        run(recipe, tmp_path / "work")
+    assert not (tmp_path / "work").exists()
 
 
 def test_a_recipe_that_needs_root_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

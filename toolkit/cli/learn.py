@@ -52,12 +52,13 @@ def quickstart(
 
 @recipes.command("list")
 def list_() -> None:
-    """List the recipes."""
-    from toolkit.recipe import shelf
+    """List the recipes: how long each takes, and what it needs of the host."""
+    from toolkit.recipe import conditions, shelf
     from toolkit.ui import tutorial
 
     found = [shelf.load(path) for path in shelf.paths()]
-    tutorial.show_list([(recipe.name, recipe.title, recipe.numbered) for recipe in found], sys.stdout)
+    rows = [(one.name, one.title, one.minutes, [(word, conditions.unmet(word)) for word in one.wants]) for one in found]
+    tutorial.show_list(rows, sys.stdout)
 
 
 @recipes.command("show")
@@ -92,11 +93,12 @@ def run(
 
     Stopped with q, it goes on there with the next call.
     """
+    from toolkit.care.recipe_group import RecipeGroup
     from toolkit.recipe import play, shelf
     from toolkit.ui import tutorial
-    from toolkit.up.launch import launcher
+    from toolkit.up.launch import anywhere
 
-    options = play.Options(yes, dry_run, first, work, restart, clean_up, tuple(launcher()))
+    options = play.Options(yes, dry_run, first, work, restart, clean_up, tuple(anywhere()), RecipeGroup)
     recipe = shelf.find(name)
     played = play.play(recipe, options, tutorial.TutorialScreen(sys.stdout))
     if not dry_run and not played.stopped_at:

@@ -43,7 +43,10 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """A whole tutorial. `needs` are the words of its `<!-- needs: … -->` comment (conditions.py)."""
+    """A whole tutorial. `needs` are the words of its `<!-- needs: … -->` comment (conditions.py).
+
+    `minutes` is what `<!-- minutes: … -->` says about a run without a pause; 0: it does not say.
+    """
 
     name: str
     title: str
@@ -51,6 +54,7 @@ class Recipe:
     steps: tuple[Step, ...]
     path: str = ""
     needs: tuple[str, ...] = ()
+    minutes: int = 0
 
     @property
     def numbered(self) -> int:
@@ -61,3 +65,8 @@ class Recipe:
     def needs_root(self) -> bool:
         """Does any command have the root prompt, `#`?"""
         return any(command.as_root for step in self.steps if step.block for command in step.block.commands)
+
+    @property
+    def wants(self) -> tuple[str, ...]:
+        """What it needs of the host in all: `needs`, and root where a command has root's prompt."""
+        return ("root", *self.needs) if self.needs_root else self.needs

@@ -12,6 +12,7 @@ _HOST_PROMPT = re.compile(r"^([$#]) (.*)$")
 _INNER_PROMPT = re.compile(r"^[\w@.:~/\[\]-]+ ?[#$]( .*)?$")
 _INNER_COMMAND = re.compile(r"^[\w@.:~/\[\]-]+ ?[#$] ?(.*)$")
 _NEEDS = re.compile(r"<!--\s*needs:\s*(.*?)\s*-->")
+_MINUTES = re.compile(r"<!--\s*minutes:\s*(\d+)\s*-->")
 _COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 
 
@@ -54,7 +55,7 @@ def parse(text: str, path: str) -> Recipe:
         raise Invalid("", "it has no title (a line that begins with '# ')", document=path)
     if not number:
         raise Invalid("", "it has no ```console block, so there is nothing to run", document=path)
-    needs = _NEEDS.search(text)
+    needs, minutes = _NEEDS.search(text), _MINUTES.search(text)
     return Recipe(
         name=name_of(path),
         title=title,
@@ -62,6 +63,7 @@ def parse(text: str, path: str) -> Recipe:
         steps=tuple(steps),
         path=path,
         needs=tuple(needs[1].split()) if needs else (),
+        minutes=int(minutes[1]) if minutes else 0,
     )
 
 

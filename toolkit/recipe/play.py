@@ -2,19 +2,18 @@
 
 import os
 import shutil
-import stat
 import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
-from toolkit.errors import CtkError, HostLacks, Usage
+from toolkit.errors import CtkError, InUse, Usage
 from toolkit.recipe import conditions, progress
 from toolkit.recipe.compare import difference, matches
 from toolkit.recipe.model import Block, Command, Recipe, Step
+from toolkit.recipe.room import MakeGroup, NoGroup, Room, fresh
 from toolkit.recipe.terminal import Terminal
 
 Answer = Literal["run", "skip", "shell", "quit"]
@@ -43,6 +42,7 @@ class Options:
     restart: bool = False  # clean up after the run that was stopped, and begin anew
     clean_up: bool = False  # clean up after the run that was stopped, and no more
     launcher: tuple[str, ...] = ("ctk",)
+    group: MakeGroup = NoGroup
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +71,11 @@ def play(recipe: Recipe, options: Options, stage: Stage) -> Played:
     if options.dry_run:
         return _show(recipe, options, stage)
     doing = f"play {recipe.name!r}"
-    if recipe.needs_root and os.geteuid() != 0:
-        hint = f"sudo ctk recipe run {recipe.name}"
-        raise HostLacks(doing, because="its commands need root (their prompt is #)", hint=hint)
-    conditions.require(recipe.needs, doing)
+    left = _stopped(recipe, options)
+    # What must not be there when a recipe begins may well be there when it goes on: the recipe made it.
+    needs = [word for word in recipe.wants if left is None or not word.startswith("!")]
+    conditions.require(needs, doing, f"ctk recipe run {recipe.name}")
     with ExitStack() as undo:
-        left = None if options.work or options.first > 1 else progress.load(recipe.name)
-        if left is None and options.clean_up:
-            raise Usage(f"clean up after {recipe.name!r}", because="no run of it was stopped half way")
         if left is not None and (options.restart or options.clean_up):
             cleaned = _Player(recipe, options, stage, left, undo).clear()
             if options.clean_up:
@@ -94,6 +91,20 @@ def play(recipe: Recipe, options: Options, stage: Stage) -> Played:
                 _remove_if_empty(begin.work)
 
 
+def _stopped(recipe: Recipe, options: Options) -> progress.Progress | None:
+    """The run that was stopped, if this one is to go on with it. Raises Usage if it is in the way of another."""
+    left = progress.load(recipe.name)
+    if left is None:
+        if options.clean_up:
+            raise Usage(f"clean up after {recipe.name!r}", because="no run of it was stopped half way")
+        return None
+    if options.work and os.path.abspath(options.work) != left.work and not (options.restart or options.clean_up):
+        hint = f"ctk recipe run {recipe.name}, or the same with --clean-up"
+        because = f"a run of it was stopped in {left.work}"
+        raise Usage(f"begin {recipe.name!r} in {options.work!r}", because=because, hint=hint)
+    return replace(left, step=options.first) if options.first > 1 else left
+
+
 def _show(recipe: Recipe, options: Options, stage: Stage) -> Played:
     for step in recipe.steps:
         if step.number >= options.first:
@@ -106,6 +117,8 @@ def _show(recipe: Recipe, options: Options, stage: Stage) -> Played:
 def _work_folder(options: Options) -> str:
     if options.work:
         os.makedirs(options.work, exist_ok=True)
+        if os.listdir(options.work):  # its clean-up takes files away by their names
+            raise InUse(f"play in {options.work!r}", because="there is something in it", hint="name a new folder")
         return os.path.abspath(options.work)
     work = tempfile.mkdtemp(prefix="ctk-recipe-")
     os.chmod(work, 0o755)  # the _apt user of a root file system in it must be able to pass
@@ -128,24 +141,8 @@ class _Player:
         self.stage = stage
         self.begin = begin
         self.work = begin.work
-        self.undo = undo
         self.terminals: dict[str, Terminal] = {}
-        self.environment = self._environment()
-
-    def _environment(self) -> dict[str, str]:
-        """Ours, with this very ctk first in PATH, and plain messages."""
-        folder = tempfile.mkdtemp(prefix="ctk-bin-")
-        self.undo.callback(shutil.rmtree, folder, ignore_errors=True)
-        os.chmod(folder, 0o755)  # a step may run as somebody else
-        path = os.path.join(folder, "ctk")
-        words = " ".join("'" + word.replace("'", "'\\''") + "'" for word in self.options.launcher)
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(f'#!/bin/sh\nexec {words} "$@"\n')
-        os.chmod(path, stat.S_IRWXU | stat.S_IRGRP | stat.S_IXGRP | stat.S_IROTH | stat.S_IXOTH)
-        ours = {"PATH": folder + ":" + os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"), "LC_ALL": "C"}
-        # On the reader's terminal programs may draw; what is only compared should be lines.
-        drawing = {} if sys.stdout.isatty() else {"TERM": "dumb"}
-        return {**os.environ, **drawing, **ours}
+        self.room = Room(begin.room, options.launcher, options.group, undo)
 
     def play(self) -> Played:
         done = 0
@@ -187,8 +184,9 @@ class _Player:
             terminal.close()
         at = progress.resume_at(self.recipe, step.number)
         if at == 1 and not done:
+            self.room.close()
             return Played(0, 1)
-        progress.save(self.recipe.name, progress.Progress(at, self.work, folders))
+        progress.save(self.recipe.name, progress.Progress(at, self.work, folders, self.room.facts()))
         again = f"ctk recipe run {self.recipe.name}"
         self.stage.say(f"stopped before step {step.number}. To go on: {again}   To clean up: {again} --clean-up")
         return Played(done, at)
@@ -214,7 +212,11 @@ class _Player:
         finally:
             for terminal in self.terminals.values():
                 terminal.close()
+            left = self.room.close()
             progress.forget(self.recipe.name)
+        if left:
+            because = "the clean-up left " + ", ".join(map(repr, left)) + "; ctk has deleted it"
+            problem = problem or StepFailed(f"clean up after {self.recipe.name!r}", because=because)
         if os.listdir(self.work):
             self.stage.say(f"what is left is in {self.work}")
         if problem is not None and not quietly:
@@ -228,14 +230,16 @@ class _Player:
         self.stage.preview(step, step.block.commands)
         while (answer := self.stage.ask(step)) == "shell":
             self.stage.say(f"a shell in {self.work}; exit brings you back")
-            subprocess.run(["bash", "-i"], cwd=self.work, env=self.environment, check=False)
+            shell = subprocess.Popen(["bash", "-i"], cwd=self.work, env=self.room.environment, preexec_fn=fresh)
+            self.room.group.take(shell.pid)
+            shell.wait()
         return answer
 
     def _terminal(self, name: str) -> Terminal:
         if name not in self.terminals:
             size = shutil.get_terminal_size((100, 24))
             folder = self.begin.folders.get(name, self.work)
-            self.terminals[name] = Terminal(folder, self.environment, self.stage.output, size)
+            self.terminals[name] = Terminal(folder, self.room, self.stage.output, size)
         return self.terminals[name]
 
     def _run(self, step: Step, block: Block) -> None:

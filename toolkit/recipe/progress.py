@@ -3,6 +3,7 @@
 import json
 import os
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from toolkit.places import data_dir
 from toolkit.recipe.model import Recipe
@@ -10,11 +11,12 @@ from toolkit.recipe.model import Recipe
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """`step` is the next to run; `folders` is the current folder of each terminal."""
+    """`step` is the next to run; `folders` is the current folder of each terminal, `room` its Room's facts."""
 
     step: int
     work: str
     folders: dict[str, str] = field(default_factory=dict)
+    room: dict[str, Any] = field(default_factory=dict)
 
 
 def load(name: str) -> Progress | None:
@@ -22,7 +24,7 @@ def load(name: str) -> Progress | None:
     try:
         with open(_path(name), encoding="utf-8") as file:
             found = json.load(file)
-        progress = Progress(int(found["step"]), str(found["work"]), dict(found["folders"]))
+        progress = Progress(int(found["step"]), str(found["work"]), dict(found["folders"]), dict(found["room"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return progress if os.path.isdir(progress.work) else None

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 
 from toolkit.errors import CtkError
+from toolkit.recipe.room import Room, fresh
 
 # Control sequences (ECMA-48): CSI, OSC ended by BEL or ST, and two-character escapes.
 _CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\].*?(?:\x07|\x1b\\)|\x1b[@-Z\\-_=>]|[\x07\x0f\x0e]", re.DOTALL)
@@ -35,9 +36,9 @@ def readable(raw: str) -> list[str]:
 
 
 class Terminal:
-    """A bash that we type into and read from. `watch` sees every piece of output; `size` is (columns, rows)."""
+    """A bash of `room` that we type into and read from. `watch` sees its output; `size` is (columns, rows)."""
 
-    def __init__(self, folder: str, environment: dict[str, str], watch: Watch, size: tuple[int, int]):
+    def __init__(self, folder: str, room: Room, watch: Watch, size: tuple[int, int]):
         self._watch: Watch = _unseen
         self._unread = ""
         self.busy = False  # a program that we started still runs, at its own prompt
@@ -51,7 +52,7 @@ class Terminal:
                 stdout=slave,
                 stderr=slave,
                 cwd=folder,
-                env=environment | {"HISTFILE": ""},
+                env=room.environment | {"HISTFILE": ""},
                 start_new_session=True,
                 preexec_fn=_take_terminal,  # safe: no thread runs in a recipe's player
             )
@@ -61,6 +62,7 @@ class Terminal:
         finally:
             os.close(slave)
         self._master = master
+        room.group.take(self._shell.pid)
         # Set in the shell, not in its environment: a shell that a step starts must show its own prompt.
         self._write("PS1= PS2= PROMPT_COMMAND='printf \"\\036ctk %d\\036\" $?'\n")
         self._until_mark(10.0)
@@ -172,4 +174,5 @@ def _take_terminal() -> None:
     """In the child: make its standard input the controlling terminal of its new session."""
     import fcntl
 
+    fresh()
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)

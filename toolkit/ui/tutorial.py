@@ -133,8 +133,14 @@ def show_markdown(text: str, stream: TextIO) -> None:
         stream.write(text if text.endswith("\n") else text + "\n")
 
 
-def show_list(rows: Sequence[tuple[str, str, int]], stream: TextIO) -> None:
-    """Recipes as (name, title, number of steps), one a line."""
-    width = max((len(name) for name, _, _ in rows), default=0)
-    for name, title, steps in rows:
-        stream.write(f"{name:<{width}}  {title} ({steps} steps)\n")
+def show_list(rows: Sequence[tuple[str, str, int, Sequence[tuple[str, str]]]], stream: TextIO) -> None:
+    """Recipes as (name, title, minutes, needs), numbered; a need is (its word, why the host lacks it)."""
+    width = max((len(name) for name, *_ in rows), default=0)
+    console = Console(file=stream, highlight=False, soft_wrap=True)
+    for number, (name, title, minutes, needs) in enumerate(rows, 1):
+        words = [word for word, _ in needs if not word.startswith("!")]
+        lacking = [because for _, because in needs if because]
+        time = f"{minutes} min" if minutes else ""
+        console.print(Text(f"{number:2}  ") + Text(f"{name:<{width}}  ", "bold") + Text(title))
+        about = Text(" " * (width + 6) + ", ".join(filter(None, [time, *words])), "dim")
+        console.print(about + Text(" (not here: " + "; ".join(lacking) + ")" if lacking else "", "yellow"))

@@ -18,11 +18,20 @@ def launcher() -> list[str]:
     return [sys.executable, "-X", "utf8", "-m", "toolkit"]
 
 
+def anywhere() -> list[str]:
+    """The words that start this ctk from any folder and environment, `python -m toolkit` in a checkout included."""
+    words = launcher()
+    return words if len(words) == 1 else ["env", f"PYTHONPATH={_package()}", *words]
+
+
+def _package() -> str:
+    return os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+
 def _environment() -> dict[str, str]:
     # `python -m toolkit` finds the package from a checkout that is not installed only if it is told where it is.
     environment = dict(os.environ)
-    package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    paths = [package, *filter(None, environment.get("PYTHONPATH", "").split(":"))]
+    paths = [_package(), *filter(None, environment.get("PYTHONPATH", "").split(":"))]
     environment["PYTHONPATH"] = ":".join(dict.fromkeys(paths))
     return environment
 
