@@ -22,10 +22,34 @@ def _advice(error: Exception) -> str:
         return ""  # the error itself has been told; a second one would hide it
 
 
+def _fill_standard_descriptors() -> None:
+    """Open /dev/null where the caller closed 0, 1 or 2: the next file that is opened would take its place.
+
+    That file would be read or written as the container's input or output. Go's runtime does the same (checkfds).
+    """
+    for fd in (0, 1, 2):
+        try:
+            os.fstat(fd)
+        except OSError:
+            try:
+                opened = os.open("/dev/null", os.O_RDWR)
+            except OSError:  # a host without one: an empty file in memory ends a reader too
+                opened = os.memfd_create("null")
+            os.set_inheritable(opened, True)
+
+
+def _fill_standard_streams() -> None:
+    """Give Python's streams back to descriptors that were closed when it started."""
+    for fd, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(fd, mode, encoding="utf-8", closefd=False))
+
+
 def main() -> None:
     """Run the command line in `sys.argv`; never returns."""
     if sys.getfilesystemencoding() != "utf-8":  # `python -m toolkit` in such a locale; the launcher sees to it itself
         os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
+    _fill_standard_descriptors()
     gc.disable()  # a verb lives for milliseconds; the second door switches it on again
     preload.load("toolkit.runtime.main")
     from toolkit.runtime.main import main as runtime_main
@@ -33,6 +57,7 @@ def main() -> None:
     # Returns only if the verb is not one of the runtime's, or is to be explained.
     told = runtime_main(sys.argv[1:], _advice)
     gc.enable()
+    _fill_standard_streams()
     if sys.flags.no_site:
         import site
 
