@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from toolkit.care.finding import BAD, NOTE, OK, WARN, Finding
 from toolkit.errors import SystemCall
-from toolkit.kernel import capabilities, namespaces
+from toolkit.kernel import capabilities, namespaces, seccomp
 from toolkit.kernel.host import HostFacts, read
 
 _FLOOR = (5, 12)  # mount_setattr(2)
@@ -108,7 +108,7 @@ def _try_user_namespace() -> str:
 
 def confinement(facts: HostFacts) -> Iterator[Finding]:
     """seccomp, and the security modules that profiles of a spec can name."""
-    actions = read("/proc/sys/kernel/seccomp/actions_avail").split()
+    actions = seccomp.available_actions()
     if not actions:
         yield Finding("seccomp", WARN, "the kernel has no filters (CONFIG_SECCOMP_FILTER)", "run with linux.seccomp")
     else:
@@ -121,7 +121,10 @@ def confinement(facts: HostFacts) -> Iterator[Finding]:
 
 def overlay(facts: HostFacts) -> Iterator[Finding]:
     """Whether overlay file systems can be mounted, also without root."""
-    if "\toverlay" not in read("/proc/filesystems"):
+    listed = read("/proc/filesystems")
+    if not listed:
+        yield Finding("overlay", NOTE, "/proc shows no file systems here (ProcSubset=pid?)")
+    elif "\toverlay" not in listed:
         module = f"/lib/modules/{os.uname().release}/kernel/fs/overlayfs"
         state = NOTE if os.path.isdir(module) else WARN
         what = "the module is not loaded" if state == NOTE else "the kernel has none"

@@ -95,7 +95,7 @@ def _judged(container: Record, stopped: bool) -> Found:
         return Kept("record", name, f"it runs, as process {container.pid}", f"ctk delete --force {name}")
     if container.torn:
         return Leftover("record", name, "its create was killed", delete)
-    if container.boot_id and container.boot_id != records.boot_id():
+    if not lifecycle.of_this_boot(container):
         return Leftover("record", name, "it ran before this boot", forget)
     if stopped:
         return Leftover("record", name, "it has stopped", delete)

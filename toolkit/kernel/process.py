@@ -72,6 +72,15 @@ def prctl(operation: int, a: int = 0, b: int = 0, c: int = 0, d: int = 0) -> int
         libc.failed(f"prctl({_PRCTL_NAMES.get(operation, operation)}, {a}, {b}, {c}, {d})", error)
 
 
+def knows_capability(number: int) -> bool:
+    """Whether the kernel knows a capability of that number (PR_CAPBSET_READ fails with EINVAL if not)."""
+    try:
+        libc.syscall(libc.number("prctl"), PR_CAPBSET_READ, number)
+    except OSError:
+        return False
+    return True
+
+
 def close_range(first: int, last: int, flags: int = 0) -> None:
     """close_range(2), Linux 5.9. Raises SystemCall."""
     try:
@@ -98,9 +107,15 @@ def execveat(fd: int, path: str, argv: "Sequence[str]", environment: "Sequence[b
     try:
         libc.syscall(libc.number("execveat"), fd, os.fsencode(path), argument_vector, environment_vector, flags)
     except OSError as error:
-        libc.failed(f"execveat({fd}, {libc.quoted(path)}, {list(argv)!r}, …, {hex(flags)})", error)
+        libc.failed(f"execveat({fd}, {libc.quoted(path)}, {_shown(argv)}, …, {hex(flags)})", error)
     finally:
         del keep, keep2
+
+
+def _shown(argv: "Sequence[str]") -> str:
+    """argv as strace shows it: the first words, each with its beginning. What is too long may also be a secret."""
+    words = [libc.quoted(word[:32]) + "…" * (len(word) > 32) for word in argv[:8]]
+    return f"[{', '.join(words + ['…'] * (len(argv) > 8))}]"
 
 
 def _vector(words: "Sequence[bytes]") -> "tuple[object, object]":
@@ -196,8 +211,11 @@ def start_time(pid: int) -> int:
 
 
 def boot_id() -> str:
-    """The kernel's random id of this boot (random(4)). Raises OSError."""
-    fd = os.open("/proc/sys/kernel/random/boot_id", os.O_RDONLY | os.O_CLOEXEC)
+    """The kernel's random id of this boot (random(4)), "" where /proc does not show it (systemd's ProcSubset=pid)."""
+    try:
+        fd = os.open("/proc/sys/kernel/random/boot_id", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return ""
     try:
         return os.read(fd, 64).decode("ascii").strip()
     finally:

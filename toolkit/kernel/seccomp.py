@@ -3,11 +3,10 @@
 Source: seccomp(2), prctl(2), include/uapi/linux/seccomp.h.
 """
 
-import os
-
 from toolkit.kernel import libc
 
 SECCOMP_SET_MODE_FILTER = 1
+SECCOMP_GET_ACTION_AVAIL = 2
 
 SECCOMP_FILTER_FLAG_TSYNC = 0x1
 SECCOMP_FILTER_FLAG_LOG = 0x2
@@ -24,6 +23,18 @@ SECCOMP_RET_USER_NOTIF = 0x7FC00000
 SECCOMP_RET_TRACE = 0x7FF00000
 SECCOMP_RET_LOG = 0x7FFC0000
 SECCOMP_RET_ALLOW = 0x7FFF0000
+
+# The kernel's own words (seccomp(2), "/proc interfaces").
+_ACTION_WORDS = {
+    "kill_process": SECCOMP_RET_KILL_PROCESS,
+    "kill_thread": SECCOMP_RET_KILL_THREAD,
+    "trap": SECCOMP_RET_TRAP,
+    "errno": SECCOMP_RET_ERRNO,
+    "user_notif": SECCOMP_RET_USER_NOTIF,
+    "trace": SECCOMP_RET_TRACE,
+    "log": SECCOMP_RET_LOG,
+    "allow": SECCOMP_RET_ALLOW,
+}
 
 BPF_MAXINSNS = 4096
 
@@ -67,16 +78,17 @@ def install(program: bytes, flags: int = 0) -> int:
 def available_actions() -> "tuple[str, ...]":
     """The kernel's own words for what a filter may answer: 'kill_process', 'errno', 'user_notif' …
 
-    Empty on a kernel that has no seccomp filters (or is older than 4.14).
+    Asked of seccomp(2), because /proc may be hidden. Empty on a kernel that has no seccomp filters (or is older than
+    4.14).
     """
-    try:
-        fd = os.open("/proc/sys/kernel/seccomp/actions_avail", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return ()
-    try:
-        return tuple(os.read(fd, 4096).decode("ascii").split())
-    finally:
-        os.close(fd)
+    found = []
+    for word, action in _ACTION_WORDS.items():
+        try:
+            libc.syscall(libc.number("seccomp"), SECCOMP_GET_ACTION_AVAIL, 0, libc.buffer(action.to_bytes(4, "little")))
+        except OSError:
+            continue
+        found.append(word)
+    return tuple(found)
 
 
 def available_flags() -> int:

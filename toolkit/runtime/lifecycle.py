@@ -42,13 +42,16 @@ def alive(record: "Record") -> bool:
     facts = process_facts(record.pid)
     if facts is None or facts[0] in "ZX" or facts[1] != record.start_time:
         return False
-    return record.boot_id == records.boot_id()
+    return of_this_boot(record)
 
 
 def of_this_boot(record: "Record") -> bool:
-    """Whether the record was made since the host started. What is in the cgroups that an older one names is a
-    stranger's: no cgroup outlives a boot, and names come round again."""
-    return not record.boot_id or record.boot_id == records.boot_id()
+    """Whether the record was made since the host started, as far as can be known.
+
+    What is in the cgroups that an older one names is a stranger's: no cgroup outlives a boot, and names come round
+    again.
+    """
+    return not record.boot_id or records.boot_id() in ("", record.boot_id)
 
 
 def status(record: "Record") -> str:

@@ -304,7 +304,7 @@ def _read_facts(record: Record) -> None:
         raise missing(record.id)
     facts = None
     try:
-        facts = json_text.loads(read(record.folder + "/state.json"), "state.json")
+        facts = json_text.loads(read(record.folder + "/state.json"), "state.json", any_path=True)
     except (FileNotFoundError, NotADirectoryError, Invalid):
         pass
     except OSError as error:
@@ -357,8 +357,11 @@ def ids(root: str) -> "list[str]":
 
 
 def boot_id() -> str:
-    """The kernel's id of this boot; a pid of another boot names nobody."""
-    return read("/proc/sys/kernel/random/boot_id").decode("ascii").strip()
+    """The kernel's id of this boot; a pid of another boot names nobody. "" where /proc does not show it."""
+    try:
+        return read("/proc/sys/kernel/random/boot_id").decode("ascii").strip()
+    except FileNotFoundError:  # systemd's ProcSubset=pid; a pid and its start time must do
+        return ""
 
 
 def now() -> str:

@@ -16,14 +16,31 @@ if TYPE_CHECKING:
 
 _ONTO = mounts.MOVE_MOUNT_F_EMPTY_PATH | mounts.MOVE_MOUNT_T_EMPTY_PATH
 
+_MAKE_NULL = "on the host: mknod -m 666 /dev/null c 1 3"
 
-def open_null() -> int:
-    """The host's /dev/null (O_PATH), known to be it by its device number (CVE-2025-31133). Raises LaunchFailed."""
-    fd = os.open("/dev/null", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+
+def open_null(root_fd: int) -> int:
+    """The null device (O_PATH), known to be it by its number (CVE-2025-31133). Raises LaunchFailed.
+
+    It is the host's; on a host without one, that of the container's root, where the step before has made it.
+    """
+    whose = "the host"
+    try:
+        fd = os.open("/dev/null", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        whose = "the container (the host has none)"
+        try:
+            fd = beneath.open_beneath(root_fd, "/dev/null", os.O_PATH | os.O_NOFOLLOW)
+        except SystemCall as error:
+            raise LaunchFailed(
+                "mask paths", because=f"no /dev/null on the host, nor in the container: {error}", hint=_MAKE_NULL
+            ) from None
     status = os.fstat(fd)
     if not st.S_ISCHR(status.st_mode) or status.st_rdev != os.makedev(1, 3):
         os.close(fd)
-        raise LaunchFailed("mask paths", because="'/dev/null' of the host is not the null device (1:3)")
+        raise LaunchFailed(
+            "mask paths", because=f"'/dev/null' of {whose} is not the null device (1:3)", hint=_MAKE_NULL
+        )
     return fd
 
 
@@ -51,7 +68,7 @@ class Mask(Step):
         )
 
     def apply(self, stage: Stage) -> None:
-        null = open_null()
+        null = open_null(stage.root_fd)
         source = beneath.fd_path(null)
         empty = -1
         try:

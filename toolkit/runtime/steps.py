@@ -201,7 +201,7 @@ class SetSysctl(Step):
         try:
             if ".." in self.path().split("/"):
                 raise OSError(22, "invalid argument")
-            fd = os.open(self.path(), os.O_WRONLY | os.O_CLOEXEC)
+            fd = self._open()
             try:
                 os.write(fd, self.value.encode())
             finally:
@@ -210,6 +210,20 @@ class SetSysctl(Step):
             raise LaunchFailed(
                 f"set sysctl {self.key!r} to {self.value!r}", because=os.strerror(error.errno or 0).lower()
             ) from None
+
+    def _open(self) -> int:
+        try:
+            return os.open(self.path(), os.O_WRONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            # The host's procfs may not show it (systemd's ProcSubset=pid): one of our own does.
+            try:
+                proc = mounts.new_filesystem("proc", {})
+            except (OSError, SystemCall):
+                raise OSError(2, "no such file or directory") from None
+            try:
+                return os.open(self.path().removeprefix("/proc/"), os.O_WRONLY | os.O_CLOEXEC, dir_fd=proc)
+            finally:
+                os.close(proc)
 
 
 class EnterRoot(Step):
