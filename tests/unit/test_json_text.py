@@ -104,3 +104,12 @@ def _checkout():
     import toolkit
 
     return toolkit.__file__.rsplit("/", 2)[0]
+
+
+def test_a_path_that_is_not_utf_8_comes_back_from_our_own_documents() -> None:
+    path = "/b\udcff\udce9é"
+    text = dumps({"bundle": path})
+    text.encode()  # Go would refuse a lone surrogate that is no escape
+    assert loads(text, any_path=True) == {"bundle": path}
+    assert loads(text) == {"bundle": "/b\ufffd\ufffdé"}
+    assert loads('"\\ud800"', any_path=True) == "\ufffd"

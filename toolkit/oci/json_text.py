@@ -36,8 +36,11 @@ _scan = _json.make_scanner(_Settings)  # type: ignore[arg-type]
 _quote = _json.encode_basestring
 
 
-def loads(text: "str | bytes", document: str = "config.json") -> "Any":
+def loads(text: "str | bytes", document: str = "config.json", *, any_path: bool = False) -> "Any":
     """The value of a JSON text. `document` names it in errors.
+
+    `any_path` keeps lone surrogates, which stand for the bytes of a path that is not UTF-8 (PEP 383): for documents
+    that `dumps` wrote for ourselves.
 
     Raises Invalid, its `because` naming line and column, for anything that RFC 8259 does not allow.
     """
@@ -76,7 +79,7 @@ def loads(text: "str | bytes", document: str = "config.json") -> "Any":
     if end != length:
         raise Invalid("", "invalid JSON: more text after the value" + _at(text, end), document=document)
     if "\\ud" in text or "\\uD" in text:
-        value = _whole(value)
+        value = _whole(value, any_path)
     if "null" in text:
         _drop_nulls(value)
     return value
@@ -121,14 +124,20 @@ def _at(text: str, where: int) -> str:
     return f" (line {line}, column {column})"
 
 
-def _whole(value: "Any") -> "Any":
+def _whole(value: "Any", any_path: bool) -> "Any":
     """Lone surrogates (`"\\ud800"`) become U+FFFD, as in Go: no string that cannot be encoded leaves this module."""
     if isinstance(value, str):
+        if any_path:
+            try:
+                value.encode("utf-8", "surrogateescape")
+                return value
+            except UnicodeEncodeError:
+                pass  # no path
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if isinstance(value, list):
-        return [_whole(item) for item in value]
+        return [_whole(item, any_path) for item in value]
     if isinstance(value, dict):
-        return {_whole(key): _whole(item) for key, item in value.items()}
+        return {_whole(key, any_path): _whole(item, any_path) for key, item in value.items()}
     return value
 
 
@@ -156,6 +165,9 @@ def dumps(value: "Any", indent: "str | None" = None) -> str:
         text = text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
     if "\u2028" in text or "\u2029" in text:
         text = text.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+    if not text.isascii():
+        # A path that is not UTF-8 holds lone surrogates (PEP 383): as escapes they are JSON, and come back the same.
+        text = text.encode("utf-8", "backslashreplace").decode()
     return text
 
 
