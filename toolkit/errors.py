@@ -27,8 +27,26 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
+LONGEST = 2000  # characters of an error that is told
+
+
+def bounded(text: str) -> str:
+    """`text` with its middle left out where it is longer than `LONGEST`.
+
+    An error may quote what a document or a command line holds, which may be megabytes, or a secret. What was done
+    stands at the beginning and what stopped it at the end.
+    """
+    if len(text) <= LONGEST:
+        return text
+    head, tail = LONGEST * 2 // 3, LONGEST // 4
+    return f"{text[:head]} [… {len(text) - head - tail} characters …] {text[-tail:]}"
+
+
 class CtkError(Exception):
-    """An expected failure: `doing` (what we did), `because` (what stopped us), `hint` (what to try)."""
+    """An expected failure: `doing` (what we did), `because` (what stopped us), `hint` (what to try).
+
+    As a string it is one of at most `LONGEST` characters.
+    """
 
     exit_code = 1
     code = "E001"
@@ -52,7 +70,7 @@ class CtkError(Exception):
             self.exit_code = exit_code
 
     def __str__(self) -> str:
-        return f"{self.doing}: {self.because}" if self.because else self.doing
+        return bounded(f"{self.doing}: {self.because}" if self.because else self.doing)
 
 
 class Usage(CtkError):

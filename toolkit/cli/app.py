@@ -1,5 +1,6 @@
 """`ctk` as people type it. The runtime verbs are answered before us (toolkit/__main__.py); help lists them all."""
 
+import errno
 import gc
 import io
 import os
@@ -30,6 +31,7 @@ app = typer.Typer(
 _ClickError = typer.BadParameter.__mro__[2]
 _Aborted = typer.Abort
 _INTERRUPTED = 130
+_LOST_OUTPUT = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # what write(2) of an output fails with
 
 
 def _version(wanted: bool) -> None:
@@ -89,8 +91,15 @@ def run(argv: list[str], told: Options | None = None) -> int:
         return _interrupted(caught)
     except BrokenPipeError:
         # The reader went away (`ctk recipe list | head`): nothing more to say, and nowhere to say it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return 141
+    except OSError as error:
+        if error.filename is not None or error.errno not in _LOST_OUTPUT:
+            raise
+        _drop_output()
+        lost = CtkError("write the output", because=os.strerror(error.errno).lower(), hint="send it somewhere else")
+        failure.show(lost, stream=sys.stderr)
+        return lost.exit_code
     except SystemExit as leaving:
         return leaving.code if isinstance(leaving.code, int) else 1
     except Exception as error:
@@ -100,6 +109,12 @@ def run(argv: list[str], told: Options | None = None) -> int:
             return 0  # the help is on the screen already
         failure.show(_usage(error), stream=sys.stderr)
         return 1
+
+
+def _drop_output() -> None:
+    """Nowhere is left to write to; Python writes what it has kept at its end."""
+    with open(os.devnull, "wb") as null:
+        os.dup2(null.fileno(), sys.stdout.fileno())
 
 
 def _interrupted(caught: signals.Caught) -> int:

@@ -7,6 +7,8 @@ line. They go to standard error, or to `--log FILE`; containerd shows its user t
 import os
 import time
 
+from toolkit.errors import CtkError, bounded
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from toolkit.runtime.options import Options
@@ -58,6 +60,7 @@ def error(message: str) -> None:
 
 def _line(level: str, message: str) -> None:
     now = timestamp()
+    message = bounded(message)
     if _json:
         from toolkit.oci.json_text import dumps
 
@@ -112,8 +115,13 @@ def write(fd: int, text: str) -> None:
 
 
 def out(text: str) -> None:
-    """Write a verb's result to standard output. Raises OSError (a full disk), but not for a closed pipe."""
-    write(1, text)
+    """Write a verb's result to standard output. Raises CtkError (a full disk), but not for a closed pipe."""
+    try:
+        write(1, text)
+    except OSError as error:
+        raise CtkError(
+            "write /dev/stdout", because=os.strerror(error.errno or 0).lower(), hint="send it somewhere else"
+        ) from None
 
 
 def for_human(message: str) -> str:

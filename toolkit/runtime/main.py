@@ -13,7 +13,7 @@ import os
 import sys
 
 from toolkit import preload
-from toolkit.errors import CtkError
+from toolkit.errors import CtkError, bounded
 from toolkit.runtime import argv as command_line
 from toolkit.runtime import log
 from toolkit.runtime.options import VERBS
@@ -165,7 +165,7 @@ def _failed(error: CtkError, options: "Options") -> int:
     else:
         log.write(2, log.for_human(f"{options.program}: {message}\n"))
         if error.hint:
-            log.write(2, log.for_human(f"hint: {error.hint}\n"))
+            log.write(2, log.for_human(f"hint: {bounded(error.hint)}\n"))
         if _advice is not None:
             log.write(2, _advice(error))
     return code
@@ -176,15 +176,17 @@ def _wrong_usage(error: "command_line.WrongOption", program: str) -> "NoReturn":
 
     if program != "runc" and not log.structured():
         # Who reads it on a terminal would look for the error at the end of a page of help.
-        words = str(error).removeprefix(f"{program}: ")
+        words = bounded(str(error).removeprefix(f"{program}: "))
         log.write(2, log.for_human(f"{program}: {words}\nhint: {help_text.advice(error, program)}\n"))
         _exit(1)
     # A colon after a verb, a full stop before it: runc's library of command lines has it so.
-    first = "Incorrect Usage.\n\n" if error.arguments else f"Incorrect Usage{':' if error.verb else '.'} {error}\n\n"
-    log.out(first + help_text.render(program, error.verb))
+    first = "Incorrect Usage.\n\n"
+    if not error.arguments:
+        first = f"Incorrect Usage{':' if error.verb else '.'} {bounded(str(error))}\n\n"
+    _tell(first + help_text.render(program, error.verb), program)
     log.error(str(error))
     if log.to_file():
-        log.write(2, f"{error}\n")
+        log.write(2, f"{bounded(str(error))}\n")
     _exit(1)
 
 
@@ -196,15 +198,24 @@ def _unknown(verb: str) -> "NoReturn":
 def _help(program: str, verb: str) -> "NoReturn":
     from toolkit.runtime import help as help_text
 
-    log.out(help_text.render(program, verb))
+    _tell(help_text.render(program, verb), program)
     _exit(0)
 
 
 def _print_version(program: str) -> "NoReturn":
     from toolkit.runtime import help as help_text
 
-    log.out(help_text.version(program))
+    _tell(help_text.version(program), program)
     _exit(0)
+
+
+def _tell(text: str, program: str) -> None:
+    """Write what was asked for before any verb's errors are told; exits where that fails."""
+    try:
+        log.out(text)
+    except CtkError as error:
+        log.write(2, f"{program}: {error}\n")
+        _exit(1)
 
 
 def _exit(code: int) -> "NoReturn":

@@ -5,7 +5,7 @@ import sys
 import textwrap
 from typing import Any, TextIO
 
-from toolkit.errors import BuildFailed, CtkError
+from toolkit.errors import BuildFailed, CtkError, bounded
 from toolkit.ui.printable import printable
 
 
@@ -23,7 +23,7 @@ def text(error: CtkError) -> str:
         if error.log:
             told.append(f"log: {error.log}")
     if error.hint:
-        told.append(textwrap.indent(error.hint, "      ").replace("      ", "hint: ", 1))
+        told.append(textwrap.indent(bounded(error.hint), "      ").replace("      ", "hint: ", 1))
     return printable("\n".join(told)) + "\n"  # a tail is what a package's script printed
 
 
@@ -32,9 +32,9 @@ def as_json(error: CtkError) -> dict[str, Any]:
     told: dict[str, Any] = {
         "event": "failed",
         "code": error.code,
-        "doing": error.doing,
-        "because": error.because,
-        "hint": error.hint,
+        "doing": bounded(error.doing),
+        "because": bounded(error.because),
+        "hint": bounded(error.hint),
         "exit_code": error.exit_code,
     }
     if isinstance(error, BuildFailed):
