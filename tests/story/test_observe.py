@@ -72,12 +72,15 @@ def test_stats_and_top_measure_it(ctk: Command, busy: str, new_bundle: Callable[
     assert gone.rc == 1 and "does not exist" in gone.err
 
 
-def test_on_a_terminal_the_table_lives_until_ctrl_c(ctk: Command, busy: str, terminal: Callable[..., Terminal]) -> None:
-    screen = terminal(ctk.argv("stats", "--interval", "0.2"), env={**ctk.environment, "TERM": "xterm"}, columns=120)
+@pytest.mark.parametrize(("verb", "key"), [("stats", "q"), ("top", "q"), ("top", "\x03")])
+def test_on_a_terminal_the_table_lives_until_q_or_ctrl_c(
+    ctk: Command, busy: str, terminal: Callable[..., Terminal], verb: str, key: str
+) -> None:
+    screen = terminal(ctk.argv(verb, "--interval", "0.2"), env={**ctk.environment, "TERM": "xterm"}, columns=120)
     for _ in range(2):
         screen.read_until(busy)
-    screen.read_until("Ctrl-C leaves")
-    screen.send("\x03")
+    screen.read_until("q leaves")
+    screen.send(key)
     assert screen.wait() == 0
     assert "\x1b[?1049l" in screen.shown  # the screen that was there is back
 

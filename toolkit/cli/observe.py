@@ -61,11 +61,13 @@ def inspect(identity: Id, json: Json = False, root: Root = "") -> None:
 def stats(
     identities: Ids = None, no_stream: NoStream = False, json: Json = False, interval: Interval = 1.0, root: Root = ""
 ) -> None:
-    """Show what containers use: processor, memory, processes, disks; again and again on a terminal."""
+    """Show what containers use: processor, memory, processes, disks; again and again on a terminal, until q."""
     from toolkit.observe import sheets
     from toolkit.ui import tables
+    from toolkit.ui.keys import Keys
 
-    frames = sheets.stats(_look(root, identities), interval)
+    keys = Keys(sys.stdin, wanted=not (json or no_stream) and tables.can_be_live(sys.stdout))
+    frames = sheets.stats(_look(root, identities), interval, wait=keys.wait)
     if json:
         _print_json([sheets.stats_json(*pair) for pair in next(frames)])
         return
@@ -76,17 +78,20 @@ def stats(
     if no_stream or not tables.can_be_live(sys.stdout):
         tables.show(next(drawn), sys.stdout)
     else:
-        tables.live(drawn, sys.stdout)
+        with keys:
+            tables.live(drawn, sys.stdout)
 
 
 def top(
     identities: Ids = None, no_stream: NoStream = False, json: Json = False, interval: Interval = 1.0, root: Root = ""
 ) -> None:
-    """Show the containers' processes, the busiest first; again and again on a terminal."""
+    """Show the containers' processes, the busiest first; again and again on a terminal, until q."""
     from toolkit.observe import sheets
     from toolkit.ui import tables
+    from toolkit.ui.keys import Keys
 
-    frames = sheets.top(_look(root, identities), interval)
+    keys = Keys(sys.stdin, wanted=not (json or no_stream) and tables.can_be_live(sys.stdout))
+    frames = sheets.top(_look(root, identities), interval, wait=keys.wait)
     if json:
         _print_json([{"id": name, "cpuPercent": round(cpu, 2), **asdict(one)} for name, one, cpu in next(frames)])
         return
@@ -97,7 +102,8 @@ def top(
     if no_stream or not tables.can_be_live(sys.stdout):
         tables.show(next(drawn), sys.stdout)
     else:
-        tables.live(drawn, sys.stdout)
+        with keys:
+            tables.live(drawn, sys.stdout)
 
 
 def diff(

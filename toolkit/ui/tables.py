@@ -1,4 +1,4 @@
-"""Tables: printed once, or drawn again and again on a terminal until Ctrl-C."""
+"""Tables: printed once, or drawn again and again on a terminal until q or Ctrl-C."""
 
 import sys
 from collections.abc import Iterable, Sequence
@@ -53,8 +53,8 @@ def can_be_live(stream: TextIO) -> bool:
     return stream.isatty() and os.environ.get("TERM", "dumb") not in ("", "dumb")
 
 
-def live(frames: Iterable[Sequence[Table]], stream: TextIO, hint: str = "Ctrl-C leaves") -> None:
-    """Draw each frame in the place of the one before, until they end or Ctrl-C. The terminal is left as it was."""
+def live(frames: Iterable[Sequence[Table]], stream: TextIO, hint: str = "q leaves") -> None:
+    """Draw each frame in the place of the one before, until they end or Ctrl-C; the terminal is left as it was."""
     from rich.console import Console, Group
     from rich.live import Live
     from rich.text import Text

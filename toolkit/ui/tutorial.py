@@ -1,6 +1,7 @@
 """A recipe on the screen: its words rendered, its commands as one would type them, the question before each step."""
 
 import sys
+import time
 from collections.abc import Sequence
 from typing import Literal, Protocol, TextIO
 
@@ -8,6 +9,13 @@ from rich.console import Console
 from rich.markdown import Markdown
 from rich.rule import Rule
 from rich.text import Text
+
+from toolkit.ui.keys import Keys
+
+Answer = Literal["run", "skip", "shell", "quit"]
+
+_ANSWERS: dict[str, Answer] = {"\n": "run", "y": "run", "s": "skip", "!": "shell", "q": "quit", "eof": "quit"}
+_HABIT_S = 0.7
 
 
 class _Command(Protocol):
@@ -44,6 +52,7 @@ class TutorialScreen:
         self._titled = False
         self._numbered = 0
         self._at_line_start = True
+        self._letter_s = 0.0
 
     def words(self, step: _Step, recipe: _Recipe) -> None:
         self._numbered = recipe.numbered
@@ -83,23 +92,34 @@ class TutorialScreen:
             self._console.file.write("\n")
             self._at_line_start = True
 
-    def ask(self, _: _Step) -> Literal["run", "skip", "shell", "quit"]:
-        """Enter runs, s skips, ! opens a shell, q stops; the end of the input stops too."""
-        while True:
-            self._console.print(
-                Text("    Enter: run it   s: skip   !: a shell here   q: stop, go on later ", "dim"), end=""
-            )
-            self._console.file.flush()
-            line = sys.stdin.readline()
-            answer = line.strip().lower()
-            if not line or answer in ("q", "quit"):
-                return "quit"
-            if answer in ("", "y", "yes"):
-                return "run"
-            if answer == "!":
-                return "shell"
-            if answer in ("s", "skip"):
-                return "skip"
+    def ask(self, _: _Step) -> Answer:
+        """Enter runs, s skips, ! opens a shell, q stops, each at once; what is no terminal answers in lines.
+
+        The end of the input stops too.
+        """
+        choices = "    Enter: run it   s: skip   !: a shell here   q: stop, go on later "
+        self._console.print(Text(choices, "dim"), end="")
+        self._console.file.flush()
+        answer = self._key() if sys.stdin.isatty() else self._line()
+        self._console.print()
+        return answer
+
+    def _key(self) -> Answer:
+        with Keys(sys.stdin) as keys:
+            while True:
+                key = keys.read()
+                # Whoever types Enter behind a letter, out of habit, has not read the next step yet.
+                if key == "\n" and time.monotonic() - self._letter_s < _HABIT_S:
+                    continue
+                if key in _ANSWERS:
+                    self._letter_s = time.monotonic() if key.isalpha() else 0.0
+                    return _ANSWERS[key]
+
+    def _line(self) -> Answer:
+        while line := sys.stdin.readline():
+            if answer := _ANSWERS.get(line.strip().lower()[:1] or "\n"):
+                return answer
+        return "quit"
 
     def output(self, text: str) -> None:
         """A piece of a program's output, passed through as it is: it may draw on the terminal."""

@@ -1,0 +1,39 @@
+"""Single keys, on a terminal of the test's own."""
+
+import os
+import pty
+import termios
+import time
+
+import pytest
+
+from toolkit.ui.keys import Keys
+
+
+def test_a_key_needs_no_enter_and_the_terminal_is_left_as_it_was() -> None:
+    master, slave = pty.openpty()
+    with open(slave, closefd=True) as stream:
+        before = termios.tcgetattr(slave)
+        os.write(master, b"typed before\n")
+        time.sleep(0.05)
+        with Keys(stream) as keys:
+            assert keys.read(0.05) == ""
+            os.write(master, b"S")
+            assert keys.read(5) == "s"
+            os.write(master, b"\r")
+            assert keys.read(5) == "\n"
+            os.write(master, b"q")
+            with pytest.raises(KeyboardInterrupt):
+                keys.wait(30)
+            os.write(master, b"\x04")
+            assert keys.read(5) == "eof"
+        assert termios.tcgetattr(slave) == before
+        os.close(master)
+
+
+def test_what_is_no_terminal_gives_no_keys_and_waits_as_long() -> None:
+    with open(os.devnull) as stream, Keys(stream) as keys:
+        began = time.monotonic()
+        keys.wait(0.05)
+        assert time.monotonic() - began >= 0.05
+        assert keys.read() == "eof"

@@ -1,0 +1,56 @@
+"""Single keys from a terminal: no Enter behind them, nothing shown. Ctrl-C stays what it is."""
+
+import os
+import select
+import termios
+import time
+from types import TracebackType
+from typing import TextIO
+
+
+class Keys:
+    """Within it the terminal `stream` gives each key at once; what was typed before is forgotten.
+
+    Where `stream` is no terminal, or with `wanted` False, nothing is changed and no key ever comes.
+    """
+
+    def __init__(self, stream: TextIO, wanted: bool = True) -> None:
+        self._fd = stream.fileno() if wanted and stream.isatty() else -1
+
+    def __enter__(self) -> "Keys":
+        if self._fd >= 0:
+            self._before = termios.tcgetattr(self._fd)
+            mode = termios.tcgetattr(self._fd)
+            mode[3] &= ~(termios.ICANON | termios.ECHO)
+            mode[6][termios.VMIN], mode[6][termios.VTIME] = 1, 0
+            # Forgotten is what was typed while a step ran: an Enter too many would start the next one unread.
+            termios.tcsetattr(self._fd, termios.TCSAFLUSH, mode)
+        return self
+
+    def __exit__(self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None) -> None:
+        if self._fd >= 0:
+            try:
+                termios.tcsetattr(self._fd, termios.TCSADRAIN, self._before)
+            except termios.error:
+                pass  # the terminal is gone
+
+    def read(self, timeout_s: float | None = None) -> str:
+        """The next key in lower case, Enter as '\\n'; '' after `timeout_s`, 'eof' when nothing can come any more."""
+        if self._fd < 0:
+            time.sleep(timeout_s or 0)
+            return "" if timeout_s is not None else "eof"
+        if not select.select([self._fd], [], [], timeout_s)[0]:
+            return ""
+        try:
+            data = os.read(self._fd, 1)
+        except OSError:
+            data = b""  # EIO: the terminal hung up
+        key = data.decode("ascii", "replace").lower().replace("\r", "\n")
+        return "eof" if key in ("", "\x04") else key
+
+    def wait(self, seconds: float) -> None:
+        """Sleep; `q` raises KeyboardInterrupt, as Ctrl-C does."""
+        ends_s = time.monotonic() + seconds
+        while (left_s := ends_s - time.monotonic()) > 0:
+            if self.read(left_s) in ("q", "eof"):
+                raise KeyboardInterrupt
