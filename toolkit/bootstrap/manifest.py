@@ -27,6 +27,9 @@ def take(root: str, *, without: str = "") -> dict[str, Any]:
     """
     names = "\0".join(sorted(path for path, _ in _walk(root) if path != f"/{without}"))
     packed = base64.b64encode(zlib.compress(os.fsencode(names), 1)).decode()
+    # The moment by the kernel's own clock, which is coarser than ours: setting a time sets the change time to now.
+    info = os.stat(root)
+    os.utime(root, ns=(info.st_atime_ns, info.st_mtime_ns))
     return {"finished_ns": os.stat(root).st_ctime_ns, "names": packed}
 
 
