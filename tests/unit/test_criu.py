@@ -61,8 +61,7 @@ MOUNTINFO = r"""
 
 def test_the_mounts_from_outside_are_told():
     mounts = criu_image.read_mounts(MOUNTINFO)
-    spec = {"mounts": [{"destination": "/run/bound/", "type": "none", "options": ["rbind"]}]}
-    assert criu_image.external_mounts(mounts, spec) == [
+    assert criu_image.external_mounts(mounts, {"/run/bound"}) == [
         "/sys/fs/cgroup/cpu",
         "/proc/keys",
         "/data",
@@ -73,11 +72,15 @@ def test_the_mounts_from_outside_are_told():
 
 def test_where_they_come_from_at_a_restore():
     spec = {
-        "mounts": [{"destination": "data", "type": "bind", "source": "src"}, {"destination": "/x", "type": "tmpfs"}],
+        "mounts": [
+            {"destination": "data", "type": "bind", "source": "src"},
+            {"destination": "/link", "type": "none", "options": ["rbind"], "source": "/y"},
+            {"destination": "/x", "type": "tmpfs"},
+        ],
         "linux": {"maskedPaths": ["/proc/keys"]},
     }
-    found = criu_image.sources(spec, "/bundle", {"/sys/fs/cgroup/cpu": "/host/cpu"})
-    assert found == {"/data": "/bundle/src", "/sys/fs/cgroup/cpu": "/host/cpu", "/proc/keys": "/dev/null"}
+    found = criu_image.sources(spec, "/bundle", {"/sys/fs/cgroup/cpu": "/host/cpu"}, {"/link": "/z"})
+    assert found == {"/z": "/y", "/data": "/bundle/src", "/sys/fs/cgroup/cpu": "/host/cpu", "/proc/keys": "/dev/null"}
 
 
 def test_the_standard_streams_of_a_process(tmp_path):

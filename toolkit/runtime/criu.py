@@ -1,5 +1,10 @@
 """Talk to CRIU over its own protocol: `criu swrk FD`, protocol buffers on a SOCK_SEQPACKET socket.
 
+A request names descriptors in two ways (CRIU, criu/cr-service.c, setup_opts_from_req): the folders, and the status fd,
+by their numbers among *ours*, which criu opens by /proc/PID/fd of the socket's maker (SO_PEERCRED in socket(7)); what
+it is to inherit by the numbers among its own. So folders are told by `images_fd` as we have them, and the rest are
+handed over as `extra`.
+
 Source: CRIU, images/rpc.proto. Of protocol buffers (protobuf.dev, "Encoding") two wire types are enough: varints for
 numbers and truth values, counted bytes for text and for messages inside messages. So no library is needed.
 """
@@ -7,6 +12,7 @@ numbers and truth values, counted bytes for text and for messages inside message
 import os
 
 from toolkit.errors import CtkError, HostLacks
+from toolkit.kernel import process
 from toolkit.runtime import log
 
 TYPE_CHECKING = False
@@ -35,7 +41,10 @@ CGROUP_MODES = {"ignore": 0, "none": 1, "props": 2, "soft": 3, "full": 4, "stric
 _FOLDERS = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 _ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
 _SOCKET = 3  # the fd at which criu finds its end
-FIRST_EXTRA = 4
+FIRST_EXTRA = 4  # the number, among criu's own, of the first of the descriptors that it inherits
+
+_OWN_CONFIG, _RUNC_CONFIG = "/etc/criu/{}.conf", "/etc/criu/runc.conf"
+CONFIG_ANNOTATION = "org.criu.config"
 
 
 def find(name: str) -> str:
@@ -49,6 +58,18 @@ def find(name: str) -> str:
         because=f"there is no {name!r}",
         hint="install the package criu, or name it with --criu",
     )
+
+
+def config_file(program: str, annotations: "Mapping[str, str]") -> str:
+    """CRIU's settings for containers, which win over what we ask for; "" for none. `program` is what we are called.
+
+    As runc and crun look for it: the file that the annotation org.criu.config names (nothing if that is empty), else
+    /etc/criu/PROGRAM.conf, else /etc/criu/runc.conf. CRIU does without a file that is not there.
+    """
+    if CONFIG_ANNOTATION in annotations:
+        return annotations[CONFIG_ANNOTATION]
+    own = _OWN_CONFIG.format(program)
+    return own if os.path.exists(own) else _RUNC_CONFIG
 
 
 def encode(fields: "Sequence[tuple[int, Any]]") -> bytes:
@@ -125,15 +146,18 @@ class Session:
     """One criu process under way. `pid` is the process; its standard streams are ours."""
 
     def __init__(self, program: str, extra: "Sequence[int]" = ()) -> None:
-        """Start it; `extra` are fds that it gets at FIRST_EXTRA and above."""
+        """Start it; `extra` are fds that it gets at FIRST_EXTRA and above. It inherits no other but 0, 1 and 2."""
         import _socket
+
+        process.close_range(3, 0xFFFFFFFF, process.CLOSE_RANGE_CLOEXEC)  # those that the caller of ctk left open
 
         ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
         self._end = ours
         # Moved out of the way first: a dup2 onto a number must not hit a source that is still needed.
         import fcntl
 
-        sources = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 100) for fd in (theirs.fileno(), *extra)]
+        above = FIRST_EXTRA + len(extra)
+        sources = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, above) for fd in (theirs.fileno(), *extra)]
         actions = [(os.POSIX_SPAWN_DUP2, fd, _SOCKET + index) for index, fd in enumerate(sources)]
         try:
             self.pid = os.posix_spawn(
@@ -161,6 +185,9 @@ class Session:
                 data, ancillary, _, _ = self._end.recvmsg(1 << 16, 64)
             except OSError:  # the socket was closed under us: criu died
                 data = b""
+            except KeyboardInterrupt:
+                os.kill(self.pid, 9)  # it does not look at the socket while it serves pages
+                raise
             if not data:
                 raise CtkError(what, because="criu ended without an answer")
             fd = -1

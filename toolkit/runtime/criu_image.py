@@ -7,7 +7,8 @@ host, cgroup v1 folders, a masked file. Each gets a name at the dump, and at the
 
 import os
 
-from toolkit.kernel import mountinfo
+from toolkit.errors import SystemCall
+from toolkit.kernel import beneath, mountinfo
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,9 +32,32 @@ def read_mounts(text: str) -> "list[MountLine]":
     ]
 
 
-def external_mounts(mounts: "list[MountLine]", spec: "dict[str, Any]") -> "list[str]":
-    """The mount points that CRIU must be told of, in mount order."""
-    bound = {point_of(m) for m in spec.get("mounts") or () if _is_bind(m)}
+def bound_points(pid: int, text: str, spec: "dict[str, Any]") -> "set[str]":
+    """Where the bind mounts of the spec are in the container: a destination may be a link, or lead through one."""
+    by_id = {number: point for number, _, _, point, *_ in mountinfo.mounts(text)}
+    found = set()
+    root = os.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for mount in spec.get("mounts") or ():
+            if is_bind(mount):
+                try:
+                    fd = beneath.open_beneath(root, mount["destination"], os.O_PATH)
+                except SystemCall:  # unmounted since, and what it was on is gone
+                    continue
+                found.add(by_id.get(_mount_id(f"/proc/self/fdinfo/{fd}"), point_of(mount)))
+                os.close(fd)
+    finally:
+        os.close(root)
+    return found
+
+
+def _mount_id(fdinfo: str) -> str:
+    with open(fdinfo) as info:
+        return next(line.split()[1] for line in info if line.startswith("mnt_id:"))
+
+
+def external_mounts(mounts: "list[MountLine]", bound: "set[str]") -> "list[str]":
+    """The mount points that CRIU must be told of, in mount order; `bound` are those of the spec's bind mounts."""
     found = []
     for point, root, device, fstype in mounts:
         if point in bound:
@@ -55,7 +79,8 @@ def point_of(mount: "dict[str, Any]") -> str:
     return os.path.normpath("/" + destination.lstrip("/"))
 
 
-def _is_bind(mount: "dict[str, Any]") -> bool:
+def is_bind(mount: "dict[str, Any]") -> bool:
+    """Does this mount of the spec show something of the host? (The type says so, or an option.)"""
     options = mount.get("options") or ()
     return mount.get("type") == "bind" or "bind" in options or "rbind" in options
 
@@ -64,12 +89,18 @@ def _within(path: str, folder: str) -> bool:
     return folder == "/" or path == folder or path.startswith(folder + "/")
 
 
-def sources(spec: "dict[str, Any]", bundle: str, cgroup_mounts: "dict[str, str]") -> "dict[str, str]":
-    """Where each outside mount comes from at a restore, by mount point: binds of the spec, cgroup folders, masks."""
+def sources(
+    spec: "dict[str, Any]", bundle: str, cgroup_mounts: "dict[str, str]", places: "dict[str, str]"
+) -> "dict[str, str]":
+    """Where each outside mount comes from at a restore, by mount point: binds of the spec, cgroup folders, masks.
+
+    `places` has the mount points of those binds whose destination is, or leads through, a link; by destination.
+    """
     found = {}
     for mount in spec.get("mounts") or ():
-        if _is_bind(mount):
-            found[point_of(mount)] = os.path.join(bundle, mount.get("source") or "")
+        if is_bind(mount):
+            point = places.get(mount["destination"]) or point_of(mount)
+            found[point] = os.path.join(bundle, mount.get("source") or "")
     found |= cgroup_mounts
     for path in (spec.get("linux") or {}).get("maskedPaths") or ():
         found.setdefault(path, "/dev/null")
@@ -82,7 +113,7 @@ NULL = -1
 
 
 def streams(pid: int, text: str) -> "tuple[list[str], dict[str, int]]":
-    """What the standard streams are ("pipe:[123]" or a path), and CRIU's names of the host's files among them.
+    """What the standard streams are ("pipe:[123]", a path, or "" if closed), and CRIU's names of the host's among them.
 
     A file of the host is open through a mount that the container does not have: {"file[1a:2b]": the stream's number, or
     NULL for /dev/null}. Raises OSError.
@@ -91,11 +122,14 @@ def streams(pid: int, text: str) -> "tuple[list[str], dict[str, int]]":
     names = []
     files: dict[str, int] = {}
     for fd in range(3):
-        path = os.readlink(f"/proc/{pid}/fd/{fd}")
+        try:
+            path = os.readlink(f"/proc/{pid}/fd/{fd}")
+        except FileNotFoundError:
+            os.stat(f"/proc/{pid}/fd")  # the process has closed it, unless it has ended
+            path = ""
         names.append(path)
         if path.startswith("/"):
-            with open(f"/proc/{pid}/fdinfo/{fd}") as info:
-                mount = next(line.split()[1] for line in info if line.startswith("mnt_id:"))
+            mount = _mount_id(f"/proc/{pid}/fdinfo/{fd}")
             if mount not in inside:
                 key = f"file[{int(mount):x}:{os.stat(f'/proc/{pid}/fd/{fd}').st_ino:x}]"
                 files.setdefault(key, NULL if path == "/dev/null" else fd)

@@ -128,6 +128,55 @@ def _poststop(record: "Record", entries: "list[dict[str, Any]]") -> None:
             log.warning(f"poststop hook failed with {reason} (hooks.poststop[{index}])")
 
 
+_CHECKPOINT = "checkpoint"  # in the record's folder: pid and start time of the criu that saves the container
+
+
+def note_checkpoint(record: "Record", pid: int) -> None:
+    """Keep which criu is at work, for a forced deletion. Raises OSError."""
+    facts = lifecycle.process_facts(pid)
+    fd = os.open(f"{record.folder}/{_CHECKPOINT}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    os.write(fd, b"%d %d" % (pid, facts[1] if facts else 0))
+    os.close(fd)
+
+
+def forget_checkpoint(record: "Record") -> None:
+    """criu has ended."""
+    try:
+        os.unlink(f"{record.folder}/{_CHECKPOINT}")
+    except FileNotFoundError:
+        pass
+
+
+def _end_checkpoint(record: "Record") -> None:
+    """End a checkpoint under way, and the container with it.
+
+    criu may wait for ever for a client of its page server; it holds the record's lock by us, and the container's
+    processes by ptrace(2): a dead one of them stays a zombie as long, and a pid namespace ends with its last.
+    """
+    from toolkit.runtime import record as records
+
+    try:
+        pid, _, start_time = records.read(f"{record.folder}/{_CHECKPOINT}").partition(b" ")
+        criu, started = int(pid), int(start_time)
+        criu_fd = os.pidfd_open(criu)
+    except (OSError, ValueError, OverflowError):
+        return  # as a rule: there is none
+    try:
+        facts = lifecycle.process_facts(criu)
+        if facts is None or facts[1] != started or not lifecycle.of_this_boot(record):
+            return
+        try:
+            init_fd = signals.open_init(record)  # first: what criu lets go would run on
+        except CtkError:
+            pass
+        else:
+            signals.send(init_fd, signals.SIGKILL)
+            os.close(init_fd)
+        signals.send(criu_fd, signals.SIGKILL)
+    finally:
+        os.close(criu_fd)
+
+
 def lock(record: "Record", timeout_s: float = 10.0) -> None:
     """Take the record's lock and read its facts again. Raises NotFound, or CtkError if another verb keeps the lock."""
     import time
@@ -146,6 +195,8 @@ def lock(record: "Record", timeout_s: float = 10.0) -> None:
 
 def delete(record: "Record", *, force: bool) -> None:
     """What `delete` does. Raises CtkError if the container runs and not `force`; NotFound."""
+    if force:
+        _end_checkpoint(record)
     lock(record)
     if force or lifecycle.require(record, "delete") == "created":
         kill(record)

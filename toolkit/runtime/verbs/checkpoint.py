@@ -5,7 +5,7 @@ import os
 from toolkit.errors import CtkError, Invalid
 from toolkit.kernel import mountinfo, namespaces
 from toolkit.oci.json_text import dumps
-from toolkit.runtime import criu, criu_image, lifecycle, removal
+from toolkit.runtime import criu, criu_image, lifecycle, log, removal
 from toolkit.runtime import record as records
 
 TYPE_CHECKING = False
@@ -24,6 +24,7 @@ def run(options: "Options") -> int:
     """Save the container. Raises NotFound, CtkError, HostLacks if CRIU does not work here."""
     container = records.load(options.root, options.id)
     lifecycle.require(container, "checkpoint")
+    status_fd = _status_fd(options)
     program = criu.find(options.criu)
     criu.check(program)
     images = os.path.abspath(options.value("image-path") or "checkpoint")
@@ -40,24 +41,79 @@ def run(options: "Options") -> int:
     if not pre_dump:
         request["ext_mnt"], files = _describe(container, images)
         request["external"] += files
-    images_fd = os.open(images, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    work_fd = os.open(work, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    session = criu.Session(program, (images_fd, work_fd))
-    request["images_dir_fd"], request["work_dir_fd"] = criu.FIRST_EXTRA, criu.FIRST_EXTRA + 1
-    kind = criu.PRE_DUMP if pre_dump else criu.DUMP
+    images_fd = request["images_dir_fd"] = os.open(images, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    request["work_dir_fd"] = os.open(work, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    before = _images(images_fd)
+    session = criu.Session(program)
+    removal.note_checkpoint(container, session.pid)
     try:
-        session.call(kind, criu.request_options(request))
+        session.call(
+            criu.PRE_DUMP if pre_dump else criu.DUMP,
+            criu.request_options(request),
+            lambda name, _pid, _fd: _ready(status_fd) if name == "status-ready" else None,
+        )
+        _require_images(before, _images(images_fd), images, pre_dump=pre_dump)
     except CtkError as error:
         told = criu.report_log(work, _LOG)
         raise CtkError(error.doing, because=told or error.because, hint=f"all that CRIU said: {work}/{_LOG}") from None
     finally:
         session.close()
-        os.close(images_fd)
-        os.close(work_fd)
+        removal.forget_checkpoint(container)
     if not (pre_dump or options.value("leave-running")):
         removal.kill(container)
         removal.destroy(container)
     return 0
+
+
+def _status_fd(options: "Options") -> int:
+    """The descriptor of --status-fd, -1 if there is nothing to tell. Raises CtkError for one that can't be written to.
+
+    As with runc, only --lazy-pages makes criu wait for a client.
+    """
+    fd: int = options.value("status-fd")
+    if fd < 0 or not options.value("lazy-pages"):
+        return -1
+    import fcntl
+
+    try:
+        mode = fcntl.fcntl(fd, fcntl.F_GETFL)
+    except OSError as error:
+        raise CtkError(f"invalid --status-fd argument {fd}", because=os.strerror(error.errno or 0).lower()) from None
+    if not mode & os.O_ACCMODE:
+        raise CtkError(f"invalid --status-fd argument {fd}", because="not writable")
+    return fd
+
+
+def _ready(status_fd: int) -> None:
+    """criu waits for the one who fetches the pages: tell whoever holds the other end of --status-fd."""
+    if status_fd >= 0:
+        try:
+            os.write(status_fd, b"\0")
+        except OSError as error:
+            log.warning(f"write to --status-fd {status_fd}: {os.strerror(error.errno or 0).lower()}")
+        os.close(status_fd)
+
+
+def _images(folder_fd: int) -> "dict[str, tuple[int, int]]":
+    """The image files in a folder, by name: inode and time of the last change (ns)."""
+    found = {}
+    with os.scandir(folder_fd) as entries:
+        for entry in entries:
+            status = entry.stat(follow_symlinks=False)
+            if entry.name.endswith(".img") and status.st_size:
+                found[entry.name] = (status.st_ino, status.st_mtime_ns)
+    return found
+
+
+def _require_images(
+    before: "dict[str, tuple[int, int]]", after: "dict[str, tuple[int, int]]", folder: str, *, pre_dump: bool
+) -> None:
+    """Raise CtkError unless criu has written, just now, what a restore begins with: the container is ended next."""
+    written = [name for name, when in after.items() if before.get(name) != when]
+    for wanted in ("inventory",) if pre_dump else ("inventory", "pstree", "core-"):
+        if not any(name.startswith(wanted) for name in written):
+            because = f"criu says that it is done, but has written no {wanted}*.img into {folder!r}"
+            raise CtkError("save the container", because=because)
 
 
 def _request(container: "Record", options: "Options", parent: str) -> "dict[str, Any]":
@@ -72,10 +128,11 @@ def _request(container: "Record", options: "Options", parent: str) -> "dict[str,
         "pid": container.pid,
         "manage_cgroups": True,
         "manage_cgroups_mode": criu.CGROUP_MODES[mode],
-        "notify_scripts": False,
+        "notify_scripts": True,
         "orphan_pts_master": True,
         "empty_ns": empty_namespaces(options.value("empty-ns")),
         "external": _external_namespaces(container),
+        "config_file": criu.config_file(options.program, container.annotations),
     }
     for option in (
         "shell-job", "leave-running", "tcp-established", "tcp-skip-in-flight", "link-remap", "ext-unix-sk",
@@ -125,9 +182,10 @@ def _describe(container: "Record", images: str) -> "tuple[list[Any], list[str]]"
     try:
         text = mountinfo.read(f"/proc/{container.pid}/mountinfo")
         streams, files = criu_image.streams(container.pid, text)
+        bound = criu_image.bound_points(container.pid, text, container.config())
     except OSError as error:
         raise Invalid("", f"the container ended: {error.strerror}", document="checkpoint") from None
-    outside = criu_image.external_mounts(criu_image.read_mounts(text), container.config())
+    outside = criu_image.external_mounts(criu_image.read_mounts(text), bound)
     description = {"format": 1, "external_mounts": outside, "files": files, "id": container.id}
     for name, value in ((DESCRIPTION, description), (STREAMS, streams)):
         fd = os.open(

@@ -1,8 +1,9 @@
 """`restore`: a container from the files that `checkpoint` wrote, by CRIU."""
 
 import os
+import stat as st
 
-from toolkit.errors import CtkError, Invalid
+from toolkit.errors import CtkError, Invalid, SystemCall
 from toolkit.kernel import beneath, mounts, namespaces, process
 from toolkit.oci import json_text
 from toolkit.runtime import console, criu, criu_image, foreground, hooks, launch, outside, plan, removal
@@ -62,6 +63,7 @@ class _Restoring:
         self.launch = launch.Launch(options)
         self.master = -1  # of the container's terminal, if we relay it
         self.extra: list[int] = []  # fds that criu gets besides its socket
+        self.places: dict[str, str] = {}  # destination of a bind mount -> where that is in the root
         mode = options.value("manage-cgroups-mode")
         if mode not in criu.CGROUP_MODES:
             raise CtkError(f"invalid manage-cgroups-mode {mode!r}", hint="soft, full, strict or ignore")
@@ -94,7 +96,6 @@ class _Restoring:
         assert record is not None
         work = os.path.abspath(options.value("work-path") or self.images)
         os.makedirs(work, 0o700, exist_ok=True)
-        self._make_mount_points()
         root = self._bind_root(record)
         try:
             self._call(program, root, work, description, streams)
@@ -115,11 +116,11 @@ class _Restoring:
     def _call(self, program: str, root: str, work: str, description: "Any", streams: "Any") -> None:
         """Let criu make the processes. Raises CtkError with what its log says."""
         cgroup = self.launch.cgroup
-        # Opened in the new mount namespace: criu mounts on what it reaches from there.
-        for folder in (self.images, work):
-            self.extra.append(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
         request = self._request(description, streams)
         request["root"] = root
+        # Opened in the new mount namespace: criu mounts on what it reaches from there.
+        request["images_dir_fd"] = os.open(self.images, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        request["work_dir_fd"] = os.open(work, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         cgroup.create()
         session = criu.Session(program, self.extra)
         try:
@@ -138,8 +139,6 @@ class _Restoring:
     def _request(self, description: "Any", streams: "Any") -> "dict[str, Any]":
         options = self.options
         request: dict[str, Any] = {
-            "images_dir_fd": criu.FIRST_EXTRA,
-            "work_dir_fd": criu.FIRST_EXTRA + 1,
             "evasive_devices": True,
             "log_level": 4,
             "log_file": _LOG,
@@ -152,6 +151,7 @@ class _Restoring:
             "lsm_profile": options.value("lsm-profile"),
             "lsm_mount_context": options.value("lsm-mount-context"),
             "ext_mnt": self._outside_mounts(description),
+            "config_file": criu.config_file(options.program, self.launch.spec.get("annotations") or {}),
         }
         for option in ("shell-job", "tcp-established", "ext-unix-sk", "file-locks", "auto-dedup", "lazy-pages"):
             request[option.replace("-", "_")] = options.value(option)
@@ -179,7 +179,7 @@ class _Restoring:
                 for name, _, path in cgroup.mounts():
                     # Version 2 is one mount, without a name.
                     cgroup_mounts[criu_image.point_of(mount) + ("/" + name if name else "")] = path
-        known = criu_image.sources(spec, self.launch.bundle, cgroup_mounts)
+        known = criu_image.sources(spec, self.launch.bundle, cgroup_mounts, self.places)
         points = description.get("external_mounts") if isinstance(description, dict) else None
         if not isinstance(points, list) or not all(isinstance(point, str) for point in points):
             raise Invalid("external_mounts", "is no list of mount points", document=DESCRIPTION)
@@ -211,25 +211,6 @@ class _Restoring:
                 joins.append([(1, namespaces.NAMESPACES[kind][1]), (2, path)])
         request["join_ns"] = joins
 
-    def _make_mount_points(self) -> None:
-        """Make the mount points of the spec that the root lacks; those on a tmpfs come with its files."""
-        record, spec = self.launch.record, self.launch.spec
-        assert record is not None
-        fd = os.open(record.rootfs, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            on_tmpfs: list[str] = []
-            for mount in spec.get("mounts") or ():
-                point = criu_image.point_of(mount)
-                if mount.get("type") == "cgroup" or any(point.startswith(above + "/") for above in on_tmpfs):
-                    continue
-                if mount.get("type") == "tmpfs":
-                    on_tmpfs.append(point)
-                source = os.path.join(self.launch.bundle, mount.get("source") or "")
-                file = mount.get("type") == "bind" and os.path.exists(source) and not os.path.isdir(source)
-                os.close((beneath.make_file if file else beneath.make_directories)(fd, point))
-        finally:
-            os.close(fd)
-
     def _bind_root(self, record: "records.Record") -> str:
         """The root as a mount, which criu wants it to be, in a mount namespace of ours: it goes with us."""
         root = record.folder + "/criu-root"
@@ -239,9 +220,47 @@ class _Restoring:
         # the host's mount, and CRIU 4 makes it one again of the mount that it finds here (MOVE_MOUNT_SET_GROUP in
         # move_mount(2)), which answers EINVAL for a private one.
         mounts.mount(None, "/", None, mounts.MS_REC | mounts.MS_SLAVE)
+        mounts.mount(record.rootfs, root, None, mounts.MS_BIND | mounts.MS_REC)
+        try:
+            self._make_mount_points(root)
+        finally:
+            mounts.umount2(root, mounts.MNT_DETACH)
         mounts.mount(None, "/", None, mounts.MS_REC | mounts.MS_SHARED)
         mounts.mount(record.rootfs, root, None, mounts.MS_BIND | mounts.MS_REC)
         return root
+
+    def _make_mount_points(self, root: str) -> None:
+        """Make the mount points of the spec that are missing, in the order of the spec, and note where they are.
+
+        Bind mounts are made for that long, as one may hold the point of the next; criu makes them itself. What is
+        inside a new file system comes with it: the files of a tmpfs are among the images.
+        """
+        bundle = self.launch.bundle
+        fd = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            made_again: list[str] = []
+            for index, mount in enumerate(self.launch.spec.get("mounts") or ()):
+                point = criu_image.point_of(mount)
+                if mount.get("type") == "cgroup" or any(point.startswith(above + "/") for above in made_again):
+                    continue
+                if not criu_image.is_bind(mount):
+                    made_again.append(point)
+                    os.close(beneath.make_directories(fd, point))
+                    continue
+                source = os.path.join(bundle, mount.get("source") or "")
+                try:
+                    folder = st.S_ISDIR(os.stat(source).st_mode)
+                    place = (beneath.make_directories if folder else beneath.make_file)(fd, point)
+                    self.places[mount["destination"]] = os.readlink(beneath.fd_path(place))[len(root) :] or "/"
+                    mounts.mount(source, beneath.fd_path(place), None, mounts.MS_BIND | mounts.MS_REC)
+                    os.close(place)
+                except (OSError, SystemCall) as error:
+                    because = error.because if isinstance(error, SystemCall) else (error.strerror or "").lower()
+                    raise CtkError(
+                        f"restore the mount {source!r} at {mount['destination']!r} (mounts[{index}])", because=because
+                    ) from None
+        finally:
+            os.close(fd)
 
     def _notified(self, name: str, pid: int, fd: int) -> None:
         record, options = self.launch.record, self.options
