@@ -81,6 +81,16 @@ def knows_capability(number: int) -> bool:
     return True
 
 
+def hide() -> None:
+    """Be undumpable: nobody of a user namespace below the one that we were executed in can look into us (ptrace(2)).
+
+    To be called before such a namespace is joined, while nobody of it may yet, and again after each change of
+    credentials, which sets what fs.suid_dumpable says (proc(5)): 0 on most hosts, but not on all. Our files in /proc
+    belong to root from then on. Children inherit it, up to execve(2). Raises SystemCall.
+    """
+    prctl(PR_SET_DUMPABLE, 0)
+
+
 def close_range(first: int, last: int, flags: int = 0) -> None:
     """close_range(2), Linux 5.9. Raises SystemCall."""
     try:

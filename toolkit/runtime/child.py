@@ -84,9 +84,12 @@ def container(
     try:
         begin()
         if "user" in plan.new or any(kind == "user" for kind, _ in plan.joins):
+            # A new user namespace has nobody in it who could look into us; without root its maps are written to files
+            # that must be ours until then. Whoever has joined one is hidden already (intermediate.py).
             conversation.hear(words.MAPPED)
+            process.hide()
             become_root()
-        process.prctl(process.PR_SET_DUMPABLE, 0)
+        process.hide()
         os.setsid()
         if ending.keyring:
             _new_keyring(ending.keyring, conversation)
@@ -156,6 +159,7 @@ def become_root() -> None:
     try:
         os.setresgid(0, 0, 0)
         os.setresuid(0, 0, 0)
+        process.hide()
     except OSError as error:
         raise LaunchFailed(
             "become root of the user namespace",

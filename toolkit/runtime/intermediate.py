@@ -46,15 +46,27 @@ def clone(
         _go_ahead(plan, spec, stage, identity, ending, parent, ask_write, tell_read)
     os.close(ask_write)
     os.close(tell_read)
+    offsets = -1
     try:
+        if "time" in plan.new:
+            # Now, for later the file will be the host root's; and by us, so that the process can stay hidden.
+            try:
+                offsets = os.open(f"/proc/{pid}/timens_offsets", os.O_WRONLY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                pass  # a kernel without time namespaces: unshare(2) will say so
+        os.write(tell_write, b"x")
         while True:
             word = os.read(ask_read, 16)
             if word == b"map":
                 mapping.write(pid, linux.get("uidMappings") or (), linux.get("gidMappings") or ())
-                os.write(tell_write, b"x")
+            elif word == b"offsets":
+                _write_offsets(offsets, linux.get("timeOffsets") or {})
             else:
                 break
+            os.write(tell_write, b"x")
     finally:
+        if offsets >= 0:
+            os.close(offsets)
         os.close(ask_read)
         os.close(tell_write)
         os.waitpid(pid, 0)
@@ -79,17 +91,22 @@ def _go_ahead(
     parent.close()
     try:
         flags = plan.clone_flags
+        os.read(told, 1)  # the file of our clocks' offsets is open
+        if "user" not in plan.new:
+            process.hide()
         _join(child._joins)
         if "user" in plan.new:
             namespaces.unshare(namespaces.CLONE_NEWUSER)
             flags &= ~namespaces.CLONE_NEWUSER
             os.write(ask, b"map")
             os.read(told, 1)
+            process.hide()
             child.become_root()
         if "time" in plan.new:
             namespaces.unshare(namespaces.CLONE_NEWTIME)
             flags &= ~namespaces.CLONE_NEWTIME
-            _write_offsets((spec.get("linux") or {}).get("timeOffsets") or {})
+            os.write(ask, b"offsets")
+            os.read(told, 1)
         child._joins.clear()
         pid, _ = process.clone3(flags | process.CLONE_PARENT, exit_signal=0)
         if pid == 0:
@@ -126,16 +143,11 @@ def _join(joins: "list[tuple[str, int]]") -> None:
             child.become_root()
 
 
-def _write_offsets(offsets: "dict[str, Any]") -> None:
-    """linux.timeOffsets (time_namespaces(7)): only before the namespace has a member."""
+def _write_offsets(fd: int, offsets: "dict[str, Any]") -> None:
+    """linux.timeOffsets (time_namespaces(7)): only before the namespace has a member. Raises LaunchFailed."""
     lines = [f"{clock} {value.get('secs') or 0} {value.get('nanosecs') or 0}\n" for clock, value in offsets.items()]
     if lines:
-        # The change of credentials made us undumpable, and our own /proc files the host root's (proc(5)).
-        process.prctl(process.PR_SET_DUMPABLE, 1)
-        fd = os.open("/proc/self/timens_offsets", os.O_WRONLY | os.O_CLOEXEC)
         try:
             os.write(fd, "".join(lines).encode())
         except OSError as error:
             raise LaunchFailed("set linux.timeOffsets", because=os.strerror(error.errno or 0).lower()) from None
-        finally:
-            os.close(fd)

@@ -250,7 +250,7 @@ def _start_child(launch: Launch, root: str, wait_for_start: bool) -> None:
                 mapping.open_sources(the_plan, stage, spec["linux"])
             mapping.idmap_sources(the_plan, stage, spec)
         if not stage.has_user_namespace:
-            process.prctl(process.PR_SET_DUMPABLE, 0)
+            process.hide()
         own_pid_namespace = _enter_pid_namespace(the_plan)
         # A v2 cgroup is entered by the clone itself (CLONE_INTO_CGROUP); it must exist by then.
         cgroup_fd = -1

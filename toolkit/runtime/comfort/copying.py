@@ -219,15 +219,18 @@ class _Helper:
 
 
 def _enter(user_namespace: int) -> None:
-    from toolkit.kernel import namespaces
+    from toolkit.kernel import namespaces, process
 
     try:
+        process.hide()  # we have the host's root and files, and the container's root may look into its namespace
         namespaces.setns(user_namespace, namespaces.CLONE_NEWUSER)
-        os.setgroups([])
+        process.hide()
+        try:
+            os.setgroups([])
+        except PermissionError:
+            pass  # setgroups(2) is denied, as with one mapped id (user_namespaces(7))
         os.setresgid(0, 0, 0)
         os.setresuid(0, 0, 0)
-    except PermissionError:
-        os.setresgid(0, 0, 0)
-        os.setresuid(0, 0, 0)  # its setgroups(2) is denied, as with one mapped id (user_namespaces(7))
+        process.hide()
     except SystemCall as error:
         raise CtkError("enter the container's user namespace", because=str(error)) from None
