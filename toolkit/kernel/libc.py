@@ -53,13 +53,13 @@ _X86_64 = (
     "socket 41 fstatfs 138 "
     "rt_sigprocmask 14 setresuid 117 setresgid 119 capget 125 capset 126 personality 135 pivot_root 155 prctl 157 "
     "mount 165 umount2 166 sethostname 170 setdomainname 171 set_mempolicy 238 add_key 248 keyctl 250 ioprio_set 251 "
-    "unshare 272 prlimit64 302 setns 308 kcmp 312 sched_setattr 314 seccomp 317 bpf 321 execveat 322"
+    "unshare 272 prlimit64 302 setns 308 kcmp 312 sched_setattr 314 seccomp 317 bpf 321 execveat 322 statx 332"
 )
 _GENERIC = (
     "socket 198 fstatfs 44 "
     "rt_sigprocmask 135 setresuid 147 setresgid 149 capget 90 capset 91 personality 92 pivot_root 41 prctl 167 "
     "mount 40 umount2 39 sethostname 161 setdomainname 162 set_mempolicy 237 add_key 217 keyctl 219 ioprio_set 30 "
-    "unshare 97 prlimit64 261 setns 268 kcmp 272 sched_setattr 274 seccomp 277 bpf 280 execveat 281"
+    "unshare 97 prlimit64 261 setns 268 kcmp 272 sched_setattr 274 seccomp 277 bpf 280 execveat 281 statx 291"
 )
 _OLDER = {
     "x86_64": _X86_64,

@@ -177,6 +177,7 @@ def fsmount(fs_fd: int, flags: int = FSMOUNT_CLOEXEC, attributes: int = 0) -> in
 
 
 PROC_SUPER_MAGIC = 0x9FA0
+_STATX_MNT_ID = 0x5000  # STATX_MNT_ID, and STATX_MNT_ID_UNIQUE (Linux 6.8): one that never comes round again
 SYSFS_MAGIC = 0x62656572
 CGROUP2_SUPER_MAGIC = 0x63677270
 
@@ -189,6 +190,22 @@ def fstatfs_type(fd: int) -> int:
     except OSError as error:
         libc.failed(f"fstatfs({fd}, …)", error)
     return int.from_bytes(bytes(result)[:8], "little")
+
+
+def place_of(fd: int) -> "tuple[int, int, int]":
+    """(mount id, device, inode) of what `fd` holds: the same place of the same mount, however it was reached.
+
+    The mount id is 0 before Linux 5.8, which does not tell it. Raises SystemCall.
+    """
+    result = libc.buffer(256)
+    try:
+        libc.syscall(libc.number("statx"), fd, b"", AT_EMPTY_PATH, _STATX_MNT_ID, result)
+    except OSError as error:
+        libc.failed(f'statx({fd}, "", AT_EMPTY_PATH, STATX_MNT_ID|STATX_MNT_ID_UNIQUE, …)', error)
+    told = bytes(result)
+    known = int.from_bytes(told[:4], "little") & _STATX_MNT_ID
+    status = os.fstat(fd)
+    return int.from_bytes(told[144:152], "little") if known else 0, status.st_dev, status.st_ino
 
 
 def new_filesystem(fstype: str, options: "Mapping[str, str]", attributes: int = 0) -> int:

@@ -9,7 +9,7 @@ import os
 import sys
 
 from toolkit.errors import CtkError, LaunchFailed, SystemCall
-from toolkit.kernel import capabilities, last_step, namespaces, process, terminal
+from toolkit.kernel import capabilities, last_step, mounts, namespaces, process, terminal
 from toolkit.kernel.last_step_code import CODE
 from toolkit.runtime import conversation as words
 from toolkit.runtime import program, stops
@@ -110,6 +110,9 @@ def container(
             from toolkit.runtime.identity import set_personality
 
             set_personality(linux)
+        root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        conversation.tell_root(mounts.place_of(root))
+        os.close(root)
         finish(conversation, identity, ending)
     except CtkError as error:
         conversation.fail(error)

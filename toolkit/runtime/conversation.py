@@ -9,7 +9,7 @@
       │◀──────────────────────────── MOUNTED ──│ only if hooks want to see the root before pivot_root
       │   prestart, createRuntime hooks        │
       │── HOOKED ─────────────────────────────▶│ createContainer hooks, pivot_root, credentials
-      │◀────────────────────────────── READY ──│
+      │◀─────────────────────── ROOT, READY ──│
       │   rlimits, device rules, state on disk │
       │── GO ─────────────────────────────────▶│ executes the sealed last step: the pipe closes
       │◀──────────────────────────────── EOF ──│
@@ -22,23 +22,27 @@ import os
 
 from toolkit import errors
 
-MAPPED, JOINED, MOUNTED, HOOKED, READY, GO, FAILED, WARNING = b"MJTHRGFW"
+MAPPED, JOINED, MOUNTED, HOOKED, READY, GO, FAILED, WARNING, ROOT = b"MJTHRGFW/"
 
 _NAMES = {
     MAPPED: "mapped", JOINED: "joined", MOUNTED: "mounted", HOOKED: "hooked",
-    READY: "ready", GO: "go", FAILED: "failed", WARNING: "warning",
+    READY: "ready", GO: "go", FAILED: "failed", WARNING: "warning", ROOT: "root",
 }  # fmt: skip
 
 
 class Conversation:
-    """One end of two pipes. `say` and `hear` are one byte each; FAILED and WARNING carry an error after it."""
+    """One end of two pipes. `say` and `hear` are one byte each.
 
-    __slots__ = ("reading", "warnings", "writing")
+    FAILED and WARNING carry an error after it, ROOT what mounts.place_of says of the container's root.
+    """
+
+    __slots__ = ("reading", "root", "warnings", "writing")
 
     def __init__(self, reading: int, writing: int) -> None:
         self.reading = reading
         self.writing = writing
         self.warnings: "list[str]" = []
+        self.root: "list[int]" = []  # the container's, as the child has told it
 
     def say(self, message: int) -> None:
         """Tell the other side. A side that is gone is noticed at the next `hear`."""
@@ -55,6 +59,10 @@ class Conversation:
                 return
             if got and got[0] == WARNING:
                 self.warnings.append(_read_error(self.reading).doing)
+                continue
+            if got and got[0] == ROOT:
+                told = _read_exactly(self.reading, 24)
+                self.root = [int.from_bytes(told[at : at + 8], "little") for at in (0, 8, 16)]
                 continue
             self._other(got)
 
@@ -78,6 +86,13 @@ class Conversation:
     def warning(self, text: str) -> None:
         """Something that did not stop the child but that the user should know."""
         self._tell(WARNING, errors.CtkError(text))
+
+    def tell_root(self, place: "tuple[int, int, int]") -> None:
+        """The child says which place of which mount the container's root is."""
+        try:
+            os.write(self.writing, bytes((ROOT,)) + b"".join(number.to_bytes(8, "little") for number in place))
+        except BrokenPipeError:
+            pass
 
     def close(self) -> None:
         """Let go of both pipes."""

@@ -1,10 +1,15 @@
-"""Enter a running container: the namespaces of its first process, by pidfd, for `exec` and for startContainer hooks."""
+"""Enter a running container, for `exec` and startContainer hooks: its first process's namespaces, by pidfd, and root.
+
+setns(2) into a mount namespace makes that namespace's root ours. It need not be the container's: it is the host's where
+a container has no mount namespace of its own, or where a runtime has called pivot_root(2) in a chroot. So we look where
+we are, and if it is not the root that the container was made with, we go to its first process's own.
+"""
 
 import errno
 import os
 
 from toolkit.errors import CtkError, LaunchFailed, SystemCall
-from toolkit.kernel import namespaces, process
+from toolkit.kernel import mounts, namespaces, process
 from toolkit.runtime import child, hooks
 from toolkit.runtime import conversation as words
 
@@ -17,16 +22,52 @@ if TYPE_CHECKING:
     from toolkit.runtime.record import Record
 
 
-def open_process(record: "Record") -> int:
-    """A pidfd of the container's first process, known to be it. Raises CtkError."""
-    try:
-        pidfd = process.pidfd_open(record.pid)
-        if process.start_time(record.pid) == record.start_time:
-            return pidfd
-        os.close(pidfd)
-    except (SystemCall, OSError):
-        pass
-    raise CtkError("container not running", because=f'"{record.id}"')
+class Entrance:
+    """The container's first process, known to be it, and its root: opened before anything is joined."""
+
+    __slots__ = ("pid", "pidfd", "place", "root")
+
+    def __init__(self, record: "Record") -> None:
+        """Raises CtkError."""
+        self.pid = record.pid
+        self.place = tuple(record.root_place)  # of the root that the container was made with
+        self.pidfd = self.root = -1
+        try:
+            self.pidfd = process.pidfd_open(record.pid)
+            if process.start_time(record.pid) == record.start_time:
+                self.root = os.open(f"/proc/{record.pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+                # Asked again: had the pid been given out anew meanwhile, the start time would differ.
+                if process.start_time(record.pid) == record.start_time:
+                    return
+        except PermissionError as error:
+            self.close()
+            because = f"its root: {(error.strerror or '').lower()}"
+            raise CtkError(f'enter container "{record.id}"', because=because, hint="is it yours?") from None
+        except (SystemCall, OSError):
+            pass
+        self.close()
+        raise CtkError("container not running", because=f'"{record.id}"')
+
+    def join(self, flags: int) -> None:
+        """Join these of its namespaces, and make its root ours. Raises SystemCall, OSError."""
+        join(self.pidfd, self.pid, flags)
+        process.hide()
+        here = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        if self.place and mounts.place_of(here) == self.place and self.place[0]:
+            os.close(here)  # whatever its first process has made its root since then
+        else:
+            # Whoever has called chroot(2) may make no user namespace, so this is not done where it changes nothing.
+            os.close(here)
+            os.fchdir(self.root)
+            os.chroot(".")
+            os.chdir("/")
+        os.close(self.root)
+
+    def close(self) -> None:
+        """Close the descriptors."""
+        for fd in (self.pidfd, self.root):
+            if fd >= 0:
+                os.close(fd)
 
 
 def differing(pid: int) -> "tuple[int, bool]":
@@ -66,26 +107,26 @@ def join(pidfd: int, pid: int, flags: int) -> None:
 
 
 def clone_inside(
-    pidfd: int, pid: int, childs: "Conversation", parent: "Conversation", cgroup_fd: int, body: "Callable[[], None]"
+    entrance: Entrance, childs: "Conversation", parent: "Conversation", cgroup_fd: int, body: "Callable[[], None]"
 ) -> "tuple[int, int]":
-    """(pid, pidfd) of a new process, our child, that runs `body` in the container's namespaces. Raises CtkError."""
-    flags, other_user = differing(pid)
+    """(pid, pidfd) of a new process, our child, that runs `body` in the container. Raises CtkError."""
+    flags, other_user = differing(entrance.pid)
     if not other_user and (not flags & namespaces.CLONE_NEWPID or namespaces.returns_to_own_pid_namespace()):
-        process.prctl(process.PR_SET_DUMPABLE, 0)
+        process.hide()
         home = -1
         if flags & namespaces.CLONE_NEWPID:
             # setns(2) into a pid namespace concerns the children to come, not us; we go back afterwards.
             home = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
-            join(pidfd, pid, namespaces.CLONE_NEWPID)
+            join(entrance.pidfd, entrance.pid, namespaces.CLONE_NEWPID)
         new, new_pidfd = process.clone3(0, cgroup_fd=cgroup_fd, want_pidfd=True)
         if new == 0:
             parent.close()
-            _body(childs, lambda: join(pidfd, pid, flags & ~namespaces.CLONE_NEWPID), body)
+            _body(childs, lambda: entrance.join(flags & ~namespaces.CLONE_NEWPID), body)
         if home >= 0:
             namespaces.setns(home, namespaces.CLONE_NEWPID)
             os.close(home)
         return new, new_pidfd
-    return _clone_through(pidfd, pid, flags, childs, parent, cgroup_fd, body)
+    return _clone_through(entrance, flags, childs, parent, cgroup_fd, body)
 
 
 def _body(childs: "Conversation", enter: "Callable[[], None]", body: "Callable[[], None]") -> None:
@@ -105,8 +146,7 @@ def _body(childs: "Conversation", enter: "Callable[[], None]", body: "Callable[[
 
 
 def _clone_through(
-    pidfd: int,
-    pid: int,
+    entrance: Entrance,
     flags: int,
     childs: "Conversation",
     parent: "Conversation",
@@ -120,10 +160,10 @@ def _clone_through(
         os.close(reading)
         parent.close()
         try:
-            join(pidfd, pid, flags)
+            process.hide()
+            entrance.join(flags)
             if flags & namespaces.CLONE_NEWUSER:
                 child.become_root()
-            process.prctl(process.PR_SET_DUMPABLE, 0)
             new, _ = process.clone3(process.CLONE_PARENT, exit_signal=0)
             if new == 0:
                 os.close(writing)
@@ -179,7 +219,7 @@ def run_start_hooks(record: "Record", listed: "Sequence[dict[str, Any]]", the_pr
     group = cgroups.from_facts(record.cgroups) if record.cgroups else None
     cgroup_fd = group.child_fd() if group is not None and group.unified else -1
     parent, childs = words.pair()
-    pidfd = open_process(record)
+    entrance = Entrance(record)
 
     def load() -> None:
         seccomp.install(code, flags)
@@ -198,7 +238,7 @@ def run_start_hooks(record: "Record", listed: "Sequence[dict[str, Any]]", the_pr
         hooks.run("startContainer", inherit, told)
         childs.say(words.READY)
 
-    pid, new_pidfd = clone_inside(pidfd, record.pid, childs, parent, cgroup_fd, body)
+    pid, new_pidfd = clone_inside(entrance, childs, parent, cgroup_fd, body)
     childs.close()
     try:
         if group is not None and cgroup_fd < 0:
@@ -208,5 +248,5 @@ def run_start_hooks(record: "Record", listed: "Sequence[dict[str, Any]]", the_pr
     finally:
         os.waitpid(pid, 0)
         parent.close()
-        os.close(pidfd)
+        entrance.close()
         os.close(new_pidfd)

@@ -369,6 +369,7 @@ def _talk(launch: Launch, the_plan: "plan.LaunchPlan", parent: "Conversation") -
         hooks.run("createRuntime", hooks_of.get("createRuntime") or (), state_for_hooks(rec, "creating", pid))
         parent.say(words.HOOKED)
     parent.hear(words.READY)
+    rec.root_place = parent.root
     log.debug(f"child process in init() is ready: pid {pid}")
     stops.passed("parent")
     # Only now: the deny-all of device rules must not meet the child's mknod(2).

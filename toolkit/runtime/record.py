@@ -51,6 +51,7 @@ class Record:
         self.rootfs = ""
         self.pid = 0  # of the container's init, as the host sees it; 0: none yet
         self.start_time = 0  # field 22 of its /proc/PID/stat, in clock ticks
+        self.root_place: list[int] = []  # mounts.place_of its root, as it was made; [] where nobody could tell
         self.boot_id = ""
         self.created = ""
         self.owner_uid = 0
@@ -108,6 +109,7 @@ class Record:
             "rootfs": self.rootfs,
             "pid": self.pid,
             "start_time": self.start_time,
+            "root_place": self.root_place,
             "boot_id": self.boot_id,
             "created": self.created,
             "owner_uid": self.owner_uid,
@@ -319,8 +321,8 @@ def _read_facts(record: Record) -> None:
     record.torn = False
     values = record.__dict__
     for name in (
-        "bundle", "rootfs", "pid", "start_time", "boot_id", "created", "owner_uid", "rootless", "terminal",
-        "oci_version", "annotations", "cgroups", "extra",
+        "bundle", "rootfs", "pid", "start_time", "root_place", "boot_id", "created", "owner_uid", "rootless",
+        "terminal", "oci_version", "annotations", "cgroups", "extra",
     ):  # fmt: skip
         if name in facts and type(facts[name]) is type(values[name]):
             values[name] = facts[name]

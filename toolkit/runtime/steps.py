@@ -5,10 +5,11 @@ call and as a shell line, `apply(stage)` does it. Nothing but `apply` touches th
 order, before it gives up its privileges; those before `EnterRoot` still see the host's /proc, which nobody can forge.
 """
 
+import errno
 import os
 
 from toolkit.errors import CtkError, LaunchFailed, SystemCall
-from toolkit.kernel import beneath, mountinfo, mounts, process
+from toolkit.kernel import beneath, mountinfo, mounts, process, roots
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
 class Stage:
     """What the steps work on: the root under construction and the child's way to speak with its parent."""
 
-    __slots__ = ("cgroup", "conversation", "device_nodes", "has_user_namespace", "root", "root_fd", "sources")
+    __slots__ = (
+        "cgroup", "conversation", "device_nodes", "has_user_namespace", "in_chroot", "root", "root_fd", "sources",
+    )  # fmt: skip
 
     def __init__(self, root: str, conversation: "Conversation", cgroup: "Manager", userns: bool) -> None:
         self.root = root  # host path of the root file system
@@ -32,6 +35,7 @@ class Stage:
         self.conversation = conversation
         self.cgroup = cgroup
         self.has_user_namespace = userns
+        self.in_chroot = False  # our `/` is not the root of the mount namespace
         self.device_nodes = -1  # a detached mount with the nodes that a user namespace may not make (devices.py)
         self.sources: "dict[int, int]" = {}  # index in `mounts`: a detached mount that the parent opened for us
 
@@ -81,7 +85,12 @@ class PrepareRoot(Step):
         )
 
     def apply(self, stage: Stage) -> None:
+        former = roots.leave_chroot()
         mounts.mount(None, "/", None, self.flags)
+        if former is not None:
+            stage.in_chroot = True
+            roots.come_back(former)
+            self._again_here()
         if self.flags & mounts.MS_SHARED:
             # pivot_root(2): neither the new root's parent mount nor the old root may be shared.
             mounts.mount(None, _mount_point(self.path), None, mounts.MS_PRIVATE)
@@ -92,6 +101,14 @@ class PrepareRoot(Step):
             raise LaunchFailed(f"use {self.path!r} as the root", because=str(error), hint=error.hint) from None
         if self.flags & mounts.MS_SHARED:
             mounts.mount(None, self.path, None, mounts.MS_PRIVATE)
+
+    def _again_here(self) -> None:
+        """The chroot's own mounts, should something have been mounted over the namespace's root meanwhile."""
+        try:
+            mounts.mount(None, "/", None, self.flags)
+        except SystemCall as error:
+            if error.errno != errno.EINVAL:  # the chroot is a folder of a mount that has been seen to
+                raise
 
 
 class OpenRoot(Step):
@@ -248,6 +265,10 @@ class EnterRoot(Step):
         return ("make the new root `/`", 'fchdir(root); chroot(".")', 'chroot "$root"')
 
     def apply(self, stage: Stage) -> None:
+        if stage.in_chroot:
+            # Both ways below move `/` aside. It must be the namespace's own: whoever enters the container by setns(2),
+            # or has CAP_SYS_ADMIN in it, is put there, and in a chroot that would be the host's.
+            roots.leave_chroot()
         os.fchdir(stage.root_fd)
         if self.mode == "pivot":
             old = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -37,7 +37,7 @@ def run(options: "Options") -> int:
         shield.up(options.program)
     if not options.detach:
         outside.hold_signals()
-    pidfd = entering.open_process(record)
+    entrance = entering.Entrance(record)
     ending = child.Ending(the_process)
     ending.preserved = preparation.preserved(options.preserve_fds, ending)
     preparation.prepare_seccomp(ending, spec, record)
@@ -65,7 +65,7 @@ def run(options: "Options") -> int:
         set_personality(linux)
         child.finish(childs, identity, ending)
 
-    pid, new_pidfd = entering.clone_inside(pidfd, record.pid, childs, parent, cgroup_fd, body)
+    pid, new_pidfd = entering.clone_inside(entrance, childs, parent, cgroup_fd, body)
     childs.close()
     if end is not None:
         end.close()

@@ -3,8 +3,8 @@
 import os
 import stat as st
 
-from toolkit.errors import CtkError, Invalid, SystemCall
-from toolkit.kernel import beneath, mounts, namespaces, process
+from toolkit.errors import CtkError, HostLacks, Invalid, SystemCall
+from toolkit.kernel import beneath, mounts, namespaces, process, roots
 from toolkit.oci import json_text
 from toolkit.runtime import console, criu, criu_image, foreground, hooks, launch, outside, plan, removal
 from toolkit.runtime import record as records
@@ -20,7 +20,13 @@ _LOG = "restore.log"
 
 
 def run(options: "Options") -> int:
-    """The program's exit code; 0 with --detach. Raises CtkError, HostLacks if CRIU does not work here."""
+    """The program's exit code; 0 with --detach. Raises CtkError, HostLacks where CRIU does not work, or in a chroot."""
+    if roots.in_chroot():
+        raise HostLacks(
+            "restore a container",
+            because="ctk runs in a chroot: whoever enters what CRIU makes there would be in the host's root",
+            hint="restore it outside of the chroot, or run ctk in a container",
+        )
     program = criu.find(options.criu)
     criu.check(program)
     images = os.path.abspath(options.value("image-path") or "checkpoint")
@@ -280,6 +286,9 @@ class _Restoring:
         elif name == "post-restore":
             self.launch.pid = record.pid = pid
             record.start_time = process.start_time(pid)
+            root_fd = os.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            record.root_place = list(mounts.place_of(root_fd))
+            os.close(root_fd)
             record.save()
             if options.pid_file:
                 outside.write_pid_file(options.pid_file, pid)

@@ -1,0 +1,89 @@
+"""A runtime that is itself in a chroot: the root of its mount namespace is the host's, and stays out of reach."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fixtures import chroot
+from tests.fixtures.command import Bundle, Command
+
+pytestmark = pytest.mark.root
+
+_SCRIPT = """
+    set -u; cd /bundle; export CTK_ROOT=/run/ctk
+    ctk run -d {options} {name} >/dev/null || exit 1
+    echo exec $(ctk exec {name} cat /inside) $(ctk exec {name} ls /)
+    ctk exec {name} touch /made
+    echo leaves $(ctk exec --cap CAP_SYS_ADMIN --cap CAP_SYS_CHROOT --cap CAP_SYS_PTRACE {name} nsenter -m -t 1 ls /)
+    ctk cp {name}:/inside /tmp/copied && echo cp $(cat /tmp/copied)
+    ctk delete --force {name}
+    echo room $(ls /) $(ls /tmp)
+"""
+
+
+def script(ctk: Command, text: str, room: Path, bundle: object, *before: str) -> "subprocess.CompletedProcess[str]":
+    environment = {**ctk.environment, "PATH": f"{os.path.dirname(ctk.program)}:/usr/sbin:/usr/bin:/sbin:/bin"}
+    argv = [*chroot.prefix(room, bundle), *before, "/bin/sh", "-c", text]
+    # Not a pipe: a detached container would hold it.
+    with (room.parent / "out").open("w+") as out:
+        code = subprocess.run(argv, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=out, timeout=60)
+        out.seek(0)
+        return subprocess.CompletedProcess(argv, code.returncode, out.read())
+
+
+@pytest.mark.parametrize("kind", ["pivot", "--no-pivot", "a folder", "shared", "no mount namespace"])
+def test_nothing_leads_out_of_a_container_made_in_a_chroot(
+    kind: str, bundle: Bundle, ctk: Command, tmp_path: Path
+) -> None:
+    """exec, hooks, cp, and the container's own setns(2), with which runc's are in the host's `/`, read-write."""
+    room = tmp_path / "room"
+    room.mkdir()
+    if kind == "a folder":
+        room /= "folder"
+    (bundle.rootfs / "inside").write_text("container")
+
+    def change(config: dict[str, Any]) -> None:
+        config["hooks"] = {"startContainer": [{"path": "/bin/touch", "args": ["touch", "/hooked"]}]}
+        config["process"]["args"] = ["sleep", "1000"]
+        if kind == "shared":
+            config["linux"]["rootfsPropagation"] = "shared"
+        if kind == "no mount namespace":
+            config["linux"]["namespaces"] = [n for n in config["linux"]["namespaces"] if n["type"] != "mount"]
+            config["linux"]["maskedPaths"] = config["linux"]["readonlyPaths"] = []
+
+    bundle.edit(change)
+    before = sorted(os.listdir("/"))
+    options = kind if kind == "--no-pivot" else ""
+    done = script(ctk, _SCRIPT.format(options=options, name=ctk.id()), room, bundle)
+    told = {line.split(" ", 1)[0]: line for line in done.stdout.splitlines()}
+    inside = "bin dev etc home hooked inside proc root run sbin sys tmp usr"
+    assert told.get("exec") == f"exec container {inside}", done.stdout
+    if kind != "no mount namespace":  # there CAP_SYS_CHROOT is what it says
+        assert told["leaves"] == f"leaves {inside.replace('inside', 'inside made')}", done.stdout
+    assert told["cp"] == "cp container", done.stdout
+    assert "made" not in told["room"] and (bundle.rootfs / "made").exists() and (bundle.rootfs / "hooked").exists()
+    assert sorted(os.listdir("/")) == before
+
+
+def test_restore_in_a_chroot_is_refused(bundle: Bundle, ctk: Command, tmp_path: Path) -> None:
+    """CRIU calls pivot_root(2) as it is; what it restored could be left by setns(2)."""
+    room = tmp_path / "room"
+    room.mkdir()
+    done = script(ctk, f"cd /bundle; ctk --root /run/ctk restore --image-path /tmp {ctk.id()}", room, bundle)
+    assert done.returncode == 1 and "chroot" in done.stdout, done.stdout
+
+
+@pytest.mark.parametrize("how", ["pytest", "scripts/test"])
+def test_the_tests_do_not_run_in_a_chroot(how: str, ctk: Command, tmp_path: Path) -> None:
+    """They make containers and attack them: a fault would show on the machine that holds the chroot."""
+    room = tmp_path / "room"
+    room.mkdir()
+    runs = f"{sys.executable} -m pytest -q -p no:cacheprovider tests/unit/test_plan.py"
+    words = "scripts/test --no-install tests/unit/test_plan.py" if how == "scripts/test" else runs
+    done = script(ctk, f"cd {chroot.TOP} && exec {words}", room, tmp_path)
+    assert done.returncode != 0 and "passed" not in done.stdout, done.stdout
+    assert len(done.stdout.strip().splitlines()) == 1 and "chroot" in done.stdout, done.stdout
