@@ -19,6 +19,7 @@ from tests.fixtures.leaks import leaks  # noqa: F401
 from tests.fixtures.roots import made_root, root_of  # noqa: F401
 from tests.fixtures.terminal import terminal  # noqa: F401
 from tests.fixtures.ubuntu import ubuntu_archive, ubuntu_archive_files  # noqa: F401
+from toolkit.kernel import roots
 
 # Whoever starts the tests in the background of a shell without job control ignores SIGINT and SIGQUIT for all of them,
 # and Python then leaves them ignored: tests of Ctrl-C would wait for ever.
@@ -27,6 +28,12 @@ signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 # Folders whose tests make containers or root file systems: nothing may stay behind.
 WATCHED = {"story", "kernel", "security", "conformance", "clients", "reliability"}
+
+
+def pytest_configure() -> None:
+    if roots.in_chroot():
+        # Where a runtime has a fault, a container made here would be in the host's root, and its attacks with it.
+        raise pytest.UsageError("these tests do not run in a chroot: run them on a machine, or in a container")
 
 
 @pytest.fixture(autouse=True)
