@@ -1,5 +1,6 @@
 """Pseudo-terminals: pty(7), ioctl_tty(2), termios(3)."""
 
+import errno
 import fcntl
 import os
 
@@ -9,7 +10,7 @@ TIOCSCTTY = 0x540E
 TIOCGPTPEER = 0x5441
 TIOCSPTLCK = 0x40045431
 TIOCGPTN = 0x80045430
-_TCGETS, _TCSETS, _ONLCR = 0x5401, 0x5402, 0o4
+_TCGETS, _TCSETS, _ONLCR, _ICANON = 0x5401, 0x5402, 0o4, 0o2
 _TERMIOS_SIZE = 64  # the kernel's struct termios has 36 bytes, and more on some machines
 
 
@@ -33,6 +34,21 @@ def open_pty(ptmx: str = "/dev/ptmx") -> "tuple[int, int, int]":
     return master, slave, number
 
 
+def open_peer(master: int) -> int:
+    """One more descriptor of the slave of `master`, not to become anybody's controlling terminal. Raises OSError."""
+    return fcntl.ioctl(master, TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+
+
+def end_of_input(master: int) -> "tuple[bool, bytes]":
+    """(is the terminal read by lines?, the character that ends its input: VEOF, Ctrl-D unless somebody changed it)."""
+    try:
+        settings = fcntl.ioctl(master, _TCGETS, bytes(_TERMIOS_SIZE))
+    except OSError:
+        return True, b"\x04"
+    # Four 32-bit words of flags, the last of them c_lflag; a byte c_line; then c_cc, with VEOF at index 4.
+    return bool(int.from_bytes(settings[12:16], "little") & _ICANON), settings[21:22].strip(b"\0") or b"\x04"
+
+
 def get_size(fd: int) -> bytes:
     """The window size as the kernel's struct winsize. Raises OSError if `fd` is no terminal."""
     return fcntl.ioctl(fd, TIOCGWINSZ, bytes(8))
@@ -53,15 +69,18 @@ def make_controlling(fd: int) -> None:
     fcntl.ioctl(fd, TIOCSCTTY, 0)
 
 
-def raw(fd: int) -> "list[object]":
-    """Put the terminal into raw mode (cfmakeraw(3)); returns the settings to `restore`. Raises OSError.
+def raw(fd: int) -> "list[object] | None":
+    """Put the terminal into raw mode (cfmakeraw(3)); the settings to `restore`, None if it has gone away.
 
     Its output is still processed: what comes from the container's terminal has bare newlines (`keep_newlines`).
     """
     import termios
 
-    before = termios.tcgetattr(fd)
-    mode = termios.tcgetattr(fd)
+    try:
+        before = termios.tcgetattr(fd)
+        mode = termios.tcgetattr(fd)
+    except termios.error:
+        return None
     mode[0] &= ~(
         termios.IGNBRK | termios.BRKINT | termios.PARMRK | termios.ISTRIP
         | termios.INLCR | termios.IGNCR | termios.ICRNL | termios.IXON
@@ -70,8 +89,7 @@ def raw(fd: int) -> "list[object]":
     mode[3] &= ~(termios.ECHO | termios.ECHONL | termios.ICANON | termios.ISIG | termios.IEXTEN)
     mode[6][termios.VMIN] = 1
     mode[6][termios.VTIME] = 0
-    termios.tcsetattr(fd, termios.TCSADRAIN, mode)
-    return before
+    return before if _set(fd, mode) else None
 
 
 def keep_newlines(fd: int) -> None:
@@ -86,7 +104,19 @@ def keep_newlines(fd: int) -> None:
 
 
 def restore(fd: int, settings: "list[object]") -> None:
-    """Undo `raw`. Raises OSError."""
+    """Undo `raw`; a terminal that has gone away meanwhile needs it no more."""
+    _set(fd, settings)
+
+
+def _set(fd: int, settings: "list[object]") -> bool:
+    """tcsetattr(3) at once: to wait until all output is out would take for ever on a terminal that stands still."""
     import termios
 
-    termios.tcsetattr(fd, termios.TCSADRAIN, settings)  # type: ignore[arg-type]
+    while True:
+        try:
+            termios.tcsetattr(fd, termios.TCSANOW, settings)  # type: ignore[arg-type]
+        except termios.error as error:
+            if error.args[0] == errno.EINTR:  # stopped and continued by a shell, or a signal that is handled
+                continue
+            return False
+        return True

@@ -8,20 +8,24 @@ from toolkit.kernel import terminal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from collections.abc import Sequence
 
-SIGCHLD, SIGPIPE, SIGURG, SIGWINCH = 17, 13, 23, 28
+    from toolkit.runtime.relay import Watch
+
+SIGCHLD, SIGPIPE, SIGTTIN, SIGTTOU, SIGURG, SIGWINCH = 17, 13, 21, 22, 23, 28
 signal_of_end = 0  # that ended the process `wait` waited for, if one did: its exit code could also mean an exit()
 _KEPT = frozenset((SIGCHLD, SIGPIPE, SIGURG))  # ours, not the container's
 
 
-def wait(pid: int, master: int = -1) -> int:
+def wait(pid: int, master: int = -1, watches: "Sequence[Watch]" = ()) -> int:
     """The exit code of `pid`, 128 + N for signal N. Every signal must be held (outside.hold_signals) before the clone.
 
-    `master`: the master end of its terminal, relayed to our own standard streams.
+    `master`: the master end of its terminal, relayed to our own standard streams; `watches`: what else is listened to.
     """
-    if master >= 0:
-        return _wait_with_terminal(pid, master)
+    if master >= 0 or watches:
+        from toolkit.runtime import relay
+
+        return relay.run(pid, wake_up(), master, watches)
     while True:
         code = reap(pid)
         if code >= 0:
@@ -61,21 +65,6 @@ def pass_on(pid: int, numbers: bytes) -> None:
             _forward(pid, number)
 
 
-def _wait_with_terminal(pid: int, master: int) -> int:
-    import select
-
-    wake_read = wake_up()
-    ours = os.isatty(0)
-    before: "Any" = terminal.raw(0) if ours else None
-    try:
-        if ours:
-            _resize(master)
-        return _relay(pid, master, wake_read, select)
-    finally:
-        if before is not None:
-            terminal.restore(0, before)
-
-
 def wake_up() -> int:
     """Handle every signal by a byte in a pipe, and let the held ones come; the pipe's reading end."""
     reading, writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -91,49 +80,17 @@ def _no_op(number: int, frame: object) -> None:
     """The wake-up pipe has the number already."""
 
 
-def _relay(pid: int, master: int, wake: int, select: "Any") -> int:
-    poll = select.poll()
-    poll.register(wake, select.POLLIN)
-    poll.register(0, select.POLLIN)
-    poll.register(master, select.POLLIN)
-    code = reap(pid)
-    while code < 0:
-        for fd, events in poll.poll():
-            if fd == wake:
-                numbers = os.read(wake, 512)
-                if SIGWINCH in numbers and os.isatty(0):
-                    _resize(master)
-                    numbers = numbers.replace(bytes((SIGWINCH,)), b"")
-                pass_on(pid, numbers)
-                code = reap(pid)
-            elif fd == master:
-                if not _copy(master, 1):
-                    poll.unregister(master)
-            elif events & (select.POLLIN | select.POLLHUP) and not _copy(0, master):
-                poll.unregister(0)
-    # What it wrote last is still in the terminal.
-    drain = select.poll()
-    drain.register(master, select.POLLIN)
-    while drain.poll(0):
-        if not _copy(master, 1):
-            break
-    return code
+def as_a_job() -> None:
+    """Let the shell stop us when we use its terminal in the background, as it does with every job (setpgid(2)).
+
+    Handled like the other signals they would never end: the call that made them is tried again, and makes them again.
+    """
+    for number in (SIGTTIN, SIGTTOU):
+        _signal.signal(number, _signal.SIG_DFL)
 
 
-def _copy(source: int, target: int) -> bool:
-    """Copy what is there; False at the end (a pty whose other side is gone gives EIO)."""
-    try:
-        data = os.read(source, 65536)
-        while data:
-            data = data[os.write(target, data) :]
-            if not data:
-                return True
-    except OSError:
-        pass
-    return False
-
-
-def _resize(master: int) -> None:
+def resize(master: int) -> None:
+    """Give a container's terminal the size of ours, if we have one."""
     try:
         terminal.set_size(master, terminal.get_size(0))
     except OSError:
