@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _HERE = __file__.rpartition("/")[0]
 _FOLDERS = ("kernel", "oci", "runtime", "runtime/cgroups", "runtime/comfort", "runtime/seccomp", "runtime/verbs")
-_SINGLE = ("errors", "places")
+_SINGLE = ("errors", "places", "text")
 _FILE = f"{_HERE}/__pycache__/hot.{sys.implementation.cache_tag}.bin"
 _INDEX_BYTES = 16384
 _MAIN = "toolkit.runtime.main"

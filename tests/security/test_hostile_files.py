@@ -24,7 +24,8 @@ from toolkit.errors import BuildFailed, CtkError, NotFound
 from toolkit.events import Event, Line, Note, Progressed
 from toolkit.fetch.cache import FOLDERS, Cache, check_private
 from toolkit.pack import walk
-from toolkit.ui import failure, plain, printable
+from toolkit.text import one_line
+from toolkit.ui import failure, plain
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(60)]
 LOCK = Lock("bookworm", "debian", "minbase", "amd64", (), (), (), "id")
@@ -300,4 +301,4 @@ def test_b16_no_error_talks_to_the_terminal() -> None:
     error.hint = ESCAPES
     text = failure.text(error)
     assert not set("\x1b\x07\x9b\u202e\x7f\r") & set(text) and "\n  | last\n" in text
-    assert printable.line("a\nb") == "a\\nb"
+    assert one_line("a\nb") == "a\\nb"

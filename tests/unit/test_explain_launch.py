@@ -16,6 +16,7 @@ from toolkit.explain.act import Act
 from toolkit.oci.defaults import default_spec
 from toolkit.runtime import mount_options, mounting, plan, shell_words
 from toolkit.runtime.cgroups import layout
+from toolkit.text import quote
 
 Tell = Callable[..., launch.Launch]
 
@@ -161,7 +162,7 @@ def test_what_cannot_be_meant_is_not_explained(tell: Tell) -> None:
             [
                 'mode=$(stat -c %a "$root/t" 2>/dev/null || echo 1777)',
                 'mkdir -p "$root/t"',
-                'mount -t tmpfs -o nosuid,size=1m,mode=$mode tmpfs "$root/t"',
+                'mount -t tmpfs -o nosuid,size=1m,mode="$mode" tmpfs "$root/t"',
             ],
         ),
         (
@@ -184,7 +185,7 @@ def test_mounts_as_shell_lines(entry: dict[str, Any], lines: list[str]) -> None:
 
 def test_words_of_a_shell() -> None:
     for text in ("plain/x-1", "", "a b", "it's", "$HOME", "a;b", "ü", "line\nbreak"):
-        done = subprocess.run(["sh", "-c", f"printf %s {shell_words.word(text)}"], capture_output=True, check=True)
+        done = subprocess.run(["sh", "-c", f"printf %s {quote(text)}"], capture_output=True, check=True)
         assert done.stdout.decode() == text
     done = subprocess.run(
         ["sh", "-c", f"root=/r; printf %s {shell_words.in_root('/a $b`c`')}"], capture_output=True, check=True

@@ -12,6 +12,7 @@ import pytest
 from toolkit.bootstrap import manifest
 from toolkit.observe import living, proc, sheets
 from toolkit.observe.living import Use
+from toolkit.text import one_line
 from toolkit.ui import tables
 from toolkit.ui.tables import Table
 
@@ -121,7 +122,7 @@ def test_changes_are_told_by_kind_and_a_folder_stands_for_all_in_it(tree: Path) 
 
 
 def test_a_name_can_not_write_to_the_terminal() -> None:
-    assert sheets.readable("/odd\n\x1b[2J\udcff é") == "/odd\\n\\x1b[2J\\udcff é"
+    assert one_line("/odd\n\x1b[2J\udcff é") == "/odd\\n\\x1b[2J\\udcff é"
 
 
 def test_a_damaged_record_is_refused(tree: Path) -> None:

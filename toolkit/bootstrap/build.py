@@ -53,6 +53,7 @@ from toolkit.bootstrap.unpack import Unpacker
 from toolkit.errors import CtkError, Unreachable, Usage
 from toolkit.events import Done, Emit, Finished, Note, Planned, Started
 from toolkit.fetch.cache import check_private
+from toolkit.text import quote
 
 ENGINES = ("native", "debootstrap")
 STAGES = (
@@ -205,7 +206,7 @@ def _make(request: Request, target: Target, rootfd: int, emit: Emit) -> Lock:
 def _next_steps(request: Request) -> tuple[str, ...]:
     if request.foreign:
         return (
-            f"ctk bootstrap --second-stage {request.target}",
+            f"ctk bootstrap --second-stage {quote(request.target)}",
             "or, on a machine that runs it, inside: /debootstrap/debootstrap --second-stage",
         )
     return next_steps(request.target)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from toolkit.bootstrap.model import Package
 from toolkit.errors import CtkError, NotFound, Untrusted
 from toolkit.fetch.cache import Cache, hash_of
+from toolkit.text import quote
 
 
 def deb_name(package: Package) -> str:
@@ -23,7 +24,7 @@ class DebFolder:
     def __init__(self, path: str) -> None:
         self.path = os.path.abspath(path)
         if not os.path.isdir(self.path):
-            raise NotFound(f"use --cache-dir {path!r}", because="there is no such folder", hint=f"mkdir {path}")
+            raise NotFound(f"use --cache-dir {path!r}", because="there is no such folder", hint=f"mkdir {quote(path)}")
 
     def open(self, package: Package, cache: Cache) -> int | None:
         """A descriptor (at offset 0) of the package, checked and by now in `cache`; None if it isn't here, or another.

@@ -23,6 +23,7 @@ from toolkit.bootstrap.stage import stage
 from toolkit.bootstrap.target import Target
 from toolkit.errors import CtkError, NotFound, Usage
 from toolkit.events import Done, Emit, Note, Planned
+from toolkit.text import quote
 
 SUITE = "host"
 STAGES = (("find", "Find the programs and their libraries"), ("copy", "Copy"), ("etc", "Users, names, terminals"))
@@ -85,7 +86,8 @@ def bootstrap(request: Request, emit: Emit, *, lenient: bool = False) -> Result:
         raise
     finally:
         os.umask(umask)
-    steps = (f"ctk spec --rootfs {request.target} --writable", ("" if os.geteuid() else "sudo ") + "ctk run NAME")
+    spec = f"ctk spec --rootfs {quote(request.target)} --writable"
+    steps = (spec, ("" if os.geteuid() else "sudo ") + "ctk run NAME")
     where = f"{result.distribution}, {result.architecture}"
     told = f"{len(programs)} programs of this host ({where}) are in {request.target}"
     emit(Done(told, result.seconds, {**asdict(result), "file": file}, steps))

@@ -17,6 +17,7 @@ from toolkit.bootstrap.resolve import lock as make_lock
 from toolkit.deb.index import Index
 from toolkit.errors import CtkError, Malformed, NotFound, Usage
 from toolkit.fetch.logins import bare
+from toolkit.text import quote
 
 VERSION = 1
 _TEXTS = ("suite", "distribution", "variant", "architecture", "preferences")
@@ -134,7 +135,7 @@ def _check_epoch(found: dict[str, Any], doing: str) -> None:
         raise Usage(
             doing,
             because=f"it was made with SOURCE_DATE_EPOCH={epoch or '(unset)'}, now it is {here or '(unset)'}",
-            hint=f"export SOURCE_DATE_EPOCH={epoch}" if epoch else "unset SOURCE_DATE_EPOCH",
+            hint=f"export SOURCE_DATE_EPOCH={quote(epoch)}" if epoch else "unset SOURCE_DATE_EPOCH",
         )
 
 

@@ -7,7 +7,6 @@ first file goes.
 import errno
 import fcntl
 import os
-import shlex
 
 from toolkit.bootstrap import erase, journal, rootless
 from toolkit.bootstrap.target import MARKER, check_unmounted, forget, read_result, result_path
@@ -15,6 +14,7 @@ from toolkit.errors import CtkError, InUse, NotFound, SystemCall
 from toolkit.events import Done, Emit
 from toolkit.kernel import subids
 from toolkit.kernel.host import HostFacts
+from toolkit.text import quote
 
 _FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 
@@ -50,8 +50,8 @@ def _no_folder(doing: str, path: str, whole: str) -> CtkError:
     if os.path.islink(whole):
         return NotFound(doing, because="it is a symbolic link", hint="name the folder itself")
     if os.path.lexists(whole):
-        notes = " " + shlex.quote(result_path(path)) if read_result(whole) is not None else ""
-        return NotFound(doing, because="it is a file", hint=f"a file goes by rm {shlex.quote(path)}{notes}")
+        files = [path, *([result_path(path)] if read_result(whole) is not None else [])]
+        return NotFound(doing, because="it is a file", hint="a file goes by rm " + " ".join(map(quote, files)))
     return NotFound(doing, because="no such folder")
 
 

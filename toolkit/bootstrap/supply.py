@@ -11,6 +11,7 @@ from toolkit.bootstrap.solve import Solved
 from toolkit.bootstrap.stage import stage
 from toolkit.errors import Usage
 from toolkit.events import Done, Emit, Planned, Started
+from toolkit.text import quote
 
 STAGES = (*solve.STAGES, ("download", "Download"))
 
@@ -89,4 +90,6 @@ def told(lock: Lock, done: Download) -> dict[str, Any]:
 
 def _next_steps(request: Request) -> tuple[str, ...]:
     """With a lock the packages are all that a build needs; without one it asks the archive what is current."""
-    return (f"ctk bootstrap {request.suite} ./{request.suite} --locked {request.lock}",) if request.lock else ()
+    if not request.lock:
+        return ()
+    return (f"ctk bootstrap {quote(request.suite)} {quote(f'./{request.suite}')} --locked {quote(request.lock)}",)

@@ -39,6 +39,7 @@ from toolkit.fetch.cache import Cache
 from toolkit.fetch.logins import bare
 from toolkit.kernel.beneath import make_directories
 from toolkit.pack import streams, tar, walk
+from toolkit.text import quote
 
 OWN = "ctk.lock"
 STAGES = (*supply.STAGES, outputs.STAGE)
@@ -91,7 +92,7 @@ def make(request: Request, path: str, emit: Emit) -> Lock:
             solved.client.close()
     text = f"{len(lock.packages)} packages of {lock.title} are in {path}"
     facts = supply.told(lock, done) | {"tarball": os.path.abspath(path), "file_bytes": size}
-    step = f"ctk bootstrap {request.suite} ./{request.suite} --unpack-tarball {path}"
+    step = "ctk bootstrap " + " ".join(map(quote, (request.suite, f"./{request.suite}", "--unpack-tarball", path)))
     emit(Done(text, round(time.monotonic() - began, 3), facts, (step,)))
     return lock
 

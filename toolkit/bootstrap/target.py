@@ -19,6 +19,7 @@ from toolkit.bootstrap import beside, erase, journal, lockfile, manifest
 from toolkit.bootstrap.model import Lock, Request, Result
 from toolkit.errors import CtkError, HostLacks, InUse
 from toolkit.kernel import mountinfo
+from toolkit.text import quote
 
 MARKER = ".ctk-bootstrap"
 # What mke2fs puts into every new file system, and what a mount point may hold anyway.
@@ -131,7 +132,7 @@ class Target:
             raise InUse(
                 doing,
                 because="an earlier bootstrap left it half made",
-                hint=f"--force removes it and begins anew; or remove it yourself: rm -r {self.path}",
+                hint=f"--force removes it and begins anew; or remove it yourself: rm -r {quote(self.path)}",
             )
         self._taken = True
         facts = {"suite": self._suite, "pid": os.getpid(), "began": int(time.time()), "whole": False}
@@ -161,10 +162,11 @@ def _check_file_system(path: str, doing: str) -> None:
         (os.ST_NODEV, "nodev", "/dev/null would not work"),
     ):
         if flags & flag:
+            option = "rw" if name == "read-only" else name[2:]
             raise HostLacks(
                 doing,
                 because=f"its file system is mounted {name}: {why}",
-                hint=f"name a folder elsewhere, or: mount -o remount,{'rw' if name == 'read-only' else name[2:]} …",
+                hint=f"name a folder elsewhere, or: mount -o remount,{quote(option)} …",
             )
 
 
@@ -198,7 +200,7 @@ def check_unmounted(path: str) -> None:
         raise CtkError(
             f"remove the tree {path!r}",
             because=f"something is mounted on {mounted[0]!r}",
-            hint=f"umount {mounted[0]}",
+            hint=f"umount {quote(mounted[0])}",
         )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from toolkit.bundle.splice import Writer, splice
 from toolkit.errors import CtkError, InUse, Invalid, NotFound
+from toolkit.text import quote
 
 Spec = dict[str, Any]
 Edit = Callable[[Spec], Spec]
@@ -97,7 +98,7 @@ def write(bundle: str, content: str, *, force: bool = False) -> str:
             f"write {path!r}", because="the file exists", hint="use --force to replace it, or --update to change it"
         ) from None
     except FileNotFoundError:
-        raise NotFound(f"write {path!r}", because="no such folder", hint=f"mkdir -p {bundle}") from None
+        raise NotFound(f"write {path!r}", because="no such folder", hint=f"mkdir -p {quote(bundle)}") from None
     except OSError as error:
         raise CtkError(f"write {path!r}", because=_reason(error)) from None
     return path

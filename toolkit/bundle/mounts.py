@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from toolkit.bundle.document import Edit, Spec
 from toolkit.bundle.namespaces import without
 from toolkit.errors import Usage
+from toolkit.text import quote
 
 
 def mount(entry: dict[str, object]) -> Edit:
@@ -84,7 +85,7 @@ def _host_path(source: str, doing: str) -> str:
         raise Usage(doing, because="it has no source", hint="for example src=/srv/data")
     whole = os.path.abspath(source)
     if not os.path.lexists(whole):
-        raise Usage(doing, because=f"there is no {whole!r} on the host", hint=f"mkdir -p {whole}")
+        raise Usage(doing, because=f"there is no {whole!r} on the host", hint=f"mkdir -p {quote(whole)}")
     return whole
 
 

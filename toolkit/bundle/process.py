@@ -5,6 +5,7 @@ from difflib import get_close_matches
 
 from toolkit.bundle.document import Edit, Spec
 from toolkit.errors import Usage
+from toolkit.text import quote
 
 # What `apt-get install` needs of root's rights: apt drops to _apt (SETUID, SETGID) and hands folders to it (CHOWN,
 # FOWNER, DAC_OVERRIDE, FSETID), dpkg restores file capabilities (SETFCAP) and some maintainer scripts chroot. It is the
@@ -94,7 +95,7 @@ def user(text: str) -> Edit:
     ids, _, groups = text.partition(":")
     numbers = [ids, *(groups.split(",") if groups else [])]
     if not all(number.isascii() and number.isdigit() for number in numbers):
-        hint = f"look it up: grep ^{ids}: ROOTFS/etc/passwd"
+        hint = f"look it up: grep {quote(f'^{ids}:')} ROOTFS/etc/passwd"
         raise Usage(f"read --user {text!r}", because="the spec knows numbers only: UID[:GID[,GID…]]", hint=hint)
 
     def edit(spec: Spec) -> Spec:

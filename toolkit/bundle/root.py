@@ -6,6 +6,7 @@ import stat
 
 from toolkit.bundle.document import Edit, Spec
 from toolkit.errors import NotFound
+from toolkit.text import quote
 
 _LINKS_MAX = 40  # path_resolution(7): the kernel gives up with ELOOP after 40
 
@@ -88,7 +89,7 @@ def find_command(root: str, command: str, env: list[str], cwd: str = "/") -> str
 def check(path: str) -> None:
     """Raises NotFound unless `path` is a folder with something in it."""
     doing = f"use {path!r} as the root file system"
-    hint = f"make one: ctk bootstrap bookworm {path}"
+    hint = f"make one: ctk bootstrap bookworm {quote(path)}"
     try:
         entries = os.listdir(path)
     except FileNotFoundError:
@@ -121,5 +122,5 @@ def check_command(path: str, spec: Spec) -> None:
     raise NotFound(
         doing,
         because=f"no such program in its PATH ({search})",
-        hint=f"install it (ctk bootstrap --include=PACKAGE), or look with: ls {path}/usr/bin",
+        hint=f"install it (ctk bootstrap --include=PACKAGE), or look with: ls {quote(f'{path}/usr/bin')}",
     )

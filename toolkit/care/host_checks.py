@@ -11,6 +11,7 @@ from toolkit import places
 from toolkit.care.finding import BAD, NOTE, OK, WARN, Finding
 from toolkit.kernel import delegation, subids
 from toolkit.kernel.host import HostFacts, read
+from toolkit.text import quote
 
 _DELEGATE = (
     "sudo mkdir -p /etc/systemd/system/user@.service.d && printf '[Service]\\nDelegate=cpu cpuset io memory pids\\n' | "
@@ -58,7 +59,7 @@ def subordinate_ids(_: HostFacts) -> Iterator[Finding]:
     if len(uids) == 1:
         first = _unused_ids()
         ids = f"{first}-{first + 65535}"
-        fix = f"sudo usermod --add-subuids {ids} --add-subgids {ids} {name}"
+        fix = f"sudo usermod --add-subuids {quote(ids)} --add-subgids {quote(ids)} {quote(name)}"
         what = f"fewer than {subids.ENOUGH} for you in {subids.SUBUID} and {subids.SUBGID}: one id only"
         yield Finding("subordinate ids", WARN, what, "trees with all their owners, without root", fix)
         return
@@ -70,7 +71,9 @@ def subordinate_ids(_: HostFacts) -> Iterator[Finding]:
             yield Finding("subordinate ids", BAD, f"{program} is not installed", "run and bootstrap without root", fix)
         elif not os.stat(path).st_mode & stat.S_ISUID and not _has_file_capability(path):
             what = f"{path} has neither the setuid bit nor a capability"
-            yield Finding("subordinate ids", BAD, what, "run and bootstrap without root", f"sudo chmod u+s {path}")
+            yield Finding(
+                "subordinate ids", BAD, what, "run and bootstrap without root", f"sudo chmod u+s {quote(path)}"
+            )
 
 
 def _unused_ids() -> int:
@@ -118,13 +121,14 @@ def room(_: HostFacts) -> Iterator[Finding]:
         free = about.f_bavail * about.f_frsize
         told = f"{name} ({there}): {free / 1e9:.1f} GB free"
         if free < _ROOM_BYTES:
-            yield Finding("space", BAD, told, "bootstrap", f"df -h {there}")
+            yield Finding("space", BAD, told, "bootstrap", f"df -h {quote(there)}")
         else:
             yield Finding("space", OK if free >= _COMFORT_BYTES else WARN, told)
         flags = about.f_flag
         for flag, option in ((os.ST_NOEXEC, "noexec"), (os.ST_NODEV, "nodev"), (os.ST_RDONLY, "ro")):
             if flags & flag and name == "here":
-                fix = f"sudo mount -o remount,{'rw' if option == 'ro' else option[2:]} {_mount_point(there)}"
+                better = "rw" if option == "ro" else option[2:]
+                fix = f"sudo mount -o remount,{quote(better)} {quote(_mount_point(there))}"
                 yield Finding("space", WARN, f"{there} is mounted {option}", "bootstrap into this folder", fix)
 
 

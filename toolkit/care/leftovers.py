@@ -26,6 +26,7 @@ from toolkit.runtime import lifecycle, removal
 from toolkit.runtime import record as records
 from toolkit.runtime.cgroups import files, layout
 from toolkit.runtime.record import Record
+from toolkit.text import quote
 
 _LOG_S = 30 * 24 * 3600
 
@@ -92,14 +93,14 @@ def _judged(container: Record, stopped: bool) -> Found:
     if container.locked_by_other():
         return Kept("record", name, "another command is at work on it")
     if lifecycle.alive(container):
-        return Kept("record", name, f"it runs, as process {container.pid}", f"ctk delete --force {name}")
+        return Kept("record", name, f"it runs, as process {container.pid}", f"ctk delete --force {quote(name)}")
     if container.torn:
         return Leftover("record", name, "its create was killed", delete)
     if not lifecycle.of_this_boot(container):
         return Leftover("record", name, "it ran before this boot", forget)
     if stopped:
         return Leftover("record", name, "it has stopped", delete)
-    return Kept("record", name, "it has stopped; its record is its owner's to delete", f"ctk delete {name}")
+    return Kept("record", name, "it has stopped; its record is its owner's to delete", f"ctk delete {quote(name)}")
 
 
 def _half_made(folders: tuple[str, ...]) -> Iterator[Found]:
@@ -114,7 +115,7 @@ def _half_made(folders: tuple[str, ...]) -> Iterator[Found]:
                 )
             elif path in map(os.path.abspath, folders):
                 if os.path.isdir(path):
-                    yield Kept("tree", path, "it is no half-made tree", f"ctk bootstrap --remove {path}")
+                    yield Kept("tree", path, "it is no half-made tree", f"ctk bootstrap --remove {quote(path)}")
                 else:
                     yield Kept("tree", path, "there is no such folder")
             continue
@@ -208,7 +209,7 @@ def _bundles(root: str) -> Iterator[Found]:
         rootfs = os.path.join(bundles, name, "rootfs")
         if name not in known and os.path.isdir(rootfs) and not os.path.lexists(os.path.join(rootfs, MARKER)):
             yield Kept("bundle", os.path.join(bundles, name), "`ctk up` takes it up again",
-                       f"ctk bootstrap --remove {rootfs}")  # fmt: skip
+                       f"ctk bootstrap --remove {quote(rootfs)}")  # fmt: skip
 
 
 def _names(folder: str) -> list[str]:

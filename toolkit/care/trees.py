@@ -8,6 +8,7 @@ from toolkit.errors import CtkError, InUse
 from toolkit.events import Emit
 from toolkit.runtime import lifecycle
 from toolkit.runtime import record as records
+from toolkit.text import quote
 
 
 def remove(path: str, emit: Emit) -> None:
@@ -15,7 +16,7 @@ def remove(path: str, emit: Emit) -> None:
     living = tenants(path)
     if living:
         because = f"the container {living[0]!r} runs in it"
-        raise InUse(f"remove the tree {path!r}", because=because, hint=f"ctk delete --force {living[0]}")
+        raise InUse(f"remove the tree {path!r}", because=because, hint=f"ctk delete --force {quote(living[0])}")
     removal.remove(path, emit)
 
 

@@ -10,7 +10,21 @@ from typing import Annotated, NoReturn
 import typer
 
 from toolkit import __version__
-from toolkit.cli import build, cache, care, complete, describe, everyday, explain, learn, observe, signals, up, verbs
+from toolkit.cli import (
+    build,
+    cache,
+    care,
+    complete,
+    describe,
+    everyday,
+    explain,
+    learn,
+    observe,
+    output,
+    signals,
+    up,
+    verbs,
+)
 from toolkit.errors import CtkError, Usage
 from toolkit.runtime.options import Options
 from toolkit.ui import failure
@@ -118,7 +132,7 @@ def _drop_output() -> None:
 
 
 def _interrupted(caught: signals.Caught) -> int:
-    sys.stderr.write("ctk: interrupted\n")
+    output.err("ctk: interrupted\n")
     return 128 + caught.number
 
 

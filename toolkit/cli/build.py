@@ -5,9 +5,10 @@ from typing import Annotated
 
 import typer
 
-from toolkit.cli import complete, sources, supplies, ways
+from toolkit.cli import complete, output, sources, supplies, ways
 from toolkit.cli.care import RemoveTree
 from toolkit.cli.output import commas, progress, several
+from toolkit.text import quote
 
 _PANEL = "Build"
 _SOURCE, _CONTENT, _OUTPUT = "Where from", "What goes in", "How"
@@ -253,9 +254,12 @@ def bootstrap(
         raise Usage("read the command line", because="missing argument 'SUITE'", hint="see ctk bootstrap --help")
     if not target and not (print_debs or download_only or make_tarball):
         # mmdebstrap's way: no TARGET, and a tar where standard output leads.
-        tar = "" if sys.stdout.isatty() else f"; for a tar on standard output, ctk bootstrap {suite} -"
+        command = f"ctk bootstrap {quote(suite)} {quote(f'./{suite}')}"
+        tar = "" if sys.stdout.isatty() else f"; for a tar on standard output, ctk bootstrap {quote(suite)} -"
         raise Usage(
-            "read the command line", because="there is no TARGET", hint=f"ctk bootstrap {suite} ./{suite}" + tar
+            "read the command line",
+            because="there is no TARGET",
+            hint=command + tar,
         )
     mirrors = several(mirror, mirror_argument)
     request = Request(
@@ -328,4 +332,4 @@ def bootstrap(
         else:
             build.bootstrap(request, emit)
     if print_debs and not json:
-        sys.stdout.write(" ".join(package.name for package in chosen.packages) + "\n")
+        output.out(" ".join(package.name for package in chosen.packages) + "\n")

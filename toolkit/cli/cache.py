@@ -1,10 +1,12 @@
 """The cache: `ctk cache list`, `ctk cache prune`."""
 
-import sys
 import time
 from typing import Annotated
 
 import typer
+
+from toolkit.cli import output
+from toolkit.text import one_line
 
 _PANEL = "Build"
 
@@ -30,11 +32,11 @@ def listing(
         mine = [item for item in found if item.kind == kind]
         size_bytes = sum(item.size_bytes for item in mine)
         total += size_bytes
-        sys.stdout.write(f"{size_bytes / 1e6:10.1f} MB  {len(mine):5} {what}\n")
+        output.out(f"{size_bytes / 1e6:10.1f} MB  {len(mine):5} {what}\n")
         for item in mine if every else ():
             used = time.strftime("%Y-%m-%d %H:%M", time.localtime(item.used_s))
-            sys.stdout.write(f"{item.size_bytes / 1e6:10.1f} MB  used {used}  {item.path}\n")
-    sys.stdout.write(f"{total / 1e6:10.1f} MB  in {folder}, of {pruning.limit() / 1e6:.0f} MB at most\n")
+            output.out(f"{item.size_bytes / 1e6:10.1f} MB  used {used}  {one_line(item.path)}\n")
+    output.out(f"{total / 1e6:10.1f} MB  in {folder}, of {pruning.limit() / 1e6:.0f} MB at most\n")
 
 
 def prune(
@@ -51,4 +53,4 @@ def prune(
 
     wanted = pruning.size(limit, what="--limit") if limit else pruning.limit()
     removed = pruning.prune(places.cache_dir(), wanted)
-    sys.stdout.write(f"removed {len(removed)} files, {sum(item.size_bytes for item in removed) / 1e6:.1f} MB\n")
+    output.out(f"removed {len(removed)} files, {sum(item.size_bytes for item in removed) / 1e6:.1f} MB\n")

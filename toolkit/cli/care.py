@@ -1,12 +1,12 @@
 """Look after it: `ctk doctor`, `ctk gc`, and `ctk bootstrap --remove`."""
 
-import json as json_
 import os
 import sys
 from typing import Annotated
 
 import typer
 
+from toolkit.cli import output
 from toolkit.cli.output import progress
 
 
@@ -45,7 +45,7 @@ def advise(error: Exception) -> None:
         from toolkit.care import doctor as doctor_
 
         try:
-            sys.stderr.write(doctor_.advice(error))
+            output.err(doctor_.advice(error))
         except (CtkError, OSError):
             pass  # the error itself has been told; a second one would hide it
 
@@ -80,11 +80,10 @@ def doctor(
     for finding in doctor_.examine(topic, offline=offline):
         found.append(finding)
         if not json:
-            sys.stdout.write("".join(f"{line}\n" for line in doctor_.lines([finding])))
+            output.out("".join(f"{line}\n" for line in doctor_.lines([finding])))
             sys.stdout.flush()
     if json:
-        json_.dump([finding.as_json() for finding in found], sys.stdout, indent=1, ensure_ascii=False)
-        sys.stdout.write("\n")
+        output.document([finding.as_json() for finding in found])
     if any(finding.state == BAD for finding in found):
         raise typer.Exit(1)
 
@@ -104,23 +103,24 @@ def gc(
     from toolkit.care import leftovers
     from toolkit.errors import CtkError
     from toolkit.events import silent
+    from toolkit.text import one_line
 
     failed = 0
     for one in leftovers.find(root or places.runtime_root(), tuple(folders or ()), stopped=stopped):
         if isinstance(one, leftovers.Kept):
             hint = f"  ({one.hint})" if one.hint else ""
-            sys.stdout.write(f"left alone: {one.kind} {one.name}: {one.why}{hint}\n")
+            output.out(one_line(f"left alone: {one.kind} {one.name}: {one.why}{hint}") + "\n")
             continue
-        told = f"{one.kind} {one.name}: {one.why}"
+        told = one_line(f"{one.kind} {one.name}: {one.why}")
         if dry_run:
-            sys.stdout.write(f"would remove {told}\n")
+            output.out(f"would remove {told}\n")
             continue
         try:
             one.remove(silent)
-            sys.stdout.write(f"removed {told}\n")
+            output.out(f"removed {told}\n")
         except (CtkError, OSError) as error:
             failed += 1
             because = str(error) if isinstance(error, CtkError) else os.strerror(error.errno or 0).lower()
-            sys.stdout.write(f"not removed: {told}; but {because}\n")
+            output.out(f"not removed: {told}; but {because}\n")
     if failed:
         raise typer.Exit(1)

@@ -1,9 +1,10 @@
 """Describe: `ctk spec`."""
 
-import sys
 from typing import Annotated
 
 import typer
+
+from toolkit.cli import output
 
 _PANEL = "Describe"
 _EXAMPLE = "Example: ctk spec --rootfs debianfs --writable --memory 64M -- bash"
@@ -216,7 +217,7 @@ def spec(
     )
     if diff:
         if text := build.diff(request):
-            sys.stdout.write(text + "\n")
+            output.out(text + "\n")
         return
     with progress(json=False) as emit:
         build.build(request, emit)

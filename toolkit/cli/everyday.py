@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from toolkit.cli import complete
+from toolkit.cli import complete, output
 from toolkit.runtime.comfort.attach import DETACH_KEYS
 
 _PANEL = "Every day"
@@ -55,7 +55,7 @@ def _place(root: str) -> str:
 
 
 def _say(text: str) -> None:
-    sys.stderr.write(f"ctk: {text}\n")
+    output.err(f"ctk: {text}\n")
 
 
 def logs(
@@ -102,7 +102,7 @@ def stop(containers: Ids, time: Time = 10, signal: Signal = "", root: Root = "")
 
     for container in containers:
         stopping.stop(_place(root), container, signal=signal, timeout_s=time, say=_say)
-        sys.stdout.write(container + "\n")
+        output.out(container + "\n")
 
 
 def restart(containers: Ids, time: Time = 10, signal: Signal = "", root: Root = "") -> None:
@@ -120,7 +120,7 @@ def restart(containers: Ids, time: Time = 10, signal: Signal = "", root: Root = 
         forget_log()
         if code:
             sys.exit(code)
-        sys.stdout.write(container + "\n")
+        output.out(container + "\n")
 
 
 def rm(
@@ -135,7 +135,7 @@ def rm(
 
     for container in containers:
         stopping.remove(_place(root), container, force=force)
-        sys.stdout.write(container + "\n")
+        output.out(container + "\n")
 
 
 def cp(
@@ -171,4 +171,4 @@ def systemd(
     from toolkit.up import launch
 
     text = unit.text(_place(root), container, launcher=launch.launcher(), stop_s=time, restart=restart_policy)
-    sys.stdout.write(text)
+    output.exactly(text)

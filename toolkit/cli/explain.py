@@ -1,13 +1,13 @@
 """Learn: `ctk check`, `ctk explain`."""
 
 import dataclasses
-import json
 import os
 import sys
 from typing import Annotated
 
 import typer
 
+from toolkit.cli import output
 from toolkit.runtime.options import Options
 
 _PANEL = "Learn"
@@ -111,7 +111,7 @@ def _launch(bundle: str, container_id: str, script: bool, run: bool, as_json: bo
 
     told = launch.of(bundle, container_id)
     if script:
-        sys.stdout.write(scripts.write(told))
+        output.exactly(scripts.write(told))
     elif as_json:
         _json({"bundle": told.bundle, "id": told.id, "root": told.root, "acts": [act.as_json() for act in told.acts]})
     elif run:
@@ -168,4 +168,4 @@ _OF_A_CODE = ("what", "why", "do")
 
 
 def _json(value: object) -> None:
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    output.document(value, indent=2)

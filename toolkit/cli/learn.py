@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from toolkit.cli import complete
+from toolkit.cli import complete, output
+from toolkit.text import quote
 
 _PANEL = "Learn"
 _EXAMPLE = "Example: sudo ctk recipe run first-container"
@@ -43,10 +44,10 @@ def quickstart(
 
     suite = host_suite() or "bookworm"
     words = ["up", suite, "quickstart", "--or-host", *(["--", *command] if command else [])]
-    sys.stderr.write(f"ctk: this is  ctk {' '.join(words)}\n")
+    output.err(f"ctk: this is  ctk {' '.join(words)}\n")
     code = launch.call(words)
     if not code:
-        sys.stderr.write(f"ctk: next:\nctk:   ctk up {suite} NAME\nctk:   ctk recipe run first-container\n")
+        output.err(f"ctk: next:\nctk:   ctk up {quote(suite)} NAME\nctk:   ctk recipe run first-container\n")
     raise typer.Exit(code)
 
 
@@ -102,7 +103,7 @@ def run(
     recipe = shelf.find(name)
     played = play.play(recipe, options, tutorial.TutorialScreen(sys.stdout))
     if not dry_run and not played.stopped_at:
-        sys.stdout.write(f"{recipe.name}: {played.steps} of {recipe.numbered} steps, and nothing left behind\n")
+        output.out(f"{recipe.name}: {played.steps} of {recipe.numbered} steps, and nothing left behind\n")
 
 
 @recipes.command("new", epilog="Example: ctk recipe new my-first-service")
@@ -111,4 +112,4 @@ def new(name: Annotated[str, typer.Argument(metavar="NAME", help="Its name; the 
     from toolkit.recipe import shelf
 
     path = shelf.begin(name)
-    sys.stdout.write(f"{path}: play it with  ctk recipe run ./{path}\n")
+    output.out(f"{path}: play it with  ctk recipe run {quote(f'./{path}')}\n")

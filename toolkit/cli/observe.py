@@ -1,6 +1,5 @@
 """Look at what runs: `ctk inspect`, `ctk stats`, `ctk top`, `ctk diff`."""
 
-import json as json_
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -8,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from toolkit.cli import complete
+from toolkit.cli import complete, output
 from toolkit.cli.output import progress
 
 if TYPE_CHECKING:
@@ -52,7 +51,7 @@ def inspect(identity: Id, json: Json = False, root: Root = "") -> None:
 
     told = inspection.inspect(_root(root), identity)
     if json:
-        _print_json(told)
+        output.document(told)
     else:
         tables.show([tables.Table(h, rows, title, (), empty) for title, h, rows, empty in sheets.inspection(told)],
                     sys.stdout)  # fmt: skip
@@ -69,7 +68,7 @@ def stats(
     keys = Keys(sys.stdin, wanted=not (json or no_stream) and tables.can_be_live(sys.stdout))
     frames = sheets.stats(_look(root, identities), interval, wait=keys.wait)
     if json:
-        _print_json([sheets.stats_json(*pair) for pair in next(frames)])
+        output.document([sheets.stats_json(*pair) for pair in next(frames)])
         return
     drawn = (
         [tables.Table(sheets.STATS, tuple(sheets.stats_row(*pair) for pair in frame), right=tuple(range(1, 9)))]
@@ -93,7 +92,7 @@ def top(
     keys = Keys(sys.stdin, wanted=not (json or no_stream) and tables.can_be_live(sys.stdout))
     frames = sheets.top(_look(root, identities), interval, wait=keys.wait)
     if json:
-        _print_json([{"id": name, "cpuPercent": round(cpu, 2), **asdict(one)} for name, one, cpu in next(frames)])
+        output.document([{"id": name, "cpuPercent": round(cpu, 2), **asdict(one)} for name, one, cpu in next(frames)])
         return
     drawn = (
         [tables.Table(sheets.TOP, tuple(sheets.top_row(*row) for row in frame), right=(1, 2, 3, 5, 6, 7))]
@@ -114,14 +113,15 @@ def diff(
     root: Root = "",
 ) -> None:
     """Show what was added (A), changed (C) and deleted (D) in a root file system since ctk bootstrap made it."""
-    from toolkit.observe import changes, living, sheets
+    from toolkit.observe import changes, living
+    from toolkit.text import one_line
 
     with progress(json=False) as emit:
         found = changes.since_bootstrap(living.tree(_root(root), what), emit)
     if json:
-        _print_json([{"kind": kind, "path": path} for kind, path in found])
+        output.document([{"kind": kind, "path": path} for kind, path in found])
     else:
-        sys.stdout.write("".join(f"{kind} {sheets.readable(path)}\n" for kind, path in found))
+        output.out("".join(f"{kind} {one_line(path)}\n" for kind, path in found))
 
 
 def _root(given: str) -> str:
@@ -135,8 +135,3 @@ def _look(root: str, identities: list[str] | None) -> "Callable[[], Sequence[Rec
 
     living.running(_root(root), identities or ())  # who is not there is told before the first look
     return lambda: [one for one in living.running(_root(root)) if not identities or one.id in identities]
-
-
-def _print_json(value: object) -> None:
-    json_.dump(value, sys.stdout, indent=1, ensure_ascii=False)
-    sys.stdout.write("\n")

@@ -1,12 +1,40 @@
-"""Where the words of a command go: progress to stderr, or with --json every event to stdout."""
+"""Where the words of a command go: results to stdout, progress to stderr, or with --json every event to stdout.
 
+Nothing that a container, a caller or an archive chose is obeyed by a terminal: all of cli writes through here
+(tests/architecture/test_printing.py).
+"""
+
+import json as json_
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from toolkit.errors import CtkError
 from toolkit.events import Emit
+from toolkit.text import in_json, printable
 from toolkit.ui import failure, renderer
+
+
+def out(text: str) -> None:
+    """Write to standard output, for people."""
+    sys.stdout.write(printable(text))
+
+
+def err(text: str) -> None:
+    """Write to standard error, for people."""
+    sys.stderr.write(printable(text))
+
+
+def document(value: object, indent: int = 1) -> None:
+    """Write a JSON text to standard output, for programs."""
+    sys.stdout.write(in_json(json_.dumps(value, indent=indent, ensure_ascii=False)) + "\n")
+
+
+def exactly(text: str) -> None:
+    """Write what a program reads (a script) to standard output as it is; on a terminal as `out` does."""
+    if sys.stdout.isatty():
+        text = printable(text)
+    sys.stdout.write(text)
 
 
 @contextmanager

@@ -1,10 +1,10 @@
 """The options of `ctk bootstrap` about which packages come from where, and what it says of them."""
 
-import json as json_module
-import sys
 from typing import Annotated
 
 import typer
+
+from toolkit.cli import output
 
 _SOURCE, _CONTENT, _OUTPUT = "Where from", "What goes in", "How"
 
@@ -141,12 +141,12 @@ def print_difference(a: str, b: str, *, json: bool) -> None:
     """The packages that changed from lock or root `a` to `b`, a line each."""
     from toolkit.bootstrap import difference
     from toolkit.errors import Usage
-    from toolkit.ui import printable
+    from toolkit.text import one_line
 
     if not b:
         raise Usage("read the command line", because="--diff needs two locks or roots", hint="ctk bootstrap --diff A B")
     changes = difference.compare(a, b)
     if json:
-        sys.stdout.write(json_module.dumps(difference.as_json(a, b, changes), indent=1) + "\n")
+        output.document(difference.as_json(a, b, changes))
     else:
-        sys.stdout.write("".join(f"{printable.line(str(change))}\n" for change in changes))
+        output.out("".join(f"{one_line(str(change))}\n" for change in changes))

@@ -24,6 +24,7 @@ from toolkit.cli.build import (
     Verbose,
 )
 from toolkit.cli.output import commas, progress, several
+from toolkit.text import quote
 
 _EXAMPLE = "Example: sudo ctk up bookworm web -- cat /etc/os-release"
 _CONTENT, _OUTPUT, _RUN = "What goes in", "How", "The run"
@@ -154,7 +155,7 @@ def up(
     )
     with progress(json=json, verbose=verbose) as emit:
         if not replace and launch.exists(identity):
-            hint = f"ctk exec -t {identity} sh, or once more with --replace"
+            hint = f"ctk exec -t {quote(identity)} sh, or once more with --replace"
             raise InUse(f"bring up {identity!r}", because="there is a container of that name", hint=hint)
         where = stages.prepare(request, emit)
     sys.exit(launch.run(identity, where, options))

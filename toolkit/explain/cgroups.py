@@ -9,6 +9,7 @@ from toolkit.kernel import mounts
 from toolkit.runtime import cgroups, shell_words
 from toolkit.runtime.cgroup_mount import JoinCgroup, MountCgroup
 from toolkit.runtime.cgroups import devices, limits
+from toolkit.text import quote
 
 Spec = dict[str, Any]
 
@@ -59,8 +60,8 @@ class Cgroups:
 
     def made(self) -> Act:
         """The making of the folders."""
-        words = [shell_words.word(path) for path in self.paths.values()]
-        above = [shell_words.word(os.path.dirname(path)) for path in self.paths.values()]
+        words = [quote(path) for path in self.paths.values()]
+        above = [quote(os.path.dirname(path)) for path in self.paths.values()]
         # Not -p for the last: one that is there is another container's.
         lines = [f"mkdir -p {' '.join(dict.fromkeys(above))}", f"mkdir {' '.join(words)}"] if words else []
         if self.unified:
@@ -81,7 +82,7 @@ class Cgroups:
         lines, folder = [], top
         for part in path[len(top) :].strip("/").split("/"):
             names = " ".join("+" + name for name in wanted.split())
-            lines.append(f"echo {shell_words.word(names)} > {shell_words.word(folder + '/cgroup.subtree_control')}")
+            lines.append(f"echo {quote(names)} > {quote(folder + '/cgroup.subtree_control')}")
             folder += "/" + part
         return lines
 
@@ -97,9 +98,9 @@ class Cgroups:
         acts = []
         for controller, name, value, otherwise in self._plan():
             file = f"{self.folder(controller) or '/sys/fs/cgroup/' + controller}/{name}"
-            line = f"echo {shell_words.word(value)} > {shell_words.word(file)}"
+            line = f"{shell_words.put(value)} > {quote(file)}"
             if otherwise == "skip":
-                line = f"[ ! -e {shell_words.word(file)} ] || {line}"
+                line = f"[ ! -e {quote(file)} ] || {line}"
             call = f'write(open("{file}", O_WRONLY), "{value}", {len(value)})'
             acts.append(Act("outside", f"set {name} to {value}", call, (line,), _field(name)))
         return acts
@@ -121,7 +122,7 @@ class Cgroups:
         for name, values in devices.writes_v1(list(rules)):
             for value in values:
                 calls.append(f'write(open("{folder}/{name}", O_WRONLY), "{value}", {len(value)})')
-                lines.append(f"echo {shell_words.word(value)} > {shell_words.word(f'{folder}/{name}')}")
+                lines.append(f"{shell_words.put(value)} > {quote(f'{folder}/{name}')}")
         return [Act("outside", "say which devices may be used", "; ".join(calls), tuple(lines), field)]
 
     def joined(self, step: JoinCgroup, place: int) -> Act:
@@ -130,7 +131,7 @@ class Cgroups:
         calls = [f'write(open("{path}/cgroup.procs", O_WRONLY), PID)' for path in self.paths.values()]
         if self.unified and self.paths:
             calls = [f'clone3({{flags=CLONE_INTO_CGROUP|…, cgroup=open("{self.paths[""]}")}})']
-        lines = [f"echo 0 > {shell_words.word(path + '/cgroup.procs')}" for path in self.paths.values()]
+        lines = [f"echo 0 > {quote(path + '/cgroup.procs')}" for path in self.paths.values()]
         if step.unshare:
             calls.append("unshare(CLONE_NEWCGROUP)")
             lines.append("exec unshare --cgroup sh …")
@@ -142,7 +143,7 @@ class Cgroups:
         target = shell_words.in_root(step.destination)
         words = shell_words.options(step.options)
         flags = mounts.flag_names(step.options.flags)
-        options = f"-o {words} " if words else ""
+        options = shell_words.dash_o(words)
         if self.unified:
             call = f'mount("cgroup", "{step.destination}", "cgroup2", {flags}, NULL)'
             lines = [f"mkdir -p {target}", f"mount -t cgroup2 {options}cgroup {target}"]
@@ -158,14 +159,16 @@ class Cgroups:
             if step.in_namespace and data:
                 kind, extra = ("cgroup2", "") if data == "cgroup2" else ("cgroup", data)
                 words = ",".join(filter(None, (shell_words.options(step.options), extra)))
-                lines.append(f"mount -t {kind} {f'-o {words} ' if words else ''}cgroup {inside}")
+                lines.append(f"mount -t {kind} {shell_words.dash_o(words)}cgroup {inside}")
                 calls.append(f'mount("cgroup", "{step.destination}/{name}", "{kind}", {flags}, "{extra}")')
                 continue
-            lines.append(f"mount --rbind {shell_words.word(host_path)} {inside}")
+            lines.append(f"mount --rbind {quote(host_path)} {inside}")
             if attributes:
                 lines.append(f"mount -o remount,bind,{attributes} {inside}")
             calls.append(f'move_mount(open_tree("{host_path}", OPEN_TREE_CLONE), "{step.destination}/{name}")')
-        lines += [f"ln -s {to} {shell_words.in_root(f'{step.destination}/{link}')}" for link, to in self._links()]
+        lines += [
+            f"ln -s {quote(to)} {shell_words.in_root(f'{step.destination}/{link}')}" for link, to in self._links()
+        ]
         if step.options.flags & mounts.MS_RDONLY:
             lines.append(f"mount -o remount,bind,ro {target}")
             calls.append(f'mount_setattr(root, "{step.destination}", 0, {{attr_set=MOUNT_ATTR_RDONLY}}, 32)')
@@ -177,7 +180,7 @@ class Cgroups:
 
     def removed(self) -> list[str]:
         """Shell lines that take the folders away again."""
-        return [f"rmdir {shell_words.word(path)}" for path in self.paths.values()]
+        return [f"rmdir {quote(path)}" for path in self.paths.values()]
 
 
 def known(spec: Spec, container_id: str, *, systemd: bool = False) -> "Cgroups | None":
@@ -202,8 +205,8 @@ def _filled(path: str, mountpoint: str) -> list[str]:
     folder = mountpoint
     for part in path[len(mountpoint) :].strip("/").split("/"):
         for name in ("cpuset.cpus", "cpuset.mems"):
-            file = shell_words.word(f"{folder}/{part}/{name}")
-            above = shell_words.word(f"{folder}/{name}")
+            file = quote(f"{folder}/{part}/{name}")
+            above = quote(f"{folder}/{name}")
             lines.append(f'[ -n "$(cat {file})" ] || cat {above} > {file}')
         folder += "/" + part
     return lines

@@ -8,7 +8,7 @@ from typing import Any
 from toolkit.explain.act import Act
 from toolkit.kernel import capabilities
 from toolkit.runtime.identity import Identity
-from toolkit.runtime.shell_words import word
+from toolkit.text import quote as word
 
 Spec = dict[str, Any]
 

@@ -17,12 +17,12 @@ from toolkit.kernel import namespaces
 from toolkit.oci import check as rules
 from toolkit.oci import json_text
 from toolkit.runtime import plan as plans
-from toolkit.runtime import shell_words
 from toolkit.runtime.cgroup_mount import JoinCgroup, MountCgroup
 from toolkit.runtime.comfort.overlay import LayOver
 from toolkit.runtime.devices import MakeDevices
 from toolkit.runtime.launch import INIT_ANNOTATION
 from toolkit.runtime.steps import AwaitHooks, Stage, Step
+from toolkit.text import quote
 
 Spec = dict[str, Any]
 
@@ -119,7 +119,7 @@ def _before(launch: Launch) -> list[Act]:
         acts.append(launch.cgroups.made())
     for kind, path in plan.joins:
         flag = namespaces.NAMESPACES[kind][0]
-        option = f"{_UNSHARE[kind]}={shell_words.word(path)}"
+        option = f"{_UNSHARE[kind]}={quote(path)}"
         call = f'setns(open("{path}", O_RDONLY), {namespaces.flag_names(flag)})'
         where = _namespace_field(linux, kind)
         acts.append(
@@ -150,7 +150,7 @@ def _before(launch: Launch) -> list[Act]:
             lines = [f"{e['containerID']} {e['hostID']} {e['size']}" for e in linux.get(name) or ()]
             file = "/proc/PID/" + name[0] + "id_map"
             call = f'write(open("{file}", O_WRONLY), "{"; ".join(lines)}")'
-            shell = f"printf '%s\\n' {' '.join(map(shell_words.word, lines))} > {file}"
+            shell = f"printf '%s\\n' {' '.join(map(quote, lines))} > {file}"
             acts.append(Act("outside", f"map the ids: {'; '.join(lines)}", call, (shell,), "linux." + name))
     if launch.cgroups:
         acts += launch.cgroups.limited()
@@ -162,7 +162,7 @@ def _before(launch: Launch) -> list[Act]:
     for name, device in (linux.get("netDevices") or {}).items():
         target = (device or {}).get("name") or name
         call = f"sendmsg(netlink, {{RTM_NEWLINK, {name}, IFLA_NET_NS_PID=PID, IFLA_IFNAME={target}}})"
-        line = f"ip link set {shell_words.word(name)} netns PID name {shell_words.word(target)}"
+        line = f"ip link set {quote(name)} netns PID name {quote(target)}"
         acts.append(Act("outside", f"hand the interface {name} over", call, (line,), f"linux.netDevices[{name!r}]"))
     return acts
 

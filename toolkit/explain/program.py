@@ -12,6 +12,7 @@ from toolkit.explain.finding import Found, found
 from toolkit.explain.inside import Inside
 from toolkit.explain.values import nearest
 from toolkit.kernel import capabilities
+from toolkit.text import quote
 
 Spec = dict[str, Any]
 
@@ -40,7 +41,7 @@ def findings(spec: Spec, bundle: str) -> list[Found]:
         elif not os.path.isdir(inside.root):
             what = "is no folder" if os.path.lexists(inside.root) else "is not there"
             listed.append(
-                found("E201", "root.path", f"{inside.root!r} {what}", f"ctk bootstrap bookworm {inside.root}")
+                found("E201", "root.path", f"{inside.root!r} {what}", f"ctk bootstrap bookworm {quote(inside.root)}")
             )
         elif not os.listdir(inside.root) and not spec.get("mounts"):
             listed.append(found("E201", "root.path", f"{inside.root!r} is empty"))
@@ -64,7 +65,8 @@ def _mounts(spec: Spec, bundle: str) -> list[Found]:
         path = os.path.join(bundle, source)
         if not os.path.lexists(path):
             near = nearest(os.path.basename(path), _listed(os.path.dirname(path)))
-            hint = f"did you mean {os.path.join(os.path.dirname(path), near)!r}?" if near else f"mkdir -p {path}"
+            close = os.path.join(os.path.dirname(path), near)
+            hint = f"did you mean {close!r}?" if near else f"mkdir -p {quote(path)}"
             listed.append(found("E210", f"mounts[{index}].source", f"{path!r} is not there", hint))
             continue
         there = inside.host_path(mount.get("destination") or "/")
@@ -121,7 +123,7 @@ def _program(spec: Spec, inside: Inside) -> list[Found]:
         if st.S_ISDIR(mode):
             problem = problem or found("E203", where, f"{candidate!r} is a folder")
         elif not mode & 0o111:
-            hint = f"chmod +x {host}"
+            hint = f"chmod +x {quote(host)}"
             problem = problem or found("E203", where, f"{candidate!r} has no execute bit", hint)
         else:
             return _executable(candidate, host, inside, where)
@@ -182,7 +184,7 @@ def _script(path: str, head: bytes, inside: Inside, where: str, depth: int) -> l
     words = line.strip().split(None, 1)
     interpreter = os.fsdecode(words[0]) if words else ""
     if line.endswith(b"\r"):
-        hint = f"its lines end in CR LF: sed -i 's/\\r$//' on {path!r}"
+        hint = f"its lines end in CR LF: sed -i 's/\\r$//' {quote(path)}"
         return [found("E204", where, f"{path!r} is a script for {os.fsdecode(line.strip(b' '))!r}, CR included", hint)]
     host = inside.host_path(interpreter) if interpreter else ""
     if not host:
@@ -233,7 +235,7 @@ def _hooks(spec: Spec, inside: Inside) -> list[Found]:
             if not host or not os.path.exists(host):
                 listed.append(found("E212", f"hooks.{kind}[{index}].path", f"{path!r} is not there"))
             elif not os.access(host, os.X_OK):
-                hint = f"chmod +x {host}"
+                hint = f"chmod +x {quote(host)}"
                 listed.append(found("E212", f"hooks.{kind}[{index}].path", f"{path!r} is not executable", hint))
     return listed
 

@@ -11,8 +11,10 @@ from toolkit.errors import HostLacks
 from toolkit.explain.act import Act
 from toolkit.explain.launch import Launch
 from toolkit.runtime.cgroup_mount import JoinCgroup
-from toolkit.runtime.shell_words import propagation, word
+from toolkit.runtime.shell_words import propagation
 from toolkit.runtime.steps import EnterRoot, MakeRootReadOnly, SetRootPropagation
+from toolkit.text import one_line
+from toolkit.text import quote as word
 
 _JOINED_BY_NSENTER = ("network", "ipc", "uts", "cgroup")
 
@@ -84,7 +86,7 @@ def write(launch: Launch) -> str:
 
 def _comment(text: str) -> str:
     """A comment, which must not end before its line does, whatever a document's names are."""
-    return "# " + "".join(c if c.isprintable() else "?" for c in text)
+    return "# " + one_line(text)
 
 
 def _kept(name: str, lines: list[str]) -> list[str]:

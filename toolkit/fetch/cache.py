@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from toolkit.errors import CtkError, Untrusted
+from toolkit.text import quote
 
 FOLDERS = ("files", "trees", "asks", "logs", "building", "trees.new")  # that ctk makes in a cache
 _READ_BYTES = 1 << 20
@@ -211,7 +212,7 @@ def _shared(path: str) -> CtkError:
     return CtkError(
         f"use the cache {path!r}",
         because="somebody else may write to it",
-        hint=f"remove it, or `chmod go-w {path}`; CTK_CACHE names another folder",
+        hint=f"remove it, or `chmod go-w {quote(path)}`; CTK_CACHE names another folder",
     )
 
 

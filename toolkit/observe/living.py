@@ -12,6 +12,7 @@ from toolkit.observe import proc
 from toolkit.runtime import cgroups, lifecycle
 from toolkit.runtime import record as records
 from toolkit.runtime.record import Record
+from toolkit.text import quote
 
 _NO_LIMIT = 1 << 60
 
@@ -47,7 +48,9 @@ def running(root: str, wanted: Iterable[str] = ()) -> list[Record]:
     for name in chosen:
         container = records.load(root, name)
         if not lifecycle.alive(container):
-            raise CtkError(f"look at the container {name!r}", because="it is not running", hint=f"ctk state {name}")
+            raise CtkError(
+                f"look at the container {name!r}", because="it is not running", hint=f"ctk state {quote(name)}"
+            )
         result.append(container)
     return result
 

@@ -60,12 +60,13 @@ def process(pid: int) -> Process | None:
         memory_bytes=int(fields[21]) * PAGE_BYTES,
         read_bytes=int(io.get("read_bytes", 0)),
         written_bytes=int(io.get("write_bytes", 0)),
-        command="".join(c if c.isprintable() else "?" for c in command) or f"[{told.get('Name', '?')}]",
+        command=command or f"[{told.get('Name', '?')}]",
     )
 
 
 def status(text: str) -> dict[str, str]:
     """The `Name: value` lines of /proc/PID/status and its like."""
+    # Not splitlines: a name may have a form feed in it, and all that follows would count as the kernel's.
     pairs = (line.partition(":") for line in text.split("\n"))
     return {name: value.strip() for name, colon, value in pairs if colon}
 

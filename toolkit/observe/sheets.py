@@ -26,13 +26,6 @@ def size(size_bytes: int) -> str:
     return f"{value:.1f}T"
 
 
-def readable(path: str) -> str:
-    """A path as one line that does nothing to a terminal: what can't be printed is escaped."""
-    if path.isprintable():
-        return path
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in path)
-
-
 def stats_row(before: Use, after: Use) -> tuple[str, ...]:
     """One container's line between two looks."""
     percent = living.cpu_percent((before.at_s, before.cpu_s), (after.at_s, after.cpu_s))

@@ -15,6 +15,7 @@ from toolkit.recipe.compare import difference, matches
 from toolkit.recipe.model import Block, Command, Recipe, Step
 from toolkit.recipe.room import MakeGroup, NoGroup, Room, fresh
 from toolkit.recipe.terminal import Terminal
+from toolkit.text import quote
 
 Answer = Literal["run", "skip", "shell", "quit"]
 
@@ -74,7 +75,7 @@ def play(recipe: Recipe, options: Options, stage: Stage) -> Played:
     left = _stopped(recipe, options)
     # What must not be there when a recipe begins may well be there when it goes on: the recipe made it.
     needs = [word for word in recipe.wants if left is None or not word.startswith("!")]
-    conditions.require(needs, doing, f"ctk recipe run {recipe.name}")
+    conditions.require(needs, doing, f"ctk recipe run {quote(recipe.name)}")
     with ExitStack() as undo:
         if left is not None and (options.restart or options.clean_up):
             cleaned = _Player(recipe, options, stage, left, undo).clear()
@@ -99,7 +100,7 @@ def _stopped(recipe: Recipe, options: Options) -> progress.Progress | None:
             raise Usage(f"clean up after {recipe.name!r}", because="no run of it was stopped half way")
         return None
     if options.work and os.path.abspath(options.work) != left.work and not (options.restart or options.clean_up):
-        hint = f"ctk recipe run {recipe.name}, or the same with --clean-up"
+        hint = f"ctk recipe run {quote(recipe.name)}, or the same with --clean-up"
         because = f"a run of it was stopped in {left.work}"
         raise Usage(f"begin {recipe.name!r} in {options.work!r}", because=because, hint=hint)
     return replace(left, step=options.first) if options.first > 1 else left
@@ -187,7 +188,7 @@ class _Player:
             self.room.close()
             return Played(0, 1)
         progress.save(self.recipe.name, progress.Progress(at, self.work, folders, self.room.facts()))
-        again = f"ctk recipe run {self.recipe.name}"
+        again = f"ctk recipe run {quote(self.recipe.name)}"
         self.stage.say(f"stopped before step {step.number}. To go on: {again}   To clean up: {again} --clean-up")
         return Played(done, at)
 

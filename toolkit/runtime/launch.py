@@ -16,6 +16,7 @@ from toolkit.runtime import conversation as words
 from toolkit.runtime.argv import FLAGS
 from toolkit.runtime.identity import Identity, raise_rlimits
 from toolkit.runtime.steps import Stage
+from toolkit.text import quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -165,7 +166,7 @@ def _check_root(root: str, spec: "Spec") -> None:
         raise NotFound(
             f"use {root!r} as the root (root.path: {given!r})",
             because=os.strerror(error.errno or 0).lower(),
-            hint=f"make it with `ctk bootstrap SUITE {given}`, or write the right one into root.path",
+            hint=f"make it with `ctk bootstrap SUITE {quote(given)}`, or write the right one into root.path",
         ) from None
 
 

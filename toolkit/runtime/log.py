@@ -8,6 +8,7 @@ import os
 import time
 
 from toolkit.errors import CtkError, bounded
+from toolkit.text import escape, in_json, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def _line(level: str, message: str) -> None:
     if _json:
         from toolkit.oci.json_text import dumps
 
-        text = dumps({"level": level, "msg": message, "time": now})
+        text = in_json(dumps({"level": level, "msg": message, "time": now}))
     else:
         text = f'time="{now}" level={level} msg={_value(message)}'
     write(_fd, text + "\n")
@@ -86,14 +87,7 @@ def _value(text: str) -> str:
     """A logfmt value: bare if it can be, else in Go's quotes. No control character reaches a terminal."""
     if text and _BARE.issuperset(text):
         return text
-    return '"' + "".join(_ESCAPES.get(c) or (c if c.isprintable() else _escape(c)) for c in text) + '"'
-
-
-def _escape(character: str) -> str:
-    code = ord(character)
-    if code < 0x80:
-        return f"\\x{code:02x}"
-    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+    return '"' + "".join(_ESCAPES.get(c) or (c if c.isprintable() else escape(c)) for c in text) + '"'
 
 
 def write(fd: int, text: str) -> None:
@@ -124,9 +118,9 @@ def out(text: str) -> None:
         ) from None
 
 
-def for_human(message: str) -> str:
-    """`message` with control characters escaped, for a terminal."""
-    return "".join(c if c.isprintable() or c in "\n\t" else _escape(c) for c in message)
+def say(message: str) -> None:
+    """Write `message` to standard error for a person: nothing in it is obeyed by a terminal."""
+    write(2, printable(message))
 
 
 def program_name(argv0: str) -> str:

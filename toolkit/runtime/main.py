@@ -161,13 +161,13 @@ def _failed(error: CtkError, options: "Options") -> int:
     if log.structured():
         log.error(message)
         if log.to_file():
-            log.write(2, log.for_human(message) + "\n")
+            log.say(message + "\n")
     else:
-        log.write(2, log.for_human(f"{options.program}: {message}\n"))
+        log.say(f"{options.program}: {message}\n")
         if error.hint:
-            log.write(2, log.for_human(f"hint: {bounded(error.hint)}\n"))
+            log.say(f"hint: {bounded(error.hint)}\n")
         if _advice is not None:
-            log.write(2, _advice(error))
+            log.say(_advice(error))
     return code
 
 
@@ -177,7 +177,7 @@ def _wrong_usage(error: "command_line.WrongOption", program: str) -> "NoReturn":
     if program != "runc" and not log.structured():
         # Who reads it on a terminal would look for the error at the end of a page of help.
         words = bounded(str(error).removeprefix(f"{program}: "))
-        log.write(2, log.for_human(f"{program}: {words}\nhint: {help_text.advice(error, program)}\n"))
+        log.say(f"{program}: {words}\nhint: {help_text.advice(error, program)}\n")
         _exit(1)
     # A colon after a verb, a full stop before it: runc's library of command lines has it so.
     first = "Incorrect Usage.\n\n"
@@ -186,7 +186,7 @@ def _wrong_usage(error: "command_line.WrongOption", program: str) -> "NoReturn":
     _tell(first + help_text.render(program, error.verb), program)
     log.error(str(error))
     if log.to_file():
-        log.write(2, f"{bounded(str(error))}\n")
+        log.say(f"{bounded(str(error))}\n")
     _exit(1)
 
 
@@ -214,7 +214,7 @@ def _tell(text: str, program: str) -> None:
     try:
         log.out(text)
     except CtkError as error:
-        log.write(2, f"{program}: {error}\n")
+        log.say(f"{program}: {error}\n")
         _exit(1)
 
 

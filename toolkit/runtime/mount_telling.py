@@ -2,6 +2,7 @@
 
 from toolkit.kernel import mounts
 from toolkit.runtime import shell_words
+from toolkit.text import quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def _recursive(step: "Mount") -> "tuple[list[str], list[str]]":
 
 def _new(step: "Mount") -> "Description":
     kind = step.fstype or "none"
-    source = shell_words.word(step.source)
+    source = quote(step.source)
     target = shell_words.in_root(step.destination)
     late = mounts.MS_RDONLY if step.read_only_at_the_end else 0
     data = ",".join(step.options.data)
@@ -59,19 +60,19 @@ def _new(step: "Mount") -> "Description":
         f'mount("{step.source}", "{step.destination}", "{kind}", '
         f"{mounts.flag_names(step.options.flags & ~late)}, {chr(34) + data + chr(34) if data else 'NULL'})"
     ]
-    words = shell_words.options(step.options, leave_out=late)
+    words, own = shell_words.options(step.options, leave_out=late), ""
     lines = []
     if kind == "tmpfs" and "mode=" not in data:
         # What is mounted over keeps its mode; a new folder gets tmpfs's own.
         lines.append(f"mode=$(stat -c %a {target} 2>/dev/null || echo 1777)")
-        words = (words + "," if words else "") + "mode=$mode"
+        own = 'mode="$mode"'
     lines.append(f"mkdir -p {target}")
     if "tmpcopyup" in step.options.extensions:
-        lines.append(f"saved=$(mktemp -d) && cp -a {target}/. $saved/")
-    options = f"-o {words if '$' in words else shell_words.word(words)} " if words else ""
-    lines.append(f"mount -t {shell_words.word(kind)} {options}{source} {target}")
+        lines.append(f'saved=$(mktemp -d) && cp -a {target}/. "$saved/"')
+    options = shell_words.dash_o(words, own)
+    lines.append(f"mount -t {quote(kind)} {options}{source} {target}")
     if "tmpcopyup" in step.options.extensions:
-        lines.append(f"cp -a $saved/. {target}/ && rm -r $saved")
+        lines.append(f'cp -a "$saved/." {target}/ && rm -r "$saved"')
     for more_calls, more_lines in (_propagations(step), _recursive(step)):
         calls += more_calls
         lines += more_lines
@@ -80,7 +81,7 @@ def _new(step: "Mount") -> "Description":
 
 def _bind(step: "Mount") -> "Description":
     recursive = bool(step.options.flags & mounts.MS_REC)
-    source = shell_words.word(step.source)
+    source = quote(step.source)
     target = shell_words.in_root(step.destination)
     above = shell_words.in_root(shell_words.parent(step.destination))
     flags = "OPEN_TREE_CLONE" + ("|AT_RECURSIVE" if recursive else "")

@@ -15,6 +15,7 @@ import time
 
 from toolkit.errors import CtkError, InUse, Invalid, NotFound
 from toolkit.oci import json_text
+from toolkit.text import quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -252,7 +253,8 @@ def reserve(root: str, container_id: str) -> Record:
         raise InUse(
             "container with given ID already exists",
             because=f'"{container_id}"',
-            hint=f"choose another id, or remove it: ctk delete --force {container_id} (`ctk run --replace` does both)",
+            hint=f"choose another id, or remove it: ctk delete --force {quote(container_id)} "
+            "(`ctk run --replace` does both)",
         ) from None
     except OSError as error:
         raise cannot_keep(root, error) from None

@@ -8,6 +8,7 @@ import os
 
 from toolkit.errors import CtkError, Invalid, LaunchFailed, SystemCall
 from toolkit.runtime import lifecycle, log, signals, stops
+from toolkit.text import quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -187,7 +188,7 @@ def lock(record: "Record", timeout_s: float = 10.0) -> None:
             raise CtkError(
                 f'container "{record.id}" is busy',
                 because="another command has been at it for 10 s",
-                hint=f"find it: fuser {record.folder}",
+                hint=f"find it: fuser {quote(record.folder)}",
             )
         time.sleep(0.01)
     record.reload()

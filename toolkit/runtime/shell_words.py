@@ -5,6 +5,7 @@ In such a line `$root` is the host path of the root file system.
 
 from toolkit.kernel import mounts as m
 from toolkit.runtime import mount_options
+from toolkit.text import quote as word
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -12,14 +13,10 @@ if TYPE_CHECKING:
 
     from toolkit.runtime.mount_options import Options
 
-_PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./:=,+@%")
 
-
-def word(text: str) -> str:
-    """One word of a POSIX shell."""
-    if text and _PLAIN.issuperset(text):
-        return text
-    return "'" + text.replace("'", "'\\''") + "'"
+def put(text: str) -> str:
+    """The command that writes `text` and a newline: echo(1) where every shell's writes it as it is."""
+    return ("echo " if "\\" not in text and not text.startswith("-") else "printf '%s\\n' ") + word(text)
 
 
 def in_root(path: str) -> str:
@@ -41,6 +38,15 @@ def options(given: "Options", *, leave_out: int = 0) -> str:
     flags = given.flags & ~leave_out
     names = [n for n, (flag, clear) in mount_options.FLAGS.items() if not clear and flag and flags & flag == flag]
     return ",".join([name for name in names if name not in ("bind", "rbind")] + given.data)
+
+
+def dash_o(data: str, own: str = "") -> str:
+    """mount(8)'s -o with a blank behind it, "" for no options: `data` (a document's) as a quoted word, and after it
+    `own`, an option of ours that the shell is to expand.
+    """
+    if not data and not own:
+        return ""
+    return f"-o {word(data) if data else ''}{',' if data and own else ''}{own} "
 
 
 def attributes(given: "Options") -> str:

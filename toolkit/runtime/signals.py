@@ -5,6 +5,7 @@ import os
 
 from toolkit.errors import CtkError, SystemCall
 from toolkit.runtime import lifecycle
+from toolkit.text import quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def open_init(record: "Record") -> int:
 
 
 def _not_running(record: "Record") -> CtkError:
-    return CtkError("container not running", hint=f"its program has ended: ctk delete {record.id}", code="E013")
+    return CtkError("container not running", hint=f"its program has ended: ctk delete {quote(record.id)}", code="E013")
 
 
 def send(pidfd: int, signal: int) -> bool:

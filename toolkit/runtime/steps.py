@@ -172,13 +172,13 @@ class SetNames(Step):
         self.domainname = domainname
 
     def describe(self) -> "Description":
-        from toolkit.runtime.shell_words import word
+        from toolkit.runtime.shell_words import put
 
         calls, lines = [], []
         for name, value in (("hostname", self.hostname), ("domainname", self.domainname)):
             if value:
                 calls.append(f'set{name}("{value}", {len(value.encode())})')
-                lines.append(f"echo {word(value)} > /proc/sys/kernel/{name}")
+                lines.append(f"{put(value)} > /proc/sys/kernel/{name}")
         return ("name the machine", "; ".join(calls), "\n".join(lines))
 
     def apply(self, stage: Stage) -> None:
@@ -205,12 +205,13 @@ class SetSysctl(Step):
         return "/proc/sys/" + self.key.replace(".", "\0").replace("/", ".").replace("\0", "/")
 
     def describe(self) -> "Description":
-        from toolkit.runtime.shell_words import word
+        from toolkit.runtime.shell_words import put
+        from toolkit.text import quote as word
 
         return (
             f"set {self.key}",
             f'write(open("{self.path()}", O_WRONLY), "{self.value}", {len(self.value.encode())})',
-            f"echo {word(self.value)} > {word(self.path())}",
+            f"{put(self.value)} > {word(self.path())}",
         )
 
     def apply(self, stage: Stage) -> None:

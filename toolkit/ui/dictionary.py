@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from toolkit.ui.printable import printable
+from toolkit.text import one_line, printable
 
 _MOST_LINES = 24  # of a value
 _LINE = 76
@@ -69,7 +69,7 @@ def show_code(code: str, told: tuple[str, str, str], stream: TextIO) -> None:
 def show_word(name: str, what: str, told: str, read: str, stream: TextIO) -> None:
     """Write what a word means, and what to read about it."""
     console = Console(file=stream, highlight=False)
-    console.print(Text.assemble((name, "bold cyan"), (f"  ({what})", "dim")), soft_wrap=True)
+    console.print(Text.assemble((one_line(name), "bold cyan"), (f"  ({one_line(what)})", "dim")), soft_wrap=True)
     _indented(console, told)
     _section(console, "Read", [read])
 
@@ -91,7 +91,7 @@ def _indented(console: Console, text: str, style: str = "") -> None:
 
 def _section(console: Console, title: str, lines: Sequence[str], literal: bool = False) -> None:
     console.print()
-    console.print(Text(title, "bold"))
+    console.print(Text(one_line(title), "bold"))
     for line in lines:
         _indented(console, line, "green" if literal else "")
 

@@ -6,7 +6,7 @@ import textwrap
 from typing import Any, TextIO
 
 from toolkit.errors import BuildFailed, CtkError, bounded
-from toolkit.ui.printable import printable
+from toolkit.text import in_json, printable
 
 
 def text(error: CtkError) -> str:
@@ -54,7 +54,7 @@ def show(error: CtkError, *, stream: TextIO) -> None:
 
 def show_json(error: CtkError, *, stream: TextIO) -> None:
     """Write `as_json(error)` to `stream` as one line."""
-    stream.write(json.dumps(as_json(error), ensure_ascii=False) + "\n")
+    stream.write(in_json(json.dumps(as_json(error), ensure_ascii=False)) + "\n")
     stream.flush()
 
 

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from toolkit.ui.printable import line as one_line
+from toolkit.text import one_line, quote
 
 
 class _Finding(Protocol):
@@ -39,14 +39,14 @@ def show(findings: Sequence[_Finding], bundle: str, stream: TextIO) -> None:
     """Write the findings to `stream`: in colour and wrapped on a terminal, one fact a line elsewhere."""
     ordered = sorted(findings, key=lambda finding: not finding.error)
     if not ordered:
-        stream.write(f"{bundle}: nothing found\n")
+        stream.write(f"{one_line(bundle)}: nothing found\n")
         return
     if not stream.isatty():
         for finding in ordered:
             kind = "error" if finding.error else "warning"
             stream.write(f"{kind} {finding.code} {_path(finding)}: {one_line(finding.message)}\n")
             stream.write(f"  why: {finding.why}\n  do:  {one_line(finding.instead)}\n")
-        stream.write(f"{bundle}: {summary(ordered)}\n")
+        stream.write(f"{one_line(bundle)}: {summary(ordered)}\n")
         return
     console = Console(file=stream, highlight=False)
     for finding in ordered:
@@ -57,8 +57,8 @@ def show(findings: Sequence[_Finding], bundle: str, stream: TextIO) -> None:
         console.print(Padding(Text(finding.why, "dim"), (0, 0, 0, 4)))
         console.print(Padding(Text.assemble(("→ ", "green"), one_line(finding.instead)), (0, 0, 1, 4)))
     style = "bold red" if any(finding.error for finding in ordered) else "bold yellow"
-    console.print(Text.assemble((bundle, "bold"), ": ", (summary(ordered), style)))
-    console.print(Text(f"ctk explain {ordered[0].code} tells more of a code", "dim"))
+    console.print(Text.assemble((one_line(bundle), "bold"), ": ", (summary(ordered), style)))
+    console.print(Text(f"ctk explain {quote(ordered[0].code)} tells more of a code", "dim"))
 
 
 def _path(finding: _Finding) -> str:

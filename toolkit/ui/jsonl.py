@@ -5,6 +5,7 @@ import threading
 from typing import Self, TextIO
 
 from toolkit.events import Event, as_json
+from toolkit.text import in_json
 
 
 class JsonLines:
@@ -21,7 +22,7 @@ class JsonLines:
         self._stream.flush()
 
     def __call__(self, event: Event) -> None:
-        line = json.dumps(as_json(event), ensure_ascii=False) + "\n"
+        line = in_json(json.dumps(as_json(event), ensure_ascii=False)) + "\n"
         with self._lock:
             self._stream.write(line)
             self._stream.flush()

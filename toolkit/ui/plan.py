@@ -9,8 +9,7 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from toolkit.ui.printable import line as one_line
-from toolkit.ui.printable import printable
+from toolkit.text import one_line, printable
 
 _SIDES = {
     "outside": "Outside, by ctk",
@@ -66,7 +65,7 @@ def _act(console: Console, act: _Act, number: int) -> None:
         for line in act.shell:
             console.file.write(f"    $ {printable(line)}\n")
         if act.note:
-            console.file.write(f"    # {act.note}\n")
+            console.file.write(f"    # {one_line(act.note)}\n")
         return
     console.print(head)
     for call in _short(_calls(act)):
@@ -74,7 +73,7 @@ def _act(console: Console, act: _Act, number: int) -> None:
     for line in _short(list(act.shell)):
         console.print(Padding(Text.assemble(("$ ", "dim"), (printable(line), "green")), (0, 0, 0, 4)))
     if act.note:
-        console.print(Padding(Text("# " + act.note, "dim italic"), (0, 0, 0, 4)))
+        console.print(Padding(Text("# " + one_line(act.note), "dim italic"), (0, 0, 0, 4)))
 
 
 def _calls(act: _Act) -> list[str]:

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TextIO
 
+from toolkit.text import one_line
+
 
 @dataclass(frozen=True, slots=True)
 class Table:
@@ -23,7 +25,8 @@ def lines(table: Table, width: int = 0) -> list[str]:
     indent = "  " if table.title else ""
     if not table.rows:
         return [*found, indent + table.empty] if table.empty or table.title else found
-    cells = [table.headings, *table.rows] if any(table.headings) else list(table.rows)
+    rows = [tuple(one_line(cell) for cell in row) for row in table.rows]
+    cells = [table.headings, *rows] if any(table.headings) else rows
     widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
     for row in cells:
         words = [

@@ -5,6 +5,7 @@ Nothing is taken for granted but /proc: WSL2 and nested containers mount cgroups
 
 from toolkit.errors import HostLacks, Invalid
 from toolkit.kernel import mountinfo
+from toolkit.text import quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def nothing_mounted() -> HostLacks:
     return HostLacks(
         "make cgroups",
         because="no cgroup file system is mounted",
-        hint=f"mount -t cgroup2 cgroup2 {MOUNT_ROOT}",
+        hint=f"mount -t cgroup2 cgroup2 {quote(MOUNT_ROOT)}",
     )
 
 

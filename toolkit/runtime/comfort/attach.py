@@ -8,6 +8,7 @@ from toolkit.oci import json_text
 from toolkit.runtime import foreground, lifecycle, log, signals
 from toolkit.runtime import record as records
 from toolkit.runtime.comfort import ending, holder
+from toolkit.text import quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def attach(root: str, container_id: str, *, detach_keys: str = DETACH_KEYS, prox
         if before is not None:
             terminal.restore(0, before)
     if found is None:
-        log.write(2, f"{chr(10) if ours else ''}ctk: detached from {container_id!r}, which goes on\n")
+        log.say(f"{chr(10) if ours else ''}ctk: detached from {container_id!r}, which goes on\n")
         return 0
     if os.isatty(2):
         ending.tell(found, asked=False)
@@ -98,11 +99,13 @@ def _connect(container: "Record") -> "Any":
     except (FileNotFoundError, ConnectionRefusedError):
         doing = f"attach to {container.id!r}"
         if not lifecycle.alive(container):
-            raise CtkError(doing, because="its program has ended", hint=f"see `ctk logs {container.id}`") from None
+            raise CtkError(
+                doing, because="its program has ended", hint=f"see `ctk logs {quote(container.id)}`"
+            ) from None
         raise NotFound(
             doing,
             because="nobody holds its terminal or its output",
-            hint=f"`ctk run --detach --hold` does; for another process in it: ctk exec -t {container.id} sh",
+            hint=f"`ctk run --detach --hold` does; for another process in it: ctk exec -t {quote(container.id)} sh",
         ) from None
     except OSError as error:
         raise CtkError(f"attach to {container.id!r}", because=(error.strerror or "").lower()) from None

@@ -129,7 +129,7 @@ def tell(found: "dict[str, Any]", spec: "dict[str, Any] | None" = None, *, asked
     if not asked and not found.get("oom") and not found["signal"] and (code < 125 or code == 130):
         return
     if text := sentence(found, spec):
-        log.write(2, log.for_human(f"ctk: {found['id']}: {text}\n"))
+        log.say(f"ctk: {found['id']}: {text}\n")
 
 
 FILE = "ended.json"

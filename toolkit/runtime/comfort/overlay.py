@@ -10,6 +10,7 @@ import os
 from toolkit.errors import CtkError, HostLacks, InUse, SystemCall, Usage
 from toolkit.kernel import mounts
 from toolkit.runtime.steps import Stage, Step
+from toolkit.text import quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ class LayOver(Step):
         return (
             f"lay a writable layer over the root, kept in {self.folder or 'memory'}",
             f'mount("overlay", root, "overlay", 0, "{layers}")',
-            f"{first}mount -t overlay overlay -o {layers} root",
+            f"{first}mount -t overlay overlay -o {quote(layers)} root",
         )
 
     def apply(self, stage: Stage) -> None:

@@ -7,6 +7,7 @@ from toolkit.errors import CtkError, NotFound
 from toolkit.runtime import lifecycle, removal, signals
 from toolkit.runtime import record as records
 from toolkit.runtime.comfort import journal
+from toolkit.text import one_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,8 +56,9 @@ def _ask(container: "Record", pidfd: int, number: int, timeout_s: float, say: "C
     signals.send(pidfd, number)
     removal.thaw(container)
     if not heard:
+        program = one_line(_command(container.pid))
         say(
-            f"{container.id!r}: its first process ({_command(container.pid)}) has no handler for {name}, and the "
+            f"{container.id!r}: its first process ({program}) has no handler for {name}, and the "
             "kernel drops such signals for PID 1: killed at once (with --init, another first process passes them on)"
         )
     elif signals.wait_for_end(pidfd, timeout_s):

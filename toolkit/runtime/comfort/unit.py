@@ -2,6 +2,7 @@
 
 from toolkit.errors import NotFound, Usage
 from toolkit.runtime import record as records
+from toolkit.text import quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,16 +30,15 @@ def text(root: str, container_id: str, *, launcher: "Sequence[str]", stop_s: flo
     remove = [*launcher, "rm", "--force", f"--root={root}", container_id]
     target = "default.target" if container.rootless else "multi-user.target"
     return f"""\
-# Written by `ctk generate systemd {container_id}`.
+# Written by `ctk generate systemd {quote(container_id)}`.
 # As root: put it into /etc/systemd/system/ctk-{container_id}.service, then
 #   systemctl daemon-reload && systemctl enable --now ctk-{container_id}
 
 [Unit]
-Description=Container {_value(container_id)}
+Description=Container {container_id}
 Wants=network-online.target
 After=network-online.target
-RequiresMountsFor={_word(container.bundle)}
-
+{_mounts_for(container.bundle)}
 [Service]
 Type=exec
 ExecStart={_line(run)}
@@ -62,15 +62,32 @@ def _fits_systemd(container: "records.Record") -> bool:
     return not path or path.count(":") == 2
 
 
+_PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./:=,+@$")
+
+
+def _mounts_for(path: str) -> str:
+    """The setting with its line end; none for a path that it can't hold: it knows no escapes (systemd.unit(5))."""
+    word = _word(path)
+    return f"RequiresMountsFor={word}\n" if "\\x" not in word.replace("\\\\", "") else ""
+
+
 def _line(words: "Sequence[str]") -> str:
-    return " ".join(_word(word).replace("$", "$$") for word in words)
+    """A command line (systemd.service(5)): in the program itself no variables are replaced."""
+    return " ".join([_word(words[0]), *(_word(word).replace("$", "$$") for word in words[1:])])
 
 
 def _word(word: str) -> str:
-    """Quoted where systemd would cut or unescape it (systemd.syntax(7))."""
-    escaped = _value(word).replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"' if escaped != word or any(c in word for c in " \t'\";") or not word else word
+    """One word of a unit, whatever is in it: quoted, and escaped where systemd would end, cut, expand or unescape it
+    (systemd.syntax(7), systemd.unit(5)).
+    """
+    if word and _PLAIN.issuperset(word):
+        return word
+    # A unit is UTF-8, and its lines end where the file's do: what is neither goes byte by byte.
+    return '"' + "".join(_SPECIAL.get(c) or (c if c.isprintable() else _bytes(c)) for c in word) + '"'
 
 
-def _value(text: str) -> str:
-    return text.replace("%", "%%")
+_SPECIAL = {"%": "%%", "\\": "\\\\", '"': '\\"'}
+
+
+def _bytes(character: str) -> str:
+    return "".join(f"\\x{byte:02x}" for byte in character.encode("utf-8", "surrogateescape"))

@@ -3,6 +3,7 @@
 import os
 
 from toolkit.runtime import launch, log
+from toolkit.text import quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -13,5 +14,5 @@ def run(options: "Options") -> int:
     """Make the container and return. Raises CtkError."""
     launch.create(launch.Launch(options), wait_for_start=True)
     if os.isatty(2) and options.program != "runc":
-        log.write(2, f"ctk: {options.id!r} is created and waits: ctk start {options.id}\n")
+        log.say(f"ctk: {options.id!r} is created and waits: ctk start {quote(options.id)}\n")
     return 0

@@ -6,6 +6,7 @@ from toolkit.errors import CtkError
 from toolkit.oci.json_text import dumps
 from toolkit.runtime import log, record
 from toolkit.runtime.verbs.state import document
+from toolkit.text import in_json, one_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def run(options: "Options") -> int:
         return 0
     if not names and options.format == "table" and os.isatty(1) and options.program != "runc":
         others = "; those of root are elsewhere: sudo ctk list" if os.geteuid() else ""
-        log.write(2, f"ctk: there are no containers below {options.root!r} (--root, CTK_ROOT){others}\n")
+        log.say(f"ctk: there are no containers below {options.root!r} (--root, CTK_ROOT){others}\n")
     owners: dict[int, str] = {}
     documents = []
     for name in names:
@@ -44,7 +45,9 @@ def run(options: "Options") -> int:
             continue
         documents.append(document(container, _owner(container, owners)))
     if options.format == "json":
-        log.out((dumps(documents) if documents else "null") + "\n")  # Go's nil slice: what engines know from runc
+        log.out(
+            (in_json(dumps(documents)) if documents else "null") + "\n"
+        )  # Go's nil slice: what engines know from runc
     else:
         log.out(table([_COLUMNS, *([str(row[column]) for column in _COLUMNS] for row in documents)]))
     return 0
@@ -68,6 +71,7 @@ def _owner(container: "record.Record", known: "dict[int, str]") -> str:
 
 def table(rows: "list[Any]") -> str:
     """Rows as runc's table: columns at least 12 wide and 3 apart; the first row becomes the heading, in capitals."""
+    rows = [[one_line(cell) for cell in row] for row in rows]
     widths = [max(12, 3 + max(len(row[i]) for row in rows)) for i in range(len(rows[0]) - 1)]
     lines = []
     for number, row in enumerate(rows):

@@ -6,6 +6,7 @@ from toolkit.errors import CtkError, HostLacks
 from toolkit.oci.json_text import dumps
 from toolkit.runtime import lifecycle, log
 from toolkit.runtime import record as records
+from toolkit.text import one_line, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def run(options: "Options") -> int:
         return 0
     program = next((path for path in _PROGRAMS if os.access(path, os.X_OK)), "")
     if program:
-        log.out(_select(_output(program, options.args or ["-ef"]), pids))
+        log.out(printable(_select(_output(program, options.args or ["-ef"]), pids)))
     elif options.args:
         raise HostLacks("run ps", because="the host has none", hint="without ps options, /proc is read instead")
     else:
@@ -97,5 +98,5 @@ def _from_proc(pids: "list[int]") -> str:
         end = stat.rindex(b")")
         state, parent = stat[end + 2 :].split()[:2]
         name = command or b"[" + stat[stat.index(b"(") + 1 : end] + b"]"
-        rows.append(f"{uid:<8} {pid:>7} {int(parent):>7} {state.decode()} {log.for_human(os.fsdecode(name))}")
+        rows.append(f"{uid:<8} {pid:>7} {int(parent):>7} {state.decode()} {one_line(os.fsdecode(name))}")
     return "\n".join(rows) + "\n"

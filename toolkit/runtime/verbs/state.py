@@ -3,6 +3,7 @@
 from toolkit.oci.json_text import dumps
 from toolkit.oci.state import state
 from toolkit.runtime import lifecycle, log, record
+from toolkit.text import in_json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ def run(options: "Options") -> int:
     told = document(record.load(options.root, options.id))
     if told["status"] == "creating":
         told = _after_creation(options, told)
-    log.out(dumps(told, "  "))
+    log.out(in_json(dumps(told, "  ")))
     return 0
 
 
