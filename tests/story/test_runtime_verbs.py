@@ -6,8 +6,10 @@ import glob
 import json
 import os
 import re
+import shutil
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
@@ -322,6 +324,56 @@ def test_version_and_help_have_the_shape_that_engines_parse(runtime):
     for verb in ("create", "checkpoint", "exec"):
         text = runtime(verb, "--help").ok().out
         assert text.startswith("NAME:\n") and "USAGE:\n" in text and "OPTIONS:\n" in text
+
+
+def test_called_crun_the_version_names_what_there_is(ctk, tmp_path):
+    (link := tmp_path / "crun").symlink_to(ctk.program)
+    first, *_, last = type(ctk)(str(link), ctk.root, ctk.environment)("--version").ok().out.splitlines()
+    assert first.startswith("crun version ")
+    assert {"+SYSTEMD", "+CAP", "+SECCOMP", "+EBPF"} <= set(last.split())
+    assert ("+CRIU" in last.split()) == bool(shutil.which("criu", path="/usr/local/sbin:/usr/sbin:/usr/bin"))
+    assert "+CAP" not in ctk("--version").ok().out
+
+
+@pytest.mark.parametrize(
+    ("source", "place"), [("file", "/folder"), ("folder", "/file"), ("folder", "/file/x"), ("file/x", "/folder")]
+)
+def test_a_mount_of_another_kind_is_told_in_the_words_that_engines_know(ctk, busybox_bundle, source, place):
+    """dockerd: "Are you trying to mount a directory onto a file (or vice-versa)?" if it reads these."""
+    for folder in (busybox_bundle.path, busybox_bundle.rootfs):
+        (folder / "folder").mkdir()
+        (folder / "file").touch()
+    mount = {"destination": place, "type": "bind", "source": source, "options": ["bind"]}
+    busybox_bundle.edit(lambda spec: spec["mounts"].append(mount))
+    for runtime in (ctk.like("runc"), ctk):
+        failed = runtime("run", "--bundle", str(busybox_bundle), runtime.id())
+        assert failed.rc == 1 and "not a directory" in failed.err
+
+
+@pytest.mark.parametrize("verb", ["delete", "kill"])
+def test_what_was_frozen_inside_ends_too(ctk, busybox_bundle, verb):
+    """A cgroup v1 frozen by the container itself, say a paused container in it: its processes take no SIGKILL."""
+    name = ctk.id()
+    ctk("run", "-d", "--bundle", str(busybox_bundle.args("/bin/sleep", "1000")), name).ok()
+    pid = ctk("state", name).json()["pid"]
+    lines = dict(line.split(":", 2)[1:] for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines())
+    group = Path("/sys/fs/cgroup", *(["freezer", lines["freezer"][1:]] if "freezer" in lines else [lines[""][1:]]))
+    inner = group / "inner"
+    inner.mkdir()
+    ctk("exec", "-d", "--pid-file", str(busybox_bundle.path / "pid"), name, "/bin/sleep", "1001").ok()
+    (inner / "cgroup.procs").write_text((busybox_bundle.path / "pid").read_text())
+    state, *words = ("freezer.state", "FROZEN", "THAWED") if "freezer" in lines else ("cgroup.freeze", "1", "0")
+    (inner / state).write_text(words[0])
+    try:
+        ctk(verb, *([name, "KILL"] if verb == "kill" else ["--force", name]), timeout=20).ok()
+        if verb == "kill":
+            wait_for(lambda: status(ctk, name) == "stopped")
+            ctk("delete", name).ok()
+        assert not group.exists()
+    finally:
+        if inner.exists():
+            (inner / state).write_text(words[1])
+            ctk("delete", "--force", name)
 
 
 def test_features_is_a_features_document(runtime):

@@ -68,6 +68,7 @@ MUST_FAIL = [
     (changed(["ociVersion"], ...), "ociVersion", "is required"),
     (changed(["ociVersion"], "one"), "ociVersion", "is not a version"),
     (changed(["ociVersion"], "2.0.0"), "ociVersion", "not a version that we carry out"),
+    (changed(["ociVersion"], "0.5"), "ociVersion", "is not a version"),
     (changed(["root"], ...), "root", "is required"),
     (changed(["root"], {}), "root.path", "is required"),
     (process(args=[]), "process.args", "must not be empty"),
@@ -226,6 +227,11 @@ MUST_FAIL = [
         "returns no errno",
     ),
 ]
+
+
+@pytest.mark.parametrize("version", ["0.3.0", "0.5.0-dev", "1.0.0-rc5", "1.3.0+x"])
+def test_a_version_before_the_first_is_taken(version):
+    assert check.errors(changed(["ociVersion"], version)) == []
 
 
 @pytest.mark.parametrize(("spec", "path", "said"), MUST_FAIL, ids=[f"{p}: {s}" for _, p, s in MUST_FAIL])

@@ -151,7 +151,7 @@ CODES: dict[str, tuple[str, str, str]] = {
     "E110": (
         "a version of the standard that ctk does not carry out",
         "Fields may mean something else in it.",
-        "ctk carries out 1.x.",
+        "ctk carries out 0.x and 1.x.",
     ),
     "W111": (
         "there is no process",

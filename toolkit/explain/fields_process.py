@@ -4,7 +4,7 @@ example). Pure data; keys are paths with `[]` for a list's elements, `{}` for an
 
 FIELDS: dict[str, tuple[str, str, str, str]] = {
     "ociVersion": (
-        "Which version of the OCI runtime spec the document is written in. ctk carries out all of 1.x.",
+        "Which version of the OCI runtime spec the document is written in. ctk carries out 1.x, and 0.x as if it were.",
         "Nothing: the kernel never sees it.",
         "",
         '"1.2.1"',

@@ -35,7 +35,10 @@ _NO_ID = 0xFFFFFFFF  # (uid_t)-1, "leave it" to the kernel
 
 
 def version(spec: "Spec", report: "Report") -> None:
-    """ociVersion: required, SemVer 2.0.0, major 1 (config.md, "Specification version")."""
+    """ociVersion: required, SemVer 2.0.0, major 1 (config.md, "Specification version").
+
+    Major 0 too: the standard's own schema/test has 0.5.0-dev, and runc, which never looks, has always run such bundles.
+    """
     given = spec.get("ociVersion")
     if not given:
         report("ociVersion", "is required", hint='write "ociVersion": "1.3.0"', code="E104")
@@ -43,8 +46,8 @@ def version(spec: "Spec", report: "Report") -> None:
     numbers = given.partition("-")[0].partition("+")[0].split(".")
     if len(numbers) != 3 or not all(number.isascii() and number.isdigit() for number in numbers):
         report("ociVersion", f"{given!r} is not a version (SemVer 2.0.0)", hint='write "1.3.0"', code="E109")
-    elif numbers[0] != "1":
-        report("ociVersion", f"{given!r} is not a version that we carry out", hint="versions 1.x", code="E110")
+    elif numbers[0] not in ("0", "1"):
+        report("ociVersion", f"{given!r} is not a version that we carry out", hint="versions 0.x, 1.x", code="E110")
 
 
 def root(spec: "Spec", report: "Report") -> None:

@@ -107,4 +107,18 @@ def version(program: str) -> str:
 
     python = ".".join(str(n) for n in sys.version_info[:3])
     number = toolkit.__version__
-    return f"{program} version {number}\ncommit: v{number}\nspec: {SPEC_VERSION}\npython: {python}\n"
+    text = f"{program} version {number}\ncommit: v{number}\nspec: {SPEC_VERSION}\npython: {python}\n"
+    return text + _crun_features() + "\n" if program == "crun" else text
+
+
+def _crun_features() -> str:
+    """What crun says it was built with, where ctk has it: those who test a runtime skip what is not named."""
+    from toolkit.errors import HostLacks
+    from toolkit.runtime import criu
+
+    words = "+SYSTEMD +SELINUX +APPARMOR +CAP +SECCOMP +EBPF"
+    try:
+        criu.find("criu")
+    except HostLacks:
+        return words
+    return words + " +CRIU"

@@ -185,6 +185,9 @@ class Mount(Step):
             fd = self._target(stage, directory=st.S_ISDIR(mode))
             try:
                 self._refuse_proc(stage, fd, tree)
+                if st.S_ISDIR(mode) != st.S_ISDIR(os.fstat(fd).st_mode):
+                    # As mount(2) says it; move_mount(2) says EINVAL. Docker adds its advice to these words.
+                    raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
                 mounts.move_mount(tree, "", fd, "", mounts.MOVE_MOUNT_F_EMPTY_PATH | mounts.MOVE_MOUNT_T_EMPTY_PATH)
             finally:
                 os.close(fd)

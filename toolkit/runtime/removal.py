@@ -27,7 +27,7 @@ def kill(record: "Record") -> None:
         return
     try:
         signals.send(pidfd, signals.SIGKILL)
-        thaw(record)
+        let_end(record)
         if not signals.wait_for_end(pidfd, 1.0):
             _take_back(record)
         if not signals.wait_for_end(pidfd, _KILL_TIMEOUT_S):
@@ -40,8 +40,22 @@ def kill(record: "Record") -> None:
         os.close(pidfd)
 
 
+def let_end(record: "Record") -> None:
+    """After a SIGKILL: thaw all that would not end for it, the container's cgroup and what was frozen in it.
+
+    On cgroup v1 a frozen process takes not even SIGKILL, and the first of a pid namespace ends after all others only.
+    """
+    if record.cgroups:
+        from toolkit.runtime import cgroups
+
+        try:
+            cgroups.from_facts(record.cgroups).let_end()
+        except Invalid:
+            pass  # spoilt facts; destroy() tells
+
+
 def thaw(record: "Record") -> None:
-    """Thaw the container's cgroup: on cgroup v1 a frozen process takes not even SIGKILL. Raises SystemCall.
+    """Thaw the container's cgroup, so that its processes take a signal. Raises SystemCall.
 
     The cgroup may be gone by now: systemd removes a scope when its last process, killed by us, has left it.
     """

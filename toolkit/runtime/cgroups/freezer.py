@@ -35,6 +35,16 @@ def thaw(path: str) -> None:
     files.put(path + "/freezer.state", "THAWED")
 
 
+def thaw_tree(path: str) -> None:
+    """Let the processes run on in the cgroup and all below it, where whoever was in it may have frozen some."""
+    for folder in files.tree(path):
+        try:
+            if files.get(folder + "/freezer.state").strip() != "THAWED":
+                thaw(folder)
+        except (OSError, SystemCall):
+            pass  # removed meanwhile, or not ours to write
+
+
 def frozen(path: str) -> bool:
     """Whether the cgroup is frozen by itself (not only because one above it is)."""
     try:

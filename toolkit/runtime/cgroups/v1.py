@@ -238,6 +238,12 @@ class Manager:
         """Let the processes run on. Raises HostLacks, SystemCall."""
         freezer.thaw(self._freezer())
 
+    def let_end(self) -> None:
+        """Thaw all that a SIGKILL was sent to, frozen by us or by the container itself: v1 delivers it to no other."""
+        path = self._folder("freezer")
+        if path:
+            freezer.thaw_tree(path)
+
     def frozen(self) -> bool:
         """Whether this cgroup is frozen by itself (not only because one above it is)."""
         path = self._folder("freezer")
@@ -270,10 +276,7 @@ class Manager:
                 except ProcessLookupError:
                     pass
             if frozen_at:
-                try:
-                    freezer.thaw(frozen_at)  # v1 delivers no signal to the frozen
-                except SystemCall:
-                    pass
+                freezer.thaw_tree(frozen_at)  # v1 delivers no signal to the frozen
             time.sleep(min(0.001 * 2**attempt, 0.05))
 
     def delete(self) -> None:

@@ -298,6 +298,9 @@ class Manager:
         if self.path:
             files.put(self.path + "/cgroup.freeze", "0")
 
+    def let_end(self) -> None:
+        """Thaw all that a SIGKILL was sent to: nothing to do, the frozen take it (cgroup-v2.rst, cgroup.freeze)."""
+
     def frozen(self) -> bool:
         """Whether this cgroup is frozen by itself (not only because one above it is)."""
         try:

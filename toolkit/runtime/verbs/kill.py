@@ -36,7 +36,7 @@ def run(options: "Options") -> int:
     finally:
         os.close(pidfd)
     if signal == signals.SIGKILL:
-        removal.thaw(container)
+        removal.let_end(container)
     return 0
 
 
@@ -50,7 +50,7 @@ def _to_all(container: "Record", signal: int) -> bool:
     pids = manager.pids()
     signals.send_to_pids(pids, signal)
     if signal == signals.SIGKILL:
-        removal.thaw(container)
+        removal.let_end(container)
     return bool(pids)
 
 
