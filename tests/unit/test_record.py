@@ -142,8 +142,9 @@ def test_a_root_that_others_can_write_to_is_refused(tmp_path):
     with pytest.raises(CtkError, match="others can write into it"):
         records.reserve(str(open_root), "c")
     assert list(open_root.iterdir()) == []
-    open_root.chmod(0o1777)  # sticky, as /tmp: nobody can replace what is ours
-    records.reserve(str(open_root), "c")
+    open_root.chmod(0o1777)  # sticky, as /tmp: nobody can replace what is ours, but put records of his own beside it
+    with pytest.raises(CtkError, match="others can write into it"):
+        records.reserve(str(open_root), "c")
 
 
 def test_the_lock_is_one_persons_and_ends_with_the_process(root):

@@ -10,7 +10,7 @@ import pytest
 
 from toolkit.bootstrap import target as targets
 from toolkit.bootstrap.model import Lock, Request, Result
-from toolkit.bootstrap.target import MARKER, Target, read_result, result_path, write_result
+from toolkit.bootstrap.target import MARKER, Target, half_made, read_result, result_path, write_result
 from toolkit.errors import CtkError, InUse
 
 LOCK = Lock("bookworm", "debian", "minbase", "amd64", (), (), (), "0" * 64)
@@ -210,3 +210,43 @@ def test_too_little_space_is_told_before_anything_is_written(tmp_path: Path) -> 
     targets.check_space(str(tmp_path), 1)
     with pytest.raises(CtkError, match=r"needs about \d+ MiB, the disk has \d+ MiB left"):
         targets.check_space(str(tmp_path), 1 << 60)
+
+
+@pytest.mark.parametrize("kind", ["file", "fifo", "folder", "link"])
+def test_a_marker_in_a_whole_tree_decides_nothing(kind: str, tmp_path: Path) -> None:
+    """Who lives in the tree can make one: `ctk gc` would take the tree away from under him (attack of round 5)."""
+    path = tmp_path / "root"
+    first = Target(request(path))
+    first.open()
+    fill(path)
+    first.close()
+    write_result(str(path), result(path), LOCK)
+    marker = path / MARKER
+    {"file": marker.touch, "fifo": lambda: os.mkfifo(marker), "folder": marker.mkdir,
+     "link": lambda: marker.symlink_to("/etc/passwd")}[kind]()  # fmt: skip
+    assert read_result(str(path)) == result(path) and not half_made(str(path))
+    with pytest.raises(InUse, match="a whole root file system is there already"):
+        refused(request(path))
+    assert read_result(str(path)) == result(path)
+    if kind == "file":
+        again = Target(request(path, restart=True))
+        again.open()
+        assert [one.name for one in path.iterdir()] == [MARKER] and half_made(str(path))
+        again.remove()
+    else:
+        with pytest.raises(CtkError, match="is no file of ours"):
+            refused(request(path, restart=True))
+        assert read_result(str(path)) == result(path)
+
+
+@pytest.mark.root
+def test_a_result_that_somebody_else_wrote_says_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "root"
+    path.mkdir()
+    write_result(str(path), result(path), LOCK)
+    assert read_result(str(path)) == result(path)
+    os.chown(result_path(str(path)), 65534, 65534)
+    assert read_result(str(path)) is None
+    os.unlink(result_path(str(path)))
+    os.mkfifo(result_path(str(path)))
+    assert read_result(str(path)) is None

@@ -1,8 +1,9 @@
-"""A file that a reader never sees half of, written where others may write, too (a tree in /tmp)."""
+"""A text that a reader never sees half of, written where others may write, too (a tree in /tmp)."""
 
-import contextlib
 import hashlib
 import os
+
+from toolkit.kernel import atomic
 
 _LONGEST_BYTES = 255  # NAME_MAX of every file system that holds a root (limits.h)
 
@@ -18,12 +19,4 @@ def path(target: str, suffix: str) -> str:
 
 def write(path: str, text: str) -> None:
     """Replace the file at `path` with `text` (UTF-8). Raises OSError; then what was there is as it was."""
-    temporary = os.path.join(os.path.dirname(path), f".ctk-new-{os.urandom(8).hex()}")
-    try:
-        with open(temporary, "x", encoding="utf-8") as file:
-            file.write(text)
-        os.rename(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
+    atomic.replace(path, text.encode(), mode=0o666)

@@ -9,7 +9,7 @@ import fcntl
 import os
 
 from toolkit.bootstrap import erase, journal, rootless
-from toolkit.bootstrap.target import MARKER, check_unmounted, forget, read_result, result_path
+from toolkit.bootstrap.target import MARKER, check_unmounted, forget, open_marker, read_result, result_path
 from toolkit.errors import CtkError, InUse, NotFound, SystemCall
 from toolkit.events import Done, Emit
 from toolkit.kernel import subids
@@ -61,9 +61,7 @@ def remove_here(path: str, emit: Emit) -> None:  # noqa: ARG001 (rootless.run ca
     check_unmounted(path)
     fd = os.open(path, _FLAGS | os.O_CLOEXEC)
     try:
-        marker = os.open(
-            MARKER, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600, dir_fd=fd
-        )
+        marker = open_marker(fd, doing)
         try:
             fcntl.flock(marker, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # From here on the tree is known as half made: killed on the way, the next call goes on.

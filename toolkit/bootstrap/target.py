@@ -3,7 +3,8 @@
 While a tree is being made it carries MARKER, locked (flock) by the process that makes it; the very last step removes
 it. So whatever kills us, a half-made tree is known by its marker, and a live one by the lock. What a finished tree was
 made of stands beside it in `.NAME.ctk.json`, not in it: a tree of ours holds what debootstrap's would, nothing more.
-That file counts only for the very directory it was written for (its inode).
+That file counts only for the very directory it was written for (its inode), and where it does the marker says nothing:
+who lives in a whole tree may make one. It goes before the first file of a tree is taken away, under the lock.
 """
 
 import errno
@@ -18,12 +19,13 @@ from typing import Any
 from toolkit.bootstrap import beside, erase, journal, lockfile, manifest
 from toolkit.bootstrap.model import Lock, Request, Result
 from toolkit.errors import CtkError, HostLacks, InUse
-from toolkit.kernel import mountinfo
+from toolkit.kernel import mountinfo, reading
 from toolkit.text import quote
 
 MARKER = ".ctk-bootstrap"
 # What mke2fs puts into every new file system, and what a mount point may hold anyway.
 _NOTHING = frozenset({"lost+found"})
+_RESULT_BYTES = 256 << 20  # a tree of a million files has a line for each
 
 
 class Target:
@@ -116,8 +118,9 @@ class Target:
 
     def _take(self, doing: str) -> None:
         names = set(os.listdir(self.fd)) - _NOTHING
-        if names and MARKER not in names:
-            if read_result(self.path) is None:
+        whole = bool(names) and read_result(self.path) is not None
+        if names and (whole or MARKER not in names):
+            if not whole:
                 raise InUse(doing, because="the folder is not empty", hint="name another folder, or remove this one")
             if not self._restart:
                 raise InUse(
@@ -125,8 +128,7 @@ class Target:
                     because="a whole root file system is there already",
                     hint="use it, name another folder, or begin anew with --force",
                 )
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        self._marker = os.open(MARKER, flags, 0o600, dir_fd=self.fd)
+        self._marker = open_marker(self.fd, doing)
         self._lock(doing)
         if MARKER in names and not self._restart:
             raise InUse(
@@ -152,6 +154,26 @@ class Target:
             raise InUse(
                 doing, because="another ctk is making one there now", hint="wait for it, or name another folder"
             ) from None
+
+
+def open_marker(fd: int, doing: str) -> int:
+    """Open the marker of the tree `fd`, to be locked; it is made if there is none. Raises CtkError, OSError."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        marker = os.open(MARKER, flags, 0o600, dir_fd=fd)
+    except OSError as error:
+        if error.errno not in (errno.EISDIR, errno.ELOOP, errno.ENXIO):
+            raise
+    else:
+        if stat.S_ISREG(os.fstat(marker).st_mode):
+            return marker
+        os.close(marker)
+    raise CtkError(doing, because=f"{MARKER!r} in it is no file of ours", hint="look at it, and remove it")
+
+
+def half_made(path: str) -> bool:
+    """Whether a bootstrap began the tree at `path` and did not end: it has the marker, and no result."""
+    return os.path.lexists(os.path.join(path, MARKER)) and read_result(path) is None
 
 
 def _check_file_system(path: str, doing: str) -> None:
@@ -245,16 +267,11 @@ def read_result(target: str) -> Result | None:
 def read_document(target: str) -> dict[str, Any]:
     """All that `write_result` wrote about the whole tree at `target`; {} when there is none."""
     try:
-        # Others may write where the tree stands: a fifo of that name must not make us wait.
-        fd = os.open(result_path(target), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(fd, encoding="utf-8") as file:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
-                return {}
-            document: dict[str, Any] = json.load(file)
         info = os.stat(target)
-        if document["directory"] != [info.st_dev, info.st_ino] or os.path.lexists(os.path.join(target, MARKER)):
-            return {}
-        return document
+        # Others may write where the tree stands: who made the tree, we and root are believed, and nobody else.
+        text = reading.read(result_path(target), limit_bytes=_RESULT_BYTES, owners=(0, os.geteuid(), info.st_uid))
+        document: dict[str, Any] = json.loads(text)
+        return document if document["directory"] == [info.st_dev, info.st_ino] else {}
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return {}
 

@@ -17,10 +17,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from toolkit import places
-from toolkit.bootstrap import journal
-from toolkit.bootstrap.target import MARKER
+from toolkit.bootstrap import journal, target
 from toolkit.care import trees
-from toolkit.errors import CtkError
+from toolkit.errors import CtkError, NotFound
 from toolkit.events import Emit
 from toolkit.runtime import lifecycle, removal
 from toolkit.runtime import record as records
@@ -71,10 +70,16 @@ def _records(root: str, stopped: bool) -> Iterator[Found]:
         names = records.ids(root)
     except OSError:
         return
+    except CtkError as error:  # a stranger's: what it names is nothing that we remove or run
+        yield Kept("records", root, str(error), error.hint)
+        return
     for name in names:
         try:
             container = records.load(root, name)
-        except (CtkError, OSError):
+        except NotFound:
+            continue
+        except (CtkError, OSError) as error:
+            yield Kept("record", name, str(error), error.hint if isinstance(error, CtkError) else "")
             continue
         yield _judged(container, stopped)
 
@@ -108,7 +113,7 @@ def _half_made(folders: tuple[str, ...]) -> Iterator[Found]:
     candidates = [os.path.abspath(folder) for folder in folders] + journal.targets()
     candidates += [os.path.join(bundles, name, "rootfs") for name in _names(bundles)]
     for path in dict.fromkeys(candidates):
-        if not os.path.lexists(os.path.join(path, MARKER)):
+        if not target.half_made(path):
             if path in journal.targets():
                 yield Leftover(
                     "file", journal.path(path), "a note about a tree that is whole or gone", _forgetting(path)
@@ -119,7 +124,7 @@ def _half_made(folders: tuple[str, ...]) -> Iterator[Found]:
                 else:
                     yield Kept("tree", path, "there is no such folder")
             continue
-        if _locked(os.path.join(path, MARKER)):
+        if _locked(os.path.join(path, target.MARKER)):
             yield Kept("tree", path, "it is being made now")
         else:
             yield Leftover("tree", path, "its bootstrap was killed", _removing(path))
@@ -207,7 +212,7 @@ def _bundles(root: str) -> Iterator[Found]:
     known = set(_names(root))
     for name in _names(bundles):
         rootfs = os.path.join(bundles, name, "rootfs")
-        if name not in known and os.path.isdir(rootfs) and not os.path.lexists(os.path.join(rootfs, MARKER)):
+        if name not in known and os.path.isdir(rootfs) and not target.half_made(rootfs):
             yield Kept("bundle", os.path.join(bundles, name), "`ctk up` takes it up again",
                        f"ctk bootstrap --remove {quote(rootfs)}")  # fmt: skip
 

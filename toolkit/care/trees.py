@@ -25,7 +25,7 @@ def tenants(path: str) -> list[str]:
     tree, root = os.path.realpath(path), places.runtime_root()
     try:
         names = records.ids(root)
-    except OSError:
+    except (CtkError, OSError):
         return []
     found = []
     for name in names:

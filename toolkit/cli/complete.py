@@ -1,15 +1,15 @@
 """What a shell's Tab offers: names of containers, suites, variants and recipes. Nothing here may fail or be slow."""
 
-import os
-
 from toolkit import places
+from toolkit.errors import CtkError
+from toolkit.runtime import record as records
 
 
 def containers(incomplete: str) -> list[str]:
     """The ids that begin so."""
     try:
-        return sorted(name for name in os.listdir(places.runtime_root()) if name.startswith(incomplete))
-    except OSError:
+        return [name for name in records.ids(places.runtime_root()) if name.startswith(incomplete)]
+    except (CtkError, OSError):
         return []
 
 

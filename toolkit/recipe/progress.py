@@ -5,6 +5,9 @@ import os
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from toolkit.errors import Invalid
+from toolkit.kernel import atomic, reading
+from toolkit.oci import json_text
 from toolkit.places import data_dir
 from toolkit.recipe.model import Recipe
 
@@ -22,10 +25,9 @@ class Progress:
 def load(name: str) -> Progress | None:
     """Where `name` was left; None if nowhere, or if its work folder is gone."""
     try:
-        with open(_path(name), encoding="utf-8") as file:
-            found = json.load(file)
+        found = json_text.loads(reading.read(_path(name)), name)
         progress = Progress(int(found["step"]), str(found["work"]), dict(found["folders"]), dict(found["room"]))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, Invalid, ValueError, KeyError, TypeError):
         return None
     return progress if os.path.isdir(progress.work) else None
 
@@ -34,9 +36,7 @@ def save(name: str, progress: Progress) -> None:
     """Keep `progress` for `name`, whole or not at all."""
     path = _path(name)
     os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-    with open(path + ".new", "w", encoding="utf-8") as file:
-        json.dump(asdict(progress), file)
-    os.replace(path + ".new", path)
+    atomic.replace(path, json.dumps(asdict(progress)).encode())
 
 
 def forget(name: str) -> None:

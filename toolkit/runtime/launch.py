@@ -4,7 +4,7 @@ import os
 import stat as st
 
 from toolkit.errors import CtkError, HostLacks, Invalid, LaunchFailed, NotFound
-from toolkit.kernel import namespaces, process
+from toolkit.kernel import namespaces, process, reading
 from toolkit.kernel.host import HostFacts
 from toolkit.oci import check, json_text, state
 
@@ -62,7 +62,7 @@ def read_bundle(options: "Options") -> "tuple[Spec, bytes, str]":
     bundle = os.path.abspath(options.bundle or ".")
     path = os.path.join(bundle, options.config or "config.json")
     try:
-        text = record.read(os.path.realpath(path))
+        text = reading.read(os.path.realpath(path))
     except OSError as error:
         if error.errno in (2, 20):
             raise NotFound(

@@ -17,6 +17,7 @@ A process is ours if pid and start time and boot match; a pid alone may have bee
 import os
 
 from toolkit.errors import CtkError, Invalid
+from toolkit.kernel import reading
 from toolkit.runtime import record as records
 
 TYPE_CHECKING = False
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 def process_facts(pid: int) -> "tuple[str, int] | None":
     """State letter and start time (clock ticks since boot) of a process; None if there is none (proc(5))."""
     try:
-        text = records.read(f"/proc/{pid}/stat")
+        text = reading.read(f"/proc/{pid}/stat")
     except OSError:  # ESRCH too: it went while we read
         return None
     # The name in parentheses may hold anything, parentheses and spaces too.

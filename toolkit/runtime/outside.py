@@ -7,17 +7,13 @@ import _signal
 import os
 
 from toolkit.errors import CtkError, LaunchFailed
+from toolkit.kernel import atomic
 
 
 def write_pid_file(path: str, pid: int) -> None:
     """Write the pid for the engine, all or nothing. Raises CtkError."""
-    folder, name = os.path.split(os.path.abspath(path))
-    temporary = os.path.join(folder, f".{name}")
     try:
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-        os.write(fd, str(pid).encode())
-        os.close(fd)
-        os.rename(temporary, path)
+        atomic.replace(path, str(pid).encode(), mode=0o666)
     except OSError as error:
         raise CtkError(f"write pid file {path!r}", because=os.strerror(error.errno or 0).lower()) from None
 

@@ -14,6 +14,7 @@ import os
 import time
 
 from toolkit.errors import CtkError, InUse, Invalid, NotFound
+from toolkit.kernel import atomic, ours, reading
 from toolkit.oci import json_text
 from toolkit.text import quote
 
@@ -82,7 +83,7 @@ class Record:
     def config_text(self) -> bytes:
         """The copy of config.json as bytes. Raises NotFound if the container was not made far enough to have one."""
         try:
-            return read(self.config_path)
+            return reading.read(self.config_path)
         except FileNotFoundError:
             raise NotFound(f'container "{self.id}" has no config.json', because="it was never made whole") from None
         except OSError as error:
@@ -125,15 +126,8 @@ class Record:
         self.torn = False
 
     def _replace(self, name: str, data: bytes) -> None:
-        temporary = f"{self.folder}/.{name}.new"
         try:
-            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-            try:
-                while data:
-                    data = data[os.write(fd, data) :]
-            finally:
-                os.close(fd)
-            os.rename(temporary, f"{self.folder}/{name}")
+            atomic.replace(f"{self.folder}/{name}", data)
         except OSError as error:
             raise cannot_keep(self.root, error) from None
 
@@ -245,10 +239,13 @@ def cannot_keep(root: str, error: OSError) -> CtkError:
 def reserve(root: str, container_id: str) -> Record:
     """Take an id: make `ROOT/ID` and lock it. Raises InUse if it is there, CtkError for a bad id or an unsafe root."""
     check_id(container_id)
-    _check_root(root)
     record = Record(root, container_id)
     try:
-        os.mkdir(record.folder, 0o711)
+        fd = _open_root(root, make=True)
+        try:
+            os.mkdir(container_id, 0o711, dir_fd=fd)
+        finally:
+            os.close(fd)
     except FileExistsError:
         raise InUse(
             "container with given ID already exists",
@@ -266,24 +263,33 @@ def reserve(root: str, container_id: str) -> Record:
     return record
 
 
-def _check_root(root: str) -> None:
-    """Make the folder of all records, 0700, or check that nobody else can write into it."""
+_HINT = "name a folder of your own with --root"
+
+
+def _open_root(root: str, *, make: bool = False) -> int:
+    """The folder of all records (O_PATH): ours or root's, and nobody else can write to it or replace it.
+
+    Raises NotOurs, OSError. With `make` it is made, 0700.
+    """
+    doing = f"keep container records in {root!r}" if make else f"believe the container records in {root!r}"
+    _check_shared(root, doing)
+    return ours.open_folder(root, doing, make=make, hint=_HINT)
+
+
+def _check_shared(root: str, doing: str) -> None:
+    """/tmp/ctk-UID is a name that anybody may take first: it counts only as a folder that is ours alone."""
+    shared = f"/tmp/ctk-{os.geteuid()}"
+    if not root.startswith(shared + "/"):
+        return
     try:
-        facts = os.stat(root)
+        status = os.lstat(shared)
     except FileNotFoundError:
-        before = os.umask(0o077)
-        try:
-            os.makedirs(root, 0o700, exist_ok=True)
-        except OSError as error:
-            raise cannot_keep(root, error) from None
-        finally:
-            os.umask(before)
-        facts = os.stat(root)
-    if facts.st_uid not in (0, os.geteuid()) or (facts.st_mode & 0o022 and not facts.st_mode & 0o1000):
-        raise CtkError(
-            f"keep container records in {root!r}",
-            because=f"others can write into it (owner {facts.st_uid}, mode {facts.st_mode & 0o7777:o})",
-            hint="name a folder of your own with --root",
+        return
+    if status.st_mode & 0o170077 != 0o040000 or status.st_uid != os.geteuid():
+        raise ours.NotOurs(
+            doing,
+            because=f"{shared!r} is no folder of yours alone (owner {status.st_uid}, mode {status.st_mode & 0o7777:o})",
+            hint=f"set XDG_RUNTIME_DIR, or {_HINT}; if {shared!r} is yours: chmod 700 {shared}",
         )
 
 
@@ -295,20 +301,45 @@ def load(root: str, container_id: str) -> Record:
     return record
 
 
-# EISDIR, EINVAL, EFBIG, ELOOP: what `read` says of something that is no file of ours.
+# EISDIR, EINVAL, EFBIG, ELOOP: what `reading.read` says of something that is no file of ours.
 _NO_FILE = (21, 22, 27, 40)
 
 
 def _read_facts(record: Record) -> None:
     try:
-        folder = os.lstat(record.folder)
+        root = _open_root(record.root)
+        try:
+            fd = os.open(record.id, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=root)
+        finally:
+            os.close(root)
     except (FileNotFoundError, NotADirectoryError):
         raise missing(record.id) from None
-    if folder.st_mode & 0o170000 != 0o040000:  # a link to one is none either: `list` does not show it
-        raise missing(record.id)
+    try:
+        folder = os.fstat(fd)
+        if folder.st_mode & 0o170000 != 0o040000:  # a link to one is none either: `list` does not show it
+            raise missing(record.id)
+        ours.check(folder, "its record", f"believe container {record.id!r}", hint=_STRANGER)
+        _take_facts(record, folder, fd)
+    finally:
+        os.close(fd)
+
+
+def _state(record: Record, folder_fd: int) -> bytes:
+    fd = reading.open_file("state.json", dir_fd=folder_fd, follow=False)
+    try:
+        ours.check(os.fstat(fd), "its record", f"believe container {record.id!r}", hint=_STRANGER)
+        return reading.whole(fd, "state.json")
+    finally:
+        os.close(fd)
+
+
+_STRANGER = "who made it is not who keeps records here: look at it before you remove it by hand"
+
+
+def _take_facts(record: Record, folder: os.stat_result, fd: int) -> None:
     facts = None
     try:
-        facts = json_text.loads(read(record.folder + "/state.json"), "state.json", any_path=True)
+        facts = json_text.loads(_state(record, fd), "state.json", any_path=True)
     except (FileNotFoundError, NotADirectoryError, Invalid):
         pass
     except OSError as error:
@@ -330,26 +361,9 @@ def _read_facts(record: Record) -> None:
             values[name] = facts[name]
 
 
-def read(path: str) -> bytes:
-    """All of a regular file of at most 64 MiB; its last component is never followed as a link. Raises OSError."""
-    # What a bundle holds may be a stranger's: a FIFO must not hold us up, nor /dev/zero or a sparse file fill memory.
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        status = os.fstat(fd)
-        if status.st_mode & 0o170000 != 0o100000:
-            raise OSError(21 if status.st_mode & 0o170000 == 0o040000 else 22, "not a regular file", path)
-        if status.st_size > 64 << 20:
-            raise OSError(27, "file too large", path)
-        parts = []
-        while part := os.read(fd, 1 << 16):
-            parts.append(part)
-        return b"".join(parts)
-    finally:
-        os.close(fd)
-
-
 def ids(root: str) -> "list[str]":
-    """The ids below a root, sorted. Raises OSError if the root cannot be read."""
+    """The ids below a root, sorted. Raises OSError if the root cannot be read, NotOurs if others can write there."""
+    os.close(_open_root(root))
     found = []
     with os.scandir(root) as entries:
         for entry in entries:
@@ -363,7 +377,7 @@ def ids(root: str) -> "list[str]":
 def boot_id() -> str:
     """The kernel's id of this boot; a pid of another boot names nobody. "" where /proc does not show it."""
     try:
-        return read("/proc/sys/kernel/random/boot_id").decode("ascii").strip()
+        return reading.read("/proc/sys/kernel/random/boot_id").decode("ascii").strip()
     except FileNotFoundError:  # systemd's ProcSubset=pid; a pid and its start time must do
         return ""
 

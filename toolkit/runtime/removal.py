@@ -7,6 +7,7 @@ import errno
 import os
 
 from toolkit.errors import CtkError, Invalid, LaunchFailed, SystemCall
+from toolkit.kernel import reading
 from toolkit.runtime import lifecycle, log, signals, stops
 from toolkit.text import quote
 
@@ -112,7 +113,12 @@ def destroy(record: "Record") -> None:
 
 
 def _poststop_hooks(record: "Record") -> "list[dict[str, Any]]":
-    """The poststop hooks of the container's config.json; [] for one that is broken: a deletion goes on."""
+    """The poststop hooks of the container's config.json; [] for one that is broken: a deletion goes on.
+
+    [] for a torn record, too: nothing proves that its config.json is that of a container which was ever made.
+    """
+    if record.torn:
+        return []
     try:
         # The text is searched before it is parsed: few containers have hooks.
         if b'"hooks"' not in record.config_text():
@@ -168,10 +174,8 @@ def _end_checkpoint(record: "Record") -> None:
     criu may wait for ever for a client of its page server; it holds the record's lock by us, and the container's
     processes by ptrace(2): a dead one of them stays a zombie as long, and a pid namespace ends with its last.
     """
-    from toolkit.runtime import record as records
-
     try:
-        pid, _, start_time = records.read(f"{record.folder}/{_CHECKPOINT}").partition(b" ")
+        pid, _, start_time = reading.read(f"{record.folder}/{_CHECKPOINT}").partition(b" ")
         criu, started = int(pid), int(start_time)
         criu_fd = os.pidfd_open(criu)
     except (OSError, ValueError, OverflowError):

@@ -21,9 +21,11 @@ from toolkit.bootstrap.model import Request, Result
 from toolkit.bootstrap.target import read_result
 from toolkit.bundle import build, document, process, root
 from toolkit.bundle.build import SpecRequest
-from toolkit.errors import CtkError, InUse, Usage
+from toolkit.errors import CtkError, InUse, Invalid, Usage
 from toolkit.events import Done, Emit, Event, Finished, Note, Planned, Started
 from toolkit.fetch.logins import bare
+from toolkit.kernel import atomic, reading
+from toolkit.oci import json_text
 
 MARKER = "ctk-up.json"
 _SPEC_STAGE = ("spec", "Write config.json")
@@ -171,8 +173,8 @@ def _write_hosts(request: UpRequest, bundle: str) -> str:
         except OSError:
             pass  # a host without the file resolves localhost some other way; the container gets our own lines
     path = os.path.join(bundle, "hosts")
-    with open(path, "w", encoding="utf-8") as file:
-        file.write(f"{known}127.0.1.1 {request.spec.hostname or request.id}\n")
+    # Readable in the container whoever its program runs as; the bundle's folder keeps the host's users out.
+    atomic.replace(path, f"{known}127.0.1.1 {request.spec.hostname or request.id}\n".encode(), mode=0o644)
     return path
 
 
@@ -188,23 +190,20 @@ def _content_id(value: object) -> str:
 
 def _file_id(path: str) -> str:
     try:
-        with open(path, encoding="utf-8") as file:
-            return _content_id(file.read())
+        return _content_id(reading.text(path))
     except FileNotFoundError:
         return ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise CtkError(f"read {path!r}", because=getattr(error, "strerror", "") or str(error)) from None
 
 
 def _read_marker(bundle: str) -> dict[str, Any]:
     try:
-        with open(os.path.join(bundle, MARKER), encoding="utf-8") as file:
-            made = json.load(file)
-    except (OSError, ValueError):
+        made = json_text.loads(reading.read(os.path.join(bundle, MARKER)), MARKER)
+    except (OSError, Invalid):
         return {}
     return made if isinstance(made, dict) else {}
 
 
 def _write_marker(bundle: str, made: dict[str, Any]) -> None:
-    path = os.path.join(bundle, MARKER)
-    with open(path + ".new", "w", encoding="utf-8") as file:
-        json.dump(made, file, indent=1)
-    os.replace(path + ".new", path)
+    atomic.replace(os.path.join(bundle, MARKER), json.dumps(made, indent=1).encode())

@@ -3,6 +3,7 @@
 import os
 
 from toolkit.errors import CtkError
+from toolkit.kernel import reading
 from toolkit.runtime import log, record, signals
 
 TYPE_CHECKING = False
@@ -147,7 +148,7 @@ def kept(container: "Record") -> "dict[str, Any] | None":
     from toolkit.oci import json_text
 
     try:
-        found: Any = json_text.loads(record.read(os.path.join(container.folder, FILE)), FILE)
+        found: Any = json_text.loads(reading.read(os.path.join(container.folder, FILE)), FILE)
     except (OSError, CtkError):
         return None
     return found if isinstance(found, dict) and {"id", "code", "signal"} <= found.keys() else None

@@ -4,6 +4,7 @@ import os
 import time
 
 from toolkit.errors import CtkError, NotFound
+from toolkit.kernel import reading
 from toolkit.runtime import lifecycle, removal, signals
 from toolkit.runtime import record as records
 from toolkit.runtime.comfort import journal
@@ -82,7 +83,7 @@ def _takes(container: "Record", number: int) -> bool:
     if not _own_pid_namespace(container):
         return True
     try:
-        text = records.read(f"/proc/{container.pid}/status").decode("ascii", "replace")
+        text = reading.read(f"/proc/{container.pid}/status").decode("ascii", "replace")
     except OSError:
         return True
     masks = dict(line.split(":\t", 1) for line in text.split("\n") if line.startswith(("SigBlk", "SigCgt")))
@@ -94,7 +95,7 @@ def _takes(container: "Record", number: int) -> bool:
 def _waits(container: "Record") -> bool:
     """Is the first process in sigwaitinfo(2), or can't we know?"""
     try:
-        return b"sigtimedwait" in records.read(f"/proc/{container.pid}/wchan")
+        return b"sigtimedwait" in reading.read(f"/proc/{container.pid}/wchan")
     except OSError:
         return True
 
@@ -120,7 +121,7 @@ def _kill_rest(container: "Record") -> None:
 
 def _command(pid: int) -> str:
     try:
-        return records.read(f"/proc/{pid}/comm").decode("utf-8", "replace").strip()
+        return reading.read(f"/proc/{pid}/comm").decode("utf-8", "replace").strip()
     except OSError:
         return "?"
 

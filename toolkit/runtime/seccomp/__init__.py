@@ -10,6 +10,7 @@ import marshal
 import os
 
 from toolkit import __version__
+from toolkit.kernel import atomic
 from toolkit.kernel.libc import MACHINE
 
 TYPE_CHECKING = False
@@ -133,7 +134,6 @@ def _load(folder: str, source: bytes) -> "tuple[bytes, int] | None":
 
 def _store(folder: str, source: bytes, code: bytes, flags: int) -> None:
     """Keep the program. Whatever stands against it, the container starts all the same."""
-    temporary = "." + os.urandom(8).hex()
     directory = -1
     try:
         os.makedirs(folder, 0o700, exist_ok=True)
@@ -143,18 +143,7 @@ def _store(folder: str, source: bytes, code: bytes, flags: int) -> None:
             for name in names:
                 os.unlink(name, dir_fd=directory)
         header = _MAGIC + len(source).to_bytes(4, "little") + flags.to_bytes(4, "little")
-        fd = os.open(
-            temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=directory
-        )
-        try:
-            data = header + source + code
-            whole = os.write(fd, data) == len(data)
-        finally:
-            os.close(fd)
-        if whole:
-            os.rename(temporary, _name(source), src_dir_fd=directory, dst_dir_fd=directory)
-        else:
-            os.unlink(temporary, dir_fd=directory)
+        atomic.replace(_name(source), header + source + code, dir_fd=directory)
     except OSError:
         return
     finally:

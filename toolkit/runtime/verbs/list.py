@@ -2,7 +2,7 @@
 
 import os
 
-from toolkit.errors import CtkError
+from toolkit.errors import CtkError, NotFound
 from toolkit.oci.json_text import dumps
 from toolkit.runtime import log, record
 from toolkit.runtime.verbs.state import document
@@ -38,8 +38,11 @@ def run(options: "Options") -> int:
     for name in names:
         try:
             container = record.load(options.root, name)
-        except CtkError:
+        except NotFound:
             continue  # deleted while we looked
+        except CtkError as error:
+            log.error(str(error))
+            continue
         except OSError as error:
             log.error(f"load container {name}: {os.strerror(error.errno or 0).lower()}")
             continue

@@ -3,6 +3,7 @@
 import os
 
 from toolkit.errors import CtkError, HostLacks
+from toolkit.kernel import reading
 from toolkit.oci.json_text import dumps
 from toolkit.runtime import lifecycle, log
 from toolkit.runtime import record as records
@@ -91,8 +92,8 @@ def _from_proc(pids: "list[int]") -> str:
     for pid in pids:
         try:
             uid = os.stat(f"/proc/{pid}").st_uid
-            stat = records.read(f"/proc/{pid}/stat")
-            command = records.read(f"/proc/{pid}/cmdline").rstrip(b"\0").replace(b"\0", b" ")
+            stat = reading.read(f"/proc/{pid}/stat")
+            command = reading.read(f"/proc/{pid}/cmdline").rstrip(b"\0").replace(b"\0", b" ")
         except OSError:
             continue
         end = stat.rindex(b")")

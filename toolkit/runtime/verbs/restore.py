@@ -4,7 +4,7 @@ import os
 import stat as st
 
 from toolkit.errors import CtkError, HostLacks, Invalid, SystemCall
-from toolkit.kernel import beneath, mounts, namespaces, process, roots
+from toolkit.kernel import beneath, mounts, namespaces, process, reading, roots
 from toolkit.oci import json_text
 from toolkit.runtime import console, criu, criu_image, foreground, hooks, launch, outside, plan, removal
 from toolkit.runtime import record as records
@@ -54,7 +54,7 @@ def run(options: "Options") -> int:
 
 def _read(images: str, name: str) -> "Any":
     try:
-        return json_text.loads(records.read(os.path.join(images, name)), name)
+        return json_text.loads(reading.read(os.path.join(images, name)), name)
     except OSError as error:
         because = f"{images}/{name}: {(error.strerror or '').lower()}"
         raise CtkError("read the checkpoint", because=because, hint="name its folder with --image-path") from None
@@ -308,7 +308,7 @@ def _files(description: "Any") -> "list[tuple[str, int]]":
 def _cgroup_roots(pid: int) -> "list[Any]":
     """Where criu is to make the container's cgroups: there where it stands itself, a controller at a time."""
     roots = []
-    for line in records.read(f"/proc/{pid}/cgroup").decode("utf-8", "surrogateescape").rstrip("\n").split("\n"):
+    for line in reading.read(f"/proc/{pid}/cgroup").decode("utf-8", "surrogateescape").rstrip("\n").split("\n"):
         _, controllers, path = line.split(":", 2)
         roots += [[(1, controller), (2, path)] for controller in controllers.split(",")]
     return roots

@@ -1,0 +1,103 @@
+"""Whether what we are about to believe is ours: nobody else could have put it there, or something in its place.
+
+A name is only as safe as each folder on the way to it: who may write to one of them may rename what is below. So the
+way is walked by descriptor, component by component, its symlinks too, and what is opened is what was looked at (the
+rule is that of sshd's StrictModes and sudo's check of its files, path_resolution(7) for the walk).
+
+Who is trusted with a folder on the way: root, we ourselves, and the owner of `/`, who could replace all of it. That one
+is how a user namespace shows the host's root: as the overflow id (user_namespaces(7)).
+"""
+
+import errno
+import os
+
+from toolkit.errors import CtkError
+
+_MAX_LINKS = 40  # the kernel's own limit (path_resolution(7))
+_TYPE, _FOLDER, _LINK = 0o170000, 0o040000, 0o120000
+_TOP = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+_STICKY, _GROUP, _OTHERS = 0o1000, 0o020, 0o002
+
+
+class NotOurs(CtkError):
+    """Somebody else could have made or changed it. `because` names the folder or file, its owner and its mode."""
+
+
+def open_folder(path: str, doing: str, *, make: bool = False, hint: str = "") -> int:
+    """An O_PATH descriptor of the folder `path`, which only root and we can write to or replace.
+
+    With `make` what is missing of it is made, 0700. Raises NotOurs (`doing` and `hint` are its words), OSError.
+    """
+    fd = os.open("/", _TOP)
+    try:
+        trusted = (0, os.geteuid(), os.fstat(fd).st_uid)
+        rest = os.path.abspath(path).split("/")[::-1]
+        links = 0
+        while rest:
+            word = rest.pop()
+            if word in ("", "."):
+                continue
+            after = _open(fd, word, make=make, path=path)
+            try:
+                status = os.fstat(after)
+                here = f"{word!r}, on the way to it" if rest else "it"
+                if status.st_uid not in trusted:
+                    raise NotOurs(doing, because=_told(here, status), hint=hint)
+                kind = status.st_mode & _TYPE
+                if kind == _LINK:
+                    links += 1
+                    if links > _MAX_LINKS:
+                        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+                    target = os.readlink("", dir_fd=after)
+                    rest += target.split("/")[::-1]
+                    if not target.startswith("/"):
+                        continue
+                    os.close(after)
+                    after = os.open("/", _TOP)
+                elif kind != _FOLDER:
+                    raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
+                elif rest and _replaceable(status):
+                    raise NotOurs(doing, because=_told(here, status), hint=hint)
+                fd, after = after, fd
+            finally:
+                os.close(after)
+        check(os.fstat(fd), "it", doing, hint=hint)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _open(fd: int, word: str, *, make: bool, path: str) -> int:
+    flags = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        return os.open(word, flags, dir_fd=fd)
+    except FileNotFoundError:
+        if not make:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from None
+    try:
+        os.mkdir(word, 0o700, dir_fd=fd)
+        os.chmod(word, 0o700, dir_fd=fd)  # whatever the caller's umask took away
+    except FileExistsError:
+        pass  # somebody else was faster; who it was is looked at as ever
+    return os.open(word, flags, dir_fd=fd)
+
+
+def _replaceable(status: os.stat_result) -> bool:
+    """Whether others may rename what is in such a folder; where it is sticky they may not (inode(7))."""
+    if status.st_mode & _STICKY:
+        return False
+    # A group of root's is root's; our own is the one that Debian gives each user for himself.
+    return bool(status.st_mode & _OTHERS or (status.st_mode & _GROUP and status.st_gid not in (0, os.getegid())))
+
+
+def check(status: os.stat_result, what: str, doing: str, *, hint: str = "") -> None:
+    """Raise NotOurs unless what has this status is root's or ours, and nobody else may write to it."""
+    if status.st_uid not in (0, os.geteuid()) or status.st_mode & (_GROUP | _OTHERS):
+        raise NotOurs(doing, because=_told(what, status), hint=hint)
+
+
+def _told(what: str, status: os.stat_result) -> str:
+    stranger = status.st_uid not in (0, os.geteuid())
+    said = f"{what} is somebody else's" if stranger else f"others can write into {what}"
+    return f"{said} (owner {status.st_uid}, mode {status.st_mode & 0o7777:o})"

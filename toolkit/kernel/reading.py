@@ -1,0 +1,90 @@
+"""The one reader of files that a stranger may have made: bounded, of regular files only, and it never waits.
+
+A name can turn out to be a fifo that nobody writes to, /dev/zero, or a sparse file of a terabyte; each of them once
+held up or filled the memory of a program that only wanted to look (containers/storage CVE-2024-9676 and kin).
+"""
+
+import errno
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+MOST_BYTES = 64 << 20
+_TYPE, _FILE, _FOLDER, _FIFO = 0o170000, 0o100000, 0o040000, 0o010000
+
+
+def read(
+    path: str,
+    *,
+    limit_bytes: int = MOST_BYTES,
+    dir_fd: "int | None" = None,
+    follow: bool = False,
+    owners: "Sequence[int]" = (),
+    handed: bool = False,
+) -> bytes:
+    """All of the regular file `path`, of at most `limit_bytes`.
+
+    A symlink as its last component is followed only with `follow`. With `owners` it must belong to one of these uids.
+    `handed`: the name may be that of a pipe handed to us (/dev/fd/N, a shell's `<(…)`), which is read to its end.
+    Raises OSError, its `strerror` in our words: EISDIR, EINVAL (no regular file), EFBIG, EPERM (another owner), ELOOP.
+    """
+    fd = open_file(path, limit_bytes=limit_bytes, dir_fd=dir_fd, follow=follow, owners=owners, handed=handed)
+    try:
+        return whole(fd, path, limit_bytes)
+    finally:
+        os.close(fd)
+
+
+def text(path: str, *, limit_bytes: int = MOST_BYTES, follow: bool = True, errors: str = "strict") -> str:
+    """The text (UTF-8) of a file that people name: symlinks are followed. Raises OSError, UnicodeDecodeError."""
+    return read(path, limit_bytes=limit_bytes, follow=follow).decode("utf-8", errors)
+
+
+def open_file(
+    path: str,
+    *,
+    limit_bytes: int = MOST_BYTES,
+    dir_fd: "int | None" = None,
+    follow: bool = True,
+    owners: "Sequence[int]" = (),
+    handed: bool = False,
+) -> int:
+    """A descriptor of a regular file, looked at as `read` does. Raises OSError."""
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
+    fd = os.open(path, flags, dir_fd=dir_fd)
+    try:
+        status = os.fstat(fd)
+        kind = status.st_mode & _TYPE
+        if owners and status.st_uid not in owners:
+            raise OSError(errno.EPERM, f"it belongs to uid {status.st_uid}", path)
+        if handed and kind == _FIFO and path.startswith(("/dev/fd/", "/proc/self/fd/")):
+            os.set_blocking(fd, True)
+        elif kind == _FOLDER:
+            raise OSError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+        elif kind != _FILE:
+            raise OSError(errno.EINVAL, "not a regular file", path)
+        elif status.st_size > limit_bytes:
+            raise too_large(path, limit_bytes)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def whole(fd: int, path: str, limit_bytes: int = MOST_BYTES) -> bytes:
+    """All that can be read from `fd`, called `path` in errors. Raises OSError: EFBIG beyond `limit_bytes`."""
+    parts = []
+    left = limit_bytes
+    while part := os.read(fd, 1 << 16):
+        parts.append(part)
+        left -= len(part)
+        if left < 0:
+            raise too_large(path, limit_bytes)
+    return b"".join(parts)
+
+
+def too_large(path: str, limit_bytes: int) -> OSError:
+    """The error for a file that is larger than what it is read for can be."""
+    return OSError(errno.EFBIG, f"it has more than {limit_bytes >> 20} MiB", path)
