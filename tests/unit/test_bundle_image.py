@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -166,3 +167,68 @@ def test_spec_from_image_keeps_what_is_asked_for_besides(tmp_path: Path, rootfs:
     assert spec["process"]["args"] == ["/bin/entry", "--flag", "x"]
     assert spec["process"]["env"] == ["PATH=/opt/bin:/bin", "A=mine"]
     assert (spec["process"]["cwd"], spec["process"]["user"]) == ("/tmp", {"uid": 5, "gid": 0})
+
+
+def test_labels_that_would_steer_the_runtime_are_dropped_and_told(rootfs: Path) -> None:
+    """S8: containerd CVE-2026-53488. What a runtime obeys is its caller's to say."""
+    steering = {
+        "run.oci.hooks.stdout": "/etc/cron.d/x", "run.oci.keep_original_groups": "1", "ctk.init": "true",
+        "org.systemd.property.CollectMode": "'x'", "org.criu.config": "/etc/shadow", "ctk.what.comes": "1",
+    }  # fmt: skip
+    labels = {**steering, "run.ocimple": "v", "k": "v"}
+    told: list[Any] = []
+    spec = edited({}, image.edits({"config": {"Labels": labels}}, str(rootfs), (), told.append))
+    assert spec["annotations"] == {"run.ocimple": "v", "k": "v"}
+    assert len(told) == 1 and told[0].warning and "org.criu.config" in told[0].text and "1 more" in told[0].text
+    told.clear()
+    image_folder = layout(rootfs.parent / "image", ({"config": {"Labels": steering}}, "", None))
+    build.make(SpecRequest(from_image=str(image_folder), annotation=("ctk.init=true",)), told.append)
+    assert any("do not become annotations" in getattr(note, "text", "") for note in told)
+    _, after = build.make(SpecRequest(from_image=str(image_folder), annotation=("ctk.init=true",)))
+    assert after["annotations"] == {"ctk.init": "true"}
+
+
+WRONG: list[Any] = [
+    {"config": {"Entrypoint": "sh"}}, {"config": {"Env": {"A": "b"}}}, {"config": {"Env": [7]}}, {"config": []},
+    {"config": {"Labels": ["k"]}}, {"config": {"Labels": {"k": {}}}}, {"config": {"User": 0}}, {"config": {"Cmd": 1}},
+    {"config": {"ExposedPorts": 80}}, {"config": {"WorkingDir": ["/"]}}, {"os.features": {}}, {"author": []}, [], 7,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("config", WRONG, ids=repr)
+def test_a_wrong_type_in_an_image_is_one_error(config: Any, tmp_path: Path, rootfs: Path) -> None:
+    where = layout(tmp_path / "image", (config, "", None))
+    with pytest.raises(Invalid, match="must be"):
+        spec_of(image.read(str(where)), rootfs)
+
+
+@pytest.mark.parametrize("index", [
+    '{"manifests": 7}', '{"manifests": [{"annotations": []}]}', '{"manifests": [{"platform": "linux"}]}',
+    '{"manifests": [{"digest": []}]}', "[" * 100_000, '{"manifests": [{"platform": {"os": []}}]}', "\xff", "",
+], ids=lambda text: text[:40])  # fmt: skip
+def test_a_broken_index_is_one_error(index: str, tmp_path: Path) -> None:
+    (tmp_path / "index.json").write_bytes(index.encode("latin-1"))
+    with pytest.raises((Invalid, NotFound)):
+        image.read(str(tmp_path))
+
+
+PLANTED: dict[str, Callable[[Path], object]] = {
+    "fifo": os.mkfifo,
+    "folder": Path.mkdir,
+    "endless": lambda path: path.symlink_to("/dev/zero"),
+    "large": lambda path: (path.touch(), os.truncate(path, 1 << 40)),
+}
+
+
+@pytest.mark.parametrize("kind", PLANTED)
+def test_what_an_image_is_made_of_are_small_files(kind: str, tmp_path: Path) -> None:
+    where = layout(tmp_path / "image", ({}, "", None))
+    for path in (where / "index.json", *(where / "blobs/sha256").iterdir()):
+        kept = path.read_bytes()
+        path.unlink()
+        PLANTED[kind](path)
+        with pytest.raises(NotFound, match=r"not a regular file|is a directory|file too large"):
+            image.read(str(where))
+        path.rmdir() if kind == "folder" else path.unlink()
+        path.write_bytes(kept)
+    assert image.read(str(where)) == {}

@@ -66,14 +66,17 @@ class SpecRequest:
     unset: tuple[str, ...] = ()
 
 
-def edits(request: SpecRequest, host: mounts.HostFiles) -> Iterator[Edit]:
-    """The edits that `request` stands for, in the order in which they are made. Raises Usage."""
+def edits(request: SpecRequest, host: mounts.HostFiles, emit: Emit = silent) -> Iterator[Edit]:
+    """The edits that `request` stands for, in the order in which they are made; `emit` is told of what is left out.
+
+    Raises Usage.
+    """
     if request.rootfs:
         yield root.rootfs(request.rootfs, request.bundle)
     if request.writable is not None:
         yield root.read_only(not request.writable)
     if request.from_image:
-        yield from image.edits(image.read(request.from_image), _root_of(request), request.args)
+        yield from image.edits(image.read(request.from_image), _root_of(request), request.args, emit)
     if request.writable:
         yield process.add_capabilities(process.PACKAGE_CAPABILITIES)
     if request.privileged:
@@ -220,7 +223,7 @@ def make(request: SpecRequest, emit: Emit = silent) -> tuple[Spec, Spec]:
     if request.userns:
         uids, gids = subids.of_caller()
         request = replace(request, uid_map=_texts(uids), gid_map=_texts(gids))
-    after = document.edited(before, edits(request, mounts.HostFiles.read()))
+    after = document.edited(before, edits(request, mounts.HostFiles.read(), emit))
     if by_itself:
         after, left_out = rootless.without_undelegated(after)
         for note in rootless.notes(request, left_out):

@@ -2,10 +2,12 @@
 
 Layers are not looked at: the root file system is somebody else's work. Volumes are not mounted (they are hints for
 engines that manage volumes).
+
+An image is a stranger's: each document of it is bounded, a wrong type in it is one error, and a label that would steer
+the runtime (containerd CVE-2026-53488 is of that kind) does not become an annotation.
 """
 
 import hashlib
-import json
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -14,10 +16,15 @@ from typing import Any
 from toolkit.bundle import process, root
 from toolkit.bundle.document import Edit, Spec
 from toolkit.errors import Invalid, NotFound, Usage
+from toolkit.events import Emit, Note, silent
+from toolkit.kernel import reading
+from toolkit.oci import json_text
 
 _MANIFEST = ("application/vnd.oci.image.manifest.v1+json", "application/vnd.docker.distribution.manifest.v2+json")
 _INDEX = ("application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json")
 _PREFIX = "org.opencontainers.image."
+# What a runtime obeys: ours, crun's, and what runc and crun hand to systemd and to CRIU.
+STEERING = ("ctk.", "run.oci.", "org.systemd.property.", "org.criu.")
 _LIMIT_BYTES = 4 << 20
 _DEPTH = 4  # an index may name indexes (image-index.md)
 _MACHINES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
@@ -29,14 +36,17 @@ def read(text: str) -> dict[str, Any]:
     if not os.path.isdir(folder):
         folder, _, tag = text.rpartition(":")
     index_path = os.path.join(folder, "index.json")
-    if not folder or not os.path.isfile(index_path):
+    if not folder or not os.path.lexists(index_path):
         raise NotFound(
             f"read the image {text!r}",
             because="no OCI image layout is there (index.json)",
             hint="make one: skopeo copy docker://… oci:DIR, or: podman save --format oci-dir",
         )
-    with open(index_path, "rb") as file:
-        descriptor = _choose(_parsed(file.read(_LIMIT_BYTES), index_path), tag, text)
+    try:
+        index = reading.read(index_path, limit_bytes=_LIMIT_BYTES, follow=True)
+    except OSError as error:
+        raise NotFound(f"read the image's {index_path!r}", because=(error.strerror or "").lower()) from None
+    descriptor = _choose(_parsed(index, index_path), tag, text)
     for _ in range(_DEPTH):
         document = _parsed(_blob(folder, descriptor), str(descriptor.get("digest")))
         if "manifests" not in document:
@@ -45,11 +55,44 @@ def read(text: str) -> dict[str, Any]:
     config = document.get("config")
     if not isinstance(config, dict):
         raise Invalid("config", "the manifest names no configuration", document=str(descriptor.get("digest")))
-    return _parsed(_blob(folder, config), str(config.get("digest")))
+    found = _parsed(_blob(folder, config), str(config.get("digest")))
+    _check(found, _IMAGE, str(config.get("digest")))
+    _check(found.get("config") or {}, _CONFIG, str(config.get("digest")), "config.")
+    return found
+
+
+_TEXT, _TEXTS, _OBJECT, _PAIRS = "a text", "a list of texts", "an object", "an object of texts"
+_IMAGE = {
+    "os": _TEXT, "architecture": _TEXT, "variant": _TEXT, "os.version": _TEXT, "author": _TEXT, "created": _TEXT,
+    "os.features": _TEXTS, "config": _OBJECT,
+}  # fmt: skip
+_CONFIG = {
+    "Entrypoint": _TEXTS, "Cmd": _TEXTS, "Env": _TEXTS, "WorkingDir": _TEXT, "User": _TEXT, "ExposedPorts": _OBJECT,
+    "StopSignal": _TEXT, "Labels": _PAIRS,
+}  # fmt: skip
+_DESCRIPTOR = {"mediaType": _TEXT, "digest": _TEXT, "platform": _OBJECT, "annotations": _PAIRS}
+
+
+def _check(part: dict[str, Any], kinds: dict[str, str], document: str, path: str = "") -> None:
+    """Raise Invalid for a field that is not of the type which the image spec gives it; null is none."""
+    for name, kind in kinds.items():
+        value = part.get(name)
+        if value is None:
+            continue
+        sound = isinstance(value, str if kind == _TEXT else list if kind == _TEXTS else dict)
+        if sound and kind in (_TEXTS, _PAIRS):
+            sound = all(isinstance(item, str) for item in (value.values() if kind == _PAIRS else value))
+        if not sound:
+            raise Invalid(path + name, f"must be {kind}", document=document)
 
 
 def _choose(index: dict[str, Any], tag: str, text: str) -> dict[str, Any]:
-    found = [entry for entry in index.get("manifests") or () if isinstance(entry, dict)]
+    listed = index.get("manifests") or []
+    if not isinstance(listed, list):
+        raise Invalid("manifests", "must be a list", document=f"the index of {text!r}")
+    found = [entry for entry in listed if isinstance(entry, dict)]
+    for entry in found:
+        _check(entry, _DESCRIPTOR, f"the index of {text!r}", "manifests[].")
     found = [entry for entry in found if entry.get("mediaType", _MANIFEST[0]) in (*_MANIFEST, *_INDEX)]
     if tag:
         found = [entry for entry in found if (entry.get("annotations") or {}).get(f"{_PREFIX}ref.name") == tag]
@@ -73,29 +116,26 @@ def _blob(folder: str, descriptor: dict[str, Any]) -> bytes:
     if match is None:
         raise Invalid("digest", f"{digest!r} is none that we know", document="the image's index")
     try:
-        with open(os.path.join(folder, "blobs", match[1], match[2]), "rb") as file:
-            data = file.read(_LIMIT_BYTES + 1)
+        data = reading.read(os.path.join(folder, "blobs", match[1], match[2]), limit_bytes=_LIMIT_BYTES, follow=True)
     except OSError as error:
         raise NotFound(f"read the image's blob {digest}", because=(error.strerror or "").lower()) from None
-    if len(data) > _LIMIT_BYTES or hashlib.new(match[1], data).hexdigest() != match[2]:
+    if hashlib.new(match[1], data).hexdigest() != match[2]:
         raise Invalid("", "its content is not what its name says", document=digest)
     return data
 
 
 def _parsed(data: bytes, name: str) -> dict[str, Any]:
-    try:
-        document = json.loads(data)
-    except ValueError as error:
-        raise Invalid("", f"not JSON: {error}", document=name) from None
+    document = json_text.loads(data, name)
     if not isinstance(document, dict):
         raise Invalid("", "the outermost value must be an object", document=name)
     return document
 
 
-def edits(image: dict[str, Any], rootfs: str, command: Sequence[str]) -> Iterator[Edit]:
+def edits(image: dict[str, Any], rootfs: str, command: Sequence[str], emit: Emit = silent) -> Iterator[Edit]:
     """What conversion.md makes of an image configuration; `command` stands in place of its Cmd.
 
-    `rootfs` is where names of users are looked up. Raises Usage for a user that it does not know.
+    `rootfs` is where names of users are looked up; `emit` is told which labels are left out because they would steer
+    the runtime. Raises Usage for a user that it does not know.
     """
     config = image.get("config") or {}
     words = [*(config.get("Entrypoint") or ()), *(command or config.get("Cmd") or ())]
@@ -106,7 +146,12 @@ def edits(image: dict[str, Any], rootfs: str, command: Sequence[str]) -> Iterato
     yield process.cwd(config.get("WorkingDir") or "/")
     if config.get("User"):
         yield process.user(_user(str(config["User"]), rootfs))
-    yield _annotate(_annotations(image, config))
+    found = _annotations(image, config)
+    if left_out := sorted(name for name in found if name.startswith(STEERING)):
+        told = ", ".join(left_out[:5]) + (f" and {len(left_out) - 5} more" if len(left_out) > 5 else "")
+        why = "they would tell the runtime what to do; --annotation NAME=VALUE says so yourself"
+        emit(Note(f"labels of the image that do not become annotations: {told} ({why})", warning=True))
+    yield _annotate({name: value for name, value in found.items() if name not in left_out})
 
 
 def _annotations(image: dict[str, Any], config: dict[str, Any]) -> dict[str, str]:
@@ -164,11 +209,7 @@ def _user(text: str, rootfs: str) -> str:
 
 def _lines(rootfs: str, path: str) -> list[str]:
     """The lines of a file of the root's, links followed inside it; none if there is no such regular file."""
-    whole = root.inside(rootfs, path)
     try:
-        if not os.path.isfile(whole):
-            return []
-        with open(whole, encoding="utf-8", errors="replace") as file:
-            return file.read(1 << 20).splitlines()
+        return reading.text(root.inside(rootfs, path), limit_bytes=1 << 20, errors="replace").splitlines()
     except OSError:
         return []

@@ -31,6 +31,7 @@ _WANT_LOGIN = {
     401: "the mirror wants a login: http://NAME:PASSWORD@HOST/…",
     407: "the proxy wants a login: set http_proxy=http://user:password@…",
 }
+_COMPRESSED = (".gz", ".tgz", ".xz", ".bz2", ".lzma", ".zst", ".deb")
 # Slower than this over half a minute is a stall that keeps dripping.
 _DRIP_BYTES_PER_S = 512
 _DRIP_WINDOW_S = 30.0
@@ -140,9 +141,13 @@ class Client:
     def _session(self, url: str) -> "requests.Session":
         import requests
 
+        from toolkit.fetch.heads import Adapter
+
         session: requests.Session | None = getattr(self._local, "session", None)
         if session is None:
             session = requests.Session()
+            for scheme in ("http://", "https://"):
+                session.mount(scheme, Adapter())
             session.headers.update({"User-Agent": f"ctk/{__version__}", "Accept-Encoding": "identity"})
             session.max_redirects = 8
             # requests would read the environment and ~/.netrc for every single file; the answers don't change
@@ -192,6 +197,12 @@ class Client:
                     because=f"the server says {status} {response.reason}",
                     hint=_WANT_LOGIN.get(status, ""),
                 )
+            encoding = response.headers.get("Content-Encoding", "identity").lower()
+            # Apache's AddEncoding says so of files that are compressed by themselves; of any other, the size and the
+            # hash that we know are not those of what would come.
+            if encoding != "identity" and not urlsplit(url).path.endswith(_COMPRESSED):
+                because = f"the server sends it compressed ({encoding[:40]!r}), which it was asked not to"
+                raise Unreachable(doing, because=because, hint="name another mirror with --mirror")
             stated = response.headers.get("Content-Length", "")
             resumed = status == 206
             if resumed and not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
@@ -224,7 +235,7 @@ class Client:
                 pace.took(len(chunk))
                 spent = time.monotonic() - began
                 if spent > _DRIP_WINDOW_S and done < spent * _DRIP_BYTES_PER_S:
-                    raise _Broken(f"only {done} bytes in {spent:.0f} s")
+                    raise _Broken(f"only {done} bytes in {spent:.0f} s", lasting=True)
             if stated.isdigit() and done < int(stated) + start * resumed:
                 raise _Broken(f"broken off after {done} of {int(stated) + start * resumed} bytes")
             if exact is not None and done != exact:

@@ -5,6 +5,7 @@ As curl(1) sees it, whose --retry takes none of them for passing unless told to.
 """
 
 import errno
+import http.client
 import socket
 
 from toolkit.kernel.host import read
@@ -12,6 +13,10 @@ from toolkit.kernel.host import read
 _NAMES = frozenset({socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)})
 _NUMBERS = frozenset({errno.ECONNREFUSED, errno.ENETUNREACH, errno.EHOSTUNREACH})
 _HERE_ONLY = ("fe80", "ff00")  # link-local and multicast: every interface that is up has these
+
+
+class HeadTooLong(http.client.HTTPException):
+    """The head of an answer took more time, or more bytes, than one has."""
 
 
 def is_lasting(error: BaseException) -> bool:
@@ -26,6 +31,8 @@ def is_lasting(error: BaseException) -> bool:
         if isinstance(one, socket.gaierror):
             return one.errno in _NAMES or (one.errno == socket.EAI_AGAIN and not has_network())
         if isinstance(one, OSError) and one.errno in _NUMBERS:
+            return True
+        if isinstance(one, HeadTooLong):
             return True
         waiting += [getattr(one, "reason", None), one.__cause__, one.__context__, *one.args]
     return False

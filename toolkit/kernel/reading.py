@@ -66,7 +66,7 @@ def open_file(
         elif kind != _FILE:
             raise OSError(errno.EINVAL, "not a regular file", path)
         elif status.st_size > limit_bytes:
-            raise too_large(path, limit_bytes)
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), path)
     except BaseException:
         os.close(fd)
         raise
@@ -81,10 +81,5 @@ def whole(fd: int, path: str, limit_bytes: int = MOST_BYTES) -> bytes:
         parts.append(part)
         left -= len(part)
         if left < 0:
-            raise too_large(path, limit_bytes)
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), path)
     return b"".join(parts)
-
-
-def too_large(path: str, limit_bytes: int) -> OSError:
-    """The error for a file that is larger than what it is read for can be."""
-    return OSError(errno.EFBIG, f"it has more than {limit_bytes >> 20} MiB", path)
