@@ -219,8 +219,7 @@ def test_a_marker_in_a_whole_tree_decides_nothing(kind: str, tmp_path: Path) -> 
     first = Target(request(path))
     first.open()
     fill(path)
-    first.close()
-    write_result(str(path), result(path), LOCK)
+    first.close(result(path), LOCK)
     marker = path / MARKER
     {"file": marker.touch, "fifo": lambda: os.mkfifo(marker), "folder": marker.mkdir,
      "link": lambda: marker.symlink_to("/etc/passwd")}[kind]()  # fmt: skip

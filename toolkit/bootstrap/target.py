@@ -61,8 +61,8 @@ class Target:
     def close(self, result: Result, lock: Lock) -> str:
         """Write what was made, then remove the marker: the tree is whole. The path of the result (`write_result`).
 
-        In this order, as a tree with neither is nobody's, and one with both is half made. Raises CtkError. The folder
-        keeps its time, which tidy may have set.
+        In this order, as a tree with neither is nobody's; one with both is whole, its marker says nothing any more.
+        Raises CtkError. The folder keeps its time, which tidy may have set.
         """
         path = write_result(self.path, result, lock)
         before = os.fstat(self.fd)

@@ -72,9 +72,9 @@ def _open(fd: int, word: str, *, make: bool, path: str) -> int:
     flags = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         return os.open(word, flags, dir_fd=fd)
-    except FileNotFoundError:
-        if not make:
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from None
+    except OSError as error:
+        if not make or error.errno != errno.ENOENT:
+            raise OSError(error.errno, error.strerror, path) from None  # the whole of it, not the component alone
     try:
         os.mkdir(word, 0o700, dir_fd=fd)
         os.chmod(word, 0o700, dir_fd=fd)  # whatever the caller's umask took away
