@@ -289,7 +289,7 @@ def _check_shared(root: str, doing: str) -> None:
         raise ours.NotOurs(
             doing,
             because=f"{shared!r} is no folder of yours alone (owner {status.st_uid}, mode {status.st_mode & 0o7777:o})",
-            hint=f"set XDG_RUNTIME_DIR, or {_HINT}; if {shared!r} is yours: chmod 700 {shared}",
+            hint=f"set XDG_RUNTIME_DIR, or {_HINT}; if it is yours: chmod 700 {quote(shared)}",
         )
 
 
