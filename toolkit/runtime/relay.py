@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
 
 _HELD_BYTES = 1 << 16
-_LAST_BYTES = 1 << 20
+LAST_BYTES = 1 << 20
 """So much of what was written is read after the end, as a pipe or a terminal holds at most: a process that lives on
 could go on writing for ever."""
-_ENDING = frozenset((1, 2, 3, 15))  # HUP, INT, QUIT, TERM
+ENDING = frozenset((1, 2, 3, 15))  # HUP, INT, QUIT, TERM
 
 
 class Outlet:
@@ -241,7 +241,7 @@ class _Relay:
 
     def _show_the_last(self) -> None:
         """What it wrote last is still in the terminal, or on its way to a reader of ours that takes its time."""
-        left = _LAST_BYTES
+        left = LAST_BYTES
         while True:
             while self.master >= 0 and left > 0 and not self.shown.full:
                 data = read(self.master, self.peer)
@@ -258,7 +258,7 @@ class _Relay:
             for fd, _ in poll.poll():
                 if fd == 1:
                     self.shown.flush()
-                elif not _ENDING.isdisjoint(os.read(fd, 512)):
+                elif not ENDING.isdisjoint(os.read(fd, 512)):
                     return  # asked to end, and nobody is left to pass that on to
 
 

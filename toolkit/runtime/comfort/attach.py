@@ -5,7 +5,7 @@ import os
 from toolkit.errors import CtkError, Invalid, NotFound, Usage
 from toolkit.kernel import terminal
 from toolkit.oci import json_text
-from toolkit.runtime import foreground, lifecycle, log, signals
+from toolkit.runtime import foreground, lifecycle, log, relay, signals
 from toolkit.runtime import record as records
 from toolkit.runtime.comfort import ending, holder
 from toolkit.text import quote
@@ -69,7 +69,10 @@ def attach(root: str, container_id: str, *, detach_keys: str = DETACH_KEYS, prox
     has_terminal = b"t" in hello
     wake = foreground.wake_up()
     ours = has_terminal and os.isatty(0)
-    before: "Any" = terminal.raw(0) if ours else None
+    before: "Any" = None
+    if ours:
+        foreground.as_a_job()
+        before = terminal.raw(0)
     session = _Session(container, end, input_fd, has_terminal, Keys(sequence if ours else b""), proxy)
     try:
         if ours:
@@ -132,7 +135,8 @@ class _Session:
         self.terminal = has_terminal
         self.detach = detach
         self.proxy = proxy
-        self.pending = b""  # typed, not yet taken
+        self.typed = relay.Outlet(input_fd)
+        self.shown = (relay.Outlet(1), relay.Outlet(2))
         self.ended = False  # our own input
 
     def resize(self, *, redraw: bool = False) -> None:
@@ -150,39 +154,64 @@ class _Session:
         """The facts of the container's end; None if we detached. Raises CtkError."""
         import select
 
+        last: "dict[str, Any] | None" = None
         while True:
+            for shown in self.shown:
+                if shown.lost:
+                    return None
+            if self.ended and self.input >= 0 and not self.typed.pending and not self.terminal:
+                self._close_input()
+            waiting = [shown for shown in self.shown if shown.pending]
+            if last is not None and not waiting:
+                return last
             poll = select.poll()
             poll.register(wake, select.POLLIN)
-            poll.register(self.end.fileno(), select.POLLIN)
-            if self.input >= 0 and self.pending:
-                poll.register(self.input, select.POLLOUT)
-            elif self.input >= 0 and not self.ended:
-                poll.register(0, select.POLLIN)
+            for shown in waiting:
+                poll.register(shown.fd, select.POLLOUT)
+            if last is None:
+                if not any(shown.full for shown in waiting):
+                    poll.register(self.end.fileno(), select.POLLIN)
+                if self.input >= 0 and self.typed.pending:
+                    poll.register(self.input, select.POLLOUT)
+                if self.input >= 0 and not self.ended and not self.typed.full:
+                    poll.register(0, select.POLLIN)
             for fd, _ in poll.poll():
                 if fd == wake:
-                    if self._signalled(os.read(wake, 512)):
-                        return None
+                    numbers = os.read(wake, 512)
+                    if self._signalled(numbers) or (last is not None and not relay.ENDING.isdisjoint(numbers)):
+                        return last
                 elif fd == self.end.fileno():
-                    packet = self.end.recv(65536)
-                    if packet[:1] == b"e":
-                        return _facts(packet[1:])
-                    if not packet:
-                        raise CtkError(
-                            f"stay attached to {self.container.id!r}",
-                            because="its holder let us go" if lifecycle.alive(self.container) else "its holder is gone",
-                            hint="what was not shown is in `ctk logs`",
-                        )
-                    _write(2 if packet[:1] == b"2" else 1, packet[1:])
+                    last = self._told()
                 elif fd == 0:
                     if self._typed():
                         return None
                 elif fd == self.input:
-                    # So much fits for certain after POLLOUT: a part of a terminal's buffer, PIPE_BUF of a pipe.
-                    size = 256 if self.terminal else 4096
-                    try:
-                        self.pending = self.pending[os.write(self.input, self.pending[:size]) :]
-                    except OSError:
-                        self.pending, self.ended = b"", True
+                    self.typed.flush()
+                    self.ended = self.ended or self.typed.lost
+                else:
+                    self.shown[fd - 1].flush()
+
+    def _told(self) -> "dict[str, Any] | None":
+        """Take a packet of the holder's; the facts of the end if it is that. Raises CtkError."""
+        packet = self.end.recv(1 << 17)
+        if packet[:1] == b"e":
+            return _facts(packet[1:])
+        if not packet:
+            raise CtkError(
+                f"stay attached to {self.container.id!r}",
+                because="its holder let us go" if lifecycle.alive(self.container) else "its holder is gone",
+                hint="what was not shown is in `ctk logs`",
+            )
+        self.shown[packet[:1] == b"2"].put(packet[1:])
+        return None
+
+    def _close_input(self) -> None:
+        try:
+            self.end.send(b"c")
+        except OSError:
+            pass  # its holder is gone, as the next packet will tell
+        os.close(self.input)
+        self.input = -1
 
     def _typed(self) -> bool:
         """Take what there is of our input; whether it was the wish to detach."""
@@ -192,13 +221,9 @@ class _Session:
             data = b""
         if not data:
             self.ended = True
-            if not self.terminal:
-                self.end.send(b"c")
-                os.close(self.input)
-                self.input = -1
             return False
         data, wanted = self.detach.pressed(data)
-        self.pending += data
+        self.typed.put(data)
         return wanted
 
     def _signalled(self, numbers: bytes) -> bool:
@@ -225,8 +250,3 @@ def _facts(text: bytes) -> "dict[str, Any]":
     if not isinstance(found, dict) or not isinstance(found.get("code"), int):
         raise Invalid("", "they are none", document="the holder's last words")
     return found
-
-
-def _write(fd: int, data: bytes) -> None:
-    while data:
-        data = data[os.write(fd, data) :]

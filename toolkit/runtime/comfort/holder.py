@@ -15,10 +15,12 @@ packet has a letter and data:
 A client may send one packet, `c`: its input has ended, and the container's standard input (not a terminal) is closed.
 """
 
+import _signal
 import os
+import time
 
 from toolkit.errors import CtkError
-from toolkit.runtime import foreground, launch, outside
+from toolkit.runtime import foreground, launch, outside, relay, removal
 from toolkit.runtime.comfort import ending, journal
 from toolkit.runtime.verbs import run as plain
 
@@ -28,11 +30,17 @@ if TYPE_CHECKING:
 
     from toolkit.runtime.launch import Launch
     from toolkit.runtime.record import Record
+    from toolkit.runtime.relay import Watch
 
 SOCKET = "attach.sock"
 _CHUNK = 32768
-_PATIENCE_MS = 5000
-"""A client that takes nothing for so long is dropped: it must not hold the container up for ever."""
+_KEPT_BYTES = 1 << 20
+"""So much is kept for a client that is slow; then the container waits for it, as it does for any slow terminal."""
+_STILL_S = 1.0
+"""But one that takes nothing for so long is dropped: it was stopped, or its terminal was. `ctk logs` has the rest."""
+_PATIENCE_S = 5.0
+"""After the end: to take what is left."""
+_MOST_CLIENTS = 64
 
 
 def start(under_way: "Launch", *, held: bool) -> int:
@@ -41,16 +49,14 @@ def start(under_way: "Launch", *, held: bool) -> int:
     Only --rm needs one that is not `held`: it then waits and removes, and the container keeps our standard streams.
     """
     reading, writing = os.pipe()
+    before = outside.hold_signals()
     pid = os.fork()
     if pid:
         os.close(writing)
-        began = os.read(reading, 1)
-        os.close(reading)
-        return 0 if began else os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        return _begun(pid, reading, before)
     # From here on an error leaves through the verb's own end, with its message where the caller's errors go.
     os.close(reading)
     os.setsid()
-    outside.hold_signals()
     foreground.become_subreaper()
     options = under_way.options
     options.detach = False
@@ -64,6 +70,10 @@ def start(under_way: "Launch", *, held: bool) -> int:
         listener = _listen(container)
         journal.take_over(container)
         log = journal.Writer(container)
+    if asked := _signal.sigpending() & relay.ENDING:
+        # Somebody waited for the command and gave it up: it has not been done then, as far as anybody can see.
+        removal.delete(container, force=True)
+        return 128 + int(min(asked))
     os.write(writing, b"0")
     os.close(writing)
     os.chdir("/")
@@ -71,6 +81,7 @@ def start(under_way: "Launch", *, held: bool) -> int:
     for fd in (0, 1, 2):
         os.dup2(null, fd)
     os.close(null)
+    loop = None
     if streams is None:
         code = foreground.wait(under_way.pid)
     else:
@@ -80,7 +91,23 @@ def start(under_way: "Launch", *, held: bool) -> int:
         log.close()
     if options.rm:
         plain.remove(under_way)
+    if loop is not None:
+        loop.let_go()
     return code
+
+
+def _begun(pid: int, reading: int, before: "set[int]") -> int:
+    """Wait until the holder `pid` has begun the container; 0, or its exit code.
+
+    Signals meant for the command go to the holder, which undoes what it has done: a command that ends by them while the
+    container comes up behind its back would have said what is not so.
+    """
+    for number in relay.ENDING:
+        _signal.signal(number, lambda number, _: os.kill(pid, number))
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, before)
+    began = os.read(reading, 1)
+    os.close(reading)
+    return 0 if began else os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def _note(container: "Record", code: int) -> "dict[str, Any]":
@@ -104,11 +131,13 @@ class Streams:
         self.terminal = bool((spec.get("process") or {}).get("terminal"))
         self.input = -1  # what `attach` writes to
         self.outputs: "dict[int, int]" = {}  # descriptor: stream 1 or 2
+        self.peer: "relay.Peer | None" = None  # of the terminal
         self._theirs: "list[int]" = []
         if self.terminal:
             return
         if interactive:
             theirs, self.input = os.pipe2(os.O_CLOEXEC)
+            os.set_blocking(self.input, False)  # several may be attached, and find room for one of them
         else:
             theirs = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         self._theirs.append(theirs)
@@ -124,6 +153,7 @@ class Streams:
             os.close(fd)
         if self.terminal:
             self.input = under_way.master
+            self.peer = relay.Peer(under_way.master)
             self.outputs = {under_way.master: 1}
 
 
@@ -146,6 +176,49 @@ def _listen(container: "Record") -> "Any":
     return end
 
 
+class _Client:
+    """Somebody who is attached, and the packets on the way there."""
+
+    __slots__ = ("_packets", "_size", "end", "took_s")
+
+    def __init__(self, end: "Any") -> None:
+        self.end = end
+        self._packets: "list[bytes]" = []
+        self._size = 0
+        self.took_s = 0.0  # when it last took something, or had taken all
+
+    @property
+    def waiting(self) -> bool:
+        """Is there something that it has not taken?"""
+        return bool(self._packets)
+
+    @property
+    def late(self) -> bool:
+        """So much of it that there should not be more?"""
+        return self._size > _KEPT_BYTES
+
+    def put(self, packet: bytes) -> bool:
+        """Send it, or keep it for later; False if the client has gone."""
+        if not self._packets:
+            self.took_s = time.monotonic()
+        self._packets.append(packet)
+        self._size += len(packet)
+        return self.flush()
+
+    def flush(self) -> bool:
+        """Send what it takes now; False if it has gone."""
+        while self._packets:
+            try:
+                self.end.send(self._packets[0])
+            except BlockingIOError:
+                break
+            except OSError:
+                return False
+            self._size -= len(self._packets.pop(0))
+            self.took_s = time.monotonic()
+        return True
+
+
 class _Loop:
     def __init__(self, pid: int, streams: Streams, listener: "Any", log: "journal.Writer") -> None:
         import select
@@ -154,18 +227,16 @@ class _Loop:
         self.streams = streams
         self.listener = listener
         self.log = log
-        self.clients: "dict[int, Any]" = {}
+        self.clients: "dict[int, _Client]" = {}
+        self.watches: "list[Watch]" = []
         self.select = select
-        self.poll = select.poll()
         self.wake = foreground.wake_up()
-        for fd in (self.wake, listener.fileno(), *streams.outputs):
-            self.poll.register(fd, select.POLLIN)
 
     def run(self) -> int:
         """Until the container's first process has ended; its exit code."""
         code = foreground.reap(self.pid)
         while code < 0:
-            for fd, _ in self.poll.poll():
+            for fd, events in self._ready():
                 if fd == self.wake:
                     foreground.pass_on(self.pid, os.read(fd, 512))
                     code = foreground.reap(self.pid)
@@ -173,21 +244,65 @@ class _Loop:
                     self._read(fd)
                 elif fd == self.listener.fileno():
                     self._accept()
-                else:
-                    self._hear(fd)
+                elif fd in self.clients:  # or it left a moment ago, when another event was looked at
+                    self._serve(fd, events)
+                for watch in self.watches:
+                    if watch.fd == fd:
+                        watch.heard()
         self._drain()
         return code
 
+    def _ready(self) -> "list[tuple[int, int]]":
+        poll = self.select.poll()
+        late = [client for client in self.clients.values() if client.late]
+        for fd in (self.wake, self.listener.fileno(), *(() if late else self.streams.outputs)):
+            poll.register(fd, self.select.POLLIN)
+        for watch in self.watches:
+            if watch.fd >= 0:
+                poll.register(watch.fd, watch.events)
+        for fd, client in self.clients.items():
+            poll.register(fd, self.select.POLLIN | (self.select.POLLOUT if client.waiting else 0))
+        if not late:
+            return poll.poll()
+        ready = poll.poll(_STILL_S * 1000)
+        still_s = time.monotonic() - _STILL_S
+        for fd, client in list(self.clients.items()):
+            if client.late and client.took_s < still_s and not any(fd == other for other, _ in ready):
+                self._gone(fd)
+        return ready
+
     def say_end(self, facts: "dict[str, Any]") -> None:
-        """Tell those who are attached."""
+        """Tell those who are attached; nobody else is let in any more."""
         from toolkit.oci import json_text
 
+        self.listener.close()
+        packet = b"e" + json_text.dumps(facts).encode()
         for fd in list(self.clients):
-            self._send(fd, b"e" + json_text.dumps(facts).encode())
+            self._send(fd, packet)
+
+    def let_go(self) -> None:
+        """Give those who are slow some time to take what there is, and end."""
+        end_s = time.monotonic() + _PATIENCE_S
+        while (slow := [fd for fd, client in self.clients.items() if client.waiting]) and time.monotonic() < end_s:
+            poll = self.select.poll()
+            for fd in slow:
+                poll.register(fd, self.select.POLLOUT)
+            for fd, _ in poll.poll(max(end_s - time.monotonic(), 0) * 1000):
+                if not self.clients[fd].flush():
+                    self._gone(fd)
+
+    def _serve(self, fd: int, events: int) -> None:
+        client = self.clients[fd]
+        if events & self.select.POLLOUT and not client.flush():
+            self._gone(fd)
+        elif events & ~self.select.POLLOUT:
+            self._hear(fd)
 
     def _hear(self, fd: int) -> None:
         try:
-            said = self.clients[fd].recv(16)
+            said = self.clients[fd].end.recv(16)
+        except BlockingIOError:
+            return
         except OSError:
             said = b""
         if said == b"c":
@@ -198,30 +313,32 @@ class _Loop:
             self._gone(fd)
 
     def _drain(self) -> None:
-        """What it wrote last is still in the pipes or the terminal; others that hold these are not waited for."""
-        rest = self.select.poll()
-        for fd in self.streams.outputs:
-            rest.register(fd, self.select.POLLIN)
-        while self.streams.outputs and (ready := rest.poll(0)):
-            for fd, _ in ready:
-                if not self._read(fd):
-                    rest.unregister(fd)
+        """What it wrote last is still in the pipes or the terminal; others that go on writing are not waited for."""
+        left = relay.LAST_BYTES
+        while self.streams.outputs and left > 0:
+            rest = self.select.poll()
+            for fd in self.streams.outputs:
+                rest.register(fd, self.select.POLLIN)
+            ready = rest.poll(0)
+            size = sum([self._read(fd) for fd, _ in ready])
+            if not ready or (not size and self.streams.terminal):
+                break
+            left -= size
 
-    def _read(self, fd: int) -> bool:
-        """Keep and hand out what is there; False at the end (EIO of a terminal that nobody has open any more)."""
+    def _read(self, fd: int) -> int:
+        """Keep and hand out what is there; how much that was."""
         stream = self.streams.outputs[fd]
-        try:
-            data = os.read(fd, _CHUNK)
-        except OSError:
-            data = b""
-        if not data:
-            self.poll.unregister(fd)
+        peer = self.streams.peer
+        data = (os.read(fd, _CHUNK) or None) if peer is None else relay.read(fd, peer)
+        if data is None:
             del self.streams.outputs[fd]
-            return False
+        if not data:
+            return 0
         self.log.write(stream, data)
+        packet = str(stream).encode() + data
         for client in list(self.clients):
-            self._send(client, str(stream).encode() + data)
-        return True
+            self._send(client, packet)
+        return len(data)
 
     def _accept(self) -> None:
         import _socket
@@ -230,37 +347,24 @@ class _Loop:
             fd, _ = self.listener._accept()
         except OSError:
             return
-        client = _socket.socket(fileno=fd)
-        uid = int.from_bytes(client.getsockopt(1, 17, 12)[4:8], "little")  # SOL_SOCKET, SO_PEERCRED: pid, uid, gid
-        if uid not in (0, os.geteuid()):
-            client.close()
+        end = _socket.socket(fileno=fd)
+        uid = int.from_bytes(end.getsockopt(1, 17, 12)[4:8], "little")  # SOL_SOCKET, SO_PEERCRED: pid, uid, gid
+        if uid not in (0, os.geteuid()) or len(self.clients) >= _MOST_CLIENTS:
+            end.close()
             return
-        client.setblocking(False)
+        end.setblocking(False)
         flags = b"h" + b"t" * self.streams.terminal + b"i" * (self.streams.input >= 0)
         ancillary = [(1, 1, self.streams.input.to_bytes(4, "little"))] if self.streams.input >= 0 else []
         try:
-            client.sendmsg([flags], ancillary)
+            end.sendmsg([flags], ancillary)
         except OSError:
-            client.close()
+            end.close()
             return
-        self.clients[fd] = client
-        self.poll.register(fd, self.select.POLLIN)
+        self.clients[fd] = _Client(end)
 
     def _send(self, fd: int, packet: bytes) -> None:
-        client = self.clients[fd]
-        for _ in range(2):
-            try:
-                client.send(packet)
-                return
-            except BlockingIOError:
-                slow = self.select.poll()
-                slow.register(fd, self.select.POLLOUT)
-                if not slow.poll(_PATIENCE_MS):
-                    break
-            except OSError:
-                break
-        self._gone(fd)
+        if not self.clients[fd].put(packet):
+            self._gone(fd)
 
     def _gone(self, fd: int) -> None:
-        self.poll.unregister(fd)
-        self.clients.pop(fd).close()
+        self.clients.pop(fd).end.close()

@@ -1,0 +1,91 @@
+"""A holder and those who talk to it: who stops, leaves or gives up costs the container nothing."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.fixtures.command import Bundle, Command
+from tests.fixtures.terminal import Terminal
+
+pytestmark = [pytest.mark.root, pytest.mark.usefixtures("leaks")]
+
+
+@pytest.fixture
+def name(ctk: Command) -> Iterator[str]:
+    one = ctk.id("held")
+    yield one
+    ctk("delete", "--force", one)
+
+
+def wait_for(true: Callable[[], object], what: str, seconds: float = 20) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, f"waited for {what}"
+        time.sleep(0.02)
+
+
+def test_clients_that_stand_still_or_leave_do_not_hold_up_the_output(
+    ctk: Command, busybox_bundle: Bundle, name: str
+) -> None:
+    """Three stopped ones, one that is killed amid the output, and one that reads: it gets all, and at once."""
+    script = "read go; yes 0123456789abcdef | head -n 200000; echo last; read go; exit 4"
+    ctk("run", "-d", "--hold", "-i", name, cwd=str(busybox_bundle.sh(script))).ok()
+    stopped = [ctk.popen("attach", name, stdin=subprocess.PIPE, stdout=subprocess.PIPE) for _ in range(4)]
+    reader = ctk.popen("attach", name, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    everybody = [*stopped, reader]
+    holder = int(Path(f"/proc/{ctk('state', name).json()['pid']}/stat").read_text().rpartition(")")[2].split()[1])
+    wait_for(lambda: len(os.listdir(f"/proc/{holder}/fd")) >= 12, "five who are attached")
+    time.sleep(0.3)
+    try:
+        for one in stopped:
+            one.send_signal(signal.SIGSTOP)
+        assert reader.stdin is not None and reader.stdout is not None
+        began = time.monotonic()
+        reader.stdin.write("go\n")
+        reader.stdin.flush()
+        stopped.pop().kill()
+        shown = 0
+        for line in reader.stdout:
+            shown += 1
+            if line == "last\n":
+                break
+        assert shown == 200_001, "who is slow, but reads, is waited for"
+        assert time.monotonic() - began < 4  # it was 5 s for each of them
+        reader.stdin.write("go\n")
+        reader.stdin.flush()
+        assert reader.wait(10) == 4
+    finally:
+        for one in everybody:
+            one.kill()
+            one.communicate()
+    assert json.loads((Path(ctk.root) / name / "ended.json").read_text())["code"] == 4
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_d_that_is_given_up_leaves_nothing(
+    number: signal.Signals, ctk: Command, busybox_bundle: Bundle, name: str, tmp_path: Path
+) -> None:
+    """Ctrl-C during a slow hook: either 0 and it runs, or 130 and nothing is left."""
+    begun = tmp_path / "begun"
+    hook = {"path": "/bin/sh", "args": ["sh", "-c", f"touch {begun}; exec sleep 1.5"]}
+    busybox_bundle.args("/bin/sleep", "1000").edit(lambda c: c.update(hooks={"createRuntime": [hook]}))
+    process = ctk.popen("run", "-d", "--hold", name, cwd=str(busybox_bundle), stderr=subprocess.DEVNULL)
+    wait_for(begun.exists, "the hook")
+    process.send_signal(number)
+    assert process.wait(15) == 128 + number
+    assert ctk("state", name).rc == 1
+
+
+def test_a_held_terminal_is_heard_after_its_program_closed_it(
+    ctk: Command, busybox_bundle: Bundle, name: str, terminal: Callable[..., Terminal]
+) -> None:
+    script = "exec </dev/null >/dev/null 2>&1; sleep 0.3; echo back >/dev/console; exec sleep 1000"
+    busybox_bundle.args("sh", "-c", script).edit(lambda c: c["process"].update(terminal=True))
+    assert terminal(ctk.argv("run", "-d", name), env=ctk.environment, cwd=str(busybox_bundle)).wait() == 0
+    wait_for(lambda: "back" in ctk("logs", name).out, "the output")
