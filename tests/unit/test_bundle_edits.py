@@ -168,6 +168,36 @@ def test_a_value_that_cannot_be_read_is_a_clear_error(options: dict[str, Any]) -
     assert caught.value.because
 
 
+@pytest.mark.parametrize(
+    ("assignment", "because", "hint"),
+    [
+        ("hostnme=x", "no field 'hostnme' in config.json", "did you mean hostname?"),
+        ("process.argz=[]", "no field 'argz' in process", "did you mean process.args?"),
+        ("pids.limit=5", "no field 'pids'", "did you mean linux.resources.pids.limit?"),
+        ("linux.resources.pids.limit=many", "must be an integer, not the string 'many'", ""),
+        ("linux.resources.pids.limit=1.5", "must be an integer", ""),
+        ("root.readonly=yes", "must be true or false", ""),
+        ("process.args=sh", "must be an array, not the string 'sh'", "as JSON"),
+        ('mounts[-]={"destination": 3}', "must be a string, not the number 3", "as JSON"),
+        ('mounts[-]={"dest": "/x"}', "no field 'dest' in mounts[]", "fields here: destination"),
+        ('linux.resources.rdma={"x": {"y": 1}}', "no such field", ""),
+        ("process.user.uid=-1", "out of range", ""),
+        ("hostname.x=1", "hostname is a string", "ctk explain hostname"),
+        ("mounts.x=1", "mounts is a list", "ctk explain mounts"),
+    ],
+)
+def test_set_refuses_what_the_schema_lacks_and_wrong_types(assignment: str, because: str, hint: str) -> None:
+    with pytest.raises(Usage) as caught:
+        made(set=(assignment,))
+    assert because in caught.value.because and hint in caught.value.hint
+
+
+def test_set_takes_a_number_for_a_string_and_what_has_no_type() -> None:
+    spec = made(set=("linux.resources.cpu.cpus=0", "annotations.n=1", 'hostname="1"', "vm.kernel.path=x"))
+    assert spec["linux"]["resources"]["cpu"]["cpus"] == "0" and spec["annotations"]["n"] == "1"
+    assert spec["hostname"] == "1" and spec["vm"] == {"kernel": {"path": "x"}}
+
+
 @pytest.mark.parametrize("path", ["process.nope", "mounts[99]", "hostname.x", "linux[0]", "mounts.x"])
 def test_unset_names_what_is_not_there(path: str) -> None:
     with pytest.raises(NotFound, match="find"):

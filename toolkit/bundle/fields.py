@@ -1,13 +1,17 @@
 """Any field of the spec by its path: `linux.resources.pids.limit`, `mounts[0].options`, `annotations."a.b"`."""
 
 import copy
+import difflib
 import json
 import re
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
 from toolkit.bundle.document import Edit, Spec
 from toolkit.errors import NotFound, Usage
+from toolkit.oci import check, schema
+from toolkit.text import quote
 
 Path = tuple[str | int, ...]
 
@@ -33,21 +37,88 @@ def parse_path(text: str) -> Path:
     return tuple(parts)
 
 
-def value(text: str) -> Any:
-    """The right-hand side of --set: JSON if it is JSON, else a string."""
+def value(text: str, want: Any = None) -> Any:
+    """The right-hand side of --set: JSON if it is JSON, else a string; where a string is wanted, `0` is one too."""
     try:
-        return json.loads(text)
-    except ValueError:
+        read = json.loads(text)
+    except (ValueError, RecursionError):
         return text
+    return text if want == "str" and not isinstance(read, str | None) else read
+
+
+def wanted(path: Path, path_text: str) -> Any:
+    """The part of toolkit/oci/schema.py that says what stands at `path`; None for another platform's fields.
+
+    Raises Usage for a field that the runtime spec does not have.
+    """
+    want: Any = schema.SPEC
+    done = ""
+    for key in path:
+        if isinstance(want, dict) and isinstance(key, str):
+            if not done and key in schema.OTHER_PLATFORMS:
+                return None
+            if key not in want:
+                raise _unknown(path_text, done, key, want)
+            want = want[key]
+        elif (isinstance(want, tuple) and isinstance(key, str)) or (isinstance(want, list) and isinstance(key, int)):
+            want = want[0]
+        else:
+            because = f"{done or 'config.json'} is {_kind(want)}"
+            raise Usage(f"set {path_text!r}", because=because, hint=f"ctk explain {quote(done or 'root')}")
+        done += ("." if done and isinstance(key, str) else "") + (key if isinstance(key, str) else "[]")
+    return want
+
+
+def _unknown(path_text: str, holder: str, key: str, known: dict[str, Any]) -> Usage:
+    folded = {name.lower(): name for name in known}
+    near = difflib.get_close_matches(key.lower(), folded, 1, 0.65)
+    tail = path_text.replace("[-]", "[]").strip("./").lower()
+    # `pids.limit` for linux.resources.pids.limit: the end of one path only.
+    ends = [name for name in _paths(schema.SPEC) if name.lower().endswith("." + tail)]
+    if near:
+        hint = f"did you mean {holder + '.' if holder else ''}{folded[near[0]]}?"
+    else:
+        hint = f"did you mean {ends[0]}?" if len(ends) == 1 else "fields here: " + ", ".join(known)
+    because = f"the runtime spec has no field {key!r} in {holder or 'config.json'}"
+    return Usage(f"set {path_text!r}", because=because, hint=hint)
+
+
+def _paths(want: Any, at: str = "") -> Iterator[str]:
+    if isinstance(want, dict):
+        for name, inner in want.items():
+            path = f"{at}.{name}" if at else name
+            yield path
+            yield from _paths(inner, path)
+    elif isinstance(want, list):
+        yield from _paths(want[0], at + "[]")
+
+
+def _kind(want: Any) -> str:
+    for kind, name in ((dict, "an object"), (tuple, "an object"), (list, "a list")):
+        if isinstance(want, kind):
+            return name
+    return {"str": "a string", "bool": "true or false"}.get(want, "a number")
 
 
 def set_field(assignment: str) -> Edit:
-    """--set PATH=VALUE. Objects on the way are made; a list is extended only by `[-]`."""
+    """--set PATH=VALUE. Objects on the way are made; a list is extended only by `[-]`.
+
+    Raises Usage for a field that the runtime spec lacks, and for a value of another type than the field's.
+    """
     path_text, equals, raw = assignment.partition("=")
     if not equals:
         hint = "for example --set linux.resources.pids.limit=50"
         raise Usage(f"read --set {assignment!r}", because="not PATH=VALUE", hint=hint)
-    path, new = parse_path(path_text.strip()), value(raw)
+    path = parse_path(path_text.strip())
+    want = wanted(path, path_text.strip())
+    new = value(raw, want)
+    if want is not None and (wrong := check.type_errors(new, want, path_text.strip())):
+        hint = 'a list or an object is written as JSON: \'["a", "b"]\'' if isinstance(want, dict | list | tuple) else ""
+        raise Usage(f"set {wrong[0].path!r}", because=wrong[0].message, hint=hint)
+    if isinstance(want, dict | list | tuple) and (more := check.unknown_in(new, want, path_text.strip())):
+        if "['" not in more[0]:
+            wanted(parse_path(more[0]), more[0])  # which says it better: the fields that there are
+        raise Usage(f"set {more[0]!r}", because="the runtime spec has no such field", hint="see `ctk explain linux`")
 
     def edit(spec: Spec) -> Spec:
         at: Any = spec

@@ -94,6 +94,17 @@ def resource_errors(resources: "Any") -> "list[Finding]":
     return found
 
 
+def type_errors(value: "Any", want: "Any", path: str) -> "list[Finding]":
+    """What is wrong with the types of one value, as the part of toolkit/oci/schema.py that `want` is has them."""
+    found: list[Finding] = []
+
+    def report(path: str, message: str, hint: str = "", warning: bool = False, *, code: str) -> None:
+        found.append(Finding(path, message, hint, warning, code=code))
+
+    _types(value, want, path, report)
+    return found
+
+
 def hooks_errors(hooks: "Any") -> "list[Finding]":
     """What is wrong with the types of a hooks object by itself."""
     found: list[Finding] = []
@@ -121,6 +132,13 @@ def unknown_fields(spec: "Any", *, exec: bool = False) -> "list[str]":
     """JSON paths of members that the runtime spec does not know; a runtime ignores them, a typing error hides there."""
     found: list[str] = []
     _unknown(spec, schema.PROCESS if exec else schema.SPEC, "", found)
+    return found
+
+
+def unknown_in(value: "Any", want: "Any", path: str) -> "list[str]":
+    """The same of one value, which stands at `path`; `want` as in `type_errors`."""
+    found: list[str] = []
+    _unknown(value, want, path, found)
     return found
 
 
