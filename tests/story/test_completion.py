@@ -55,8 +55,11 @@ def test_tab_on_a_terminal(shell: str, home: dict[str, str], terminal: Callable[
         screen.send("\x15")  # Ctrl-U: a new line
 
 
-def test_tab_in_fish(home: dict[str, str]) -> None:
-    install("fish", home)
+def test_tab_in_fish(home: dict[str, str], ctk: Command) -> None:
+    if shutil.which("fish") is None:
+        pytest.skip("fish is not installed")
+    told = ctk("--install-completion", "fish", env={"HOME": home["HOME"]}).ok().out
+    assert f"fish completion installed in {home['HOME']}/" in told
     for typed, word in TYPED.items():
         asked = subprocess.run(
             ["fish", "-c", f"complete -C '{typed}'"],
@@ -67,3 +70,20 @@ def test_tab_in_fish(home: dict[str, str]) -> None:
             cwd=home["HOME"],
         )
         assert [line.split("\t")[0] for line in asked.stdout.splitlines()] == [word], typed
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_can_be_named(shell: str, home: dict[str, str], ctk: Command) -> None:
+    shown = ctk(f"--show-completion={shell}").ok().out
+    ctk("--install-completion", shell, env={"HOME": home["HOME"]}).ok()
+    made = {".bash_completions/ctk.sh", ".zfunc/_ctk", ".config/fish/completions/ctk.fish"}
+    (found,) = (path for name in made if (path := Path(home["HOME"], name)).exists())
+    assert found.read_text().strip() == shown.strip() and shell in str(found).replace(".zfunc", "zsh")
+    if shutil.which(shell):
+        subprocess.run([shell, "-n", found], check=True)
+
+
+def test_another_shell_is_an_error_that_names_them(ctk: Command, home: dict[str, str]) -> None:
+    done = ctk("--install-completion", "tcsh", env={"HOME": home["HOME"]})
+    assert done.rc == 1 and "'tcsh'" in done.err and "bash|zsh|fish" in done.err
+    assert not list(Path(home["HOME"]).rglob("*ctk*"))

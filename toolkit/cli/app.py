@@ -88,10 +88,9 @@ def run(argv: list[str], told: Options | None = None) -> int:
     """The exit code of a command line; what went wrong is told on stderr."""
     if argv[:1] in (["help"], ["h"]):
         argv = [*argv[1:], "--help"]
-    if argv[:1] in (["--install-completion"], ["--show-completion"]):
-        complete.call_at_first_tab()
     caught = signals.Caught()
     try:
+        argv = complete.with_shell(argv)
         with signals.as_exceptions() as caught:
             code = app(argv, prog_name="ctk", standalone_mode=False) if told is None else explain.of_run(told)
             sys.stdout.flush()

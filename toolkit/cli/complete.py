@@ -1,7 +1,10 @@
 """What a shell's Tab offers: names of containers, suites, variants and recipes. Nothing here may fail or be slow."""
 
+import os
+from collections.abc import Callable
+
 from toolkit import places
-from toolkit.errors import CtkError
+from toolkit.errors import CtkError, Usage
 from toolkit.runtime import record as records
 
 
@@ -35,7 +38,32 @@ def recipes(incomplete: str) -> list[str]:
     return [name for name in map(parse.name_of, shelf.paths()) if name.startswith(incomplete)]
 
 
-def call_at_first_tab() -> None:
+SHELLS = ("bash", "zsh", "fish")
+
+
+def with_shell(argv: list[str]) -> list[str]:
+    """The command line of --install-completion and --show-completion as typer takes it; any other unchanged.
+
+    A shell may be named behind the option; else it is the one that called. Raises Usage for one without completion.
+    """
+    option, equals, word = argv[0].partition("=") if argv else ("", "", "")
+    if option not in ("--install-completion", "--show-completion"):
+        return argv
+    from typer import _completion_shared as shared
+
+    _call_at_first_tab()
+    named = word if equals else "".join(argv[1:2])
+    detect: Callable[[], str | None] = getattr(shared, "_get_shell_name", lambda: named)
+    shell = named or detect() or ""
+    if shell not in SHELLS or len(argv) > (1 if equals else 2):
+        because = f"there is no completion for {shell!r}" if shell else "what shell called it can't be told"
+        raise Usage(f"carry out {' '.join(argv)!r}", because=because, hint=f"name one: {option} {'|'.join(SHELLS)}")
+    # typer's way to make the option take the shell's name (typer/completion.py); read when the command line is built.
+    os.environ["_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION"] = "1"
+    return [option, shell]
+
+
+def _call_at_first_tab() -> None:
     """zsh reads typer's file at the first Tab (autoload), and the file only defines: that Tab did nothing.
 
     zshcompsys(1), "Autoloaded files": such a file is the function's body, so it has to call as well.
