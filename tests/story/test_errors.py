@@ -4,6 +4,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -176,6 +177,24 @@ def test_a_container_without_a_root_leaves_no_folder(ctk: Command, tmp_path: Pat
     words = ("up", "bookworm", ctk.id(), "--bundle", str(bundle), "--mirror", f"file://{tmp_path}/nothing")
     assert ctk(*words).rc == 1
     assert not bundle.exists()
+
+
+@pytest.mark.root
+def test_an_id_outside_of_the_map_is_named_by_run_and_check_and_spec_leaves_it_out(
+    ctk: Command, busybox_bundle: Bundle, terminal: Callable[..., Terminal]
+) -> None:
+    def one_id(config: dict[str, Any]) -> None:
+        only = [{"containerID": 0, "hostID": 0, "size": 1}]
+        config["linux"] |= {"uidMappings": only, "gidMappings": only}
+        config["linux"]["namespaces"].append({"type": "user"})
+
+    busybox_bundle.edit(one_id)
+    done = on_a_terminal(terminal, ctk, "run", "--bundle", str(busybox_bundle), ctk.id())
+    one_error(done, "mount 'devpts'", "invalid argument", "'gid=5' names an id")
+    assert "E127" in ctk("check", str(busybox_bundle)).out
+    ctk("spec", "--update", "--gid-map", "0:0:1", cwd=str(busybox_bundle)).ok()
+    assert "E127" not in ctk("check", str(busybox_bundle)).out
+    ctk("run", "--bundle", str(busybox_bundle), ctk.id()).ok()
 
 
 def test_neither_root_nor_a_user_namespace(ctk: Command, tmp_path: Path, busybox_bundle: Bundle) -> None:

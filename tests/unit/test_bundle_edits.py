@@ -130,6 +130,15 @@ def test_namespaces_new_shared_and_joined() -> None:
     assert spec["linux"]["uidMappings"] == [{"containerID": 0, "hostID": 100000, "size": 65536}]
 
 
+def test_a_map_without_the_group_of_terminals_leaves_it_out() -> None:
+    def options(**words: Any) -> list[str]:
+        return next(mount["options"] for mount in made(**words)["mounts"] if mount["type"] == "devpts")
+
+    assert "gid=5" not in options(uid_map=("0:0:1",), gid_map=("0:0:1",))
+    assert "gid=5" in options(uid_map=("0:0:1",), gid_map=("0:0:1", "5:100005:1"))
+    assert "gid=5" in options(uid_map=("0:100000:65536",), gid_map=("0:100000:65536",))
+
+
 def test_any_field_by_its_path() -> None:
     spec = made(
         set=(

@@ -72,7 +72,28 @@ def test_the_default_document_is_clean(rootless: bool) -> None:
     assert check.document(default_spec(rootless))[0] == []
 
 
+def _one_id(change: Callable[[dict[str, Any]], object]) -> Callable[[dict[str, Any]], object]:
+    def edit(spec: dict[str, Any]) -> None:
+        only = [{"containerID": 0, "hostID": 0, "size": 1}]
+        spec["linux"] |= {"namespaces": [*spec["linux"]["namespaces"], {"type": "user"}]}
+        spec["linux"] |= {"uidMappings": only, "gidMappings": only}
+        spec["mounts"] = [m for m in spec["mounts"] if m["type"] != "devpts"]
+        change(spec)
+
+    return edit
+
+
 WRONG: list[tuple[Callable[[dict[str, Any]], object], str, str, str]] = [
+    (_one_id(lambda s: s["process"]["user"].update(uid=7)), "E127", "process.user.uid", ""),
+    (_one_id(lambda s: s["process"]["user"].update(additionalGids=[4])), "E127", "process.user.additionalGids[0]", ""),
+    (
+        _one_id(
+            lambda s: s["mounts"].append({"destination": "/p", "type": "devpts", "source": "p", "options": ["gid=5"]})
+        ),
+        "E127",
+        "mounts[6].options[0]",
+        'leave "gid=5" out',
+    ),
     (lambda s: s["process"].update(arsg=["x"]), "W130", "process.arsg", '"args"'),
     (lambda s: s.update(Hostname="x"), "W130", "Hostname", '"hostname"'),
     (lambda s: s.update(namespaces=[]), "W130", "namespaces", "linux.namespaces"),

@@ -57,6 +57,23 @@ def mappings(field: str, texts: Sequence[str]) -> Edit:
 
     def edit(spec: Spec) -> Spec:
         spec.setdefault("linux", {})[field] = entries
+        _without_unmapped(spec, field[:3], entries)
         return with_namespace("user")(spec)
 
     return edit
+
+
+def _without_unmapped(spec: Spec, kind: str, entries: Sequence[dict[str, int]]) -> None:
+    """Take `gid=5` out of devpts where the namespace has no such id: the mount would fail with EINVAL (kernel,
+    devpts parse_mount_options). As in a user's default spec, terminals then get the group of who opens them.
+    """
+    for mount in spec.get("mounts") or ():
+        if mount.get("type") == "devpts":
+            mount["options"] = [o for o in mount.get("options") or () if not _outside(o, kind, entries)]
+
+
+def _outside(option: str, kind: str, entries: Sequence[dict[str, int]]) -> bool:
+    name, _, number = option.partition("=")
+    if name != kind or not (number.isascii() and number.isdigit()):
+        return False
+    return not any(0 <= int(number) - entry["containerID"] < entry["size"] for entry in entries)

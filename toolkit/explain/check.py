@@ -11,7 +11,7 @@ import re
 from typing import Any
 
 from toolkit.errors import CtkError, Invalid, NotFound
-from toolkit.explain import fields, host, program
+from toolkit.explain import fields, host, program, unmapped
 from toolkit.explain.finding import Found, found
 from toolkit.explain.values import MOUNT_OPTIONS, VALUES, nearest, system_calls
 from toolkit.oci import check as rules
@@ -64,6 +64,7 @@ def document(spec: Any) -> tuple[list[Found], Any]:
     listed += [_unknown(path) for path in rules.unknown_fields(spec)] if isinstance(spec, dict) else []
     if isinstance(sound, dict):
         listed += _slips(sound)
+        listed += unmapped.findings(sound)
     return listed, sound
 
 

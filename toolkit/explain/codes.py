@@ -223,6 +223,11 @@ CODES: dict[str, tuple[str, str, str]] = {
         "They are ignored.",
         "Use r, w and m.",
     ),
+    "E127": (
+        "an id that the container's user namespace does not have",
+        "Becoming it, or mounting with it as the owner, is EINVAL: invalid argument.",
+        "Map it in linux.uidMappings or linux.gidMappings, or do without it.",
+    ),
     "W130": (
         "a field that the standard does not have",
         "A runtime must ignore it, so a typing error changes nothing, silently.",

@@ -86,6 +86,8 @@ class Mount(Step):
             )
         elif number == errno.EPERM and self.fstype == "sysfs":
             hint = "a user namespace can mount sysfs only with a network namespace of its own"
+        elif number == errno.EINVAL and (option := _unmapped(self.options.data)):
+            hint = f"{option!r} names an id that the container's user namespace does not have: leave it out, or map it"
         elif number == errno.EROFS:
             hint = f"{self.destination!r} does not exist and the root is read-only: make it in the rootfs first"
         return LaunchFailed(f"mount {self.source!r} at {self.destination!r} ({self.field})", because=because, hint=hint)
@@ -344,3 +346,18 @@ def _settings(data: str) -> "dict[str, str]":
             if key:
                 settings[key] = value
     return settings
+
+
+def _unmapped(data: "list[str]") -> str:
+    """The option of a file system that names an id outside of this process's user namespace; "" if none does."""
+    for option in data:
+        kind, _, number = option.partition("=")
+        if kind in ("uid", "gid") and number.isascii() and number.isdigit():
+            try:
+                with open(f"/proc/self/{kind}_map", "rb") as file:
+                    lines = [[int(word) for word in line.split()] for line in file]
+            except OSError:
+                return ""
+            if not any(0 <= int(number) - first < count for first, _, count in lines):
+                return option
+    return ""
