@@ -87,3 +87,38 @@ def test_the_tests_do_not_run_in_a_chroot(how: str, ctk: Command, tmp_path: Path
     done = script(ctk, f"cd {chroot.TOP} && exec {words}", room, tmp_path)
     assert done.returncode != 0 and "passed" not in done.stdout, done.stdout
     assert len(done.stdout.strip().splitlines()) == 1 and "chroot" in done.stdout, done.stdout
+
+
+_ROOTS = """
+    set -u; cd /bundle; export CTK_ROOT=/run/ctk; ln -s / /link; mkdir /bound; mount --rbind / /bound; touch /dev/ptmx
+    ls -lR --time-style=full-iso /dev > /tmp/before
+    for path in / // /. /.. /link /link/../usr/.. ../.. /proc/self/root /bound; do
+        sed "s,ROOT,$path," ROOT.json > config.json
+        echo $path $(ctk run {name} 2>&1 | sed 's/.*msg=//')
+    done
+    ls -lR --time-style=full-iso /dev | diff /tmp/before - && echo untouched
+    sed s,ROOT,/link, ROOT.json > config.json; ctk check | grep -c 'error E209 root.path'
+"""
+
+
+def test_the_hosts_own_root_is_refused_before_anything_is_touched(bundle: Bundle, ctk: Command, tmp_path: Path) -> None:
+    """By any name; a bind mount of it is somebody's own doing, but the host's /dev stays as it is there, too.
+
+    In a chroot with a /dev of its own, for a runtime that lets it pass replaces /dev/ptmx of what it takes for the host.
+    """
+    room = tmp_path / "room"
+    room.mkdir()
+
+    def change(config: dict[str, Any]) -> None:
+        config["root"] = {"path": "ROOT"}
+        config["process"]["args"] = ["/bin/echo", "ran"]
+        config["mounts"] = [{"destination": "/proc", "type": "proc", "source": "proc"}]
+        config["linux"]["maskedPaths"] = config["linux"]["readonlyPaths"] = []
+        config["linux"]["devices"] = [{"path": "/dev/mine", "type": "c", "major": 1, "minor": 3}]
+
+    bundle.edit(change)
+    (bundle.path / "config.json").rename(bundle.path / "ROOT.json")
+    done = script(ctk, _ROOTS.format(name=ctk.id()), room, bundle)
+    *refused, bound, untouched, found = done.stdout.splitlines()
+    assert len(refused) == 8 and all("root.path: is the host's own root" in line for line in refused), done.stdout
+    assert (bound, untouched, found) == ("/bound ran", "untouched", "1"), done.stdout

@@ -294,6 +294,11 @@ CODES: dict[str, tuple[str, str, str]] = {
         'The kernel does not start it with less than it asks for: "operation not permitted".',
         "Add them (`ctk spec --update --cap-add NAME`), or take a copy of the file: cp leaves the attribute behind.",
     ),
+    "E209": (
+        "the root is the host's own",
+        "It would get the container's devices and mount points, and the container could change every file of the host.",
+        "Take a root of its own: `ctk bootstrap SUITE DIR`.",
+    ),
     "E210": (
         "the source of a bind mount is missing",
         "The launch fails at this mount.",
@@ -313,11 +318,6 @@ CODES: dict[str, tuple[str, str, str]] = {
         "a terminal without devpts",
         "The terminal is opened in the container's own /dev/pts.",
         'Add {"destination": "/dev/pts", "type": "devpts", "source": "devpts"} to mounts.',
-    ),
-    "W214": (
-        "the root is the host's own",
-        "The container could change every file of the host.",
-        "Take a root of its own: `ctk bootstrap SUITE DIR`.",
     ),
     "W215": (
         "the root, or a folder in it, is closed to you",

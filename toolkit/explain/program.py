@@ -11,7 +11,7 @@ from typing import Any
 from toolkit.explain.finding import Found, found
 from toolkit.explain.inside import Inside
 from toolkit.explain.values import nearest
-from toolkit.kernel import capabilities
+from toolkit.kernel import capabilities, roots
 from toolkit.text import quote
 
 Spec = dict[str, Any]
@@ -34,9 +34,9 @@ def findings(spec: Spec, bundle: str) -> list[Found]:
     inside = Inside(spec, bundle)
     given = (spec.get("root") or {}).get("path")
     if given:
-        if inside.root == "/":
-            listed.append(found("W214", "root.path", "is the host's own root"))
-        if _closed(inside.root):
+        if _is_own(inside.root):
+            listed.append(found("E209", "root.path", "is the host's own root", "ctk bootstrap bookworm ./rootfs"))
+        elif _closed(inside.root):
             inside.closed = inside.root
         elif not os.path.isdir(inside.root):
             what = "is no folder" if os.path.lexists(inside.root) else "is not there"
@@ -52,6 +52,13 @@ def findings(spec: Spec, bundle: str) -> list[Found]:
         listed = [one for one in listed if one.code not in _MISSING and "startContainer" not in one.path]
         listed.append(found("W215", "root.path", f"{inside.closed!r} is closed to you"))
     return listed + _packages(spec, inside)
+
+
+def _is_own(root: str) -> bool:
+    try:
+        return roots.is_own(root)
+    except OSError:
+        return False
 
 
 def _mounts(spec: Spec, bundle: str) -> list[Found]:

@@ -11,6 +11,18 @@ from toolkit.errors import SystemCall
 from toolkit.kernel import mounts, namespaces
 
 
+def is_own(path: str) -> bool:
+    """Does `path` lead to our own `/`, by whatever name or link? Not by a bind mount of it. Raises OSError."""
+    places = []
+    for each in ("/", path):
+        fd = os.open(each, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            places.append(mounts.place_of(fd))
+        finally:
+            os.close(fd)
+    return places[0] == places[1]
+
+
 def leave_chroot() -> "tuple[int, int] | None":
     """Make the root of our mount namespace our `/`.
 

@@ -81,6 +81,8 @@ class MakeDevices(Step):
         stage.device_nodes = fd
 
     def apply(self, stage: Stage) -> None:
+        if _is_the_hosts(stage):
+            return
         if not self.mounted:
             _refuse_symlink(stage)
         if stage.device_nodes >= 0:
@@ -165,6 +167,20 @@ class MakeDevices(Step):
             os.close(tree)
 
 
+def _is_the_hosts(stage: Stage) -> bool:
+    """Does the root show the host's own /dev, by a mount that config.json does not name? Then it stays as it is."""
+    try:
+        fd = beneath.open_beneath(stage.root_fd, "/dev", os.O_PATH)
+    except SystemCall:
+        return False
+    try:
+        return os.path.samestat(os.fstat(fd), os.stat("/dev"))
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+
+
 def _refuse_symlink(stage: Stage) -> None:
     try:
         link = st.S_ISLNK(os.stat("dev", dir_fd=stage.root_fd, follow_symlinks=False).st_mode)
@@ -212,6 +228,8 @@ class LinkDevices(Step):
         )
 
     def apply(self, stage: Stage) -> None:
+        if _is_the_hosts(stage):
+            return
         try:
             dev = beneath.make_directories(stage.root_fd, "/dev")
         except (SystemCall, OSError):

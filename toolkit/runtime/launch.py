@@ -1,10 +1,9 @@
 """The side that stays: from config.json to a container that waits for `start` (or runs at once)."""
 
 import os
-import stat as st
 
 from toolkit.errors import CtkError, HostLacks, Invalid, LaunchFailed, NotFound
-from toolkit.kernel import namespaces, process, reading
+from toolkit.kernel import namespaces, process, reading, roots
 from toolkit.kernel.host import HostFacts
 from toolkit.oci import check, json_text, state
 
@@ -87,7 +86,7 @@ def create(launch: Launch, *, wait_for_start: bool) -> None:
     if not wait_for_start and not spec.get("process"):
         raise Invalid("process", "is required to start a container")
     root = plan.root_path(spec, launch.bundle)
-    _check_root(root, spec)
+    check_root(root, spec)
     terminal = bool((spec.get("process") or {}).get("terminal"))
     _check_terminal(options, terminal, wait_for_start)
     if shield.wanted_for_create(spec):
@@ -157,10 +156,10 @@ def _is_rootless(options: "Options") -> bool:
     return HostFacts().in_user_namespace
 
 
-def _check_root(root: str, spec: "Spec") -> None:
+def check_root(root: str, spec: "Spec") -> None:
+    """Raise NotFound unless there is a folder, Invalid if it is our own `/`."""
     try:
-        if not st.S_ISDIR(os.stat(root).st_mode):
-            raise OSError(20, "not a directory")
+        own = roots.is_own(root)
     except OSError as error:
         given = spec["root"]["path"]
         raise NotFound(
@@ -168,6 +167,12 @@ def _check_root(root: str, spec: "Spec") -> None:
             because=os.strerror(error.errno or 0).lower(),
             hint=f"make it with `ctk bootstrap SUITE {quote(given)}`, or write the right one into root.path",
         ) from None
+    if own:
+        raise Invalid(
+            "root.path",
+            f"is the host's own root: {spec['root']['path']!r}",
+            hint="make a root for the container: ctk bootstrap SUITE DIR",
+        )
 
 
 def _check_terminal(options: "Options", terminal: bool, wait_for_start: bool) -> None:

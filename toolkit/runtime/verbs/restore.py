@@ -79,6 +79,7 @@ class _Restoring:
         """The record, with all that does not need the process."""
         under_way, options = self.launch, self.options
         spec, text, bundle = launch.read_bundle(options)
+        launch.check_root(plan.root_path(spec, bundle), spec)
         under_way.spec, under_way.bundle = spec, bundle
         record = under_way.record = records.reserve(options.root, options.id)
         try:
