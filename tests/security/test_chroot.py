@@ -104,7 +104,7 @@ _ROOTS = """
 def test_the_hosts_own_root_is_refused_before_anything_is_touched(bundle: Bundle, ctk: Command, tmp_path: Path) -> None:
     """By any name; a bind mount of it is somebody's own doing, but the host's /dev stays as it is there, too.
 
-    In a chroot with a /dev of its own, for a runtime that lets it pass replaces /dev/ptmx of what it takes for the host.
+    In a chroot with a /dev of its own: a runtime that lets it pass replaces /dev/ptmx of what it takes for the host.
     """
     room = tmp_path / "room"
     room.mkdir()

@@ -194,3 +194,52 @@ def test_one_that_has_ended(ctk: Command, busybox_bundle: Bundle, tmp_path: Path
         assert "user:x:1000" in (tmp_path / "got").read_text()
     finally:
         ctk("delete", name).ok()
+
+
+@pytest.mark.parametrize("leads_to", ["victim", "victim/file", "victim/new"])
+def test_a_link_is_not_followed_as_the_target(leads_to: str, ctk: Command, running: str, tmp_path: Path) -> None:
+    """The same copy each day: first the container has a link there, then a file. docker cp writes where it leads."""
+    victim = tmp_path / "victim"
+    victim.mkdir()
+    (victim / "file").write_text("of the host")
+    data = tmp_path / "backup/data"
+    data.parent.mkdir()
+    ctk("exec", running, "ln", "-s", str(tmp_path / leads_to), "/data").ok()
+    for _ in range(2):  # a link gives way to a link
+        ctk("cp", f"{running}:/data", str(data)).ok()
+        assert data.is_symlink() and os.listdir(victim) == ["file"]
+    ctk("exec", running, "sh", "-c", "rm /data; echo evil > /data; mkdir /folder; echo evil > /folder/new").ok()
+    for source in ("/data", "/folder", "/folder/."):
+        told = ctk("cp", f"{running}:{source}", str(data))
+        assert told.rc == 1 and "symbolic link" in told.err and str(data) + "/" in told.err
+    assert os.listdir(victim) == ["file"] and (victim / "file").read_text() == "of the host"
+    ctk("cp", f"{running}:/folder", str(data.parent)).ok()  # and below a folder a link gives way, as with cp -a
+    (data.parent / "folder/new").unlink()
+    (data.parent / "folder/new").symlink_to(victim / "file")
+    ctk("cp", f"{running}:/folder", str(data.parent)).ok()
+    assert (data.parent / "folder/new").read_text() == "evil\n" and (victim / "file").read_text() == "of the host"
+    if leads_to == "victim":
+        ctk("cp", f"{running}:/data", f"{data}/").ok()  # asked for
+        assert sorted(os.listdir(victim)) == ["data", "file"]
+
+
+def test_what_has_no_end_is_not_read_to_it(ctk: Command, running: str, tmp_path: Path) -> None:
+    """Holes longer than any disk, folders without end, and (on stdin) names of gigabytes."""
+    ctk("exec", running, "sh", "-c", "mkdir /holes && truncate -s 900000000000000 /holes/file").ok()
+    told = ctk("cp", f"{running}:/holes", str(tmp_path / "holes"), timeout=20)
+    assert told.rc == 1 and "900000000000000 bytes" in told.err
+    assert not (tmp_path / "holes/file").exists()
+    deep = "for n in 1 2 3 4 5 6; do d=; for m in $(seq 100); do d=$d/a; done; mkdir -p ./$d; cd ./$d; done"
+    ctk("exec", running, "sh", "-c", f"mkdir /deep; cd /deep; {deep}").ok()
+    told = ctk("cp", f"{running}:/deep", str(tmp_path / "deep"))
+    assert told.rc == 1 and "Traceback" not in told.err and len(told.err.splitlines()) < 3, told.err
+    header = tarfile.TarInfo("x")
+    header.type, header.size = tarfile.XHDTYPE, 4 << 30
+    said = subprocess.run(
+        ctk.argv("cp", "-", f"{running}:/tmp"),
+        input=header.tobuf(),
+        env=ctk.environment,
+        capture_output=True,
+        timeout=20,
+    )
+    assert said.returncode == 1 and b"a header of 4294967296 bytes" in said.stderr, said.stderr

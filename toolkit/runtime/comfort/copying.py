@@ -111,6 +111,8 @@ def _told(error: Exception, path: str) -> Exception:
         return CtkError(f"copy {path!r}", because="nothing came")
     if isinstance(error, tarfile.TarError):
         return CtkError(f"read the tar for {path!r}", because=str(error))
+    if isinstance(error, RecursionError):
+        return CtkError(f"copy {path!r}", because="folders nest too deep")
     if isinstance(error, OSError):
         where = os.fsdecode(error.filename) if error.filename else path
         return CtkError(f"copy {where!r}", because=(error.strerror or str(error)).lower())

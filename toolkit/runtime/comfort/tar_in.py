@@ -2,6 +2,9 @@
 
 Each parent folder is opened anew by the kernel's own rules: on the host without any symbolic link on the way below the
 folder (RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS), in a container with its root as `/` (RESOLVE_IN_ROOT).
+
+Nor is the target itself followed on the host if it is a link (docker cp does): the last copy may have brought it, and
+with it a container would choose where the next one goes. Whoever means what it leads to writes a `/` after it.
 """
 
 import errno
@@ -20,6 +23,19 @@ if TYPE_CHECKING:
 
 _STRICT = beneath.RESOLVE_BENEATH | beneath.RESOLVE_NO_SYMLINKS | beneath.RESOLVE_NO_MAGICLINKS
 _FOLDER = os.O_PATH | os.O_DIRECTORY
+_LONGEST_HEADER_BYTES = 1 << 20
+_HEADERS = (
+    tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE,
+)  # fmt: skip
+
+
+class _Entry(tarfile.TarInfo):
+    """An entry whose long names and attributes have a limit: tarfile reads each of them whole, up to 8 GiB."""
+
+    def _proc_member(self, archive: tarfile.TarFile) -> "tarfile.TarInfo":
+        if self.type in _HEADERS and self.size > _LONGEST_HEADER_BYTES:
+            raise tarfile.ReadError(f"it has a header of {self.size} bytes")
+        return super()._proc_member(archive)  # type: ignore[misc,no-any-return]
 
 
 class Place:
@@ -37,10 +53,10 @@ class Place:
         except SystemCall as error:
             raise OSError(error.errno, os.strerror(error.errno), path) from None
 
-    def kind(self, path: str) -> int:
+    def kind(self, path: str, flags: int = 0) -> int:
         """The file's type (S_IFMT), 0 if there is none. Raises OSError."""
         try:
-            fd = self.open(path)
+            fd = self.open(path, os.O_PATH | flags)
         except FileNotFoundError:
             return 0
         try:
@@ -60,6 +76,7 @@ class Unpacker:
     ) -> None:
         self.place = place
         self.target = target
+        self.unfollowed = os.O_NOFOLLOW if place.root < 0 and not target.endswith("/") else 0
         self.contents = contents
         self.owners = owners
         self.say = say
@@ -71,8 +88,9 @@ class Unpacker:
 
     def unpack(self, stream: "BinaryIO", *, plain: bool = False) -> None:
         """All of the stream; `plain`: names are as they are, into a folder that is there. Raises CtkError, OSError."""
-        with tarfile.open(mode="r|", fileobj=stream, errors="surrogateescape") as archive:
+        with tarfile.open(mode="r|", fileobj=stream, errors="surrogateescape", tarinfo=_Entry) as archive:
             for number, entry in enumerate(archive):
+                archive.members.clear()  # type: ignore[attr-defined]  # it keeps them all, and they may be millions
                 if number == 0 and self._begin(entry, plain):
                     self._onto(archive, entry)
                     return
@@ -85,34 +103,42 @@ class Unpacker:
     def _begin(self, first: tarfile.TarInfo, plain: bool) -> bool:
         """Decide where things go; True if the one file that there is replaces what is at the target."""
         target, doing = self.target, f"copy to {self.target!r}"
-        there = self.place.kind(target)
+        there = self.place.kind(target, self.unfollowed)
+        if there == st.S_IFLNK and not first.issym():
+            raise CtkError(
+                doing,
+                because="it is a symbolic link, which a copy may have brought here",
+                hint=f"remove it, or write {target + '/'!r} if the folder is meant that it leads to",
+            )
         if plain and there != st.S_IFDIR:
             raise CtkError(doing, because="a tar is unpacked into a folder, and there is none of that name")
         if there == st.S_IFDIR:
+            self.base_fd = self.place.open(target, _FOLDER | self.unfollowed)
             self.base = target
             self.rename = "" if self.contents and first.isdir() else None
-        elif there:
+            return False
+        if there and there != st.S_IFLNK:
             if first.isdir():
                 raise CtkError(doing, because="a folder can't replace a file")
             if there != st.S_IFREG:
                 raise CtkError(doing, because="it is there and is no regular file")
             return first.isreg()
-        else:
-            if target.endswith("/") and not first.isdir():
-                raise CtkError(doing, because="no such folder", hint="make it first, or leave the '/' away")
-            self.base, _, name = target.rstrip("/").rpartition("/")
-            self.base = self.base or ("/" if target.startswith("/") else ".")
-            self.rename = name
-            if self.place.kind(self.base) != st.S_IFDIR:
-                raise CtkError(doing, because=f"there is no folder {self.base!r}")
+        if target.endswith("/") and not first.isdir():
+            raise CtkError(doing, because="no such folder", hint="make it first, or leave the '/' away")
+        self.base, _, name = target.rstrip("/").rpartition("/")
+        self.base = self.base or ("/" if target.startswith("/") else ".")
+        self.rename = name
+        if self.place.kind(self.base) != st.S_IFDIR:
+            raise CtkError(doing, because=f"there is no folder {self.base!r}")
         self.base_fd = self.place.open(self.base, _FOLDER)
         return False
 
     def _onto(self, archive: tarfile.TarFile, entry: tarfile.TarInfo) -> None:
-        fd = self.place.open(self.target)
+        fd = self.place.open(self.target, os.O_PATH | self.unfollowed)
         try:
             if not st.S_ISREG(os.fstat(fd).st_mode):
                 raise CtkError(f"copy to {self.target!r}", because="it is no regular file any more")
+            _check_size(fd, entry)
             with open(os.open(names.of_fd(fd), os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC), "wb") as file:
                 self._fill(archive, entry, file)
         finally:
@@ -169,6 +195,7 @@ class Unpacker:
 
     def _make(self, archive: tarfile.TarFile, entry: tarfile.TarInfo, parent: int, name: str) -> None:
         if entry.isreg():
+            _check_size(parent, entry)
             with open(_new_file(parent, name), "wb") as file:
                 self._fill(archive, entry, file)
             return
@@ -216,6 +243,15 @@ class Unpacker:
                 os.close(folder)
         finally:
             os.close(fd)
+
+
+def _check_size(fd: int, entry: tarfile.TarInfo) -> None:
+    """A file of holes only costs nothing to make, and may be longer than any disk. Raises CtkError."""
+    status = os.fstatvfs(fd)
+    whole = status.f_blocks * status.f_frsize
+    if 0 < whole < entry.size:
+        because = f"it has {entry.size} bytes, and the file system that it would go to {whole}"
+        raise CtkError(f"copy {entry.name!r}", because=because)
 
 
 def _new_file(parent: int, name: str) -> int:

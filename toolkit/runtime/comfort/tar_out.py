@@ -31,6 +31,7 @@ class _Packer:
 
     def add(self, fd: int, name: str, above: int) -> None:
         """`above`: the device of the folder that it was found in, 0 for the first."""
+        self.archive.members.clear()  # type: ignore[attr-defined]  # it keeps them all, and they may be millions
         status = os.fstat(fd)
         entry = tarfile.TarInfo(name)
         entry.mode, entry.mtime = status.st_mode & 0o7777, int(status.st_mtime)
