@@ -18,7 +18,7 @@ import pytest
 from tests.fixtures.command import tool
 from tests.security.test_build_isolation import Tree, tree, x86_64  # noqa: F401
 from tests.unit.test_unpack import Build, build, member  # noqa: F401
-from toolkit.bootstrap import build_log
+from toolkit.bootstrap import build_cgroup, build_log
 from toolkit.bootstrap.database import Database
 from toolkit.bootstrap.held import HOLD, Held
 from toolkit.errors import BuildFailed, CtkError, Malformed
@@ -76,6 +76,48 @@ def test_b7_no_key_of_the_host_is_in_reach(tree: Tree, probe: Path) -> None:  # 
     # keyctl(KEYCTL_GET_KEYRING_ID, KEY_SPEC_USER_KEYRING, 1), as 64 bit, x32 and 32 bit programs call it; add_key
     assert tree.sh("/probe 250 0 -4 1 , 1073742074 0 -4 1 , 248 0 0 0 0 0") == ["-38", "-38", "-38"]
     assert set(tree.sh("/probe -32 288 0 -4 1")) <= {"-38"}
+
+
+@x86_64
+def test_b7_what_no_namespace_parts_is_not_there(tree: Tree, probe: Path) -> None:  # noqa: F811
+    """A new user namespace has every capability that was dropped; AF_VSOCK leads to the hypervisor from anywhere."""
+    shutil.copy(probe, tree.root / "probe")
+    denied = {
+        # unshare(CLONE_NEWUSER), with CLONE_NEWNS; clone(CLONE_NEWUSER|SIGCHLD); the first as an x32 program
+        "272 0x10000000 , 272 0x10020000 , 56 0x10000011 , 1073742096 0x10000000": -1,
+        # clone3, io_uring_setup, io_uring_enter, io_uring_register
+        "435 0 0 , 425 8 @ , 426 0 , 427 0": -38,
+        # socket: AF_VSOCK, AF_ALG, AF_QIPCRTR; as x32; socketpair(AF_TIPC)
+        "41 40 1 0 , 41 38 5 0 , 41 42 2 0 , 1073741865 40 1 0 , 53 30 1 0 @": -97,
+    }
+    for calls, answer in denied.items():
+        assert set(tree.sh(f"/probe {calls}")) == {str(answer)}, calls
+    # AF_UNIX, AF_INET, AF_INET6, AF_NETLINK; unshare of nothing
+    assert all(int(fd) >= 0 for fd in tree.sh("/probe 41 1 1 0 , 41 2 1 0 , 41 10 1 0 , 41 16 3 0 , 272 0"))
+    # The same from 32 bit: unshare; socket, socketcall(SOCKET), socketcall(SOCKETPAIR); where the kernel has no such
+    # calls, ENOSYS.
+    assert set(tree.sh("/probe -32 310 0x10000000")) <= {"-1", "-38"}
+    assert set(tree.sh("/probe -32 359 40 1 0")) <= {"-97", "-38"}
+    assert set(tree.sh("/probe -32 102 1 @ , 102 8 @")) <= {"-38"}
+
+
+def test_b7_a_build_is_alone_in_its_cgroup_and_sees_no_other(tree: Tree) -> None:  # noqa: F811
+    own = build_cgroup.own()
+    if not own or not os.access(own, os.W_OK):
+        pytest.skip("no cgroup v2 here that this process may divide")
+
+    def builds() -> set[str]:
+        return set(map(str, Path(own).glob("ctk-build-*")))
+
+    before = builds()
+    with tree.sandbox() as sandbox:
+        (mine,) = builds() - before
+        sandbox.run(["/bin/sh", "-c", "cat /proc/self/cgroup; ls /sys/fs/cgroup"], doing="look")
+        assert {line.rpartition(":")[2] for line in sandbox.output()} == {"/"}
+        # Process 1 alone, between two programs; it is the host's child of a child of ours.
+        assert len(Path(mine, "cgroup.procs").read_text().split()) == 1
+        sandbox.run(["/bin/sh", "-c", "setsid sleep 300 &"], doing="leave something running")
+    assert builds() & {mine} == set()
 
 
 def test_b7_proc_takes_no_commands_for_the_hosts_devices(tree: Tree) -> None:  # noqa: F811

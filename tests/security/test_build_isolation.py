@@ -75,7 +75,7 @@ def test_b7_the_host_is_out_of_sight(tree: Tree) -> None:
     assert said["loopback"] == "up"
 
 
-@pytest.mark.parametrize("kind", ["mnt", "pid", "ipc", "uts", "net"])
+@pytest.mark.parametrize("kind", ["mnt", "pid", "ipc", "uts", "net", "cgroup"])
 def test_b7_no_namespace_is_the_hosts(tree: Tree, kind: str) -> None:
     assert tree.sh(f"readlink /proc/self/ns/{kind}") != [os.readlink(f"/proc/self/ns/{kind}")]
 

@@ -590,5 +590,5 @@ def test_b7_where_ctk_knows_the_system_calls_a_build_has_no_keys() -> None:
     assert set(pretend._MACHINES) == set(libc._OLDER)
     for machine in libc._OLDER:
         numbers = dict(zip(*[iter(libc._OLDER[machine].split())] * 2, strict=True))
-        refused = pretend.program(machine, syncs=False, owners=False, keys=True)
+        refused = pretend.program(machine, syncs=False, owners=False, confined=True)
         assert {int(numbers["add_key"]), int(numbers["keyctl"])} <= {k for *_, k in refused}

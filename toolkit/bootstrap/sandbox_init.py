@@ -7,8 +7,8 @@
 It is a program of its own because a process with a second thread can't unshare a user namespace, and ctk has several
 by now. Started as `python -I -S`; it imports all that it needs before it enters the tree, and nothing afterwards.
 
-Nothing outlives ctk: the outer process gets SIGKILL when ctk dies, process 1 when the outer one does, and with
-process 1 the kernel kills all of its pid namespace. The mounts are in a mount namespace that dies with its last
+Nothing outlives ctk: the outer process is told when ctk dies and kills process 1, which dies with it in any case, and
+with process 1 the kernel kills all of its pid namespace. The mounts are in a mount namespace that dies with its last
 process; the host never sees one.
 
 A message is a marshal of plain values behind its length in 4 bytes (marshal is in the interpreter: no import). Requests
@@ -25,6 +25,7 @@ import signal
 import sys
 from typing import Any, NoReturn, TypedDict
 
+from toolkit.bootstrap.build_cgroup import Cgroup
 from toolkit.errors import SystemCall
 from toolkit.kernel import binfmt, capabilities, mounts, namespaces, pretend, process
 from toolkit.kernel.beneath import O_PATH, fd_path, make_directories, open_beneath
@@ -96,7 +97,8 @@ def main(requests: int, replies: int, output: int, status: int, parent: int) -> 
     """The outer process: make the namespaces, fork process 1, wait for it."""
     for fd in (requests, replies, output, status):
         os.set_inheritable(fd, False)
-    process.prctl(process.PR_SET_PDEATHSIG, signal.SIGKILL)
+    # Not SIGKILL: there is a cgroup to be taken away.
+    process.prctl(process.PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:  # it died before we could ask
         os._exit(1)
     settings: Settings = receive(requests)
@@ -110,12 +112,15 @@ def main(requests: int, replies: int, output: int, status: int, parent: int) -> 
         namespaces.unshare(sum(namespaces.NAMESPACES[kind][0] for kind in kinds))
     except (OSError, SystemCall) as error:
         _give_up(replies, error)
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+    cgroup = Cgroup()
     child = os.fork()
     if child == 0:
-        _first(settings, requests, replies, output, status)
+        _first(settings, cgroup, requests, replies, output, status)
     for fd in (requests, replies, output, status):
         os.close(fd)
     signal.signal(signal.SIGTERM, lambda *_: os.kill(child, signal.SIGKILL))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
     code = 1
     while True:
         try:
@@ -124,6 +129,7 @@ def main(requests: int, replies: int, output: int, status: int, parent: int) -> 
             break
         except InterruptedError:
             continue
+    cgroup.remove()
     os._exit(0 if code == 0 else 1)
 
 
@@ -132,13 +138,17 @@ def _give_up(replies: int, error: Exception) -> NoReturn:
     os._exit(1)
 
 
-def _first(settings: Settings, requests: int, replies: int, output: int, status: int) -> NoReturn:
+def _first(settings: Settings, cgroup: Cgroup, requests: int, replies: int, output: int, status: int) -> NoReturn:
     """Process 1."""
     try:
         process.prctl(process.PR_SET_PDEATHSIG, signal.SIGKILL)
         # Python would turn SIGINT into KeyboardInterrupt; whoever may end this process does so by SIGKILL.
         for number in _IGNORED:
             signal.signal(number, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+        cgroup.join()
+        if os.path.exists("/proc/self/ns/cgroup"):
+            namespaces.unshare(namespaces.CLONE_NEWCGROUP)  # its root is the cgroup that we are in now
         os.umask(0o022)
         last_capability = capabilities.last()  # in /proc, which will be the tree's
         if settings["emulate"]:
@@ -146,8 +156,7 @@ def _first(settings: Settings, requests: int, replies: int, output: int, status:
         _enter(settings["target"])
         process.sethostname(settings["hostname"])
         _loopback_up()
-        # The keys of the host's root are told from ours by nothing (keyrings(7)): no namespace parts them.
-        pretend.install(syncs=not settings["sync"], keys=True)
+        pretend.install(syncs=not settings["sync"], confined=True)
         _drop_capabilities(last_capability)
         # Without CAP_SYS_PTRACE nobody opens /proc/PID/exe of a process that isn't dumpable, and ours is the host's
         # python: a script could have written to it once we are gone (CVE-2019-5736 was made of that).

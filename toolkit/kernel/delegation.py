@@ -27,14 +27,14 @@ def found(table: str, own: str) -> "set[str]":
         if kind not in ("cgroup", "cgroup2"):
             continue
         if kind == "cgroup2":
-            folder = _visible(mountpoint, shown, paths.get("", "/"))
+            folder = visible(mountpoint, shown, paths.get("", "/"))
             beside = os.path.dirname(folder) if folder != mountpoint else folder
             if _writable(beside):
                 usable.update(read(beside + "/cgroup.controllers").split())
             continue
         options = rest.split(",")
         for names, path in paths.items():
-            if names and set(names.split(",")) <= set(options) and _writable(_visible(mountpoint, shown, path)):
+            if names and set(names.split(",")) <= set(options) and _writable(visible(mountpoint, shown, path)):
                 usable.update(names.split(","))
     return {name for name in usable if not name.startswith("name=")}
 
@@ -43,7 +43,7 @@ def _writable(folder: str) -> bool:
     return os.access(folder, os.W_OK) and os.access(folder + "/cgroup.procs", os.W_OK)
 
 
-def _visible(mountpoint: str, shown: str, path: str) -> str:
+def visible(mountpoint: str, shown: str, path: str) -> str:
     """Where the cgroup `path` is seen below a mount that shows the cgroup `shown`."""
     inside = path if shown == "/" else path[len(shown) :] if path.startswith(shown + "/") else ""
     if ".." in inside.split("/"):
