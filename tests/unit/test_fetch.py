@@ -229,9 +229,29 @@ def test_what_stays_broken_is_unreachable_within_seconds(
 
 def test_forbidden_is_told_at_once(server: FileServer, client: Client, url: str) -> None:
     server.misbehave("pool", "status", code=403)
-    with pytest.raises(Unreachable, match="403"):
+    with pytest.raises(Unreachable, match="403") as caught:
         client.read(url, limit=len(DATA))
-    assert len(server.requests) == 1
+    assert url in str(caught.value)
+    assert len(server.requests) == 2  # the second with %2B for the + in its name
+
+
+@pytest.mark.parametrize("code", [403, 404])
+def test_a_plus_is_asked_for_as_object_stores_have_it_where_it_is_not_there(
+    code: int, server: FileServer, client: Client, url: str
+) -> None:
+    server.misbehave(r"\+", "status", code=code)
+    assert client.read(url, limit=len(DATA)) == DATA
+    asked = len(server.requests)
+    # From then on that server is asked so at once; with a promised size, too.
+    assert client.receive(url, b"".join, limit=len(DATA), exact=len(DATA)) == DATA
+    assert [path.rpartition("/")[2] for path in server.asked()[asked:]] == ["a%2Bb~1_amd64.deb"]
+
+
+def test_caches_on_the_way_are_asked_to_look_for_what_changes(server: FileServer, client: Client, url: str) -> None:
+    client.read(url, limit=len(DATA))
+    client.read(url, limit=len(DATA), fresh=True)
+    client.receive(url, b"".join, limit=len(DATA), exact=len(DATA), fresh=True)
+    assert [headers.get("Cache-Control") for _, _, headers in server.requests] == [None, "max-age=0", "max-age=0"]
 
 
 def test_nobody_listens_there(client: Client) -> None:
@@ -306,7 +326,7 @@ def test_b4_redirects_lead_to_http_only(server: FileServer, client: Client, url:
 
 
 def test_b4_a_redirects_line_breaks_are_no_header(server: FileServer, client: Client, url: str) -> None:
-    server.misbehave("pool", "redirect", location="/secret%0aContent-Length: 1", times=1)
+    server.misbehave("pool", "redirect", location="/secret%0aContent-Length: 1", times=2)
     with pytest.raises((NotFound, Unreachable)):
         client.read(url, limit=len(DATA))
 

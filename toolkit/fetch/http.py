@@ -37,6 +37,14 @@ _DRIP_BYTES_PER_S = 512
 _DRIP_WINDOW_S = 30.0
 
 
+class _NotThere(Exception):
+    """The server has nothing by this name, or says that it hasn't for us; `error` is how that is told."""
+
+    def __init__(self, error: CtkError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
 class Client:
     """Fetches from any number of threads. `retries` counts the tries after the first.
 
@@ -60,6 +68,7 @@ class Client:
         self.cancelled = threading.Event()
         self.mirrors = Mirrors()
         self.logins = Logins()
+        self._quoting: set[tuple[str, str]] = set()  # servers (scheme, host) that have `+` as %2B
         self.bytes_per_s = 0.0  # of the last whole file that came over the network, its first byte to its last
         self._timeout = (connect_s, stall_s)
         self._retries = retries
@@ -68,19 +77,29 @@ class Client:
         self._sessions: list[requests.Session] = []
         self._lock = threading.Lock()
 
-    def read(self, url: str, *, limit: int, exact: int | None = None) -> bytes:
+    def read(self, url: str, *, limit: int, exact: int | None = None, fresh: bool = False) -> bytes:
         """All of a small file. Raises NotFound for 404 and 410, Unreachable, and Untrusted beyond `limit` bytes."""
-        return self.receive(url, b"".join, limit=limit, exact=exact)
+        return self.receive(url, b"".join, limit=limit, exact=exact, fresh=fresh)
 
-    def receive(self, url: str, consume: Callable[[Iterator[bytes]], T], *, limit: int, exact: int | None = None) -> T:
+    def receive(
+        self,
+        url: str,
+        consume: Callable[[Iterator[bytes]], T],
+        *,
+        limit: int,
+        exact: int | None = None,
+        fresh: bool = False,
+    ) -> T:
         """What `consume` makes of the chunks of `url`; called anew for every try, so it starts from nothing.
+
+        `fresh` is for what changes under one name: caches on the way shall ask whether theirs is still the one.
 
         With `exact` (the size that a signed index states) any other size is an error and no byte beyond it is read;
         what broke off goes on where it was, and the other mirrors that have the same (`mirrors`) are asked, too.
         Raises as `read`, and whatever `consume` raises.
         """
         if exact is not None:
-            return self._receive_exact(url, consume, limit, exact)
+            return self._receive_exact(url, consume, limit, exact, fresh)
         path = local_path(url)
         if path is not None:
             return consume(self._read_local(path, url, limit, exact))
@@ -91,7 +110,7 @@ class Client:
             if self.cancelled.is_set():
                 break
             try:
-                return consume(self._read_http(url, limit, exact))
+                return consume(self._read_http(url, limit, exact, fresh=fresh))
             except _Broken as error:
                 reason = f"{error} (tried {attempt + 1} times)"
                 if attempt >= error.tries_again(self._retries):
@@ -104,14 +123,16 @@ class Client:
             hint="check the network and proxy settings, or name another mirror with --mirror",
         )
 
-    def _receive_exact(self, url: str, consume: Callable[[Iterator[bytes]], T], limit: int, exact: int) -> T:
+    def _receive_exact(
+        self, url: str, consume: Callable[[Iterator[bytes]], T], limit: int, exact: int, fresh: bool
+    ) -> T:
         urls = self.mirrors.urls(url)
         first: CtkError | None = None
 
         def read(at: str, start: int, least: int) -> Iterator[bytes]:
             path = local_path(at)
             if path is None:
-                return self._read_http(at, limit, exact, start, least)
+                return self._read_http(at, limit, exact, start, least, fresh=fresh)
             return self._read_local(path, at, limit, exact, start)
 
         while urls:
@@ -162,7 +183,30 @@ class Client:
         return session
 
     def _read_http(
-        self, url: str, limit: int, exact: int | None, start: int = 0, least_bytes_per_s: int = 0
+        self, url: str, limit: int, exact: int | None, start: int = 0, least_bytes_per_s: int = 0, *, fresh: bool
+    ) -> Iterator[bytes]:
+        """The chunks, from `start` on. A `+` is asked for as it stands and, where there is nothing, as %2B.
+
+        Object stores (S3) take it for a blank; servers of plain files may not decode what they are asked for: quirk 26.
+        """
+        server, quoted = urlsplit(url)[:2], url.replace("+", "%2B")
+        first = quoted if server in self._quoting else url
+        try:
+            yield from self._read_url(first, limit, exact, start, least_bytes_per_s, fresh)
+            return
+        except _NotThere as error:
+            told = error.error
+        if quoted != first:
+            try:
+                yield from self._read_url(quoted, limit, exact, start, least_bytes_per_s, fresh)
+                self._quoting.add(server)
+                return
+            except _NotThere:
+                pass
+        raise told
+
+    def _read_url(
+        self, url: str, limit: int, exact: int | None, start: int, least_bytes_per_s: int, fresh: bool
     ) -> Iterator[bytes]:
         session = self._session(url)
         import requests
@@ -170,7 +214,9 @@ class Client:
 
         doing = f"fetch {url}"
         try:
-            headers = {"Range": f"bytes={start}-"} if start else None
+            headers = {"Range": f"bytes={start}-"} if start else {}
+            if fresh:
+                headers["Cache-Control"] = "max-age=0"  # as apt asks for indexes
             login = self.logins.of(url)
             auth = requests.auth.HTTPBasicAuth(*(part.encode() for part in login)) if login else None
             response = session.get(url, stream=True, timeout=self._timeout, headers=headers, auth=auth)
@@ -188,7 +234,9 @@ class Client:
         with response:
             status = response.status_code
             if status in (404, 410):
-                raise NotFound(doing, because=f"the server says {status} {response.reason}")
+                raise _NotThere(NotFound(doing, because=f"the server says {status} {response.reason}"))
+            if status == 403:  # S3 says so, too, to whom it doesn't tell what there is
+                raise _NotThere(Unreachable(doing, because=f"the server says {status} {response.reason}"))
             if status in _PASSING:
                 raise _Broken(f"the server says {status} {response.reason}")
             if status not in (200, 206) or (status == 206 and not start):
