@@ -33,11 +33,23 @@ def test_a_paragraph_is_written_back_as_it_was_read() -> None:
 
 @pytest.mark.parametrize(
     "data",
-    [b" starts with a blank", b"no colon here", b"A: 1\nA: 2", b"A: \xff", b": empty name", b"two words: x"],
+    [b" starts with a blank", b"no colon here", b"A: 1\nA: 2", b": empty name", b"two words: x"],
 )
 def test_what_is_no_paragraph_is_refused(data: bytes) -> None:
     with pytest.raises(Malformed):
         control.parse(data)
+
+
+def test_latin_1_and_line_ends_of_windows_are_read() -> None:
+    # Policy wants UTF-8 and apt takes what comes: no field that decides anything has such letters.
+    assert control.parse("A: ö\n".encode() + b"B: J\xf6rg\r\n more\r\nC: 1\r\n") == {
+        "A": "ö", "B": "Jörg\n more", "C": "1"
+    }  # fmt: skip
+    text = b"Package: a\r\nVersion: 1\r\n\r\nPackage: b\r\nProvides: v\r\nVersion: 2\r\n\r\n"
+    first = Index(text)
+    for index in (first, Index(text, table=first.table())):
+        assert list(index.names()) == ["a", "b"] and index.get("b") == {"Package": "b", "Provides": "v", "Version": "2"}
+        assert index.providers("v") == ["b"] and index.having("Version: 1") == ["a"]
 
 
 def test_only_a_newline_ends_a_line() -> None:

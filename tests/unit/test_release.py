@@ -70,6 +70,11 @@ def test_dates() -> None:
         37,
         tzinfo=timezone.utc,  # noqa: UP017
     )
+    for text in ("Sat, 11 Jul 2026 12:16:37 +0200", "Sat, 11 Jul 2026 04:46:37 -0530", "Sat, 11 Jul 2026 10:16:37 GMT"):
+        assert parse_date(text) == parse_date("Sat, 11 Jul 2026 10:16:37 UTC")
+    for text in ("Mon, 01 Jan 0001 00:00:00 +0100", "Sat, 11 Jul 2026 10:16:37 +02", "Sat, 11 Jul 2026 10:16:37 +02:0"):
+        with pytest.raises(Malformed):
+            parse_date(text)
     for text in ("", "yesterday", "Sat, 31 Feb 2026 10:16:37 UTC", "Sat, 11 Jul 2026 10:16:37 CEST", "11 Jul 2026"):
         with pytest.raises(Malformed):
             parse_date(text)

@@ -12,19 +12,20 @@ from toolkit.errors import Malformed
 def parse(paragraph: bytes, *, what: str = "control paragraph") -> dict[str, str]:
     """The fields of one paragraph, by their names as written. Lines that begin with `#` are comments.
 
-    Raises Malformed for a line that is neither a field nor a continuation, for a field given twice, and for bytes
-    that aren't UTF-8 (Policy 5.1 demands it).
+    A line that isn't UTF-8, as Policy 5.1 demands, is taken for Latin-1: what decides anything is ASCII. Raises
+    Malformed for a line that is neither a field nor a continuation, and for a field given twice.
     """
     try:
         text = paragraph.decode()
-    except UnicodeDecodeError as error:
-        raise Malformed(f"read {what}", because=f"not UTF-8 at byte {error.start}") from None
+    except UnicodeDecodeError:
+        text = "\n".join(map(_decoded, paragraph.split(b"\n")))
     fields: dict[str, str] = {}
     name = ""
     # split, not splitlines: that one also breaks at form feeds and U+2028, which would let a value forge a field.
     for line in text.rstrip("\n").split("\n"):
         if line.startswith("#"):
             continue
+        line = line.rstrip("\r")
         if line[:1] in (" ", "\t"):
             if not name:
                 raise Malformed(f"read {what}", because=f"continuation line {line!r} before any field")
@@ -37,6 +38,13 @@ def parse(paragraph: bytes, *, what: str = "control paragraph") -> dict[str, str
             raise Malformed(f"read {what}", because=f"field {name!r} stands there twice")
         fields[name] = value.strip(" \t\r")
     return fields
+
+
+def _decoded(line: bytes) -> str:
+    try:
+        return line.decode()
+    except UnicodeDecodeError:
+        return line.decode("latin-1")
 
 
 def paragraphs(data: bytes, *, what: str = "control file") -> Iterator[dict[str, str]]:

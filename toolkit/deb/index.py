@@ -40,6 +40,8 @@ class Index:
 
     def __init__(self, data: Buffer, *, what: str = "Packages index", table: bytes | None = None) -> None:
         self.what = what
+        if data[max(0, data.find(b"\n") - 1) : data.find(b"\n")] == b"\r":
+            data = bytes(data[:]).replace(b"\r\n", b"\n")  # made on Windows: apt reads it
         self._data = data
         self._offsets, self._earlier = (_read_table(table) if table else None) or _scan(data, what)
         self._parsed: dict[str, dict[str, str]] = {}

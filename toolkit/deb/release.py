@@ -86,16 +86,25 @@ def parse_release(text: bytes, *, what: str = "Release file") -> Release:
 
 
 def parse_date(text: str, *, what: str = "Release file") -> datetime:
-    """An RFC 2822 date in UTC, as Release files have it: 'Sat, 11 Jul 2026 10:16:37 UTC'."""
+    """An RFC 2822 date as Release files have it: 'Sat, 11 Jul 2026 10:16:37 UTC', or with an offset such as +0200."""
     words = text.replace(",", " ").split()
     try:
         day, month, year, clock = int(words[1]), _MONTHS.index(words[2]) + 1, int(words[3]), words[4]
         hour, minute, second = (int(part) for part in clock.split(":"))
-        if words[5] not in ("UTC", "GMT", "Z", "+0000", "-0000"):
-            raise ValueError(words[5])
-        return datetime(year, month, day, hour, minute, second, tzinfo=timezone.utc)  # noqa: UP017
-    except (ValueError, IndexError):
-        raise Malformed(f"read {what}", because=f"date {text!r} is not an RFC 2822 date in UTC") from None
+        moment = datetime(year, month, day, hour, minute, second, tzinfo=timezone.utc)  # noqa: UP017
+        return moment - _offset(words[5])
+    except (ValueError, IndexError, OverflowError):
+        raise Malformed(f"read {what}", because=f"date {text!r} is not an RFC 2822 date") from None
+
+
+def _offset(zone: str) -> timedelta:
+    """How far a zone is before UTC. Raises ValueError for one that is only a name."""
+    if zone in ("UTC", "GMT", "Z"):
+        return timedelta()
+    if len(zone) != 5 or zone[0] not in "+-" or not (zone[1:].isascii() and zone[1:].isdigit()):
+        raise ValueError(zone)
+    ahead = timedelta(hours=int(zone[1:3]), minutes=int(zone[3:]))
+    return ahead if zone[0] == "+" else -ahead
 
 
 def check_dates(release: Release, now: datetime, *, what: str) -> None:
@@ -130,8 +139,9 @@ def check_suite(release: Release, asked: str, *, what: str) -> None:
     names = {release.suite, release.codename}
     if asked in names or asked.partition("/")[0] in names:
         return
+    sent = f"the mirror sent {release.suite!r} (code name {release.codename!r})" if any(names) else "it names none"
     raise Untrusted(
         f"check {what}",
-        because=f"asked for suite {asked!r}, the mirror sent {release.suite!r} (code name {release.codename!r})",
+        because=f"asked for suite {asked!r}, {sent}",
         hint="the mirror serves another suite under this name: take another --mirror",
     )
