@@ -1,20 +1,25 @@
 """OpenPGP: what is believed, and everything that is not. Keys are made on the spot."""
 
+import subprocess
 import time
-from datetime import datetime, tzinfo
+from collections.abc import Iterator
+from datetime import datetime, timezone, tzinfo
 from pathlib import Path
 
 import pysequoia
 import pytest
 
 from tests.fixtures.archive import Key
+from tests.fixtures.command import tool
 from toolkit.errors import Malformed, NotFound, Untrusted
 from toolkit.fetch import verify
 from toolkit.fetch.verify import (
     Keyring,
+    expired_signers,
     find_keyring,
     load_keyring,
     load_keyrings,
+    only,
     unverified_inline,
     verify_detached,
     verify_inline,
@@ -169,6 +174,69 @@ def test_a_key_that_expired_later_still_vouches_for_what_it_signed(tmp_path: Pat
     assert expiration is not None
     time.sleep(max(expiration.timestamp() - time.time() + 1, 0))
     assert verify_inline(signed, keyring, what="it").text.startswith(b"Origin: Test")
+
+
+class Gpg:
+    """GnuPG with a home of its own and a clock of its own: a day of 2020, a minute further at each call."""
+
+    def __init__(self, home: Path) -> None:
+        home.mkdir(mode=0o700)
+        self.home = home
+        self.calls = 0
+
+    def __call__(self, *words: str, input: bytes = b"") -> bytes:
+        argv = [tool("gpg"), "--homedir", str(self.home), "--batch", "--quiet", "--passphrase", "", *words]
+        self.calls += 1
+        argv[1:1] = ["--faked-system-time", f"20200601T12{self.calls:02}00!"]
+        return subprocess.run(argv, input=input, capture_output=True, check=True).stdout
+
+
+@pytest.fixture
+def gpg(tmp_path: Path) -> Iterator[Gpg]:
+    found = Gpg(tmp_path / "gnupg")
+    yield found
+    subprocess.run([tool("gpgconf"), "--homedir", str(found.home), "--kill", "all"], check=True)
+
+
+def test_a_renewed_key_beside_its_old_copy_is_no_expired_one(gpg: Gpg, tmp_path: Path) -> None:
+    gpg("--quick-gen-key", "Archive <a@example.invalid>", "ed25519", "sign", "1d")
+    old = gpg("--export")
+    (fingerprint,) = {
+        line.split(":")[9] for line in gpg("-k", "--with-colons").decode().split("\n") if line[:3] == "fpr"
+    }
+    gpg("--quick-set-expire", fingerprint, "80y")
+    signed = gpg("--clearsign", input=TEXT)
+    now = datetime.now(timezone.utc)  # noqa: UP017
+    for data, count in ((old, 1), (gpg("--export"), 0), (old + gpg("--export"), 0), (gpg("--export") + old, 0)):
+        (tmp_path / "ring.gpg").write_bytes(data)
+        ring = load_keyring(str(tmp_path / "ring.gpg"))
+        verified = verify_inline(signed, ring, what="it")
+        assert len(expired_signers(ring, verified.signed_by, now)) == count
+
+
+def test_keys_that_can_not_be_used_are_told_by_what_they_are(gpg: Gpg, tmp_path: Path, key: Key) -> None:
+    gpg("--cert-digest-algo", "SHA1", "--quick-gen-key", "Old <o@example.invalid>", "rsa2048", "sign", "never")
+    (tmp_path / "sha1.gpg").write_bytes(gpg("--export"))
+    signed = gpg("--digest-algo", "SHA512", "--clearsign", input=TEXT)
+    with pytest.raises(Untrusted, match="vouches for itself by SHA-1 alone"):
+        verify_inline(signed, load_keyring(str(tmp_path / "sha1.gpg")), what="it")
+    with pytest.raises(Untrusted, match="a GnuPG keybox") as caught:
+        load_keyring(str(gpg.home / "pubring.kbx"))
+    assert "--export" in caught.value.hint
+
+
+def test_fingerprints_select_who_may_sign(key: Key) -> None:
+    """sources.list(5), Signed-By: of the keys of a file those alone, and with `!` without their subkeys."""
+    signed = key.clearsign(TEXT)
+    keyring = Keyring("ring", (pysequoia.Cert.from_bytes(key.certificate),))
+    (valid,) = pysequoia.verify(bytes=signed, store=lambda _: list(keyring.certificates)).valid_sigs
+    primary, subkey = str(valid.certificate), str(valid.signing_key)
+    assert primary != subkey
+    for good in (primary, primary[-16:].upper(), subkey + "!", subkey):
+        assert verify_inline(signed, only(keyring, [good, "0" * 40]), what="it").signed_by == (primary.upper(),)
+    with pytest.raises(Untrusted, match=f"signed by {subkey.upper()}; only {primary.upper()}! may sign it"):
+        verify_inline(signed, only(keyring, [primary + "!"]), what="it")
+    assert only(keyring, ["0" * 40]).certificates == ()
 
 
 @pytest.mark.parametrize("name", ["debian-archive-keyring.pgp", "debian-archive-removed-keys.pgp"])

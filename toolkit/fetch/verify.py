@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 _BEGIN = b"-----BEGIN PGP SIGNED MESSAGE-----"
 _SIGNATURE = b"-----BEGIN PGP SIGNATURE-----"
 _END = b"-----END PGP SIGNATURE-----"
+_KEYBOX = b"KBXf"  # GnuPG's kbx/keybox-blob.c: after the length, type, version and flags of the first blob
 _ARMOR_KEY = b"-----BEGIN PGP PUBLIC KEY BLOCK-----"
+
+_NEVER = datetime.max.replace(tzinfo=timezone.utc)  # noqa: UP017
 
 # No real Release line is longer than some hundred bytes; parsers of long lines have had their bugs.
 _LONGEST_LINE = 64 * 1024
@@ -35,10 +38,23 @@ class Verified:
 
 @dataclass(frozen=True, slots=True)
 class Keyring:
-    """The certificates of one file, or of a folder's *.gpg, *.pgp and *.asc files."""
+    """The certificates of one file, or of a folder's *.gpg, *.pgp and *.asc files.
+
+    `selected` are the fingerprints (upper case) of those among them that may sign, () for all: with all their subkeys,
+    or with a `!` at the end this very key or subkey (sources.list(5), Signed-By).
+    """
 
     path: str
     certificates: "tuple[Cert, ...]"
+    selected: tuple[str, ...] = ()
+
+    def lets(self, certificate: str, key: str) -> bool:
+        """Whether a signature by this key (or subkey) of this certificate counts."""
+        for one in self.selected:
+            by = (key,) if one.endswith("!") else (key, certificate)
+            if any(each.upper().endswith(one.rstrip("!")) for each in by):
+                return True
+        return not self.selected
 
 
 def load_keyrings(paths: Sequence[str]) -> Keyring:
@@ -81,6 +97,12 @@ def keyring_of(data: bytes, name: str) -> Keyring:
 def _certificates(data: bytes, doing: str, hint: str) -> "list[Cert]":
     from pysequoia import Cert
 
+    if data[8:12] == _KEYBOX:
+        raise Untrusted(
+            doing,
+            because="it is a GnuPG keybox, not OpenPGP keys",
+            hint="gpg --no-default-keyring --keyring FILE --export > KEYS.gpg writes them",
+        )
     try:
         return [one for block in _armour_blocks(data, _ARMOR_KEY) for one in Cert.split_bytes(block)]
     except Exception as error:
@@ -88,27 +110,33 @@ def _certificates(data: bytes, doing: str, hint: str) -> "list[Cert]":
 
 
 def only(keyring: Keyring, fingerprints: Sequence[str]) -> Keyring:
-    """Those certificates of a keyring that are named by their fingerprints, or those of their subkeys."""
-    wanted = {one.upper().rstrip("!") for one in fingerprints}
+    """Those certificates of a keyring that are named by their fingerprints, or by those of their subkeys."""
+    selected = tuple(one.upper().removeprefix("0X") for one in fingerprints)
+    wanted = tuple(one.rstrip("!") for one in selected)
     kept = tuple(
-        one for one in keyring.certificates if wanted & {x.upper() for x in _key_ids(Keyring(keyring.path, (one,)))}
+        one
+        for one in keyring.certificates
+        if any(each.upper().endswith(wanted) for each in _key_ids(Keyring(keyring.path, (one,))))
     )
-    return Keyring(f"{keyring.path} ({', '.join(fingerprints)})", kept)
+    return Keyring(f"{keyring.path} ({', '.join(fingerprints)})", kept, selected)
 
 
 def expired_signers(keyring: Keyring, signed_by: Sequence[str], now: datetime) -> list[tuple[str, datetime]]:
-    """Those of the signers whose certificate has expired since, and when (UTC)."""
-    found = []
+    """Those of the signers whose certificate has expired since, and when (UTC).
+
+    Of several copies of one the last to expire counts: a renewed key often stands beside its old copy.
+    """
+    ends: dict[str, datetime] = {}
     for one in keyring.certificates:
-        if str(one.fingerprint).upper() not in signed_by:
+        fingerprint = str(one.fingerprint).upper()
+        if fingerprint not in signed_by:
             continue
         try:
-            until = one.expiration
+            until = one.expiration or _NEVER
         except Exception:  # asked about today, Sequoia refuses a key whose self-signature is too weak by now
             continue
-        if until is not None and until < now:
-            found.append((str(one.fingerprint).upper(), until))
-    return found
+        ends[fingerprint] = max(until, ends.get(fingerprint, until))
+    return [(fingerprint, until) for fingerprint, until in ends.items() if until < now]
 
 
 def _armour_blocks(data: bytes, begin: bytes) -> list[bytes]:
@@ -246,7 +274,14 @@ def _verify(data: bytes, signature: "Sig | None", keyring: Keyring, what: str) -
         _check_clock(data, signature, what)
         raise _bad_signature(_first_line(error), wanted, keyring, what) from None
     text = data if signature is not None else result.bytes
-    signed_by = tuple(dict.fromkeys(str(sig.certificate).upper() for sig in result.valid_sigs))
+    valid = [(str(one.certificate).upper(), str(one.signing_key).upper()) for one in result.valid_sigs]
+    signed_by = tuple(dict.fromkeys(certificate for certificate, key in valid if keyring.lets(certificate, key)))
+    if valid and not signed_by:
+        raise Untrusted(
+            f"check the signature of {what}",
+            because=f"signed by {', '.join(key for _, key in valid)}; only {', '.join(keyring.selected)} may sign it",
+            hint="take another --mirror, or name the key that signs it (signed-by)",
+        )
     if not signed_by or text is None:
         _check_clock(data, signature, what)
         raise _bad_signature("no valid signature", wanted, keyring, what)
@@ -255,9 +290,16 @@ def _verify(data: bytes, signature: "Sig | None", keyring: Keyring, what: str) -
 
 def _bad_signature(reason: str, wanted: list[str], keyring: Keyring, what: str) -> CtkError:
     known = _key_ids(keyring)
+    hint = "take another --mirror; for an archive with keys of its own give them with --keyring FILE"
     keys = ", ".join(one.upper() for one in wanted) or "no key at all"
     if not wanted:
         because = f"it carries no signature that can be read ({reason})"
+    elif any(one.lower() in known for one in wanted) and _vouches_weakly(keyring, wanted):
+        because = (
+            f"the key of the signature by {keys} vouches for itself by SHA-1 alone (its self-signature), which nobody "
+            "should believe any more"
+        )
+        hint = "ask its owner for a renewed copy of the key; --no-check-gpg takes the archive unchecked"
     elif any(one.lower() in known for one in wanted):
         because = f"the signature by {keys} is not good: the file was changed, or the key must not sign any more"
     else:
@@ -265,8 +307,19 @@ def _bad_signature(reason: str, wanted: list[str], keyring: Keyring, what: str) 
     return Untrusted(
         f"check the signature of {what}",
         because=because,
-        hint="take another --mirror; for an archive with keys of its own give them with --keyring FILE",
+        hint=hint,
     )
+
+
+def _vouches_weakly(keyring: Keyring, wanted: list[str]) -> bool:
+    """Whether those certificates among the signers that we have are bound to their names by SHA-1 or MD5 alone."""
+    from pysequoia.packet import HashAlgorithm, PacketPile, Tag
+
+    ids = {one.lower() for one in wanted}
+    weak = (HashAlgorithm.SHA1, HashAlgorithm.MD5)
+    ours = [one for one in keyring.certificates if ids & _key_ids(Keyring(keyring.path, (one,)))]
+    packets = [packet for one in ours for packet in PacketPile.from_bytes(bytes(one)) if packet.tag == Tag.Signature]
+    return bool(packets) and all(packet.hash_algorithm in weak for packet in packets)
 
 
 def _key_ids(keyring: Keyring) -> set[str]:
