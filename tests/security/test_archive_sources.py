@@ -1,6 +1,9 @@
 """Several sources in one build, some of them hostile (security rows B1 to B4 between sources)."""
 
 import base64
+import gzip
+import shutil
+import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -17,6 +20,7 @@ from toolkit.bootstrap.model import Lock, Request
 from toolkit.bootstrap.solve import solve
 from toolkit.errors import Malformed, NotFound, Unreachable, Unsolvable, Untrusted, Usage
 from toolkit.events import Event, Note, silent
+from toolkit.fetch.verify import load_keyring
 
 
 def deb(name: str, version: str = "1.0", priority: str = "optional", **fields: str) -> bytes:
@@ -141,6 +145,70 @@ def test_a_flat_repository(world: World) -> None:
     lock = world.lock(sources=(world.line(suite="flat/"),), include=("extra",))
     assert versions(lock)["extra"] == "5"
     assert sources_list(lock).splitlines()[1].endswith(f"] {world.other_url} flat/")
+
+
+def test_what_apt_takes_of_a_list_we_take(world: World, tmp_path: Path) -> None:
+    """sources.list(5): $(ARCH), a file and a fingerprint in it, folders that are trusted as they are."""
+    other = world.other
+    (other.folder / "amd64").symlink_to(".")
+    subprocess.run(["gzip", "-dk", other.folder / "dists/stable/main/binary-amd64/Packages.gz"], check=True)
+    index = (other.folder / "dists/stable/main/binary-amd64/Packages").read_bytes()
+    for name, data in (("plain/Packages", index), ("packed/Packages.gz", gzip.compress(index))):
+        (other.folder / name).parent.mkdir()
+        (other.folder / name).write_bytes(data)
+    shutil.copytree(other.folder / "dists/stable", other.folder / "dists/amd64-loose")
+    for name in ("InRelease", "Release", "Release.gpg"):
+        (other.folder / "dists/amd64-loose" / name).unlink()
+    (fingerprint,) = {str(one.fingerprint) for one in load_keyring(str(other.keyring)).certificates}
+    signed = f"signed-by={other.keyring}"
+    trusted = "trusted=yes"
+    good = {
+        f"deb [{signed}] {world.other_url}/$(ARCH) stable main": f"{world.other_url}/amd64 stable main",
+        f"deb [{signed},{fingerprint}] {world.other_url} stable main": f"{world.other_url} stable main",
+        f"deb [{trusted}] {world.other_url} plain/": f"deb [{trusted}] {world.other_url} plain/",
+        f"deb [{trusted}] file:{other.folder} packed/": f"deb [{trusted}] file:{other.folder} packed/",
+        f"deb [{trusted}] {world.other_url} $(ARCH)-loose main": f"{world.other_url} amd64-loose main",
+    }
+    for line, inside in good.items():
+        lock = world.lock(sources=(line,), include=("extra",))
+        assert versions(lock)["extra"] == "5", line
+        assert sources_list(lock).splitlines()[1].endswith(inside)
+    # The lock is of these very packages, though nothing signed says so.
+    (other.folder / "plain/Packages").write_bytes(index.replace(b"Version: 5", b"Version: 6"))
+    loose = [
+        world.lock(sources=(f"deb [{trusted}] {world.other_url} {name}/",)).build_id for name in ("plain", "packed")
+    ]
+    assert loose[0] != loose[1]
+    # The very key, told to the tree's apt as well: the file holds its other subkeys.
+    lock = world.lock(sources=(f"deb [{signed},{_signing_key(other)}!] {world.other_url} stable main",))
+    assert f".gpg,{_signing_key(other).upper()}!] " in sources_list(lock)
+    for options, told in (
+        (f"{signed},{fingerprint}!", "may sign it"),
+        (f"{signed},{'0' * 40}", "none of its keys"),
+    ):
+        with pytest.raises(Untrusted, match=told):
+            world.lock(sources=(f"deb [{options}] {world.other_url} stable main",))
+    for line in (f"deb [{signed}] {world.other_url} plain/", f"deb [{trusted}] {world.other_url} none/"):
+        with pytest.raises(Unreachable, match="neither InRelease nor Release"):
+            world.lock(sources=(line,))
+
+
+def _signing_key(archive: Archive) -> str:
+    data = (archive.folder / "dists/stable/InRelease").read_bytes()
+    ring = load_keyring(str(archive.keyring))
+    return str(pysequoia.verify(bytes=data, store=lambda _: list(ring.certificates)).valid_sigs[0].signing_key)
+
+
+@pytest.mark.parametrize("fields", ["Suite: stable\nCodename: stable\n", ""])
+def test_a_source_that_was_added_may_call_itself_as_it_likes_and_is_told(fields: str, world: World) -> None:
+    release = world.other.release("stable").decode().replace("Suite: stable\n", "").replace("Codename: stable\n", "")
+    shutil.copytree(world.other.folder / "dists/stable", world.other.folder / "dists/any")
+    world.other.sign("any", (fields + release).encode())
+    events: list[Event] = []
+    lock = world.lock(events.append, sources=(world.line(suite="any main"),), include=("extra",))
+    assert versions(lock)["extra"] == "5"
+    (told,) = [event.text for event in events if isinstance(event, Note) and event.warning]
+    assert "asked for suite 'any'" in told and ("'stable'" if fields else "it names none") in told
 
 
 def test_b1_one_sources_key_does_not_sign_for_another(world: World) -> None:

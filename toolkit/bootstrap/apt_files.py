@@ -38,8 +38,11 @@ def sources_list(lock: Lock) -> str:
     for source in lock.sources:
         if source.kind == "file":
             continue
-        options = [f"signed-by=/{_key_path(source)}"] if source.key else []
-        options += source.options.split()
+        options = source.options.split()
+        if source.key:
+            selected = [one.removeprefix("signed-by=") for one in options if one.startswith("signed-by=")]
+            options = [one for one in options if not one.startswith("signed-by=")]
+            options.insert(0, "signed-by=" + ",".join([f"/{_key_path(source)}", *selected]))
         suite = source.suite
         if source.kind == "flat":
             suite = "./" if suite == "." else suite + "/"

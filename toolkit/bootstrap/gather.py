@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from toolkit import places
 from toolkit.bootstrap import mirrors, package_files, repositories, snapshot, suites, wishes
 from toolkit.bootstrap.architectures import is_native
+from toolkit.bootstrap.indexes import load_members
 from toolkit.bootstrap.model import Request, Source
 from toolkit.bootstrap.policy import Facts, Pin, Policy, parse_pin, parse_preferences
 from toolkit.bootstrap.pool import Candidate, Pool
-from toolkit.bootstrap.sources import Opened, load_members, open_source
+from toolkit.bootstrap.sources import Opened, open_source
 from toolkit.bootstrap.stage import stage
 from toolkit.errors import NotFound, Usage
 from toolkit.events import Emit
@@ -58,6 +59,7 @@ def gather(request: Request, client: Client, architecture: str, emit: Emit) -> G
     pins = [pin for written in request.pins for pin in parse_pin(written)]
     for path in request.preferences:
         pins += parse_preferences(_read(path, "--preferences"), what=f"--preferences {path!r}")
+    architectures = (architecture, *wishes.foreign_architectures(include, architecture))
     suite = _suite(request)
     if request.snapshot:
         choices: tuple[mirrors.Choice, ...] = (snapshot.mirror(request, suite),)
@@ -71,7 +73,7 @@ def gather(request: Request, client: Client, architecture: str, emit: Emit) -> G
         )
         choices += tuple(mirrors.Choice(one.rstrip("/"), "given, too") for one in request.mirrors)
     first = repositories.main(request, suite, choices, _keyrings(request, suite))
-    further = list(repositories.further(request, first.keyring))
+    further = list(repositories.further(request, first.keyring, architecture))
     as_of = snapshot.moment(request.snapshot) if request.snapshot else ""
     with stage("release", emit) as said:
         main = open_source(client, first, emit, as_of=as_of)
@@ -82,7 +84,7 @@ def gather(request: Request, client: Client, architecture: str, emit: Emit) -> G
             client.mirrors.add(tuple(dict.fromkeys((mirror, *others))))
         for pocket in repositories.pockets(request, first, main.suite, mirror):
             opened.append(open_source(client, pocket, emit, as_of=as_of))
-        opened += [open_source(client, one, emit) for one in further]
+        opened += [open_source(client, one, emit, architectures=architectures) for one in further]
         said.detail = f"{main.source.origin} {main.source.codename}, {main.source.date}, from {mirror}"
         if len(opened) > 1:
             said.detail += " and " + ", ".join(one.source.suite for one in opened[1:])
@@ -100,7 +102,7 @@ def gather(request: Request, client: Client, architecture: str, emit: Emit) -> G
         opened=tuple(opened),
         facts=tuple(facts),
         pins=tuple(pins),
-        architectures=(architecture, *wishes.foreign_architectures(include, architecture)),
+        architectures=architectures,
         files=tuple(files),
         include=tuple(one for one in include if not wishes.is_file(one)),
     )

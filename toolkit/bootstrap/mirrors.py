@@ -32,7 +32,7 @@ def choose(
     `given` is the argument ("" for none), `today` an ISO day, `native` says that `architecture` is the host's own,
     `root` is the host's root (for tests). Raises NotFound for an unknown suite without a mirror.
     """
-    sources = host_sources(root)
+    sources = tuple(one.of(architecture) for one in host_sources(root))
     given = given or os.environ.get("CTK_MIRROR", "")
     if given:
         mirror = given.rstrip("/") or given

@@ -12,7 +12,7 @@ from toolkit.bootstrap.mirrors import Choice
 from toolkit.bootstrap.model import Request
 from toolkit.bootstrap.suites import Suite, unknown
 from toolkit.deb.sources_list import AptSource, parse_deb822, parse_line, parse_lines
-from toolkit.errors import NotFound, Usage
+from toolkit.errors import NotFound, Untrusted, Usage
 from toolkit.fetch.logins import bare
 from toolkit.fetch.verify import Keyring, keyring_of, load_keyring, load_keyrings, only
 
@@ -101,13 +101,13 @@ def _pocket_mirrors(request: Request, suite: Suite, mirror: str) -> tuple[Choice
     return (*choices, here)
 
 
-def further(request: Request, default: Keyring | None) -> Iterator[Repository]:
+def further(request: Request, default: Keyring | None, architecture: str) -> Iterator[Repository]:
     """The sources of --source and --sources. `default` are the keys where a source names none of its own."""
     for written in request.sources:
         found = parse_line(written if written.lstrip().startswith("deb") else "deb " + written, what="--source")
         if found is None:
             raise Usage(f"read --source {written!r}", because="it names no source of binary packages")
-        yield from _of(found, request, default)
+        yield from _of(found.of(architecture), request, default)
     for path in request.source_files:
         try:
             with open(path, "rb") as file:
@@ -121,7 +121,7 @@ def further(request: Request, default: Keyring | None) -> Iterator[Repository]:
             else parse_lines(data.decode(errors="replace"), what=what)
         )
         for one in listed:
-            yield from _of(one, request, default)
+            yield from _of(one.of(architecture), request, default)
 
 
 def _of(source: AptSource, request: Request, default: Keyring | None) -> Iterator[Repository]:
@@ -134,6 +134,9 @@ def _of(source: AptSource, request: Request, default: Keyring | None) -> Iterato
         for name in ("arch", "architectures", "trusted", "check-valid-until")
         if name in source.options
     ]
+    if keyring is not None and key:  # the tree's copy has the selected certificates only: what else was said of them
+        exact = [one for one in keyring.selected if one.endswith("!")]
+        options += [f"signed-by={','.join(keyring.selected)}"] if exact else []
     for written in source.suites:
         flat = written.endswith("/")
         name = written.rstrip("/") or "."
@@ -160,14 +163,19 @@ def _keys(source: AptSource, default: Keyring | None, place: str) -> tuple[Keyri
         lines = [line.strip() for line in given.split("\n")]
         data = "\n".join("" if line == "." else line for line in lines).encode() + b"\n"
         return keyring_of(data, place), base64.b64encode(data).decode()
-    words = [word for word in given.replace(",", " ").split() if word]
-    if all(_FINGERPRINT.match(word) for word in words):
-        if default is None:
-            return None, ""
-        return only(default, [word.removeprefix("0x") for word in words]), ""
-    rings = [load_keyring(word) for word in words]
-    data = b"".join(bytes(one) for ring in rings for one in ring.certificates)
-    keyring = Keyring(", ".join(words), tuple(one for ring in rings for one in ring.certificates))
+    words = given.replace(",", " ").split()
+    fingerprints = [word for word in words if _FINGERPRINT.match(word)]
+    files = [word for word in words if word not in fingerprints]
+    if not files:
+        return (None if default is None else only(default, fingerprints)), ""
+    rings = [load_keyring(file) for file in files]
+    keyring = Keyring(", ".join(files), tuple(one for ring in rings for one in ring.certificates))
+    if fingerprints:  # they select from the files
+        keyring = only(keyring, fingerprints)
+        if not keyring.certificates:
+            because = f"none of its keys is {', '.join(fingerprints)}"
+            raise Untrusted(f"read the keys of {place}", because=because, hint="name the file that has it (signed-by)")
+    data = b"".join(map(bytes, keyring.certificates))
     return keyring, base64.b64encode(data).decode()
 
 

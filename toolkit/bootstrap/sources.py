@@ -1,28 +1,17 @@
-"""From a mirror's address to indexes that can be believed: Release, its signature, its promises, the Packages files."""
+"""From a mirror's address to a suite that can be believed: its Release file, the signature, what that promises."""
 
-import bz2
-import lzma
-import mmap
-import os
-import time
-import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
-from typing import Any
 
-from toolkit.bootstrap.architectures import meant
 from toolkit.bootstrap.mirrors import Choice, tell_login
 from toolkit.bootstrap.model import Source
 from toolkit.bootstrap.policy import Facts
-from toolkit.bootstrap.pool import Member
 from toolkit.bootstrap.repositories import Repository, site
 from toolkit.bootstrap.suites import Suite, for_release
-from toolkit.deb.index import Index
-from toolkit.deb.release import Entry, Release, check_dates, check_suite, parse_date, parse_release
-from toolkit.errors import Malformed, NotFound, Unreachable, Untrusted
-from toolkit.events import Emit, Note, Progressed
-from toolkit.fetch.cache import Cache, check
+from toolkit.deb.release import Release, check_dates, check_suite, parse_date, parse_release
+from toolkit.errors import NotFound, Unreachable, Untrusted
+from toolkit.events import Emit, Note
 from toolkit.fetch.http import Client, local_path
 from toolkit.fetch.verify import (
     Keyring,
@@ -34,11 +23,8 @@ from toolkit.fetch.verify import (
 )
 
 _RELEASE_LIMIT = 32 << 20  # sid's InRelease has 0.2 MB
-_INDEX_LIMIT = 512 << 20  # held in memory; Debian's largest, main of sid, has 12 MB packed and 60 plain
-_TABLE = "offsets"  # kept beside an index: where its paragraphs begin
-_SLICE_BYTES = 128 << 10
-# Decompression on one core, output bytes per second (measured: lzma 95, zlib 380 MB/s; docs/performance.md).
-_SPEED = {".xz": 95e6, ".gz": 380e6, ".bz2": 30e6, "": 1e12}
+INDEX_LIMIT = 512 << 20  # held in memory; Debian's largest, main of sid, has 12 MB packed and 60 plain
+ENDINGS = (".xz", ".gz", ".bz2", "")  # of an index, the smallest form first
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +36,7 @@ class Opened:
     suite: Suite
     bytes_per_s: float
     folder: str  # where its Release file is
+    prefetched: Mapping[str, bytes] = field(default_factory=dict)  # indexes that are here already, by their paths
 
     @property
     def facts(self) -> Facts:
@@ -66,12 +53,15 @@ class Opened:
         )
 
 
-def open_source(client: Client, repository: Repository, emit: Emit, *, as_of: str = "") -> Opened:
+def open_source(
+    client: Client, repository: Repository, emit: Emit, *, as_of: str = "", architectures: tuple[str, ...] = ()
+) -> Opened:
     """Fetch and verify the Release of a repository from the first of its mirrors that has it.
 
-    `as_of` is the moment of a snapshot, as in its address. Raises Unreachable, Untrusted, Malformed, NotFound. A mirror
-    that has the suite but fails the checks is an error, never a reason to try the next one: only "not there" and "no
-    answer" are.
+    `as_of` is the moment of a snapshot, as in its address; of `architectures` the packages are taken from a trusted
+    folder that has no Release file (sources.list(5), trusted=yes). Raises Unreachable, Untrusted, Malformed, NotFound.
+    A mirror that has the suite but fails the checks is an error, never a reason to try the next one: only "not there"
+    and "no answer" are.
     """
     suite = repository.suite
     failed: NotFound | Unreachable | None = None
@@ -79,8 +69,18 @@ def open_source(client: Client, repository: Repository, emit: Emit, *, as_of: st
     for given, choice in zip(repository.choices, choices, strict=True):
         folder = f"{choice.mirror}/{suite.name}" if repository.flat else f"{choice.mirror}/dists/{suite.name}"
         what = f"the Release of {suite.name!r} from {choice.mirror}"
+        prefetched: dict[str, bytes] = {}
         try:
-            verified = _verified_release(client, repository.keyring, folder, what, emit)
+            try:
+                verified = _verified_release(client, repository.keyring, folder, what, emit)
+            except NotFound as error:
+                if repository.keyring is not None or not repository.own:
+                    raise
+                prefetched = _indexes_alone(client, repository, folder, architectures, error)
+                verified = Verified(_release_of(prefetched, architectures), ())
+                emit(
+                    Note(f"{what} is not there: nothing says whether its packages are whole, or how old", warning=True)
+                )
         except Untrusted as error:
             if suite.weak_keys and repository.table_keys:
                 error.hint = (
@@ -98,7 +98,7 @@ def open_source(client: Client, repository: Repository, emit: Emit, *, as_of: st
         # A file: mirror counts as fast: the index form that is read soonest is taken.
         rate = client.bytes_per_s if local_path(folder) is None else 1e9
         tell_login(given.mirror, emit)
-        return _opened(verified, repository, choice, folder, what, rate, as_of, emit)
+        return _opened(verified, prefetched, repository, choice, folder, what, rate, as_of, emit)
     assert failed is not None
     if isinstance(failed, Unreachable):
         raise failed
@@ -111,6 +111,7 @@ def open_source(client: Client, repository: Repository, emit: Emit, *, as_of: st
 
 def _opened(
     verified: Verified,
+    prefetched: Mapping[str, bytes],
     repository: Repository,
     choice: Choice,
     folder: str,
@@ -121,8 +122,8 @@ def _opened(
 ) -> Opened:
     suite = repository.suite
     release = parse_release(verified.text, what=what)
-    if not repository.flat:
-        check_suite(release, suite.name, what=what)
+    if not (repository.flat or prefetched):
+        _check_suite(release, repository, what, emit)
     if as_of:
         _check_moment(release, as_of, what, emit)
     else:
@@ -153,12 +154,12 @@ def _opened(
         key=repository.key,
         kind="flat" if repository.flat else "archive",
     )
-    return Opened(source, release, replace(actual, name=suite.name), rate, folder)
+    return Opened(source, release, replace(actual, name=suite.name), rate, folder, prefetched)
 
 
 def _verified_release(client: Client, keys: Keyring | None, folder: str, what: str, emit: Emit) -> Verified:
     try:
-        inline: bytes | None = client.read(f"{folder}/InRelease", limit=_RELEASE_LIMIT)
+        inline: bytes | None = client.read(f"{folder}/InRelease", limit=_RELEASE_LIMIT, fresh=True)
     except NotFound:
         # Only "not there" leads to the other form: whoever can drop one answer must not choose the form.
         inline = None
@@ -166,13 +167,13 @@ def _verified_release(client: Client, keys: Keyring | None, folder: str, what: s
         emit(Note(f"the signature of {what} was NOT checked, as asked (--no-check-gpg, trusted=yes)", warning=True))
         if inline is not None:
             return Verified(unverified_inline(inline, what=what), ())
-        text = client.read(f"{folder}/Release", limit=_RELEASE_LIMIT)
+        text = client.read(f"{folder}/Release", limit=_RELEASE_LIMIT, fresh=True)
         return Verified(text, ())
     if inline is not None:
         return verify_inline(inline, keys, what=what)
-    text = client.read(f"{folder}/Release", limit=_RELEASE_LIMIT)
+    text = client.read(f"{folder}/Release", limit=_RELEASE_LIMIT, fresh=True)
     try:
-        signature = client.read(f"{folder}/Release.gpg", limit=_RELEASE_LIMIT)
+        signature = client.read(f"{folder}/Release.gpg", limit=_RELEASE_LIMIT, fresh=True)
     except NotFound:
         raise Untrusted(
             f"check the signature of {what}",
@@ -180,6 +181,50 @@ def _verified_release(client: Client, keys: Keyring | None, folder: str, what: s
             hint="--no-check-gpg builds from it all the same, trusting the network",
         ) from None
     return verify_detached(text, signature, keys, what=what)
+
+
+def _indexes_alone(
+    client: Client, repository: Repository, folder: str, architectures: tuple[str, ...], error: NotFound
+) -> dict[str, bytes]:
+    """The indexes of a folder without a Release file, by their paths, each in the first form that is there.
+
+    Raises `error` where there is none either.
+    """
+    bases = ["Packages"]
+    if not repository.flat:
+        components = repository.components or ("main",)
+        bases = [f"{part}/binary-{one}/Packages" for part in components for one in (*architectures, "all")]
+    found = {}
+    for base in bases:
+        for end in ENDINGS:
+            try:
+                found[base + end] = client.read(f"{folder}/{base}{end}", limit=INDEX_LIMIT, fresh=True)
+                break
+            except NotFound:
+                continue
+    if not found:
+        raise error
+    return found
+
+
+def _release_of(indexes: Mapping[str, bytes], architectures: tuple[str, ...]) -> bytes:
+    """A Release file's text that says what the indexes are, so that the lock is of these very ones."""
+    import hashlib
+
+    names = [*architectures, *(["all"] if any("/binary-all/" in path for path in indexes) else [])]
+    lines = [f"Architectures: {' '.join(names)}", "SHA256:"]
+    lines += [f" {hashlib.sha256(data).hexdigest()} {len(data)} {path}" for path, data in sorted(indexes.items())]
+    return "\n".join(lines).encode() + b"\n"
+
+
+def _check_suite(release: Release, repository: Repository, what: str, emit: Emit) -> None:
+    """Strict for the distribution's own suites; of a source that was added apt only warns, and many are named so."""
+    try:
+        check_suite(release, repository.suite.name, what=what)
+    except Untrusted as error:
+        if not repository.own:
+            raise
+        emit(Note(f"{what}: {error.because}; going on, as apt does with a source that is added", warning=True))
 
 
 def _tell_expired(verified: Verified, repository: Repository, what: str, emit: Emit) -> None:
@@ -245,161 +290,3 @@ def _components(release: Release, repository: Repository, what: str) -> tuple[st
             hint="name others with --components",
         )
     return tuple(one for one in release.components if one in wanted) or tuple(wanted)
-
-
-def load_members(
-    client: Client, cache: Cache, number: int, opened: Opened, architectures: tuple[str, ...], emit: Emit
-) -> list[Member]:
-    """The indexes of a source's components. `number` is its place among the sources, `architectures` begin with the
-    root's own. Raises as `Client.receive`, Untrusted, Malformed, NotFound."""
-    release, own = opened.release, architectures[0]
-    if opened.source.kind == "flat":
-        # One index for all architectures.
-        index = _index(client, cache, opened, "Packages", emit)
-        return [Member(number, "", index), *(Member(number, "", index, other) for other in architectures[1:])]
-    missing = [one for one in architectures if release.architectures and one not in release.architectures]
-    if missing:
-        raise NotFound(
-            f"use architecture {missing[0]!r}",
-            because=f"suite {opened.source.suite!r} has only: {' '.join(release.architectures)}"
-            + meant(missing[0], release.architectures),
-            hint="old and new architectures live on a ports mirror: name it with --mirror",
-        )
-    separate_all = "all" in release.architectures and not release.packages_without_all
-    members = []
-    for component in opened.source.components:
-        for architecture in (*architectures, "all") if separate_all else architectures:
-            base = f"{component}/binary-{architecture}/Packages"
-            if architecture == "all" and not _forms(release, base):
-                continue
-            index = _index(client, cache, opened, base, emit)
-            members.append(Member(number, component, index, "" if architecture in (own, "all") else architecture))
-    return members
-
-
-def _forms(release: Release, base: str) -> list[tuple[str, Entry]]:
-    return [(end, release.entries[base + end]) for end in _SPEED if base + end in release.entries]
-
-
-def _index(client: Client, cache: Cache, opened: Opened, base: str, emit: Emit) -> Index:
-    release, source = opened.release, opened.source
-    what = f"{base} of {source.suite!r} from {source.mirror}"
-    forms = _forms(release, base)
-    if not forms:
-        raise Malformed(
-            f"find {what}",
-            because="the signed Release file lists no such index",
-            hint="does the suite have this component and architecture?",
-        )
-    plain = release.entries.get(base)
-    if plain is not None and plain.size_bytes == 0:
-        return Index(b"", what=what)
-    if plain is not None:
-        fd = cache.open(plain.sha256, plain.size_bytes)
-        if fd is not None:
-            emit(Progressed("index", plain.size_bytes, plain.size_bytes, "bytes", f"{base} (cached)"))
-            return _mapped(fd, what, cache.noted(plain.sha256, _TABLE))
-    size = plain.size_bytes if plain else max(entry.size_bytes for _, entry in forms) * 8
-
-    def seconds(form: tuple[str, Entry]) -> float:
-        return form[1].size_bytes / opened.bytes_per_s + size / _SPEED[form[0]]
-
-    # The plain file is listed by its hash but seldom served; it is taken last.
-    for form in sorted(forms, key=lambda form: (form[0] == "", seconds(form))):
-        try:
-            packed, ending = _fetch_entry(client, opened, form[1], emit), form[0]
-            break
-        except NotFound:
-            continue
-    else:
-        raise Unreachable(
-            f"fetch {what}",
-            because="the mirror has none of the forms that its Release file lists",
-            hint="the mirror may be in the middle of an update: try again in some minutes, or take another --mirror",
-        )
-    if plain is None:
-        # Nothing signed says how long the text is; the limit only stops a decompression bomb.
-        return Index(b"".join(_unpacked(packed, ending, what, limit=_INDEX_LIMIT)), what=what)
-    fd = cache.store(
-        _unpacked(packed, ending, what, limit=plain.size_bytes), plain.sha256, plain.size_bytes, doing=f"unpack {what}"
-    )
-    index = _mapped(fd, what, None)
-    cache.note(plain.sha256, _TABLE, index.table())
-    return index
-
-
-def _fetch_entry(client: Client, opened: Opened, entry: Entry, emit: Emit) -> bytes:
-    import hashlib
-
-    folder = opened.folder
-    name = entry.path.rpartition("/")[2]
-    urls = [f"{folder}/{entry.path}"]
-    if opened.release.by_hash:
-        # Never out of step with the Release file, even while the mirror is being updated.
-        urls.insert(0, f"{folder}/{entry.path.removesuffix(name)}by-hash/SHA256/{entry.sha256}")
-
-    if entry.size_bytes > _INDEX_LIMIT:
-        raise Untrusted(f"fetch {urls[0]}", because=f"its Release says {entry.size_bytes} bytes, too many for an index")
-
-    def consume(chunks: Iterator[bytes]) -> bytes:
-        parts = []
-        done = 0
-        told = 0.0
-        for chunk in chunks:
-            parts.append(chunk)
-            done += len(chunk)
-            now = time.monotonic()
-            if now - told > 0.05:
-                emit(Progressed("index", done, entry.size_bytes, "bytes", entry.path))
-                told = now
-        emit(Progressed("index", done, entry.size_bytes, "bytes", entry.path))
-        return b"".join(parts)
-
-    for number, url in enumerate(urls):
-        try:
-            data = client.receive(url, consume, limit=entry.size_bytes, exact=entry.size_bytes)
-        except NotFound:
-            if number + 1 == len(urls):
-                raise
-            continue
-        check(f"check {url}", hashlib.sha256(data).hexdigest(), len(data), entry.sha256, entry.size_bytes)
-        return data
-    raise AssertionError(urls)
-
-
-def _unpacked(packed: bytes, ending: str, what: str, *, limit: int) -> Iterator[bytes]:
-    """The text of an index in pieces, never more than `limit` bytes and a piece of it."""
-    if ending == "":
-        yield packed
-        return
-    # Fed a slice at a time: zlib would copy all that is left over on every call, and a slice bounds what a bomb can
-    # become before it is counted.
-    machine: Any = (
-        zlib.decompressobj(31)
-        if ending == ".gz"
-        else lzma.LZMADecompressor(memlimit=1 << 28)
-        if ending == ".xz"
-        else bz2.BZ2Decompressor()
-    )
-    done = 0
-    try:
-        for start in range(0, len(packed), _SLICE_BYTES):
-            piece = machine.decompress(packed[start : start + _SLICE_BYTES])
-            done += len(piece)
-            if done > limit:
-                raise Untrusted(f"unpack {what}", because=f"it is longer than the {limit} bytes that were promised")
-            if piece:
-                yield piece
-            if machine.eof:
-                break
-        if not machine.eof:
-            raise EOFError("the compressed data ends in the middle")
-    except (lzma.LZMAError, zlib.error, OSError, EOFError) as error:
-        raise Malformed(f"unpack {what}", because=str(error)) from None
-
-
-def _mapped(fd: int, what: str, table: bytes | None) -> Index:
-    try:
-        return Index(mmap.mmap(fd, 0, access=mmap.ACCESS_READ), what=what, table=table)
-    finally:
-        os.close(fd)

@@ -1,8 +1,10 @@
 """`ctk` as people type it. The runtime verbs are answered before us (toolkit/__main__.py); help lists them all."""
 
+import codecs
 import errno
 import gc
 import io
+import locale
 import os
 import sys
 from typing import Annotated, NoReturn
@@ -80,8 +82,14 @@ def main(told: Options | None = None) -> NoReturn:
     gc.enable()  # the first door switched it off on its way
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a check mark must not end us where the locale has none
+            # Our own text is UTF-8, the terminal's what the locale says; a check mark that it has not must not end us.
+            stream.reconfigure(encoding=_of_terminals(), errors="replace")
     sys.exit(run(sys.argv[1:], told))
+
+
+def _of_terminals() -> str:
+    encoding = locale.getencoding()
+    return "utf-8" if codecs.lookup(encoding).name == "ascii" else encoding  # C, where Python itself says UTF-8
 
 
 def run(argv: list[str], told: Options | None = None) -> int:
@@ -107,6 +115,10 @@ def run(argv: list[str], told: Options | None = None) -> int:
         _drop_output()
         return 141
     except OSError as error:
+        if error.errno == errno.ENOENT and error.filename is None and not os.path.exists("."):
+            gone = CtkError("find the current folder", because="it was removed", hint="cd to one that is there")
+            failure.show(gone, stream=sys.stderr)
+            return gone.exit_code
         if error.filename is not None or error.errno not in _LOST_OUTPUT:
             raise
         _drop_output()

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from toolkit.deb.control import paragraphs
 from toolkit.errors import Malformed
@@ -16,6 +16,11 @@ class AptSource:
     suites: tuple[str, ...]
     components: tuple[str, ...] = ()
     options: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+    def of(self, architecture: str) -> "AptSource":
+        """The source with `$(ARCH)` in its URI and suites put in (sources.list(5))."""
+        suites = tuple(one.replace("$(ARCH)", architecture) for one in self.suites)
+        return replace(self, uri=self.uri.replace("$(ARCH)", architecture), suites=suites)
 
     @property
     def check_valid_until(self) -> bool | None:
