@@ -3,6 +3,7 @@ fetched: the mirror of these tests isn't there."""
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,28 @@ def test_a_container_with_a_masked_proc_says_so_early(ctk: Command, tmp_path: Pa
     words = [tool("unshare"), "--mount", "sh", "-c", script, "sh"]
     said = told(words, ctk, tmp_path / "fs")
     assert 'mount("proc"' in said and "unmasked" in said and "127.0.0.1:1" not in said
+
+
+NO_MOUNT = """
+import os, sys
+from toolkit.kernel import libc
+architecture, mount, new = {"x86_64": (0xC000003E, 165, 430), "aarch64": (0xC00000B7, 40, 430)}[os.uname().machine]
+filter = [(0x20, 0, 0, 4), (0x15, 0, 4, architecture), (0x20, 0, 0, 0), (0x15, 1, 0, mount), (0x15, 0, 1, new)]
+filter += [(6, 0, 0, 0x50001), (6, 0, 0, 0x7FFF0000)]
+code = libc.buffer(b"".join(
+    op.to_bytes(2, "little") + bytes((true, false)) + value.to_bytes(4, "little") for op, true, false, value in filter
+))
+header = libc.buffer(len(filter).to_bytes(8, "little") + libc.address(code).to_bytes(8, "little"))
+libc.syscall(libc.number("seccomp"), 1, 0, header)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+def test_a_container_whose_filter_refuses_mounts_says_so_early(ctk: Command, tmp_path: Path) -> None:
+    """Every capability, a whole /proc, and a seccomp profile that has no mount(2): engines within engines."""
+    said = told([sys.executable, "-c", NO_MOUNT], ctk, tmp_path / "fs")
+    assert "operation not permitted" in said and "--privileged" in said and "127.0.0.1:1" not in said
+    assert said.count("ctk:") == 1
 
 
 @pytest.mark.parametrize("option", ["noexec", "nodev"])
