@@ -2,20 +2,26 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer.main
 
 from tests.fixtures.command import Command
+from toolkit.cli.app import app
+from toolkit.runtime.help import render
 from toolkit.runtime.options import VERBS
 
 
 def test_help_lists_every_command_in_its_group(ctk: Command) -> None:
     shown = ctk("--help").ok().out
-    at = [shown.index(f"─ {group} ─") for group in ("Build", "Describe", "Run", "Learn")]
+    at = [shown.index(f"\n{group}:\n") for group in ("Build", "Describe", "Run", "Learn")]
     assert at == sorted(at)
     run = shown[at[2] : at[3]]
     for verb in VERBS:
@@ -25,8 +31,39 @@ def test_help_lists_every_command_in_its_group(ctk: Command) -> None:
     assert " recipe " in shown[at[3] :]
 
 
-def test_no_word_at_all_shows_the_help(ctk: Command) -> None:
-    assert "Start here" in ctk().out
+def test_no_word_at_all_shows_a_first_days_help(ctk: Command) -> None:
+    told = ctk().ok().out
+    assert len(told.splitlines()) <= 14
+    assert "ctk up bookworm my-cont" in told and "ctk --help" in told
+    assert "Start here" in ctk("--help").ok().out
+
+
+def _commands(group: Any, *path: str) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for name, command in group.commands.items():
+        yield (*path, name), command
+        yield from _commands(command, *path, name) if hasattr(command, "commands") else ()
+
+
+def test_names_are_whole_in_the_help_of_every_command_at_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    whole = typer.main.get_command(app)
+    seen = 0
+    for path, command in [((), whole), *_commands(whole)]:
+        if path and path[0] in VERBS and path[0] != "spec":
+            shown = render("ctk", path[0], 80)
+            names = [f"--{option[0]}" for option in VERBS[path[0]][5]]
+        else:
+            context = typer.Context(command, info_name=" ".join(("ctk", *path)))
+            shown = command.get_help(context)
+            options = [one for one in command.params if one.param_type_name == "option" and not one.hidden]
+            names = [name for one in options for name in (*one.opts, *one.secondary_opts)]
+        words = set(re.split(r"[\s,]+", shown))
+        assert not set(names) - words, path
+        # Lines to copy are not broken.
+        examples = (command.epilog or shown.partition("EXAMPLE:\n")[2].partition("OPTIONS:")[0]).splitlines()
+        assert max(len(line) for line in shown.splitlines() if line not in examples) <= 80, path
+        seen += len(names)
+    assert seen > 250
 
 
 @pytest.mark.parametrize(
@@ -41,6 +78,10 @@ def test_the_help_of_a_command_has_an_example(ctk: Command, command: str) -> Non
     ("words", "because", "hint"),
     [
         (["recpe"], "no such command 'recpe'", "did you mean 'recipe'?"),
+        (["images"], "no such command 'images'", "ctk list the containers"),
+        (["build", "-t", "x", "."], "no such command 'build'", "ctk bootstrap SUITE ./root"),
+        (["pull", "ubuntu"], "no such command 'pull'", "ctk up SUITE NAME"),
+        (["rmi", "x"], "no such command 'rmi'", "ctk bootstrap --remove DIR"),
         (["recipe", "shwo"], "no such command 'shwo'", "did you mean 'show'?"),
         (["bootstrap"], "missing argument 'SUITE'", "see ctk bootstrap --help"),
         (["bootstrap", "bookworm", "x", "--varient=minbase"], "no such option: --varient", "did you mean --variant?"),

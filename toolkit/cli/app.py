@@ -20,9 +20,11 @@ from toolkit.cli import (
     describe,
     everyday,
     explain,
+    foreign_words,
     learn,
     observe,
     output,
+    pages,
     signals,
     up,
     verbs,
@@ -30,15 +32,14 @@ from toolkit.cli import (
 from toolkit.errors import CtkError, Usage
 from toolkit.runtime.options import Options
 from toolkit.ui import failure
+from toolkit.ui import help as help_pages
 
-app = typer.Typer(
+app = pages.App(
     name="ctk",
-    help="From a Debian or Ubuntu suite name to a running OCI container, and every layer in between.\n\n"
-    "[bold]Start here:[/bold] sudo ctk up bookworm my-cont        (a shell in a new container)\n\n"
-    "[bold]Learn:[/bold] sudo ctk recipe run first-container   (the same by hand, step by step)",
-    no_args_is_help=True,
+    help="From a Debian or Ubuntu suite name to a running OCI container, and every layer in between.",
+    epilog="Start here: sudo ctk up bookworm my-cont         (a shell in a new container)\n"
+    "Learn:      sudo ctk recipe run first-container  (the same, step by step)",
     add_completion=True,
-    rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -94,6 +95,9 @@ def _of_terminals() -> str:
 
 def run(argv: list[str], told: Options | None = None) -> int:
     """The exit code of a command line; what went wrong is told on stderr."""
+    if not argv and "_CTK_COMPLETE" not in os.environ:
+        output.out(help_pages.first_day(root=os.geteuid() == 0))
+        return 0
     if argv[:1] in (["help"], ["h"]):
         argv = [*argv[1:], "--help"]
     caught = signals.Caught()
@@ -131,7 +135,8 @@ def run(argv: list[str], told: Options | None = None) -> int:
         if not isinstance(error, _ClickError):
             raise
         if type(error).__name__ == "NoArgsIsHelpError":
-            return 0  # the help is on the screen already
+            typer.echo(getattr(error, "message", ""))  # it is the help
+            return 0
         failure.show(_usage(error), stream=sys.stderr)
         return 1
 
@@ -166,6 +171,7 @@ def _usage(error: Exception) -> Usage:
 
         hint = instead(option) or hint
     if message.startswith("No such command "):
+        hint = foreign_words.instead(message.removeprefix("No such command ").strip("'")) or hint
         # runc's words for it, capital and all: what drives a runtime's command line looks for them.
         because += f" (No help topic for {message.removeprefix('No such command ')})"
     return Usage(f"read the command line of {where!r}", because=because, hint=hint)

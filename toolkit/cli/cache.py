@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from toolkit.cli import output
+from toolkit.cli import output, pages
 from toolkit.text import one_line
 
 _PANEL = "Build"
@@ -13,7 +13,7 @@ _PANEL = "Build"
 
 def register(app: typer.Typer) -> None:
     """Add the group's commands."""
-    group = typer.Typer(no_args_is_help=True, help="Show and prune what builds keep for the next one.")
+    group = pages.App(no_args_is_help=True, help="Show and prune what builds keep for the next one.")
     group.command("list")(listing)
     group.command("prune", epilog="Example: ctk cache prune --limit 2G")(prune)
     app.add_typer(group, name="cache", rich_help_panel=_PANEL)

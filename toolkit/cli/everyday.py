@@ -5,12 +5,12 @@ from typing import Annotated
 
 import typer
 
-from toolkit.cli import complete, output
+from toolkit.cli import complete, output, pages
 from toolkit.runtime.comfort.attach import DETACH_KEYS
 
 _PANEL = "Every day"
 
-generate = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
+generate = pages.App(no_args_is_help=True)
 
 Id = Annotated[
     str, typer.Argument(metavar="ID", help="The container.", show_default=False, autocompletion=complete.containers)

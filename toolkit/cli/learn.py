@@ -5,13 +5,13 @@ from typing import Annotated
 
 import typer
 
-from toolkit.cli import complete, output
+from toolkit.cli import complete, output, pages
 from toolkit.text import quote
 
 _PANEL = "Learn"
 _EXAMPLE = "Example: sudo ctk recipe run first-container"
 
-recipes = typer.Typer(no_args_is_help=True, epilog=_EXAMPLE, rich_markup_mode="rich")
+recipes = pages.App(no_args_is_help=True, epilog=_EXAMPLE)
 
 Name = Annotated[
     str,

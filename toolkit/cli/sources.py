@@ -8,20 +8,13 @@ from toolkit.cli import output
 
 _SOURCE, _CONTENT, _OUTPUT = "Where from", "What goes in", "How"
 
-# The backslash keeps rich from taking a bracket for its own.
-EXAMPLES = r"""Examples:
-
-ctk bootstrap bookworm ./root --pocket updates,security --include curl,./mine.deb
-
-ctk bootstrap bookworm ./root --pocket backports --include golang-go/bookworm-backports
-
-ctk bootstrap bookworm ./root --source 'deb \[signed-by=./vendor.asc] https://packages.example.org/apt stable main'
-
-ctk bootstrap bookworm ./root --lock root.lock, and later: ctk bootstrap bookworm ./again --locked root.lock
-
-ctk bootstrap bookworm ./root --snapshot 2026-11-20 --sbom spdx=root.spdx.json
-
-ctk bootstrap --diff old.lock ./root"""
+EXAMPLES = """Examples:
+  ctk bootstrap bookworm ./root --pocket updates,security --include curl,./mine.deb
+  ctk bootstrap bookworm ./root --pocket backports --include golang-go/bookworm-backports
+  ctk bootstrap bookworm ./root --source 'deb [signed-by=./vendor.asc] https://packages.example.org/apt stable main'
+  ctk bootstrap bookworm ./root --lock root.lock, and later: ctk bootstrap bookworm ./again --locked root.lock
+  ctk bootstrap bookworm ./root --snapshot 2026-11-20 --sbom spdx=root.spdx.json
+  ctk bootstrap --diff old.lock ./root"""
 
 Pocket = Annotated[
     list[str] | None,

@@ -31,8 +31,8 @@ _EXAMPLES = {
 }
 
 
-def render(program: str, verb: str) -> str:
-    """The help text of a verb, or of the whole command for ''."""
+def render(program: str, verb: str, columns: int = 0) -> str:
+    """The help text of a verb, or of the whole command for ''; `columns` wraps what is said about each option."""
     if not verb:
         return _whole(program)
     summary, arguments, _fewest, _most, _mixed, table = VERBS[verb]
@@ -41,13 +41,22 @@ def render(program: str, verb: str) -> str:
         words.append("[command options]")
     if arguments:
         words.append(arguments)
-    text = f"NAME:\n   {program} {verb} - {summary}\n\nUSAGE:\n   {' '.join(words)}\n"
+    usage = _folded("   ", " ".join(words), 6, columns)
+    text = f"NAME:\n   {program} {verb} - {summary}\n\nUSAGE:\n{usage}"
     if verb in _EXAMPLES:
         text += f"\nEXAMPLE:\n   {_EXAMPLES[verb].format(program=program)}\n"
     ours = [_row(option) for option in table if verb == "run" and option[0] in OURS]
     rows = [_row(option) for option in table if _row(option) not in ours]
-    text += "\nOPTIONS:\n" + _table([*rows, ("--help, -h", "show help")])
-    return text + (f"\nOPTIONS THAT ONLY CTK HAS:\n{_table(ours)}" if ours else "")
+    text += "\nOPTIONS:\n" + _table([*rows, ("--help, -h", "show help")], columns)
+    return text + (f"\nOPTIONS THAT ONLY CTK HAS:\n{_table(ours, columns)}" if ours else "")
+
+
+_DOCKERS_FLAGS = ("it", "ti", "itd", "dit", "tid", "dti")
+
+
+def is_another_tools(error: "WrongOption") -> bool:
+    """Whether the wrong option is one that people know from Docker."""
+    return error.verb in ("run", "exec", "create") and str(error).rpartition(": -")[2] in _DOCKERS_FLAGS
 
 
 def advice(error: "WrongOption", program: str) -> str:
@@ -66,7 +75,9 @@ def advice(error: "WrongOption", program: str) -> str:
     if not found:
         return see
     table = VERBS[verb][5] if verb else GLOBAL
-    if verb == "exec" and flag in ("it", "ti", "i", "interactive"):
+    if verb in ("run", "create") and flag in _DOCKERS_FLAGS:
+        return f"a terminal comes by itself, and there are no images: {program} up SUITE NAME -- COMMAND; {see}"
+    if verb == "exec" and flag in (*_DOCKERS_FLAGS, "i", "interactive"):
         return f"standard input is always passed on; -t alone gives a terminal; {see}"
     letters = [option for letter in flag for option in table if option[1] == letter]
     if 1 < len(flag) < 4 and len(letters) == len(flag):
@@ -96,9 +107,30 @@ def _row(option: "Option") -> "tuple[str, str]":
     return left, text + (f' (default: "{default}")' if isinstance(default, str) and default else "")
 
 
-def _table(rows: "list[tuple[str, str]]") -> str:
+def _table(rows: "list[tuple[str, str]]", columns: int = 0) -> str:
     width = max(len(left) for left, _ in rows) + 2
-    return "".join(f"   {left:<{width}}{text}\n" for left, text in rows)
+    if not columns:
+        return "".join(f"   {left:<{width}}{text}\n" for left, text in rows)
+    width = min(width, 26)
+    found = ""
+    for left, text in rows:
+        line = f"   {left:<{width}}"
+        if len(left) + 2 > width:
+            found += line + "\n"
+            line = " " * (width + 3)
+        found += _folded(line, text, width + 3, columns)
+    return found
+
+
+def _folded(line: str, text: str, indent: int, columns: int) -> str:
+    """`line` and the words of `text` behind it, further lines indented; `columns` 0 is one line."""
+    found = ""
+    for word in text.split(" "):
+        if columns and len(line) + len(word) > columns:
+            found += line.rstrip() + "\n"
+            line = " " * indent
+        line += word + " "
+    return found + line.rstrip() + "\n"
 
 
 def version(program: str) -> str:

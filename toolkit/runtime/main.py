@@ -174,8 +174,8 @@ def _failed(error: CtkError, options: "Options") -> int:
 def _wrong_usage(error: "command_line.WrongOption", program: str) -> "NoReturn":
     from toolkit.runtime import help as help_text
 
-    if program != "runc" and not log.structured():
-        # Who reads it on a terminal would look for the error at the end of a page of help.
+    if program != "runc" and (not log.structured() or help_text.is_another_tools(error)):
+        # Who reads it on a terminal would look for the error at the end of a page of help, and no engine says -it.
         words = bounded(str(error).removeprefix(f"{program}: "))
         log.say(f"{program}: {words}\nhint: {help_text.advice(error, program)}\n")
         _exit(1)
@@ -198,8 +198,18 @@ def _unknown(verb: str) -> "NoReturn":
 def _help(program: str, verb: str) -> "NoReturn":
     from toolkit.runtime import help as help_text
 
-    _tell(help_text.render(program, verb), program)
+    _tell(help_text.render(program, verb, _columns(program)), program)
     _exit(0)
+
+
+def _columns(program: str) -> int:
+    """How wide a page of help may be; 0 where runc's own form is wanted, or nobody looks at it."""
+    if program == "runc" or not os.isatty(1):
+        return 0
+    try:
+        return min(os.get_terminal_size(1).columns or 80, 100)
+    except OSError:
+        return 80
 
 
 def _print_version(program: str) -> "NoReturn":

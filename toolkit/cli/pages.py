@@ -1,0 +1,111 @@
+"""Help of typer's commands, as our own pages: typer cuts names at 80 columns and spends half of them on boxes."""
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import typer
+from typer import core
+
+from toolkit.ui import help as help_pages
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+def page(context: Any) -> help_pages.Page:
+    """The page of the command that `context` stands at, from what typer knows about it."""
+    command = context.command
+    sections: dict[str, list[tuple[str, str]]] = {}
+    arguments = [one for one in command.get_params(context) if one.param_type_name == "argument"]
+    words = [_argument(one) for one in arguments]
+    if shown := [(word, _about(one)) for word, one in zip(words, arguments, strict=True) if one.help]:
+        sections["Arguments"] = shown
+    inner = [] if not hasattr(command, "list_commands") else command.list_commands(context)
+    for name in inner:
+        one = command.get_command(context, name)
+        if one is not None and not one.hidden:
+            title = getattr(one, "rich_help_panel", None)
+            summary = " ".join((one.help or "").split("\n\n")[0].split())
+            sections.setdefault(title if isinstance(title, str) else "Commands", []).append((name, summary))
+    options: dict[str, list[tuple[str, str]]] = {}
+    for one in command.get_params(context):
+        if one.param_type_name == "option" and not one.hidden:
+            title = getattr(one, "rich_help_panel", None)
+            options.setdefault(title if isinstance(title, str) else "Options", []).append((names(one), _about(one)))
+    last = {"Options": options.pop("Options")} if "Options" in options else {}
+    rows = [*sections.items(), *options.items(), *last.items()]
+    return help_pages.Page(
+        usage=" ".join([context.command_path, "[OPTIONS]", *words, *(["COMMAND …"] if inner else [])]),
+        text=command.help or "",
+        sections=tuple(help_pages.Section(title, tuple(found)) for title, found in rows),
+        example=command.epilog or "",
+    )
+
+
+def names(option: Any) -> str:
+    """'--volume, -v SRC:DST[:ro]': all names of an option, and what it takes."""
+    flag = getattr(option, "is_flag", False) or getattr(option, "count", False)
+    value = "" if flag else " " + (option.metavar or option.name.upper())
+    return ", ".join([*option.opts, *option.secondary_opts]) + value
+
+
+def _argument(argument: Any) -> str:
+    word = str(argument.metavar or argument.name.upper())
+    if not argument.required and not word.startswith("["):
+        word = f"[{word}]"
+    return word + ("…" if argument.nargs == -1 and "…" not in word else "")
+
+
+def _about(parameter: Any) -> str:
+    text = parameter.help or ""
+    default = _default(parameter)
+    return f"{text} [default: {default}]" if default else text
+
+
+def _default(parameter: Any) -> str:
+    if isinstance(parameter.show_default, str):
+        return parameter.show_default
+    default = parameter.default
+    if not parameter.show_default or parameter.required or callable(default) or default in (None, "", (), []):
+        return ""
+    if isinstance(default, bool):
+        on, off = parameter.opts, parameter.secondary_opts
+        return (on if default else off)[0].lstrip("-") if off else ""
+    return str(default)
+
+
+def _text(context: Any) -> str:
+    bold = sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb" and not os.environ.get("NO_COLOR")
+    return help_pages.rendered(page(context), help_pages.width(), bold=bold)
+
+
+class Command(core.TyperCommand):
+    """A command whose help is a page of ours."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the page."""
+        formatter.write(_text(ctx))
+
+
+class Group(core.TyperGroup):
+    """A group of commands whose help is a page of ours."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the page."""
+        formatter.write(_text(ctx))
+
+
+class App(typer.Typer):
+    """A typer application all of whose help are our pages."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(cls=Group, rich_markup_mode=None, **settings)
+
+    def command(self, name: str | None = None, **settings: Any) -> Callable[[_F], _F]:
+        """As typer's."""
+        return super().command(name, cls=Command, **settings)
+
+    def add_typer(self, typer_instance: typer.Typer, **settings: Any) -> None:
+        """As typer's."""
+        super().add_typer(typer_instance, cls=Group, **settings)

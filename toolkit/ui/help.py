@@ -1,0 +1,85 @@
+"""A page of help as text: names are never cut, what they mean is wrapped beside or below them."""
+
+import shutil
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+_WIDEST = 100  # longer lines are hard to read, however wide the terminal is
+_LEFT = 26  # a longer name gets a line of its own
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A heading, and rows of (names, what they mean)."""
+
+    title: str
+    rows: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Usage, paragraphs, sections, and lines of examples that are shown as they are."""
+
+    usage: str
+    text: str
+    sections: tuple[Section, ...]
+    example: str = ""
+
+
+def width() -> int:
+    """How many columns a page may have here."""
+    return min(shutil.get_terminal_size((80, 24)).columns, _WIDEST)
+
+
+def rendered(page: Page, columns: int, *, bold: bool) -> str:
+    """The page in lines of at most `columns`, but where a single name is longer; pure."""
+    lines = [_strong("Usage: ", bold) + page.usage]
+    for paragraph in page.text.split("\n\n"):
+        if paragraph.strip():
+            lines += ["", *textwrap.wrap(" ".join(paragraph.split()), columns)]
+    left = min(_LEFT, max((len(name) for part in page.sections for name, _ in part.rows), default=0))
+    for part in page.sections:
+        lines += ["", _strong(f"{part.title}:", bold), *_rows(part.rows, left, columns, bold)]
+    if page.example:
+        lines += ["", *page.example.splitlines()]
+    return "\n".join(lines) + "\n"
+
+
+def _rows(rows: Sequence[tuple[str, str]], left: int, columns: int, bold: bool) -> list[str]:
+    found = []
+    margin = " " * (left + 4)
+    for name, text in rows:
+        wrapped = textwrap.wrap(text, columns, initial_indent=margin, subsequent_indent=margin, break_on_hyphens=False)
+        names = textwrap.wrap(name, columns - 2, break_long_words=False, break_on_hyphens=False) or [""]
+        shown = ["  " + _strong(part, bold) for part in names]
+        if len(names) == 1 and len(name) <= left and wrapped:
+            shown[0] += " " * (left - len(name) + 2) + wrapped.pop(0).lstrip()
+        found += [*shown, *wrapped]
+    return found
+
+
+def _strong(text: str, bold: bool) -> str:
+    return f"\x1b[1m{text}\x1b[0m" if bold else text
+
+
+def first_day(*, root: bool) -> str:
+    """What somebody needs on the first day, in a dozen lines; pure."""
+    rows = (
+        ("up bookworm my-cont", "make a Debian and open a shell in it"),
+        ("recipe run first-container", "the same by hand, step by step"),
+        ("recipe list", "fourteen more tutorials that run"),
+        ("", ""),
+        ("list", "which containers there are"),
+        ("exec -t my-cont sh", "one more shell in one that runs"),
+        ("inspect my-cont", "what it is: namespaces, limits, rights"),
+        ("stop my-cont, rm my-cont", "end it, remove it"),
+        ("doctor", "what this host can do, and what it lacks"),
+    )
+    # Everything but these needs root's rights, or a user with subordinate ids, which `doctor` tells.
+    sudo = "" if root else "sudo "
+    plain = ("recipe list", "doctor")
+    lines = [(f"  {'' if left in plain else sudo}ctk {left}" if left else "", right) for left, right in rows]
+    table = "".join(f"{left:<42}{right}".rstrip() + "\n" for left, right in lines)
+    begin = "ctk makes a Debian or Ubuntu root file system and runs it as a container.\n\n"
+    return begin + table + "\nctk --help tells every command, ctk COMMAND --help its options.\n"
