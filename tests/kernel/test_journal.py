@@ -1,7 +1,10 @@
 """The log of a held container grows, rotates, and is followed across it."""
 
 import os
+import re
+import resource
 import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -63,3 +66,38 @@ def test_a_follower_sees_every_line_across_rotations(
     reader.join(20)
     assert not reader.is_alive()
     assert capfdbinary.readouterr().out.split() == [str(number).encode() for number in range(500)]
+
+
+@pytest.fixture
+def room(container: Record) -> Iterator[Callable[[int], None]]:
+    """Sets how large a file may grow: as on a full disk, writes become short and then fail."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def limit(size_bytes: int) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, before[1]))
+
+    yield limit
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_output_that_finds_no_room_is_told_once_with_its_size(container: Record, room: Callable[[int], None]) -> None:
+    """Nothing is torn, and what was written and what is told to be missing are together what the container wrote."""
+    writer = journal.Writer(container)
+    room(3000)
+    chunk = b"".join([f"line {number}\n".encode() for number in range(20)])
+    for _ in range(10):
+        writer.write(1, chunk)
+    whole = Path(container.folder, journal.FILE).read_bytes()
+    room(-1)
+    writer.write(1, b"there is room again\n")
+    writer.close()
+    text = Path(container.folder, journal.FILE).read_bytes()
+    assert text.startswith(whole) and text.endswith(b" stdout F there is room again\n")
+    entries = list(journal.parse(text.splitlines()))
+    assert len(entries) == len(text.splitlines()), "an entry is torn"
+    told = [entry for entry in entries if entry.stream == 2]
+    (found,) = [re.fullmatch(rb"ctk: (\d+) bytes of output are missing here: file too large *", e.text) for e in told]
+    assert found is not None
+    kept = sum(len(entry.data) for entry in entries[:-1] if entry.stream == 1)
+    assert kept + int(found[1]) == 10 * len(chunk) and kept > 300
+    assert entries[-2] is told[0]

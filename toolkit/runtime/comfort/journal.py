@@ -4,7 +4,7 @@
     2026-01-31T10:00:01.5Z stdout P the beginning of a line, which the next entry of the stream goes on with
 
 It is the form that Kubernetes asks of container logs (CRI), so its tools read it. Whoever writes holds a lock on the
-file, by which a reader knows that more may come.
+file, by which a reader knows that more may come. Where output found no room, an entry of stderr says how much it was.
 """
 
 import os
@@ -45,30 +45,73 @@ class Writer:
         self.container = container
         self.fd = -1
         self.size = 0
+        self._gap: "_Gap | None" = None  # the last thing in the file tells of output that is not
         self._open()
 
     def _open(self) -> None:
         import fcntl
 
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
         self.fd = os.open(f"{self.container.folder}/{FILE}", flags, 0o600)
         fcntl.flock(self.fd, fcntl.LOCK_EX)
         self.size = os.fstat(self.fd).st_size
 
     def write(self, stream: int, data: bytes) -> None:
-        """Append what came from stream 1 or 2. A full disk loses output, it does not stop the container."""
+        """Append what came from stream 1 or 2. A full disk loses output and says so; it does not stop the container."""
         head = f"{records.now()} {STREAMS[stream]} ".encode()
         lines = data.split(b"\n")
         last = lines.pop()
         text = b"".join([head + b"F " + line + b"\n" for line in lines])
         if last:
             text += head + b"P " + last + b"\n"
+        before = self.size
+        reason = self._append(text)
+        if not reason:
+            self._gap = None
+            if self.size > LIMIT_BYTES:
+                self._rotate()
+            return
+        # The entries that got in whole stay, but for those within a gap: it would be told again after each of them.
+        kept = 0 if self._gap else text.rfind(b"\n", 0, self.size - before) + 1
+        self._cut(before + kept)
+        self._tell_missing(_payload_bytes(text[kept:]), reason)
+
+    def _append(self, text: bytes) -> str:
+        """Write all of it; why that could not be, "" if it was. What got in stays."""
+        rest = memoryview(text)
+        while rest:
+            try:
+                written = os.write(self.fd, rest)
+            except OSError as error:
+                return os.strerror(error.errno or 0).lower()
+            self.size += written
+            rest = rest[written:]
+        return ""
+
+    def _cut(self, size: int) -> None:
         try:
-            self.size += os.write(self.fd, text)
+            os.ftruncate(self.fd, size)
         except OSError:
             return
-        if self.size > LIMIT_BYTES:
-            self._rotate()
+        self.size = size
+
+    def _tell_missing(self, lost: int, reason: str) -> None:
+        """One entry for a gap, its count renewed as the gap grows; where there is no room for it, older ones go."""
+        gap = self._gap or _Gap(self.size, records.now())
+        self._gap = gap
+        gap.bytes += lost
+        for _ in range(2):
+            # Of one length whatever it counts, so that nobody who follows the file reads half of it.
+            words = f"ctk: {gap.bytes} bytes of output are missing here: {reason}"
+            note = f"{gap.stamp} {STREAMS[2]} F {words:<100}\n".encode()
+            self._cut(gap.at)
+            if not self._append(note):
+                return
+            self._cut(gap.at)
+            tail = os.pread(self.fd, 1 << 17, max(gap.at - (1 << 17), 0))
+            dropped = tail[tail.rfind(b"\n", 0, max(len(tail) - len(note), 0)) + 1 :]
+            gap.at -= len(dropped)
+            gap.bytes += _payload_bytes(dropped)
 
     def _rotate(self) -> None:
         # Under the record's lock: somebody who removes the container must not find new files in its folder. Who has it
@@ -94,6 +137,22 @@ class Writer:
     def close(self) -> None:
         """Give the file up: readers see that nothing more comes."""
         os.close(self.fd)
+
+
+class _Gap:
+    """Output that found no room: where in the file that is told, since when, and how much it was."""
+
+    __slots__ = ("at", "bytes", "stamp")
+
+    def __init__(self, at: int, stamp: str) -> None:
+        self.at = at
+        self.stamp = stamp
+        self.bytes = 0
+
+
+def _payload_bytes(text: bytes) -> int:
+    """How much output there is in whole entries."""
+    return sum([len(entry.data) for entry in parse(text.split(b"\n"))])
 
 
 class Entry:
