@@ -12,6 +12,7 @@ import pytest
 
 from tests.fixtures.command import Bundle, Command
 from tests.fixtures.terminal import Terminal
+from toolkit.runtime.comfort import ending
 
 pytestmark = [pytest.mark.root, pytest.mark.usefixtures("leaks")]
 
@@ -89,3 +90,18 @@ def test_a_held_terminal_is_heard_after_its_program_closed_it(
     busybox_bundle.args("sh", "-c", script).edit(lambda c: c["process"].update(terminal=True))
     assert terminal(ctk.argv("run", "-d", name), env=ctk.environment, cwd=str(busybox_bundle)).wait() == 0
     wait_for(lambda: "back" in ctk("logs", name).out, "the output")
+
+
+def test_an_old_kill_for_memory_is_not_blamed_for_a_later_one(ctk: Command, busybox_bundle: Bundle, name: str) -> None:
+    script = "sh -c 'x=$(dd if=/dev/zero bs=1M count=60 2>/dev/null | tr \"\\0\" x); echo $x' | wc -c; echo on; "
+    script += "exec sleep 1000"
+    busybox_bundle.sh(script).edit(lambda c: c["linux"]["resources"].update(memory={"limit": 20 << 20}))
+    ctk("run", "-d", "--hold", name, cwd=str(busybox_bundle)).ok()
+    wait_for(lambda: "on" in ctk("logs", name).out, "the kill of a child")
+    time.sleep(3.5)
+    ctk("kill", name, "KILL").ok()
+    ended = Path(ctk.root) / name / "ended.json"
+    wait_for(ended.exists, "its end")
+    found = json.loads(ended.read_text())
+    assert found["oom"]["kills"] >= 1, "no kill to mistake"
+    assert ending.sentence(found).startswith("killed by SIGKILL, not by the kernel"), found

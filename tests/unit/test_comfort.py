@@ -90,6 +90,11 @@ def test_names_in_an_archive_lead_downwards() -> None:
          "killed by the kernel: memory limit of 64 MiB reached, peak 64 MiB"),
         ({"code": 137, "signal": 9, "oom": {"kills": 2, "limit": (1 << 63) - 4096, "peak": 0}},
          "killed by the kernel: the host was short of memory (2 times)"),
+        ({"code": 137, "signal": 9, "oom": {"kills": 1, "limit": 64 << 20, "peak": 64 << 20, "before_s": 0.4}},
+         "killed by the kernel: memory limit of 64 MiB reached, peak 64 MiB"),
+        ({"code": 137, "signal": 9, "oom": {"kills": 1, "limit": 64 << 20, "peak": 64 << 20, "before_s": 60.2}},
+         "killed by SIGKILL, not by the kernel, which killed in it 60 s before: "
+         "memory limit of 64 MiB reached, peak 64 MiB"),
     ],
 )  # fmt: skip
 def test_reasons(facts: dict[str, object], told: str) -> None:

@@ -212,6 +212,11 @@ class Manager:
             return 0
         return int(words[words.index("oom_kill") + 1]) if "oom_kill" in words else 0
 
+    def oom_events(self) -> "tuple[str, str]":
+        """How to be told of such a kill: ("eventfd", the file to name to the kernel), ("", "") if not at all."""
+        path = self._folder("memory")
+        return ("eventfd", path + "/memory.oom_control") if path else ("", "")
+
     def stats(self) -> "dict[str, Any]":
         """What `events --stats` prints as its data. Raises OSError."""
         from toolkit.runtime.cgroups import stats

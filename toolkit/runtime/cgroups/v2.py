@@ -266,6 +266,10 @@ class Manager:
             return 0
         return int(words[words.index("oom_kill") + 1]) if "oom_kill" in words else 0
 
+    def oom_events(self) -> "tuple[str, str]":
+        """How to be told of such a kill: ("file", the file to poll for POLLPRI), ("", "") if not at all."""
+        return ("file", self.path + "/memory.events") if self.path else ("", "")
+
     def stats(self) -> "dict[str, Any]":
         """What `events --stats` prints as its data."""
         from toolkit.runtime.cgroups import stats

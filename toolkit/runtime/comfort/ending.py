@@ -1,6 +1,7 @@
 """Why a container ended, in words: the memory limit, a signal by its name, the exit codes that mean something."""
 
 import os
+import time
 
 from toolkit.errors import CtkError
 from toolkit.kernel import reading
@@ -10,13 +11,20 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from toolkit.runtime.comfort.oom import Watch
     from toolkit.runtime.record import Record
 
 _NO_LIMIT = 1 << 60
+_KILL = 9
+_SOON_S = 3.0
+"""So long after the kernel has told of a kill the end may still be its doing: all that memory is given back first."""
 
 
-def facts(container: "Record", code: int, signal: int) -> "dict[str, Any]":
-    """What is known of the end, while the cgroups are still there: exit code, signal (0: none), memory in bytes."""
+def facts(container: "Record", code: int, signal: int, watch: "Watch | None" = None) -> "dict[str, Any]":
+    """What is known of the end, while the cgroups are still there: exit code, signal (0: none), memory in bytes.
+
+    `watch` has listened to kills for want of memory since the beginning.
+    """
     found: "dict[str, Any]" = {"id": container.id, "at": record.now(), "code": code, "signal": signal}
     if code in (126, 127):
         try:
@@ -31,6 +39,8 @@ def facts(container: "Record", code: int, signal: int) -> "dict[str, Any]":
         if kills:
             memory = manager.stats()["memory"]["usage"]
             found["oom"] = {"kills": kills, "limit": memory.get("limit", 0), "peak": memory.get("max", 0)}
+            if watch is not None and watch.told_s >= 0:
+                found["oom"]["before_s"] = round(time.monotonic() - watch.told_s, 1)
     except (CtkError, OSError, KeyError):
         pass  # no cgroups, or gone already: the rest is still worth telling
     return found
@@ -88,6 +98,9 @@ def sentence(found: "dict[str, Any]", spec: "dict[str, Any] | None" = None) -> s
         told = f"memory limit of {_size(limit)} reached" if 0 < limit < _NO_LIMIT else "the host was short of memory"
         if oom["peak"]:
             told += f", peak {_size(oom['peak'])}"
+        if (signal == _KILL or code == 128 + _KILL) and oom.get("before_s", 0.0) > _SOON_S:
+            who = f"killed by SIGKILL, not by the kernel, which killed in it {oom['before_s']:.0f} s before"
+            return f"{who}: {told}" + _code(code, signal)
         who = "killed by the kernel" if signal == 9 or code == 137 else "processes in it were killed by the kernel"
         return f"{who}: {told}" + (f" ({oom['kills']} times)" if oom["kills"] > 1 else "") + _code(code, signal)
     if signal:

@@ -21,7 +21,7 @@ import time
 
 from toolkit.errors import CtkError
 from toolkit.runtime import foreground, launch, outside, relay, removal
-from toolkit.runtime.comfort import ending, journal
+from toolkit.runtime.comfort import ending, journal, oom
 from toolkit.runtime.verbs import run as plain
 
 TYPE_CHECKING = False
@@ -85,9 +85,10 @@ def start(under_way: "Launch", *, held: bool) -> int:
     if streams is None:
         code = foreground.wait(under_way.pid)
     else:
-        loop = _Loop(under_way.pid, streams, listener, log)
+        watch = oom.Watch(container)
+        loop = _Loop(under_way.pid, streams, listener, log, [watch])
         code = loop.run()
-        loop.say_end(_note(container, code))
+        loop.say_end(_note(container, code, watch))
         log.close()
     if options.rm:
         plain.remove(under_way)
@@ -110,9 +111,9 @@ def _begun(pid: int, reading: int, before: "set[int]") -> int:
     return 0 if began else os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def _note(container: "Record", code: int) -> "dict[str, Any]":
+def _note(container: "Record", code: int, watch: "oom.Watch") -> "dict[str, Any]":
     """The facts of the end; kept in the record, unless the container has been removed meanwhile."""
-    facts = ending.facts(container, code, foreground.signal_of_end)
+    facts = ending.facts(container, code, foreground.signal_of_end, watch)
     try:
         container.lock()
         ending.keep(container, facts)
@@ -220,7 +221,9 @@ class _Client:
 
 
 class _Loop:
-    def __init__(self, pid: int, streams: Streams, listener: "Any", log: "journal.Writer") -> None:
+    def __init__(
+        self, pid: int, streams: Streams, listener: "Any", log: "journal.Writer", watches: "list[Watch]"
+    ) -> None:
         import select
 
         self.pid = pid
@@ -228,7 +231,7 @@ class _Loop:
         self.listener = listener
         self.log = log
         self.clients: "dict[int, _Client]" = {}
-        self.watches: "list[Watch]" = []
+        self.watches = watches
         self.select = select
         self.wake = foreground.wake_up()
 

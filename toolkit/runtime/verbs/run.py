@@ -56,12 +56,18 @@ def stay(under_way: "launch.Launch") -> int:
     if not options.no_subreaper:
         foreground.become_subreaper()
     begin(under_way)
-    code = foreground.wait(under_way.pid, under_way.master)
-    if code and (options.tell or (os.isatty(2) and options.program != "runc")):
+    record = under_way.record
+    assert record is not None
+    watches = []
+    if tells := options.tell or (os.isatty(2) and options.program != "runc"):
+        from toolkit.runtime.comfort import oom
+
+        watches.append(oom.Watch(record))
+    code = foreground.wait(under_way.pid, under_way.master, watches)
+    if code and tells:
         from toolkit.runtime.comfort import ending
 
-        assert under_way.record is not None
-        found = ending.facts(under_way.record, code, foreground.signal_of_end)
+        found = ending.facts(record, code, foreground.signal_of_end, *watches)
         ending.tell(found, under_way.spec, asked=options.tell)
     if not options.keep:
         remove(under_way)

@@ -1,0 +1,67 @@
+"""When the kernel last killed in a container for want of memory, so that an old kill is not blamed for a later SIGKILL.
+
+The counters of the cgroups say how many were killed, and not when; whoever stays with the container can listen.
+"""
+
+import os
+import time
+
+from toolkit.errors import CtkError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from toolkit.runtime.record import Record
+
+_POLLPRI, _POLLIN = 2, 1
+
+
+class Watch:
+    """Listens as relay.Watch does; `fd` stays -1 where the kernel does not tell."""
+
+    def __init__(self, container: "Record") -> None:
+        self.fd = -1
+        self.events = _POLLIN
+        self.told_s = -1.0  # when the kernel last told of a kill; -1: it has not
+        self._file = -1
+        self._kills = 0
+        try:
+            from toolkit.runtime import cgroups
+
+            kind, path = cgroups.from_facts(container.cgroups).oom_events()
+            if kind:
+                self._listen(kind, path)
+        except (CtkError, OSError):
+            pass  # no cgroups, or not ours to ask
+
+    def _listen(self, kind: str, path: str) -> None:
+        self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        if kind == "file":  # v2: ready for POLLPRI when a number in memory.events has changed since it was read
+            self.events = _POLLPRI
+            self._kills = self._count()
+            self.fd = self._file
+            return
+        event = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        # v1: the kernel's cgroup-v1/memory.rst, 10 "OOM Control".
+        with open(os.path.dirname(path) + "/cgroup.event_control", "wb", buffering=0) as file:
+            file.write(f"{event} {self._file}".encode())
+        self.fd = event
+
+    def heard(self) -> None:
+        """The kernel has told."""
+        try:
+            if self.events == _POLLPRI:
+                before, self._kills = self._kills, self._count()
+                if self._kills == before:
+                    return  # the limit was reached, and that was all
+            else:
+                os.eventfd_read(self.fd)
+        except BlockingIOError:
+            return
+        except OSError:  # the cgroup is gone
+            self.fd = -1
+            return
+        self.told_s = time.monotonic()
+
+    def _count(self) -> int:
+        words = os.pread(self._file, 4096, 0).split()
+        return int(words[words.index(b"oom_kill") + 1]) if b"oom_kill" in words else 0
