@@ -75,13 +75,13 @@ def doctor(
     """
     from toolkit.care import doctor as doctor_
     from toolkit.care.finding import BAD
+    from toolkit.ui import health
 
     found = []
     for finding in doctor_.examine(topic, offline=offline):
         found.append(finding)
         if not json:
-            output.out("".join(f"{line}\n" for line in doctor_.lines([finding])))
-            sys.stdout.flush()
+            health.show(doctor_.lines([finding]), finding.state, sys.stdout)
     if json:
         output.document([finding.as_json() for finding in found])
     if any(finding.state == BAD for finding in found):

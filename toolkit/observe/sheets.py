@@ -7,6 +7,7 @@ from typing import Any
 from toolkit.observe import living, proc
 from toolkit.observe.living import Use
 from toolkit.runtime.record import Record
+from toolkit.ui import fold
 
 Rows = tuple[tuple[str, ...], ...]
 
@@ -152,14 +153,34 @@ def inspection(told: dict[str, Any]) -> list[tuple[str, tuple[str, ...], Rows, s
     parts.append(("rights", ("", ""), rights, ""))
     ports = tuple((p["protocol"], f"{p['address']} {p['port']}", str(p["pid"] or "?")) for p in told["ports"])
     parts.append(("ports", ("PROTOCOL", "ADDRESS", "PID"), ports, "none open"))
-    mounts = tuple((m["destination"], m["type"], m["source"], m["options"]) for m in told["mounts"])
-    parts.append(("mounts", ("WHERE", "TYPE", "SOURCE", "OPTIONS"), mounts, ""))
+    parts.append(("mounts", ("WHERE", "TYPE", "SOURCE", "OPTIONS"), _mounts(told["mounts"]), ""))
     processes = tuple(
         (str(p["pid"]), str(p["innerPid"]), str(p["uid"]), p["state"], size(p["memory"]), p["command"])
         for p in told["processes"]
     )
     parts.append(("processes", ("PID", "INSIDE", "UID", "S", "MEMORY", "COMMAND"), processes, ""))
-    return parts
+    return sorted(parts, key=lambda part: _FIRST.index(part[0]) if part[0] in _FIRST else len(_FIRST))
+
+
+# What is looked for most; the rest follows in the order of the document.
+_FIRST = ("container", "limits", "processes", "ports")
+
+
+def _mounts(mounts: Sequence[dict[str, str]]) -> Rows:
+    """Those of one kind, source and options in one row: masked and read-only paths, the hierarchies of cgroup v1."""
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for mount in mounts:
+        alike.setdefault((mount["type"], mount["source"], mount["options"]), []).append(mount["destination"])
+    rows = []
+    for facts, places in alike.items():
+        if len(places) < _FOLDED:
+            rows += [(place, *facts) for place in places]
+        else:
+            rows.append((fold.braced(places), *facts))
+    return tuple(rows)
+
+
+_FOLDED = 3
 
 
 def _limit(name: str, value: Any) -> str:

@@ -45,7 +45,7 @@ def as_json(error: CtkError) -> dict[str, Any]:
 def show(error: CtkError, *, stream: TextIO) -> None:
     """Write `text(error)` to `stream`, in colour where `stream` is a terminal that wants it."""
     words = text(error)
-    if _wants_colour(stream):
+    if wants_colour(stream):
         words = words.replace("ctk: ", "\x1b[1;31mctk:\x1b[0m ", 1).replace("\nhint: ", "\n\x1b[1;36mhint:\x1b[0m ", 1)
     sys.stdout.flush()
     stream.write(words)
@@ -58,7 +58,8 @@ def show_json(error: CtkError, *, stream: TextIO) -> None:
     stream.flush()
 
 
-def _wants_colour(stream: TextIO) -> bool:
+def wants_colour(stream: TextIO) -> bool:
+    """Whether `stream` is a terminal, and its user has not said otherwise."""
     # https://no-color.org: any non-empty value means no colour.
     import os
 

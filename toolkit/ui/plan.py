@@ -10,6 +10,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from toolkit.text import one_line, printable
+from toolkit.ui import fold
 
 _SIDES = {
     "outside": "Outside, by ctk",
@@ -62,7 +63,7 @@ def _act(console: Console, act: _Act, number: int) -> None:
         _line(console, head)
         for call in _calls(act):
             console.file.write(f"      {call}\n")
-        for line in act.shell:
+        for line in fold.lines(act.shell):
             console.file.write(f"    $ {printable(line)}\n")
         if act.note:
             console.file.write(f"    # {one_line(act.note)}\n")
@@ -70,14 +71,14 @@ def _act(console: Console, act: _Act, number: int) -> None:
     console.print(head)
     for call in _short(_calls(act)):
         console.print(Padding(Text(call, "yellow"), (0, 0, 0, 6)))
-    for line in _short(list(act.shell)):
+    for line in _short(fold.lines(act.shell)):
         console.print(Padding(Text.assemble(("$ ", "dim"), (printable(line), "green")), (0, 0, 0, 4)))
     if act.note:
         console.print(Padding(Text("# " + one_line(act.note), "dim italic"), (0, 0, 0, 4)))
 
 
 def _calls(act: _Act) -> list[str]:
-    return [one_line(call) for call in act.calls.split("; ") if call]
+    return fold.lines([one_line(call) for call in act.calls.split("; ") if call])
 
 
 def _short(lines: list[str]) -> list[str]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TextIO
 
 from toolkit.text import one_line
+from toolkit.ui.failure import wants_colour
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +45,23 @@ def show(tables: Iterable[Table], stream: TextIO) -> None:
     for table in tables:
         if table.title and not first:
             stream.write("\n")
-        stream.write("".join(line + "\n" for line in lines(table)))
+        told = lines(table)
+        if told and wants_colour(stream):
+            _coloured(table, told, stream)
+        else:
+            stream.write("".join(line + "\n" for line in told))
         first = False
     stream.flush()
+
+
+def _coloured(table: Table, told: list[str], stream: TextIO) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(file=stream, highlight=False)
+    heads = (["bold cyan"] if table.title else []) + (["bold"] if any(table.headings) and table.rows else [])
+    for at, line in enumerate(told):
+        console.print(Text(line, heads[at] if at < len(heads) else ""), soft_wrap=True)
 
 
 def can_be_live(stream: TextIO) -> bool:
