@@ -1,6 +1,7 @@
 """A runtime that is itself in a chroot: the root of its mount namespace is the host's, and stays out of reach."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.fixtures import chroot
-from tests.fixtures.command import Bundle, Command
+from tests.fixtures.command import Bundle, Command, tool
 
 pytestmark = pytest.mark.root
 
@@ -18,11 +19,20 @@ _SCRIPT = """
     ctk run -d {options} {name} >/dev/null || exit 1
     echo exec $(ctk exec {name} cat /inside) $(ctk exec {name} ls /)
     ctk exec {name} touch /made
+    echo climbs $(ctk exec --cap CAP_SYS_CHROOT {name} /bin/leave | sort)
     echo leaves $(ctk exec --cap CAP_SYS_ADMIN --cap CAP_SYS_CHROOT --cap CAP_SYS_PTRACE {name} nsenter -m -t 1 ls /)
     ctk cp {name}:/inside /tmp/copied && echo cp $(cat /tmp/copied)
     ctk delete --force {name}
     echo room $(ls /) $(ls /tmp)
 """
+
+
+@pytest.fixture(scope="session")
+def leave(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    program = tmp_path_factory.mktemp("leave") / "leave"
+    source = Path(__file__).parent / "leave.c"
+    subprocess.run([tool("gcc"), "-O1", "-static", "-o", str(program), str(source)], check=True)
+    return program
 
 
 def script(ctk: Command, text: str, room: Path, bundle: object, *before: str) -> "subprocess.CompletedProcess[str]":
@@ -37,14 +47,15 @@ def script(ctk: Command, text: str, room: Path, bundle: object, *before: str) ->
 
 @pytest.mark.parametrize("kind", ["pivot", "--no-pivot", "a folder", "shared", "no mount namespace"])
 def test_nothing_leads_out_of_a_container_made_in_a_chroot(
-    kind: str, bundle: Bundle, ctk: Command, tmp_path: Path
+    kind: str, bundle: Bundle, leave: Path, ctk: Command, tmp_path: Path
 ) -> None:
-    """exec, hooks, cp, and the container's own setns(2), with which runc's are in the host's `/`, read-write."""
+    """exec, hooks, cp, and what the container can do itself: with runc each is in the host's `/`, read-write."""
     room = tmp_path / "room"
     room.mkdir()
     if kind == "a folder":
         room /= "folder"
     (bundle.rootfs / "inside").write_text("container")
+    shutil.copy(leave, bundle.rootfs / "bin/leave")
 
     def change(config: dict[str, Any]) -> None:
         config["hooks"] = {"startContainer": [{"path": "/bin/touch", "args": ["touch", "/hooked"]}]}
@@ -63,6 +74,7 @@ def test_nothing_leads_out_of_a_container_made_in_a_chroot(
     inside = "bin dev etc home hooked inside proc root run sbin sys tmp usr"
     assert told.get("exec") == f"exec container {inside}", done.stdout
     if kind != "no mount namespace":  # there CAP_SYS_CHROOT is what it says
+        assert told["climbs"] == f"climbs {inside.replace('inside', 'inside made')}", done.stdout
         assert told["leaves"] == f"leaves {inside.replace('inside', 'inside made')}", done.stdout
     assert told["cp"] == "cp container", done.stdout
     assert "made" not in told["room"] and (bundle.rootfs / "made").exists() and (bundle.rootfs / "hooked").exists()
@@ -122,3 +134,19 @@ def test_the_hosts_own_root_is_refused_before_anything_is_touched(bundle: Bundle
     *refused, bound, untouched, found = done.stdout.splitlines()
     assert len(refused) == 8 and all("root.path: is the host's own root" in line for line in refused), done.stdout
     assert (bound, untouched, found) == ("/bound ran", "untouched", "1"), done.stdout
+
+
+def test_a_build_in_a_chroot_stays_in_its_tree(bundle: Bundle, leave: Path, ctk: Command, tmp_path: Path) -> None:
+    """A script of a package has CAP_SYS_CHROOT."""
+    room = tmp_path / "room"
+    room.mkdir()
+    shutil.copy(leave, bundle.rootfs / "bin/leave")
+    (bundle.path / "build.py").write_text("""
+import sys
+sys.path.insert(0, sys.argv[1])
+from toolkit.bootstrap.sandbox import Sandbox
+with Sandbox("/bundle/rootfs", "/tmp/log", print, print) as sandbox:
+    sandbox.run(["/bin/leave"], doing="leave")
+""")
+    done = script(ctk, f"{sys.executable} /bundle/build.py {chroot.TOP}", room, bundle)
+    assert sorted(done.stdout.split()) == "bin dev etc home proc root run sbin sys tmp usr".split(), done.stdout

@@ -27,7 +27,7 @@ from typing import Any, NoReturn, TypedDict
 
 from toolkit.bootstrap.build_cgroup import Cgroup
 from toolkit.errors import SystemCall
-from toolkit.kernel import binfmt, capabilities, mounts, namespaces, pretend, process
+from toolkit.kernel import binfmt, capabilities, mounts, namespaces, pretend, process, roots
 from toolkit.kernel.beneath import O_PATH, fd_path, make_directories, open_beneath
 
 # What a maintainer script may do to the machine and no package needs to. MKNOD as well: the nodes of a Debian's /dev
@@ -206,7 +206,10 @@ def _run(request: Request, output: int, status: int) -> int:
 
 def _enter(target: str) -> None:
     """Make the target `/` of our mount namespace, with its own /proc, /sys and /dev."""
+    chroot = roots.leave_chroot()
     mounts.mount(None, "/", None, mounts.MS_REC | mounts.MS_PRIVATE)
+    if chroot is not None:
+        roots.come_back(chroot)
     mounts.mount(target, target, None, mounts.MS_BIND)
     # No device node of the tree opens anything: what a build needs is in the /dev of its own. In a user namespace the
     # other flags of the mount below must stay as they are (mount_namespaces(7)).
@@ -220,6 +223,9 @@ def _enter(target: str) -> None:
         _read_only(root, path)
     for path in (*_HIDDEN, *_EMPTY):
         _hide(root, path, empty=path in _EMPTY)
+    if chroot is not None:
+        # The namespace's own root has to go: what is mounted in a chroot can be left by chroot(2) and "..".
+        roots.leave_chroot()
     os.fchdir(root)
     os.close(root)
     mounts.pivot_root(".", ".")
