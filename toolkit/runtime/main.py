@@ -154,6 +154,9 @@ def _failed(error: CtkError, options: "Options") -> int:
         if code == 1:
             code = 255
     elif verb in ("create", "run"):
+        if options.program == "runc" and message.startswith("mount "):
+            # To the letter: whoever calls it by this name may look for them.
+            message = f"unable to start container process: error during container init: error mounting {message[6:]}"
         if log.structured():
             message = f"{options.program} {verb} failed: {message}"
         if options.id in VERBS and not os.path.exists(os.path.join(options.bundle or ".", "config.json")):

@@ -81,6 +81,11 @@ ATTRIBUTES = {
     m.MS_NODIRATIME: m.MOUNT_ATTR_NODIRATIME,
     m.MS_NOSYMFOLLOW: m.MOUNT_ATTR_NOSYMFOLLOW,
 }
+# Those that a mount of another user namespace keeps (MNT_LOCK_* of the kernel), as options and as statvfs(3) has them;
+# access times are kept, too. What else may be cleared there: nosymfollow.
+LOCKED = {"ro": (m.MS_RDONLY, 1), "nosuid": (m.MS_NOSUID, 2), "nodev": (m.MS_NODEV, 4), "noexec": (m.MS_NOEXEC, 8)}
+_ST_NOATIME, _ST_NODIRATIME, _ST_RELATIME = 1024, 2048, 4096
+_ATIME_FLAGS = m.MS_NOATIME | m.MS_NODIRATIME | m.MS_RELATIME | m.MS_STRICTATIME
 _ATIME = {
     m.MS_NOATIME: m.MOUNT_ATTR_NOATIME,
     m.MS_STRICTATIME: m.MOUNT_ATTR_STRICTATIME,
@@ -116,7 +121,40 @@ class Options:
                 # The three are one field: it is cleared as a whole before one of its values is set.
                 set_ |= attribute
                 clear |= m.MOUNT_ATTR__ATIME
+        if set_ & m.MOUNT_ATTR_STRICTATIME:
+            set_ &= ~m.MOUNT_ATTR_NOATIME  # as mount(2) takes the two together
         return set_, clear
+
+    def of_a_bind(self) -> "tuple[int, int]":
+        """(to set, to clear) for mount_setattr(2) on a bind mount, as runc and crun do it by mount(2)'s MS_REMOUNT.
+
+        Without any flag the mount stays as its source; as soon as one is named, set or cleared, those that are not
+        named are cleared. Of access times only if one of theirs is set, and relatime is what they become then.
+        """
+        if not self.cleared and not self.flags & ~(m.MS_BIND | m.MS_REC | m.MS_REMOUNT):
+            return 0, 0
+        set_, clear = self.attributes()
+        for flag, attribute in ATTRIBUTES.items():
+            if not self.flags & flag and (flag != m.MS_NODIRATIME or self.flags & _ATIME_FLAGS):
+                clear |= attribute
+        if self.flags & _ATIME_FLAGS:
+            clear |= m.MOUNT_ATTR__ATIME
+        return set_, clear
+
+    def beside_locked(self, there: int) -> "tuple[int, int, list[str]]":
+        """`of_a_bind` where a user namespace keeps the mount's flags; `there` is statvfs(3)'s f_flag of the source.
+
+        Also the options that cannot be had: flags to be cleared by name, and other access times.
+        """
+        set_, clear = self.of_a_bind()
+        refused = [name for name, (flag, bit) in LOCKED.items() if self.cleared & flag and there & bit]
+        if self.flags & _ATIME_FLAGS:
+            now = m.MOUNT_ATTR_NODIRATIME if there & _ST_NODIRATIME else 0
+            if not there & _ST_RELATIME:
+                now |= m.MOUNT_ATTR_NOATIME if there & _ST_NOATIME else m.MOUNT_ATTR_STRICTATIME
+            if set_ & (m.MOUNT_ATTR__ATIME | m.MOUNT_ATTR_NODIRATIME) != now:
+                refused.append("the access times")
+        return set_ & ~(m.MOUNT_ATTR__ATIME | m.MOUNT_ATTR_NODIRATIME), clear & m.MOUNT_ATTR_NOSYMFOLLOW, refused
 
 
 def parse(options: "list[str]") -> Options:

@@ -20,7 +20,7 @@ def describe(step: "Mount") -> "Description":
 def _attributes(step: "Mount") -> str:
     from toolkit.kernel.libc import flag_names
 
-    set_, clear = step.options.attributes()
+    set_, clear = step.options.of_a_bind() if step.is_bind else step.options.attributes()
     words = [f"attr_set={flag_names(set_, _ATTRIBUTES)}"] if set_ else []
     if clear & ~mounts.MOUNT_ATTR__ATIME:
         words.append(f"attr_clr={flag_names(clear & ~mounts.MOUNT_ATTR__ATIME, _ATTRIBUTES)}")

@@ -79,6 +79,8 @@ class Mount(Step):
             hint = f"{self.source!r} is {kind}, {self.destination!r} in the root is not: both must be of one kind"
         elif number == errno.ENODEV:
             hint = f"this kernel has no file system {self.fstype!r} (see /proc/filesystems)"
+        elif number == errno.EPERM and "locked flags" in because:
+            hint = "in a user namespace a mount keeps the flags that it has on the host: leave those options out"
         elif number == errno.EPERM and self.fstype == "proc":
             hint = (
                 "a user namespace gets a procfs only where the one around it is covered nowhere: in a container that "
@@ -174,6 +176,7 @@ class Mount(Step):
             self._copy_symlink(stage)
             return
         tree = stage.sources.pop(self.index, -1)
+        of_the_host = tree >= 0 and stage.has_user_namespace
         if tree < 0:
             tree = self.open_source()
         try:
@@ -181,9 +184,7 @@ class Mount(Step):
                 holder, recursive = self.mapping
                 mounts.mount_setattr(tree, "", mounts.AT_EMPTY_PATH | recursive, mounts.MOUNT_ATTR_IDMAP, 0, 0, holder)
             mode = os.stat(tree).st_mode
-            set_, clear = self.options.attributes()
-            if set_ or clear:
-                mounts.mount_setattr(tree, "", mounts.AT_EMPTY_PATH, set_, clear)
+            self._set_flags(tree, locked=of_the_host)
             fd = self._target(stage, directory=st.S_ISDIR(mode))
             try:
                 self._refuse_proc(stage, fd, tree)
@@ -198,6 +199,28 @@ class Mount(Step):
             os.close(tree)
         if self.destination.strip("/") in ("", "."):
             stage.reopen()
+
+    def _set_flags(self, tree: int, *, locked: bool) -> None:
+        """What the options say of the mount's flags. `locked`: it was opened outside of the user namespace, where the
+        kernel does not keep us from what it would refuse inside. Raises SystemCall, PermissionError.
+        """
+        set_, clear = self.options.of_a_bind()
+        if not locked and (set_ or clear):
+            try:
+                mounts.mount_setattr(tree, "", mounts.AT_EMPTY_PATH, set_, clear)
+            except SystemCall as error:
+                if error.errno != errno.EPERM:
+                    raise
+                locked = True
+        if locked and (set_ or clear):
+            set_, clear, refused = self.options.beside_locked(os.fstatvfs(tree).f_flag)
+            if "ro" in refused and _read_only_by_its_file_system(tree):
+                refused.remove("ro")
+            if refused:
+                words = f"cannot clear locked flags: {', '.join(refused)}: {os.strerror(errno.EPERM)}"
+                raise PermissionError(errno.EPERM, words)
+            if set_ or clear:
+                mounts.mount_setattr(tree, "", mounts.AT_EMPTY_PATH, set_, clear)
 
     def open_source(self) -> int:
         """A detached copy of the mount to bind. Raises SystemCall."""
@@ -297,6 +320,18 @@ class FinishReadOnly(Step):
             mounts.mount_setattr(fd, "", mounts.AT_EMPTY_PATH, mounts.MOUNT_ATTR_RDONLY)
         finally:
             os.close(fd)
+
+
+def _read_only_by_its_file_system(tree: int) -> bool:
+    """Is it not the mount that is read-only? Then `rw` may be said of the mount, and has no effect."""
+    try:
+        mounts.mount_setattr(tree, "", mounts.AT_EMPTY_PATH, 0, mounts.MOUNT_ATTR_RDONLY)
+    except SystemCall:
+        return False
+    if os.fstatvfs(tree).f_flag & os.ST_RDONLY:
+        return True
+    mounts.mount_setattr(tree, "", mounts.AT_EMPTY_PATH, mounts.MOUNT_ATTR_RDONLY)
+    return False
 
 
 def path_inside(stage: Stage, fd: int) -> str:

@@ -56,7 +56,14 @@ def attributes(given: "Options") -> str:
         kind = flag in mount_options.ATTRIBUTES or flag in (m.MS_NOATIME, m.MS_RELATIME, m.MS_STRICTATIME)
         if kind and (given.cleared if clear else given.flags) & flag:
             words.append(name)
+    set_, clear = given.of_a_bind()
+    if set_ or clear:  # what is not named is cleared; mount(8) keeps it
+        named = given.flags | given.cleared
+        words += [word for word, flag in _CLEARING if not named & flag]
     return ",".join(words)
+
+
+_CLEARING = (("rw", m.MS_RDONLY), ("suid", m.MS_NOSUID), ("dev", m.MS_NODEV), ("exec", m.MS_NOEXEC))
 
 
 def propagation(flags: int) -> str:

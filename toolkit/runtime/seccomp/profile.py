@@ -40,7 +40,9 @@ OPERATORS = (
     "SCMP_CMP_MASKED_EQ",
 )
 FLAGS = {
-    "SECCOMP_FILTER_FLAG_TSYNC": kernel.SECCOMP_FILTER_FLAG_TSYNC,
+    # As with runc, known and without effect: what it is for are the other threads, and the process that takes the
+    # filter has none.
+    "SECCOMP_FILTER_FLAG_TSYNC": 0,
     "SECCOMP_FILTER_FLAG_LOG": kernel.SECCOMP_FILTER_FLAG_LOG,
     "SECCOMP_FILTER_FLAG_SPEC_ALLOW": kernel.SECCOMP_FILTER_FLAG_SPEC_ALLOW,
     "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV": kernel.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV,
@@ -102,8 +104,6 @@ def read(seccomp: "Mapping[str, Any]") -> Profile:
         if not seccomp.get("listenerPath"):
             raise Invalid("linux.seccomp.listenerPath", "is needed for 'SCMP_ACT_NOTIFY'")
         flags |= kernel.SECCOMP_FILTER_FLAG_NEW_LISTENER
-        if flags & kernel.SECCOMP_FILTER_FLAG_TSYNC:
-            flags |= kernel.SECCOMP_FILTER_FLAG_TSYNC_ESRCH  # seccomp(2): the two together need it
     else:
         flags &= ~kernel.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV  # EINVAL without a listener
     return Profile(default, architectures, flags, rules)
