@@ -56,8 +56,7 @@ def attributes(given: "Options") -> str:
         kind = flag in mount_options.ATTRIBUTES or flag in (m.MS_NOATIME, m.MS_RELATIME, m.MS_STRICTATIME)
         if kind and (given.cleared if clear else given.flags) & flag:
             words.append(name)
-    set_, clear = given.of_a_bind()
-    if set_ or clear:  # what is not named is cleared; mount(8) keeps it
+    if any(given.of_a_bind()):  # what is not named is cleared; mount(8) keeps it
         named = given.flags | given.cleared
         words += [word for word, flag in _CLEARING if not named & flag]
     return ",".join(words)
