@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -32,20 +33,26 @@ def up(ctk: Command, debian_mirror: Mirror) -> Callable[..., Any]:
 
 def test_up_makes_runs_and_does_not_make_again(ctk: Command, up: Callable[..., Any], tmp_path: Path) -> None:
     name = ctk.id()
-    first = up(
-        name, "--no-cache", "--", "sh", "-c", "cat /etc/debian_version; hostname; getent hosts $(hostname); exit 7"
+    (tmp_path / "given").touch()
+    like = ["--pids-limit=40", "-m96M", "-eWORD=said", f"-v{tmp_path}/given:/given:ro", "--ulimit=core=0"]
+    script = (
+        "cat /etc/debian_version; hostname; getent hosts $(hostname); echo $WORD; ulimit -c; test -f /given && exit 7"
     )
+    first = up(name, *like, "--no-cache", "--", "sh", "-c", script)
     assert first.rc == 7, first.err
     assert first.out.split()[0].startswith("12.")
-    assert first.out.split()[1:] == [name, "127.0.1.1", name]
+    assert first.out.split()[1:] == [name, "127.0.1.1", name, "said", "0"]
     assert "] Tidy up" in first.err
     assert "--share-net" in first.err
     bundle = tmp_path / "data/bundles" / name
     made = (bundle / "rootfs").stat().st_ino
 
-    second = up(name, "--", "cat", "/etc/hostname")
+    resources = json.loads((bundle / "config.json").read_text())["linux"]["resources"]
+    assert (resources["memory"]["limit"], resources["pids"]["limit"]) == (96 << 20, 40)
+
+    second = up(name, *like, "--", "cat", "/etc/hostname")
     assert second.rc == 0
-    assert "[1/2] Make the root file system: already there (bookworm, minbase, " in second.err
+    assert re.fullmatch(r"ctk: \[1/1\] Use the bundle: already there \(bookworm, minbase, \d+ packages\)\n", second.err)
     assert "Tidy up" not in second.err
     assert (bundle / "rootfs").stat().st_ino == made
 
@@ -55,6 +62,7 @@ def test_up_makes_runs_and_does_not_make_again(ctk: Command, up: Callable[..., A
     third = up(name, "--", "sh", "-c", "echo $MINE; touch /written && echo yes")
     assert (third.rc, third.out.split()) == (0, ["1", "yes"])
     assert "kept as it was changed by hand" in third.err
+    assert "options that differ from then don't count" in third.err
 
     other = up(name, "--include=procps")
     assert other.rc == 1

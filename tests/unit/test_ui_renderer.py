@@ -12,7 +12,7 @@ from typing import TextIO
 import pytest
 
 from toolkit.errors import BuildFailed, CtkError, Invalid
-from toolkit.events import Done, Note, Planned, Progressed, Started
+from toolkit.events import Done, Finished, Note, Planned, Progressed, Started
 from toolkit.ui import failure, renderer
 from toolkit.ui.jsonl import JsonLines
 from toolkit.ui.live import LiveScreen
@@ -40,6 +40,24 @@ def shown(master: int) -> str:
 def test_a_pipe_gets_plain_lines_and_json_wins_over_a_terminal(screen: tuple[TextIO, int]) -> None:
     assert isinstance(renderer(json=False, stream=io.StringIO()), PlainLines)
     assert isinstance(renderer(json=True, stream=screen[0]), JsonLines)
+
+
+def test_stages_that_run_at_once_are_told_in_their_order_in_a_pipe() -> None:
+    out = io.StringIO()
+    with pytest.raises(KeyError), renderer(json=False, stream=out) as emit:
+        emit(Planned((("get", "Download"), ("lay", "Unpack"), ("set", "Configure"), ("end", "Tidy up"))))
+        for name in ("get", "lay"):
+            emit(Started(name))
+        emit(Finished("lay", 2.0))
+        emit(Note("something on the way"))
+        assert "Unpack" not in out.getvalue()
+        emit(Finished("get", 3.0))
+        emit(Started("set"))
+        emit(Started("end"))
+        emit(Finished("end", 1.0))
+        raise KeyError  # what is held back is told whatever happens
+    told = [line.split(" (")[0] for line in out.getvalue().splitlines()]
+    assert told == ["ctk: something on the way", "ctk: [1/4] Download", "ctk: [2/4] Unpack", "ctk: [4/4] Tidy up"]
 
 
 def test_a_terminal_gets_the_live_screen_unless_it_is_dumb(

@@ -1,15 +1,29 @@
 """What `ctk up` says of a bundle that is there already."""
 
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
+import typer.main
 
 from toolkit.bootstrap.model import Lock, Request, Result
 from toolkit.bootstrap.target import write_result
 from toolkit.bundle.build import SpecRequest
+from toolkit.cli import spec_words
+from toolkit.cli.app import app
 from toolkit.errors import InUse
 from toolkit.events import silent
 from toolkit.up import stages
+
+
+def test_up_takes_every_option_of_spec_that_it_does_not_settle_itself() -> None:
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    spec, up = ({name for one in commands[verb].params for name in one.opts} for verb in ("spec", "up"))
+    own = {"--rootfs", "--rootless", "--from-image", "--arg", "--args", "--update", "--diff"}
+    assert spec - up == own
+    assert {word.field for word in spec_words.WORDS if not word.field.startswith("device_")} <= {
+        one.name for one in fields(SpecRequest)
+    }
 
 
 @pytest.mark.parametrize(("variant", "word"), [("-", "default"), ("minbase", "minbase")])

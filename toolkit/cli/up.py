@@ -2,10 +2,11 @@
 
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from toolkit.cli import spec_words
 from toolkit.cli.build import (
     Arch,
     CheckDate,
@@ -27,12 +28,13 @@ from toolkit.cli.output import commas, progress, several
 from toolkit.text import quote
 
 _EXAMPLE = "Example: sudo ctk up bookworm web -- cat /etc/os-release"
-_CONTENT, _OUTPUT, _RUN = "What goes in", "How", "The run"
+_OUTPUT, _RUN = "How", "The run"
+_MADE = ("rootfs", "rootless", "from_image", "init")  # what `up` makes by itself, or gives to the run
 
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("up", rich_help_panel="Build", epilog=_EXAMPLE)(up)
+    app.command("up", rich_help_panel="Build", epilog=_EXAMPLE)(spec_words.taking(up, without=_MADE))
 
 
 def up(
@@ -52,12 +54,6 @@ def up(
             rich_help_panel=_OUTPUT,
         ),
     ] = "",
-    share_net: Annotated[
-        bool, typer.Option("--share-net", help="Use the host's network.", rich_help_panel=_CONTENT)
-    ] = False,
-    read_only: Annotated[
-        bool, typer.Option("--read-only", help="Mount the root read-only.", rich_help_panel=_CONTENT)
-    ] = False,
     detach: Annotated[
         bool,
         typer.Option("--detach", "-d", help="In the background: ctk logs, attach and stop.", rich_help_panel=_RUN),
@@ -103,6 +99,7 @@ def up(
     or_host: OrHost = False,
     json: Json = False,
     verbose: Verbose = False,
+    **words: Any,
 ) -> None:
     """Make a container and run it: bootstrap, spec and run in one go.
 
@@ -120,21 +117,22 @@ def up(
         options += ["--detach", "--hold", *([] if command else ["--interactive"])]
     mirrors = several(mirror)
     ordinary = os.geteuid() != 0
-    terminal = sys.stdin.isatty() and sys.stdout.isatty()
+    tty = words.pop("terminal")
+    terminal = sys.stdin.isatty() and sys.stdout.isatty() if tty is None else tty
+    own_map = bool(words["uid_map"] or words["gid_map"])
+    if ordinary and not words["share_net"]:
+        words["namespace"] = ("net", *words["namespace"])  # the rootless default shares the host's
+    words |= {
+        "userns": words["userns"] or (ordinary and not own_map),
+        "writable": None if words["writable"] is False else True,
+        "hostname": words["hostname"] or identity,
+    }
     request = stages.UpRequest(
         id=identity,
         bundle=bundle,
         terminal=terminal,
         force=force,
-        spec=SpecRequest(
-            rootless=ordinary,
-            userns=ordinary,
-            namespace=("net",) if ordinary and not share_net else (),  # the rootless default shares the host's
-            writable=None if read_only else True,
-            share_net=share_net,
-            args=tuple(command or ()),
-            hostname=identity,
-        ),
+        spec=SpecRequest(rootless=ordinary, args=tuple(command or ()), **words),
         bootstrap=Request(
             suite=suite,
             target="",

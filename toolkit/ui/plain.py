@@ -52,12 +52,14 @@ class PlainLines:
         self._verbose = verbose
         self._screen = Screen()
         self._told_s = 0.0
+        self._held: dict[str, list[str]] = {}  # lines of stages that ended before one in front of them
         self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._write([line for told in self._held.values() for line in told])
         self._stream.flush()
 
     def __call__(self, event: Event) -> None:
@@ -70,8 +72,27 @@ class PlainLines:
                 case Started() | Planned():
                     self._told_s = now
                 case Progressed(name) if now - self._told_s > HEARTBEAT_S:
-                    told = [heartbeat(self._screen, name)]
+                    told = [heartbeat(self._screen, self._first_running() or name)]
+                case Finished(name):
+                    self._held[name] = told
+                    told = self._in_order()
+                case Done():
+                    told = [line for held in self._held.values() for line in held] + told
+                    self._held = {}
             if told:
                 self._told_s = now
-                self._stream.write("".join(f"ctk: {line}\n" for line in told))
-                self._stream.flush()
+                self._write(told)
+
+    def _first_running(self) -> str:
+        return next((stage.name for stage in self._screen.stages if stage.status == "running"), "")
+
+    def _in_order(self) -> list[str]:
+        """The lines of ended stages with none running in front of them; they are told now, by their numbers."""
+        first = self._first_running()
+        last = self._screen.number(first) if first else len(self._screen.stages) + 1
+        ready = sorted((name for name in self._held if self._screen.number(name) < last), key=self._screen.number)
+        return [line for name in ready for line in self._held.pop(name)]
+
+    def _write(self, told: list[str]) -> None:
+        self._stream.write("".join(f"ctk: {line}\n" for line in told))
+        self._stream.flush()

@@ -67,8 +67,7 @@ def prepare(request: UpRequest, emit: Emit) -> str:
     rootfs_id = _content_id(asdict(known) | {"target": "", "jobs": 0, "keep_failed": False, "use_kept": True})
     there = None if request.force else read_result(rootfs)
     if there is not None and made.get("rootfs") == rootfs_id:
-        emit(Planned((("rootfs", "Make the root file system"), _SPEC_STAGE)))
-        emit(Finished("rootfs", 0.0, _in_short(there), skipped=True))
+        emit(Planned(((_SPEC_STAGE[0], "Use the bundle"),)))
     else:
         if there is not None:
             raise InUse(
@@ -81,7 +80,7 @@ def prepare(request: UpRequest, emit: Emit) -> str:
             bootstrap(replace(wanted, restart=True), _within(emit))
         made = {"rootfs": rootfs_id, "request": _asked(wanted)}
         _write_marker(bundle, made)
-    _write_spec(request, bundle, rootfs, made, emit)
+    _write_spec(request, bundle, rootfs, made, emit, _in_short(there) if there else "")
     return bundle
 
 
@@ -130,8 +129,13 @@ def _within(emit: Emit) -> Emit:
     return passing
 
 
-def _write_spec(request: UpRequest, bundle: str, rootfs: str, made: dict[str, Any], emit: Emit) -> None:
-    """config.json as asked; one that somebody changed by hand is kept, but for the command and the terminal."""
+def _write_spec(
+    request: UpRequest, bundle: str, rootfs: str, made: dict[str, Any], emit: Emit, there: str = ""
+) -> None:
+    """config.json as asked; one that somebody changed by hand is kept, but for the command and the terminal.
+
+    `there` is the root in short if it was made before: then one line is all that is told.
+    """
     name, began = _SPEC_STAGE[0], time.monotonic()
     emit(Started(name))
     hosts = _write_hosts(request, bundle)
@@ -155,12 +159,18 @@ def _write_spec(request: UpRequest, bundle: str, rootfs: str, made: dict[str, An
     unchanged = keep and _content_id(content) == known
     if not unchanged:
         document.write(bundle, content, force=True)
-    if not keep and not request.spec.share_net:
+    if not known and not request.spec.share_net:
         emit(Note(f"{request.id!r} gets a network of its own, with only lo in it; --share-net gives it the host's"))
-    made = made | {"spec": spec_id, "config": made.get("config") if by_hand and keep else _content_id(content)}
-    _write_marker(bundle, made)
-    detail = "kept as it was changed by hand" if keep and by_hand else path
-    emit(Finished(name, time.monotonic() - began, detail, skipped=unchanged))
+    if by_hand and keep:
+        if made.get("spec", spec_id) != spec_id:
+            text = "config.json was changed by hand, so options that differ from then don't count (--force: anew)"
+            emit(Note(text, warning=True))
+    else:
+        made = made | {"spec": spec_id, "config": _content_id(content)}
+        _write_marker(bundle, made)
+    by_hand_too = "kept as it was changed by hand" if keep and by_hand else ""
+    detail = "; ".join(filter(None, [there, by_hand_too or ("" if keep and there else path)]))
+    emit(Finished(name, time.monotonic() - began, detail, skipped=unchanged or bool(keep and there)))
 
 
 def _write_hosts(request: UpRequest, bundle: str) -> str:
