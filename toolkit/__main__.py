@@ -62,6 +62,7 @@ def main() -> None:
         import site
 
         site.main()  # the second door needs the installed libraries
+    preload.distrust_what_others_wrote([path[len(preload.HERE) + 1 :] for path, _, _ in os.walk(preload.HERE)])
     try:
         from toolkit.cli.app import main as cli_main
     except ModuleNotFoundError as error:

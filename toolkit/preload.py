@@ -3,8 +3,9 @@
 A runtime verb imports some fifty small modules, and Python's import system spends more on finding each one (listing
 folders, stat, open, read, spec) than on running it. So their compiled code is kept together in `__pycache__` beside
 this file, where the interpreter keeps what it compiles too and with the same trust: who can write there can write the
-sources. A module is taken from it only while its source has the size and the time of modification that it was compiled
-from; where the file is missing or stale, the modules are imported as ever and the file is written anew.
+sources, or it is not read. A module is taken from it only while its source has the size and the time of modification
+that it was compiled from, and only in the very folder that it was compiled in: a copy of the installation makes its
+own. Where the file is missing or stale, the modules are imported as ever and precompile.py writes it anew.
 What it saves is in docs/performance.md.
 
 Way out: a faster import system (PEP 810 and its kin); then this file and its calls can go.
@@ -21,15 +22,15 @@ if TYPE_CHECKING:
     from types import CodeType, ModuleType
     from typing import Any
 
-    # (name, path of the source, its size, its time of modification in ns, is it a package?, code)
+    # (name, path of the source below HERE, its size, its time of modification in ns, is it a package?, code)
     Entry = tuple[str, str, int, int, bool, CodeType]
 
-_HERE = __file__.rpartition("/")[0]
-_FOLDERS = ("kernel", "oci", "runtime", "runtime/cgroups", "runtime/comfort", "runtime/seccomp", "runtime/verbs")
-_SINGLE = ("errors", "places", "text")
-_FILE = f"{_HERE}/__pycache__/hot.{sys.implementation.cache_tag}.bin"
-_INDEX_BYTES = 16384
-_MAIN = "toolkit.runtime.main"
+HERE = __file__.rpartition("/")[0]
+FOLDERS = ("kernel", "oci", "runtime", "runtime/cgroups", "runtime/comfort", "runtime/seccomp", "runtime/verbs")
+SINGLE = ("errors", "places", "text")
+FILE = f"{HERE}/__pycache__/hot.{sys.implementation.cache_tag}.bin"
+INDEX_BYTES = 16384
+MAIN = "toolkit.runtime.main"
 _Module = type(sys)
 
 # Where in the file a group of modules is: (offset, length). "+NAME" is a module with all that it imports, what is
@@ -42,18 +43,19 @@ _stale = False
 def load(name: str) -> None:
     """Run `name` and what it imports from the file, as far as it is fresh; the rest is left to the import system."""
     if not _index and not _stale:
+        distrust_what_others_wrote(FOLDERS)
         _open()
         if _index:
             sys.meta_path.insert(0, _Finder)
     loaded = sys.modules
     for entry in _group("+" + name):
-        each, path, _, _, is_package, code = entry
+        each, source, _, _, is_package, code = entry
         if each in loaded:
             continue
         if not _fresh(entry):
             return
         module = loaded[each] = _Module(each)
-        module.__file__ = path
+        path = module.__file__ = f"{HERE}/{source}"
         parent, _, last = each.rpartition(".")
         module.__package__ = each if is_package else parent
         if is_package:
@@ -80,7 +82,8 @@ class _Finder:
         for entry in _group(name):
             if not _fresh(entry):
                 return None
-            _, path, _, _, is_package, code = entry
+            _, source, _, _, is_package, code = entry
+            path = f"{HERE}/{source}"
             make: Any = type(sys.__spec__)  # importlib's, without importing it
             spec: ModuleSpec = make(name, _Finder(code), origin=path, is_package=is_package)
             spec.has_location = True
@@ -100,11 +103,18 @@ class _Finder:
 def _open() -> None:
     global _index, _identity, _stale
     try:
-        fd = posix.open(_FILE, posix.O_RDONLY | posix.O_CLOEXEC)
+        fd = posix.open(FILE, posix.O_RDONLY | posix.O_CLOEXEC)
         try:
+            if not trusted(FILE, fd):
+                raise ValueError("others may write to it")
             status = posix.fstat(fd)
             _identity = (status.st_ino, status.st_size, status.st_mtime_ns)
-            _index = marshal.loads(posix.read(fd, _INDEX_BYTES))
+            home, index = marshal.loads(posix.read(fd, INDEX_BYTES))
+            there, here = posix.stat(home), posix.stat(HERE)
+            # By identity, not by name: the launcher has as many names for a folder as there are ways to call it.
+            if (there.st_ino, there.st_dev) != (here.st_ino, here.st_dev):
+                raise ValueError("a copy of another installation's")
+            _index = index
         finally:
             posix.close(fd)
     except (OSError, ValueError, EOFError, TypeError):
@@ -118,7 +128,7 @@ def _group(name: str) -> "Sequence[Entry]":
         return ()
     offset, length = _index[name]
     try:
-        fd = posix.open(_FILE, posix.O_RDONLY | posix.O_CLOEXEC)
+        fd = posix.open(FILE, posix.O_RDONLY | posix.O_CLOEXEC)
         try:
             # Not kept open: the descriptor could be one that --preserve-fds names. So another process may have replaced
             # the file since we read the index.
@@ -137,7 +147,7 @@ def _group(name: str) -> "Sequence[Entry]":
 def _fresh(entry: "Entry") -> bool:
     global _stale
     try:
-        status = posix.stat(entry[1])
+        status = posix.stat(f"{HERE}/{entry[1]}")
     except OSError:
         _stale = True
         return False
@@ -147,94 +157,43 @@ def _fresh(entry: "Entry") -> bool:
     return True
 
 
-def renew() -> None:
-    """Write the file if it was missing or stale, all or nothing; a folder that we may not write to is left alone."""
-    if not _stale:
-        return
-    import os
+def stale() -> bool:
+    """Whether the file was found missing or stale, and is ours to write (precompile.py)."""
+    return _stale and ours()
 
-    modules: dict[str, Entry] = {}
-    needs: dict[str, list[str]] = {}
-    temporary = f"{_FILE}.{os.getpid()}"
+
+def ours() -> bool:
+    """Whether the installation is the caller's own, and nobody else may write to where compiled code is kept."""
+    if posix.stat(HERE).st_uid != posix.geteuid():
+        return False
     try:
-        if os.stat(_HERE).st_uid != os.geteuid():
-            return  # an installation of somebody else's: root's, mostly, whose own call will write it
-        for name, path in _sources():
-            status = os.stat(path)
-            with open(path, encoding="utf-8") as file:
-                source = file.read()
-            code: CodeType = compile(source, path, "exec", dont_inherit=True, optimize=2)  # 2: without docstrings
-            is_package = path.endswith("/__init__.py")
-            modules[name] = (name, path, status.st_size, status.st_mtime_ns, is_package, code)
-            needs[name] = _imports(source)
-        groups = {name: marshal.dumps((entry,)) for name, entry in modules.items()}
-        first = _order(_MAIN, needs, modules)
-        for name in modules:
-            if name == _MAIN or name.startswith("toolkit.runtime.verbs."):
-                order = [each for each in _order(name, needs, modules) if name == _MAIN or each not in first]
-                groups["+" + name] = marshal.dumps(tuple(modules[each] for each in order))
-        index = {}
-        offset = _INDEX_BYTES
-        for name, group in groups.items():
-            index[name] = (offset, len(group))
-            offset += len(group)
-        head = marshal.dumps(index)
-        if len(head) > _INDEX_BYTES:
-            return  # slower, and tests/architecture/test_preload.py fails
-        os.makedirs(os.path.dirname(_FILE), exist_ok=True)
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-        with open(fd, "wb") as binary:
-            binary.write(head.ljust(_INDEX_BYTES, b"\0"))
-            for group in groups.values():
-                binary.write(group)
-        os.rename(temporary, _FILE)
-    except (OSError, SyntaxError, ValueError):
+        return trusted(FILE.rpartition("/")[0])
+    except OSError:
+        return True  # to be made
+
+
+def trusted(path: str, fd: int = -1) -> bool:
+    """Whether compiled code at `path` (or in the open file `fd`) is as safe as the sources: no others may write there.
+
+    Raises OSError if there is none.
+    """
+    status = posix.fstat(fd) if fd >= 0 else posix.stat(path)
+    if status.st_mode & 0o002 or (status.st_mode & 0o020 and status.st_gid not in (0, posix.getegid())):
+        return False
+    return status.st_uid in (0, posix.geteuid(), posix.stat(HERE).st_uid)
+
+
+def distrust_what_others_wrote(folders: "Sequence[str]") -> None:
+    """Neither read nor write Python's own files of compiled code if others may write to where those of `folders` are.
+
+    A caller whose umask lets others write makes such a `__pycache__` (importlib asks mkdir(2) for 0777).
+    """
+    for folder in folders:
         try:
-            os.unlink(temporary)
+            if trusted(f"{HERE}/{folder}/__pycache__"):
+                continue
         except OSError:
-            pass
-
-
-def _sources() -> "list[tuple[str, str]]":
-    import os
-
-    found = [("toolkit." + name, f"{_HERE}/{name}.py") for name in _SINGLE]
-    for folder in _FOLDERS:
-        package = "toolkit." + folder.replace("/", ".")
-        found.append((package, f"{_HERE}/{folder}/__init__.py"))
-        found += [
-            (f"{package}.{entry[:-3]}", f"{_HERE}/{folder}/{entry}")
-            for entry in sorted(os.listdir(f"{_HERE}/{folder}"))
-            if entry.endswith(".py") and entry != "__init__.py"
-        ]
-    return found
-
-
-def _imports(source: str) -> "list[str]":
-    """What a module imports when it is run (not what is for the type checker, or left to a function), in order."""
-    found = []
-    for statement in source.replace("(\n", "").split("\nfrom toolkit")[1:]:
-        package, _, names = statement.partition(" import ")
-        # One line, or up to the closing bracket; the layout is the formatter's.
-        first, _, _ = names.partition("\n")
-        ends = names.partition(")")[0] if first.strip() == "" or first.endswith(",") else first
-        found.append("toolkit" + package)
-        found += [f"toolkit{package}.{name.split(' as ')[0].strip()}" for name in ends.split(",")]
-    return found
-
-
-def _order(name: str, needs: "dict[str, list[str]]", modules: "dict[str, Entry]") -> "list[str]":
-    done: dict[str, None] = {}
-    under_way: set[str] = set()
-
-    def visit(each: str) -> None:
-        if each not in modules or each in done or each in under_way:
-            return
-        under_way.add(each)
-        visit(each.rpartition(".")[0])
-        for needed in needs[each]:
-            visit(needed)
-        done[each] = None
-
-    visit(name)
-    return list(done)
+            continue  # there is none
+        sys.pycache_prefix = "/dev/null"  # no folder: nothing can be found or made below it
+        sys.dont_write_bytecode = True
+        return

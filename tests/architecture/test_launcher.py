@@ -1,7 +1,10 @@
 """The installed `ctk` starts Python isolated and without the site walk (docs/decisions/0003-launcher.md)."""
 
+import importlib.util
+import marshal
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -61,3 +64,46 @@ def test_launcher_in_the_checkout_is_the_installed_one(name: str) -> None:
     checkout = Path(__file__).parents[2] / "scripts" / name
     assert checkout.read_text() == Path(installed_ctk()).read_text(), "run scripts/venv: the launcher has changed"
     assert os.access(checkout, os.X_OK)
+
+
+@pytest.mark.root
+def test_compiled_code_that_others_may_write_to_is_left_alone(tmp_path: Path) -> None:
+    """Where a first call with umask 0 made `__pycache__`, everybody could write what root runs (importlib: 0777)."""
+    (tmp_path / "bin").mkdir()
+    shutil.copy(Path(__file__).parents[2] / "scripts/ctk", tmp_path / "bin/ctk")
+    (tmp_path / "bin/python3").symlink_to(sys.executable)
+    shutil.copytree(
+        Path(__file__).parents[2] / "toolkit", tmp_path / "toolkit", ignore=shutil.ignore_patterns("__pycache__")
+    )
+
+    def call(umask: int) -> None:
+        argv = [str(tmp_path / "bin/ctk"), "--version"]
+        subprocess.run(argv, check=True, umask=umask, capture_output=True, timeout=60)
+
+    call(0)
+    written = [path for path in tmp_path.rglob("*") if path.stat().st_mode & 0o002 and not path.is_symlink()]
+    assert not written
+    call(0o022)
+    module = next((tmp_path / "toolkit/__pycache__").glob("__main__.*.pyc"))
+    (tmp_path / "toolkit/__pycache__").chmod(0o777)
+    bitten = tmp_path / "bitten"
+    code = compile(f"open({str(bitten)!r}, 'w'); main = lambda: None", "x", "exec")
+    module.unlink()
+    module.write_bytes(module_head(tmp_path / "toolkit/__main__.py") + marshal.dumps(code))
+    os.chown(module, 65534, 65534)
+    call(0o022)
+    assert not bitten.exists()
+    (tmp_path / "toolkit/__pycache__").chmod(0o755)  # the control: such a file is what Python would run
+    call(0o022)
+    assert bitten.exists()
+
+
+def module_head(source: Path) -> bytes:
+    """The first 16 bytes of the file that Python keeps of a source (PEP 552)."""
+    about = source.stat()
+    return (
+        importlib.util.MAGIC_NUMBER
+        + bytes(4)
+        + int(about.st_mtime).to_bytes(4, "little")
+        + about.st_size.to_bytes(4, "little")
+    )

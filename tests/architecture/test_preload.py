@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from toolkit import precompile
+
 TOOLKIT = Path(__file__).resolve().parent.parent.parent / "toolkit"
 SHOW = """
 import sys
@@ -136,3 +138,70 @@ def test_a_file_replaced_under_way_is_not_read_by_the_old_index(copy: Path) -> N
         f"data = open({str(path)!r}, 'rb').read(); os.unlink({str(path)!r}); open({str(path)!r}, 'wb').write(data)"
     )
     assert later(copy, between).startswith("['SourceFileLoader', 'SourceFileLoader', 'SourceFileLoader']")
+
+
+def test_a_copy_has_a_file_of_its_own(copy: Path, tmp_path: Path) -> None:
+    """Times and sizes go with the copy (cp -a); the code that it runs is its own, whatever becomes of the first."""
+    state(copy)
+    other = tmp_path / "other"
+    other.mkdir()
+    shutil.copytree(copy / "toolkit", other / "toolkit")
+    assert (
+        os.stat(other / "toolkit/runtime/record.py").st_mtime_ns
+        == os.stat(copy / "toolkit/runtime/record.py").st_mtime_ns
+    )
+    source = other / "toolkit/runtime/record.py"
+    source.write_text(source.read_text() + "\nMARK = 7\n")
+    assert state(other) == (0, 7) and state(other)[0] > 8 and state(other)[1] == 7
+    assert state(copy)[1] == 0
+    shutil.rmtree(copy / "toolkit")
+    assert later(other).count("_Finder") == 3 and str(copy / "toolkit") not in later(other)
+
+
+def test_a_folder_that_moved_compiles_anew(copy: Path, tmp_path: Path) -> None:
+    state(copy)
+    (tmp_path / "moved").mkdir()
+    (copy / "toolkit").rename(tmp_path / "moved/toolkit")
+    assert state(tmp_path / "moved")[0] == 0 and state(tmp_path / "moved")[0] > 8
+
+
+@pytest.mark.parametrize("kind", ["file", "folder", "owner"])
+@pytest.mark.root
+def test_what_others_may_write_to_is_not_read(copy: Path, kind: str) -> None:
+    state(copy)
+    path = file_of(copy)
+    if kind == "owner":
+        os.chown(path, 65534, 65534)
+    else:
+        (path if kind == "file" else path.parent).chmod(0o777)
+    assert state(copy)[0] == (0 if kind != "folder" else state(copy)[0])
+    if kind == "folder":  # a file of ours in it is ours, but nothing new is written there
+        path.unlink()
+        assert state(copy)[0] == 0 and not path.exists()
+    else:
+        assert state(copy)[0] > 8
+
+
+def test_an_order_is_read_from_the_syntax_and_not_from_the_layout() -> None:
+    source = """
+import toolkit.a
+from toolkit.b import c as d, e
+from toolkit import (  # a comment (in brackets)
+    f,
+)
+import os, toolkit.g
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from toolkit.not_run import x
+try:
+    from toolkit.h import i
+except ImportError:
+    from toolkit.j import k
+
+def later():
+    from toolkit.left import y
+"""
+    assert list(precompile._imports(precompile._parsed(source).body, "it")) == [
+        "toolkit.a", "toolkit.b", "toolkit.b.c", "toolkit.b.e", "toolkit", "toolkit.f", "toolkit.g", "toolkit.h",
+        "toolkit.h.i", "toolkit.j", "toolkit.j.k",
+    ]  # fmt: skip

@@ -232,7 +232,10 @@ def _tell(text: str, program: str) -> None:
 
 
 def _exit(code: int) -> "NoReturn":
-    preload.renew()
+    if preload.stale():
+        from toolkit import precompile
+
+        precompile.write()
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             try:

@@ -1,0 +1,137 @@
+"""Write the file of compiled code that preload.py reads: `python -m toolkit.precompile`, or as it is found stale.
+
+No installer runs code of ours (pip has no such hook, and a wheel's files get new times), so the first call by who owns
+the installation writes it, as Python does with what it compiles; scripts/venv does at once. It is never written for
+somebody else's installation, nor by a caller whose umask lets others write.
+"""
+
+import _ast as ast  # built in; the module `ast` takes 5 ms of whoever finds the file stale
+import marshal
+import os
+import sys
+
+from toolkit import preload
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from toolkit.preload import Entry
+
+
+def write() -> None:
+    """Write the file, all or nothing; a folder that we may not write to, or that is not ours, is left alone."""
+    try:
+        if preload.ours():  # it is root's, mostly, whose own call will write it
+            _replace(_compiled())
+    except (OSError, SyntaxError, ValueError):
+        pass
+
+
+def _compiled() -> bytes:
+    """What the file holds: the index in a block of its own, then the groups."""
+    modules: dict[str, Entry] = {}
+    needs: dict[str, list[str]] = {}
+    for name, path in _sources():
+        whole = f"{preload.HERE}/{path}"
+        status = os.stat(whole)
+        with open(whole, encoding="utf-8") as file:
+            source = file.read()
+        # 2: without docstrings. The name is for tracebacks alone; preload uses the file only where it is true.
+        code = compile(source, whole, "exec", dont_inherit=True, optimize=2)
+        is_package = path.endswith("/__init__.py")
+        modules[name] = (name, path, status.st_size, status.st_mtime_ns, is_package, code)
+        needs[name] = list(_imports(_parsed(source).body, name))
+    groups = {name: marshal.dumps((entry,)) for name, entry in modules.items()}
+    first = _order(preload.MAIN, needs, modules)
+    for name in modules:
+        if name == preload.MAIN or name.startswith("toolkit.runtime.verbs."):
+            order = [each for each in _order(name, needs, modules) if name == preload.MAIN or each not in first]
+            groups["+" + name] = marshal.dumps(tuple(modules[each] for each in order))
+    index = {}
+    offset = preload.INDEX_BYTES
+    for name, group in groups.items():
+        index[name] = (offset, len(group))
+        offset += len(group)
+    head = marshal.dumps((preload.HERE, index))
+    if len(head) > preload.INDEX_BYTES:
+        raise ValueError("more modules than the index has room for")  # tests/architecture/test_preload.py fails
+    return head.ljust(preload.INDEX_BYTES, b"\0") + b"".join(groups.values())
+
+
+def _replace(data: bytes) -> None:
+    folder = os.path.dirname(preload.FILE)
+    try:
+        os.mkdir(folder, 0o755)  # whatever the umask: never one that others may write to
+    except FileExistsError:
+        pass
+    temporary = f"{preload.FILE}.{os.urandom(8).hex()}"
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    try:
+        with open(fd, "wb") as file:
+            file.write(data)
+        os.rename(temporary, preload.FILE)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def _sources() -> "Iterator[tuple[str, str]]":
+    """(name, path below the package's folder) of each module that the file has."""
+    for name in preload.SINGLE:
+        yield "toolkit." + name, name + ".py"
+    for folder in preload.FOLDERS:
+        package = "toolkit." + folder.replace("/", ".")
+        yield package, f"{folder}/__init__.py"
+        for entry in sorted(os.listdir(f"{preload.HERE}/{folder}")):
+            if entry.endswith(".py") and entry != "__init__.py":
+                yield f"{package}.{entry[:-3]}", f"{folder}/{entry}"
+
+
+def _parsed(source: str) -> ast.Module:
+    tree = compile(source, "", "exec", ast.PyCF_ONLY_AST, dont_inherit=True)
+    assert isinstance(tree, ast.Module)
+    return tree
+
+
+def _imports(body: "list[ast.stmt]", module: str) -> "Iterator[str]":
+    """What of ours a module imports when it is run, in order; not for the type checker, nor in a function."""
+    for statement in body:
+        if isinstance(statement, ast.Import):
+            yield from (alias.name for alias in statement.names if alias.name.startswith("toolkit."))
+        elif isinstance(statement, ast.ImportFrom) and (statement.module or "").partition(".")[0] == "toolkit":
+            assert statement.module and not statement.level, f"{module}: we write imports out"
+            yield statement.module
+            yield from (f"{statement.module}.{alias.name}" for alias in statement.names)
+        elif (
+            isinstance(statement, ast.If)
+            and isinstance(statement.test, ast.Name)
+            and statement.test.id == "TYPE_CHECKING"
+        ):
+            yield from _imports(statement.orelse, module)
+        elif isinstance(statement, (ast.If, ast.Try, ast.With)):
+            for part in ("body", "handlers", "orelse", "finalbody"):
+                for each in getattr(statement, part, ()):
+                    yield from _imports(each.body if isinstance(each, ast.ExceptHandler) else [each], module)
+
+
+def _order(name: str, needs: "dict[str, list[str]]", modules: "dict[str, Entry]") -> "list[str]":
+    done: dict[str, None] = {}
+    under_way: set[str] = set()
+
+    def visit(each: str) -> None:
+        if each not in modules or each in done or each in under_way:
+            return
+        under_way.add(each)
+        visit(each.rpartition(".")[0])
+        for needed in needs[each]:
+            visit(needed)
+        done[each] = None
+
+    visit(name)
+    return list(done)
+
+
+if __name__ == "__main__":
+    write()
+    sys.exit(not os.path.exists(preload.FILE))
