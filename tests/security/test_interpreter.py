@@ -369,4 +369,4 @@ def test_e17_signals_while_a_container_is_made(number: int, after_ms: int, bundl
 def test_e5_launcher_is_isolated() -> None:
     """-I and -S: no environment, no user site, no .pth file that somebody else may write."""
     text = Path(installed_ctk()).read_text()
-    assert text.count('-I -S "$me"') == 2
+    assert text.count('-I -S -X utf8 "$me"') == 2
