@@ -11,6 +11,7 @@ import pytest
 
 from tests.fixtures import chroot
 from tests.fixtures.command import Bundle, Command, tool
+from tests.security.conftest import pid_of, running, until
 
 pytestmark = pytest.mark.root
 
@@ -150,3 +151,14 @@ with Sandbox("/bundle/rootfs", "/tmp/log", print, print) as sandbox:
 """)
     done = script(ctk, f"{sys.executable} /bundle/build.py {chroot.TOP}", room, bundle)
     assert sorted(done.stdout.split()) == "bin dev etc home proc root run sbin sys tmp usr".split(), done.stdout
+
+
+def test_a_first_process_in_a_chroot_of_its_own_is_not_followed(bundle: Bundle, ctk: Command) -> None:
+    """exec's root is the container's: a daemon that has locked itself up says nothing about that."""
+    (bundle.rootfs / "home/bin").mkdir()
+    shutil.copy(bundle.rootfs / "bin/busybox", bundle.rootfs / "home/bin/sleep")
+    able = {kind: ["CAP_SYS_CHROOT"] for kind in ("bounding", "effective", "permitted")}
+    bundle.edit(lambda config: config["process"].update(capabilities=able))
+    with running(ctk, bundle.args("chroot", "/home", "/bin/sleep", "1000")) as name:
+        until(lambda: os.listdir(f"/proc/{pid_of(ctk, name)}/root") == ["bin"])
+        assert "etc" in ctk("exec", name, "ls", "/").ok().out.split()

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from toolkit.errors import HostLacks
+from toolkit.errors import CtkError, HostLacks
 from toolkit.runtime import criu, criu_image
 
 # protobuf.dev, "Encoding": the examples there.
@@ -118,3 +118,15 @@ def test_a_criu_that_does_not_work_here_is_told_with_its_own_words(tmp_path):
     program.chmod(0o755)
     with pytest.raises(HostLacks, match="Unexpected rt vDSO area bounds"):
         criu.check(criu.find(str(program)))
+
+
+def test_no_user_namespace_of_others_is_joined_at_a_restore() -> None:
+    from types import SimpleNamespace
+
+    from toolkit.runtime.verbs import restore
+
+    restoring = object.__new__(restore._Restoring)
+    spec = {"linux": {"namespaces": [{"type": "user", "path": "/proc/1/ns/user"}]}}
+    restoring.launch = SimpleNamespace(spec=spec)  # type: ignore[assignment]
+    with pytest.raises(CtkError, match="look into criu"):
+        restoring._join_namespaces({"inherit_fd": []})

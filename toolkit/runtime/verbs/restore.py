@@ -214,6 +214,12 @@ class _Restoring:
                 request["inherit_fd"].append([(1, key_of(kind)), (2, number)])
             elif kind == "cgroup":
                 raise CtkError("join a cgroup namespace", because="criu cannot do that at a restore")
+            elif kind == "user":
+                raise CtkError(
+                    f"join the user namespace {path!r} at a restore",
+                    because="its root could look into criu, which still has the host's root and files by then",
+                    hint="restore into a user namespace of its own",
+                )
             else:
                 joins.append([(1, namespaces.NAMESPACES[kind][1]), (2, path)])
         request["join_ns"] = joins
