@@ -158,6 +158,17 @@ def test_which_settings_of_crius_count(annotations, name, told):
     assert criu.config_file(name, annotations) == told
 
 
+def test_criu_is_told_by_which_cgroup_a_container_is_paused(ctk, fake, running, tmp_path):
+    """It waits ten seconds in vain for a frozen process to stop, and fails, where it does not know."""
+    pid = ctk("state", running).json()["pid"]
+    groups = dict(line.split(":", 2)[1:] for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines())
+    ctk("pause", running).ok()
+    options = ["--leave-running", "--image-path", str(tmp_path / "images"), "--work-path", str(tmp_path / "work")]
+    ctk("--criu", fake("works"), "checkpoint", *options, running).ok()
+    told = criu.decode((tmp_path / "work/asked").read_bytes())[44].decode()
+    assert told.endswith(groups.get("freezer") or groups[""]) and os.path.isdir(told)
+
+
 # With CRIU itself, where it works (tests/vm has one that does)
 
 

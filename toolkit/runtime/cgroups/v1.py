@@ -235,6 +235,10 @@ class Manager:
             )
         return path
 
+    def freezer_folder(self) -> str:
+        """The cgroup by which the container is frozen, "" if there is none."""
+        return self._folder("freezer")
+
     def freeze(self) -> None:
         """Stop every process of the container. Raises CtkError if it can't be had; then all run on."""
         freezer.freeze(self._freezer())

@@ -286,6 +286,10 @@ class Manager:
 
     # -- freezing, killing, deleting
 
+    def freezer_folder(self) -> str:
+        """The cgroup by which the container is frozen, "" if there is none."""
+        return self.path
+
     def freeze(self) -> None:
         """Stop every process of the container. Raises CtkError if it can't be had; then all run on."""
         if not self.path:

@@ -130,6 +130,8 @@ def _request(container: "Record", options: "Options", parent: str) -> "dict[str,
         "manage_cgroups_mode": criu.CGROUP_MODES[mode],
         "notify_scripts": True,
         "orphan_pts_master": True,
+        # Without it CRIU stops each process by ptrace(2), for which a paused one waits for ever.
+        "freeze_cgroup": _freezer(container),
         "empty_ns": empty_namespaces(options.value("empty-ns")),
         "external": _external_namespaces(container),
         "config_file": criu.config_file(options.program, container.annotations),
@@ -150,6 +152,12 @@ def _request(container: "Record", options: "Options", parent: str) -> "dict[str,
             raise CtkError(f"invalid --page-server {server!r}", hint="ADDRESS:PORT")
         request["ps"] = [[(1, host), (2, int(port))]]
     return request
+
+
+def _freezer(container: "Record") -> str:
+    from toolkit.runtime import cgroups
+
+    return str(cgroups.from_facts(container.cgroups).freezer_folder()) if container.cgroups else ""
 
 
 def empty_namespaces(names: "list[str]") -> int:
