@@ -196,3 +196,20 @@ def test_whatever_the_bytes_the_answer_is_malformed_or_members(noise: bytes, at:
             assert sum(map(len, tar.pieces(entry) if entry.kind == FILE else ())) in (0, entry.size)
     except Malformed:
         pass
+
+
+@pytest.mark.parametrize("suffix", ["", "gz", "xz", "zst"])
+def test_a_tar_without_blank_blocks_ends_with_its_last_member(tmp_path: Path, suffix: str) -> None:
+    """dpkg and GNU tar take it; what is cut off within is another matter (TORN)."""
+    whole = debs.make(CONTROL, {"./usr/share/x": b"x" * 512}, suffix="")
+    parts = debs.members(whole)
+    parts["data.tar"] = parts["data.tar"].rstrip(b"\0")
+    assert len(parts["data.tar"]) % 512 == 0
+    assert contents(open_deb(tmp_path, debs.repack(debs.join(parts), suffix)).data()) == {b"./usr/share/x": b"x" * 512}
+
+
+def test_owners_have_names(tmp_path: Path) -> None:
+    entry = tarfile.TarInfo("./a")
+    entry.uname, entry.gname, entry.uid, entry.gid = "games", "root", 9, 9
+    (found,) = (one for one in open_deb(tmp_path, debs.make(CONTROL, {"./a": entry})).data() if one.name == b"./a")
+    assert (found.uname, found.gname, found.uid, found.gid) == (b"games", b"root", 9, 0)

@@ -156,12 +156,18 @@ def _copied(blocks: Iterator[bytes], copy: Callable[[bytes], object]) -> Iterato
 class _Reader:
     """A part of a file as something to read from; never moves the descriptor's own offset, which threads share."""
 
-    __slots__ = ("_end", "_fd", "_position")
+    __slots__ = ("_end", "_fd", "_position", "_start", "size")
 
     def __init__(self, fd: int, start: int, size: int) -> None:
         self._fd = fd
+        self._start = start
         self._position = start
         self._end = start + size
+        self.size = size
+
+    def at(self, position: int, size: int) -> bytes:
+        """These bytes of the part, as many as there are; `read` goes on where it was."""
+        return os.pread(self._fd, max(0, min(size, self.size - position)), self._start + position)
 
     def read(self, size: int = -1) -> bytes:
         left = self._end - self._position
@@ -243,6 +249,32 @@ def _zstd(reader: _Reader) -> Iterator[bytes]:
                 yield block
     except zstandard.ZstdError as error:
         raise EOFError(str(error)) from None
+    if not _zstd_is_whole(reader):  # its decompressor takes a frame that is cut off for one that ends
+        raise EOFError("the compressed data ends in the middle")
+
+
+def _zstd_is_whole(reader: _Reader) -> bool:
+    """Whether the last frame ends with its last block (RFC 8878, 3.1.1)."""
+    at = 0
+    while head := reader.at(at, 18):
+        if head[1:4] == b"\x2a\x4d\x18" and head[0] & 0xF0 == 0x50:  # a frame to be skipped
+            at += 8 + int.from_bytes(head[4:8], "little")
+            continue
+        if head[:4] != b"\x28\xb5\x2f\xfd" or len(head) < 5:
+            return False
+        kind = head[4]
+        single = kind >> 5 & 1
+        at += 5 + (not single) + (0, 1, 2, 4)[kind & 3] + (single, 2, 4, 8)[kind >> 6]
+        last = False
+        while not last:
+            header = reader.at(at, 3)
+            if len(header) < 3:
+                return False
+            block = int.from_bytes(header, "little")
+            last = bool(block & 1)
+            at += 3 + (1 if block >> 1 & 3 == 1 else block >> 3)
+        at += 4 * (kind >> 2 & 1)
+    return at <= reader.size
 
 
 _STREAMS: dict[str, Callable[[_Reader], Iterator[bytes]]] = {

@@ -29,9 +29,14 @@ _BLANK = bytes(512)
 
 
 class Entry:
-    """One member. `mode` holds the permission bits (setuid and kin included), `mtime_s` whole seconds."""
+    """One member. `mode` holds the permission bits (setuid and kin included), `mtime_s` whole seconds.
 
-    __slots__ = ("gid", "kind", "link", "major", "minor", "mode", "mtime_s", "name", "size", "uid", "xattrs")
+    `uname` and `gname` are its owner's and group's names, b"" where the archive has none; who is root has the number 0.
+    """
+
+    __slots__ = (
+        "gid", "gname", "kind", "link", "major", "minor", "mode", "mtime_s", "name", "size", "uid", "uname", "xattrs",
+    )  # fmt: skip
 
     def __init__(self, name: bytes, kind: bytes, size: int) -> None:
         self.name = name
@@ -40,6 +45,8 @@ class Entry:
         self.mode = 0
         self.uid = 0
         self.gid = 0
+        self.uname = b"root"
+        self.gname = b"root"
         self.mtime_s = 0
         self.link = b""
         self.major = 0
@@ -70,8 +77,9 @@ class Tar:
             self._skip()
             header = self._take(512)
             if header[:1] == b"\0" or not header:
-                if header != _BLANK:
-                    raise self._malformed("ends in the middle" if not header else "a header without a name")
+                if header and header != _BLANK:
+                    raise self._malformed("a header without a name")
+                # Some writers leave the blank blocks at the end away; dpkg and GNU tar read their archives.
                 self._drain()
                 return
             kind = header[156:157]
@@ -98,6 +106,10 @@ class Tar:
             if pax:
                 self._override(entry, pax)
                 pax = {}
+            if entry.uname == b"root":
+                entry.uid = 0
+            if entry.gname == b"root":
+                entry.gid = 0
             if max(entry.uid, entry.gid) >= _NO_ID or abs(entry.mtime_s) >> 62 or (entry.major | entry.minor) >> 32:
                 raise self._malformed(f"{entry.name!r} has an owner, a time or a device number that can't be")
             if entry.kind == FILE:
@@ -139,6 +151,10 @@ class Tar:
             entry.uid = self._number(header, 108, 116)
             entry.gid = self._number(header, 116, 124)
             entry.mtime_s = self._number(header, 136, 148)
+        if header[265:270] != b"root\0":
+            entry.uname = header[265:297].split(b"\0", 1)[0]
+        if header[297:302] != b"root\0":
+            entry.gname = header[297:329].split(b"\0", 1)[0]
         if entry.uid < 0 or entry.gid < 0:
             raise self._malformed(f"{name!r} belongs to {entry.uid}:{entry.gid}")
         if kind != FILE:
@@ -193,6 +209,10 @@ class Tar:
                     entry.uid = int(value)
                 elif keyword == b"gid":
                     entry.gid = int(value)
+                elif keyword == b"uname":
+                    entry.uname = value
+                elif keyword == b"gname":
+                    entry.gname = value
                 elif keyword == b"mtime":
                     entry.mtime_s = int(value.partition(b".")[0])
                 elif keyword.startswith(b"SCHILY.xattr."):
