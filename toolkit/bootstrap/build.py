@@ -287,7 +287,16 @@ def _build(request: Request, solved: Solved, target: Target, rootfd: int, trees:
             seed.seed(rootfd, lock, unpacked, request.custom, emit)
         custom.extracted()
         with stage("configure", emit) as said:
-            configure.configure(target.path, lock, unpacked, emit, log_path, emulate=emulate, between=custom.essential)
+            configure.configure(
+                target.path,
+                lock,
+                unpacked,
+                emit,
+                log_path,
+                open_deb=download.reopen,
+                emulate=emulate,
+                between=custom.essential,
+            )
             said.detail = f"{len(unpacked)} packages"
     else:
         custom.extracted()

@@ -8,8 +8,8 @@ The order matters: packages that make users get their numbers in it, and one `dp
    unpacked and configured; then the rest unpacked, and configured.
 
 debootstrap unpacks each package a second time in each of these steps. Here the required packages' files lie in the tree
-from the start, the base set's are moved in (held.py), and "unpacked" means registered in dpkg's database (database.py),
-which is what dpkg goes by.
+from the start, the base set's come in when it is their turn (base_set.py), and "unpacked" means registered in dpkg's
+database (database.py), which is what dpkg goes by.
 """
 
 import contextlib
@@ -17,8 +17,9 @@ import os
 from collections.abc import Callable, Iterable
 
 from toolkit import places
+from toolkit.bootstrap import owners
+from toolkit.bootstrap.base_set import BaseSet, OpenDeb
 from toolkit.bootstrap.database import Database
-from toolkit.bootstrap.held import Held
 from toolkit.bootstrap.model import Lock, Package
 from toolkit.bootstrap.sandbox import Sandbox
 from toolkit.bootstrap.unpack import Unpacked
@@ -54,19 +55,21 @@ def configure(
     emit: Emit,
     log_path: str,
     *,
+    open_deb: OpenDeb,
     emulate: bytes = b"",
     between: Callable[[], None] = lambda: None,
 ) -> None:
     """Run the tree's scripts inside it, isolated from the host; their output goes to `log_path` and out as Lines.
 
-    `between` is called when the required packages are configured, and the others not yet there. `emulate` as Sandbox.
+    `open_deb` gives the descriptor of a package's .deb, to close. `between` is called when the required packages are
+    configured, and the others not yet there. `emulate` as Sandbox.
     Nothing of it survives the call. Raises BuildFailed for a script that fails, HostLacks without the namespaces.
     """
     progress = _Progress(emit, len(unpacked))
     rootfd = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         with Sandbox(target, log_path, progress.line, progress.status, emulate=emulate) as sandbox:
-            _Configuration(rootfd, lock, unpacked, sandbox, between).run()
+            Configuration(rootfd, lock, unpacked, sandbox, emit, open_deb, between).run()
     finally:
         os.close(rootfd)
 
@@ -103,11 +106,18 @@ class _Progress:
         self._emit(Progressed(STAGE, min(len(self._installed), self._total), self._total, "packages", package))
 
 
-class _Configuration:
-    """One run of `configure`."""
+class Configuration:
+    """One run of `configure`, in a sandbox that is open."""
 
     def __init__(
-        self, rootfd: int, lock: Lock, unpacked: list[Unpacked], sandbox: Sandbox, between: Callable[[], None]
+        self,
+        rootfd: int,
+        lock: Lock,
+        unpacked: list[Unpacked],
+        sandbox: Sandbox,
+        emit: Emit,
+        open_deb: OpenDeb,
+        between: Callable[[], None],
     ) -> None:
         self._between = between
         self._rootfd = rootfd
@@ -115,7 +125,8 @@ class _Configuration:
         self._unpacked = {lock.key(one.package): one for one in unpacked}
         self._sandbox = sandbox
         self._database = Database(rootfd)
-        self._held = Held(rootfd) if lock.base else None
+        self._emit = emit
+        self._open_deb = open_deb
         self._version = next((p.version for p in lock.packages if p.name == "dpkg"), "")
 
     def run(self) -> None:
@@ -155,6 +166,8 @@ class _Configuration:
             # Its postinst makes the alternative; update-alternatives would keep the time of a link that is there.
             _unlink_awk(self._rootfd)
             self._dpkg("--force-depends", "--configure", "mawk", doing="configure mawk")
+        # What base-passwd has just made is known by name now.
+        owners.settle(self._rootfd, (one for name in names for one in self._unpacked[name].owned))
         for name in names:
             if name not in core:
                 self._preinst(self._unpacked[name])
@@ -180,6 +193,19 @@ class _Configuration:
 
     def _base(self) -> None:
         left = {self._lock.key(package): package for package in self._lock.base}
+        if not left:
+            return
+        required = [self._unpacked[self._lock.key(package)] for package in self._lock.required]
+        base = BaseSet(
+            self._rootfd,
+            self._lock,
+            required,
+            self._sandbox,
+            self._emit,
+            dpkg=self._dpkg,
+            preinst=self._preinst,
+            open_deb=self._open_deb,
+        )
         while left and _asks_for_predependencies(left.values(), left):
             name = self._next_predependency()
             if not name:
@@ -187,37 +213,28 @@ class _Configuration:
             names = sorted(_closure(name, left))
             if not names:
                 break  # dpkg asks for something that was left out on purpose
-            self._install(names, doing=f"configure the pre-dependency {name!r}")
+            self._install(base, names, doing=f"configure the pre-dependency {name!r}")
             for one in names:
                 del left[one]
         if left:
-            self._install(sorted(left), every=True, doing="configure the base system")
-        if self._held:
-            self._held.close()
+            self._install(base, sorted(left), every=True, doing="configure the base system")
+        base.finish()
 
-    def _install(self, names: list[str], *, doing: str, every: bool = False) -> None:
-        packages = [self._unpacked[name] for name in names]
-        for one in packages:
-            self._preinst(one)
-            if self._held:
-                self._held.release(one.held, self._database.diversions_for(one))
-            self._take_over(one)
-        self._database.register(packages)
+    def _install(self, base: BaseSet, names: list[str], *, doing: str, every: bool = False) -> None:
+        base.unpack(self._unpacked[name] for name in names)
+        states = {} if every else self._database.states()  # one that was replaced as a whole has disappeared
         self._dpkg(
             "--force-overwrite",
             "--force-confold",
             "--skip-same-version",
             "--configure",
-            *(["-a"] if every else names),
+            *(["-a"] if every else [name for name in names if self._is_there(name, states)]),
             doing=doing,
         )
 
-    def _take_over(self, one: Unpacked) -> None:
-        """Take the paths that this package replaces from the lists of the packages that had them."""
-        for path, position in one.replaces:
-            loser = self._unpacked[self._lock.key(self._lock.packages[position])]
-            if loser.package.name != one.package.name:  # the architectures of one package share the files they agree on
-                self._database.forget_path(loser, path)
+    def _is_there(self, name: str, states: dict[str, str]) -> bool:
+        package = self._unpacked[name].package
+        return f"{package.name}:{package.architecture}" in states
 
     def _next_predependency(self) -> str:
         """The package that `dpkg --predep-package` wants to see installed first; "" for none."""

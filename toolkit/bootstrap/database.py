@@ -94,11 +94,6 @@ class Database:
                 moved[b"usr/" + key] = new.lstrip(b"/")  # where the tree's /usr is merged it lies there
         return moved
 
-    def forget_path(self, one: Unpacked, path: bytes) -> None:
-        """Take a path from the package's file list: another one has it now."""
-        name = f"info/{info_name(one)}.list"
-        self.write(name, b"".join(line + b"\n" for line in self.read(name).splitlines() if line != b"/" + path))
-
     def lay_out_control(self, one: Unpacked) -> None:
         """Fill tmp.ci, from where dpkg runs a preinst: debconf takes the package's name from the control file there."""
         with self._folder(f"{ADMIN}/tmp.ci") as parent:

@@ -101,6 +101,13 @@ class Download:
         if self._errors:
             raise self._errors[0]
 
+    def reopen(self, package: Package) -> int:
+        """A descriptor of a package's .deb as the archive has it, once more, its size and hash checked."""
+        fd = self._cache.open(package.sha256, package.size_bytes)
+        if fd is None and self._folder is not None:
+            fd = self._folder.open(package, self._cache)
+        return self._fetched(package) if fd is None else fd
+
     def _thread(self, name: str, loop: Callable[[], None]) -> threading.Thread:
         def run() -> None:
             try:

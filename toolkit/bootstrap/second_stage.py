@@ -222,7 +222,16 @@ def _ours(
         said.detail = f"{len(unpacked)} packages"
     custom.extracted()
     with stage("configure", emit) as said:
-        configure.configure(target, lock, unpacked, emit, log_path, emulate=emulate, between=custom.essential)
+        configure.configure(
+            target,
+            lock,
+            unpacked,
+            emit,
+            log_path,
+            open_deb=lambda package: _open_deb(rootfd, package.name, paths),
+            emulate=emulate,
+            between=custom.essential,
+        )
         said.detail = f"{len(unpacked)} packages"
 
 

@@ -8,6 +8,7 @@ import contextlib
 import errno
 import os
 import threading
+from collections.abc import Callable
 
 from toolkit.bootstrap.layout import Directory
 from toolkit.bootstrap.usrmerge import ALIASES
@@ -16,15 +17,21 @@ from toolkit.kernel.beneath import O_PATH, open_beneath
 
 
 class Tree:
-    """The tree below the directory `rootfd`. Single dict operations are atomic; the rest holds the mutex."""
+    """The tree below the directory `rootfd`. Single dict operations are atomic; the rest holds the mutex.
 
-    def __init__(self, rootfd: int, umask: int, *, merged_usr: bool) -> None:
+    `choose` says which of two positions has a path that both ship, given the name that each lists it by.
+    """
+
+    def __init__(
+        self, rootfd: int, umask: int, choose: Callable[[dict[int, bytes]], int] = max, *, merged_usr: bool
+    ) -> None:
         self.rootfd = rootfd
         self.umask = umask
         self.aliases: set[bytes] = set()
-        self.lost: dict[int, set[bytes]] = {}
+        self.contested: dict[bytes, dict[int, bytes]] = {}  # who ships the path, and as what it lists it
+        self._choose = choose
         self._merged = merged_usr
-        self._owner: dict[bytes, int] = {}
+        self._owner: dict[bytes, tuple[int, bytes]] = {}
         self._directories: dict[bytes, Directory] = {}
         self._mutex = threading.Lock()
         self.unclaimable = self._mutex  # while it is held no path changes its owner
@@ -38,26 +45,31 @@ class Tree:
                 return b"usr/" + name
         return name
 
-    def claim(self, path: bytes, position: int) -> bool:
-        """Whether this package may lay out `path`; False if one that comes later in dpkg's order ships it, too."""
-        if self._owner.setdefault(path, position) == position:
+    def claim(self, path: bytes, position: int, name: bytes) -> bool:
+        """Whether this package may lay out `path`, which it lists as `name`; False if dpkg gives it to another.
+
+        Where more than two ship it, one that has stood back stays back.
+        """
+        first = self._owner.setdefault(path, (position, name))
+        if first[0] == position:
             return True
         with self._mutex:
-            other = self._owner[path]
-            loser = min(other, position)
-            self.lost.setdefault(loser, set()).add(path)
-            if loser == position:
+            holder, its_name = self._owner[path]
+            claims = self.contested.setdefault(path, {holder: its_name})
+            claims.setdefault(position, name)
+            if self._choose({holder: its_name, position: name}) != position:
                 return False
-            self._owner[path] = position
+            self._owner[path] = (position, name)
             return True
 
     def owns(self, path: bytes, position: int) -> bool:
         """Whether the path is (still) this package's to lay out."""
-        return self._owner.get(path) == position
+        return self.owner(path) == position
 
     def owner(self, path: bytes) -> int | None:
         """The position of the package that has the path."""
-        return self._owner.get(path)
+        found = self._owner.get(path)
+        return found[0] if found else None
 
     def directory(self, path: bytes, made: Directory) -> None:
         """Note what a directory must look like in the end; the first package in dpkg's order decides."""

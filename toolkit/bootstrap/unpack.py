@@ -1,28 +1,35 @@
 """Lay packages out in a new root, straight from their .debs, by several threads at once.
 
-The tree doesn't depend on which thread came first: where two packages ship the same path, the one that dpkg would
-have unpacked last (required before base, by name) wins, as with `dpkg --force-overwrite`; a directory has the mode of
+The tree doesn't depend on which thread came first. Where two required packages ship the same path, dpkg's rule decides:
+the later one by name has it, unless only the earlier one says that it Replaces the other. A directory has the mode of
 the first, as dpkg never touches one that is there.
 
-The required packages go to their places, the base set into a folder of its own (held.py says why).
+The required packages go to their places, the base set onto shelves of their own (held.py says why).
 """
 
 import contextlib
 import errno
 import os
 import threading
+import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from toolkit.bootstrap.held import HOLD
-from toolkit.bootstrap.layout import Layout
+from toolkit.bootstrap import replaces
+from toolkit.bootstrap.held import HOLD, Shelf
+from toolkit.bootstrap.layout import Layout, Owned, Placed
 from toolkit.bootstrap.model import Lock, Package
 from toolkit.bootstrap.path_filter import Skips
 from toolkit.bootstrap.repacked import Repacked
 from toolkit.bootstrap.tree import Tree, umask
 from toolkit.bootstrap.usrmerge import is_merged
+from toolkit.deb import tar
 from toolkit.deb.archive import ControlFile, Deb
+from toolkit.deb.version import Version
 from toolkit.errors import CtkError
-from toolkit.events import Emit, Progressed
+from toolkit.events import Emit, Note, Progressed
+
+_WRITES_SUMS = Version("1.16.3")  # from this dpkg on it writes the md5sums of a package that has none
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +41,11 @@ class Unpacked:
     control: dict[str, bytes]
     modes: dict[str, tuple[int, int]]  # of the control files: permission bits, mtime in seconds
     files: tuple[str, ...]  # as dpkg lists them: "/.", "/usr", "/usr/bin/x", …; bytes that aren't UTF-8 escaped
-    conffiles: dict[str, str]  # path: MD5 of the file laid out
-    held: tuple[bytes, ...] = ()  # the paths that wait in HOLD, directories with a slash at their end
-    replaces: tuple[tuple[bytes, int], ...] = ()  # of them those that a required package ships, and its position
+    conffiles: dict[str, str]  # path: MD5 of the file laid out; none of those that wait for `dpkg --configure`
+    names: frozenset[bytes] = frozenset()  # what it lists but directories, without the first slash
+    owned: tuple[Owned, ...] = ()  # what belongs to others than root, by name
+    held: tuple[Placed, ...] = ()  # what waits on the package's shelf, links last
+    odd: bool = False  # whether it writes a name as a//b or a/./b
 
 
 class Unpacker:
@@ -63,7 +72,9 @@ class Unpacker:
         sizes = (package.paragraph.get("Installed-Size", "") for package in lock.packages)
         self._needed_kib = sum(int(size) for size in sizes if size.isdigit())
         self._position = {(p.name, p.architecture): i for i, p in enumerate(lock.packages)}
-        self._names = [package.name for package in lock.packages]
+        self._packages = lock.packages
+        dpkg = next((package.version for package in lock.packages if package.name == "dpkg"), "0")
+        self._writes_sums = Version(dpkg) >= _WRITES_SUMS
         self._required = len(lock.required)
         self._unpacked: dict[int, Unpacked] = {}
         self._mutex = threading.Lock()
@@ -74,11 +85,11 @@ class Unpacker:
             os.removexattr(rootfd, "system.posix_acl_default")
         merged = is_merged(lock) if merged_usr is None else merged_usr
         mask = umask()
-        self._tree = self._held = Tree(rootfd, mask, merged_usr=merged)
+        self._tree = Tree(rootfd, mask, self._choose, merged_usr=merged)
+        self._holdfd = -1
         if lock.base:
-            os.mkdir(HOLD, 0o755, dir_fd=rootfd)
-            hold = os.open(HOLD, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=rootfd)
-            self._held = Tree(hold, mask, merged_usr=merged)
+            os.mkdir(HOLD, 0o700, dir_fd=rootfd)
+            self._holdfd = os.open(HOLD, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=rootfd)
 
     def add(self, package: Package, deb: int) -> None:
         """Unpack one package from the descriptor of its .deb, which stays the caller's. Any thread may call.
@@ -87,14 +98,12 @@ class Unpacker:
         """
         position = self._position[package.name, package.architecture]
         what = f"{package.name} {package.version}"
-        tree = self._tree if position < self._required else self._held
         try:
             archive = Deb(deb, what)
             control = archive.control()
             installed = package.paragraph.get("Installed-Size", "")
-            layout = Layout(tree, position, what, _conffiles(control), self._skips)
             copying = self._repacked.writing(package, archive) if self._repacked else contextlib.nullcontext()
-            with contextlib.closing(layout), copying as copy:
+            with self._layout(position, what, control) as layout, copying as copy:
                 content = archive.data(int(installed) if installed.isdigit() else 0, copy)
                 for entry in content:
                     layout.put(entry, content)
@@ -109,47 +118,79 @@ class Unpacker:
         """
         rootfd = self._tree.rootfd
         self._tree.finish_directories()
-        if self._held is not self._tree:
-            self._held.finish_directories()
-            os.close(self._held.rootfd)
-        for alias in sorted(self._tree.aliases | self._held.aliases):
+        if self._holdfd >= 0:
+            os.close(self._holdfd)
+        for alias in sorted(self._tree.aliases):
             with contextlib.suppress(FileExistsError):
                 os.symlink(b"usr/" + alias, alias, dir_fd=rootfd)
-        return [self._settled(self._unpacked[position]) for position in sorted(self._unpacked)]
+        lost = self._lost()
+        unpacked = [self._unpacked[position] for position in sorted(self._unpacked)]
+        return [_without(one, lost.get(one.position, frozenset())) for one in unpacked]
+
+    @contextlib.contextmanager
+    def _layout(self, position: int, what: str, control: dict[str, ControlFile]) -> Iterator[Layout]:
+        late, sums = conffiles(control), self._writes_sums and "md5sums" not in control
+        with contextlib.ExitStack() as undo:
+            if position < self._required:
+                layout = Layout(self._tree, position, what, late, self._skips, sums=sums)
+            else:
+                os.mkdir(str(position), 0o700, dir_fd=self._holdfd)
+                shelf = os.open(str(position), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._holdfd)
+                undo.callback(os.close, shelf)
+                layout = Shelf(self._tree, shelf, position, what, late, self._skips, sums=sums)
+            undo.callback(layout.close)
+            yield layout
+        if sums:
+            lines = b"".join(b"%s  %s\n" % (digest.encode(), name) for digest, name in layout.sums)
+            control["md5sums"] = ControlFile(lines, 0o644, int(time.time()))
+
+    def _choose(self, claims: dict[int, bytes]) -> int:
+        """The position of the package that has a path which these two ship."""
+        first, last = sorted(claims)
+        earlier, later = (self._packages[first], claims[first]), (self._packages[last], claims[last])
+        return first if replaces.keeps(earlier, later) else last
+
+    def _lost(self) -> dict[int, frozenset[bytes]]:
+        """By position, what each package lists and another one has; who took something unasked is told."""
+        lost: dict[int, set[bytes]] = {}
+        taken: dict[tuple[int, int], list[bytes]] = {}
+        for path, claims in self._tree.contested.items():
+            holder = self._tree.owner(path)
+            if holder is None or holder not in claims:
+                continue
+            for position, name in claims.items():
+                # Under two names, or in two architectures of one package, dpkg lists it for both.
+                if position == holder or name != claims[holder]:
+                    continue
+                one, other = self._packages[holder], self._packages[position]
+                if not replaces.share(one, other):
+                    lost.setdefault(position, set()).add(name)
+                if replaces.unasked(one, other):
+                    taken.setdefault((holder, position), []).append(path)
+        for (holder, position), paths in sorted(taken.items()):
+            one, other = self._packages[holder], self._packages[position]
+            self._emit(overwritten(f"{one.name} {one.version}", f"{other.name} {other.version}", sorted(paths)))
+        return {position: frozenset(names) for position, names in lost.items()}
 
     def _note(self, package: Package, position: int, control: dict[str, ControlFile], layout: Layout) -> None:
+        held = position >= self._required
+        links = [one for one in layout.placed if one.kind == tar.SYMLINK] if held else []
         unpacked = Unpacked(
             package,
             position,
             {name: file.data for name, file in control.items()},
             {name: (file.mode, file.mtime_s) for name, file in control.items()},
             tuple(path.decode("utf-8", "surrogateescape") for path in layout.listed),
-            layout.digests,
-            tuple(layout.placed) if position >= self._required else (),
+            {} if held else layout.digests,
+            frozenset(layout.names),
+            tuple(layout.owned),
+            (*(one for one in layout.placed if one.kind != tar.SYMLINK), *links) if held else (),
+            layout.odd,
         )
         with self._mutex:
             self._unpacked[position] = unpacked
             done = len(self._unpacked)
         self._emit(Progressed("unpack", done, self._total, "packages", package.name))
-
-    def _settled(self, unpacked: Unpacked) -> Unpacked:
-        """The package without the paths that it has lost to another one."""
-        position = unpacked.position
-        tree = self._tree if position < self._required else self._held
-        lost = tree.lost.get(position)
-        if lost:
-            # dpkg(1), Multi-Arch: same: the architectures of one package share files, and each lists them.
-            forgotten = {path for path in lost if self._names[tree.owner(path) or 0] != unpacked.package.name}
-            names = {"/" + path.decode("utf-8", "surrogateescape") for path in forgotten}
-            unpacked = replace(
-                unpacked,
-                files=tuple(path for path in unpacked.files if path not in names),
-                held=tuple(path for path in unpacked.held if path not in lost),
-            )
-        if unpacked.held:
-            replaced = ((path, self._tree.owner(path)) for path in unpacked.held)
-            return replace(unpacked, replaces=tuple((path, owner) for path, owner in replaced if owner is not None))
-        return unpacked
 
     def _failed(self, what: str, error: OSError) -> CtkError:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -159,7 +200,24 @@ class Unpacker:
         return CtkError(f"unpack {what}", because=name + (error.strerror or str(error)).lower())
 
 
-def _conffiles(control: dict[str, ControlFile]) -> frozenset[bytes]:
+def overwritten(one: str, other: str, paths: list[bytes]) -> Note:
+    """The warning that one package has another one's files. `paths` is not empty."""
+    first = os.fsdecode(paths[0])
+    more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+    because = "neither of them says that it replaces the other (dpkg takes that by --force-overwrite only)"
+    return Note(f"{one} has taken '/{first}'{more} from {other}: {because}", warning=True)
+
+
+def conffiles(control: Mapping[str, ControlFile | bytes]) -> frozenset[bytes]:
     """The paths that conffiles names, without their first slash (deb-conffiles(5))."""
-    lines = control["conffiles"].data.split(b"\n") if "conffiles" in control else []
-    return frozenset(line.split()[-1].lstrip(b"/") for line in lines if line.strip())
+    found = control.get("conffiles", b"")
+    data = found if isinstance(found, bytes) else found.data
+    return frozenset(line.split()[-1].lstrip(b"/") for line in data.split(b"\n") if line.strip())
+
+
+def _without(one: Unpacked, lost: frozenset[bytes]) -> Unpacked:
+    """The package without the paths that it has lost to another one."""
+    if not lost:
+        return one
+    names = {"/" + path.decode("utf-8", "surrogateescape") for path in lost}
+    return replace(one, files=tuple(path for path in one.files if path not in names), names=one.names - lost)
