@@ -62,6 +62,24 @@ def test_a_container_whose_filter_refuses_mounts_says_so_early(ctk: Command, tmp
     assert said.count("ctk:") == 1
 
 
+def test_callers_without_streams_or_a_folder(ctk: Command, tmp_path: Path) -> None:
+    """As some supervisors start programs: the tree is made; or one line says why not."""
+
+    def sh(script: str) -> "subprocess.CompletedProcess[str]":
+        argv = ["bash", "-c", script, "bash", ctk.program, str(tmp_path)]
+        return subprocess.run(argv, capture_output=True, text=True, timeout=60, env=ctk.environment)
+
+    for number, closed in enumerate((">&-", "2>&-", "<&- >&- 2>&-")):
+        done = sh(f'"$1" bootstrap host "$2/fs{number}" {closed}')
+        assert done.returncode == 0 and (tmp_path / f"fs{number}/bin/sh").exists(), done.stderr
+    gone = sh('mkdir "$2/gone" && cd "$2/gone" && rmdir "$2/gone" && exec "$1" bootstrap host fs')
+    assert gone.returncode == 1
+    assert [line for line in gone.stderr.splitlines() if "getcwd" not in line] == [
+        "ctk: find the current folder: it was removed",
+        "hint: cd to one that is there",
+    ]
+
+
 @pytest.mark.parametrize("option", ["noexec", "nodev"])
 def test_a_target_that_cannot_carry_a_root_is_told_early(option: str, ctk: Command, tmp_path: Path) -> None:
     (tmp_path / "mnt").mkdir()

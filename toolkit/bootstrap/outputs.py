@@ -26,7 +26,7 @@ from toolkit.bootstrap import beside
 from toolkit.bootstrap.model import Request, Result
 from toolkit.bootstrap.next_steps import image_steps
 from toolkit.bootstrap.stage import stage
-from toolkit.bootstrap.target import empty, result_path
+from toolkit.bootstrap.target import empty, forget, result_path
 from toolkit.errors import CtkError, InUse, Usage
 from toolkit.events import Done, Emit, Event, Planned
 from toolkit.pack import streams, tar, walk
@@ -258,7 +258,11 @@ class Part:
             document["directory"] = [about.st_dev, about.st_ino]
             document["result"]["target"] = result.target
             beside.write(result_path(self._path), json.dumps(document, indent=1) + "\n")
-            self.name()
+            try:
+                self.name()
+            except OSError:
+                forget(self._path)  # it is of a file that there won't be
+                raise
         except OSError as error:
             needed = f" (the file has {-(-os.fstat(self.fd).st_size >> 20)} MiB)"
             raise failed(self._path, error, needed) from None

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
 from toolkit.bootstrap import mirrors, snapshot
+from toolkit.bootstrap.architectures import host_architecture
 from toolkit.bootstrap.mirrors import Choice
 from toolkit.bootstrap.model import Request
 from toolkit.bootstrap.suites import Suite, unknown
@@ -93,7 +94,9 @@ def _pocket_mirrors(request: Request, suite: Suite, mirror: str) -> tuple[Choice
     if mirror.rpartition("/")[2] == "debian":
         choices.append(Choice(mirror + "-security", "beside the mirror"))
     if not request.mirror and not os.environ.get("CTK_MIRROR"):
-        listed = [source.uri for source in mirrors.host_sources() if suite.name in source.suites]
+        architecture = request.architecture or host_architecture()
+        sources = [source.of(architecture) for source in mirrors.host_sources()]
+        listed = [source.uri for source in sources if suite.name in source.suites]
         choices = [Choice(uri, "the host's apt sources") for uri in dict.fromkeys(listed)]
         choices.append(Choice(distribution.security_mirror, "the suite table"))
         choices.append(Choice(distribution.archived_security_mirror, "the suite table"))

@@ -88,6 +88,15 @@ def main(told: Options | None = None) -> NoReturn:
     sys.exit(run(sys.argv[1:], told))
 
 
+def _has_folder() -> bool:
+    """Whether the current folder is still there. By a name: stat(".") knows a removed one, too."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return False
+    return True
+
+
 def _of_terminals() -> str:
     encoding = locale.getencoding()
     return "utf-8" if codecs.lookup(encoding).name == "ascii" else encoding  # C, where Python itself says UTF-8
@@ -119,7 +128,7 @@ def run(argv: list[str], told: Options | None = None) -> int:
         _drop_output()
         return 141
     except OSError as error:
-        if error.errno == errno.ENOENT and error.filename is None and not os.path.exists("."):
+        if error.errno == errno.ENOENT and error.filename is None and not _has_folder():
             gone = CtkError("find the current folder", because="it was removed", hint="cd to one that is there")
             failure.show(gone, stream=sys.stderr)
             return gone.exit_code
