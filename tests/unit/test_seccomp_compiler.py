@@ -592,3 +592,24 @@ def test_b7_where_ctk_knows_the_system_calls_a_build_has_no_keys() -> None:
         numbers = dict(zip(*[iter(libc._OLDER[machine].split())] * 2, strict=True))
         refused = pretend.program(machine, syncs=False, owners=False, confined=True)
         assert {int(numbers["add_key"]), int(numbers["keyctl"])} <= {k for *_, k in refused}
+
+
+def test_b7_a_builds_filter_has_the_numbers_of_the_kernels_tables() -> None:
+    """By name, architecture for architecture: a wrong number would confine nothing and deny something."""
+    names = {
+        "silent": "fsync fdatasync sync syncfs sync_file_range sync_file_range2 arm_sync_file_range msync",
+        "owners": "chown fchown lchown chown32 fchown32 lchown32 fchownat setgroups setgroups32",
+        "unknown": "add_key request_key keyctl clone3 io_uring_setup io_uring_enter io_uring_register",
+        "flags": "clone unshare",
+        "sockets": "socket socketpair",
+        "multiplexed": "socketcall",
+    }
+    for machine, architectures in compiler._MACHINES.items():
+        own = {number: word for word, number, _ in architectures if word != "X32"}
+        for audit, calls in pretend._MACHINES[machine]:
+            table = compiler._table(own[audit])
+            for kind, words in names.items():
+                wanted = {table[word] for word in words.split() if word in table}
+                if own[audit] == "X86_64" and kind in ("unknown", "flags", "sockets"):
+                    wanted |= {0x40000000 + number for number in wanted}
+                assert set(calls[kind]) == wanted, (own[audit], kind)
