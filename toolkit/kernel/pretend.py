@@ -36,7 +36,8 @@ _SOCKET, _SOCKETPAIR = 1, 8  # what socketcall(2) is to do
 #   io_uring_setup, io_uring_enter, io_uring_register, whose operations (a socket is one) no filter sees
 # - flags: clone, unshare
 # - sockets: socket, socketpair
-# - multiplexed: socketcall, whose arguments no filter sees
+# - multiplexed: socketcall, whose arguments no filter sees: it knows no family, which programs bear better than ENOSYS
+#   (groupadd asks for the audit system, and stops)
 _COMMON = (435, 425, 426, 427)
 _X32 = 0x40000000  # its calls are those of x86_64 with this bit
 _Calls = dict[str, tuple[int, ...]]
@@ -98,7 +99,7 @@ def program(machine: str, *, syncs: bool, owners: bool, confined: bool = False) 
         first,
         (_JUMP_IF_EQUAL, 1, 0, _SOCKET),
         (_JUMP_IF_EQUAL, 0, 1, _SOCKETPAIR),
-        (_RETURN, 0, 0, _RET_ENOSYS),
+        (_RETURN, 0, 0, _RET_EAFNOSUPPORT),
         allow,
     ]
     for architecture, calls in _MACHINES.get(machine, ()):
