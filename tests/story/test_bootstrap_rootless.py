@@ -65,6 +65,7 @@ def test_without_them_all_is_the_users_and_it_says_so(ctk: Command, home: Path, 
     said, _ = child.communicate(timeout=250)
     assert child.returncode == 0, said
     assert "subordinate ids" in said
+    assert 'APT::Sandbox::User "root";' in (home / "fs/etc/apt/apt.conf.d/20ctk-one-user").read_text()
     assert {os.lstat(path).st_uid for path in (home / "fs").rglob("*")} == {ID}
     inside = ["unshare", "--map-root-user", "chroot", str(home / "fs"), "/usr/bin/dpkg", "--audit"]
     done = subprocess.run([*prefix(str(home)), *inside], capture_output=True, text=True)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,27 @@ def test_the_options_of_the_pipeline(ctk: Command, tmp_path: Path, busybox_rootf
     bound = {mount["destination"]: mount for mount in spec["mounts"] if mount["type"] == "bind"}
     assert bound["/etc/resolv.conf"]["source"] == os.path.realpath("/etc/resolv.conf")
     assert "ro" in bound["/etc/resolv.conf"]["options"]
+
+
+def test_a_spec_for_a_tree_has_its_best_shell_and_the_runs_name(
+    ctk: Command, tmp_path: Path, busybox_rootfs: Path
+) -> None:
+    tree = tmp_path / "tree"
+    shutil.copytree(busybox_rootfs, tree, symlinks=True)
+    ctk("spec", "--rootfs", "tree", "--no-tty", cwd=tmp_path).ok()
+    assert json.loads((tmp_path / "config.json").read_text())["process"]["args"] == ["sh"]
+    (tree / "bin/bash").symlink_to("busybox")
+    ctk("spec", "--rootfs", "tree", "--no-tty", "--force", cwd=tmp_path).ok()
+    assert json.loads((tmp_path / "config.json").read_text())["process"]["args"] == ["bash"]
+    ctk("spec", "--update", "--", "hostname", cwd=tmp_path).ok()
+    name = ctk.id("box")
+    assert ctk("run", name, cwd=tmp_path).ok().out == name[:64] + "\n"
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "hostname": "by-hand"}))
+    assert ctk("run", name, cwd=tmp_path).ok().out == "by-hand\n"
+    ctk("spec", "--update", "--hostname", "container", cwd=tmp_path).ok()
+    assert ctk("run", name, cwd=tmp_path).ok().out == "container\n"
+    assert ctk.like("runc")("run", name, cwd=tmp_path).ok().out == "container\n"
 
 
 def test_a_missing_root_and_a_missing_command_are_told_and_nothing_is_written(

@@ -6,9 +6,15 @@ import os
 
 from toolkit.bootstrap.model import Lock, Source
 from toolkit.bootstrap.suites import DISTRIBUTIONS, mirror_inside
+from toolkit.kernel import subids
 from toolkit.kernel.beneath import make_directories
 
 _KEYS = "etc/apt/keyrings"
+# apt downloads as its user _apt, whom a user namespace of one id does not have: "setgroups 65534 failed".
+_ONE_USER = b"""// This tree was made without subordinate ids: it has one user.
+// Remove this file once there are more.
+APT::Sandbox::User "root";
+"""
 
 
 def write(rootfd: int, lock: Lock) -> None:
@@ -23,6 +29,8 @@ def write(rootfd: int, lock: Lock) -> None:
     if foreign:
         text = "".join(f"{one}\n" for one in (lock.architecture, *sorted(foreign)))
         files["var/lib/dpkg/arch"] = text.encode()  # dpkg --add-architecture
+    if subids.alone():
+        files["etc/apt/apt.conf.d/20ctk-one-user"] = _ONE_USER
     for path, data in files.items():
         folder, _, name = path.rpartition("/")
         parent = make_directories(rootfd, folder)

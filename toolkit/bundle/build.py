@@ -1,7 +1,6 @@
 """A request for a spec, the edits that it stands for, and the file that comes of them."""
 
 import difflib
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -73,6 +72,9 @@ def edits(request: SpecRequest, host: mounts.HostFiles, emit: Emit = silent) -> 
     """
     if request.rootfs:
         yield root.rootfs(request.rootfs, request.bundle)
+        if not request.update:  # what runc's own spec has is for no tree in particular
+            yield process.args((root.shell(request.rootfs),))
+            yield _named_by_the_run
     if request.writable is not None:
         yield root.read_only(not request.writable)
     if request.from_image:
@@ -117,7 +119,7 @@ def _process(request: SpecRequest) -> Iterator[Edit]:
         yield process.add_capabilities(process.capability_names(request.cap_add, option="--cap-add"))
     yield from (process.rlimit(text) for text in request.ulimit)
     if request.hostname:
-        yield fields.set_field(f"hostname={json.dumps(request.hostname)}")
+        yield _host_name(request.hostname)
 
 
 def _mounts_and_namespaces(request: SpecRequest, host: mounts.HostFiles) -> Iterator[Edit]:
@@ -148,6 +150,23 @@ def _resources(request: SpecRequest) -> Iterator[Edit]:
         if text:
             yield edit(text)
     yield from (resources.device_limit(kind, text) for kind, text in request.device_limits)
+
+
+def _host_name(name: str) -> Edit:
+    def edit(spec: Spec) -> Spec:
+        annotations = spec.get("annotations") or {}
+        if annotations.pop("ctk.hostname", None) and not annotations:
+            del spec["annotations"]
+        return spec | {"hostname": name}
+
+    return edit
+
+
+def _named_by_the_run(spec: Spec) -> Spec:
+    """The host name is the container's, which is not known yet; other runtimes show what holds its place."""
+    spec["hostname"] = "container"
+    spec.setdefault("annotations", {})["ctk.hostname"] = "container"
+    return spec
 
 
 def _init(wanted: bool) -> Edit:

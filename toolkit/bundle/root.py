@@ -86,6 +86,12 @@ def find_command(root: str, command: str, env: list[str], cwd: str = "/") -> str
     return ""
 
 
+def shell(path: str) -> str:
+    """The shell that a person would like to find in the root file system at `path`: bash where it has it, else sh."""
+    env = ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]
+    return next((name for name in ("bash", "sh") if find_command(path, name, env)), "sh")
+
+
 def check(path: str) -> None:
     """Raises NotFound unless `path` is a folder with something in it."""
     doing = f"use {path!r} as the root file system"

@@ -89,6 +89,7 @@ def of(
         raise Invalid("", "it is no JSON object")
     rules.require(spec)
     container_id = container_id or name_of(bundle)
+    plans.name_host(spec, container_id)
     root = plans.root_path(spec, bundle)
     process = spec.get("process") or {}
     console = MakeConsole("process.terminal") if process.get("terminal") else None

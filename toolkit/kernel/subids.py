@@ -41,6 +41,12 @@ def of_caller() -> "tuple[list[tuple[int, int, int]], list[tuple[int, int, int]]
     return mapping(uid, uids), mapping(gid, gids)
 
 
+def alone() -> bool:
+    """Whether this process's user namespace has one id only, so that no program in it can become another user."""
+    lines = read("/proc/self/uid_map").splitlines()
+    return len(lines) == 1 and lines[0].split()[2:] == ["1"]
+
+
 def _name(uid: int) -> str:
     """The user's name; "" if none is known. `pwd` is in the interpreter's core: no slow import."""
     import pwd

@@ -85,6 +85,7 @@ def create(launch: Launch, *, wait_for_start: bool) -> None:
     spec = launch.spec
     if not wait_for_start and not spec.get("process"):
         raise Invalid("process", "is required to start a container")
+    plan.name_host(spec, options.id)
     root = plan.root_path(spec, launch.bundle)
     check_root(root, spec)
     terminal = bool((spec.get("process") or {}).get("terminal"))

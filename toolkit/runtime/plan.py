@@ -54,6 +54,17 @@ def root_path(spec: "dict[str, Any]", bundle: str) -> str:
     return os.path.normpath(path)
 
 
+NAME_ANNOTATION = "ctk.hostname"
+"""Annotation of a spec whose hostname holds the place of the container's name, as long as both are the same."""
+
+
+def name_host(spec: "dict[str, Any]", container_id: str) -> None:
+    """Make the container's name its host name where the spec (changed in place) leaves that to us."""
+    place = (spec.get("annotations") or {}).get(NAME_ANNOTATION)
+    if place and spec.get("hostname") == place:
+        spec["hostname"] = container_id[:64]  # sethostname(2) takes no more
+
+
 def plan(
     spec: "dict[str, Any]",
     bundle: str,

@@ -29,7 +29,6 @@ from toolkit.oci import json_text
 
 MARKER = "ctk-up.json"
 _SPEC_STAGE = ("spec", "Write config.json")
-_SHELLS = ("bash", "sh")
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +145,7 @@ def _write_spec(
     known = _file_id(path)
     by_hand = bool(known) and known != made.get("config")
     keep = bool(known) and not request.force and (by_hand or made.get("spec") == spec_id)
-    args = request.spec.args or (() if keep and by_hand else (_shell(rootfs),))
+    args = request.spec.args or (() if keep and by_hand else (root.shell(rootfs),))
     if keep:
         spec = document.read(bundle)
         if request.spec.args:
@@ -186,11 +185,6 @@ def _write_hosts(request: UpRequest, bundle: str) -> str:
     # Readable in the container whoever its program runs as; the bundle's folder keeps the host's users out.
     atomic.replace(path, f"{known}127.0.1.1 {request.spec.hostname or request.id}\n".encode(), mode=0o644)
     return path
-
-
-def _shell(rootfs: str) -> str:
-    env = ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]
-    return next((shell for shell in _SHELLS if root.find_command(rootfs, shell, env)), "sh")
 
 
 def _content_id(value: object) -> str:
