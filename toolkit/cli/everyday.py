@@ -164,11 +164,16 @@ def systemd(
     restart_policy: Annotated[
         str, typer.Option("--restart-policy", metavar="POLICY", help="systemd's Restart=: no, on-failure, always.")
     ] = "on-failure",
+    notify: Annotated[
+        bool, typer.Option("--notify", help="Type=notify: the container's program says when it is ready (sd_notify).")
+    ] = False,
     root: Root = "",
 ) -> None:
     """Print a systemd unit that runs the container."""
     from toolkit.runtime.comfort import unit
     from toolkit.up import launch
 
-    text = unit.text(_place(root), container, launcher=launch.launcher(), stop_s=time, restart=restart_policy)
+    text = unit.text(
+        _place(root), container, launcher=launch.launcher(), stop_s=time, restart=restart_policy, notify=notify
+    )
     output.exactly(text)

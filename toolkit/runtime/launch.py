@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from toolkit.runtime.conversation import Conversation
+    from toolkit.runtime.notify import Listener
     from toolkit.runtime.options import Options
     from toolkit.runtime.record import Record
     from toolkit.runtime.steps import Step
@@ -49,6 +50,7 @@ class Launch:
         self.overlay: "Step | None" = None  # lays a writable layer over the root (comfort/overlay.py)
         self.init = False  # a small first process of ours stays (kernel/last_step.c, INIT)
         self.stdio: "tuple[int, int, int] | None" = None  # in place of our own standard streams
+        self.notify: "Listener | None" = None  # to what its program tells the service manager
         self.extra: "dict[str, Any]" = {}  # what the record keeps beside it
 
 
@@ -110,6 +112,11 @@ def create(launch: Launch, *, wait_for_start: bool) -> None:
                 hint="remove linux.intelRdt",
             )
         launch.cgroup = cgroup_manager(options, linux.get("cgroupsPath"), rec.annotations)
+        if os.environ.get("NOTIFY_SOCKET"):
+            from toolkit.runtime import notify
+
+            if notify.prepare(rec, spec) and not wait_for_start:
+                launch.notify = notify.listener_for(rec)
         # The paths of the cgroups are on disk before the cgroups are: whatever kills us, `delete` finds them.
         rec.cgroups = launch.cgroup.facts()
         rec.save()

@@ -18,13 +18,18 @@ if TYPE_CHECKING:
     from typing import Any, Protocol
 
     class Watch(Protocol):
-        """Something else to listen to. `fd` -1: no more."""
+        """Something else to listen to."""
 
-        fd: int
-        events: int
+        @property
+        def fd(self) -> int:
+            """The descriptor to poll; -1: no more."""
+
+        @property
+        def events(self) -> int:
+            """What to poll it for."""
 
         def heard(self) -> None:
-            """There is something to read."""
+            """It is ready."""
 
 
 _HELD_BYTES = 1 << 16

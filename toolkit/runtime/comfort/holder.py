@@ -20,7 +20,7 @@ import os
 import time
 
 from toolkit.errors import CtkError
-from toolkit.runtime import foreground, launch, outside, relay, removal
+from toolkit.runtime import foreground, launch, log, notify, outside, relay, removal
 from toolkit.runtime.comfort import ending, journal, oom
 from toolkit.runtime.verbs import run as plain
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from toolkit.runtime.relay import Watch
 
 SOCKET = "attach.sock"
+_TOLD = "t"  # the service manager has been told that the container is ready, and will say when it has heard
 _CHUNK = 32768
 _KEPT_BYTES = 1 << 20
 """So much is kept for a client that is slow; then the container waits for it, as it does for any slow terminal."""
@@ -69,13 +70,20 @@ def start(under_way: "Launch", *, held: bool) -> int:
         streams.begun(under_way)
         listener = _listen(container)
         journal.take_over(container)
-        log = journal.Writer(container)
+        output = journal.Writer(container)
     if asked := _signal.sigpending() & relay.ENDING:
         # Somebody waited for the command and gave it up: it has not been done then, as far as anybody can see.
         removal.delete(container, force=True)
         return 128 + int(min(asked))
-    os.write(writing, b"0")
-    os.close(writing)
+    watches: "list[Watch]" = []
+    if under_way.notify is None:
+        log.write(writing, "0")
+        os.close(writing)
+    else:
+        # The command ends when the unit is ready: a manager takes its end before that for a failure.
+        under_way.notify.main_pid = under_way.pid
+        under_way.notify.told = lambda heard: log.write(writing, "0" if heard else _TOLD)
+        watches.append(under_way.notify)
     os.chdir("/")
     null = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1, 2):
@@ -83,13 +91,13 @@ def start(under_way: "Launch", *, held: bool) -> int:
     os.close(null)
     loop = None
     if streams is None:
-        code = foreground.wait(under_way.pid)
+        code = foreground.wait(under_way.pid, -1, watches)
     else:
         watch = oom.Watch(container)
-        loop = _Loop(under_way.pid, streams, listener, log, [watch])
+        loop = _Loop(under_way.pid, streams, listener, output, [watch, *watches])
         code = loop.run()
         loop.say_end(_note(container, code, watch))
-        log.close()
+        output.close()
     if options.rm:
         plain.remove(under_way)
     if loop is not None:
@@ -107,6 +115,12 @@ def _begun(pid: int, reading: int, before: "set[int]") -> int:
         _signal.signal(number, lambda number, _: os.kill(pid, number))
     _signal.pthread_sigmask(_signal.SIG_SETMASK, before)
     began = os.read(reading, 1)
+    if began == _TOLD.encode():
+        import select
+
+        poll = select.poll()
+        poll.register(reading, select.POLLIN)
+        poll.poll(notify.BARRIER_S * 1000)
     os.close(reading)
     return 0 if began else os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
@@ -222,14 +236,14 @@ class _Client:
 
 class _Loop:
     def __init__(
-        self, pid: int, streams: Streams, listener: "Any", log: "journal.Writer", watches: "list[Watch]"
+        self, pid: int, streams: Streams, listener: "Any", output: "journal.Writer", watches: "list[Watch]"
     ) -> None:
         import select
 
         self.pid = pid
         self.streams = streams
         self.listener = listener
-        self.log = log
+        self.output = output
         self.clients: "dict[int, _Client]" = {}
         self.watches = watches
         self.select = select
@@ -337,7 +351,7 @@ class _Loop:
             del self.streams.outputs[fd]
         if not data:
             return 0
-        self.log.write(stream, data)
+        self.output.write(stream, data)
         packet = str(stream).encode() + data
         for client in list(self.clients):
             self._send(client, packet)

@@ -34,8 +34,7 @@ def run(options: "Options") -> int:
         return plain.stay(under_way)
     held = not options.console_socket and (options.hold or options.interactive or plain.by_hand(options))
     if not held and not options.rm:
-        plain.begin(under_way)
-        return 0
+        return plain.leave(under_way)
     from toolkit.runtime.comfort import holder
 
     under_way.extra["options"] = _words(options)

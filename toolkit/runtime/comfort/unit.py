@@ -1,6 +1,7 @@
 """`ctk generate systemd`: a unit that runs a container as systemd would have it (systemd.service(5))."""
 
 from toolkit.errors import NotFound, Usage
+from toolkit.runtime import notify as ready
 from toolkit.runtime import record as records
 from toolkit.text import quote
 
@@ -12,8 +13,12 @@ _POLICIES = ("no", "on-failure", "on-abnormal", "on-abort", "on-watchdog", "on-s
 _NOT_UNDER_SYSTEMD = ("--hold", "--rm", "--interactive")  # the unit's process stays in the foreground and removes
 
 
-def text(root: str, container_id: str, *, launcher: "Sequence[str]", stop_s: float, restart: str) -> str:
-    """The unit's text. `launcher`: the words that start ctk. Raises NotFound, Usage."""
+def text(
+    root: str, container_id: str, *, launcher: "Sequence[str]", stop_s: float, restart: str, notify: bool = False
+) -> str:
+    """The unit's text. `launcher`: the words that start ctk; `notify`: the program says when it is ready, as one is
+    taken to do that has said so in this container. Raises NotFound, Usage.
+    """
     if restart not in _POLICIES:
         raise Usage(f"use {restart!r} for Restart=", because="systemd has no such policy", hint=", ".join(_POLICIES))
     container = records.load(root, container_id)
@@ -29,6 +34,7 @@ def text(root: str, container_id: str, *, launcher: "Sequence[str]", stop_s: flo
     stop = [*launcher, "stop", f"--root={root}", f"--time={stop_s:g}", container_id]
     remove = [*launcher, "rm", "--force", f"--root={root}", container_id]
     target = "default.target" if container.rootless else "multi-user.target"
+    kind = "notify" if notify or ready.has_said_so(container) else "exec"
     return f"""\
 # Written by `ctk generate systemd {quote(container_id)}`.
 # As root: put it into /etc/systemd/system/ctk-{container_id}.service, then
@@ -40,7 +46,7 @@ Wants=network-online.target
 After=network-online.target
 {_mounts_for(container.bundle)}
 [Service]
-Type=exec
+Type={kind}
 ExecStart={_line(run)}
 ExecStop={_line(stop)}
 ExecStopPost=-{_line(remove)}

@@ -6,7 +6,7 @@ import stat as st
 from toolkit.errors import CtkError, HostLacks, Invalid, SystemCall
 from toolkit.kernel import beneath, mounts, namespaces, process, reading, roots
 from toolkit.oci import json_text
-from toolkit.runtime import console, criu, criu_image, foreground, hooks, launch, outside, plan, removal
+from toolkit.runtime import console, criu, criu_image, foreground, hooks, launch, notify, outside, plan, removal
 from toolkit.runtime import record as records
 from toolkit.runtime.verbs.checkpoint import DESCRIPTION, STREAMS, empty_namespaces, key_of
 
@@ -190,6 +190,11 @@ class _Restoring:
         points = description.get("external_mounts") if isinstance(description, dict) else None
         if not isinstance(points, list) or not all(isinstance(point, str) for point in points):
             raise Invalid("external_mounts", "is no list of mount points", document=DESCRIPTION)
+        if notify.POINT in points and notify.POINT not in known:
+            # It was started by a service manager, which has heard of it long ago: the folder is there, and empty.
+            assert self.launch.record is not None
+            known[notify.POINT] = notify.folder(self.launch.record)
+            os.mkdir(known[notify.POINT])
         pairs = []
         for point in points:
             if point not in known:

@@ -9,6 +9,7 @@ from toolkit.runtime.options import OURS
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from toolkit.runtime.options import Options
+    from toolkit.runtime.relay import Watch
 
 
 def run(options: "Options") -> int:
@@ -18,10 +19,7 @@ def run(options: "Options") -> int:
 
         return comfort.run(options)
     under_way = launch.Launch(options)
-    if options.detach:
-        begin(under_way)
-        return 0
-    return stay(under_way)
+    return leave(under_way) if options.detach else stay(under_way)
 
 
 def by_hand(options: "Options") -> bool:
@@ -49,6 +47,15 @@ def begin(under_way: "launch.Launch") -> None:
     record.unlock()
 
 
+def leave(under_way: "launch.Launch") -> int:
+    """Begin, and leave it alone, ready if its program says when it is; 0."""
+    begin(under_way)
+    if under_way.notify is not None and under_way.record is not None:
+        under_way.notify.main_pid = under_way.pid
+        under_way.notify.wait(under_way.record)
+    return 0
+
+
 def stay(under_way: "launch.Launch") -> int:
     """Begin, wait for the end, and remove the container; the program's exit code."""
     options = under_way.options
@@ -58,16 +65,17 @@ def stay(under_way: "launch.Launch") -> int:
     begin(under_way)
     record = under_way.record
     assert record is not None
-    watches = []
+    watches: "list[Watch]" = [] if under_way.notify is None else [under_way.notify]
+    listens = None
     if tells := options.tell or (os.isatty(2) and options.program != "runc"):
         from toolkit.runtime.comfort import oom
 
-        watches.append(oom.Watch(record))
+        watches.append(listens := oom.Watch(record))
     code = foreground.wait(under_way.pid, under_way.master, watches)
     if code and tells:
         from toolkit.runtime.comfort import ending
 
-        found = ending.facts(record, code, foreground.signal_of_end, *watches)
+        found = ending.facts(record, code, foreground.signal_of_end, listens)
         ending.tell(found, under_way.spec, asked=options.tell)
     if not options.keep:
         remove(under_way)

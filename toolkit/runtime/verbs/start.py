@@ -38,6 +38,11 @@ def run(options: "Options") -> int:
 
         if shield.wanted_for_create(record.config()):
             shield.up(options.program)
+    listener = None
+    if os.environ.get("NOTIFY_SOCKET"):
+        from toolkit.runtime import notify
+
+        listener = notify.listener_for(record, record.pid)
     release(record, start_hooks, record.config()["process"] if start_hooks else {})
     if not startable:
         # What was created ends, having nothing to execute. The runtime spec wants an error, and logs are where it is
@@ -53,6 +58,9 @@ def run(options: "Options") -> int:
             # runc and crun end the container then; nothing of it is left.
             removal.delete(record, force=True)
             raise
+    if listener is not None:
+        record.unlock()
+        listener.wait(record)
     return 0
 
 

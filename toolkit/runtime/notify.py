@@ -1,0 +1,188 @@
+"""sd_notify(3) out of a container: READY=1 of its program reaches the service manager that started us (Type=notify).
+
+As runc has it: a socket in the record's folder, bind-mounted to /run/notify and named in the program's NOTIFY_SOCKET.
+What comes out is that it is ready, and which process is the unit's main one: the container's first one if nobody of
+ours stays, else we ourselves, who end with it and with its exit code. Nothing else that a container says goes further.
+"""
+
+import os
+import select
+
+from toolkit.errors import CtkError
+from toolkit.runtime import log
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from toolkit.runtime.record import Record
+
+POINT = "/run/notify"
+_FOLDER, _NAME, _SAID = "notify", "notify.sock", "ready"
+_READY = b"READY=1"
+_SEND_S = 5.0
+BARRIER_S = 30.0
+"""For the manager to say that it has heard; runc's."""
+
+
+def folder(record: "Record") -> str:
+    """The folder that the container sees at POINT."""
+    return f"{record.folder}/{_FOLDER}"
+
+
+def has_said_so(record: "Record") -> bool:
+    """Has the container's program said that it is ready?"""
+    return os.path.exists(f"{record.folder}/{_SAID}")
+
+
+def prepare(record: "Record", spec: "dict[str, Any]") -> bool:
+    """Make the folder, and let the container have it: `spec` is changed, not its text. False if nobody waits for it.
+
+    Raises OSError.
+    """
+    namespaces = (spec.get("linux") or {}).get("namespaces") or ()
+    if not spec.get("process") or not any(entry["type"] == "mount" for entry in namespaces) or not _manager():
+        return False
+    os.mkdir(folder(record))
+    os.chmod(folder(record), 0o755)
+    options = ["bind", "nosuid", "noexec", "nodev", "ro"]
+    mount = {"destination": POINT, "source": folder(record), "options": options}
+    spec["mounts"] = [*(spec.get("mounts") or ()), mount]
+    environment = [entry for entry in spec["process"].get("env") or () if not entry.startswith("NOTIFY_SOCKET=")]
+    spec["process"] = {**spec["process"], "env": [*environment, f"NOTIFY_SOCKET={POINT}/{_NAME}"]}
+    return True
+
+
+def _manager() -> "Any":
+    """A socket connected to who waits for us, None if that is nobody: the variable may be an ancestor's."""
+    import _socket
+
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if address[:1] not in ("/", "@"):
+        return None  # none, or one of another machine (vsock)
+    end = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM)
+    end.settimeout(_SEND_S)
+    try:
+        end.connect("\0" + address[1:] if address[0] == "@" else address)
+    except OSError as error:
+        end.close()
+        log.debug(f"NOTIFY_SOCKET {address!r}: {error.strerror}")
+        return None
+    return end
+
+
+class Listener:
+    """The socket of a container, as relay.Watch; its folder must be there. `main_pid` 0: the caller itself."""
+
+    events = 1  # POLLIN
+
+    def __init__(self, record: "Record", main_pid: int = 0) -> None:
+        import _socket
+
+        self.main_pid = main_pid
+        self._said = f"{record.folder}/{_SAID}"
+        self.told: "Callable[[bool], None] | None" = None  # called when it is told, with: has it heard of it too?
+        self._barrier = -1
+        self._end = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM)
+        inside = os.open(folder(record), os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            path = f"/proc/self/fd/{inside}/{_NAME}"  # the record's own may be longer than the 107 bytes of unix(7)
+            self._end.bind(path)
+            os.chmod(path, 0o777)  # whoever the program is
+        finally:
+            os.close(inside)
+        self._end.setblocking(False)
+
+    @property
+    def fd(self) -> int:
+        """To poll: the container's socket, then the manager's answer; -1 once that is there."""
+        end: int = self._end.fileno()
+        return end if end >= 0 else self._barrier
+
+    @property
+    def manager_knows(self) -> bool:
+        """It has been told, but may not have heard of it yet."""
+        return bool(self._end.fileno() < 0)
+
+    def heard(self) -> None:
+        """Take one message."""
+        if self.manager_knows:
+            os.close(self._barrier)
+            self._barrier = -1
+            self._progress()
+            return
+        try:
+            said = self._end.recv(4096)  # without descriptors: a container passes none on
+        except OSError:
+            return
+        if _READY not in said.split(b"\n"):
+            return
+        # Who goes on talking is refused, instead of waiting for somebody to listen.
+        self._end.close()
+        try:
+            os.close(os.open(self._said, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+        except OSError:
+            pass  # a full disk, or removed: who reads it does without
+        self._tell()
+        self._progress()
+
+    def _progress(self) -> None:
+        if self.told is not None:
+            self.told(self._barrier < 0)
+
+    def _tell(self) -> None:
+        end = _manager()
+        if end is None:
+            return
+        try:
+            end.send(_READY + b"\n")
+            end.send(b"MAINPID=%d\n" % (self.main_pid or os.getpid()))
+            # sd_notify_barrier(3): when the manager closes the pipe's other end it has heard what came before.
+            self._barrier, theirs = os.pipe2(os.O_CLOEXEC)
+            try:
+                end.sendmsg([b"BARRIER=1"], [(1, 1, theirs.to_bytes(4, "little"))])  # SOL_SOCKET, SCM_RIGHTS
+            finally:
+                os.close(theirs)
+        except OSError as error:
+            log.warning(f"tell the service manager (NOTIFY_SOCKET): {error.strerror or error}")
+        finally:
+            end.close()
+
+    def wait(self, record: "Record") -> None:
+        """Until it is ready and the manager knows, or has ended. Who gives up waiting leaves a container that runs."""
+        from toolkit.runtime import signals
+
+        try:
+            pidfd = signals.open_init(record)
+        except CtkError:
+            return  # it has ended
+        try:
+            while self.fd >= 0:
+                poll = select.poll()
+                poll.register(self.fd, select.POLLIN)
+                if not self.manager_knows:
+                    poll.register(pidfd, select.POLLIN)
+                ready = [fd for fd, _ in poll.poll(BARRIER_S * 1000 if self.manager_knows else None)]
+                if self.fd in ready:  # first: it may have said so and ended
+                    self.heard()
+                elif ready:
+                    return
+                elif self.manager_knows:
+                    log.warning(f"the service manager did not answer within {BARRIER_S:.0f} s (BARRIER=1)")
+                    return
+        except KeyboardInterrupt:
+            pass
+        finally:
+            os.close(pidfd)
+
+
+def listener_for(record: "Record", main_pid: int = 0) -> "Listener | None":
+    """The listener of a container that was prepared for it, if somebody waits for what it says."""
+    if not os.environ.get("NOTIFY_SOCKET") or not os.path.isdir(folder(record)):
+        return None
+    try:
+        return Listener(record, main_pid)
+    except OSError as error:
+        log.warning(f"listen at the container's NOTIFY_SOCKET: {error.strerror or error}")
+        return None
