@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import typer.main
 
-from tests.fixtures.command import Command
+from tests.fixtures.command import Bundle, Command
 from toolkit.cli.app import app
 from toolkit.runtime.help import render
 from toolkit.runtime.options import VERBS
@@ -162,3 +162,25 @@ def test_a_recipe_can_be_read_and_rehearsed(ctk: Command) -> None:
     shown = ctk("recipe", "run", "first-container", "--dry-run").ok().out
     assert "ctk bootstrap" in shown
     assert "ctk run my-cont" in shown
+
+
+def test_global_options_stand_before_the_commands_of_either_door(
+    ctk: Command, busybox_bundle: Bundle, tmp_path: Path
+) -> None:
+    name, root, log = ctk.id(), str(tmp_path / "elsewhere"), str(tmp_path / "log")
+    everywhere = ("--root", root, "--debug")
+    ctk(*everywhere, "run", "-d", "--hold", "-b", str(busybox_bundle.sh("echo hello; exec sleep 600")), name).ok()
+    try:
+        assert name not in ctk("list", "-q").ok().out
+        assert ctk(*everywhere, "inspect", "--json", name).ok().json()["id"] == name
+        ends = time.monotonic() + 20
+        while "hello" not in (said := ctk(*everywhere, "logs", name).ok().out) and time.monotonic() < ends:
+            time.sleep(0.05)
+        assert said == "hello\n"
+        assert ctk(*everywhere, "stop", "--time", "0", name).ok().out == name + "\n"
+        assert ctk("--root=" + root, "rm", name).ok().out == name + "\n"
+        gone = ctk("--root", root, "--log", log, "--log-format=json", "attach", name)
+        assert gone.rc == 1 and "does not exist" in gone.err
+        assert "does not exist" in json.loads(Path(log).read_text())["msg"]
+    finally:
+        ctk("--root", root, "delete", "--force", name)

@@ -13,6 +13,7 @@ import typer
 
 from toolkit import __version__
 from toolkit.cli import (
+    both_doors,
     build,
     cache,
     care,
@@ -111,13 +112,14 @@ def run(argv: list[str], told: Options | None = None) -> int:
         argv = [*argv[1:], "--help"]
     caught = signals.Caught()
     try:
-        argv = complete.with_shell(argv)
+        argv = complete.with_shell(both_doors.taken(argv))
         with signals.as_exceptions() as caught:
             code = app(argv, prog_name="ctk", standalone_mode=False) if told is None else explain.of_run(told)
             sys.stdout.flush()
         # typer turns a KeyboardInterrupt into an exit code, or (before 0.20) into Abort.
         return _interrupted(caught) if code == _INTERRUPTED else int(code or 0)
     except CtkError as error:
+        both_doors.note(error)
         failure.show(error, stream=sys.stderr)
         care.advise(error)
         return error.exit_code

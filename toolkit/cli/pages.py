@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import typer
 from typer import core
 
+from toolkit.runtime.options import GLOBAL
 from toolkit.ui import help as help_pages
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -34,6 +35,8 @@ def page(context: Any) -> help_pages.Page:
             title = getattr(one, "rich_help_panel", None)
             options.setdefault(title if isinstance(title, str) else "Options", []).append((names(one), _about(one)))
     last = {"Options": options.pop("Options")} if "Options" in options else {}
+    if context.parent is None and inner:
+        last["Before the command"] = [(_runtimes(one), one[5][:1].upper() + one[5][1:] + ".") for one in GLOBAL]
     rows = [*sections.items(), *options.items(), *last.items()]
     return help_pages.Page(
         usage=" ".join([context.command_path, "[OPTIONS]", *words, *(["COMMAND …"] if inner else [])]),
@@ -41,6 +44,11 @@ def page(context: Any) -> help_pages.Page:
         sections=tuple(help_pages.Section(title, tuple(found)) for title, found in rows),
         example=command.epilog or "",
     )
+
+
+def _runtimes(option: Any) -> str:
+    name, short, _, _, metavar, _ = option
+    return f"--{name}" + (f", -{short}" if short else "") + (f" {metavar}" if metavar else "")
 
 
 def names(option: Any) -> str:

@@ -74,6 +74,8 @@ def advice(error: "WrongOption", program: str) -> str:
     _, found, flag = str(error).partition("not defined: -")
     if not found:
         return see
+    if verb and flag.partition("=")[0] in [option[0] for option in GLOBAL]:
+        return f"it stands before the verb: {program} --{flag} … {verb} …; {see}"
     table = VERBS[verb][5] if verb else GLOBAL
     if verb in ("run", "create") and flag in _DOCKERS_FLAGS:
         return f"a terminal comes by itself, and there are no images: {program} up SUITE NAME -- COMMAND; {see}"

@@ -9,6 +9,9 @@ from types import FrameType
 
 from toolkit.errors import CtkError
 
+leading: list[str] = []
+"""Global options of this call that the ctks that we start get, too; --root they find in the environment."""
+
 
 def launcher() -> list[str]:
     """The words that start the ctk that is running now, whatever the current folder and PATH are."""
@@ -38,7 +41,7 @@ def _environment() -> dict[str, str]:
 
 def exists(identity: str) -> bool:
     """Is there a container called `identity`?"""
-    asked = [*launcher(), "state", identity]
+    asked = [*launcher(), *leading, "state", identity]
     done = subprocess.run(
         asked, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=_environment()
     )
@@ -47,7 +50,7 @@ def exists(identity: str) -> bool:
 
 def call(words: Sequence[str]) -> int:
     """Run `ctk WORDS` with our own standard streams; its exit code."""
-    return subprocess.run([*launcher(), *words], env=_environment()).returncode
+    return subprocess.run([*launcher(), *leading, *words], env=_environment()).returncode
 
 
 def run(identity: str, bundle: str, options: Sequence[str] = ()) -> int:
@@ -56,7 +59,7 @@ def run(identity: str, bundle: str, options: Sequence[str] = ()) -> int:
     The terminal, if there is one, is the child's. A Ctrl-C reaches both of us from the terminal and is its to answer;
     signals sent to us alone are passed on.
     """
-    words = [*launcher(), "run", *options, "--bundle", bundle, identity]
+    words = [*launcher(), *leading, "run", *options, "--bundle", bundle, identity]
     sys.stdout.flush()
     sys.stderr.flush()
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGQUIT, *_PASSED_ON)}

@@ -1,0 +1,50 @@
+"""The runtime's global options in front of a command of ours: `ctk --root DIR logs ID`.
+
+`--root` is where all of ctk looks from then on, and so do the ctks that we start; the others go to those that make
+containers (`up`, `restart`). What goes wrong is written to `--log`, as the runtime does it.
+"""
+
+import os
+from collections.abc import Sequence
+
+from toolkit.errors import CtkError
+from toolkit.runtime import argv as command_line
+from toolkit.runtime import log, main
+from toolkit.runtime.options import Options
+from toolkit.up import launch
+
+_PASSED_ON = ("debug", "log", "log-format", "systemd-cgroup", "cgroup-manager", "criu", "rootless")
+
+
+def taken(argv: Sequence[str]) -> list[str]:
+    """`argv` from its command on, once what stood in front of it is carried out. Raises CtkError for a wrong value."""
+    try:
+        options, at = command_line.parse_global(argv)
+    except (command_line.HelpWanted, command_line.WrongOption):
+        return list(argv)  # an option of our own, or a mistake that typer tells
+    if not options.given or at == len(argv):
+        return list(argv)
+    main.settle(options)
+    if "root" in options.given:
+        os.environ["CTK_ROOT"] = options.root
+    launch.leading[:] = _words(options)
+    if options.given & {"log", "log-format"}:
+        try:
+            log.configure(options)
+        except OSError as error:
+            raise CtkError(f"open {options.log!r}", because=os.strerror(error.errno or 0).lower()) from None
+    return list(argv[at:])
+
+
+def _words(options: Options) -> list[str]:
+    return [f"--{name}={_text(options.value(name))}" for name in _PASSED_ON if name in options.given]
+
+
+def _text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def note(error: CtkError) -> None:
+    """Write the error to `--log FILE`, where one was named."""
+    if log.to_file():
+        log.error(str(error))
