@@ -195,13 +195,13 @@ def fstatfs_type(fd: int) -> int:
 def place_of(fd: int) -> "tuple[int, int, int]":
     """(mount id, device, inode) of what `fd` holds: the same place of the same mount, however it was reached.
 
-    The mount id is 0 before Linux 5.8, which does not tell it. Raises SystemCall.
+    The mount id is 0 where the kernel does not tell it: before Linux 5.8, or without statx(2). Raises OSError.
     """
     result = libc.buffer(256)
     try:
         libc.syscall(libc.number("statx"), fd, b"", AT_EMPTY_PATH, _STATX_MNT_ID, result)
-    except OSError as error:
-        libc.failed(f'statx({fd}, "", AT_EMPTY_PATH, STATX_MNT_ID|STATX_MNT_ID_UNIQUE, …)', error)
+    except OSError:
+        pass  # as under a seccomp filter that is older than the call
     told = bytes(result)
     known = int.from_bytes(told[:4], "little") & _STATX_MNT_ID
     status = os.fstat(fd)
