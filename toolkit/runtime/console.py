@@ -17,18 +17,36 @@ if TYPE_CHECKING:
 _ONTO = mounts.MOVE_MOUNT_F_EMPTY_PATH | mounts.MOVE_MOUNT_T_EMPTY_PATH
 
 
+_CONNECT_S = 10
+
+
+def bound(end: "Any") -> None:
+    """Let connect(2) and send(2) of a Unix socket fail with EAGAIN after 10 s: where nobody takes a connection from a
+    full queue they would wait for ever (SO_SNDTIMEO, socket(7); a socket that does not block fails at once instead).
+    """
+    end.setsockopt(1, 21, _CONNECT_S.to_bytes(8, "little") + bytes(8))  # SOL_SOCKET, SO_SNDTIMEO, struct timeval
+
+
+def refused(error: OSError) -> str:
+    """Why a bounded connect(2) failed, in words."""
+    if error.errno == errno.EAGAIN:
+        return f"whoever listens there took no connection in {_CONNECT_S} s"
+    return (error.strerror or str(error)).lower()
+
+
 def connect(path: str) -> "Any":
     """A stream socket connected to an engine's --console-socket or --pidfd-socket. Raises LaunchFailed."""
     import _socket
 
     end = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    bound(end)
     try:
         end.connect(path)
     except OSError as error:
         end.close()
         raise LaunchFailed(
             f"connect to the socket {path!r}",
-            because=(error.strerror or str(error)).lower(),
+            because=refused(error),
             hint="whoever asks for a terminal must listen there first",
         ) from None
     return end

@@ -141,10 +141,13 @@ def undo(launch: Launch) -> None:
         try:
             launch.cgroup.kill()
             launch.cgroup.delete()
-        except CtkError as error:
+        except (CtkError, OSError) as error:  # what stopped us is told, not what stopped us from tidying up after it
             log.warning(str(error))
     if launch.record is not None:
-        launch.record.remove()
+        try:
+            launch.record.remove()
+        except OSError as error:
+            log.warning(f"remove {launch.record.folder!r}: {os.strerror(error.errno or 0).lower()}")
 
 
 def cgroup_manager(options: "Options", path: "str | None", annotations: "dict[str, str]") -> "cgroups.Manager":

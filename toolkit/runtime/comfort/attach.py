@@ -5,7 +5,7 @@ import os
 from toolkit.errors import CtkError, Invalid, NotFound, Usage
 from toolkit.kernel import terminal
 from toolkit.oci import json_text
-from toolkit.runtime import foreground, lifecycle, log, relay, signals
+from toolkit.runtime import console, foreground, lifecycle, log, relay, signals
 from toolkit.runtime import record as records
 from toolkit.runtime.comfort import ending, holder
 from toolkit.text import quote
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from toolkit.runtime.record import Record
 
 DETACH_KEYS = "ctrl-p,ctrl-q"
+_HELLO_S = 10.0
 
 
 def keys(text: str) -> bytes:
@@ -63,7 +64,14 @@ def attach(root: str, container_id: str, *, detach_keys: str = DETACH_KEYS, prox
     sequence = keys(detach_keys)
     container = records.load(root, container_id)
     end = _connect(container)
-    hello, input_fd = _hello(end)
+    try:
+        end.settimeout(_HELLO_S)
+        hello, input_fd = _hello(end)
+        end.settimeout(None)
+    except TimeoutError:
+        end.close()
+        hint = f"was it stopped? `kill -CONT` goes on with the parent of process {container.pid}"
+        raise CtkError(f"attach to {container_id!r}", because="its holder does not answer", hint=hint) from None
     if not hello:
         raise CtkError(f"attach to {container_id!r}", because="its holder does not want us")
     has_terminal = b"t" in hello
@@ -93,6 +101,7 @@ def _connect(container: "Record") -> "Any":
     import _socket
 
     end = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+    console.bound(end)
     try:
         folder = os.open(container.folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -111,7 +120,7 @@ def _connect(container: "Record") -> "Any":
             hint=f"`ctk run --detach --hold` does; for another process in it: ctk exec -t {quote(container.id)} sh",
         ) from None
     except OSError as error:
-        raise CtkError(f"attach to {container.id!r}", because=(error.strerror or "").lower()) from None
+        raise CtkError(f"attach to {container.id!r}", because=console.refused(error)) from None
     return end
 
 

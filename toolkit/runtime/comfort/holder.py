@@ -129,7 +129,7 @@ def _note(container: "Record", code: int, watch: "oom.Watch") -> "dict[str, Any]
     """The facts of the end; kept in the record, unless the container has been removed meanwhile."""
     facts = ending.facts(container, code, foreground.signal_of_end, watch)
     try:
-        container.lock()
+        removal.lock(container)
         ending.keep(container, facts)
     except CtkError:
         pass

@@ -3,6 +3,7 @@
 One JSON object a line, `{"type": "stats" | "oom", "id": …}`, in runc's fields.
 """
 
+import _signal
 import os
 
 from toolkit.errors import CtkError
@@ -24,6 +25,8 @@ _LOOK_S = 0.25
 
 def run(options: "Options") -> int:
     """Report until the container ends. Raises NotFound, CtkError if it is not running."""
+    # Who reads this and goes away (`| head -1`) ends it: else it would write to nobody as long as the container lives.
+    _signal.signal(_signal.SIGPIPE, _signal.SIG_DFL)
     container = records.load(options.root, options.id)
     if options.interval <= 0:
         raise CtkError("duration interval must be greater than 0")

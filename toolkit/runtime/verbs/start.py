@@ -25,7 +25,10 @@ def _startable(record: "records.Record", text: bytes) -> bool:
 def run(options: "Options") -> int:
     """Start it. Raises CtkError."""
     record = records.load(options.root, options.id)
-    record.lock()
+    if not record.lock(wait=False):
+        from toolkit.runtime import removal
+
+        removal.lock(record)  # waits, but not for ever
     record.reload()
     lifecycle.require(record, "start")
     # Only a spec with hooks has to be read again; the text is searched before it is parsed.
