@@ -26,6 +26,7 @@ from toolkit.bootstrap.unpack import Unpacked
 from toolkit.deb.control import write
 from toolkit.errors import BuildFailed, NotFound
 from toolkit.events import Emit, Line, Progressed
+from toolkit.kernel import ours
 from toolkit.kernel.beneath import make_directories
 
 STAGE = "configure"
@@ -77,7 +78,7 @@ def configure(
 def log_path(target: str) -> str:
     """Where all that the programs of a build of `target` print is kept."""
     folder = os.path.join(places.cache_dir(), "logs")
-    os.makedirs(folder, mode=0o700, exist_ok=True)
+    ours.make_private(folder)
     return os.path.join(
         folder, f"bootstrap-{os.fsdecode(os.fsencode(os.path.basename(target))[:64])}-{os.getpid()}.log"
     )

@@ -9,6 +9,7 @@ import hashlib
 import os
 
 from toolkit import places
+from toolkit.kernel import ours
 
 
 def _folder() -> str:
@@ -23,7 +24,7 @@ def path(target: str) -> str:
 def note(target: str) -> None:
     """Note that the folder `target` (absolute) is being filled. A cache that can't be written is no error."""
     try:
-        os.makedirs(_folder(), mode=0o700, exist_ok=True)
+        ours.make_private(_folder())
         with open(path(target), "wb") as file:
             file.write(os.fsencode(target))
     except OSError:

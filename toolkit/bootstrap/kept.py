@@ -27,6 +27,7 @@ from toolkit.bootstrap.model import Lock, Package, Request, Source
 from toolkit.bootstrap.target import MARKER
 from toolkit.errors import CtkError
 from toolkit.fetch.cache import Cache
+from toolkit.kernel import ours
 from toolkit.kernel.host import HostFacts
 from toolkit.pack import lay, streams, tar, walk
 
@@ -118,7 +119,7 @@ class Trees:
     def _write(self, path: str, pieces: Iterator[bytes] | list[bytes]) -> int:
         self._cache.prepare()
         folder = os.path.dirname(path)
-        os.makedirs(folder, mode=0o700, exist_ok=True)
+        ours.make_private(folder)
         temporary = os.path.join(self._cache.folder, f"tmp.{os.getpid()}.{os.urandom(6).hex()}")
         try:
             size = 0

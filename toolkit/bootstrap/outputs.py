@@ -29,6 +29,7 @@ from toolkit.bootstrap.stage import stage
 from toolkit.bootstrap.target import empty, forget, result_path
 from toolkit.errors import CtkError, InUse, Usage
 from toolkit.events import Done, Emit, Event, Planned
+from toolkit.kernel import ours
 from toolkit.pack import streams, tar, walk
 
 DIRECTORY = "directory"
@@ -288,7 +289,7 @@ def work_folder() -> Iterator[str]:
     """A new folder of our own below the cache, locked while we live; those of killed builds are removed first."""
     above = os.path.join(places.cache_dir(), "trees.new")
     try:
-        os.makedirs(above, mode=0o700, exist_ok=True)
+        ours.make_private(above)
         for name in os.listdir(above):
             _remove_stale(os.path.join(above, name))
         # The lock is taken before the folder has the name that is looked at.

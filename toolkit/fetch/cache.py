@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from toolkit.errors import CtkError, Untrusted
+from toolkit.kernel import ours
 from toolkit.text import quote
 
 FOLDERS = ("files", "trees", "asks", "logs", "building", "trees.new")  # that ctk makes in a cache
@@ -112,7 +113,7 @@ class Cache:
             if agree is not None:
                 agree(sha256, done)
             try:
-                os.makedirs(os.path.dirname(self.path(sha256)), mode=0o700, exist_ok=True)
+                ours.make_private(os.path.dirname(self.path(sha256)))
                 os.rename(temporary, self.path(sha256))
             except OSError as error:
                 raise self._failed(error) from None
@@ -162,7 +163,7 @@ class Cache:
         """Make the folder, and clear it of what killed builds left. Raises OSError, CtkError if others may write."""
         if self._ready:
             return
-        os.makedirs(self.folder, mode=0o700, exist_ok=True)
+        ours.make_private(self.folder)
         check_private(os.path.dirname(self.folder))
         now = time.time()
         with os.scandir(self.folder) as entries:

@@ -68,6 +68,23 @@ def open_folder(path: str, doing: str, *, make: bool = False, hint: str = "") ->
     return fd
 
 
+def make_private(path: str) -> None:
+    """Make the folder `path`, and what is missing above it: each 0700, whatever the umask. Raises OSError."""
+    missing = []
+    above = os.path.abspath(path)
+    while not os.path.lexists(above):
+        missing.append(above)
+        above = os.path.dirname(above)
+    for folder in missing[::-1]:
+        try:
+            os.mkdir(folder, 0o700)
+        except FileExistsError:  # somebody else's call, just now
+            continue
+        os.chmod(folder, 0o700)
+    if not os.path.isdir(path):
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
+
+
 def _open(fd: int, word: str, *, make: bool, path: str) -> int:
     flags = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
     try:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from toolkit.errors import Invalid
-from toolkit.kernel import atomic, reading
+from toolkit.kernel import atomic, ours, reading
 from toolkit.oci import json_text
 from toolkit.places import data_dir
 from toolkit.recipe.model import Recipe
@@ -35,7 +35,7 @@ def load(name: str) -> Progress | None:
 def save(name: str, progress: Progress) -> None:
     """Keep `progress` for `name`, whole or not at all."""
     path = _path(name)
-    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+    ours.make_private(os.path.dirname(path))
     atomic.replace(path, json.dumps(asdict(progress)).encode())
 
 

@@ -24,7 +24,7 @@ from toolkit.bundle.build import SpecRequest
 from toolkit.errors import CtkError, InUse, Invalid, Usage
 from toolkit.events import Done, Emit, Event, Finished, Note, Planned, Started
 from toolkit.fetch.logins import bare
-from toolkit.kernel import atomic, reading
+from toolkit.kernel import atomic, ours, reading
 from toolkit.oci import json_text
 
 MARKER = "ctk-up.json"
@@ -55,7 +55,7 @@ def prepare(request: UpRequest, emit: Emit) -> str:
     """Make or recognise the bundle; its path is returned. Raises what bootstrap and the spec builder raise, InUse."""
     bundle = bundle_folder(request)
     try:
-        os.makedirs(bundle, exist_ok=True)
+        _make_folder(bundle, request)
     except OSError as error:
         hint = "run with sudo, or name a folder of yours with --bundle"
         raise CtkError(f"make {bundle!r}", because=(error.strerror or str(error)).lower(), hint=hint) from None
@@ -81,6 +81,24 @@ def prepare(request: UpRequest, emit: Emit) -> str:
         _write_marker(bundle, made)
     _write_spec(request, bundle, rootfs, made, emit, _in_short(there) if there else "")
     return bundle
+
+
+def _make_folder(bundle: str, request: UpRequest) -> None:
+    """The bundle's folder, for its owner alone: what a container makes setuid in its root is no other user's to run.
+
+    One of ours is closed to them even if an earlier version left it open. Where the container's root is another user of
+    the host (root gave it a map), the way is open to that one's group. Raises OSError.
+    """
+    ours.make_private(bundle)
+    if request.bundle:
+        return
+    os.chmod(bundle, 0o700)
+    gid = next((int(words[1]) for words in (one.split(":") for one in request.spec.gid_map) if words[0] == "0"), 0)
+    if os.geteuid() == 0 and gid:
+        for above in (os.path.dirname(bundle), places.data_dir()):
+            os.chmod(above, 0o711)
+        os.chown(bundle, -1, gid)
+        os.chmod(bundle, 0o710)
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ import errno
 import os
 
 from toolkit.errors import CtkError, HostLacks, InUse, SystemCall, Usage
-from toolkit.kernel import mounts
+from toolkit.kernel import mounts, ours
 from toolkit.runtime.steps import Stage, Step
 from toolkit.text import quote
 
@@ -50,7 +50,7 @@ def claim(folder: str, root: str, container_id: str) -> None:
     link = f"{folder}/container"
     deadline = time.monotonic() + _LEAVING_S
     try:
-        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         while True:
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -94,21 +94,51 @@ def _in_user_namespace() -> bool:
 
 
 def _make(folder: str, root: str) -> None:
-    """DIR/upper and DIR/work; `upper` has the root's owner and mode, for it is what the container sees of `/`."""
+    """DIR, and in it `upper` and `work`; `upper` has the root's owner and mode: it is what the container sees of `/`.
+
+    DIR is for its owner alone, as a container may make files setuid in it, and ours: who else could write to it could
+    have the container write to any folder of the host, by a link. Raises NotOurs, CtkError.
+    """
     like = os.stat(root)
+    doing = f"keep the writable layer in {folder!r}"
     try:
-        for name in ("upper", "work"):
-            path = f"{folder}/{name}"
-            if not os.path.isdir(path):
-                os.makedirs(path, 0o755)
-                os.chmod(path, like.st_mode & 0o7777)
-                if (like.st_uid, like.st_gid) != (os.geteuid(), os.getegid()):
-                    os.chown(path, like.st_uid, like.st_gid)
+        if os.path.islink(folder):
+            raise ours.NotOurs(doing, because="it is a symbolic link", hint="name the folder itself")
+        new = not os.path.exists(folder)
+        fd = ours.open_folder(folder, doing, make=True, hint=_ANOTHER_FOLDER)
+        try:
+            strange = (like.st_uid, like.st_gid) != (os.geteuid(), os.getegid())
+            if new and strange:  # the root of a user namespace is to pass
+                os.chown(folder, -1, like.st_gid)
+                os.chmod(folder, 0o710)
+            for name in ("upper", "work"):
+                try:
+                    os.mkdir(name, 0o700, dir_fd=fd)
+                except FileExistsError:
+                    _check_folder(fd, name, like.st_uid, doing)
+                    continue
+                os.chmod(name, like.st_mode & 0o7777, dir_fd=fd)
+                if strange:
+                    os.chown(name, like.st_uid, like.st_gid, dir_fd=fd)
+        finally:
+            os.close(fd)
     except OSError as error:
-        raise CtkError(f"keep the writable layer in {folder!r}", because=(error.strerror or "").lower()) from None
+        raise CtkError(doing, because=(error.strerror or "").lower()) from None
+
+
+def _check_folder(fd: int, name: str, uid: int, doing: str) -> None:
+    """Raise NotOurs unless `name` is a folder of ours, of root's or of the container's root. Raises OSError."""
+    there = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
+    try:
+        status = os.fstat(there)
+    finally:
+        os.close(there)
+    if status.st_mode & 0o170000 != 0o040000 or status.st_uid not in (0, os.geteuid(), uid):
+        raise ours.NotOurs(doing, because=f"{name!r} in it is no folder of ours", hint=_ANOTHER_FOLDER)
 
 
 _LEAVING_S = 5.0
+_ANOTHER_FOLDER = "name a folder of your own, or one that is not there yet"
 _ANOTHER = "end that container first, or name another folder: two at once would spoil what is in it"
 
 

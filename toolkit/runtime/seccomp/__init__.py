@@ -10,7 +10,7 @@ import marshal
 import os
 
 from toolkit import __version__
-from toolkit.kernel import atomic
+from toolkit.kernel import atomic, ours
 from toolkit.kernel.libc import MACHINE
 
 TYPE_CHECKING = False
@@ -136,7 +136,7 @@ def _store(folder: str, source: bytes, code: bytes, flags: int) -> None:
     """Keep the program. Whatever stands against it, the container starts all the same."""
     directory = -1
     try:
-        os.makedirs(folder, 0o700, exist_ok=True)
+        ours.make_private(folder)
         directory = _open_own(folder, os.O_RDONLY | os.O_DIRECTORY)
         names = os.listdir(directory)
         if len(names) >= _MAX_FILES:

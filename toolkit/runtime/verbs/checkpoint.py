@@ -3,7 +3,7 @@
 import os
 
 from toolkit.errors import CtkError, Invalid
-from toolkit.kernel import mountinfo, namespaces
+from toolkit.kernel import mountinfo, namespaces, ours
 from toolkit.oci.json_text import dumps
 from toolkit.runtime import criu, criu_image, lifecycle, log, removal
 from toolkit.runtime import record as records
@@ -30,7 +30,7 @@ def run(options: "Options") -> int:
     images = os.path.abspath(options.value("image-path") or "checkpoint")
     work = os.path.abspath(options.value("work-path") or images)
     for folder in (images, work):
-        os.makedirs(folder, 0o700, exist_ok=True)
+        ours.make_private(folder)
     parent = options.value("parent-path")
     if parent and (parent[0] == "/" or not os.path.isdir(os.path.join(images, parent))):
         raise CtkError(f"invalid --parent-path {parent!r}", because="not a folder relative to the image path")

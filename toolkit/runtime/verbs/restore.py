@@ -4,7 +4,7 @@ import os
 import stat as st
 
 from toolkit.errors import CtkError, HostLacks, Invalid, SystemCall
-from toolkit.kernel import beneath, mounts, namespaces, process, reading, roots
+from toolkit.kernel import beneath, mounts, namespaces, ours, process, reading, roots
 from toolkit.oci import json_text
 from toolkit.runtime import console, criu, criu_image, foreground, hooks, launch, notify, outside, plan, removal
 from toolkit.runtime import record as records
@@ -102,7 +102,7 @@ class _Restoring:
         record, cgroup, options = self.launch.record, self.launch.cgroup, self.options
         assert record is not None
         work = os.path.abspath(options.value("work-path") or self.images)
-        os.makedirs(work, 0o700, exist_ok=True)
+        ours.make_private(work)
         root = self._bind_root(record)
         try:
             self._call(program, root, work, description, streams)
