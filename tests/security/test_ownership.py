@@ -1,4 +1,4 @@
-"""Whose are the records and trees that ctk acts on? Those of strangers are not believed, by any verb (S49).
+"""Whose are the records and trees that ctk acts on? Those of strangers are not believed, by any verb (S51).
 
 Controls: runc 1.1.5 and crun 1.8.1 look at no owner: `runc --root DIR kill web KILL` kills what a stranger's
 state.json names.
@@ -70,7 +70,7 @@ VERBS = {
 }  # fmt: skip
 
 
-def test_s49_no_verb_believes_a_strangers_root(planted: Planted, ctk: Command) -> None:
+def test_s51_no_verb_believes_a_strangers_root(planted: Planted, ctk: Command) -> None:
     planted.give(planted.root)
     for verb, words in VERBS.items():
         done = ctk(*words.split(), env={"CTK_ROOT": str(planted.root)})
@@ -133,7 +133,7 @@ def facts_that_others_write_to(planted: Planted) -> None:
     a_root_that_others_write_to, a_sticky_root, the_record, a_record_that_others_write_to, the_facts,
     facts_that_others_write_to,
 ])  # fmt: skip
-def test_s49_whatever_others_can_change_is_not_believed(strange: Callable[[Planted], None], planted: Planted) -> None:
+def test_s51_whatever_others_can_change_is_not_believed(strange: Callable[[Planted], None], planted: Planted) -> None:
     strange(planted)
     with pytest.raises(NotOurs, match=r"somebody else's|others can write into"):
         records.load(str(planted.root), "web")
@@ -144,7 +144,7 @@ def test_s49_whatever_others_can_change_is_not_believed(strange: Callable[[Plant
         assert os.listdir(planted.root) == ["web"]
 
 
-def test_s49_what_is_ours_is_found_by_any_way_of_ours(planted: Planted, tmp_path: Path) -> None:
+def test_s51_what_is_ours_is_found_by_any_way_of_ours(planted: Planted, tmp_path: Path) -> None:
     (tmp_path / "sticky").mkdir()
     (tmp_path / "sticky").chmod(0o1777)
     (tmp_path / "sticky/link").symlink_to("../way/./root/")
@@ -183,7 +183,7 @@ def run_as_user(code: str) -> str:
     return done.stdout
 
 
-def test_s49_the_fallback_in_tmp_is_ours_alone_or_nothing() -> None:
+def test_s51_the_fallback_in_tmp_is_ours_alone_or_nothing() -> None:
     told = run_as_user(
         """
 subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=1777", "tmpfs", "/tmp"], check=True)
@@ -212,7 +212,7 @@ planted(23002, 0o700); as_user()
     assert told[4] == "[] mine"
 
 
-def test_s49_root_of_a_user_namespace_has_its_users_records() -> None:
+def test_s51_root_of_a_user_namespace_has_its_users_records() -> None:
     """podman without root: the host's root, who owns the way, is shown there as the overflow id."""
     told = run_as_user(
         """
@@ -239,14 +239,14 @@ os.wait()
 
 
 @pytest.mark.parametrize("facts", ["", "[" * 100_000, '{"format": 1, "id": "other"}'])
-def test_s49_a_torn_record_runs_no_hook(facts: str, planted: Planted, ctk: Command) -> None:
+def test_s51_a_torn_record_runs_no_hook(facts: str, planted: Planted, ctk: Command) -> None:
     (planted.record / "state.json").write_text(facts)
     assert "its create was killed" in ctk("gc", "--dry-run", env={"CTK_ROOT": str(planted.root)}).ok().out
     ctk("delete", "--force", "web", env={"CTK_ROOT": str(planted.root)}).ok()
     assert planted.harmless() and not planted.record.exists()
 
 
-def test_s49_gc_runs_and_ends_nothing_that_a_strangers_record_names(planted: Planted, ctk: Command) -> None:
+def test_s51_gc_runs_and_ends_nothing_that_a_strangers_record_names(planted: Planted, ctk: Command) -> None:
     planted.process.kill()
     planted.process.wait()
     planted.give(planted.record)
