@@ -61,9 +61,8 @@ def refused(call: str, flags: int, error: OSError) -> "NoReturn":
     elif number == errno.EPERM and user:
         reason += " (the host does not let this user make user namespaces)"
         hint = "run as root, or allow them: sysctl kernel.unprivileged_userns_clone=1 on Debian, "
-        hint += (
-            "kernel.apparmor_restrict_unprivileged_userns=0 on Ubuntu; inside a container its seccomp profile decides"
-        )
+        hint += "kernel.apparmor_restrict_unprivileged_userns=0 on Ubuntu; "
+        hint += "inside a container its seccomp profile decides, and in a chroot nobody may (user_namespaces(7))"
     elif number == errno.EPERM and flags & ~CLONE_NEWUSER & sum(_FLAG_NAMES.values()):
         if os.geteuid():
             reason += " (only root makes namespaces without a user namespace)"

@@ -1,7 +1,7 @@
 """Our `/` and the root of our mount namespace: two things in a chroot (chroot(2)), where the second is somebody else's.
 
 setns(2) into a mount namespace makes its root ours, whatever the members' own roots are. So a container that was made
-in a chroot by pivot_root(2) alone, which moves the mount that is our `/`, is left by whoever enters it.
+in a chroot by pivot_root(2) alone, which moves the mount that is our `/`, is left by whoever enters it (quirk 40).
 """
 
 import errno
