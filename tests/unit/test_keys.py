@@ -2,11 +2,14 @@
 
 import os
 import pty
+import sys
 import termios
 import time
+from collections.abc import Callable
 
 import pytest
 
+from tests.fixtures.terminal import Terminal
 from toolkit.ui.keys import Keys
 
 
@@ -37,3 +40,26 @@ def test_what_is_no_terminal_gives_no_keys_and_waits_as_long() -> None:
         keys.wait(0.05)
         assert time.monotonic() - began >= 0.05
         assert keys.read() == "eof"
+
+
+_LIVE = """
+import sys, termios
+from toolkit.events import Planned, Started
+from toolkit.ui import renderer
+shown = lambda: bool(termios.tcgetattr(0)[3] & termios.ECHO)
+with renderer(json=False, stream=sys.stderr) as emit:
+    emit(Planned((("one", "First stage"),)))
+    emit(Started("one"))
+    within = shown()
+print("echo:", within, shown(), input())
+"""
+
+
+def test_what_is_typed_under_a_live_picture_does_not_tear_it_and_is_not_lost(
+    terminal: Callable[..., Terminal],
+) -> None:
+    screen = terminal([sys.executable, "-c", _LIVE])
+    screen.read_until("First stage")
+    screen.send("typed ahead\r")
+    screen.read_until("echo: False True typed ahead")
+    assert screen.wait() == 0

@@ -63,6 +63,8 @@ def advice(error: "WrongOption", program: str) -> str:
     """What a person may have meant by a wrong command line, and where its help is."""
     verb = error.verb
     see = f"see {program} {verb} --help" if verb else f"see {program} --help"
+    if verb == "ps" and (error.arguments or str(error).endswith((": -a", ": -aq", ": -all", ": -q"))):
+        return f"{program} list tells the containers, {program} ps NAME the processes of one; {see}"
     if error.arguments:
         usage = f"{program} {verb} {VERBS[verb][1] or '(no arguments)'}"
         if verb in ("run", "create") and "exactly" in str(error):

@@ -69,7 +69,7 @@ def read_bundle(options: "Options") -> "tuple[Spec, bytes, str]":
             raise NotFound(
                 f"open {options.config or 'config.json'}",
                 because=f"no such file or directory (the bundle is {bundle!r})",
-                hint="make one with `ctk spec`, or name the bundle with --bundle DIR",
+                hint="make one with `ctk spec`, name the bundle with --bundle DIR, or do all: ctk up SUITE NAME",
             ) from None
         raise CtkError(f"open {path!r}", because=os.strerror(error.errno or 0).lower()) from None
     spec = json_text.loads(text)

@@ -74,12 +74,12 @@ def first_day(*, root: bool) -> str:
         ("exec -t my-cont sh", "one more shell in one that runs"),
         ("inspect my-cont", "what it is: namespaces, limits, rights"),
         ("stop my-cont, rm my-cont", "end it, remove it"),
-        ("doctor", "what this host can do, and what it lacks"),
+        ("doctor", "what this host can do, and what not"),
     )
     # Everything but these needs root's rights, or a user with subordinate ids, which `doctor` tells.
     sudo = "" if root else "sudo "
     plain = ("recipe list", "doctor")
     lines = [(f"  {'' if left in plain else sudo}ctk {left}" if left else "", right) for left, right in rows]
-    table = "".join(f"{left:<42}{right}".rstrip() + "\n" for left, right in lines)
+    table = "".join(f"{left:<39}{right}".rstrip() + "\n" for left, right in lines)
     begin = "ctk makes a Debian or Ubuntu root file system and runs it as a container.\n\n"
     return begin + table + "\nctk --help tells every command, ctk COMMAND --help its options.\n"

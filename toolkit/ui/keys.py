@@ -54,3 +54,38 @@ class Keys:
         while (left_s := ends_s - time.monotonic()) > 0:
             if self.read(left_s) in ("q", "eof"):
                 raise KeyboardInterrupt
+
+
+class Quiet:
+    """Within it the terminal `stream` does not show what is typed, which would tear a picture that is drawn again.
+
+    It is kept for whoever reads next. Nothing is done where `stream` is no terminal, or not ours just now (a job in the
+    background would be stopped for it: SIGTTOU).
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._fd = stream.fileno() if stream.isatty() else -1
+
+    def start(self) -> None:
+        """Show nothing from now on."""
+        if not self._ours():
+            self._fd = -1
+            return
+        self._before = termios.tcgetattr(self._fd)
+        mode = termios.tcgetattr(self._fd)
+        mode[3] &= ~termios.ECHO
+        termios.tcsetattr(self._fd, termios.TCSANOW, mode)
+
+    def stop(self) -> None:
+        """As it was."""
+        if self._ours():
+            try:
+                termios.tcsetattr(self._fd, termios.TCSANOW, self._before)
+            except termios.error:
+                pass  # the terminal is gone
+
+    def _ours(self) -> bool:
+        try:
+            return self._fd >= 0 and os.tcgetpgrp(self._fd) == os.getpgrp()
+        except OSError:
+            return False

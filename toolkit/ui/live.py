@@ -3,6 +3,7 @@
 A second thread redraws it while a stage is silent (a maintainer script), so that the clock goes on.
 """
 
+import sys
 import threading
 import time
 from typing import Self, TextIO
@@ -16,6 +17,7 @@ from rich.text import Text
 
 from toolkit.events import Done, Event, Line, Note
 from toolkit.ui import printable
+from toolkit.ui.keys import Quiet
 from toolkit.ui.quantity import amount, part, size, span
 from toolkit.ui.screen import Screen, Stage, step
 
@@ -100,6 +102,7 @@ class LiveScreen:
         self._screen = Screen()
         self._failed = False
         self._lock = threading.Lock()
+        self._quiet = Quiet(sys.stdin)
         self._live = Live(
             console=self._console,
             get_renderable=self._picture,
@@ -113,12 +116,16 @@ class LiveScreen:
         return picture(self._screen, time.monotonic(), failed=self._failed, width=self._console.width)
 
     def __enter__(self) -> Self:
+        self._quiet.start()
         self._live.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._failed = kind is not None
-        self._live.stop()
+        try:
+            self._live.stop()
+        finally:
+            self._quiet.stop()
         if self._screen.done and not self._failed:
             self._console.print(ending(self._screen.done), soft_wrap=True)
 

@@ -1,6 +1,7 @@
 """A recipe on the screen: its words rendered, its commands as one would type them, the question before each step."""
 
 import sys
+import textwrap
 import time
 from collections.abc import Sequence
 from typing import Literal, Protocol, TextIO
@@ -157,10 +158,17 @@ def show_list(rows: Sequence[tuple[str, str, int, Sequence[tuple[str, str]]]], s
     """Recipes as (name, title, minutes, needs), numbered; a need is (its word, why the host lacks it)."""
     width = max((len(name) for name, *_ in rows), default=0)
     console = Console(file=stream, highlight=False, soft_wrap=True)
+    columns = console.width if stream.isatty() else 0
+
+    def told(first: str, text: str, style: str) -> None:
+        margin = " " * (width + 6)
+        lines = textwrap.wrap(text, columns - len(margin), break_on_hyphens=False) if columns > 60 else [text]
+        for at, line in enumerate(lines):
+            console.print(Text(margin if at else f"{first:<{width + 6}}", "bold") + Text(line, style))
+
     for number, (name, title, minutes, needs) in enumerate(rows, 1):
+        told(f"{number:2}  {name}", title, "")
         words = [word for word, _ in needs if not word.startswith("!")]
-        lacking = [because for _, because in needs if because]
-        time = f"{minutes} min" if minutes else ""
-        console.print(Text(f"{number:2}  ") + Text(f"{name:<{width}}  ", "bold") + Text(title))
-        about = Text(" " * (width + 6) + ", ".join(filter(None, [time, *words])), "dim")
-        console.print(about + Text(" (not here: " + "; ".join(lacking) + ")" if lacking else "", "yellow"))
+        told("", ", ".join(filter(None, [f"{minutes} min" if minutes else "", *words])), "dim")
+        if lacking := "; ".join(because for _, because in needs if because):
+            told("", f"not here: {lacking}", "yellow")
