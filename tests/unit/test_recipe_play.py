@@ -19,11 +19,12 @@ class Reader:
     def __init__(self, *answers: Answer) -> None:
         self.answers = list(answers)
         self.seen = ""
+        self.read: list[str] = []
         self.said: list[str] = []
         self.diff: list[str] = []
 
     def words(self, step: Step, recipe: Recipe) -> None:
-        pass
+        self.read.append(step.words)
 
     def preview(self, step: Step, commands: Sequence[Command]) -> None:
         self.said += [command.text for command in commands]
@@ -188,6 +189,17 @@ def test_skipping_starting_later_and_a_dry_run(tmp_path: Path) -> None:
     assert (reader.said, os.listdir(tmp_path)) == (["touch one", "touch two"], [])
     assert run(recipe, tmp_path, first=2) == 1
     assert os.listdir(tmp_path) == ["two"]
+
+
+def test_what_stands_before_the_first_step_is_shown(tmp_path: Path) -> None:
+    steps = "## One\n```console\n$ true\n```\nBetween.\n## Two\nIn front.\n```console\n$ true\n```\n"
+    recipe = parse("# T\n\nWhat it costs.\n\n" + steps, "t.md")
+    reader = Reader()
+    run(recipe, tmp_path, reader)
+    assert reader.read == ["What it costs.", "", "Between.", "In front."]
+    reader = Reader()
+    run(recipe, tmp_path, reader, first=2)
+    assert reader.read == ["Between.", "In front."]
 
 
 def test_what_was_started_in_the_foreground_does_not_outlive_the_recipe(tmp_path: Path) -> None:

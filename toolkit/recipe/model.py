@@ -67,6 +67,12 @@ class Recipe:
         return any(command.as_root for step in self.steps if step.block for command in step.block.commands)
 
     @property
+    def makes_containers(self) -> bool:
+        """Does any command of it make one?"""
+        commands = [command.text for step in self.steps if step.block for command in step.block.commands]
+        return any(text.startswith(("ctk run", "ctk create", "ctk up")) for text in commands)
+
+    @property
     def wants(self) -> tuple[str, ...]:
         """What it needs of the host in all: `needs`, and root where a command has root's prompt."""
         return ("root", *self.needs) if self.needs_root else self.needs

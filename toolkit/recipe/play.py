@@ -108,11 +108,16 @@ def _stopped(recipe: Recipe, options: Options) -> progress.Progress | None:
 
 def _show(recipe: Recipe, options: Options, stage: Stage) -> Played:
     for step in recipe.steps:
-        if step.number >= options.first:
+        if _is_ahead(step, options.first):
             stage.words(step, recipe)
             if step.block is not None:
                 stage.preview(step, step.block.commands)
     return Played(0)
+
+
+def _is_ahead(step: Step, first: int) -> bool:
+    """Whether `step` comes when one begins at step `first`; words alone have the number of the step before them."""
+    return step.number >= (first if step.block is not None else first - 1)
 
 
 def _work_folder(options: Options) -> str:
@@ -147,9 +152,12 @@ class _Player:
 
     def play(self) -> Played:
         done = 0
+        if not self.options.yes and self.recipe.makes_containers:
+            where = quote(self.room.records)
+            self.stage.say(f"(Its containers are apart from yours: in another terminal, ctk --root {where} list)")
         try:
             for step in self.recipe.steps:
-                if step.number < self.begin.step or (step.block is not None and step.block.cleanup):
+                if not _is_ahead(step, self.begin.step) or (step.block is not None and step.block.cleanup):
                     continue
                 self.stage.words(step, self.recipe)
                 if step.block is None or not self._fits(step, step.block):
