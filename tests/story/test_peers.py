@@ -245,7 +245,8 @@ def test_a_bind_source_inside_the_root_is_what_is_mounted_there(runtime, ctk, bu
         assert ctk("run", "--bundle", str(busybox_bundle), ctk.id()).ok().out == "found\n"
 
 
-def test_an_idmapped_bind_source_inside_the_root(ctk, busybox_bundle, tmp_path):
+@pytest.mark.parametrize("userns", [False, True])
+def test_an_idmapped_bind_source_inside_the_root(ctk, busybox_bundle, tmp_path, userns):
     (tmp_path / "owned").mkdir()
     os.chown(tmp_path / "owned", 7, 7)
     maps = [{"containerID": 0, "hostID": 100000, "size": 65536}]
@@ -259,9 +260,31 @@ def test_an_idmapped_bind_source_inside_the_root(ctk, busybox_bundle, tmp_path):
             },
         ]  # fmt: skip
         config["root"]["readonly"] = False
+        if userns:
+            in_user_namespace(config, mapped=[{"containerID": 0, "hostID": 0, "size": 200000}])
 
     busybox_bundle.sh("stat -c %u:%g /mnt /again").edit(change)
     assert ctk("run", "--bundle", str(busybox_bundle), ctk.id()).ok().out.split() == ["7:7", "100007:100007"]
+
+
+@pytest.mark.parametrize("option", ["bind", "rbind"])
+def test_a_folder_with_mounts_below_in_a_user_namespace(ctk, busybox_bundle, tmp_path, option):
+    """Without those, if so asked: the kernel lets only the host's root show what they cover."""
+    (tmp_path / "outer/below").mkdir(parents=True)
+    (tmp_path / "outer/below/covered").touch()
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", tmp_path / "outer/below"], check=True)
+    try:
+        mount = {"destination": "/mnt", "type": "bind", "source": str(tmp_path / "outer"), "options": [option]}
+
+        def change(config):
+            config["mounts"].append(mount)
+            in_user_namespace(config, mapped=[{"containerID": 0, "hostID": 0, "size": 65536}])
+
+        busybox_bundle.args("/bin/ls", "/mnt/below").edit(change)
+        seen = ctk("run", "--bundle", str(busybox_bundle), ctk.id()).ok().out
+        assert seen == ("covered\n" if option == "bind" else "")
+    finally:
+        subprocess.run(["umount", tmp_path / "outer/below"], check=True)
 
 
 def test_idmap_takes_the_mapping_of_a_user_namespace_that_is_joined(ctk, new_bundle, tmp_path):

@@ -106,6 +106,8 @@ def container(
         for step in plan.steps:
             step.apply(stage)
             stops.passed("child")
+        if stage.opener is not None:
+            stage.opener.close()
         if linux.get("personality"):
             from toolkit.runtime.identity import set_personality
 

@@ -9,7 +9,7 @@ import os
 
 from toolkit.errors import CtkError, LaunchFailed, SystemCall
 from toolkit.kernel import namespaces, process
-from toolkit.runtime import child, mapping
+from toolkit.runtime import child, mapping, opener
 from toolkit.runtime import conversation as words
 
 TYPE_CHECKING = False
@@ -34,8 +34,9 @@ def clone(
 ) -> "tuple[int, int]":
     """(pid, pidfd) of the container's first process. Raises CtkError."""
     child.open_joins(plan, _ALL)
-    mapping.open_sources(plan, stage, spec.get("linux") or {})
+    mapping.make_nodes(plan, stage, spec.get("linux") or {})
     mapping.idmap_sources(plan, stage, spec)
+    opener.start(plan, stage, parent)
     linux = spec.get("linux") or {}
     ask_read, ask_write = os.pipe()
     tell_read, tell_write = os.pipe()

@@ -261,11 +261,12 @@ def _start_child(launch: Launch, root: str, wait_for_start: bool) -> None:
     else:
         child.open_joins(the_plan, _ALL_BUT_PID)
         if stage.has_user_namespace or plan.maps_ids(spec):
-            from toolkit.runtime import mapping
+            from toolkit.runtime import mapping, opener
 
             if stage.has_user_namespace:
-                mapping.open_sources(the_plan, stage, spec["linux"])
+                mapping.make_nodes(the_plan, stage, spec["linux"])
             mapping.idmap_sources(the_plan, stage, spec)
+            opener.start(the_plan, stage, parent)
         if not stage.has_user_namespace:
             process.hide()
         own_pid_namespace = _enter_pid_namespace(the_plan)
@@ -288,7 +289,13 @@ def _start_child(launch: Launch, root: str, wait_for_start: bool) -> None:
     if child_end is not None:
         child_end.close()
     stops.passed("parent")
+    if stage.opener is not None:
+        stage.opener.close()
     _talk(launch, the_plan, parent)
+    if stage.opener is not None:
+        from toolkit.runtime import opener
+
+        opener.end(stage)
     if pidfd >= 0 and options.pidfd_socket:
         from toolkit.runtime import console
 

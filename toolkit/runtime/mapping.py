@@ -4,6 +4,7 @@ import os
 
 from toolkit.errors import CtkError, HostLacks, LaunchFailed
 from toolkit.kernel import mounts, namespaces, process
+from toolkit.runtime import opener
 from toolkit.runtime.devices import MakeDevices
 from toolkit.runtime.mounting import Mount
 
@@ -120,20 +121,11 @@ def holder(uids: "Sequence[Mapping]", gids: "Sequence[Mapping]") -> int:
         os.waitpid(pid, 0)
 
 
-def open_sources(plan: "LaunchPlan", stage: "Stage", linux: "dict[str, Any]") -> None:
-    """Open the sources of bind mounts, and make device nodes, before the clone: the container's root may not.
-
-    An idmapped mount gets its mapping here too, for only the host's root may give it. Raises CtkError.
-    """
+def make_nodes(plan: "LaunchPlan", stage: "Stage", linux: "dict[str, Any]") -> None:
+    """Make device nodes before the clone: the container's root may not. Raises CtkError."""
     for step in plan.steps:
         if isinstance(step, MakeDevices) and "user" in plan.new:
             step.make_nodes(stage, linux)
-        if isinstance(step, Mount) and step.is_bind and not _comes_later(step, plan):
-            try:
-                stage.sources[step.index] = step.open_source()
-            except CtkError:
-                # The child meets the same error and tells it with the mount's place in config.json.
-                continue
 
 
 def idmap_sources(plan: "LaunchPlan", stage: "Stage", spec: "dict[str, Any]") -> None:
@@ -162,12 +154,10 @@ def idmap_sources(plan: "LaunchPlan", stage: "Stage", spec: "dict[str, Any]") ->
             else:
                 path = next((path for kind, path in plan.joins if kind == "user"), "")
                 user_namespace = os.open(path, os.O_RDONLY | os.O_CLOEXEC) if path else holder((), ())
-            if _comes_later(step, plan):
+            if stage.has_user_namespace or opener.is_inside(step.source, plan.root):
                 step.mapping = (user_namespace, recursive)
                 continue
-            tree = stage.sources.get(step.index, -1)
-            if tree < 0:
-                tree = stage.sources[step.index] = step.open_source()
+            tree = stage.sources[step.index] = step.open_source()
             try:
                 mounts.mount_setattr(
                     tree, "", mounts.AT_EMPTY_PATH | recursive, mounts.MOUNT_ATTR_IDMAP, 0, 0, user_namespace
@@ -180,11 +170,6 @@ def idmap_sources(plan: "LaunchPlan", stage: "Stage", spec: "dict[str, Any]") ->
                 because=str(error),
                 hint="its file system must support idmapped mounts (ext4, xfs, btrfs, tmpfs: see mount_setattr(2))",
             ) from None
-
-
-def _comes_later(step: Mount, plan: "LaunchPlan") -> bool:
-    """Does the source lie in the container's root, where an earlier mount may be what is meant? The child opens it."""
-    return os.path.normpath(step.source).startswith(plan.root + "/")
 
 
 def _inline(option: str, field: str) -> "tuple[list[Mapping], list[Mapping]]":

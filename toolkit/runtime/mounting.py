@@ -74,6 +74,8 @@ class Mount(Step):
         if self.is_bind and number == errno.ENOENT and not os.path.lexists(self.source):
             because = f"source {self.source!r}: no such file or directory"
             hint = "make the source first, or correct `source`"
+        elif self.mapping and "mount_setattr(" in because:
+            hint = "its file system must support idmapped mounts (ext4, xfs, btrfs, tmpfs: see mount_setattr(2))"
         elif self.is_bind and number in (errno.EINVAL, errno.ENOTDIR) and os.path.exists(self.source):
             kind = "a folder" if os.path.isdir(self.source) else "a file"
             hint = f"{self.source!r} is {kind}, {self.destination!r} in the root is not: both must be of one kind"
@@ -176,15 +178,17 @@ class Mount(Step):
             self._copy_symlink(stage)
             return
         tree = stage.sources.pop(self.index, -1)
-        of_the_host = tree >= 0 and stage.has_user_namespace
+        if tree < 0 and stage.opener is not None:
+            tree = stage.opener.open(self.index)
+        mapped = tree >= 0
         if tree < 0:
             tree = self.open_source()
         try:
-            if self.mapping:
+            if self.mapping and not mapped:
                 holder, recursive = self.mapping
                 mounts.mount_setattr(tree, "", mounts.AT_EMPTY_PATH | recursive, mounts.MOUNT_ATTR_IDMAP, 0, 0, holder)
             mode = os.stat(tree).st_mode
-            self._set_flags(tree, locked=of_the_host)
+            self._set_flags(tree)
             fd = self._target(stage, directory=st.S_ISDIR(mode))
             try:
                 self._refuse_proc(stage, fd, tree)
@@ -200,25 +204,22 @@ class Mount(Step):
         if self.destination.strip("/") in ("", "."):
             stage.reopen()
 
-    def _set_flags(self, tree: int, *, locked: bool) -> None:
-        """What the options say of the mount's flags. `locked`: it was opened outside of the user namespace, where the
-        kernel does not keep us from what it would refuse inside. Raises SystemCall, PermissionError.
-        """
+    def _set_flags(self, tree: int) -> None:
+        """What the options say of the mount's flags. Raises SystemCall; PermissionError where the kernel keeps them."""
         set_, clear = self.options.of_a_bind()
-        if not locked and (set_ or clear):
-            try:
-                mounts.mount_setattr(tree, "", mounts.AT_EMPTY_PATH, set_, clear)
-            except SystemCall as error:
-                if error.errno != errno.EPERM:
-                    raise
-                locked = True
-        if locked and (set_ or clear):
+        if not set_ and not clear:
+            return
+        try:
+            mounts.mount_setattr(tree, "", mounts.AT_EMPTY_PATH, set_, clear)
+        except SystemCall as error:
+            if error.errno != errno.EPERM:
+                raise
             set_, clear, refused = self.options.beside_locked(os.fstatvfs(tree).f_flag)
             if "ro" in refused and _read_only_by_its_file_system(tree):
                 refused.remove("ro")
             if refused:
                 words = f"cannot clear locked flags: {', '.join(refused)}: {os.strerror(errno.EPERM)}"
-                raise PermissionError(errno.EPERM, words)
+                raise PermissionError(errno.EPERM, words) from None
             if set_ or clear:
                 mounts.mount_setattr(tree, "", mounts.AT_EMPTY_PATH, set_, clear)
 

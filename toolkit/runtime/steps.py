@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from toolkit.runtime.cgroups import Manager
     from toolkit.runtime.conversation import Conversation
+    from toolkit.runtime.opener import Opener
 
     Description = tuple[str, str, str]
 
@@ -26,7 +27,8 @@ class Stage:
     """What the steps work on: the root under construction and the child's way to speak with its parent."""
 
     __slots__ = (
-        "cgroup", "conversation", "device_nodes", "has_user_namespace", "in_chroot", "root", "root_fd", "sources",
+        "cgroup", "conversation", "device_nodes", "has_user_namespace", "in_chroot", "opener", "root", "root_fd",
+        "sources",
     )  # fmt: skip
 
     def __init__(self, root: str, conversation: "Conversation", cgroup: "Manager", userns: bool) -> None:
@@ -38,6 +40,7 @@ class Stage:
         self.in_chroot = False  # our `/` is not the root of the mount namespace
         self.device_nodes = -1  # a detached mount with the nodes that a user namespace may not make (devices.py)
         self.sources: "dict[int, int]" = {}  # index in `mounts`: a detached mount that the parent opened for us
+        self.opener: "Opener | None" = None  # who opens them where the container's root may not
 
     def reopen(self) -> None:
         """Open the root again: a mount was put on top of it."""
