@@ -91,5 +91,5 @@ def remove(under_way: "launch.Launch") -> None:
         removal.destroy(record)
     except NotFound:
         return  # `ctk delete` was faster
-    except CtkError as error:
-        log.warning(str(error))
+    except (CtkError, OSError) as error:
+        log.warning(str(error))  # the exit code is the program's, whatever stays behind
