@@ -1,13 +1,17 @@
 """`ctk explain` of a launch: told, carried out while it is told, and as a script that starts the same container."""
 
 import os
+import shutil
 import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.fixtures.command import Bundle, Command, tool
+from tests.fixtures.terminal import Terminal
 
 # What can be seen from inside; the two containers have different ids, and a shell starts with another last argument.
 LOOK = """
@@ -30,12 +34,24 @@ done
 
 
 @pytest.fixture
-def only_util_linux(tmp_path: Path) -> dict[str, str]:
+def open_folder() -> Iterator[str]:
+    """A folder that everybody may enter."""
+    folder = tempfile.mkdtemp(prefix="ctk-script-", dir="/tmp")
+    os.chmod(folder, 0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def only_util_linux(open_folder: str) -> dict[str, str]:
     """An environment whose PATH has the programs of util-linux and coreutils, a shell, and nothing else."""
-    folder = tmp_path / "path"
+    folder = Path(open_folder) / "path"
     folder.mkdir()
     listed = subprocess.run(
-        ["dpkg", "-L", "util-linux", "mount", "coreutils", "dash"], capture_output=True, text=True, check=True
+        ["dpkg", "-L", "util-linux", "mount", "bsdutils", "coreutils", "dash"],
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout
     for line in listed.split():
         if "bin/" in line and os.path.isfile(line):
@@ -77,15 +93,28 @@ def writable_root_and_own_cgroups(config: dict[str, Any]) -> None:
     config["process"]["noNewPrivileges"] = False
 
 
+def of_its_own_user_namespace(config: dict[str, Any]) -> None:
+    demanding(config)
+    lines = [{"containerID": 0, "hostID": 100000, "size": 1000}, {"containerID": 1000, "hostID": 200000, "size": 5}]
+    config["linux"]["namespaces"] += [{"type": "user"}, {"type": "cgroup"}]
+    config["linux"] |= {"uidMappings": lines, "gidMappings": lines}
+
+
 @pytest.mark.root
-@pytest.mark.parametrize("change", [plain, demanding, writable_root_and_own_cgroups])
+@pytest.mark.parametrize("change", [plain, demanding, writable_root_and_own_cgroups, of_its_own_user_namespace])
 def test_the_script_starts_an_equivalent_container(
-    ctk: Command, busybox_bundle: Bundle, only_util_linux: dict[str, str], change: Any
+    ctk: Command, busybox_bundle: Bundle, only_util_linux: dict[str, str], change: Any, request: pytest.FixtureRequest
 ) -> None:
     (busybox_bundle.path / "shared").mkdir()
     (busybox_bundle.path / "one").write_text("one")
     name = ctk.id()
     busybox_bundle.edit(change).sh(LOOK)
+    if change is of_its_own_user_namespace:
+        # ctk's mapped root has to reach it, and pytest closes its own folders.
+        elsewhere = Path(request.getfixturevalue("open_folder"), "bundle")
+        shutil.copytree(busybox_bundle.path, elsewhere, symlinks=True)
+        busybox_bundle = Bundle(elsewhere)
+        subprocess.run(["chown", "-R", "100000:100000", busybox_bundle.rootfs], check=True)
     # Both with a root in which every mount point is there: what one launch made, the next would find.
     ctk("run", "--bundle", str(busybox_bundle), name).ok()
     told = ctk("explain", str(busybox_bundle), "--script", "--id", name).ok().out
@@ -101,10 +130,102 @@ def test_the_script_starts_an_equivalent_container(
     )
     assert by_script.returncode == 0, by_script.stderr
     by_ctk = ctk("run", "--bundle", str(busybox_bundle), name).ok()
-    assert by_script.stdout.splitlines() == by_ctk.out.splitlines()
+    if change is of_its_own_user_namespace:
+        # ctk opens all sources before the first mount; and its mqueue was made before the ids were mapped.
+        mapped = by_ctk.out.replace("nobody   nogroup         40  mqueue", "root     root            40  mqueue")
+        assert sorted(by_script.stdout.splitlines()) == sorted(mapped.splitlines())
+    else:
+        assert by_script.stdout.splitlines() == by_ctk.out.splitlines()
     assert by_script.stderr == ""
     assert len(by_ctk.out.splitlines()) > 60
-    assert name in by_ctk.out or change is writable_root_and_own_cgroups
+    own_cgroups = change in (writable_root_and_own_cgroups, of_its_own_user_namespace)
+    assert (name in by_ctk.out) != own_cgroups
+
+
+@pytest.mark.root
+def test_the_script_runs_the_hooks_that_run_runs(
+    ctk: Command, busybox_bundle: Bundle, only_util_linux: dict[str, str]
+) -> None:
+    seen = busybox_bundle.path / "seen"
+    busybox_bundle.edit(lambda c: c.update(annotations={"a b": 'it\'s "$HOME"'}))
+    note = f'read -r state; echo "$1 $A $PWD $state" | sed "s/.pid.:[0-9]*/PID/" >> {seen}'
+
+    def change(config: dict[str, Any]) -> None:
+        outside = ("prestart", "createRuntime", "createContainer", "poststart", "poststop")
+        config["hooks"] = {
+            kind: [{"path": "/bin/sh", "args": ["/bin/sh", "-c", note, "sh", kind], "env": ["A=a 'b'", "PATH=/bin"]}]
+            for kind in outside
+        }
+        inside = 'read -r state; echo "startContainer $A $state" > /tmp/seen'
+        config["hooks"]["startContainer"] = [{"path": "/bin/sh", "args": ["/bin/sh", "-c", inside], "env": ["A=1 2"]}]
+        config["mounts"].append({"destination": "/tmp", "type": "tmpfs", "source": "tmpfs"})
+
+    name = ctk.id()
+    busybox_bundle.edit(change).sh("sed 's/.pid.:[0-9]*/PID/' /tmp/seen; env | sort; exit 3")
+    assert ctk("run", "--bundle", str(busybox_bundle), name).rc == 3
+    by_ctk = ctk("run", "--bundle", str(busybox_bundle), name)
+    noted = seen.read_text().splitlines()
+    seen.unlink()
+    script = busybox_bundle.path / "start.sh"
+    script.write_text(ctk("explain", str(busybox_bundle), "--script", "--id", name).ok().out)
+    done = subprocess.run(["dash", script], env=only_util_linux, capture_output=True, text=True, timeout=60)
+    assert (
+        (done.returncode, done.stderr) == (3, "") and done.stdout == by_ctk.out and "startContainer 1 2" in done.stdout
+    )
+    assert seen.read_text().splitlines() == noted[len(noted) // 2 :] and len(noted) == 10
+    # One that fails ends it before the program.
+    busybox_bundle.edit(lambda c: c["hooks"].update(createRuntime=[{"path": "/bin/false"}])).sh("echo ran")
+    script.write_text(ctk("explain", str(busybox_bundle), "--script", "--id", name).ok().out)
+    done = subprocess.run(["dash", script], env=only_util_linux, capture_output=True, text=True, timeout=60)
+    assert done.returncode != 0 and "ran" not in done.stdout
+
+
+@pytest.mark.root
+def test_the_script_gives_a_terminal(
+    ctk: Command, busybox_bundle: Bundle, only_util_linux: dict[str, str], terminal: Callable[..., Terminal]
+) -> None:
+    busybox_bundle.edit(lambda c: c["process"].update(terminal=True))
+    look = ["/bin/sh", "-c", "test -t 0 && stty size; echo x > /dev/console; exit 5"]
+    busybox_bundle.edit(lambda c: c["process"].update(args=look))
+    name = ctk.id()
+    script = busybox_bundle.path / "start.sh"
+    by_ctk = terminal(ctk.argv("run", "--bundle", str(busybox_bundle), name), env=ctk.environment)
+    assert by_ctk.wait() == 5
+    script.write_text(ctk("explain", str(busybox_bundle), "--script", "--id", name).ok().out)
+    by_script = terminal(["/bin/dash", str(script)], env=only_util_linux)
+    assert by_script.wait() == 5, by_script.shown
+    assert by_script.shown == by_ctk.shown and "24 80" in by_ctk.shown and "x" in by_ctk.shown
+
+
+@pytest.mark.root
+def test_the_script_says_what_a_filter_needs(
+    ctk: Command, busybox_bundle: Bundle, only_util_linux: dict[str, str]
+) -> None:
+    """setpriv(1) loads one since util-linux 2.40; a stand-in for such a one shows that it gets the file."""
+    busybox_bundle.edit(lambda c: c["linux"].update(seccomp={"defaultAction": "SCMP_ACT_ALLOW"})).sh("echo ran")
+    script = busybox_bundle.path / "start.sh"
+    script.write_text(ctk("explain", str(busybox_bundle), "--script", "--id", ctk.id()).ok().out)
+    helps = subprocess.run(["setpriv", "--help"], capture_output=True, text=True).stdout
+    done = subprocess.run(["dash", script], env=only_util_linux, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and done.stdout == "ran\n"
+    assert ("util-linux 2.40" in done.stderr) == ("--seccomp-filter" not in helps)
+    setpriv = Path(only_util_linux["PATH"], "setpriv")
+    real = os.readlink(setpriv)
+    setpriv.unlink()
+    setpriv.write_text(
+        f"""#!/bin/dash
+case $1 in --help) echo --seccomp-filter; exit ;; esac
+for word; do shift; case $word in
+  --seccomp-filter=*) wc -c < "${{word#*=}}" >&2 ;;
+  *) set -- "$@" "$word" ;;
+esac; done
+exec {real} "$@"
+"""
+    )
+    setpriv.chmod(0o755)
+    done = subprocess.run(["dash", script], env=only_util_linux, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and done.stdout == "ran\n"
+    assert int(done.stderr) > 0 and int(done.stderr) % 8 == 0
 
 
 @pytest.mark.root

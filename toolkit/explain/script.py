@@ -7,14 +7,15 @@ namespace twice by nsenter(1): to pivot, and to unmount the old root. That secon
 lies on top; pivot_root(2) has moved the waiting shell to the new one (pivot_root(2), NOTES).
 """
 
-from toolkit.errors import HostLacks
+from toolkit.errors import CtkError, HostLacks
+from toolkit.explain import script_hooks, script_program, script_user
 from toolkit.explain.act import Act
-from toolkit.explain.launch import Launch
+from toolkit.explain.launch import Launch, MakeConsole
+from toolkit.runtime import seccomp
 from toolkit.runtime.cgroup_mount import JoinCgroup
 from toolkit.runtime.shell_words import propagation
-from toolkit.runtime.steps import EnterRoot, MakeRootReadOnly, SetRootPropagation
-from toolkit.text import one_line
-from toolkit.text import quote as word
+from toolkit.runtime.steps import AwaitHooks, EnterRoot, MakeRootReadOnly, SetRootPropagation
+from toolkit.text import one_line, quote
 
 _JOINED_BY_NSENTER = ("network", "ipc", "uts", "cgroup")
 
@@ -26,7 +27,12 @@ def write(launch: Launch) -> str:
     late = [act for act in outside if act.field == "linux.resources.devices"]
     joins = [flag for act in launch.acts if act.tool == "nsenter" for flag in act.flags]
     unshare = next(act for act in launch.acts if act.tool == "unshare")
-    start = " ".join([*(("nsenter", *joins) if joins else ()), "unshare", *unshare.flags])
+    hooked = any((launch.spec.get("hooks") or {}).values())
+    user = script_user.wanted(launch)
+    made = ("--mount", "--propagation", "slave") if user else unshare.flags
+    start = " ".join([*(("nsenter", *joins) if joins else ()), "unshare", *made, 'sh -c "$first"'])
+    if (launch.spec.get("process") or {}).get("terminal"):
+        start = f"SHELL=/bin/sh script -q -e -c {quote('exec ' + start)} /dev/null"
     lines = [
         "#!/bin/sh",
         _comment(f"The container of {launch.bundle}/config.json, by `ctk explain --script`: the steps of ctk, done by"),
@@ -35,52 +41,73 @@ def write(launch: Launch) -> str:
         *_left_out(launch),
         "set -eu",
         "",
-        f"export root={word(launch.root)}",
+        f"export root={quote(launch.root)}",
         "work=$(mktemp -d)",
         "export work",
-        'mkfifo "$work/ready" "$work/go"',
+        'mkfifo "$work/ready" "$work/go" "$work/made" "$work/hooked"',
+        *(script_user.rooms(launch) if user else ()),
+        *(script_hooks.state_function(launch) if hooked else ()),
+        *_filter(launch),
         "",
     ]
+    lines += ["clean_up() {"]
     if launch.cgroups:
-        lines += ["clean_up() {", *("  " + line + " 2>/dev/null || :" for line in launch.cgroups.removed())]
-    else:
-        lines += ["clean_up() {"]
+        lines += ["  " + line + " 2>/dev/null || :" for line in launch.cgroups.removed()]
+    if stopped := script_hooks.lines(launch, "poststop", "stopped", ""):
+        lines += [
+            '  if [ -e "$work/started" ]; then',
+            *(f"    {line} || :" for line in stopped if line[0] != "#"),
+            "  fi",
+        ]
     lines += [
         '  rm -r "$work"',
         "}",
-        "trap 'code=$?; kill \"$helper\" 2>/dev/null || :; clean_up; exit $code' EXIT",
+        # A helper that has let the program go ends by itself; any other waits for what does not come.
+        "end() {",
+        '  if [ -e "$work/started" ]; then wait "$helper" || :; else kill "$helper" 2>/dev/null || :; fi',
+        "  clean_up",
+        "}",
+        "trap 'code=$?; end; exit $code' EXIT",
         "helper=",
         "",
         "# -- outside",
     ]
     limits = [act for act in outside if act.field.startswith("linux.resources") and act not in late]
     for act in outside:
-        if act not in late and act not in limits:
+        if act.field.startswith("linux.netDevices"):
+            lines += map(_comment, act.shell)
+        elif act not in late and act not in limits and not act.field.endswith("idMappings"):
             lines += _told(act)
     lines += [
         "",
         "# -- the limits, and the new root entered from outside: see the end of the inner part",
         "enter() {",
+        '  pid=; trap \'[ -z "$pid" ] || kill -s KILL "$pid"\' EXIT',
+        *("  " + line for line in (script_user.mapped_by_helper(launch) if user else ())),
+        *(["  " + line for line in _hooks_from_outside(launch)] if script_hooks.awaited(launch) else []),
         '  read -r pid < "$work/ready"',
-        "  trap 'kill -s KILL \"$pid\"' EXIT",
         # As ctk does: only now, for what lets the program run can be too little for what sets it up.
-        *("  " + line for act in limits for line in _told(act)),
-        '  nsenter --mount="/proc/$pid/ns/mnt" sh -c \'cd "$root" && pivot_root . .\'',
+        *("  " + line for act in (*limits, *(late if user else ())) for line in _told(act)),
+        *("  " + line for line in (script_user.named_by_helper(launch) if user else ())),
+        f'  nsenter --mount="/proc/$pid/ns/mnt" sh -c \'cd "{"$work/root" if user else "$root"}" && pivot_root . .\'',
         '  nsenter --mount="/proc/$pid/ns/mnt" umount -l /',
-        "  trap - EXIT",
+        '  : > "$work/started"',
         '  echo go > "$work/go"',
+        *("  " + line for line in script_hooks.lines(launch, "poststart", "running", '"$pid"')),
+        "  trap - EXIT",
         "}",
         "enter &",
         "helper=$!",
         "",
         "# -- inside, in the new namespaces",
-        *_kept("inside", ["set -eu", *_inside(launch, late)]),
+        *_kept("inside", ["set -eu", *_inside(launch, [] if user else late)]),
         "",
-        *_kept("first", ["set -eu", *_first(launch)]),
-        "",
-        "export inside",
-        f'{start} sh -c "$first"',
     ]
+    if user:
+        own_cgroups = any(isinstance(step, JoinCgroup) and step.unshare for step in launch.plan.steps)
+        entered = script_user.entered(unshare.flags, own_cgroups=own_cgroups)
+        lines += [*_kept("mapped", ["set -eu", *entered]), "export mapped", ""]
+    lines += [*_kept("first", ["set -eu", *_first(launch)]), "", "export first inside", start]
     return "\n".join(lines) + "\n"
 
 
@@ -101,8 +128,8 @@ def _kept(name: str, lines: list[str]) -> list[str]:
 def _refuse(launch: Launch) -> None:
     because = ""
     plan = launch.plan
-    if "user" in plan.new or any(kind == "user" for kind, _ in plan.joins):
-        because = "it has a user namespace, which wants its ids mapped from outside"
+    if any(kind == "user" for kind, _ in plan.joins):
+        because = "it joins a user namespace, which the host's root is no more then"
     elif "mount" not in plan.new:
         because = "it has no mount namespace of its own"
     elif any(kind not in _JOINED_BY_NSENTER for kind, _ in plan.joins):
@@ -117,12 +144,11 @@ def _left_out(launch: Launch) -> list[str]:
     """What the script does not do, said in its head."""
     process, linux = launch.spec.get("process") or {}, launch.spec.get("linux") or {}
     missing = ["a session and a keyring of its own (setsid, keyctl)"]
-    if linux.get("seccomp"):
-        missing.append("the system call filter (linux.seccomp): this container is less confined")
     if process.get("terminal"):
-        missing.append("a terminal of its own: it uses yours")
-    if any((launch.spec.get("hooks") or {}).values()):
-        missing.append("hooks")
+        missing.append("a terminal of its own devpts: script(1) makes one of the host's")
+    missing += script_hooks.left_out(launch)
+    if names := script_program.left_out(script_program.variables(launch)):
+        missing.append(f"the variables {one_line(', '.join(names))}: a shell keeps them for itself")
     if linux.get("memoryPolicy"):
         missing.append("linux.memoryPolicy")
     if linux.get("netDevices"):
@@ -159,6 +185,8 @@ def _first(launch: Launch) -> list[str]:
     score = next((act for act in launch.acts if act.tool == "oom"), None)
     if score:
         lines += _told(score)
+    if script_user.wanted(launch):
+        return [*lines, *script_user.prepared(launch), 'exec unshare --user --keep-caps sh -c "$mapped"']
     return [*lines, f'exec {"unshare --cgroup " if own_namespace else ""}sh -c "$inside"']
 
 
@@ -170,6 +198,16 @@ def _inside(launch: Launch, late: list[Act]) -> list[str]:
         step = launch.plan.steps[act.step] if act.step >= 0 else None
         if isinstance(step, JoinCgroup | EnterRoot):
             continue
+        if isinstance(step, AwaitHooks):
+            lines += _hooks_from_inside(launch)
+            continue
+        if script_user.wanted(launch):
+            done = script_user.told(launch, act)
+            if done is None:
+                continue
+            act = done
+        if isinstance(step, MakeConsole):
+            lines += _console()
         if isinstance(step, MakeRootReadOnly):
             act = Act(act.side, act.sentence, "", ('mount -o remount,bind,ro "$root"',), act.field)
         elif isinstance(step, SetRootPropagation):
@@ -177,31 +215,48 @@ def _inside(launch: Launch, late: list[Act]) -> list[str]:
         lines += _told(act)
     for act in late:
         lines += _told(act)
-    return [*lines, "", *_program(launch)]
+    return [*lines, "", *script_program.lines(launch)]
 
 
-def _program(launch: Launch) -> list[str]:
-    """The end: give everything up, say so, wait for the new root, become the program."""
-    process = launch.spec["process"]
-    program = [act for act in launch.acts if act.side == "program"]
-
-    def flags(tool: str) -> list[str]:
-        return [flag for act in program if act.tool == tool for flag in act.flags]
-
-    chain = []
-    if limits := flags("prlimit"):
-        chain.append(["prlimit", *limits])
-    if kinds := flags("setarch"):
-        chain.append(["setarch", *kinds])
-    chain.append(["setpriv", *flags("setpriv")])
-    chain.append(["env", "-i", *map(word, flags("env"))])
-    umask = next(act.shell[0] for act in program if act.tool == "umask")
-    cwd = word(process.get("cwd") or "/")
-    last = f'read -r go <&9; exec 9<&-; cd {cwd}; unset OLDPWD; {umask}; exec "$@"'
+def _hooks_from_outside(launch: Launch) -> list[str]:
+    """For the helper: the hooks that see the finished root from the host."""
     return [
-        "# the program: everything is given up first, then the helper outside enters the new root for us",
-        "read -r pid rest < /proc/self/stat",
-        'exec 8> "$work/ready" 9<> "$work/go"',
-        "exec " + " \\\n  ".join(" ".join(words) for words in chain) + " \\",
-        f'  sh -c {word("echo $0 >&8; exec 8>&-; " + last)} "$pid" {" ".join(map(word, process["args"]))}',
+        'read -r pid < "$work/made"',
+        *script_hooks.lines(launch, "prestart", "created", '"$pid"'),
+        *script_hooks.lines(launch, "createRuntime", "creating", '"$pid"'),
+        'echo go > "$work/hooked"',
     ]
+
+
+def _hooks_from_inside(launch: Launch) -> list[str]:
+    lines = ["# the hooks that run outside, and those that run in here", "read -r pid rest < /proc/self/stat"]
+    lines += ['echo "$pid" > "$work/made"', 'read -r go < "$work/hooked"']
+    if script_hooks.of(launch, "createContainer"):
+        lines += [*script_hooks.state_function(launch)]
+        lines += script_hooks.lines(launch, "createContainer", "creating", '"$pid"')
+    return lines
+
+
+def _filter(launch: Launch) -> list[str]:
+    """The system call filter as a file for setpriv(1), which loads one since util-linux 2.40."""
+    profile = (launch.spec.get("linux") or {}).get("seccomp")
+    if not profile:
+        return []
+    said = "the container is less confined: setpriv of util-linux 2.40 or newer loads the filter of linux.seccomp"
+    try:
+        program = seccomp.program_for(profile, None)
+    except CtkError as error:
+        return [_comment(f"Not in it: the system call filter: {error}"), "export filter="]
+    code = "".join(f"\\{byte:03o}" for byte in program.code)
+    return [
+        "export filter=",
+        "case $(setpriv --help) in",
+        f'*--seccomp-filter*) printf {quote(code)} > "$work/filter"; filter=--seccomp-filter=$work/filter ;;',
+        f"*) echo {quote(said)} >&2 ;;",
+        "esac",
+    ]
+
+
+def _console() -> list[str]:
+    told = "# the terminal that script(1) made, as large as yours  (process.terminal)"
+    return [told, ': > "$root/dev/console"', 'mount --bind "$(tty)" "$root/dev/console"']

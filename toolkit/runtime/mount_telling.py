@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 _ATTRIBUTES = {name: bit for name, bit in vars(mounts).items() if name.startswith("MOUNT_ATTR_") and "__" not in name}
 
 
+_BUILT_IN = ("cgroup", "cgroup2", "devpts", "mqueue", "proc", "sysfs", "tmpfs")
+
+
 def describe(step: "Mount") -> "Description":
     """The description of one entry of `mounts`."""
     return _bind(step) if step.is_bind else _new(step)
@@ -70,7 +73,10 @@ def _new(step: "Mount") -> "Description":
     if "tmpcopyup" in step.options.extensions:
         lines.append(f'saved=$(mktemp -d) && cp -a {target}/. "$saved/"')
     options = shell_words.dash_o(words, own)
-    lines.append(f"mount -t {quote(kind)} {options}{source} {target}")
+    # For others mount(8) looks for a program /sbin/mount.TYPE; mount.fuse would even run the source.
+    internal = "" if kind in _BUILT_IN else "-i "
+    mark = "-- " if step.source.startswith("-") else ""
+    lines.append(f"mount -t {quote(kind)} {internal}{options}{mark}{source} {target}")
     if "tmpcopyup" in step.options.extensions:
         lines.append(f'cp -a "$saved/." {target}/ && rm -r "$saved"')
     for more_calls, more_lines in (_propagations(step), _recursive(step)):
@@ -79,9 +85,14 @@ def _new(step: "Mount") -> "Description":
     return (f"mount a new {kind} at {step.destination}", "; ".join(calls), "\n".join(lines))
 
 
-def _bind(step: "Mount") -> "Description":
+def bind_lines(step: "Mount", source: str) -> "list[str]":
+    """The shell lines of a bind mount from another place; `source` is shell text."""
+    return _bind(step, source)[2].split("\n")
+
+
+def _bind(step: "Mount", source: str = "") -> "Description":
     recursive = bool(step.options.flags & mounts.MS_REC)
-    source = quote(step.source)
+    source = source or quote(step.source)
     target = shell_words.in_root(step.destination)
     above = shell_words.in_root(shell_words.parent(step.destination))
     flags = "OPEN_TREE_CLONE" + ("|AT_RECURSIVE" if recursive else "")

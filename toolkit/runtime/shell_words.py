@@ -3,6 +3,8 @@
 In such a line `$root` is the host path of the root file system.
 """
 
+import os
+
 from toolkit.kernel import mounts as m
 from toolkit.runtime import mount_options
 from toolkit.text import quote as word
@@ -21,15 +23,20 @@ def put(text: str) -> str:
 
 def in_root(path: str) -> str:
     """A path of the container, quoted, below `$root`."""
-    path = "/" + path.strip("/") if path.strip("/") else ""
+    path = _within(path)
     for character in '\\"$`':
         path = path.replace(character, "\\" + character)
     return f'"$root{path}"'
 
 
+def _within(path: str) -> str:
+    """The path below the root, "" for the root itself: `..` leads no further up."""
+    return os.path.normpath("/" + path.lstrip("/")).rstrip("/")
+
+
 def each_in_root(paths: "Sequence[str]", lines: "Sequence[str]") -> str:
     """A loop that does `lines` with each path of the container, below `$root`, as `$path`."""
-    words = " ".join(word("/" + path.strip("/")) for path in paths)
+    words = " ".join(word(_within(path) or "/") for path in paths)
     return "\n".join([f"for path in {words}; do", '  path="$root$path"', *("  " + line for line in lines), "done"])
 
 
