@@ -171,7 +171,7 @@ def test_what_cannot_be_meant_is_not_explained(tell: Tell) -> None:
                 """[ -e "$root/d \\$x" ] || { mkdir -p "$root"; [ -d '/s'\\''' ] && mkdir "$root/d \\$x" """
                 """|| touch "$root/d \\$x"; }""",
                 """mount --rbind '/s'\\''' "$root/d \\$x\"""",
-                'mount -o remount,bind,ro "$root/d \\$x"',
+                'mount -o remount,bind,ro,suid,dev,exec "$root/d \\$x"',
                 'mount --make-rslave "$root/d \\$x"',
             ],
         ),
