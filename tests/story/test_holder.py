@@ -68,15 +68,24 @@ def test_clients_that_stand_still_or_leave_do_not_hold_up_the_output(
     assert json.loads((Path(ctk.root) / name / "ended.json").read_text())["code"] == 4
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("hold", "kind", "number"),
+    [
+        (True, "createRuntime", signal.SIGINT),
+        (True, "poststart", signal.SIGTERM),
+        (False, "createRuntime", signal.SIGINT),
+        (False, "poststart", signal.SIGINT),
+    ],
+)
 def test_a_run_d_that_is_given_up_leaves_nothing(
-    number: signal.Signals, ctk: Command, busybox_bundle: Bundle, name: str, tmp_path: Path
+    hold: bool, kind: str, number: signal.Signals, ctk: Command, busybox_bundle: Bundle, name: str, tmp_path: Path
 ) -> None:
     """Ctrl-C during a slow hook: either 0 and it runs, or 130 and nothing is left."""
     begun = tmp_path / "begun"
     hook = {"path": "/bin/sh", "args": ["sh", "-c", f"touch {begun}; exec sleep 1.5"]}
-    busybox_bundle.args("/bin/sleep", "1000").edit(lambda c: c.update(hooks={"createRuntime": [hook]}))
-    process = ctk.popen("run", "-d", "--hold", name, cwd=str(busybox_bundle), stderr=subprocess.DEVNULL)
+    busybox_bundle.args("/bin/sleep", "1000").edit(lambda c: c.update(hooks={kind: [hook]}))
+    words = ("run", "-d", "--hold") if hold else ("run", "-d")
+    process = ctk.popen(*words, name, cwd=str(busybox_bundle), stderr=subprocess.DEVNULL)
     wait_for(begun.exists, "the hook")
     process.send_signal(number)
     assert process.wait(15) == 128 + number

@@ -40,8 +40,8 @@ def begin(under_way: "launch.Launch") -> None:
             release(record, hooks_of["startContainer"], under_way.spec["process"])
         if hooks_of.get("poststart"):
             hooks.run("poststart", hooks_of["poststart"], launch.state_for_hooks(record, "running", record.pid))
-    except CtkError:
-        # runc and crun end the container then; the spec of 1.2 wants that too.
+    except BaseException:
+        # runc and crun end the container then; the spec of 1.2 wants that too. Who gives us up (Ctrl-C) wants the same.
         launch.undo(under_way)
         raise
     record.unlock()
