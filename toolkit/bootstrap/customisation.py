@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
 from toolkit.errors import NotFound, Usage
+from toolkit.kernel import reading
 
 HOOK_STAGES = ("setup", "extract", "essential", "customize")
 
@@ -157,5 +158,4 @@ def _file_or(text: str) -> tuple[str, ...]:
     """The lines of the file that `text` names if there is one, else `text`."""
     if not os.path.isfile(text):
         return (text,)
-    with open(text, encoding="utf-8", errors="surrogateescape") as file:
-        return tuple(file.read().splitlines())
+    return tuple(reading.text(text, errors="surrogateescape").splitlines())

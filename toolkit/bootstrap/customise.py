@@ -16,6 +16,7 @@ from toolkit.bootstrap.stage import stage
 from toolkit.deb.tar import DIRECTORY, FILE, SYMLINK
 from toolkit.errors import NotFound, SystemCall, Usage
 from toolkit.events import Emit, Line
+from toolkit.kernel import reading
 from toolkit.kernel.beneath import fd_path, make_directories, open_beneath
 
 DPKG_FILE = "99ctk"  # in /etc/dpkg/dpkg.cfg.d, /etc/apt/apt.conf.d
@@ -117,8 +118,7 @@ class Customiser:
         if custom.resolv_conf in ("keep", "none"):
             self._remove("etc/resolv.conf")
         elif custom.resolv_conf not in ("", "copy"):
-            with open(custom.resolv_conf, "rb") as file:
-                self._replace("etc/resolv.conf", file.read())
+            self._replace("etc/resolv.conf", reading.named(custom.resolv_conf))
         self._name_zone()
         self._hooks("extract")
 
@@ -183,8 +183,7 @@ class Customiser:
         elif word:
             kind, _, value = word.partition(":")
             if kind == "file":
-                with open(value, encoding="utf-8") as file:
-                    value = file.readline().rstrip("\n")
+                value = reading.text(value).partition("\n")[0]
             flag = ["-e"] if kind == "hashed" else []
             sandbox.run(["/usr/sbin/chpasswd", *flag], doing="set root's password", stdin=f"root:{value}\n".encode())
 
@@ -255,8 +254,12 @@ class Customiser:
         return True
 
     def _read(self, path: str) -> bytes:
-        with open(open_beneath(self._rootfd, path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
-            return file.read()
+        fd = open_beneath(self._rootfd, path, os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            reading.check(fd, path)
+            return reading.whole(fd, path)
+        finally:
+            os.close(fd)
 
     def _remove(self, path: str) -> None:
         above, _, name = path.rpartition("/")

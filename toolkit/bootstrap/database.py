@@ -13,8 +13,10 @@ from collections.abc import Iterable, Iterator
 from toolkit.bootstrap.unpack import Unpacked
 from toolkit.bootstrap.usrmerge import ALIASES
 from toolkit.errors import Malformed
+from toolkit.kernel import reading
 from toolkit.kernel.beneath import make_directories
 
+_MOST_BYTES = 256 << 20
 ADMIN = "var/lib/dpkg"
 _ARCHITECTURE_IN_NAME = b"\nMulti-Arch: same\n"
 
@@ -52,9 +54,9 @@ class Database:
                 fd = os.open(last, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=parent)
             except FileNotFoundError:
                 return b""
-            with open(fd, "rb") as file:
+            with open(fd, "rb"):
                 _check_file(fd, name)
-                return file.read()
+                return reading.whole(fd, name, _MOST_BYTES)
 
     def register(self, packages: Iterable[Unpacked]) -> None:
         """Note packages as unpacked: their control files, file lists, triggers, and the status paragraphs."""

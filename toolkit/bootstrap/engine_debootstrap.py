@@ -26,6 +26,7 @@ from toolkit.errors import BuildFailed, HostLacks, NotFound, Usage
 from toolkit.events import Emit, Event, Line
 from toolkit.fetch.logins import bare
 from toolkit.fetch.verify import find_keyring
+from toolkit.kernel import reading
 from toolkit.kernel.beneath import open_beneath
 from toolkit.kernel.host import HostFacts
 
@@ -240,7 +241,8 @@ def _keyring(request: Request) -> Iterator[str]:
 
 def _lock(rootfd: int, request: Request, architecture: str) -> Lock:
     """What dpkg's database in the finished tree says, with the hashes of the packages that debootstrap leaves."""
-    with open(open_beneath(rootfd, "var/lib/dpkg/status", os.O_RDONLY), "rb") as file:
+    with open(open_beneath(rootfd, "var/lib/dpkg/status", os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+        reading.check(file.fileno(), "var/lib/dpkg/status", 256 << 20)
         found = list(paragraphs(file.read(), what="dpkg's status file"))
     sums = _hashes(rootfd)
     packages = []
@@ -265,7 +267,7 @@ def _hashes(rootfd: int) -> dict[str, tuple[str, int]]:
     try:
         for name in os.listdir(folder):
             if name.endswith(".deb"):
-                with open(os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder), "rb") as file:
+                with open(reading.open_file(name, dir_fd=folder, follow=False, limit_bytes=16 << 30), "rb") as file:
                     digest = hashlib.file_digest(file, "sha256").hexdigest()
                     sums[name] = (digest, os.fstat(file.fileno()).st_size)
     finally:
@@ -279,11 +281,11 @@ def _source(rootfd: int) -> Source:
         name = next((one for one in sorted(os.listdir(folder)) if one.endswith("_Release")), "")
         data = b""
         if name:
-            with open(os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder), "rb") as file:
-                data = file.read()
+            data = reading.read(name, dir_fd=folder)
     finally:
         os.close(folder)
-    with open(open_beneath(rootfd, "etc/apt/sources.list", os.O_RDONLY), encoding="utf-8") as text:
+    with open(open_beneath(rootfd, "etc/apt/sources.list", os.O_RDONLY | os.O_NONBLOCK), encoding="utf-8") as text:
+        reading.check(text.fileno(), "etc/apt/sources.list")
         line = text.readline().split()
     mirror, suite, components = (line[1], line[2], tuple(line[3:])) if len(line) > 3 else ("", "", ())
     if not data:  # of a tarball that ctk made: it has the indexes only

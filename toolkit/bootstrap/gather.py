@@ -18,6 +18,7 @@ from toolkit.events import Emit
 from toolkit.fetch.cache import Cache
 from toolkit.fetch.http import Client
 from toolkit.fetch.verify import find_keyring
+from toolkit.kernel import reading
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +118,7 @@ def _words(path: str) -> list[str]:
 
 def _read(path: str, option: str) -> bytes:
     try:
-        with open(path, "rb") as file:
-            return file.read()
+        return reading.named(path)
     except OSError as error:
         raise Usage(f"read {option} {path!r}", because=(error.strerror or str(error)).lower()) from None
 

@@ -9,7 +9,7 @@ import hashlib
 import os
 
 from toolkit import places
-from toolkit.kernel import ours
+from toolkit.kernel import ours, reading
 
 
 def _folder() -> str:
@@ -48,8 +48,7 @@ def targets() -> list[str]:
         return []
     for name in names:
         try:
-            with open(os.path.join(_folder(), name), "rb") as file:
-                found.append(os.fsdecode(file.read(4096)))
+            found.append(os.fsdecode(reading.read(os.path.join(_folder(), name), limit_bytes=4096)))
         except OSError:
             continue
     return sorted(each for each in found if each.startswith("/"))

@@ -27,7 +27,7 @@ from toolkit.bootstrap.model import Lock, Package, Request, Source
 from toolkit.bootstrap.target import MARKER
 from toolkit.errors import CtkError
 from toolkit.fetch.cache import Cache
-from toolkit.kernel import ours
+from toolkit.kernel import ours, reading
 from toolkit.kernel.host import HostFacts
 from toolkit.pack import lay, streams, tar, walk
 
@@ -255,7 +255,7 @@ def _lock(data: bytes) -> Lock | None:
         for name in ("required", "base"):
             found[name] = tuple(Package(**_tuples(one)) for one in found[name])
         return Lock(**_tuples(found))
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
 
 
@@ -265,8 +265,7 @@ def _tuples(found: dict[str, Any]) -> dict[str, Any]:
 
 def _read(path: str) -> bytes | None:
     try:
-        with open(path, "rb") as file:
-            return file.read()
+        return reading.read(path, limit_bytes=256 << 20)
     except OSError:
         return None
 

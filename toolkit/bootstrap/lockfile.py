@@ -17,10 +17,14 @@ from toolkit.bootstrap.resolve import lock as make_lock
 from toolkit.deb.index import Index
 from toolkit.errors import CtkError, Malformed, NotFound, Usage
 from toolkit.fetch.logins import bare
+from toolkit.kernel import reading
 from toolkit.text import quote
 
 VERSION = 1
 _TEXTS = ("suite", "distribution", "variant", "architecture", "preferences")
+
+
+_MOST_BYTES = 256 << 20  # also the result file beside a tree, which names all its paths
 
 
 def document(lock: Lock) -> dict[str, Any]:
@@ -60,8 +64,7 @@ def load(path: str) -> dict[str, Any]:
     """The document of a lock file, or of the result file beside a tree. Raises NotFound, Malformed."""
     doing = f"read the lock {path!r}"
     try:
-        with open(path, encoding="utf-8") as file:
-            found = json.load(file)
+        found = json.loads(reading.text(path, limit_bytes=_MOST_BYTES))
     except OSError as error:
         raise NotFound(doing, because=(error.strerror or str(error)).lower()) from None
     except (ValueError, RecursionError) as error:

@@ -13,6 +13,7 @@ from toolkit.deb.sources_list import AptSource, is_yes, parse_deb822, parse_line
 from toolkit.errors import CtkError, NotFound
 from toolkit.events import Emit, Note
 from toolkit.fetch.logins import bare
+from toolkit.kernel import reading
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,9 @@ class Choice:
     mirror: str
     why: str
     dates_unchecked: bool = False  # the host's apt is told not to look at Valid-Until for this mirror
+
+
+_MOST_BYTES = 16 << 20  # of a file of /etc that may be a tree's
 
 
 def choose(
@@ -93,11 +97,10 @@ def _os_release(root: str) -> dict[str, str]:
     fields: dict[str, str] = {}
     for name in ("etc/os-release", "usr/lib/os-release"):
         try:
-            with open(os.path.join(root, name), encoding="utf-8") as file:
-                for line in file:
-                    key, equals, value = line.strip().partition("=")
-                    if equals:
-                        fields[key] = value.strip("\"'")
+            for line in reading.text(os.path.join(root, name), limit_bytes=_MOST_BYTES, errors="replace").split("\n"):
+                key, equals, value = line.strip().partition("=")
+                if equals:
+                    fields[key] = value.strip("\"'")
             break
         except OSError:
             continue
@@ -116,8 +119,7 @@ def host_sources(root: str = "/") -> tuple[AptSource, ...]:
     found: list[AptSource] = []
     for path in files:
         try:
-            with open(path, "rb") as file:
-                data = file.read()
+            data = reading.named(path, limit_bytes=_MOST_BYTES)
         except OSError:
             continue
         # The host's apt will complain about what is broken; it is no reason not to build.
@@ -181,9 +183,8 @@ def _apt_conf_checks_dates(root: str) -> bool:
     pattern = re.compile(r'^[^/#\n]*?Check-Valid-Until\s+"?([A-Za-z0-9]+)"?\s*;', re.MULTILINE)
     for path in [*files, os.path.join(root, "etc/apt/apt.conf")]:
         try:
-            with open(path, encoding="utf-8", errors="replace") as file:
-                for match in pattern.finditer(file.read()):
-                    checks = is_yes(match[1])
+            for match in pattern.finditer(reading.text(path, limit_bytes=_MOST_BYTES, errors="replace")):
+                checks = is_yes(match[1])
         except OSError:
             continue
     return checks

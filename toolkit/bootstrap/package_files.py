@@ -10,8 +10,10 @@ from toolkit.deb.archive import Deb
 from toolkit.deb.control import parse, write
 from toolkit.deb.index import Index
 from toolkit.errors import NotFound, Unsolvable
+from toolkit.kernel import reading
 
 # What was named file by file counts before every index, whatever the pins say, as with apt.
+_MOST_BYTES = 16 << 30
 FACTS = Facts(archive="now", fixed=30_000)
 
 
@@ -22,7 +24,7 @@ def read(path: str, number: int, architecture: str) -> tuple[Source, Candidate]:
     """
     doing = f"include {path!r}"
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = reading.open_file(path, limit_bytes=_MOST_BYTES)
     except OSError as error:
         raise NotFound(doing, because=(error.strerror or str(error)).lower()) from None
     with open(fd, "rb") as file:

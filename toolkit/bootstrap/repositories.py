@@ -16,6 +16,7 @@ from toolkit.deb.sources_list import AptSource, parse_deb822, parse_line, parse_
 from toolkit.errors import NotFound, Untrusted, Usage
 from toolkit.fetch.logins import bare
 from toolkit.fetch.verify import Keyring, keyring_of, load_keyring, load_keyrings, only
+from toolkit.kernel import reading
 
 _FINGERPRINT = re.compile(r"(0x)?[0-9A-Fa-f]{16,40}!?\Z")
 _ARMOUR = "-----BEGIN PGP PUBLIC KEY BLOCK-----"
@@ -113,8 +114,7 @@ def further(request: Request, default: Keyring | None, architecture: str) -> Ite
         yield from _of(found.of(architecture), request, default)
     for path in request.source_files:
         try:
-            with open(path, "rb") as file:
-                data = file.read()
+            data = reading.named(path, limit_bytes=16 << 20)
         except OSError as error:
             raise Usage(f"read --sources {path!r}", because=(error.strerror or str(error)).lower()) from None
         what = f"--sources {path!r}"

@@ -29,8 +29,11 @@ from toolkit.deb.index import Index
 from toolkit.errors import InUse, NotFound, SystemCall
 from toolkit.events import Done, Emit, Line, Planned
 from toolkit.fetch.cache import check_private
+from toolkit.kernel import reading
 from toolkit.kernel.beneath import make_directories, open_beneath
 
+_MOST_BYTES = 16 << 20
+_MOST_INDEX_BYTES = 512 << 20
 STAGES = (("unpack", "Unpack"), ("configure", "Configure"), ("tidy", "Tidy up"))
 _FACTS = ("suite", "arch", "required", "base", "debpaths")
 
@@ -114,8 +117,13 @@ def read_facts(target: str) -> dict[str, str]:
                     because=f"there is no /{FOLDER}/{name} in it",
                     hint="a first stage leaves it: ctk bootstrap --foreign SUITE TARGET",
                 ) from None
-            with open(fd, encoding="utf-8", errors="replace") as file:
-                found[name] = file.read().strip()
+            try:
+                reading.check(fd, f"{FOLDER}/{name}", _MOST_BYTES)
+                found[name] = reading.whole(fd, f"{FOLDER}/{name}", _MOST_BYTES).decode(errors="replace").strip()
+            except OSError as error:
+                raise NotFound(_doing(target), because=f"/{error.filename}: {error.strerror}".lower()) from None
+            finally:
+                os.close(fd)
     finally:
         os.close(rootfd)
     return found
@@ -156,9 +164,8 @@ def _indexes(rootfd: int) -> list[Index]:
     try:
         for name in sorted(os.listdir(lists)):
             if name.endswith("_Packages"):
-                fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=lists)
-                with open(fd, "rb") as file:
-                    with_lists.append(Index(file.read(), what=name))
+                data = reading.read(name, dir_fd=lists, limit_bytes=_MOST_INDEX_BYTES)
+                with_lists.append(Index(data, what=name))
     finally:
         os.close(lists)
     return with_lists

@@ -195,7 +195,7 @@ class _Found:
         if OWN in self._facts:
             try:
                 document = json.loads(self._facts[OWN])
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise Malformed(self._doing, because=f"its {OWN} is no JSON: {error}") from None
             lock = lockfile.of_document(document, self._path, request)
         else:

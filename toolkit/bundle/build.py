@@ -9,7 +9,7 @@ from toolkit.bundle import document, fields, image, mounts, namespaces, process,
 from toolkit.bundle.document import Edit, Spec
 from toolkit.errors import Usage
 from toolkit.events import Done, Emit, Note, silent
-from toolkit.kernel import subids
+from toolkit.kernel import reading, subids
 from toolkit.oci.defaults import default_spec
 
 
@@ -219,8 +219,7 @@ def _from_here(entry: str) -> str:
 def _env_files(paths: tuple[str, ...]) -> Iterator[str]:
     for path in paths:
         try:
-            with open(path, encoding="utf-8") as file:
-                lines = [line.strip() for line in file]
+            lines = [line.strip() for line in reading.text(path).split("\n")]
         except OSError as error:
             raise Usage(f"read --env-file {path!r}", because=(error.strerror or str(error)).lower()) from None
         yield from (line for line in lines if line and not line.startswith("#"))

@@ -9,6 +9,7 @@ from typing import Any
 
 from toolkit.bundle.splice import Writer, splice
 from toolkit.errors import CtkError, InUse, Invalid, NotFound
+from toolkit.kernel import reading
 from toolkit.text import quote
 
 Spec = dict[str, Any]
@@ -56,6 +57,8 @@ def parse(content: str, path: str) -> Spec:
         spec = json.loads(content)
     except ValueError as error:
         raise Invalid("", f"not JSON: {error}", document=path) from None
+    except RecursionError:
+        raise Invalid("", "not JSON: nested too deeply", document=path) from None
     if not isinstance(spec, dict):
         raise Invalid("", "the outermost value must be an object", document=path)
     return spec
@@ -65,8 +68,7 @@ def read_text(bundle: str) -> str:
     """The config.json of `bundle` as it is written. Raises NotFound if there is none."""
     path = os.path.join(bundle, FILE_NAME)
     try:
-        with open(path, encoding="utf-8") as file:
-            return file.read()
+        return reading.read(path, follow=True).decode()
     except FileNotFoundError:
         raise NotFound(
             f"read {path!r}", because="no such file", hint="write one with `ctk spec`, or name the bundle with --bundle"

@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from toolkit.bundle import process, seccomp
 from toolkit.bundle.document import Edit, Spec, edited
 from toolkit.errors import Usage
+from toolkit.kernel import reading
 
 # config.md, "POSIX-platform Hooks", in the order in which they run.
 HOOKS = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
@@ -67,12 +68,11 @@ def seccomp_profile(value: str) -> Edit:
     profile = None
     if value != "unconfined":
         try:
-            with open(value, encoding="utf-8") as file:
-                profile = json.load(file)
+            profile = json.loads(reading.text(value))
         except OSError as error:
             because = (error.strerror or str(error)).lower()
             raise Usage(f"read the seccomp profile {value!r}", because=because) from None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise Usage(f"read the seccomp profile {value!r}", because=f"not JSON: {error}") from None
         if not isinstance(profile, dict) or "defaultAction" not in profile:
             raise Usage(

@@ -14,6 +14,7 @@ from toolkit.errors import CtkError, Invalid, NotFound
 from toolkit.explain import fields, host, program, unmapped
 from toolkit.explain.finding import Found, found
 from toolkit.explain.values import MOUNT_OPTIONS, VALUES, nearest, system_calls
+from toolkit.kernel import reading
 from toolkit.oci import check as rules
 from toolkit.oci import json_text, schema
 
@@ -25,8 +26,7 @@ def read(bundle: str, config: str = "") -> tuple[bytes, str]:
     bundle = os.path.abspath(bundle)
     path = os.path.join(bundle, config or "config.json")
     try:
-        with open(path, "rb") as file:
-            return file.read(), bundle
+        return reading.named(path), bundle
     except FileNotFoundError:
         hint = "make one with `ctk spec`, or name the bundle's folder"
         raise NotFound(f"read {path!r}", because="no such file", hint=hint) from None

@@ -18,6 +18,7 @@ from toolkit.fetch.lasting import is_lasting
 from toolkit.fetch.logins import Logins
 from toolkit.fetch.transfer import Broken as _Broken
 from toolkit.fetch.transfer import Mirrors, Pace, Transfer
+from toolkit.kernel import reading
 
 if TYPE_CHECKING:
     import requests
@@ -295,7 +296,7 @@ class Client:
         bound = limit if exact is None else exact
         done = start
         try:
-            with open(path, "rb", buffering=0) as file:
+            with open(reading.open_file(path, limit_bytes=1 << 62), "rb", buffering=0) as file:
                 _check_stated(doing, os.fstat(file.fileno()).st_size, limit, exact)
                 file.seek(start)
                 while chunk := file.read(min(_CHUNK_BYTES, bound + 1 - done)):

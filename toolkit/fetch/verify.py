@@ -12,6 +12,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 from toolkit.errors import CtkError, Malformed, NotFound, Untrusted
+from toolkit.kernel import reading
 
 if TYPE_CHECKING:
     from pysequoia import Cert, Sig
@@ -75,8 +76,7 @@ def load_keyring(path: str) -> Keyring:
     certificates: list[Cert] = []
     for name in files:
         try:
-            with open(name, "rb") as file:
-                data = file.read()
+            data = reading.named(name)
         except OSError as error:
             raise Untrusted(doing, because=(error.strerror or str(error)).lower(), hint=hint) from None
         certificates.extend(_certificates(data, doing, hint))

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 MOST_BYTES = 64 << 20
+_HANDED = ("/dev/fd/", "/dev/stdin", "/proc/self/fd/")
 _TYPE, _FILE, _FOLDER, _FIFO = 0o170000, 0o100000, 0o040000, 0o010000
 
 
@@ -37,9 +38,18 @@ def read(
         os.close(fd)
 
 
-def text(path: str, *, limit_bytes: int = MOST_BYTES, follow: bool = True, errors: str = "strict") -> str:
-    """The text (UTF-8) of a file that people name: symlinks are followed. Raises OSError, UnicodeDecodeError."""
-    return read(path, limit_bytes=limit_bytes, follow=follow).decode("utf-8", errors)
+def named(path: str, *, limit_bytes: int = MOST_BYTES) -> bytes:
+    """All of a file that people name on the command line: through symlinks, or a pipe handed to us. Raises OSError."""
+    return read(path, limit_bytes=limit_bytes, follow=True, handed=True)
+
+
+def text(path: str, *, limit_bytes: int = MOST_BYTES, errors: str = "strict") -> str:
+    """The same as text (UTF-8, whatever ends its lines). Raises OSError; EILSEQ is what it has for broken UTF-8."""
+    try:
+        found = named(path, limit_bytes=limit_bytes).decode("utf-8", errors)
+    except UnicodeDecodeError as error:
+        raise OSError(errno.EILSEQ, f"byte {error.start} is not UTF-8", path) from None
+    return found.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def open_file(
@@ -56,21 +66,31 @@ def open_file(
     fd = os.open(path, flags, dir_fd=dir_fd)
     try:
         status = os.fstat(fd)
-        kind = status.st_mode & _TYPE
         if owners and status.st_uid not in owners:
             raise OSError(errno.EPERM, f"it belongs to uid {status.st_uid}", path)
-        if handed and kind == _FIFO and path.startswith(("/dev/fd/", "/proc/self/fd/")):
+        if handed and status.st_mode & _TYPE == _FIFO and path.startswith(_HANDED):
             os.set_blocking(fd, True)
-        elif kind == _FOLDER:
-            raise OSError(errno.EISDIR, os.strerror(errno.EISDIR), path)
-        elif kind != _FILE:
-            raise OSError(errno.EINVAL, "not a regular file", path)
-        elif status.st_size > limit_bytes:
-            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), path)
+        else:
+            check(fd, path, limit_bytes)
     except BaseException:
         os.close(fd)
         raise
     return fd
+
+
+def check(fd: int, path: str, limit_bytes: int = MOST_BYTES) -> None:
+    """Raise OSError unless `fd`, called `path` in it, is a regular file of at most `limit_bytes`.
+
+    For what was opened another way, as below a root: open it with O_NONBLOCK, and read it by `whole`.
+    """
+    status = os.fstat(fd)
+    kind = status.st_mode & _TYPE
+    if kind == _FOLDER:
+        raise OSError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+    if kind != _FILE:
+        raise OSError(errno.EINVAL, "not a regular file", path)
+    if status.st_size > limit_bytes:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), path)
 
 
 def whole(fd: int, path: str, limit_bytes: int = MOST_BYTES) -> bytes:

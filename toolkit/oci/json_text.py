@@ -78,10 +78,13 @@ def loads(text: "str | bytes", document: str = "config.json", *, any_path: bool 
         end += 1
     if end != length:
         raise Invalid("", "invalid JSON: more text after the value" + _at(text, end), document=document)
-    if "\\ud" in text or "\\uD" in text:
-        value = _whole(value, any_path)
-    if "null" in text:
-        _drop_nulls(value)
+    try:  # what the scanner has room for, these may not have
+        if "\\ud" in text or "\\uD" in text:
+            value = _whole(value, any_path)
+        if "null" in text:
+            _drop_nulls(value)
+    except RecursionError:
+        raise Invalid("", "invalid JSON: nested too deeply", document=document) from None
     return value
 
 

@@ -4,6 +4,7 @@ import os
 from difflib import get_close_matches
 
 from toolkit.errors import CtkError, InUse, NotFound, Usage
+from toolkit.kernel import reading
 from toolkit.places import shipped
 from toolkit.recipe.model import Recipe
 from toolkit.recipe.parse import name_of, parse
@@ -22,8 +23,7 @@ def paths() -> list[str]:
 def load(path: str) -> Recipe:
     """The recipe in a file. Raises Invalid, CtkError."""
     try:
-        with open(path, encoding="utf-8") as file:
-            return parse(file.read(), path)
+        return parse(reading.text(path), path)
     except OSError as error:
         raise CtkError(f"read the recipe {path!r}", because=(error.strerror or str(error)).lower()) from None
 

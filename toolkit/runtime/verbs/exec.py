@@ -3,7 +3,7 @@
 import os
 
 from toolkit.errors import CtkError, Invalid
-from toolkit.kernel import capabilities
+from toolkit.kernel import capabilities, reading
 from toolkit.oci import check, json_text
 from toolkit.oci import check_process as _check_process  # noqa: F401  # `check` would import it
 from toolkit.runtime import cgroups, child, entering, foreground, lifecycle, log, outside, preparation, shield
@@ -131,14 +131,16 @@ def _process(options: "Options", spec: "dict[str, Any]") -> "dict[str, Any]":
     """The process object: from --process, or config.json's own changed by the options."""
     if options.process:
         try:
-            with open(options.process, "rb") as file:  # by name: it may be a pipe of the caller's shell (/dev/fd/63)
-                text = file.read()
+            text = reading.named(options.process)  # it may be a pipe of the caller's shell (/dev/fd/63)
         except OSError as error:
             raise CtkError(f"open {options.process}", because=os.strerror(error.errno or 0).lower()) from None
         document = json_text.loads(text, options.process)
         if not isinstance(document, dict):
             raise Invalid("", "it is no JSON object", document=options.process)
         result: "dict[str, Any]" = document
+        for finding in check.errors(result, exec=True):
+            if finding.message != "is required":  # an option may give it; the types must be right before that
+                raise Invalid(finding.path, finding.message, hint=finding.hint, document=options.process)
     else:
         if not options.args:
             raise CtkError(

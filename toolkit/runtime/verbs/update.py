@@ -1,8 +1,7 @@
 """`update`: new limits for a container that lives."""
 
-import os
-
 from toolkit.errors import CtkError, HostLacks, Invalid
+from toolkit.kernel import reading
 from toolkit.oci import check, json_text
 from toolkit.runtime import lifecycle, log, removal
 from toolkit.runtime import record as records
@@ -56,13 +55,9 @@ def run(options: "Options") -> int:
 
 def _from_document(path: str) -> "dict[str, Any]":
     """The resources object of a file, or of standard input for "-"."""
-    parts = []
-    fd = 0 if path == "-" else os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    while part := os.read(fd, 1 << 16):
-        parts.append(part)
-    if fd:
-        os.close(fd)
-    document = json_text.loads(b"".join(parts), "resources")
+    # What "-" means is the caller's own; a name may turn out to be anything.
+    text = reading.whole(0, path) if path == "-" else reading.named(path)
+    document = json_text.loads(text, "resources")
     if not isinstance(document, dict):
         raise Invalid("", "must be an object", document="resources")
     return document
