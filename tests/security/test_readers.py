@@ -1,4 +1,4 @@
-"""Every reader of a file that a stranger may have made: bounded, and no fifo, device or folder holds it up (S53).
+"""Every reader of a file that a stranger may have made: bounded, and no fifo, device or folder holds it up (S54).
 
 containers/storage CVE-2024-9676: a fifo for /etc/passwd held the engine for ever, a sparse file filled its memory.
 """
@@ -117,7 +117,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Pa
 
 @pytest.mark.usefixtures("memory")
 @pytest.mark.parametrize("reader", READERS)
-def test_s53_no_file_holds_a_reader_up(reader: str, place: Callable[[str], Path]) -> None:
+def test_s54_no_file_holds_a_reader_up(reader: str, place: Callable[[str], Path]) -> None:
     name, read = READERS[reader]
     for kind, plant in KINDS.items():
         path = place(name)
@@ -144,7 +144,7 @@ DOCUMENTS = [name for name in READERS if READERS[name][0].endswith(".json") and 
 
 
 @pytest.mark.parametrize("reader", DOCUMENTS)
-def test_s53_broken_json_is_one_error(reader: str, place: Callable[[str], Path]) -> None:
+def test_s54_broken_json_is_one_error(reader: str, place: Callable[[str], Path]) -> None:
     name, read = READERS[reader]
     for text in BROKEN:
         path = place(name)
@@ -155,7 +155,7 @@ def test_s53_broken_json_is_one_error(reader: str, place: Callable[[str], Path])
             assert len(str(error)) < 400, text[:50]
 
 
-def test_s53_a_pipe_that_was_handed_over_is_read_to_its_end(tmp_path: Path) -> None:
+def test_s54_a_pipe_that_was_handed_over_is_read_to_its_end(tmp_path: Path) -> None:
     """`--process <(…)` of a shell is a name like this; a fifo that merely lies about is none."""
     reader, writer = os.pipe()
     os.write(writer, b'{"args": ["sh"], "cwd": "/"}')
@@ -167,7 +167,7 @@ def test_s53_a_pipe_that_was_handed_over_is_read_to_its_end(tmp_path: Path) -> N
         reading.named(str(tmp_path / "fifo"))
 
 
-def test_s53_a_file_that_grows_meanwhile_has_a_bound_too(tmp_path: Path) -> None:
+def test_s54_a_file_that_grows_meanwhile_has_a_bound_too(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"x" * 100)
     fd = reading.open_file(str(path), limit_bytes=100)
