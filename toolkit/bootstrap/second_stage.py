@@ -164,7 +164,10 @@ def _indexes(rootfd: int) -> list[Index]:
     try:
         for name in sorted(os.listdir(lists)):
             if name.endswith("_Packages"):
-                data = reading.read(name, dir_fd=lists, limit_bytes=_MOST_INDEX_BYTES)
+                try:
+                    data = reading.read(name, dir_fd=lists, limit_bytes=_MOST_INDEX_BYTES)
+                except OSError:
+                    data = b""  # no index; what is missing by that is told by whoever looks for it
                 with_lists.append(Index(data, what=name))
     finally:
         os.close(lists)
