@@ -53,6 +53,26 @@ def test_the_tree_is_debootstraps(
     assert (told.returncode, told.stdout + told.stderr) == (0, "")
 
 
+# A diversion of a path that another one ships, alternatives, triggers of both kinds, conffiles, a statoverride, users.
+INCLUDED = "systemd-sysv,molly-guard,vim-tiny,man-db,cron,logrotate,dbus"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("suite", ["bookworm", "trixie"])
+def test_a_tree_with_included_packages_is_debootstraps(
+    suite: str, ctk: Command, tmp_path: Path, debian_mirror: Mirror
+) -> None:
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    words = ("--variant", "minbase", "--include", INCLUDED)
+    ctk("bootstrap", suite, str(ours), debian_mirror.url, *words, timeout=300).ok()
+    debootstrap(debian_mirror.url, suite, "minbase", theirs, f"--include={INCLUDED}")
+    told = subprocess.run([COMPARE, ours, theirs], capture_output=True, text=True)
+    assert (told.returncode, told.stdout + told.stderr) == (0, "")
+    assert os.readlink(ours / "usr/sbin/halt") == "/lib/molly-guard/molly-guard"
+    assert (ours / "usr/lib/molly-guard/halt").is_symlink()
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_an_ubuntu_shaped_tree_is_debootstraps(ctk: Command, tmp_path: Path, ubuntu_archive: UbuntuArchive) -> None:

@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, Phase, event, given, settings
+from hypothesis import strategies as st
 
-from tests.fixtures.toys import ASKS, SEES, Member, Scratch, Toy, dpkgs, ours
+from tests.fixtures.toys import ASKS, SEES, Member, Scratch, Toy, dpkgs, ours, told
 from toolkit.events import Note
 
 pytestmark = pytest.mark.root
@@ -70,12 +72,13 @@ def toy(
     preinst: str = "",
     postinst: str = "",
     own: bool = True,
+    quiet: bool = False,
     **more: Any,
 ) -> Toy:
     """A package below /t, whose scripts note what they see."""
     fields = {key: value for key, value in (("Replaces", replaces), ("Pre-Depends", needs)) if value}
     scripts = {
-        script: "#!/bin/sh -e\n" + SEES.format(name=name, script=script) + text + "\n"
+        script: "#!/bin/sh -e\n" + ("" if quiet else SEES.format(name=name, script=script)) + text + "\n"
         for script, text in (("preinst", preinst), ("postinst", postinst))
     }
     if conffiles:
@@ -123,6 +126,17 @@ ROWS = {
         (),
         {"t/f": "a\n", "t/g": "b\n"},
         (toy("ra", A, file("t/g", "a\n"), replaces="rb"), toy("rb", B), toy("rc", file("t/g", "b\n"), replaces="ra")),
+    ),
+    "a path of two required packages": Row(
+        (),
+        {"t/f": "b\n"},
+        (toy("ra", A, quiet=True), toy("rb", B, quiet=True)),
+        warns="rb 1 has taken '/t/f' from ra 1",
+    ),
+    "a diversion among required packages": Row(
+        (),
+        {"t/f": "a\n", "t/f.distrib": "b\n"},
+        (toy("ra", A, quiet=True, preinst=divert("ra", "t/f")), toy("rb", B, quiet=True)),
     ),
     "a package that is replaced whole": Row((toy("a", A, own=False), toy("b", B, replaces="a")), {"t/f": "b\n"}),
     "a package that lists nothing of its own": Row((toy("a", own=False), toy("b", B), toy("c")), {"t/f": "b\n"}),
@@ -243,3 +257,102 @@ def test_each_row_is_dpkgs(name: str, tmp_path: Path) -> None:
     finally:
         made.close()
         theirs.close()
+
+
+# Few names, so that random packages meet.
+PLACES = ("t/a", "t/b", "t/d", "t/d/a", "t/l", "t/l/a")
+OWNERS = (("root", "root", 0, 0), ("games", "mail", 5, 8), ("games", "mail", 0, 1001), ("nosuch", "", 1001, 1002))
+NAMES = ("a", "b", "c", "d")
+
+
+@st.composite
+def toys(draw: st.DrawFn, name: str, *, quiet: bool = False) -> Toy:
+    # Required packages meet in files alone: debootstrap lays them out by tar first, which the rest would stop.
+    kinds = draw(
+        st.dictionaries(st.sampled_from(PLACES), st.sampled_from(("file", "file", "folder", "link")), max_size=5)
+    )
+    if quiet:
+        kinds = {path: "file" for path in kinds if path in ("t/a", "t/b")}
+    for path in sorted(kinds):  # no path below a file of the same package; folders are shipped, as dpkg asks for them
+        above = path.rpartition("/")[0]
+        while above != "t":
+            kinds[above] = "folder"
+            above = above.rpartition("/")[0]
+    members = []
+    late = []
+    for path, kind in sorted(kinds.items()):
+        owner = draw(st.sampled_from(OWNERS))
+        if kind == "folder":
+            members.append(folder(path, mode=draw(st.sampled_from((0o755, 0o750))), owner=owner))
+        elif kind == "link":
+            members.append(link(path, draw(st.sampled_from(("d", "./d", "a", "nowhere")))))
+        else:
+            members.append(file(path, draw(st.sampled_from((f"{name}\n", "same\n"))), owner=owner))
+            if not quiet and draw(st.integers(0, 3)) == 0:
+                late.append(path)
+    preinst = "" if quiet else draw(st.sampled_from(("", "", "diverts", "asks", "makes")))
+    path = draw(st.sampled_from(("t/a", "t/b", "t/d/a")))
+    script = {
+        "diverts": f'[ -d "$DPKG_ROOT/{path}" ] || {divert(name, path)}',
+        "asks": ASKS.format(name=name),
+        "makes": f'[ -e "$DPKG_ROOT/{path}" ] || ! [ -d "$DPKG_ROOT/t/d" ] || echo made >"$DPKG_ROOT/{path}"',
+    }.get(preinst, "")
+    others = draw(st.sets(st.sampled_from([one for one in (*NAMES, "ra", "rb") if one != name]), max_size=2))
+    return toy(
+        name,
+        *members,
+        replaces=", ".join(sorted(others)),
+        needs="" if quiet else draw(st.sampled_from(("", "", "", *NAMES[: NAMES.index(name)]))),
+        conffiles="".join(f"/{path}\n" for path in late),
+        preinst=script,
+        quiet=quiet,
+        own=quiet or draw(st.integers(0, 5)) > 0,
+        sums=draw(st.booleans()),
+        ends=draw(st.booleans()),
+    )
+
+
+def check_random(sets: "tuple[list[Toy], list[Toy]]", folder: Path) -> None:
+    required, base = [*REQUIRED, *sets[0]], sets[1]
+    theirs, failed = told(lambda: dpkgs(folder / "theirs", required, base))
+    made, failed_too = told(lambda: ours(folder / "ours", required, base)[0])
+    event("dpkg refuses" if failed else "dpkg takes it")
+    try:
+        assert bool(failed) == bool(failed_too), failed or failed_too
+        if made and theirs:
+            assert differences(made, theirs) == []
+    finally:
+        for one in (made, theirs):
+            if one:
+                one.close()
+
+
+SETS = st.tuples(
+    st.tuples(*(toys(name, quiet=True) for name in ("ra", "rb"))).map(list),
+    st.tuples(*(toys(name) for name in NAMES)).map(list),
+)
+FEW = {"deadline": None, "suppress_health_check": list(HealthCheck), "database": None}
+
+
+@given(sets=SETS)
+@settings(max_examples=6, phases=(Phase.generate,), derandomize=True, **FEW)
+def test_a_few_random_sets_are_dpkgs(
+    sets: "tuple[list[Toy], list[Toy]]", tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    check_random(sets, tmp_path_factory.mktemp("toys"))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@given(sets=SETS)
+@settings(max_examples=int(os.environ.get("CTK_TEST_EXAMPLES", "300")), **FEW)
+def test_many_random_sets_are_dpkgs(
+    sets: "tuple[list[Toy], list[Toy]]", tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    check_random(sets, tmp_path_factory.mktemp("toys"))
+
+
+def test_the_table_has_each_row() -> None:
+    page = (TOP / "docs/unpacking.md").read_text()
+    table = page[page.index("| what meets") :].split("\n\n", 1)[0].splitlines()[2:]
+    assert sorted(line.strip("| ").split(" | ")[0] for line in table) == sorted(ROWS)

@@ -7,38 +7,31 @@ something to decide is unpacked by the tree's own dpkg, at its place in the orde
 """
 
 import errno
-import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable
 
 from toolkit.bootstrap import owners
+from toolkit.bootstrap.by_dpkg import ByDpkg
 from toolkit.bootstrap.database import Database
-from toolkit.bootstrap.held import HOLD, Held
-from toolkit.bootstrap.model import Lock, Package
-from toolkit.bootstrap.sandbox import Sandbox
-from toolkit.bootstrap.unpack import Unpacked, conffiles, overwritten
+from toolkit.bootstrap.held import Held
+from toolkit.bootstrap.model import Lock
+from toolkit.bootstrap.unpack import Unpacked, conffiles
 from toolkit.deb import tar
-from toolkit.events import Emit
 
-OpenDeb = Callable[[Package], int]
-
-# As debootstrap calls it.
-UNPACK = ("--force-overwrite", "--force-confold", "--skip-same-version", "--unpack")
+OPTIONS = ("--force-overwrite", "--force-confold", "--skip-same-version")  # debootstrap's
 
 _CHANGES_RULES = re.compile(rb"dpkg-(divert|statoverride)\b")
 _READS_DATABASE = re.compile(
     rb"dpkg-(query|trigger)\b|\bdpkg\s+-(-(status|list|search|get-selections|verify|audit)\b|[slSLV])"
 )
 _IN_THE_WAY = (errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ELOOP)
-_TAKEN = re.compile(r"trying to overwrite '/?(.*)', which is also in package (\S+ \S+)$")
 
 
 class BaseSet:
     """The base set of the tree below `rootfd`, whose shelves `finish` removes.
 
-    `there` are the packages that are unpacked already. `dpkg` runs the tree's dpkg, `preinst` a package's preinst;
-    `open_deb` gives a package's .deb as a descriptor to close.
+    `there` are the packages that are unpacked already; `preinst` runs a package's preinst.
     """
 
     def __init__(
@@ -46,22 +39,15 @@ class BaseSet:
         rootfd: int,
         lock: Lock,
         there: Iterable[Unpacked],
-        sandbox: Sandbox,
-        emit: Emit,
-        *,
-        dpkg: Callable[..., None],
+        by_dpkg: ByDpkg,
         preinst: Callable[[Unpacked], None],
-        open_deb: OpenDeb,
     ) -> None:
         self._rootfd = rootfd
         self._lock = lock
         self._database = Database(rootfd)
         self._held = Held(rootfd)
-        self._sandbox = sandbox
-        self._emit = emit
-        self._dpkg = dpkg
+        self._by_dpkg = by_dpkg
         self._preinst = preinst
-        self._open_deb = open_deb
         self._listed: set[bytes] = set()  # all but directories
         self._sole: dict[str, int | None] = {}  # who alone lists the path, by position; None for several
         self._own: Counter[int] = Counter()  # how many paths a package alone lists
@@ -80,7 +66,7 @@ class BaseSet:
         for one in packages:
             decides = self._decides(one)
             if waiting and not decides:
-                self._by_dpkg(waiting)
+                self._hand_over(waiting)
                 waiting = []
                 decides = self._decides(one)  # those may have diverted something
             self._list(one)
@@ -88,7 +74,7 @@ class BaseSet:
                 waiting.append(one)
             else:
                 self._move_in(one)
-        self._by_dpkg(waiting)
+        self._hand_over(waiting)
         self._register()
 
     def finish(self) -> None:
@@ -156,7 +142,7 @@ class BaseSet:
         except OSError as error:
             if error.errno not in _IN_THE_WAY:
                 raise
-            self._by_dpkg([one])  # its preinst has put something there
+            self._hand_over([one])  # its preinst has put something there
             return
         self._moved.append(one)
 
@@ -165,47 +151,13 @@ class BaseSet:
             self._database.register(self._moved)
             self._moved = []
 
-    def _by_dpkg(self, packages: list[Unpacked]) -> None:
+    def _hand_over(self, packages: list[Unpacked]) -> None:
         """Have the tree's dpkg unpack these."""
         if not packages:
             return
         self._register()
-        names = [f"{one.position}.deb" for one in packages]
-        hold = os.open(HOLD, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._rootfd)
-        try:
-            for one, name in zip(packages, names, strict=True):
-                self._held.drop(one.position)
-                with open(self._open_deb(one.package), "rb") as deb:
-                    _copy(deb.fileno(), name, hold)
-            told = ", ".join(one.package.name for one in packages)
-            self._dpkg(*UNPACK, *(f"/{HOLD}/{name}" for name in names), doing=f"unpack {told}")
-            for name in names:
-                os.unlink(name, dir_fd=hold)
-        finally:
-            os.close(hold)
+        for one in packages:
+            self._held.drop(one.position)
+        self._by_dpkg.unpack(packages, *OPTIONS)
         self._held.forget()
         self._forget_disappeared()
-        self._tell_taken()
-
-    def _tell_taken(self) -> None:
-        """Tell what dpkg has told of files that one package took from another, unasked."""
-        taken: dict[tuple[str, str], list[bytes]] = {}
-        one = "a package"
-        for line in self._sandbox.output():
-            if line.startswith("Unpacking "):
-                one = " ".join(line.split()[1:3]).replace("(", "").replace(")", "")
-            found = _TAKEN.search(line)
-            if found:
-                taken.setdefault((one, found[2]), []).append(os.fsencode(found[1]))
-        for (one, other), paths in taken.items():
-            self._emit(overwritten(one, other, paths))
-
-
-def _copy(deb: int, name: str, folder: int) -> None:
-    out = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=folder)
-    try:
-        position = 0
-        while count := os.sendfile(out, deb, position, 1 << 26):
-            position += count
-    finally:
-        os.close(out)

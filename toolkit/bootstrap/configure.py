@@ -18,7 +18,9 @@ from collections.abc import Callable, Iterable
 
 from toolkit import places
 from toolkit.bootstrap import owners
-from toolkit.bootstrap.base_set import BaseSet, OpenDeb
+from toolkit.bootstrap.base_set import BaseSet
+from toolkit.bootstrap.by_dpkg import ByDpkg, OpenDeb
+from toolkit.bootstrap.core import core
 from toolkit.bootstrap.database import Database
 from toolkit.bootstrap.model import Lock, Package
 from toolkit.bootstrap.sandbox import Sandbox
@@ -31,7 +33,6 @@ from toolkit.kernel.beneath import make_directories
 
 STAGE = "configure"
 
-_CORE = ("base-passwd", "base-files", "dpkg", "libc6", "libc6.1", "libc0.3", "perl-base", "mawk")
 _STATUS = ("--status-fd", "3")
 # No service may start in a tree that is being built. debootstrap's way: policy-rc.d answers 101 ("action forbidden"),
 # start-stop-daemon does nothing.
@@ -126,8 +127,7 @@ class Configuration:
         self._unpacked = {lock.key(one.package): one for one in unpacked}
         self._sandbox = sandbox
         self._database = Database(rootfd)
-        self._emit = emit
-        self._open_deb = open_deb
+        self._by_dpkg = ByDpkg(rootfd, sandbox, emit, dpkg=self._dpkg, open_deb=open_deb)
         self._version = next((p.version for p in lock.packages if p.name == "dpkg"), "")
 
     def run(self) -> None:
@@ -155,14 +155,12 @@ class Configuration:
 
     def _required(self) -> None:
         names = [self._lock.key(package) for package in self._lock.required]
-        core = [name for name in _CORE if name in names]
-        if self._lock.variant == "-" and "debconf" in names:
-            core.append("debconf")
+        first = core(self._lock)
         awk = _link_awk(self._rootfd)
-        for name in core:
+        for name in first:
             self._preinst(self._unpacked[name])
-        first = [name for name in core if name in ("base-passwd", "base-files")]
-        self._dpkg("--force-depends", "--configure", *first, doing="configure the core packages")
+        users = [name for name in first if name in ("base-passwd", "base-files")]
+        self._dpkg("--force-depends", "--configure", *users, doing="configure the core packages")
         if awk:
             # Its postinst makes the alternative; update-alternatives would keep the time of a link that is there.
             _unlink_awk(self._rootfd)
@@ -170,7 +168,11 @@ class Configuration:
         # What base-passwd has just made is known by name now.
         owners.settle(self._rootfd, (one for name in names for one in self._unpacked[name].owned))
         for name in names:
-            if name not in core:
+            if name in first:
+                continue
+            if self._unpacked[name].contested:
+                self._by_dpkg.unpack([self._unpacked[name]], "--force-depends", "--force-overwrite")
+            else:
                 self._preinst(self._unpacked[name])
         self._dpkg(
             "--configure",
@@ -201,11 +203,8 @@ class Configuration:
             self._rootfd,
             self._lock,
             required,
-            self._sandbox,
-            self._emit,
-            dpkg=self._dpkg,
-            preinst=self._preinst,
-            open_deb=self._open_deb,
+            self._by_dpkg,
+            self._preinst,
         )
         while left and _asks_for_predependencies(left.values(), left):
             name = self._next_predependency()

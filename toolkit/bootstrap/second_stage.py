@@ -14,6 +14,7 @@ from dataclasses import asdict
 
 from toolkit import places
 from toolkit.bootstrap import configure, customise, emulation, erase, rootless, seed, suites, tidy
+from toolkit.bootstrap.core import settled
 from toolkit.bootstrap.database import Database
 from toolkit.bootstrap.first_stage import ARCHIVES, FOLDER, LISTS
 from toolkit.bootstrap.held import HOLD
@@ -226,8 +227,7 @@ def _ours(
         unpacked = unpacker.finish()
         database = Database(rootfd)
         database.create()
-        required = {one.name for one in lock.required}
-        database.register(one for one in unpacked if one.package.name in required)
+        database.register(settled(lock, unpacked))
         seed.localtime(rootfd)
         said.detail = f"{len(unpacked)} packages"
     custom.extracted()

@@ -9,6 +9,7 @@ import os
 import stat
 
 from toolkit.bootstrap import apt_files
+from toolkit.bootstrap.core import settled
 from toolkit.bootstrap.customisation import Customisation
 from toolkit.bootstrap.database import Database
 from toolkit.bootstrap.model import Lock
@@ -39,10 +40,9 @@ def seed(rootfd: int, lock: Lock, unpacked: list[Unpacked], custom: Customisatio
     """Make the unpacked tree ready for `configure`. Raises OSError, SystemCall."""
     database = Database(rootfd)
     database.create()
-    required = {lock.key(package) for package in lock.required}
     # The base set is registered when the required one is configured: dpkg would configure both together, and the order
     # decides which package's user gets which number (configure.py).
-    database.register(one for one in unpacked if lock.key(one.package) in required)
+    database.register(settled(lock, unpacked))
     etc(rootfd, lock, custom)
     dev(rootfd, emit)
 

@@ -46,6 +46,7 @@ class Unpacked:
     owned: tuple[Owned, ...] = ()  # what belongs to others than root, by name
     held: tuple[Placed, ...] = ()  # what waits on the package's shelf, links last
     odd: bool = False  # whether it writes a name as a//b or a/./b
+    contested: bool = False  # whether another required package ships one of its paths
 
 
 class Unpacker:
@@ -86,6 +87,7 @@ class Unpacker:
         merged = is_merged(lock) if merged_usr is None else merged_usr
         mask = umask()
         self._tree = Tree(rootfd, mask, self._choose, merged_usr=merged)
+        self._final = lock.variant == "extract"  # else the tree's dpkg unpacks them once more, and tells
         self._holdfd = -1
         if lock.base:
             os.mkdir(HOLD, 0o700, dir_fd=rootfd)
@@ -124,8 +126,14 @@ class Unpacker:
             with contextlib.suppress(FileExistsError):
                 os.symlink(b"usr/" + alias, alias, dir_fd=rootfd)
         lost = self._lost()
+        contested = {position for claims in self._tree.contested.values() for position in claims}
         unpacked = [self._unpacked[position] for position in sorted(self._unpacked)]
-        return [_without(one, lost.get(one.position, frozenset())) for one in unpacked]
+        return [
+            replace(_without(one, lost.get(one.position, frozenset())), contested=True)
+            if one.position in contested
+            else one
+            for one in unpacked
+        ]
 
     @contextlib.contextmanager
     def _layout(self, position: int, what: str, control: dict[str, ControlFile]) -> Iterator[Layout]:
@@ -165,7 +173,7 @@ class Unpacker:
                 one, other = self._packages[holder], self._packages[position]
                 if not replaces.share(one, other):
                     lost.setdefault(position, set()).add(name)
-                if replaces.unasked(one, other):
+                if self._final and replaces.unasked(one, other):
                     taken.setdefault((holder, position), []).append(path)
         for (holder, position), paths in sorted(taken.items()):
             one, other = self._packages[holder], self._packages[position]
