@@ -1,5 +1,6 @@
 """A terminal's relay never blocks: what is not read, not shown, not there any more holds up nothing else."""
 
+import errno
 import os
 import pty
 import signal
@@ -13,6 +14,7 @@ import pytest
 
 from tests.fixtures.command import Bundle, Command
 from tests.fixtures.terminal import Terminal
+from toolkit.runtime import relay
 
 pytestmark = [pytest.mark.root, pytest.mark.usefixtures("leaks")]
 
@@ -148,3 +150,19 @@ def test_in_the_background_of_a_shell_it_is_stopped_as_any_job(
     shell.read_until("> $")
     shell.send("echo code $?\r")
     shell.read_until("code 6")
+
+
+def test_without_a_slave_of_ours_the_end_of_input_is_said_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the kernel gives none: a terminal of another's, TIOCGPTPEER refused."""
+    refused = OSError(errno.EPERM, "refused")
+
+    def refuse(master: int) -> int:
+        raise refused
+
+    monkeypatch.setattr(relay.terminal, "open_peer", refuse)
+    master, slave = pty.openpty()
+    peer = relay.Peer(master)
+    assert peer.waits and relay._EndOfInput(master, half_a_line=False).keys(peer) == b"\x04"
+    os.close(slave)
+    assert relay.read(master, peer) is None
+    os.close(master)

@@ -105,10 +105,15 @@ class Peer:
 
     @property
     def waits(self) -> bool:
-        """Has all been read that was typed, as far as the program can read it (of a line: when it is whole)?"""
+        """Has all been read that was typed, as far as the program can read it (of a line: when it is whole)?
+
+        True where it can't be asked: to say the end of input too often does less harm than never.
+        """
+        if self._fd < 0:
+            return True
         poll = select.poll()
         poll.register(self._fd, select.POLLIN)
-        return self._fd >= 0 and not poll.poll(0)
+        return not poll.poll(0)
 
 
 def read(master: int, peer: Peer) -> "bytes | None":
