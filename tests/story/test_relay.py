@@ -102,6 +102,14 @@ def test_who_reads_our_output_and_goes_takes_the_terminal_away(ctk: Command, bus
     assert (busybox_bundle.rootfs / "told").read_text() != "0\n"
 
 
+def test_output_that_finds_no_room_is_told(ctk: Command, busybox_bundle: Bundle, name: str) -> None:
+    on_terminal(busybox_bundle, "sh", "-c", "echo one; sleep 0.5; echo two; exit 3")
+    with open("/dev/full", "w") as full:
+        process = ctk.popen("run", "-b", str(busybox_bundle), name, stdout=full, stderr=subprocess.PIPE)
+        told = process.communicate(timeout=15)[1]
+    assert process.returncode == 3 and "no space left on device" in told
+
+
 def test_a_terminal_that_vanishes_leaves_the_exit_code_and_the_removal(
     ctk: Command, busybox_bundle: Bundle, name: str
 ) -> None:

@@ -5,12 +5,13 @@ does not read what is typed, or a reader of ours that has stopped, holds up its 
 signals and the end of the container are seen at all times.
 """
 
+import errno
 import os
 import select
 import time
 
 from toolkit.kernel import terminal
-from toolkit.runtime import foreground
+from toolkit.runtime import foreground, log
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -68,9 +69,11 @@ class Outlet:
             del self.pending[: os.write(self.fd, self.pending[: self._piece])]
         except BlockingIOError:
             pass
-        except OSError:
+        except OSError as error:
             self.lost = True
             self.pending.clear()
+            if error.errno not in (errno.EPIPE, errno.EIO):  # these are nobody's fault: who read it has gone
+                log.warning(f"write to descriptor {self.fd}: {os.strerror(error.errno or 0).lower()}: output is lost")
 
 
 class Peer:
