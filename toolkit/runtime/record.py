@@ -241,7 +241,7 @@ def reserve(root: str, container_id: str) -> Record:
     check_id(container_id)
     record = Record(root, container_id)
     try:
-        fd = _open_root(root, make=True)
+        fd = open_root(root, make=True)
         try:
             os.mkdir(container_id, 0o711, dir_fd=fd)
         finally:
@@ -266,7 +266,7 @@ def reserve(root: str, container_id: str) -> Record:
 _HINT = "name a folder of your own with --root"
 
 
-def _open_root(root: str, *, make: bool = False) -> int:
+def open_root(root: str, *, make: bool = False) -> int:
     """The folder of all records (O_PATH): ours or root's, and nobody else can write to it or replace it.
 
     Raises NotOurs, OSError. With `make` it is made, 0700.
@@ -293,11 +293,14 @@ def _check_shared(root: str, doing: str) -> None:
         )
 
 
-def load(root: str, container_id: str) -> Record:
-    """The record of an id. Raises NotFound; gives a `torn` record for a folder without a whole state.json."""
+def load(root: str, container_id: str, *, root_fd: int = -1) -> Record:
+    """The record of an id. Raises NotFound; gives a `torn` record for a folder without a whole state.json.
+
+    `root_fd`: what `open_root` gave, for whoever reads many.
+    """
     check_id(container_id)
     record = Record(root, container_id)
-    _read_facts(record)
+    _read_facts(record, root_fd)
     return record
 
 
@@ -305,13 +308,14 @@ def load(root: str, container_id: str) -> Record:
 _NO_FILE = (21, 22, 27, 40)
 
 
-def _read_facts(record: Record) -> None:
+def _read_facts(record: Record, root_fd: int = -1) -> None:
     try:
-        root = _open_root(record.root)
+        root = root_fd if root_fd >= 0 else open_root(record.root)
         try:
             fd = os.open(record.id, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=root)
         finally:
-            os.close(root)
+            if root_fd < 0:
+                os.close(root)
     except (FileNotFoundError, NotADirectoryError):
         raise missing(record.id) from None
     try:
@@ -363,7 +367,7 @@ def _take_facts(record: Record, folder: os.stat_result, fd: int) -> None:
 
 def ids(root: str) -> "list[str]":
     """The ids below a root, sorted. Raises OSError if the root cannot be read, NotOurs if others can write there."""
-    os.close(_open_root(root))
+    os.close(open_root(root))
     found = []
     with os.scandir(root) as entries:
         for entry in entries:

@@ -35,9 +35,10 @@ def run(options: "Options") -> int:
         log.say(f"ctk: there are no containers below {options.root!r} (--root, CTK_ROOT){others}\n")
     owners: dict[int, str] = {}
     documents = []
+    root_fd = record.open_root(options.root) if names else -1
     for name in names:
         try:
-            container = record.load(options.root, name)
+            container = record.load(options.root, name, root_fd=root_fd)
         except NotFound:
             continue  # deleted while we looked
         except CtkError as error:
