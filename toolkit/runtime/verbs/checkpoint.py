@@ -110,7 +110,8 @@ def _require_images(
 ) -> None:
     """Raise CtkError unless criu has written, just now, what a restore begins with: the container is ended next."""
     written = [name for name, when in after.items() if before.get(name) != when]
-    for wanted in ("inventory",) if pre_dump else ("inventory", "pstree", "core-"):
+    # A dump of memory alone has had an inventory since CRIU 3.14, before that only the memory.
+    for wanted in ("",) if pre_dump else ("inventory", "pstree", "core-"):
         if not any(name.startswith(wanted) for name in written):
             because = f"criu says that it is done, but has written no {wanted}*.img into {folder!r}"
             raise CtkError("save the container", because=because)
