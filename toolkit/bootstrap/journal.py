@@ -9,7 +9,7 @@ import hashlib
 import os
 
 from toolkit import places
-from toolkit.kernel import ours, reading
+from toolkit.kernel import atomic, ours, reading
 
 
 def _folder() -> str:
@@ -25,8 +25,7 @@ def note(target: str) -> None:
     """Note that the folder `target` (absolute) is being filled. A cache that can't be written is no error."""
     try:
         ours.make_private(_folder())
-        with open(path(target), "wb") as file:
-            file.write(os.fsencode(target))
+        atomic.replace(path(target), os.fsencode(target))
     except OSError:
         pass
 

@@ -1,6 +1,5 @@
 """config.json as a document: read, written in runc's form, never overwritten by accident."""
 
-import contextlib
 import copy
 import json
 import os
@@ -9,7 +8,7 @@ from typing import Any
 
 from toolkit.bundle.splice import Writer, splice
 from toolkit.errors import CtkError, InUse, Invalid, NotFound
-from toolkit.kernel import reading
+from toolkit.kernel import atomic, reading
 from toolkit.text import quote
 
 Spec = dict[str, Any]
@@ -85,16 +84,8 @@ def write(bundle: str, content: str, *, force: bool = False) -> str:
     Raises InUse if there is one already and not `force`, NotFound if there is no such folder.
     """
     path = os.path.normpath(os.path.join(bundle, FILE_NAME))
-    beside = f"{path}.new-{os.getpid()}"
     try:
-        with contextlib.ExitStack() as undo, open(beside, "x", encoding="utf-8") as file:
-            undo.callback(_unlink, beside)
-            file.write(content)
-            file.flush()  # a full disk is told here, or at the latest when the file is closed
-            if force:
-                os.replace(beside, path)
-            else:
-                os.link(beside, path)  # link(2) fails if the name exists: no window between a check and the write
+        (atomic.replace if force else atomic.create)(path, content.encode(), mode=0o666)
     except FileExistsError:
         raise InUse(
             f"write {path!r}", because="the file exists", hint="use --force to replace it, or --update to change it"
@@ -104,11 +95,6 @@ def write(bundle: str, content: str, *, force: bool = False) -> str:
     except OSError as error:
         raise CtkError(f"write {path!r}", because=_reason(error)) from None
     return path
-
-
-def _unlink(path: str) -> None:
-    if os.path.lexists(path):
-        os.unlink(path)
 
 
 def _reason(error: OSError) -> str:

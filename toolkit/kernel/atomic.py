@@ -12,6 +12,25 @@ def replace(path: str, data: bytes, *, mode: int = 0o600, dir_fd: "int | None" =
 
     Raises OSError; then what was there is as it was, and nothing is left beside it.
     """
+    temporary = _beside(path, data, mode, dir_fd)
+    try:
+        os.rename(temporary, path, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
+    except BaseException:
+        os.unlink(temporary, dir_fd=dir_fd)
+        raise
+
+
+def create(path: str, data: bytes, *, mode: int = 0o600) -> None:
+    """The same for a file that is not there: link(2) fails if the name exists, whenever it came. Raises OSError."""
+    temporary = _beside(path, data, mode, None)
+    try:
+        os.link(temporary, path)
+    finally:
+        os.unlink(temporary)
+
+
+def _beside(path: str, data: bytes, mode: int, dir_fd: "int | None") -> str:
+    """A new file in the folder of `path` that holds `data`; its name."""
     folder, slash, _ = path.rpartition("/")
     # Short, whatever the name: a name may have 255 bytes, and be that long already.
     temporary = f"{folder}{slash}.{os.urandom(8).hex()}.new"
@@ -21,14 +40,11 @@ def replace(path: str, data: bytes, *, mode: int = 0o600, dir_fd: "int | None" =
         try:
             write(fd, data)
         finally:
-            os.close(fd)
-        os.rename(temporary, path, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
+            os.close(fd)  # a disk that is full may say so only here
     except BaseException:
-        try:
-            os.unlink(temporary, dir_fd=dir_fd)
-        except OSError:
-            pass
+        os.unlink(temporary, dir_fd=dir_fd)
         raise
+    return temporary
 
 
 def write(fd: int, data: bytes) -> None:
