@@ -81,6 +81,8 @@ def test_the_help_of_a_command_has_an_example(ctk: Command, command: str) -> Non
         (["images"], "no such command 'images'", "ctk list the containers"),
         (["build", "-t", "x", "."], "no such command 'build'", "ctk bootstrap SUITE ./root"),
         (["pull", "ubuntu"], "no such command 'pull'", "ctk up SUITE NAME"),
+        (["up", "bookworm", "x", "-p", "80:80"], "no such option: -p", "--share-net uses the host's network"),
+        (["up", "bookworm", "x", "-it"], "no such option: -i", "standard input is passed on"),
         (["rmi", "x"], "no such command 'rmi'", "ctk bootstrap --remove DIR"),
         (["recipe", "shwo"], "no such command 'shwo'", "did you mean 'show'?"),
         (["bootstrap"], "missing argument 'SUITE'", "see ctk bootstrap --help"),
@@ -154,7 +156,12 @@ def test_a_signal_ends_a_recipe_after_its_clean_up(ctk: Command, tmp_path: Path,
 
 
 def test_the_list_of_recipes(ctk: Command) -> None:
-    assert "first-container" in ctk("recipe", "list").ok().out
+    told = ctk("recipe", "list").ok().out
+    needs = {
+        name: told.partition(f" {name} ")[2].splitlines()[1].split(", ") for name in ("first-container", "rootless")
+    }
+    assert [word.strip() for word in needs["first-container"]] == ["1 min", "root"]
+    assert {"user", "subordinate-ids"} <= set(needs["rootless"])
 
 
 def test_a_recipe_can_be_read_and_rehearsed(ctk: Command) -> None:

@@ -181,6 +181,8 @@ def _usage(error: Exception) -> Usage:
         from toolkit.bootstrap.peer_options import instead
 
         hint = instead(option) or hint
+    if option and where == "ctk up":
+        hint = foreign_words.option(option) or hint
     if message.startswith("No such command "):
         hint = foreign_words.instead(message.removeprefix("No such command ").strip("'")) or hint
         # runc's words for it, capital and all: what drives a runtime's command line looks for them.

@@ -38,6 +38,28 @@ INSTEAD = {
 }
 
 
+# Options of `docker run` that `up` has by another name, or not.
+OPTIONS = {
+    "--name": "the name is the second word: ctk up SUITE NAME",
+    "-p": "no port is published; --share-net uses the host's network, ports and all",
+    "--publish": "no port is published; --share-net uses the host's network, ports and all",
+    "--network": "--share-net uses the host's network, without it there is only lo",
+    "--net": "--share-net uses the host's network, without it there is only lo",
+    "-it": "leave it away: on a terminal it gets one (--tty and --no-tty say otherwise)",
+    "-i": "leave it away: standard input is passed on",
+    "-t": "leave it away: on a terminal it gets one (--tty and --no-tty say otherwise)",
+    "-w": "--cwd DIR",
+    "--workdir": "--cwd DIR",
+    "--entrypoint": "the command is what follows: ctk up SUITE NAME -- COMMAND",
+    "--restart": "ctk generate systemd NAME writes a unit that does",
+}
+
+
 def instead(word: str) -> str:
     """What to type in place of `word`; '' for one that we don't know either."""
     return INSTEAD.get(word, "")
+
+
+def option(word: str) -> str:
+    """What to type to `ctk up` in place of an option of Docker's; '' for one that we don't know either."""
+    return OPTIONS.get(word, "")

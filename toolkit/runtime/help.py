@@ -54,6 +54,13 @@ def render(program: str, verb: str, columns: int = 0) -> str:
 _DOCKERS_FLAGS = ("it", "ti", "itd", "dit", "tid", "dti")
 
 
+# Docker's options of `run` about what a container is like, which is config.json's business here.
+_IN_THE_SPEC = frozenset(
+    "name v volume e env p publish m memory cpus network net h hostname u user w workdir mount privileged "
+    "cap-add cap-drop device tmpfs read-only pids-limit security-opt entrypoint".split()
+)
+
+
 def is_another_tools(error: "WrongOption") -> bool:
     """Whether the wrong option is one that people know from Docker."""
     return error.verb in ("run", "exec", "create") and str(error).rpartition(": -")[2] in _DOCKERS_FLAGS
@@ -81,6 +88,13 @@ def advice(error: "WrongOption", program: str) -> str:
     table = VERBS[verb][5] if verb else GLOBAL
     if verb in ("run", "create") and flag in _DOCKERS_FLAGS:
         return f"a terminal comes by itself, and there are no images: {program} up SUITE NAME -- COMMAND; {see}"
+    if verb in ("run", "create") and flag.partition("=")[0] in _IN_THE_SPEC:
+        return (
+            f"what a container is like stands in config.json: {program} spec --update …, or "
+            f"{program} up SUITE NAME … does all at once; {see}"
+        )
+    if verb == "list" and flag in ("a", "all", "aq", "qa"):
+        return f"it tells all of them, those that have ended too; {see}"
     if verb == "exec" and flag in (*_DOCKERS_FLAGS, "i", "interactive"):
         return f"standard input is always passed on; -t alone gives a terminal; {see}"
     letters = [option for letter in flag for option in table if option[1] == letter]
