@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -135,6 +136,21 @@ def test_who_quits_goes_on_later_where_he_was(tmp_path: Path, monkeypatch: pytes
     assert not os.path.exists(work / "d")
     with pytest.raises(Usage, match="no run of it was stopped"):
         play(recipe, Options(clean_up=True), Reader())
+
+
+def test_two_pages_of_one_name_do_not_clean_up_after_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CTK_DATA", str(tmp_path / "data"))
+    recipe = page("\n$ touch one", "\n$ true", "cleanup\n$ rm one")
+    other = replace(recipe, path=str(tmp_path / "t.md"))
+    reader = Reader("run", "quit")
+    run(recipe, tmp_path / "work", reader, yes=False)
+    assert f"ctk recipe run {os.path.abspath('t.md')} " in reader.said[-1]
+    with pytest.raises(Usage, match="no run of it was stopped"):
+        play(other, Options(clean_up=True), Reader())
+    assert (tmp_path / "work/one").exists()
+    assert play(recipe, Options(clean_up=True), Reader()).steps == 1
 
 
 def test_a_run_that_was_stopped_is_cleaned_up_before_a_new_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -278,5 +294,5 @@ def test_a_recipe_that_needs_root_says_so(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(HostLacks, match="need root") as caught:
         run(page("\n# true"), tmp_path)
-    assert caught.value.hint == "sudo ctk recipe run t"
+    assert caught.value.hint == f"sudo ctk recipe run {os.path.abspath('t.md')}"
     assert run(page("\n$ true"), tmp_path) == 1

@@ -75,7 +75,7 @@ def play(recipe: Recipe, options: Options, stage: Stage) -> Played:
     left = _stopped(recipe, options)
     # What must not be there when a recipe begins may well be there when it goes on: the recipe made it.
     needs = [word for word in recipe.wants if left is None or not word.startswith("!")]
-    conditions.require(needs, doing, f"ctk recipe run {quote(recipe.name)}")
+    conditions.require(needs, doing, f"ctk recipe run {quote(progress.called(recipe))}")
     with ExitStack() as undo:
         if left is not None and (options.restart or options.clean_up):
             cleaned = _Player(recipe, options, stage, left, undo).clear()
@@ -88,19 +88,19 @@ def play(recipe: Recipe, options: Options, stage: Stage) -> Played:
         try:
             return _Player(recipe, options, stage, begin, undo).play()
         finally:
-            if not options.work and progress.load(recipe.name) is None:
+            if not options.work and progress.load(recipe) is None:
                 _remove_if_empty(begin.work)
 
 
 def _stopped(recipe: Recipe, options: Options) -> progress.Progress | None:
     """The run that was stopped, if this one is to go on with it. Raises Usage if it is in the way of another."""
-    left = progress.load(recipe.name)
+    left = progress.load(recipe)
     if left is None:
         if options.clean_up:
             raise Usage(f"clean up after {recipe.name!r}", because="no run of it was stopped half way")
         return None
     if options.work and os.path.abspath(options.work) != left.work and not (options.restart or options.clean_up):
-        hint = f"ctk recipe run {quote(recipe.name)}, or the same with --clean-up"
+        hint = f"ctk recipe run {quote(progress.called(recipe))}, or the same with --clean-up"
         because = f"a run of it was stopped in {left.work}"
         raise Usage(f"begin {recipe.name!r} in {options.work!r}", because=because, hint=hint)
     return replace(left, step=options.first) if options.first > 1 else left
@@ -195,8 +195,8 @@ class _Player:
         if at == 1 and not done:
             self.room.close()
             return Played(0, 1)
-        progress.save(self.recipe.name, progress.Progress(at, self.work, folders, self.room.facts()))
-        again = f"ctk recipe run {quote(self.recipe.name)}"
+        progress.save(self.recipe, progress.Progress(at, self.work, folders, self.room.facts()))
+        again = f"ctk recipe run {quote(progress.called(self.recipe))}"
         self.stage.say(f"stopped before step {step.number}. To go on: {again}   To clean up: {again} --clean-up")
         return Played(done, at)
 
@@ -222,7 +222,7 @@ class _Player:
             for terminal in self.terminals.values():
                 terminal.close()
             left = self.room.close()
-            progress.forget(self.recipe.name)
+            progress.forget(self.recipe)
         if left:
             because = "the clean-up left " + ", ".join(map(repr, left)) + "; ctk has deleted it"
             problem = problem or StepFailed(f"clean up after {self.recipe.name!r}", because=because)

@@ -1,5 +1,6 @@
 """Where a reader stopped in a recipe: a small file a recipe, so that it can be gone on with later."""
 
+import hashlib
 import json
 import os
 from dataclasses import asdict, dataclass, field
@@ -8,7 +9,7 @@ from typing import Any
 from toolkit.errors import Invalid
 from toolkit.kernel import atomic, ours, reading
 from toolkit.oci import json_text
-from toolkit.places import data_dir
+from toolkit.places import data_dir, shipped
 from toolkit.recipe.model import Recipe
 
 
@@ -22,27 +23,33 @@ class Progress:
     room: dict[str, Any] = field(default_factory=dict)
 
 
-def load(name: str) -> Progress | None:
-    """Where `name` was left; None if nowhere, or if its work folder is gone."""
+def called(recipe: Recipe) -> str:
+    """What gets this recipe behind `ctk recipe run`: its name, or the path of a page that did not come with us."""
+    path = os.path.abspath(recipe.path)
+    return recipe.name if os.path.dirname(path) == shipped("recipes") else path
+
+
+def load(recipe: Recipe) -> Progress | None:
+    """Where it was left; None if nowhere, or if its work folder is gone."""
     try:
-        found = json_text.loads(reading.read(_path(name)), name)
+        found = json_text.loads(reading.read(_path(recipe)), recipe.name)
         progress = Progress(int(found["step"]), str(found["work"]), dict(found["folders"]), dict(found["room"]))
     except (OSError, Invalid, ValueError, KeyError, TypeError):
         return None
     return progress if os.path.isdir(progress.work) else None
 
 
-def save(name: str, progress: Progress) -> None:
-    """Keep `progress` for `name`, whole or not at all."""
-    path = _path(name)
+def save(recipe: Recipe, progress: Progress) -> None:
+    """Keep `progress`, whole or not at all."""
+    path = _path(recipe)
     ours.make_private(os.path.dirname(path))
     atomic.replace(path, json.dumps(asdict(progress)).encode())
 
 
-def forget(name: str) -> None:
+def forget(recipe: Recipe) -> None:
     """There is nothing to go on with any more."""
     try:
-        os.unlink(_path(name))
+        os.unlink(_path(recipe))
     except FileNotFoundError:
         pass
 
@@ -64,5 +71,9 @@ def resume_at(recipe: Recipe, step: int) -> int:
     return min([step, *running.values()])
 
 
-def _path(name: str) -> str:
-    return os.path.join(data_dir(), "recipes", name + ".json")
+def _path(recipe: Recipe) -> str:
+    # Two pages may have one name, and the clean-up of one must not run in the folder of the other.
+    word, key = called(recipe), recipe.name
+    if word != recipe.name:
+        key += "-" + hashlib.sha256(os.fsencode(word)).hexdigest()[:12]
+    return os.path.join(data_dir(), "recipes", key + ".json")
