@@ -1,7 +1,7 @@
 """Whose are the records and trees that ctk acts on? Those of strangers are not believed, by any verb (S51).
 
-Controls: runc 1.1.5 and crun 1.8.1 look at no owner: `runc --root DIR kill web KILL` kills what a stranger's
-state.json names.
+Control, by hand: runc 1.1.5 looks at no owner; `runc --root DIR kill web KILL` kills what is named by the records of a
+root that is another user's, rc 0.
 """
 
 import json
