@@ -155,11 +155,14 @@ def test_rm_of_a_running_one_takes_force(ctk: Command, busybox_bundle: Bundle, n
 
 
 def test_rm_option_removes_when_it_ends_detached_too(ctk: Command, busybox_bundle: Bundle, name: str) -> None:
-    busybox_bundle.args("/bin/sleep", "0.3")
+    busybox_bundle.sh("while [ ! -e /go ]; do sleep 0.05; done")
+    go = busybox_bundle.rootfs / "go"
     for options in (("--hold",), ()):
         ctk("run", "-d", "--rm", *options, name, cwd=str(busybox_bundle)).ok()
         assert not gone(ctk, name)
+        go.touch()
         wait_for(lambda: gone(ctk, name), "its removal")
+        go.unlink()
 
 
 def test_replace(ctk: Command, busybox_bundle: Bundle, name: str) -> None:
