@@ -17,7 +17,7 @@ from toolkit.bootstrap.held import HOLD, Held
 from toolkit.bootstrap.model import Lock, Package, Source
 from toolkit.bootstrap.unpack import Unpacked, Unpacker
 from toolkit.errors import CtkError, Malformed
-from toolkit.events import Event, Progressed
+from toolkit.events import Event, Note, Progressed
 
 pytestmark = pytest.mark.root  # owners and device nodes
 
@@ -51,15 +51,27 @@ class Build:
         suite: str = "bookworm",
         jobs: int = 2,
         scripts: Mapping[str, str] | None = None,
+        variant: str = "minbase",
+        fields: Mapping[str, Mapping[str, str]] | None = None,
     ) -> list[Unpacked]:
         made = {**required, **(base or {})}
         packages = {
-            name: Package(name, "1.0", "amd64", f"pool/{name}.deb", 0, "", 0, {"Installed-Size": "10"}) for name in made
+            name: Package(
+                name,
+                "1.0",
+                "amd64",
+                f"pool/{name}.deb",
+                0,
+                "",
+                0,
+                {"Installed-Size": "10", **(fields or {}).get(name, {})},
+            )
+            for name in made
         }
         lock = Lock(
             suite,
             "debian",
-            "minbase",
+            variant,
             "amd64",
             (Source("http://mirror.example", suite, suite, "Debian", ("main",), "", ""),),
             tuple(packages[name] for name in required),
@@ -244,6 +256,25 @@ def test_the_later_package_wins_whichever_thread_came_first(build: Build, jobs: 
     assert [sum(path.startswith("/etc/") for path in one.files) for one in unpacked] == [0, 0, 0, 50]
 
 
+@pytest.mark.parametrize("jobs", [1, 4])
+def test_where_no_dpkg_runs_replaces_decides_and_the_rest_is_told(build: Build, jobs: int) -> None:
+    shared = {"./f": b"", "./g": b""}
+    fields = {"a": {"Replaces": "b (<< 2)"}}
+    unpacked = build.unpack(
+        {
+            name: {path: name.encode() for path in paths}
+            for name, paths in (("a", ["./f"]), ("b", shared), ("c", ["./g"]))
+        },
+        jobs=jobs,
+        variant="extract",
+        fields=fields,
+    )
+    assert [(build.root / name).read_text() for name in "fg"] == ["a", "c"]
+    assert [one.files for one in unpacked] == [("/.", "/f"), ("/.",), ("/.", "/g")]
+    (note,) = (event.text for event in build.events if isinstance(event, Note))
+    assert note.startswith("c 1.0 has taken '/g' from b 1.0:")
+
+
 def test_a_directory_has_the_mode_of_the_first_package(build: Build) -> None:
     def folder(mode: int) -> Files:
         return {"./var/x": member("./var/x", tarfile.DIRTYPE, mode=mode)}
@@ -290,6 +321,26 @@ def test_the_base_set_waits_and_is_moved_in(build: Build) -> None:
     assert (build.root / "usr/bin/b.distrib").read_bytes() == b"2"
     assert (build.root / "etc/shared").read_text() == "b" and os.readlink(build.root / "var/b") == "/bin/b"
     assert not (build.root / HOLD).exists()
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_b6_a_device_of_the_base_set_comes_into_dev_alone(build: Build, linked: bool) -> None:
+    """A script that ran meanwhile may have put a link in /dev's place."""
+    node = member("./dev/null", tarfile.CHRTYPE, mode=0o666, devmajor=1, devminor=3)
+    _, late = build.unpack({"a": {"./tmp/x": b"1"}}, {"b": {"./dev/null": node}})
+    if linked:
+        (build.root / "dev").symlink_to("tmp")
+    rootfd = os.open(build.root, os.O_RDONLY)
+    held = Held(rootfd)
+    if linked:
+        with pytest.raises(OSError, match="/dev"):
+            held.release(late.position, late.held, {}, frozenset())
+        assert os.listdir(build.root / "tmp") == ["x"]
+    else:
+        held.release(late.position, late.held, {}, frozenset())
+        assert stat.S_ISCHR(os.lstat(build.root / "dev/null").st_mode)
+    held.close()
+    os.close(rootfd)
 
 
 def test_a_full_disk_is_told_as_one(build: Build) -> None:

@@ -15,12 +15,20 @@ from toolkit.bootstrap.layout import Directory, Layout, Placed, Tree
 from toolkit.bootstrap.path_filter import Skips
 from toolkit.deb import tar
 from toolkit.errors import SystemCall
-from toolkit.kernel.beneath import O_PATH, make_directories, open_beneath
+from toolkit.kernel.beneath import (
+    O_PATH,
+    RESOLVE_IN_ROOT,
+    RESOLVE_NO_SYMLINKS,
+    make_directories,
+    open_beneath,
+    openat2,
+)
 
 HOLD = ".ctk-unpacked"
 NOT_YET = b".dpkg-new"  # how dpkg names a conffile until its package is configured
 
 _OPEN_FOLDERS = 48
+_DEVICES = (tar.CHARACTER, tar.BLOCK)
 
 
 class Shelf(Layout):
@@ -121,7 +129,8 @@ class Held:
                     continue
                 path = diverted.get(one.path, one.path) + (NOT_YET if one.name in conffiles else b"")
                 above, _, name = path.rpartition(b"/")
-                os.rename(one.spot, name, src_dir_fd=shelf, dst_dir_fd=self._folder(above))
+                into = self._folder(above) if one.kind not in _DEVICES else self._dev(above)
+                os.rename(one.spot, name, src_dir_fd=shelf, dst_dir_fd=into)
         finally:
             os.close(shelf)
         os.rmdir(str(position), dir_fd=self._holdfd)
@@ -170,6 +179,20 @@ class Held:
             fd = make_directories(self._rootfd, os.fsdecode(path))
             self._keep(path, fd)
         return fd
+
+    def _dev(self, path: bytes) -> int:
+        """The tree's own /dev, and no other folder: a script that has put a link there would open the host's disk."""
+        folder = self._folder(path)
+        try:
+            dev = openat2(self._rootfd, "dev", O_PATH | os.O_DIRECTORY, 0, RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS)
+        except SystemCall as error:
+            raise OSError(error.errno, os.strerror(error.errno), "/dev") from None
+        try:
+            if path != b"dev" or not os.path.sameopenfile(dev, folder):
+                raise OSError(errno.EPERM, "a device outside of /dev", os.fsdecode(path))
+        finally:
+            os.close(dev)
+        return folder
 
     def _keep(self, path: bytes, fd: int) -> None:
         if len(self._folders) >= _OPEN_FOLDERS:
