@@ -43,7 +43,6 @@ _stale = False
 def load(name: str) -> None:
     """Run `name` and what it imports from the file, as far as it is fresh; the rest is left to the import system."""
     if not _index and not _stale:
-        distrust_what_others_wrote(FOLDERS)
         _open()
         if _index:
             sys.meta_path.insert(0, _Finder)
@@ -100,8 +99,16 @@ class _Finder:
         exec(self.code, module.__dict__)
 
 
+def _spoiled() -> None:
+    """The file is missing or stale: modules come the ordinary way, whose files are looked at now, and only now."""
+    global _stale
+    if not _stale:
+        _stale = True
+        distrust_what_others_wrote(FOLDERS)
+
+
 def _open() -> None:
-    global _index, _identity, _stale
+    global _index, _identity
     try:
         fd = posix.open(FILE, posix.O_RDONLY | posix.O_CLOEXEC)
         try:
@@ -119,11 +126,10 @@ def _open() -> None:
             posix.close(fd)
     except (OSError, ValueError, EOFError, TypeError):
         _index = {}
-        _stale = True
+        _spoiled()
 
 
 def _group(name: str) -> "Sequence[Entry]":
-    global _stale
     if name not in _index:
         return ()
     offset, length = _index[name]
@@ -134,25 +140,25 @@ def _group(name: str) -> "Sequence[Entry]":
             # the file since we read the index.
             status = posix.fstat(fd)
             if _identity != (status.st_ino, status.st_size, status.st_mtime_ns):
+                distrust_what_others_wrote(FOLDERS)
                 return ()
             group: Sequence[Entry] = marshal.loads(posix.pread(fd, length, offset))
             return group
         finally:
             posix.close(fd)
     except (OSError, ValueError, EOFError, TypeError):
-        _stale = True
+        _spoiled()
         return ()
 
 
 def _fresh(entry: "Entry") -> bool:
-    global _stale
     try:
         status = posix.stat(f"{HERE}/{entry[1]}")
     except OSError:
-        _stale = True
+        _spoiled()
         return False
     if status.st_mtime_ns != entry[3] or status.st_size != entry[2]:
-        _stale = True
+        _spoiled()
         return False
     return True
 
