@@ -260,7 +260,7 @@ def test_each_row_is_dpkgs(name: str, tmp_path: Path) -> None:
 
 
 # Few names, so that random packages meet.
-PLACES = ("t/a", "t/b", "t/d", "t/d/a", "t/l", "t/l/a")
+PLACES = ("t/a", "t/b", "t/d", "t/d/a", "t/d/b", "t/l", "t/l/a", "t/l/d", "t/l/d/a")
 OWNERS = (("root", "root", 0, 0), ("games", "mail", 5, 8), ("games", "mail", 0, 1001), ("nosuch", "", 1001, 1002))
 NAMES = ("a", "b", "c", "d")
 
@@ -269,7 +269,7 @@ NAMES = ("a", "b", "c", "d")
 def toys(draw: st.DrawFn, name: str, *, quiet: bool = False) -> Toy:
     # Required packages meet in files alone: debootstrap lays them out by tar first, which the rest would stop.
     kinds = draw(
-        st.dictionaries(st.sampled_from(PLACES), st.sampled_from(("file", "file", "folder", "link")), max_size=5)
+        st.dictionaries(st.sampled_from(PLACES), st.sampled_from(("file", "file", "folder", "link")), max_size=3)
     )
     if quiet:
         kinds = {path: "file" for path in kinds if path in ("t/a", "t/b")}
@@ -280,6 +280,7 @@ def toys(draw: st.DrawFn, name: str, *, quiet: bool = False) -> Toy:
             above = above.rpartition("/")[0]
     members = []
     late = []
+    kinds[f"t/{name}-alone"] = "file"  # most have nothing to decide
     for path, kind in sorted(kinds.items()):
         owner = draw(st.sampled_from(OWNERS))
         if kind == "folder":
@@ -288,7 +289,7 @@ def toys(draw: st.DrawFn, name: str, *, quiet: bool = False) -> Toy:
             members.append(link(path, draw(st.sampled_from(("d", "./d", "a", "nowhere")))))
         else:
             members.append(file(path, draw(st.sampled_from((f"{name}\n", "same\n"))), owner=owner))
-            if not quiet and draw(st.integers(0, 3)) == 0:
+            if not quiet and draw(st.booleans()):
                 late.append(path)
     preinst = "" if quiet else draw(st.sampled_from(("", "", "diverts", "asks", "makes")))
     path = draw(st.sampled_from(("t/a", "t/b", "t/d/a")))
@@ -306,7 +307,7 @@ def toys(draw: st.DrawFn, name: str, *, quiet: bool = False) -> Toy:
         conffiles="".join(f"/{path}\n" for path in late),
         preinst=script,
         quiet=quiet,
-        own=quiet or draw(st.integers(0, 5)) > 0,
+        own=quiet or draw(st.integers(0, 9)) < 9,
         sums=draw(st.booleans()),
         ends=draw(st.booleans()),
     )
