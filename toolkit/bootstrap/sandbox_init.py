@@ -17,6 +17,7 @@ has it.
 """
 
 import _socket
+import contextlib
 import errno
 import fcntl
 import marshal
@@ -119,7 +120,12 @@ def main(requests: int, replies: int, output: int, status: int, parent: int) -> 
         _first(settings, cgroup, requests, replies, output, status)
     for fd in (requests, replies, output, status):
         os.close(fd)
-    signal.signal(signal.SIGTERM, lambda *_: os.kill(child, signal.SIGKILL))
+
+    def end(*_: object) -> None:
+        with contextlib.suppress(ProcessLookupError):  # it has ended by itself, and the cgroup must still go
+            os.kill(child, signal.SIGKILL)
+
+    signal.signal(signal.SIGTERM, end)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
     code = 1
     while True:
