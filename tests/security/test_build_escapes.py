@@ -222,8 +222,8 @@ def test_b7_a_folder_that_becomes_a_link_is_not_followed(build: Build, monkeypat
     moving = Held(rootfd)
     with monkeypatch.context() as patch, contextlib.suppress(OSError):
         patch.setattr(os, "mkdir", raced)
-        moving.release(one.held, {})
-    moving._forget()
+        moving.release(one.position, one.held, {}, frozenset())
+    moving.forget()
     os.close(moving._holdfd)
     os.close(rootfd)
     assert (build.root / "x").is_symlink() and (build.root / HOLD).is_dir(), "the race was not won"

@@ -22,7 +22,9 @@ from toolkit.explain import check
 from toolkit.fetch import verify
 from toolkit.fetch.http import Client
 from toolkit.kernel import reading
+from toolkit.places import shipped
 from toolkit.recipe import progress, shelf
+from toolkit.recipe.model import Recipe
 from toolkit.runtime import launch
 from toolkit.runtime import record as records
 from toolkit.runtime.verbs import exec as exec_
@@ -55,6 +57,7 @@ def record(path: Path) -> records.Record:
     return records.load(made.root, "web")
 
 
+A_RECIPE = Recipe("a", "", "", (), shipped("recipes") + "/a.md")
 # What reads it: where it is below a folder, and how. A reader says so in our words, or takes the file for none.
 READERS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "config.json of a bundle": ("config.json", lambda path: document.read(str(path.parent))),
@@ -65,7 +68,7 @@ READERS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "a record": ("root/web/state.json", record),
     "a record's config.json": ("root/web/config.json", lambda path: record(path).config()),
     "a recipe": ("01-a.md", lambda path: shelf.load(str(path))),
-    "a recipe's progress": ("ctk/recipes/a.json", lambda path: progress.load("a")),
+    "a recipe's progress": ("ctk/recipes/a.json", lambda path: progress.load(A_RECIPE)),
     "a lock": ("lock.json", lambda path: lockfile.load(str(path))),
     "--seccomp": ("profile.json", lambda path: rights.seccomp_profile(str(path))),
     "--env-file": ("env", lambda path: list(build._env_files((str(path),)))),

@@ -182,10 +182,11 @@ def test_up_in_the_background_with_a_layer_of_its_own(ctk: Command, up: Callable
         assert refused.rc == 1 and "--replace" in refused.err
         script = "ls /mine; cat /proc/1/comm; while [ ! -e /tmp/end ]; do sleep 0.1; done"
         up(name, *words, "--rm", "--replace", "--", "sh", "-c", script).ok()
-        following = ctk.popen("logs", "--follow", name, stdout=subprocess.PIPE)
-        assert following.stdout is not None and following.stdout.readline() == "/mine\n"
-        ctk("exec", name, "touch", "/tmp/end").ok()
-        assert following.communicate(timeout=30)[0] == "ctk-init\n"
+        with ctk.popen("logs", "--follow", name, stdout=subprocess.PIPE) as following:
+            assert following.stdout is not None and following.stdout.readline() == "/mine\n"
+            ctk("exec", name, "touch", "/tmp/end").ok()
+            assert following.stdout.read() == "ctk-init\n"
+        assert following.returncode == 0
         while ctk("state", name).rc == 0:
             assert time.monotonic() < end + 20
             time.sleep(0.1)
