@@ -42,6 +42,16 @@ def bounded(text: str) -> str:
     return f"{text[:head]} [… {len(text) - head - tail} characters …] {text[-tail:]}"
 
 
+def reason(error: OSError) -> str:
+    """What stopped a call, in the system's words, as a sentence goes on: "no such file or directory"."""
+    return (error.strerror or str(error)).lower()
+
+
+def reason_and_path(error: OSError) -> str:
+    """The same with the file that it is about, where the error knows it."""
+    return f"{reason(error)} ({error.filename!r})" if error.filename else reason(error)
+
+
 class CtkError(Exception):
     """An expected failure: `doing` (what we did), `because` (what stopped us), `hint` (what to try).
 

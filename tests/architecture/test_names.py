@@ -1,5 +1,6 @@
 """A folder's name says what is in it: a drawer named for nothing in particular collects everything."""
 
+import re
 from pathlib import Path
 
 TOP = Path(__file__).parents[2]
@@ -12,5 +13,17 @@ def test_no_drawer() -> None:
         for folder in ("toolkit", "tests", "scripts")
         for path in (TOP / folder).rglob("*")
         if path.stem in DRAWERS
+    ]
+    assert not found
+
+
+def test_why_a_call_failed_is_spelled_once() -> None:
+    """`errors.reason`: other spellings made "none" of an error without a number, and lowered the names of files."""
+    spelled = re.compile(r"strerror\(error\.errno|error\.strerror\b.*lower\(\)")
+    found = [
+        f"{path.relative_to(TOP)}:{number}"
+        for path in (TOP / "toolkit").rglob("*.py")
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if spelled.search(line) and "raise OSError(" not in line and path.name != "errors.py"
     ]
     assert not found

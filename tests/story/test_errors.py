@@ -268,3 +268,10 @@ def test_an_id_in_use(ctk: Command, busybox_bundle: Bundle, terminal: Callable[.
 @pytest.mark.parametrize("verb", ["state", "start", "kill", "delete", "pause", "ps"])
 def test_an_id_that_is_not_there(verb: str, ctk: Command, terminal: Callable[..., Terminal]) -> None:
     one_error(on_a_terminal(terminal, ctk, verb, "nobody"), "container does not exist", '"nobody"', "ctk list")
+
+
+def test_a_name_in_an_error_is_written_as_it_is(ctk: Command, busybox_bundle: Bundle) -> None:
+    inside_sys = {"destination": "/sys/NewPlace", "type": "bind", "source": "/tmp", "options": ["bind"]}
+    busybox_bundle.edit(lambda config: config["mounts"].append(inside_sys))
+    done = ctk("run", ctk.id(), cwd=busybox_bundle.path)
+    assert done.rc == 1 and "read-only file system ('NewPlace')" in done.err

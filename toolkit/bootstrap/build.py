@@ -50,7 +50,7 @@ from toolkit.bootstrap.solve import Solved, solve_open, understood
 from toolkit.bootstrap.stage import stage
 from toolkit.bootstrap.target import MARKER, Target, check_space, empty
 from toolkit.bootstrap.unpack import Unpacker
-from toolkit.errors import CtkError, Unreachable, Usage
+from toolkit.errors import CtkError, Unreachable, Usage, reason
 from toolkit.events import Done, Emit, Finished, Note, Planned, Started
 from toolkit.fetch.cache import check_private
 from toolkit.text import quote
@@ -157,7 +157,7 @@ def _bootstrap(request: Request, emit: Emit) -> Result:
             _remove(target, emit)
         if isinstance(error, OSError):  # what a package or its scripts made of the tree is in the way
             name = f"{os.fsdecode(error.filename)!r}: " if error.filename else ""
-            because = name + (error.strerror or str(error)).lower()
+            because = name + reason(error)
             raise CtkError(f"make a root file system in {target.path!r}", because=because) from error
         raise
     finally:
@@ -237,7 +237,7 @@ def _lay_out_kept(request: Request, trees: Trees, lock: Lock, target: Target, ro
             empty(target.path, rootfd, but=MARKER)
             return None
         except OSError as error:
-            because = (error.strerror or str(error)).lower()
+            because = reason(error)
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 because += f" (the tree has {kept.plain_bytes >> 20} MiB)"
             raise CtkError(f"lay out a kept tree in {target.path!r}", because=because) from None

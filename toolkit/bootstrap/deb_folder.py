@@ -8,7 +8,7 @@ import stat
 from collections.abc import Iterator
 
 from toolkit.bootstrap.model import Package
-from toolkit.errors import CtkError, NotFound, Untrusted
+from toolkit.errors import CtkError, NotFound, Untrusted, reason
 from toolkit.fetch.cache import Cache, hash_of
 from toolkit.text import quote
 
@@ -64,7 +64,7 @@ class DebFolder:
         except OSError as error:
             raise CtkError(
                 f"keep {deb_name(package)!r} in --cache-dir {self.path!r}",
-                because=(error.strerror or str(error)).lower(),
+                because=reason(error),
                 hint="name a folder that you may write to, with room in it",
             ) from None
 

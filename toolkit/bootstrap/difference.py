@@ -9,7 +9,7 @@ from typing import Any
 from toolkit.bootstrap import lockfile
 from toolkit.deb.control import paragraphs
 from toolkit.deb.version import Version
-from toolkit.errors import NotFound, SystemCall
+from toolkit.errors import NotFound, SystemCall, reason
 from toolkit.kernel.beneath import open_beneath
 
 _STATUS = "var/lib/dpkg/status"
@@ -91,10 +91,10 @@ def inventory(path: str) -> Inventory:
     try:
         data = _read_status(path)
     except (OSError, SystemCall) as error:
-        because = os.strerror(error.errno) if error.errno else str(error)
+        because = error.because if isinstance(error, SystemCall) else reason(error)
         raise NotFound(
             f"read the packages of {path!r}",
-            because=f"{status!r}: {because.lower()}",
+            because=f"{status!r}: {because}",
             hint="--diff takes lock files and the folders of Debian roots",
         ) from None
     installed = {}

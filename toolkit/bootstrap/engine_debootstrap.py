@@ -22,7 +22,7 @@ from toolkit.bootstrap.model import Lock, Package, Request, Source
 from toolkit.bootstrap.second_stage import own_proc, read_facts, read_lock, run_theirs
 from toolkit.deb.control import paragraphs
 from toolkit.deb.release import parse_release
-from toolkit.errors import BuildFailed, HostLacks, NotFound, Usage
+from toolkit.errors import BuildFailed, HostLacks, NotFound, Usage, reason
 from toolkit.events import Emit, Event, Line
 from toolkit.fetch.logins import bare
 from toolkit.fetch.verify import find_keyring
@@ -234,7 +234,7 @@ def _keyring(request: Request) -> Iterator[str]:
                 with open(path, "rb") as keys:
                     shutil.copyfileobj(keys, file)
             except OSError as error:
-                raise NotFound(f"read keyring {path!r}", because=(error.strerror or "").lower()) from None
+                raise NotFound(f"read keyring {path!r}", because=reason(error)) from None
         file.flush()
         yield file.name
 

@@ -13,7 +13,7 @@ from toolkit.bootstrap.policy import Facts, Pin, Policy, parse_pin, parse_prefer
 from toolkit.bootstrap.pool import Candidate, Pool
 from toolkit.bootstrap.sources import Opened, open_source
 from toolkit.bootstrap.stage import stage
-from toolkit.errors import NotFound, Usage
+from toolkit.errors import NotFound, Usage, reason
 from toolkit.events import Emit
 from toolkit.fetch.cache import Cache
 from toolkit.fetch.http import Client
@@ -120,7 +120,7 @@ def _read(path: str, option: str) -> bytes:
     try:
         return reading.named(path)
     except OSError as error:
-        raise Usage(f"read {option} {path!r}", because=(error.strerror or str(error)).lower()) from None
+        raise Usage(f"read {option} {path!r}", because=reason(error)) from None
 
 
 def _suite(request: Request) -> suites.Suite:

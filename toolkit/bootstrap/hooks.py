@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from toolkit.bootstrap import host_program
 from toolkit.bootstrap.transfer import Transfer
-from toolkit.errors import BuildFailed, CtkError, SystemCall, Usage
+from toolkit.errors import BuildFailed, CtkError, SystemCall, Usage, reason
 from toolkit.kernel.host import HostFacts
 
 # Nothing of the caller's environment: a tree that depends on it is another one elsewhere.
@@ -87,7 +87,7 @@ def run(stage: str, command: str, build: Build, line: Callable[[str], None]) -> 
             raise BuildFailed(doing, because="folders are nested too deeply", log=build.log_path) from None
         except OSError as error:
             name = f"{os.fsdecode(error.filename)!r}: " if error.filename else ""
-            because = name + (error.strerror or str(error)).lower()
+            because = name + reason(error)
             raise BuildFailed(doing, because=because, log=build.log_path) from None
         return
     argv = [command] if _PLAIN.fullmatch(command) or os.access(command, os.X_OK) else ["sh", "-c", command, "sh"]

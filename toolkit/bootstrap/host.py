@@ -21,7 +21,7 @@ from toolkit.bootstrap.architectures import host_architecture
 from toolkit.bootstrap.model import Lock, Request, Result
 from toolkit.bootstrap.stage import stage
 from toolkit.bootstrap.target import Target
-from toolkit.errors import CtkError, NotFound, Usage
+from toolkit.errors import CtkError, NotFound, Usage, reason
 from toolkit.events import Done, Emit, Note, Planned
 from toolkit.text import quote
 
@@ -163,7 +163,7 @@ def _with_needed(wanted: list[str], asked: tuple[str, ...], emit: Emit) -> list[
         try:
             words = elf.script_interpreter(path) if os.path.isfile(path) else []
         except OSError as error:
-            raise CtkError(f"read {path!r}", because=(error.strerror or "").lower()) from None
+            raise CtkError(f"read {path!r}", because=reason(error)) from None
         if words:
             named = [word for word in words[1:] if not word.startswith("-") and "=" not in word]
             todo += [words[0], *(filter(None, map(_program, named[:1])) if words[0].endswith("/env") else ())]
@@ -211,7 +211,7 @@ class Copy:
                 self._file(real)
         except OSError as error:
             doing = f"copy {path!r} of this host"
-            raise CtkError(doing, because=(error.strerror or str(error)).lower()) from None
+            raise CtkError(doing, because=reason(error)) from None
 
     def _walk(self, path: str) -> str:
         """Make the folders and links that lead to `path`; where it really is, without a link in it."""

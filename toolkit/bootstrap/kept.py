@@ -25,7 +25,7 @@ from typing import Any
 from toolkit import __version__
 from toolkit.bootstrap.model import Lock, Package, Request, Source
 from toolkit.bootstrap.target import MARKER
-from toolkit.errors import CtkError
+from toolkit.errors import CtkError, reason
 from toolkit.fetch.cache import Cache
 from toolkit.kernel import ours, reading
 from toolkit.kernel.host import HostFacts
@@ -130,7 +130,7 @@ class Trees:
             os.rename(temporary, path)
             return size
         except OSError as error:
-            raise CtkError(f"write {path!r}", because=(error.strerror or str(error)).lower()) from None
+            raise CtkError(f"write {path!r}", because=reason(error)) from None
         finally:
             try:
                 os.unlink(temporary)

@@ -15,7 +15,7 @@ from toolkit.bootstrap.model import Lock, Package, Request, Source
 from toolkit.bootstrap.pool import Member, package_of
 from toolkit.bootstrap.resolve import lock as make_lock
 from toolkit.deb.index import Index
-from toolkit.errors import CtkError, Malformed, NotFound, Usage
+from toolkit.errors import CtkError, Malformed, NotFound, Usage, reason
 from toolkit.fetch.logins import bare
 from toolkit.kernel import reading
 from toolkit.text import quote
@@ -57,7 +57,7 @@ def write(lock: Lock, path: str) -> None:
     try:
         beside.write(path, json.dumps(document(lock), indent=1) + "\n")
     except OSError as error:
-        raise CtkError(f"write the lock {path!r}", because=(error.strerror or str(error)).lower()) from None
+        raise CtkError(f"write the lock {path!r}", because=reason(error)) from None
 
 
 def load(path: str) -> dict[str, Any]:
@@ -66,7 +66,7 @@ def load(path: str) -> dict[str, Any]:
     try:
         found = json.loads(reading.text(path, limit_bytes=_MOST_BYTES))
     except OSError as error:
-        raise NotFound(doing, because=(error.strerror or str(error)).lower()) from None
+        raise NotFound(doing, because=reason(error)) from None
     except (ValueError, RecursionError) as error:
         raise Malformed(doing, because=f"it is no JSON: {error}") from None
     if isinstance(found, dict) and isinstance(found.get("lock"), dict):

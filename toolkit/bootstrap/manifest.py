@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Iterator
 from typing import Any
 
-from toolkit.errors import CtkError
+from toolkit.errors import CtkError, reason
 
 _MOST_BYTES = 256 << 20  # a million paths have 60 MB; a record may be somebody else's
 ADDED, CHANGED, DELETED = "A", "C", "D"
@@ -80,4 +80,4 @@ def _walk(root: str, mounted: frozenset[str] = frozenset()) -> Iterator[tuple[st
             continue
         except OSError as error:
             hint = "run it as root, or as the user that made the tree"
-            raise CtkError(f"look at {folder!r}", because=(error.strerror or "").lower(), hint=hint) from None
+            raise CtkError(f"look at {folder!r}", because=reason(error), hint=hint) from None

@@ -27,7 +27,7 @@ from toolkit.bootstrap.model import Request, Result
 from toolkit.bootstrap.next_steps import image_steps
 from toolkit.bootstrap.stage import stage
 from toolkit.bootstrap.target import empty, forget, result_path
-from toolkit.errors import CtkError, InUse, Usage
+from toolkit.errors import CtkError, InUse, Usage, reason
 from toolkit.events import Done, Emit, Event, Planned
 from toolkit.kernel import ours
 from toolkit.pack import streams, tar, walk
@@ -203,7 +203,7 @@ def _write_out(form: Format, tree: str, out: int, request: Request) -> int:
 
 def failed(target: str, error: OSError, needed: str = "") -> CtkError:
     """The error of a file that can't be written; `needed` says how large it would be."""
-    because, hint = (error.strerror or str(error)).lower(), ""
+    because, hint = reason(error), ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         because, hint = because + needed, "free some space, or name a file elsewhere"
     return CtkError(f"write {target!r}", because=because, hint=hint)
@@ -237,7 +237,7 @@ class Part:
             mine = False
         except OSError as error:
             self._close()
-            raise CtkError(self._doing, because=(error.strerror or str(error)).lower()) from None
+            raise CtkError(self._doing, because=reason(error)) from None
         about = os.fstat(self.fd)
         if not stat.S_ISREG(about.st_mode) or about.st_uid != os.geteuid():
             self._close()
@@ -301,7 +301,7 @@ def work_folder() -> Iterator[str]:
     except OSError as error:
         raise CtkError(
             f"make a folder below {above!r}",
-            because=(error.strerror or str(error)).lower(),
+            because=reason(error),
             hint="CTK_CACHE names another folder for it",
         ) from None
     try:

@@ -9,7 +9,7 @@ from toolkit.bootstrap.pool import Candidate, Member
 from toolkit.deb.archive import Deb
 from toolkit.deb.control import parse, write
 from toolkit.deb.index import Index
-from toolkit.errors import NotFound, Unsolvable
+from toolkit.errors import NotFound, Unsolvable, reason
 from toolkit.kernel import reading
 
 # What was named file by file counts before every index, whatever the pins say, as with apt.
@@ -26,7 +26,7 @@ def read(path: str, number: int, architecture: str) -> tuple[Source, Candidate]:
     try:
         fd = reading.open_file(path, limit_bytes=_MOST_BYTES)
     except OSError as error:
-        raise NotFound(doing, because=(error.strerror or str(error)).lower()) from None
+        raise NotFound(doing, because=reason(error)) from None
     with open(fd, "rb") as file:
         fields = parse(Deb(fd, path).control()["control"].data, what=f"the control file of {path!r}")
         file.seek(0)

@@ -10,7 +10,7 @@ import os
 
 from toolkit.bootstrap import erase, journal, rootless
 from toolkit.bootstrap.target import MARKER, check_unmounted, forget, open_marker, read_result, result_path
-from toolkit.errors import CtkError, InUse, NotFound, SystemCall
+from toolkit.errors import CtkError, InUse, NotFound, SystemCall, reason
 from toolkit.events import Done, Emit
 from toolkit.kernel import subids
 from toolkit.kernel.host import HostFacts
@@ -84,10 +84,10 @@ def remove_here(path: str, emit: Emit) -> None:  # noqa: ARG001 (rootless.run ca
             raise _failed(doing, error) from None
 
 
-def _failed(doing: str, error: Exception) -> CtkError:
+def _failed(doing: str, error: OSError | SystemCall) -> CtkError:
     number = getattr(error, "errno", 0)
     if number == errno.EXDEV:
         return InUse(doing, because="something is mounted in it", hint="grep the folder in /proc/self/mountinfo")
-    because = str(error) if isinstance(error, SystemCall) else (getattr(error, "strerror", "") or str(error)).lower()
+    because = str(error) if isinstance(error, SystemCall) else reason(error)
     hint = "run it as who made the tree, or with sudo" if number in (errno.EPERM, errno.EACCES) else ""
     return CtkError(doing, because=because, hint=hint)

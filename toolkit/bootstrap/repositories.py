@@ -13,7 +13,7 @@ from toolkit.bootstrap.mirrors import Choice
 from toolkit.bootstrap.model import Request
 from toolkit.bootstrap.suites import Suite, unknown
 from toolkit.deb.sources_list import AptSource, parse_deb822, parse_line, parse_lines
-from toolkit.errors import NotFound, Untrusted, Usage
+from toolkit.errors import NotFound, Untrusted, Usage, reason
 from toolkit.fetch.logins import bare
 from toolkit.fetch.verify import Keyring, keyring_of, load_keyring, load_keyrings, only
 from toolkit.kernel import reading
@@ -116,7 +116,7 @@ def further(request: Request, default: Keyring | None, architecture: str) -> Ite
         try:
             data = reading.named(path, limit_bytes=16 << 20)
         except OSError as error:
-            raise Usage(f"read --sources {path!r}", because=(error.strerror or str(error)).lower()) from None
+            raise Usage(f"read --sources {path!r}", because=reason(error)) from None
         what = f"--sources {path!r}"
         listed = (
             parse_deb822(data, what=what)

@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 
 from toolkit import errors, places
 from toolkit.bootstrap import interpreter
-from toolkit.errors import BuildFailed, CtkError, HostLacks, SystemCall
+from toolkit.errors import BuildFailed, CtkError, HostLacks, SystemCall, reason
 from toolkit.events import Emit, Event, Note
 from toolkit.kernel import namespaces, pretend, process, subids
 from toolkit.kernel.host import HostFacts
@@ -145,9 +145,7 @@ def _put(path: str, text: str) -> None:
         with open(path, "w") as file:
             file.write(text)
     except OSError as error:
-        raise HostLacks(
-            "build without root", because=f"{path}: {(error.strerror or '').lower()}", hint="run it with sudo"
-        ) from None
+        raise HostLacks("build without root", because=f"{path}: {reason(error)}", hint="run it with sudo") from None
 
 
 def main(in_fd: int, out_fd: int, parent: int) -> NoReturn:

@@ -14,7 +14,7 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 from toolkit import __version__
 from toolkit.bootstrap import beside, licences
 from toolkit.bootstrap.model import Lock, Package
-from toolkit.errors import CtkError, HostLacks, Usage
+from toolkit.errors import CtkError, HostLacks, Usage, reason
 
 if TYPE_CHECKING:
     from cyclonedx.model.component import Component
@@ -48,7 +48,7 @@ def write(lock: Lock, kind: str, path: str, rootfd: int = -1) -> None:
     try:
         beside.write(path, text)
     except OSError as error:
-        raise CtkError(f"write {path!r}", because=(error.strerror or str(error)).lower()) from None
+        raise CtkError(f"write {path!r}", because=reason(error)) from None
 
 
 def purl(lock: Lock, package: Package) -> str:

@@ -27,7 +27,7 @@ from toolkit.bootstrap.unpack import Unpacker
 from toolkit.deb.archive import Deb
 from toolkit.deb.control import parse
 from toolkit.deb.index import Index
-from toolkit.errors import InUse, NotFound, SystemCall
+from toolkit.errors import InUse, NotFound, SystemCall, reason
 from toolkit.events import Done, Emit, Line, Planned
 from toolkit.fetch.cache import check_private
 from toolkit.kernel import reading
@@ -105,7 +105,7 @@ def read_facts(target: str) -> dict[str, str]:
     try:
         rootfd = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
-        raise NotFound(_doing(target), because=(error.strerror or "").lower()) from None
+        raise NotFound(_doing(target), because=reason(error)) from None
     try:
         for name in (*_FACTS, "variant", "mirror"):
             try:
@@ -122,7 +122,7 @@ def read_facts(target: str) -> dict[str, str]:
                 reading.check(fd, f"{FOLDER}/{name}", _MOST_BYTES)
                 found[name] = reading.whole(fd, f"{FOLDER}/{name}", _MOST_BYTES).decode(errors="replace").strip()
             except OSError as error:
-                raise NotFound(_doing(target), because=f"/{error.filename}: {error.strerror}".lower()) from None
+                raise NotFound(_doing(target), because=f"/{error.filename}: {reason(error)}") from None
             finally:
                 os.close(fd)
     finally:

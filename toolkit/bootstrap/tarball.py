@@ -33,7 +33,7 @@ from toolkit.bootstrap.transfer import tar_reader
 from toolkit.deb.archive import Deb
 from toolkit.deb.control import parse
 from toolkit.deb.index import Index
-from toolkit.errors import Malformed, NotFound, Untrusted, Usage
+from toolkit.errors import Malformed, NotFound, Untrusted, Usage, reason
 from toolkit.events import Done, Emit, Finished, Note, Planned
 from toolkit.fetch.cache import Cache
 from toolkit.fetch.logins import bare
@@ -168,7 +168,7 @@ class _Found:
         except _BROKEN as error:
             raise Malformed(self._doing, because=str(error).lower() or "broken data") from None
         except OSError as error:
-            raise NotFound(self._doing, because=(error.strerror or str(error)).lower()) from None
+            raise NotFound(self._doing, because=reason(error)) from None
 
     def _take(self, name: str, size: int, file: IO[bytes], cache: Cache) -> None:
         folder, _, last = name.rpartition("/")

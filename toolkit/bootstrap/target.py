@@ -18,7 +18,7 @@ from typing import Any
 
 from toolkit.bootstrap import beside, erase, journal, lockfile, manifest
 from toolkit.bootstrap.model import Lock, Request, Result
-from toolkit.errors import CtkError, HostLacks, InUse
+from toolkit.errors import CtkError, HostLacks, InUse, reason
 from toolkit.kernel import mountinfo, reading
 from toolkit.text import quote
 
@@ -53,7 +53,7 @@ class Target:
             self._make_folders()
             self.fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
-            raise CtkError(doing, because=(error.strerror or str(error)).lower()) from None
+            raise CtkError(doing, because=reason(error)) from None
         _check_file_system(self.path, doing)
         self._take(doing)
         return self.fd
@@ -250,7 +250,7 @@ def write_result(target: str, result: Result, lock: Lock) -> str:
     try:
         beside.write(path, json.dumps(document, indent=1) + "\n")
     except OSError as error:
-        raise CtkError(f"write {path!r}", because=(error.strerror or str(error)).lower()) from None
+        raise CtkError(f"write {path!r}", because=reason(error)) from None
     return path
 
 

@@ -26,7 +26,7 @@ from toolkit.bootstrap.usrmerge import is_merged
 from toolkit.deb import tar
 from toolkit.deb.archive import ControlFile, Deb
 from toolkit.deb.version import Version
-from toolkit.errors import CtkError
+from toolkit.errors import CtkError, reason
 from toolkit.events import Emit, Note, Progressed
 
 _WRITES_SUMS = Version("1.16.3")  # from this dpkg on it writes the md5sums of a package that has none
@@ -202,10 +202,10 @@ class Unpacker:
 
     def _failed(self, what: str, error: OSError) -> CtkError:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            because = f"{os.strerror(error.errno).lower()} (the tree needs about {self._needed_kib >> 10} MiB)"
+            because = f"{reason(error)} (the tree needs about {self._needed_kib >> 10} MiB)"
             return CtkError(f"unpack {what}", because=because, hint="free some space, or another target")
         name = f"{os.fsdecode(error.filename)!r}: " if error.filename else ""
-        return CtkError(f"unpack {what}", because=name + (error.strerror or str(error)).lower())
+        return CtkError(f"unpack {what}", because=name + reason(error))
 
 
 def overwritten(one: str, other: str, paths: list[bytes]) -> Note:

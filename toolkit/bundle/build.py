@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from toolkit.bundle import document, fields, image, mounts, namespaces, process, resources, rights, root, rootless
 from toolkit.bundle.document import Edit, Spec
-from toolkit.errors import Usage
+from toolkit.errors import Usage, reason
 from toolkit.events import Done, Emit, Note, silent
 from toolkit.kernel import reading, subids
 from toolkit.oci.defaults import default_spec
@@ -221,7 +221,7 @@ def _env_files(paths: tuple[str, ...]) -> Iterator[str]:
         try:
             lines = [line.strip() for line in reading.text(path).split("\n")]
         except OSError as error:
-            raise Usage(f"read --env-file {path!r}", because=(error.strerror or str(error)).lower()) from None
+            raise Usage(f"read --env-file {path!r}", because=reason(error)) from None
         yield from (line for line in lines if line and not line.startswith("#"))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from toolkit.bundle.splice import Writer, splice
-from toolkit.errors import CtkError, InUse, Invalid, NotFound
+from toolkit.errors import CtkError, InUse, Invalid, NotFound, reason
 from toolkit.kernel import atomic, reading
 from toolkit.text import quote
 
@@ -73,7 +73,7 @@ def read_text(bundle: str) -> str:
             f"read {path!r}", because="no such file", hint="write one with `ctk spec`, or name the bundle with --bundle"
         ) from None
     except OSError as error:
-        raise CtkError(f"read {path!r}", because=_reason(error)) from None
+        raise CtkError(f"read {path!r}", because=reason(error)) from None
     except UnicodeDecodeError as error:
         raise Invalid("", f"byte {error.start} is not UTF-8", document=path) from None
 
@@ -93,9 +93,5 @@ def write(bundle: str, content: str, *, force: bool = False) -> str:
     except FileNotFoundError:
         raise NotFound(f"write {path!r}", because="no such folder", hint=f"mkdir -p {quote(bundle)}") from None
     except OSError as error:
-        raise CtkError(f"write {path!r}", because=_reason(error)) from None
+        raise CtkError(f"write {path!r}", because=reason(error)) from None
     return path
-
-
-def _reason(error: OSError) -> str:
-    return (error.strerror or str(error)).lower()

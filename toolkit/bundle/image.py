@@ -15,7 +15,7 @@ from typing import Any
 
 from toolkit.bundle import process, root
 from toolkit.bundle.document import Edit, Spec
-from toolkit.errors import Invalid, NotFound, Usage
+from toolkit.errors import Invalid, NotFound, Usage, reason
 from toolkit.events import Emit, Note, silent
 from toolkit.kernel import reading
 from toolkit.oci import json_text
@@ -45,7 +45,7 @@ def read(text: str) -> dict[str, Any]:
     try:
         index = reading.read(index_path, limit_bytes=_LIMIT_BYTES, follow=True)
     except OSError as error:
-        raise NotFound(f"read the image's {index_path!r}", because=(error.strerror or "").lower()) from None
+        raise NotFound(f"read the image's {index_path!r}", because=reason(error)) from None
     descriptor = _choose(_parsed(index, index_path), tag, text)
     for _ in range(_DEPTH):
         document = _parsed(_blob(folder, descriptor), str(descriptor.get("digest")))
@@ -118,7 +118,7 @@ def _blob(folder: str, descriptor: dict[str, Any]) -> bytes:
     try:
         data = reading.read(os.path.join(folder, "blobs", match[1], match[2]), limit_bytes=_LIMIT_BYTES, follow=True)
     except OSError as error:
-        raise NotFound(f"read the image's blob {digest}", because=(error.strerror or "").lower()) from None
+        raise NotFound(f"read the image's blob {digest}", because=reason(error)) from None
     if hashlib.new(match[1], data).hexdigest() != match[2]:
         raise Invalid("", "its content is not what its name says", document=digest)
     return data

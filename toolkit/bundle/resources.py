@@ -5,7 +5,7 @@ import stat
 
 from toolkit.bundle.document import Edit, Spec
 from toolkit.bundle.quantities import number, size_bytes
-from toolkit.errors import Usage
+from toolkit.errors import Usage, reason
 
 # The kernel's default period of the CPU bandwidth controller (sched-bwc): --cpus 1.5 is 150 ms of every 100 ms.
 _CPU_PERIOD_US = 100_000
@@ -88,7 +88,7 @@ def device_limit(kind: str, text: str) -> Edit:
     try:
         status = os.stat(path)
     except OSError as error:
-        because = (error.strerror or str(error)).lower()
+        because = reason(error)
         raise Usage(doing, because=because, hint="for example /dev/sda:10M") from None
     if not stat.S_ISBLK(status.st_mode):
         raise Usage(doing, because=f"{path!r} is not a block device", hint="for example /dev/sda:10M")

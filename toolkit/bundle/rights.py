@@ -7,7 +7,7 @@ from difflib import get_close_matches
 
 from toolkit.bundle import process, seccomp
 from toolkit.bundle.document import Edit, Spec, edited
-from toolkit.errors import Usage
+from toolkit.errors import Usage, reason
 from toolkit.kernel import reading
 
 # config.md, "POSIX-platform Hooks", in the order in which they run.
@@ -22,7 +22,7 @@ def device(text: str) -> Edit:
     try:
         found = os.stat(source)
     except OSError as error:
-        raise Usage(doing, because=(error.strerror or str(error)).lower(), hint="for example /dev/fuse") from None
+        raise Usage(doing, because=reason(error), hint="for example /dev/fuse") from None
     kind = "c" if stat.S_ISCHR(found.st_mode) else "b" if stat.S_ISBLK(found.st_mode) else ""
     if not kind or not set(access) <= set("rwm"):
         because = "it is not a device" if not kind else "the rights are some of r, w and m"
@@ -70,7 +70,7 @@ def seccomp_profile(value: str) -> Edit:
         try:
             profile = json.loads(reading.text(value))
         except OSError as error:
-            because = (error.strerror or str(error)).lower()
+            because = reason(error)
             raise Usage(f"read the seccomp profile {value!r}", because=because) from None
         except (ValueError, RecursionError) as error:
             raise Usage(f"read the seccomp profile {value!r}", because=f"not JSON: {error}") from None

@@ -30,7 +30,7 @@ from toolkit.cli import (
     up,
     verbs,
 )
-from toolkit.errors import CtkError, Usage
+from toolkit.errors import CtkError, Usage, reason
 from toolkit.runtime.options import Options
 from toolkit.ui import failure
 from toolkit.ui import help as help_pages
@@ -137,7 +137,7 @@ def run(argv: list[str], told: Options | None = None) -> int:
         if error.filename is not None or error.errno not in _LOST_OUTPUT:
             raise
         _drop_output()
-        lost = CtkError("write the output", because=os.strerror(error.errno).lower(), hint="send it somewhere else")
+        lost = CtkError("write the output", because=reason(error), hint="send it somewhere else")
         failure.show(lost, stream=sys.stderr)
         return lost.exit_code
     except SystemExit as leaving:

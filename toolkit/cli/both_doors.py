@@ -7,7 +7,7 @@ containers (`up`, `restart`). What goes wrong is written to `--log`, as the runt
 import os
 from collections.abc import Sequence
 
-from toolkit.errors import CtkError
+from toolkit.errors import CtkError, reason
 from toolkit.runtime import argv as command_line
 from toolkit.runtime import log, main
 from toolkit.runtime.options import Options
@@ -32,7 +32,7 @@ def taken(argv: Sequence[str]) -> list[str]:
         try:
             log.configure(options)
         except OSError as error:
-            raise CtkError(f"open {options.log!r}", because=os.strerror(error.errno or 0).lower()) from None
+            raise CtkError(f"open {options.log!r}", because=reason(error)) from None
     return list(argv[at:])
 
 

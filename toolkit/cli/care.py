@@ -1,6 +1,5 @@
 """Look after it: `ctk doctor`, `ctk gc`, and `ctk bootstrap --remove`."""
 
-import os
 import sys
 from typing import Annotated
 
@@ -101,7 +100,7 @@ def gc(
     """Remove what dead containers and killed builds left; say what stays, and why."""
     from toolkit import places
     from toolkit.care import leftovers
-    from toolkit.errors import CtkError
+    from toolkit.errors import CtkError, reason
     from toolkit.events import silent
     from toolkit.text import one_line
 
@@ -120,7 +119,7 @@ def gc(
             output.out(f"removed {told}\n")
         except (CtkError, OSError) as error:
             failed += 1
-            because = str(error) if isinstance(error, CtkError) else os.strerror(error.errno or 0).lower()
+            because = str(error) if isinstance(error, CtkError) else reason(error)
             output.out(f"not removed: {told}; but {because}\n")
     if failed:
         raise typer.Exit(1)

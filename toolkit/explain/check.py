@@ -10,7 +10,7 @@ import os
 import re
 from typing import Any
 
-from toolkit.errors import CtkError, Invalid, NotFound
+from toolkit.errors import CtkError, Invalid, NotFound, reason
 from toolkit.explain import fields, host, program, unmapped
 from toolkit.explain.finding import Found, found
 from toolkit.explain.values import MOUNT_OPTIONS, VALUES, nearest, system_calls
@@ -31,7 +31,7 @@ def read(bundle: str, config: str = "") -> tuple[bytes, str]:
         hint = "make one with `ctk spec`, or name the bundle's folder"
         raise NotFound(f"read {path!r}", because="no such file", hint=hint) from None
     except OSError as error:
-        raise CtkError(f"read {path!r}", because=str(error.strerror).lower()) from None
+        raise CtkError(f"read {path!r}", because=reason(error)) from None
 
 
 def bundle(folder: str, *, terminal: bool, privileged: bool) -> list[Found]:

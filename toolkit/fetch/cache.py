@@ -15,7 +15,7 @@ import stat
 import time
 from collections.abc import Callable, Iterable
 
-from toolkit.errors import CtkError, Untrusted
+from toolkit.errors import CtkError, Untrusted, reason
 from toolkit.kernel import ours
 from toolkit.text import quote
 
@@ -178,12 +178,12 @@ class Cache:
         self._ready = True
 
     def _failed(self, error: OSError, needed: int = 0) -> CtkError:
-        reason = (error.strerror or str(error)).lower()
+        because = reason(error)
         if needed:
-            reason += f" ({needed} bytes more were needed for this file)"
+            because += f" ({needed} bytes more were needed for this file)"
         return CtkError(
             f"write to the cache {self.folder!r}",
-            because=reason,
+            because=because,
             hint="free some space, or name another folder with CTK_CACHE",
         )
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from toolkit import __version__
-from toolkit.errors import CtkError, Interrupted, NotFound, Unreachable, Untrusted, Usage
+from toolkit.errors import CtkError, Interrupted, NotFound, Unreachable, Untrusted, Usage, reason
 from toolkit.fetch.lasting import is_lasting
 from toolkit.fetch.logins import Logins
 from toolkit.fetch.transfer import Broken as _Broken
@@ -104,7 +104,7 @@ class Client:
         path = local_path(url)
         if path is not None:
             return consume(self._read_local(path, url, limit, exact))
-        reason = ""
+        because = ""
         for attempt in range(self._retries + 1):
             if attempt and self.cancelled.wait(self._back_off_s * 2 ** (attempt - 1)):
                 break
@@ -113,14 +113,14 @@ class Client:
             try:
                 return consume(self._read_http(url, limit, exact, fresh=fresh))
             except _Broken as error:
-                reason = f"{error} (tried {attempt + 1} times)"
+                because = f"{error} (tried {attempt + 1} times)"
                 if attempt >= error.tries_again(self._retries):
                     break
         if self.cancelled.is_set():
             raise Interrupted(f"fetch {url}", because="interrupted")
         raise Unreachable(
             f"fetch {url}",
-            because=reason,
+            because=because,
             hint="check the network and proxy settings, or name another mirror with --mirror",
         )
 
@@ -309,7 +309,7 @@ class Client:
         except FileNotFoundError:
             raise NotFound(doing, because="no such file") from None
         except OSError as error:
-            raise Unreachable(doing, because=(error.strerror or str(error)).lower()) from None
+            raise Unreachable(doing, because=reason(error)) from None
         if exact is not None and done != exact:
             raise _too_short(doing, done, exact)
 
@@ -351,7 +351,7 @@ def _check_certificate(certificate: str, private_key: str) -> None:
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(certificate, private_key or None, ask)
     except OSError as error:  # SSLError is one
-        because = (getattr(error, "reason", "") or error.strerror or str(error)).lower().replace("_", " ")
+        because = (getattr(error, "reason", "") or reason(error)).lower().replace("_", " ")
         raise Usage(doing, because=because, hint="both are PEM files; the key may be in the certificate's") from None
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
-from toolkit.errors import CtkError, Malformed, NotFound, Untrusted
+from toolkit.errors import CtkError, Malformed, NotFound, Untrusted, reason
 from toolkit.kernel import reading
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def load_keyring(path: str) -> Keyring:
         try:
             data = reading.named(name)
         except OSError as error:
-            raise Untrusted(doing, because=(error.strerror or str(error)).lower(), hint=hint) from None
+            raise Untrusted(doing, because=reason(error), hint=hint) from None
         certificates.extend(_certificates(data, doing, hint))
     if not certificates:
         raise Untrusted(doing, because="it holds no OpenPGP certificate", hint=hint)
@@ -288,12 +288,12 @@ def _verify(data: bytes, signature: "Sig | None", keyring: Keyring, what: str) -
     return Verified(text, signed_by)
 
 
-def _bad_signature(reason: str, wanted: list[str], keyring: Keyring, what: str) -> CtkError:
+def _bad_signature(why: str, wanted: list[str], keyring: Keyring, what: str) -> CtkError:
     known = _key_ids(keyring)
     hint = "take another --mirror; for an archive with keys of its own give them with --keyring FILE"
     keys = ", ".join(one.upper() for one in wanted) or "no key at all"
     if not wanted:
-        because = f"it carries no signature that can be read ({reason})"
+        because = f"it carries no signature that can be read ({why})"
     elif any(one.lower() in known for one in wanted) and _vouches_weakly(keyring, wanted):
         because = (
             f"the key of the signature by {keys} vouches for itself by SHA-1 alone (its self-signature), which nobody "

@@ -3,7 +3,7 @@
 import os
 from difflib import get_close_matches
 
-from toolkit.errors import CtkError, InUse, NotFound, Usage
+from toolkit.errors import CtkError, InUse, NotFound, Usage, reason
 from toolkit.kernel import reading
 from toolkit.places import shipped
 from toolkit.recipe.model import Recipe
@@ -25,7 +25,7 @@ def load(path: str) -> Recipe:
     try:
         return parse(reading.text(path), path)
     except OSError as error:
-        raise CtkError(f"read the recipe {path!r}", because=(error.strerror or str(error)).lower()) from None
+        raise CtkError(f"read the recipe {path!r}", because=reason(error)) from None
 
 
 def find(name: str) -> Recipe:
@@ -54,7 +54,7 @@ def begin(name: str) -> str:
     except FileExistsError:
         raise InUse(f"begin the recipe {name!r}", because=f"there is a {path} here already") from None
     except OSError as error:
-        raise CtkError(f"begin the recipe {name!r}", because=(error.strerror or str(error)).lower()) from None
+        raise CtkError(f"begin the recipe {name!r}", because=reason(error)) from None
     return path
 
 

@@ -11,7 +11,7 @@ import termios
 import time
 from collections.abc import Callable
 
-from toolkit.errors import CtkError
+from toolkit.errors import CtkError, reason
 from toolkit.recipe.room import Room, fresh
 
 # Control sequences (ECMA-48): CSI, OSC ended by BEL or ST, and two-character escapes.
@@ -58,7 +58,7 @@ class Terminal:
             )
         except OSError as error:
             os.close(master)
-            raise CtkError("start bash for the recipe", because=(error.strerror or str(error)).lower()) from None
+            raise CtkError("start bash for the recipe", because=reason(error)) from None
         finally:
             os.close(slave)
         self._master = master

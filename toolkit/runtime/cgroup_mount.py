@@ -3,7 +3,7 @@
 import errno
 import os
 
-from toolkit.errors import LaunchFailed, SystemCall
+from toolkit.errors import LaunchFailed, SystemCall, reason
 from toolkit.kernel import beneath, mounts, namespaces
 from toolkit.runtime import conversation
 from toolkit.runtime.mount_options import Options
@@ -70,7 +70,7 @@ class MountCgroup(Step):
         except SystemCall as error:
             raise LaunchFailed(f"mount cgroups at {self.destination!r} ({self.field})", because=str(error)) from None
         except OSError as error:
-            because = (error.strerror or str(error)).lower()
+            because = reason(error)
             raise LaunchFailed(f"mount cgroups at {self.destination!r} ({self.field})", because=because) from None
 
     def _unified(self, stage: Stage, target: int) -> None:

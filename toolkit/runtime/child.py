@@ -8,7 +8,7 @@ import _signal
 import os
 import sys
 
-from toolkit.errors import CtkError, LaunchFailed, SystemCall
+from toolkit.errors import CtkError, LaunchFailed, SystemCall, reason, reason_and_path
 from toolkit.kernel import capabilities, last_step, mounts, namespaces, process, terminal
 from toolkit.kernel.last_step_code import CODE
 from toolkit.runtime import conversation as words
@@ -119,8 +119,7 @@ def container(
     except CtkError as error:
         conversation.fail(error)
     except OSError as error:
-        where = f" ({error.filename!r})" if error.filename else ""
-        conversation.fail(LaunchFailed("start the container", because=f"{error.strerror}{where}".lower()))
+        conversation.fail(LaunchFailed("start the container", because=reason_and_path(error)))
     except BaseException as error:
         # A bug. Its traceback is not formatted: that would read source lines from the container's files.
         frame, line = error.__traceback__, 0
@@ -148,7 +147,7 @@ def open_joins(plan: "LaunchPlan", kinds: "frozenset[str]") -> None:
         except OSError as error:
             raise LaunchFailed(
                 f"join the {kind} namespace {path!r}",
-                because=os.strerror(error.errno or 0).lower(),
+                because=reason(error),
                 hint="is the process or the bind mount that it names still there?",
             ) from None
         _joins.append((kind, fd))
@@ -168,7 +167,7 @@ def become_root() -> None:
     except OSError as error:
         raise LaunchFailed(
             "become root of the user namespace",
-            because=os.strerror(error.errno or 0).lower(),
+            because=reason(error),
             hint="linux.uidMappings and linux.gidMappings must map containerID 0",
         ) from None
 

@@ -4,7 +4,7 @@ import errno
 import os
 import stat as st
 
-from toolkit.errors import LaunchFailed, SystemCall
+from toolkit.errors import LaunchFailed, SystemCall, reason
 from toolkit.kernel import beneath, mounts, terminal
 from toolkit.runtime.steps import Stage, Step
 
@@ -31,7 +31,7 @@ def refused(error: OSError) -> str:
     """Why a bounded connect(2) failed, in words."""
     if error.errno == errno.EAGAIN:
         return f"whoever listens there took no connection in {_CONNECT_S} s"
-    return (error.strerror or str(error)).lower()
+    return reason(error)
 
 
 def connect(path: str) -> "Any":

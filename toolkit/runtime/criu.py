@@ -11,7 +11,7 @@ numbers and truth values, counted bytes for text and for messages inside message
 
 import os
 
-from toolkit.errors import CtkError, HostLacks
+from toolkit.errors import CtkError, HostLacks, reason
 from toolkit.kernel import process
 from toolkit.runtime import log
 
@@ -169,7 +169,7 @@ class Session:
                 setsigdef=(13, 25),
             )
         except OSError as error:
-            raise HostLacks(f"start {program}", because=(error.strerror or "").lower()) from None
+            raise HostLacks(f"start {program}", because=reason(error)) from None
         finally:
             theirs.close()
             for fd in sources:

@@ -4,7 +4,7 @@ import errno
 import os
 import stat as st
 
-from toolkit.errors import LaunchFailed, SystemCall
+from toolkit.errors import LaunchFailed, SystemCall, reason
 from toolkit.kernel import beneath, mounts
 from toolkit.runtime.steps import Stage, Step
 
@@ -207,7 +207,7 @@ def _open_folder(stage: Stage, folder: str) -> int:
     try:
         return beneath.make_directories(stage.root_fd, folder or "/")
     except OSError as error:
-        because = (error.strerror or str(error)).lower()
+        because = reason(error)
         raise LaunchFailed(f"make devices in {folder or '/'!r}", because=because) from None
 
 
@@ -253,6 +253,6 @@ class LinkDevices(Step):
                 if error.errno not in (errno.EEXIST, errno.EROFS):
                     raise
         except OSError as error:
-            raise LaunchFailed("make the links in '/dev'", because=(error.strerror or str(error)).lower()) from None
+            raise LaunchFailed("make the links in '/dev'", because=reason(error)) from None
         finally:
             os.close(dev)

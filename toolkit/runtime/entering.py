@@ -8,7 +8,7 @@ we are, and if it is not the root that the container was made with, we go to its
 import errno
 import os
 
-from toolkit.errors import CtkError, LaunchFailed, SystemCall
+from toolkit.errors import CtkError, LaunchFailed, SystemCall, reason, reason_and_path
 from toolkit.kernel import mounts, namespaces, process
 from toolkit.runtime import child, hooks
 from toolkit.runtime import conversation as words
@@ -41,7 +41,7 @@ class Entrance:
                     return
         except PermissionError as error:
             self.close()
-            because = f"its root: {(error.strerror or '').lower()}"
+            because = f"its root: {reason(error)}"
             raise CtkError(f'enter container "{record.id}"', because=because, hint="is it yours?") from None
         except (SystemCall, OSError):
             pass
@@ -137,8 +137,7 @@ def _body(childs: "Conversation", enter: "Callable[[], None]", body: "Callable[[
     except CtkError as error:
         childs.fail(error)
     except OSError as error:
-        where = f" ({error.filename!r})" if error.filename else ""
-        childs.fail(LaunchFailed("start the process", because=f"{error.strerror}{where}".lower()))
+        childs.fail(LaunchFailed("start the process", because=reason_and_path(error)))
     except BaseException as error:
         childs.fail(CtkError(f"internal error in the process's set-up: {type(error).__name__}: {error}"))
     finally:

@@ -7,7 +7,7 @@ Hooks").
 import _signal
 import os
 
-from toolkit.errors import LaunchFailed
+from toolkit.errors import LaunchFailed, reason
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def send_output(annotations: "dict[str, str]") -> None:
         try:
             fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
-            raise LaunchFailed(f"open {path!r} (annotation {key})", because=str(error.strerror).lower()) from None
+            raise LaunchFailed(f"open {path!r} (annotation {key})", because=reason(error)) from None
         status = os.fstat(fd)
         private = status.st_mode & 0o170077 == 0o100000 and status.st_uid == os.geteuid() and status.st_size == 0
         if not private or mounts.fstatfs_type(fd) in (mounts.PROC_SUPER_MAGIC, mounts.SYSFS_MAGIC):
@@ -90,7 +90,7 @@ def _run_one(hook: "dict[str, Any]", state: bytes) -> str:
                 setsigdef=(13, 25, 2, 15),  # Python ignores SIGPIPE and SIGXFSZ; SIGINT and SIGTERM may be held
             )
         except OSError as error:
-            return f"fork/exec {hook['path']}: {os.strerror(error.errno or 0).lower()}"
+            return f"fork/exec {hook['path']}: {reason(error)}"
         timeout = hook.get("timeout")
         if timeout is not None:
             pidfd = os.pidfd_open(pid)

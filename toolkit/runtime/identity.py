@@ -4,7 +4,7 @@ import errno
 import os
 import stat as st
 
-from toolkit.errors import LaunchFailed, SystemCall
+from toolkit.errors import LaunchFailed, SystemCall, reason
 from toolkit.kernel import capabilities, libc, process
 
 TYPE_CHECKING = False
@@ -136,11 +136,11 @@ class Identity:
                 _own_stdio(self.uid, self.gid)
             os.setresuid(self.uid, self.uid, self.uid)
         except OSError as error:
-            reason = os.strerror(error.errno or 0).lower()
+            because = reason(error)
             hint = ""
             if error.errno == errno.EINVAL:
                 hint = "the id is not mapped in the container's user namespace: see linux.uidMappings and gidMappings"
-            raise LaunchFailed(f"become user {self.uid}:{self.gid}", because=reason, hint=hint) from None
+            raise LaunchFailed(f"become user {self.uid}:{self.gid}", because=because, hint=hint) from None
 
     def try_directory(self) -> bool:
         """chdir(2) before we become the container's user, who may not be allowed to (runc does so too); did it work?
@@ -172,7 +172,7 @@ class Identity:
     def _cannot_enter(self, error: OSError) -> "NoReturn":
         raise LaunchFailed(
             f"chdir to cwd ({self.cwd!r}) set in config.json failed",
-            because=(error.strerror or str(error)).lower(),
+            because=reason(error),
             hint="process.cwd must be a directory inside the root that the container's user may enter",
         ) from None
 
@@ -276,7 +276,7 @@ def set_affinity(pid: int, cpus: "str | None") -> None:
     except OSError as error:
         raise LaunchFailed(
             f"run on cpus {cpus!r} (process.execCPUAffinity)",
-            because=os.strerror(error.errno or 0).lower(),
+            because=reason(error),
             hint=f"this host has {os.cpu_count()} cpus",
         ) from None
 
@@ -308,7 +308,7 @@ def raise_rlimits(pid: int, rlimits: "list[dict[str, Any]]") -> None:
             except OSError as error:
                 raise LaunchFailed(
                     f"error setting rlimit {limit['type']} to {limit['soft']}:{limit['hard']}",
-                    because=os.strerror(error.errno or 0).lower(),
+                    because=reason(error),
                     hint=f"the caller's hard limit is {hard}, and raising it takes CAP_SYS_RESOURCE",
                 ) from None
 
@@ -321,7 +321,7 @@ def set_rlimits(rlimits: "list[dict[str, Any]]") -> None:
         except OSError as error:
             raise LaunchFailed(
                 f"error setting rlimit {limit['type']} to {limit['soft']}:{limit['hard']}",
-                because=os.strerror(error.errno or 0).lower(),
+                because=reason(error),
             ) from None
 
 

@@ -7,7 +7,7 @@ before its first member is. So a short-lived process goes ahead, and its child, 
 
 import os
 
-from toolkit.errors import CtkError, LaunchFailed, SystemCall
+from toolkit.errors import CtkError, LaunchFailed, SystemCall, reason
 from toolkit.kernel import namespaces, process
 from toolkit.runtime import child, mapping, opener
 from toolkit.runtime import conversation as words
@@ -151,4 +151,4 @@ def _write_offsets(fd: int, offsets: "dict[str, Any]") -> None:
         try:
             os.write(fd, "".join(lines).encode())
         except OSError as error:
-            raise LaunchFailed("set linux.timeOffsets", because=os.strerror(error.errno or 0).lower()) from None
+            raise LaunchFailed("set linux.timeOffsets", because=reason(error)) from None

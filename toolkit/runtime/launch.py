@@ -2,7 +2,7 @@
 
 import os
 
-from toolkit.errors import CtkError, HostLacks, Invalid, LaunchFailed, NotFound
+from toolkit.errors import CtkError, HostLacks, Invalid, LaunchFailed, NotFound, reason
 from toolkit.kernel import namespaces, process, reading, roots
 from toolkit.kernel.host import HostFacts
 from toolkit.oci import check, json_text, state
@@ -71,7 +71,7 @@ def read_bundle(options: "Options") -> "tuple[Spec, bytes, str]":
                 because=f"no such file or directory (the bundle is {bundle!r})",
                 hint="make one with `ctk spec`, name the bundle with --bundle DIR, or do all: ctk up SUITE NAME",
             ) from None
-        raise CtkError(f"open {path!r}", because=os.strerror(error.errno or 0).lower()) from None
+        raise CtkError(f"open {path!r}", because=reason(error)) from None
     spec = json_text.loads(text)
     if not isinstance(spec, dict):
         raise Invalid("", "it is no JSON object")
@@ -147,7 +147,7 @@ def undo(launch: Launch) -> None:
         try:
             launch.record.remove()
         except OSError as error:
-            log.warning(f"remove {launch.record.folder!r}: {os.strerror(error.errno or 0).lower()}")
+            log.warning(f"remove {launch.record.folder!r}: {reason(error)}")
 
 
 def cgroup_manager(options: "Options", path: "str | None", annotations: "dict[str, str]") -> "cgroups.Manager":
@@ -175,7 +175,7 @@ def check_root(root: str, spec: "Spec") -> None:
         given = spec["root"]["path"]
         raise NotFound(
             f"use {root!r} as the root (root.path: {given!r})",
-            because=os.strerror(error.errno or 0).lower(),
+            because=reason(error),
             hint=f"make it with `ctk bootstrap SUITE {quote(given)}`, or write the right one into root.path",
         ) from None
     if own:
@@ -343,7 +343,7 @@ def _enter_pid_namespace(the_plan: "plan.LaunchPlan") -> int:
             try:
                 fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             except OSError as error:
-                raise LaunchFailed(f"join the pid namespace {path!r}", because=str(error.strerror).lower()) from None
+                raise LaunchFailed(f"join the pid namespace {path!r}", because=reason(error)) from None
             namespaces.setns(fd, namespaces.CLONE_NEWPID)
             os.close(fd)
             return before

@@ -7,7 +7,7 @@ line. They go to standard error, or to `--log FILE`; containerd shows its user t
 import os
 import time
 
-from toolkit.errors import CtkError, bounded
+from toolkit.errors import CtkError, bounded, reason
 from toolkit.text import escape, in_json, printable
 
 TYPE_CHECKING = False
@@ -113,9 +113,7 @@ def out(text: str) -> None:
     try:
         write(1, text)
     except OSError as error:
-        raise CtkError(
-            "write /dev/stdout", because=os.strerror(error.errno or 0).lower(), hint="send it somewhere else"
-        ) from None
+        raise CtkError("write /dev/stdout", because=reason(error), hint="send it somewhere else") from None
 
 
 def say(message: str) -> None:

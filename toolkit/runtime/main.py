@@ -13,7 +13,7 @@ import os
 import sys
 
 from toolkit import preload
-from toolkit.errors import CtkError, bounded
+from toolkit.errors import CtkError, bounded, reason
 from toolkit.runtime import argv as command_line
 from toolkit.runtime import log
 from toolkit.runtime.options import VERBS
@@ -102,8 +102,7 @@ def _carry_out(options: "Options") -> int:
         # A file of the host that could not be read or written; not a bug, though no verb expected it.
         if options.debug:
             sys.excepthook(type(error), error, error.__traceback__)
-        reason = (error.strerror or str(error)).lower()
-        return _failed(CtkError(_where(error), because=reason), options)
+        return _failed(CtkError(_where(error), because=reason(error)), options)
     except Exception as error:
         log.error(f"internal error: {type(error).__name__}: {error}")
         sys.excepthook(type(error), error, error.__traceback__)
@@ -140,7 +139,7 @@ def _start_log(options: "Options") -> None:
     try:
         log.configure(options)
     except OSError as error:
-        because = (error.strerror or "").lower()
+        because = reason(error)
         _exit(_failed(CtkError(f"open {options.log}", because=because), options))
 
 

@@ -2,7 +2,7 @@
 
 import os
 
-from toolkit.errors import CtkError, HostLacks, LaunchFailed
+from toolkit.errors import CtkError, HostLacks, LaunchFailed, reason
 from toolkit.kernel import mounts, namespaces, process
 from toolkit.runtime import opener
 from toolkit.runtime.devices import MakeDevices
@@ -72,7 +72,7 @@ def _put(pid: int, name: str, data: bytes) -> None:
     except OSError as error:
         raise LaunchFailed(
             f"write {name} of the new user namespace ({data.decode().strip()!r})",
-            because=os.strerror(error.errno or 0).lower(),
+            because=reason(error),
             hint="see linux.uidMappings and linux.gidMappings: ranges must not overlap, and the host must allow them",
         ) from None
 

@@ -8,7 +8,7 @@ import errno
 import os
 import stat as st
 
-from toolkit.errors import CtkError, LaunchFailed, SystemCall
+from toolkit.errors import CtkError, LaunchFailed, SystemCall, reason_and_path
 from toolkit.kernel import beneath, mounts
 from toolkit.runtime.mount_options import Options
 from toolkit.runtime.steps import Stage, Step
@@ -66,8 +66,7 @@ class Mount(Step):
         except CtkError as error:
             raise self._explained(str(error), getattr(error, "errno", 0)) from None
         except OSError as error:
-            because = f"{error.strerror or error} ({error.filename!r})" if error.filename else str(error.strerror)
-            raise self._explained(because.lower(), error.errno or 0) from None
+            raise self._explained(reason_and_path(error), error.errno or 0) from None
 
     def _explained(self, because: str, number: int) -> LaunchFailed:
         hint = ""

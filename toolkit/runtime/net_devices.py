@@ -5,7 +5,7 @@ A few netlink messages by hand (rtnetlink(7)): pyroute2 may not be loaded on the
 
 import os
 
-from toolkit.errors import LaunchFailed, SystemCall
+from toolkit.errors import LaunchFailed, SystemCall, reason
 from toolkit.kernel import libc, namespaces
 
 TYPE_CHECKING = False
@@ -48,7 +48,7 @@ def move(name: str, new_name: str, namespace: str) -> None:
     except (OSError, SystemCall) as error:
         raise LaunchFailed(
             f"move network device {name!r} into the container (linux.netDevices)",
-            because=os.strerror(error.errno or 0).lower(),
+            because=error.because if isinstance(error, SystemCall) else reason(error),
             hint="`ip link` shows the devices of the host",
         ) from None
     finally:

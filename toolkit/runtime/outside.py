@@ -6,7 +6,7 @@ Apart from launch.py, so that `exec` need not load all that makes a container.
 import _signal
 import os
 
-from toolkit.errors import CtkError, LaunchFailed
+from toolkit.errors import CtkError, LaunchFailed, reason
 from toolkit.kernel import atomic
 
 
@@ -15,7 +15,7 @@ def write_pid_file(path: str, pid: int) -> None:
     try:
         atomic.replace(path, str(pid).encode(), mode=0o666)
     except OSError as error:
-        raise CtkError(f"write pid file {path!r}", because=os.strerror(error.errno or 0).lower()) from None
+        raise CtkError(f"write pid file {path!r}", because=reason(error)) from None
 
 
 def write_oom_score(pid: int, score: int) -> None:
@@ -29,7 +29,7 @@ def write_oom_score(pid: int, score: int) -> None:
     except OSError as error:
         raise LaunchFailed(
             f"set oom_score_adj to {score} (process.oomScoreAdj)",
-            because=os.strerror(error.errno or 0).lower(),
+            because=reason(error),
             hint="lowering it below the caller's takes CAP_SYS_RESOURCE",
         ) from None
 

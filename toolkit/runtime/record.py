@@ -13,7 +13,7 @@ A folder without a whole state.json is what a killed `create` leaves: `load` giv
 import os
 import time
 
-from toolkit.errors import CtkError, InUse, Invalid, NotFound
+from toolkit.errors import CtkError, InUse, Invalid, NotFound, reason
 from toolkit.kernel import atomic, ours, reading
 from toolkit.oci import json_text
 from toolkit.text import quote
@@ -231,7 +231,7 @@ def cannot_keep(root: str, error: OSError) -> CtkError:
     full = error.errno in (28, 122)  # ENOSPC, EDQUOT
     return CtkError(
         f"keep container records in {root!r}",
-        because=os.strerror(error.errno or 0).lower(),
+        because=reason(error),
         hint="make room there, or name another folder with --root" if full else "",
     )
 

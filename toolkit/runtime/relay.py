@@ -10,6 +10,7 @@ import os
 import select
 import time
 
+from toolkit.errors import reason
 from toolkit.kernel import terminal
 from toolkit.runtime import foreground, log
 
@@ -73,7 +74,7 @@ class Outlet:
             self.lost = True
             self.pending.clear()
             if error.errno not in (errno.EPIPE, errno.EIO):  # these are nobody's fault: who read it has gone
-                log.warning(f"write to descriptor {self.fd}: {os.strerror(error.errno or 0).lower()}: output is lost")
+                log.warning(f"write to descriptor {self.fd}: {reason(error)}: output is lost")
 
 
 class Peer:

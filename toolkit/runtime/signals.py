@@ -3,7 +3,7 @@
 import _signal
 import os
 
-from toolkit.errors import CtkError, SystemCall
+from toolkit.errors import CtkError, SystemCall, reason
 from toolkit.runtime import lifecycle
 from toolkit.text import quote
 
@@ -78,8 +78,7 @@ def send(pidfd: int, signal: int) -> bool:
     except ProcessLookupError:
         return False
     except OSError as error:
-        reason = os.strerror(error.errno or 0).lower()
-        raise SystemCall(f"pidfd_send_signal({pidfd}, {signal}, NULL, 0)", error.errno or 0, reason) from None
+        raise SystemCall(f"pidfd_send_signal({pidfd}, {signal}, NULL, 0)", error.errno or 0, reason(error)) from None
     return True
 
 

@@ -8,7 +8,7 @@ order, before it gives up its privileges; those before `EnterRoot` still see the
 import errno
 import os
 
-from toolkit.errors import CtkError, LaunchFailed, SystemCall
+from toolkit.errors import CtkError, LaunchFailed, SystemCall, reason
 from toolkit.kernel import beneath, mountinfo, mounts, process, roots
 
 TYPE_CHECKING = False
@@ -228,9 +228,7 @@ class SetSysctl(Step):
             finally:
                 os.close(fd)
         except OSError as error:
-            raise LaunchFailed(
-                f"set sysctl {self.key!r} to {self.value!r}", because=os.strerror(error.errno or 0).lower()
-            ) from None
+            raise LaunchFailed(f"set sysctl {self.key!r} to {self.value!r}", because=reason(error)) from None
 
     def _open(self) -> int:
         try:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from types import FrameType
 
-from toolkit.errors import CtkError
+from toolkit.errors import CtkError, reason
 
 leading: list[str] = []
 """Global options of this call that the ctks that we start get, too; --root they find in the environment."""
@@ -68,7 +68,7 @@ def run(identity: str, bundle: str, options: Sequence[str] = ()) -> int:
     try:
         child = subprocess.Popen(words, env=_environment())
     except OSError as error:
-        raise CtkError(f"start {words[0]!r}", because=(error.strerror or str(error)).lower()) from None
+        raise CtkError(f"start {words[0]!r}", because=reason(error)) from None
 
     def pass_on(number: int, _: FrameType | None) -> None:
         child.send_signal(number)

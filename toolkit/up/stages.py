@@ -21,7 +21,7 @@ from toolkit.bootstrap.model import Request, Result
 from toolkit.bootstrap.target import read_result
 from toolkit.bundle import build, document, process, root
 from toolkit.bundle.build import SpecRequest
-from toolkit.errors import CtkError, InUse, Invalid, Usage
+from toolkit.errors import CtkError, InUse, Invalid, Usage, reason
 from toolkit.events import Done, Emit, Event, Finished, Note, Planned, Started
 from toolkit.fetch.logins import bare
 from toolkit.kernel import atomic, ours, reading
@@ -58,7 +58,7 @@ def prepare(request: UpRequest, emit: Emit) -> str:
         _make_folder(bundle, request)
     except OSError as error:
         hint = "run with sudo, or name a folder of yours with --bundle"
-        raise CtkError(f"make {bundle!r}", because=(error.strerror or str(error)).lower(), hint=hint) from None
+        raise CtkError(f"make {bundle!r}", because=reason(error), hint=hint) from None
     rootfs = os.path.join(bundle, "rootfs")
     wanted = replace(request.bootstrap, target=rootfs)
     made = _read_marker(bundle)

@@ -3,10 +3,9 @@
 Source: the D-Bus specification 0.42, "Message Protocol" and "Authentication Protocol". Why by hand: decision 0006.
 """
 
-import os
 import time
 
-from toolkit.errors import CtkError, HostLacks
+from toolkit.errors import CtkError, HostLacks, reason
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -169,7 +168,7 @@ class Bus:
                 self.call("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus", "Hello")
         except OSError as error:
             self.close()
-            raise HostLacks(f"connect to D-Bus at {address!r}", because=_reason(error)) from None
+            raise HostLacks(f"connect to D-Bus at {address!r}", because=reason(error)) from None
         except BaseException:
             self.close()
             raise
@@ -249,7 +248,7 @@ class Bus:
                 elif message.fields.get(_REPLY_SERIAL) == self.serial:
                     break
         except OSError as error:
-            raise CtkError(f"call {interface}.{member}", because=_reason(error)) from None
+            raise CtkError(f"call {interface}.{member}", because=reason(error)) from None
         if message.kind == _ERROR:
             name = message.fields.get(_ERROR_NAME, "")
             raise Refused(f"call {interface}.{member}", name, str(message.body[0]) if message.body else "")
@@ -266,7 +265,3 @@ class Bus:
             message = self._message()
             if message.kind == _SIGNAL:
                 self.signals.append(message)
-
-
-def _reason(error: OSError) -> str:
-    return (os.strerror(error.errno) if error.errno else str(error)).lower()

@@ -8,7 +8,7 @@ through /proc/PID/root, opened once; no path of its is ever resolved against our
 import os
 import sys
 
-from toolkit.errors import CtkError, NotFound, SystemCall, Usage
+from toolkit.errors import CtkError, NotFound, SystemCall, Usage, reason
 from toolkit.runtime import lifecycle
 from toolkit.runtime import record as records
 from toolkit.runtime.comfort import tar_in, tar_out
@@ -115,7 +115,7 @@ def _told(error: Exception, path: str) -> Exception:
         return CtkError(f"copy {path!r}", because="folders nest too deep")
     if isinstance(error, OSError):
         where = os.fsdecode(error.filename) if error.filename else path
-        return CtkError(f"copy {where!r}", because=(error.strerror or str(error)).lower())
+        return CtkError(f"copy {where!r}", because=reason(error))
     return error
 
 
@@ -159,7 +159,7 @@ def _open_root(container: "Record") -> "tuple[int, int]":
             root = os.open(f"/proc/{container.pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
             namespace = os.open(f"/proc/{container.pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
-            raise CtkError(doing, because=(error.strerror or "").lower(), hint="is it yours?") from None
+            raise CtkError(doing, because=reason(error), hint="is it yours?") from None
         # Asked afterwards: had the pid been given out again in between, the start time would differ.
         if lifecycle.alive(container):
             if os.path.samestat(os.fstat(namespace), os.stat("/proc/self/ns/user")):
@@ -176,7 +176,7 @@ def _open_root(container: "Record") -> "tuple[int, int]":
     try:
         return os.open(container.rootfs, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC), -1
     except OSError as error:
-        raise NotFound(doing, because=f"{container.rootfs!r}: {(error.strerror or '').lower()}") from None
+        raise NotFound(doing, because=f"{container.rootfs!r}: {reason(error)}") from None
 
 
 class _Helper:

@@ -9,6 +9,7 @@ file, by which a reader knows that more may come. Where output found no room, an
 
 import os
 
+from toolkit.errors import CtkError, reason
 from toolkit.runtime import record as records
 
 TYPE_CHECKING = False
@@ -65,8 +66,8 @@ class Writer:
         if last:
             text += head + b"P " + last + b"\n"
         before = self.size
-        reason = self._append(text)
-        if not reason:
+        why = self._append(text)
+        if not why:
             self._gap = None
             if self.size > LIMIT_BYTES:
                 self._rotate()
@@ -74,7 +75,7 @@ class Writer:
         # The entries that got in whole stay, but for those within a gap: it would be told again after each of them.
         kept = 0 if self._gap else text.rfind(b"\n", 0, self.size - before) + 1
         self._cut(before + kept)
-        self._tell_missing(_payload_bytes(text[kept:]), reason)
+        self._tell_missing(_payload_bytes(text[kept:]), why)
 
     def _append(self, text: bytes) -> str:
         """Write all of it; why that could not be, "" if it was. What got in stays."""
@@ -83,7 +84,7 @@ class Writer:
             try:
                 written = os.write(self.fd, rest)
             except OSError as error:
-                return os.strerror(error.errno or 0).lower()
+                return reason(error)
             self.size += written
             rest = rest[written:]
         return ""
@@ -95,14 +96,14 @@ class Writer:
             return
         self.size = size
 
-    def _tell_missing(self, lost: int, reason: str) -> None:
+    def _tell_missing(self, lost: int, why: str) -> None:
         """One entry for a gap, its count renewed as the gap grows; where there is no room for it, older ones go."""
         gap = self._gap or _Gap(self.size, records.now())
         self._gap = gap
         gap.bytes += lost
         for _ in range(2):
             # Of one length whatever it counts, so that nobody who follows the file reads half of it.
-            words = f"ctk: {gap.bytes} bytes of output are missing here: {reason}"
+            words = f"ctk: {gap.bytes} bytes of output are missing here: {why}"
             note = f"{gap.stamp} {STREAMS[2]} F {words:<100}\n".encode()
             self._cut(gap.at)
             if not self._append(note):
@@ -116,8 +117,6 @@ class Writer:
     def _rotate(self) -> None:
         # Under the record's lock: somebody who removes the container must not find new files in its folder. Who has it
         # just now is not waited for; the file grows a little more instead.
-        from toolkit.errors import CtkError
-
         try:
             if not self.container.lock(wait=False):
                 return

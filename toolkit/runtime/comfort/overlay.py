@@ -7,7 +7,7 @@ rootfs is never written to. The layers are named by descriptors: no character of
 import errno
 import os
 
-from toolkit.errors import CtkError, HostLacks, InUse, SystemCall, Usage
+from toolkit.errors import CtkError, HostLacks, InUse, SystemCall, Usage, reason, reason_and_path
 from toolkit.kernel import mounts, ours
 from toolkit.runtime.steps import Stage, Step
 from toolkit.text import quote
@@ -63,13 +63,13 @@ def claim(folder: str, root: str, container_id: str) -> None:
                 time.sleep(0.02)
         _check_free(folder, link, doing)
     except OSError as error:
-        raise CtkError(doing, because=(error.strerror or "").lower()) from None
+        raise CtkError(doing, because=reason(error)) from None
     try:
         if os.path.lexists(link):
             os.unlink(link)
         os.symlink(f"{os.path.abspath(root)}/{container_id}", link)
     except OSError as error:
-        raise CtkError(doing, because=(error.strerror or "").lower()) from None
+        raise CtkError(doing, because=reason(error)) from None
 
 
 def _check_free(folder: str, link: str, doing: str) -> None:
@@ -123,7 +123,7 @@ def _make(folder: str, root: str) -> None:
         finally:
             os.close(fd)
     except OSError as error:
-        raise CtkError(doing, because=(error.strerror or "").lower()) from None
+        raise CtkError(doing, because=reason(error)) from None
 
 
 def _check_folder(fd: int, name: str, uid: int, doing: str) -> None:
@@ -179,8 +179,7 @@ class LayOver(Step):
                 "lay a writable layer over the root", because=str(error), hint=_hint(error.errno, self.folder)
             ) from None
         except OSError as error:
-            because = f"{(error.strerror or '').lower()} ({error.filename!r})"
-            raise CtkError("lay a writable layer over the root", because=because) from None
+            raise CtkError("lay a writable layer over the root", because=reason_and_path(error)) from None
         stage.reopen()
 
     def _in_memory(self, stage: Stage, like: os.stat_result) -> int:

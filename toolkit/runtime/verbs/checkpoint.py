@@ -2,7 +2,7 @@
 
 import os
 
-from toolkit.errors import CtkError, Invalid
+from toolkit.errors import CtkError, Invalid, reason
 from toolkit.kernel import mountinfo, namespaces, ours
 from toolkit.oci.json_text import dumps
 from toolkit.runtime import criu, criu_image, lifecycle, log, removal
@@ -78,7 +78,7 @@ def _status_fd(options: "Options") -> int:
     try:
         mode = fcntl.fcntl(fd, fcntl.F_GETFL)
     except OSError as error:
-        raise CtkError(f"invalid --status-fd argument {fd}", because=os.strerror(error.errno or 0).lower()) from None
+        raise CtkError(f"invalid --status-fd argument {fd}", because=reason(error)) from None
     if not mode & os.O_ACCMODE:
         raise CtkError(f"invalid --status-fd argument {fd}", because="not writable")
     return fd
@@ -90,7 +90,7 @@ def _ready(status_fd: int) -> None:
         try:
             os.write(status_fd, b"\0")
         except OSError as error:
-            log.warning(f"write to --status-fd {status_fd}: {os.strerror(error.errno or 0).lower()}")
+            log.warning(f"write to --status-fd {status_fd}: {reason(error)}")
         os.close(status_fd)
 
 

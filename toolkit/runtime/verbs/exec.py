@@ -2,7 +2,7 @@
 
 import os
 
-from toolkit.errors import CtkError, Invalid
+from toolkit.errors import CtkError, Invalid, reason
 from toolkit.kernel import capabilities, reading
 from toolkit.oci import check, json_text
 from toolkit.oci import check_process as _check_process  # noqa: F401  # `check` would import it
@@ -133,7 +133,7 @@ def _process(options: "Options", spec: "dict[str, Any]") -> "dict[str, Any]":
         try:
             text = reading.named(options.process)  # it may be a pipe of the caller's shell (/dev/fd/63)
         except OSError as error:
-            raise CtkError(f"open {options.process}", because=os.strerror(error.errno or 0).lower()) from None
+            raise CtkError(f"open {options.process}", because=reason(error)) from None
         document = json_text.loads(text, options.process)
         if not isinstance(document, dict):
             raise Invalid("", "it is no JSON object", document=options.process)

@@ -2,7 +2,7 @@
 
 import os
 
-from toolkit.errors import CtkError, NotFound
+from toolkit.errors import CtkError, NotFound, reason
 from toolkit.oci.json_text import dumps
 from toolkit.runtime import log, record
 from toolkit.runtime.verbs.state import document
@@ -45,7 +45,7 @@ def run(options: "Options") -> int:
             log.error(str(error))
             continue
         except OSError as error:
-            log.error(f"load container {name}: {os.strerror(error.errno or 0).lower()}")
+            log.error(f"load container {name}: {reason(error)}")
             continue
         documents.append(document(container, _owner(container, owners)))
     if options.format == "json":

@@ -3,7 +3,7 @@
 import os
 import stat as st
 
-from toolkit.errors import CtkError, HostLacks, Invalid, SystemCall
+from toolkit.errors import CtkError, HostLacks, Invalid, SystemCall, reason
 from toolkit.kernel import beneath, mounts, namespaces, ours, process, reading, roots
 from toolkit.oci import json_text
 from toolkit.runtime import console, criu, criu_image, foreground, hooks, launch, notify, outside, plan, removal
@@ -56,7 +56,7 @@ def _read(images: str, name: str) -> "Any":
     try:
         return json_text.loads(reading.read(os.path.join(images, name)), name)
     except OSError as error:
-        because = f"{images}/{name}: {(error.strerror or '').lower()}"
+        because = f"{images}/{name}: {reason(error)}"
         raise CtkError("read the checkpoint", because=because, hint="name its folder with --image-path") from None
 
 
@@ -273,7 +273,7 @@ class _Restoring:
                     mounts.mount(source, beneath.fd_path(place), None, mounts.MS_BIND | mounts.MS_REC)
                     os.close(place)
                 except (OSError, SystemCall) as error:
-                    because = error.because if isinstance(error, SystemCall) else (error.strerror or "").lower()
+                    because = error.because if isinstance(error, SystemCall) else reason(error)
                     raise CtkError(
                         f"restore the mount {source!r} at {mount['destination']!r} (mounts[{index}])", because=because
                     ) from None

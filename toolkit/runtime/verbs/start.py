@@ -3,7 +3,7 @@
 import errno
 import os
 
-from toolkit.errors import CtkError, LaunchFailed
+from toolkit.errors import CtkError, LaunchFailed, reason
 from toolkit.runtime import lifecycle, log, stops
 from toolkit.runtime import record as records
 
@@ -76,7 +76,7 @@ def release(record: "Record", hooks_of_start: "Sequence[dict[str, Any]]", the_pr
     try:
         fd = os.open(record.fifo_path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
-        because = os.strerror(error.errno or 0).lower()
+        because = reason(error)
         if error.errno == errno.ENXIO:
             because = "container process is already dead"
         raise LaunchFailed(f"start container {record.id!r}", because=because) from None
