@@ -2,6 +2,10 @@
 
 import importlib.machinery
 import importlib.util
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -42,3 +46,25 @@ def test_no_results_are_an_error(script: ModuleType, tmp_path: Path) -> None:
 
 def test_what_dpkg_does_not_have_is_missing(script: ModuleType) -> None:
     assert script.missing(["dpkg", "no-such-package-at-all"]) == ["no-such-package-at-all"]
+
+
+def test_a_machine_without_python_gets_it_first(tmp_path: Path) -> None:
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name in ("env", "sh", "ln"):
+        found = shutil.which(name)
+        assert found is not None
+        (programs / name).symlink_to(found)
+    apt = programs / "apt-get"
+    apt.write_text(
+        f'#!/bin/sh\necho "$@" >>{tmp_path}/calls\n[ $1 = update ] || ln -s {sys.executable} {programs}/python3\n'
+    )
+    apt.chmod(0o755)
+    with open(TOP / "scripts/test") as file:
+        assert len(file.readline()) < 255, "the kernel reads no more of a first line"
+    environment = {**os.environ, "PATH": str(programs)}
+    for _ in range(2):  # the second time it is there
+        seen = subprocess.run(["/usr/bin/env", TOP / "scripts/test", "--help"], env=environment, capture_output=True)
+        assert seen.returncode == 0, seen.stderr
+        assert b"usage:" in seen.stdout
+    assert (tmp_path / "calls").read_text().splitlines() == ["update", "-y install python3"]
