@@ -6,26 +6,16 @@ import sys
 
 from toolkit.kernel import terminal
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from toolkit.runtime.relay import Watch
-
 SIGCHLD, SIGPIPE, SIGTTIN, SIGTTOU, SIGURG, SIGWINCH = 17, 13, 21, 22, 23, 28
 signal_of_end = 0  # that ended the process `wait` waited for, if one did: its exit code could also mean an exit()
 _KEPT = frozenset((SIGCHLD, SIGPIPE, SIGURG))  # ours, not the container's
 
 
-def wait(pid: int, master: int = -1, watches: "Sequence[Watch]" = ()) -> int:
+def wait(pid: int) -> int:
     """The exit code of `pid`, 128 + N for signal N. Every signal must be held (outside.hold_signals) before the clone.
 
-    `master`: the master end of its terminal, relayed to our own standard streams; `watches`: what else is listened to.
+    Where a terminal or anything else is to be looked after meanwhile, `relay.run` waits.
     """
-    if master >= 0 or watches:
-        from toolkit.runtime import relay
-
-        return relay.run(pid, wake_up(), master, watches)
     while True:
         code = reap(pid)
         if code >= 0:

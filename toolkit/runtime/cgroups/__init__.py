@@ -79,7 +79,7 @@ def _from_facts(facts: "dict[str, Any]") -> "Manager":
     if facts.get("driver") == "systemd":
         from toolkit.runtime.cgroups import systemd as driver
 
-        return driver.from_facts(facts)
+        return driver.from_facts(facts, _from_facts(facts["inner"]))
     rootless = bool(facts.get("rootless"))
     if facts.get("version") == 2:
         from toolkit.runtime.cgroups import v2

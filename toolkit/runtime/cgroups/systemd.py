@@ -306,10 +306,8 @@ def make(
     return Manager(inner, container_id, slice_name, unit, user=rootless, extra=extra)
 
 
-def from_facts(facts: "dict[str, Any]") -> Manager:
-    """The manager of a container that was made before."""
-    from toolkit.runtime import cgroups
-
-    inner = cgroups.from_facts(facts["inner"])
-    assert not isinstance(inner, Manager)
+def from_facts(facts: "dict[str, Any]", inner: "V1 | V2 | Manager") -> Manager:
+    """The manager of a container that was made before; `inner` is that of its cgroups. Raises ValueError."""
+    if isinstance(inner, Manager):
+        raise ValueError("a unit's cgroups are not a unit's")
     return Manager(inner, facts["id"], facts["slice"], facts["unit"], user=facts["user"])

@@ -20,9 +20,8 @@ import os
 import time
 
 from toolkit.errors import CtkError
-from toolkit.runtime import foreground, launch, log, notify, outside, relay, removal
+from toolkit.runtime import foreground, launch, log, notify, outside, relay, removal, session
 from toolkit.runtime.comfort import ending, journal, oom
-from toolkit.runtime.verbs import run as plain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -63,7 +62,7 @@ def start(under_way: "Launch", *, held: bool) -> int:
     options.detach = False
     under_way.extra["held"] = held
     streams = Streams(under_way, interactive=options.interactive) if held else None
-    plain.begin(under_way)
+    session.begin(under_way)
     container = under_way.record
     assert container is not None
     if streams is not None:
@@ -91,7 +90,7 @@ def start(under_way: "Launch", *, held: bool) -> int:
     os.close(null)
     loop = None
     if streams is None:
-        code = foreground.wait(under_way.pid, -1, watches)
+        code = session.wait(under_way.pid, -1, watches)
     else:
         watch = oom.Watch(container)
         loop = _Loop(under_way.pid, streams, listener, output, [watch, *watches])
@@ -99,7 +98,7 @@ def start(under_way: "Launch", *, held: bool) -> int:
         loop.say_end(_note(container, code, watch))
         output.close()
     if options.rm:
-        plain.remove(under_way)
+        session.remove(under_way)
     if loop is not None:
         loop.let_go()
     return code

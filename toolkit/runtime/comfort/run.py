@@ -3,9 +3,8 @@
 import os
 
 from toolkit.errors import NotFound, Usage
-from toolkit.runtime import launch, plan, removal, shield
+from toolkit.runtime import launch, plan, removal, session, shield
 from toolkit.runtime import record as records
-from toolkit.runtime.verbs import run as plain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,10 +30,10 @@ def run(options: "Options") -> int:
             under_way.extra["layer"] = folder = os.path.realpath(options.overlay)
             overlay.claim(folder, options.root, options.id)
     if not options.detach:
-        return plain.stay(under_way)
-    held = not options.console_socket and (options.hold or options.interactive or plain.by_hand(options))
+        return session.stay(under_way)
+    held = not options.console_socket and (options.hold or options.interactive or session.by_hand(options))
     if not held and not options.rm:
-        return plain.leave(under_way)
+        return session.leave(under_way)
     from toolkit.runtime.comfort import holder
 
     under_way.extra["options"] = _words(options)

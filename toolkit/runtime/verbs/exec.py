@@ -113,7 +113,11 @@ def run(options: "Options") -> int:
         log.warning(text)
     if options.detach:
         return 0
-    return foreground.wait(pid, master)
+    if master < 0:
+        return foreground.wait(pid)
+    from toolkit.runtime import relay
+
+    return relay.run(pid, foreground.wake_up(), master, ())
 
 
 def _terminal_socket(options: "Options", terminal: bool) -> "tuple[Any, Any]":

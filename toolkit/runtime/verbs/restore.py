@@ -6,7 +6,19 @@ import stat as st
 from toolkit.errors import CtkError, HostLacks, Invalid, SystemCall, reason
 from toolkit.kernel import beneath, mounts, namespaces, ours, process, reading, roots
 from toolkit.oci import json_text
-from toolkit.runtime import console, criu, criu_image, foreground, hooks, launch, notify, outside, plan, removal
+from toolkit.runtime import (
+    console,
+    criu,
+    criu_image,
+    foreground,
+    hooks,
+    launch,
+    notify,
+    outside,
+    plan,
+    removal,
+    session,
+)
 from toolkit.runtime import record as records
 from toolkit.runtime.verbs.checkpoint import DESCRIPTION, STREAMS, empty_namespaces, key_of
 
@@ -46,7 +58,7 @@ def run(options: "Options") -> int:
     record.unlock()
     if options.detach:
         return 0
-    code = foreground.wait(record.pid, restoring.master)
+    code = session.wait(record.pid, restoring.master)
     removal.lock(record)
     removal.destroy(record)
     return code

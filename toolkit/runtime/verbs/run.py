@@ -1,95 +1,18 @@
 """`run`: create and start in one; stays until the program ends, unless detached."""
 
-import os
-
-from toolkit.errors import CtkError, NotFound
-from toolkit.runtime import foreground, hooks, launch, log, outside, removal
+from toolkit.runtime import launch, session
 from toolkit.runtime.options import OURS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from toolkit.runtime.options import Options
-    from toolkit.runtime.relay import Watch
 
 
 def run(options: "Options") -> int:
     """The program's exit code, 128 + N for signal N; 0 with --detach. Raises CtkError."""
-    if not options.given.isdisjoint(OURS) or (options.detach and by_hand(options)):
+    if not options.given.isdisjoint(OURS) or (options.detach and session.by_hand(options)):
         from toolkit.runtime.comfort import run as comfort
 
         return comfort.run(options)
     under_way = launch.Launch(options)
-    return leave(under_way) if options.detach else stay(under_way)
-
-
-def by_hand(options: "Options") -> bool:
-    """Would a detached container share somebody's terminal? No engine lends one; nor is `runc` to be told from us."""
-    return not options.console_socket and options.program != "runc" and (os.isatty(1) or os.isatty(2))
-
-
-def begin(under_way: "launch.Launch") -> None:
-    """Make the container and start its program. Raises CtkError."""
-    launch.create(under_way, wait_for_start=False)
-    record = under_way.record
-    assert record is not None
-    hooks_of = under_way.spec.get("hooks") or {}
-    try:
-        if under_way.waits:
-            from toolkit.runtime.verbs.start import release
-
-            release(record, hooks_of["startContainer"], under_way.spec["process"])
-        if hooks_of.get("poststart"):
-            hooks.run("poststart", hooks_of["poststart"], launch.state_for_hooks(record, "running", record.pid))
-    except BaseException:
-        # runc and crun end the container then; the spec of 1.2 wants that too. Who gives us up (Ctrl-C) wants the same.
-        launch.undo(under_way)
-        raise
-    record.unlock()
-
-
-def leave(under_way: "launch.Launch") -> int:
-    """Begin, and leave it alone, ready if its program says when it is; 0."""
-    begin(under_way)
-    if under_way.notify is not None and under_way.record is not None:
-        under_way.notify.main_pid = under_way.pid
-        under_way.notify.wait(under_way.record)
-    return 0
-
-
-def stay(under_way: "launch.Launch") -> int:
-    """Begin, wait for the end, and remove the container; the program's exit code."""
-    options = under_way.options
-    outside.hold_signals()
-    if not options.no_subreaper:
-        foreground.become_subreaper()
-    begin(under_way)
-    record = under_way.record
-    assert record is not None
-    watches: "list[Watch]" = [] if under_way.notify is None else [under_way.notify]
-    listens = None
-    if tells := options.tell or (os.isatty(2) and options.program != "runc"):
-        from toolkit.runtime.comfort import oom
-
-        watches.append(listens := oom.Watch(record))
-    code = foreground.wait(under_way.pid, under_way.master, watches)
-    if code and tells:
-        from toolkit.runtime.comfort import ending
-
-        found = ending.facts(record, code, foreground.signal_of_end, listens)
-        ending.tell(found, under_way.spec, asked=options.tell)
-    if not options.keep:
-        remove(under_way)
-    return code
-
-
-def remove(under_way: "launch.Launch") -> None:
-    """Remove the container that has ended; what goes wrong is a warning."""
-    record = under_way.record
-    assert record is not None
-    try:
-        removal.lock(record)
-        removal.destroy(record)
-    except NotFound:
-        return  # `ctk delete` was faster
-    except (CtkError, OSError) as error:
-        log.warning(str(error))  # the exit code is the program's, whatever stays behind
+    return session.leave(under_way) if options.detach else session.stay(under_way)
