@@ -17,7 +17,7 @@ from tests.fixtures.small import World
 from tests.security.conftest import Canary
 from toolkit.bootstrap import beside, difference, manifest, second_stage, seed, target, tidy
 from toolkit.bootstrap.customisation import NOTHING
-from toolkit.bootstrap.first_stage import FOLDER, LISTS
+from toolkit.bootstrap.debootstrap_files import FOLDER, LISTS
 from toolkit.bootstrap.kept import _has_secrets
 from toolkit.bootstrap.model import Lock
 from toolkit.errors import BuildFailed, CtkError, NotFound

@@ -14,7 +14,7 @@ import pytest
 
 from toolkit.bootstrap import gather, journal, lockfile, mirrors, package_files, repositories, second_stage, target
 from toolkit.bootstrap.customisation import _file_or
-from toolkit.bootstrap.first_stage import FOLDER
+from toolkit.bootstrap.debootstrap_files import FOLDER
 from toolkit.bootstrap.model import Request
 from toolkit.bundle import build, document, image, rights
 from toolkit.errors import CtkError

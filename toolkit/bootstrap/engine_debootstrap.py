@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from toolkit import places
 from toolkit.bootstrap import customise, emulation, erase, host_program, mirrors, suites
 from toolkit.bootstrap.architectures import host_architecture, is_native
+from toolkit.bootstrap.debootstrap_files import FOLDER
 from toolkit.bootstrap.debootstrap_words import STAGES, Words
-from toolkit.bootstrap.first_stage import FOLDER
 from toolkit.bootstrap.model import Lock, Package, Request, Source
 from toolkit.bootstrap.second_stage import own_proc, read_facts, read_lock, run_theirs
 from toolkit.deb.control import paragraphs

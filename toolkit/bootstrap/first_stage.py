@@ -18,6 +18,7 @@ from dataclasses import replace
 from toolkit.bootstrap import customise, seed
 from toolkit.bootstrap.database import Database
 from toolkit.bootstrap.deb_folder import deb_name
+from toolkit.bootstrap.debootstrap_files import ARCHIVES, FOLDER, LISTS
 from toolkit.bootstrap.download import Download
 from toolkit.bootstrap.model import Lock, Package, Request
 from toolkit.bootstrap.solve import Solved, solve_open
@@ -30,9 +31,6 @@ from toolkit.errors import CtkError
 from toolkit.events import Emit, Finished, Note, Started, silent
 from toolkit.kernel.beneath import make_directories
 
-FOLDER = "debootstrap"
-ARCHIVES = "var/cache/apt/archives"
-LISTS = "var/lib/apt/lists"
 STAGES = (("download", "Download"), ("unpack", "Unpack"), ("seed", "Lay the foundations"))
 
 _HOST = "/usr/share/debootstrap"

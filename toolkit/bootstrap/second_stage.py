@@ -16,7 +16,7 @@ from toolkit import places
 from toolkit.bootstrap import configure, customise, emulation, erase, rootless, seed, suites, tidy
 from toolkit.bootstrap.core import settled
 from toolkit.bootstrap.database import Database
-from toolkit.bootstrap.first_stage import ARCHIVES, FOLDER, LISTS
+from toolkit.bootstrap.debootstrap_files import ARCHIVES, FOLDER, LISTS
 from toolkit.bootstrap.held import HOLD
 from toolkit.bootstrap.model import Lock, Package, Request, Result, Source
 from toolkit.bootstrap.next_steps import next_steps

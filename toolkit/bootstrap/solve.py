@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from toolkit import places
-from toolkit.bootstrap import gather, lockfile, papers
+from toolkit.bootstrap import gather, lockfile, papers, tarball_read
 from toolkit.bootstrap.architectures import host_architecture
 from toolkit.bootstrap.deb_folder import DebFolder
 from toolkit.bootstrap.mirrors import tell_login
@@ -65,9 +65,7 @@ def solve_open(request: Request, emit: Emit, recall: Recall | None = None) -> So
     cache = Cache(places.cache_dir())
     try:
         if request.unpack_tarball:
-            from toolkit.bootstrap import tarball  # which asks us what to put into one
-
-            lock = tarball.open_lock(request, cache, emit)
+            lock = tarball_read.open_lock(request, cache, emit)
         elif request.locked:
             lock = _locked(request, client, emit)
         else:

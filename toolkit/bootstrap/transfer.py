@@ -5,19 +5,17 @@ script put there leads nobody out, not even when it is put there meanwhile. A fo
 one (/bin of a merged /usr). Outside, only the path that the caller typed is followed: what is below it, the root chose.
 """
 
-import bz2
 import contextlib
-import gzip
-import lzma
 import os
 import shutil
 import stat
 import tarfile
 from collections.abc import Iterator
-from typing import IO, Any, cast
+from typing import IO
 
 from toolkit.errors import CtkError
 from toolkit.kernel.beneath import O_PATH, make_directories, open_beneath
+from toolkit.pack.compressed_tar import tar_reader, tar_writer
 
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a fifo of that name must not make us wait
@@ -98,7 +96,7 @@ class Transfer:
     def tar_out(self, inside: str, outside: str) -> None:
         """Pack what is in the folder `inside` as a tar file, compressed as its ending says."""
         os.makedirs(os.path.dirname(os.path.abspath(outside)), exist_ok=True)
-        with self._inside(inside) as top, _tar_writer(outside) as tar:
+        with self._inside(inside) as top, tar_writer(outside) as tar:
             for above, folders, files, fd in os.fwalk(".", dir_fd=top):
                 folders.sort()
                 for name in (".", *sorted((*files, *(one for one in folders if _is_link(fd, one))))):
@@ -257,37 +255,6 @@ def _write(
         os.fchmod(fd, mode)
         if mtime_ns >= 0:
             os.utime(fd, ns=(mtime_ns, mtime_ns))
-
-
-@contextlib.contextmanager
-def tar_reader(path: str) -> Iterator[tarfile.TarFile]:
-    """A tar file (plain, gz, bz2, xz, zst) as a stream of members, each to be read when it comes."""
-    with contextlib.ExitStack() as stack:
-        file: Any = stack.enter_context(open(path, "rb"))
-        # tarfile itself would stop at the end of the first of several compressed pieces, as pigz(1), pixz(1), zstd(1)
-        # and ctk write them.
-        head = file.peek(6)
-        if head.startswith(b"\x28\xb5\x2f\xfd"):  # RFC 8878
-            import zstandard
-
-            file = stack.enter_context(zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True))
-        for magic, opened in ((b"\x1f\x8b", gzip.open), (b"BZh", bz2.open), (b"\xfd7zXZ\0", lzma.open)):
-            if head.startswith(magic):
-                file = stack.enter_context(cast(Any, opened)(file))
-        yield stack.enter_context(tarfile.open(fileobj=file, mode="r|"))
-
-
-@contextlib.contextmanager
-def _tar_writer(path: str) -> Iterator[tarfile.TarFile]:
-    ending = path.rpartition(".")[2]
-    with contextlib.ExitStack() as stack:
-        file: Any = stack.enter_context(open(path, "wb"))
-        mode = {"gz": "w|gz", "tgz": "w|gz", "bz2": "w|bz2", "xz": "w|xz"}.get(ending, "w|")
-        if ending == "zst":
-            import zstandard
-
-            file = stack.enter_context(zstandard.ZstdCompressor().stream_writer(file))
-        yield stack.enter_context(tarfile.open(fileobj=file, mode=cast(Any, mode), format=tarfile.PAX_FORMAT))
 
 
 def _pack(tar: tarfile.TarFile, folder: int, name: str, path: str) -> None:
