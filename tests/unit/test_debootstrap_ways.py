@@ -21,12 +21,12 @@ from toolkit.cli.app import app
 from toolkit.errors import HostLacks, NotFound, Usage
 from toolkit.events import Event, Finished, Line, Note, Progressed, Started, silent
 
-# What `man debootstrap` (1.0.128), `man mmdebstrap` (1.3.5) and `man cdebootstrap` (0.7.8) list.
+# What `man debootstrap` (1.0.128 and 1.0.141), `man mmdebstrap` (1.3.5) and `man cdebootstrap` (0.7.8) list.
 DEBOOTSTRAP = """
 --arch --include --exclude --extra-suites --components --no-resolve-deps --log-extra-deps --variant --merged-usr
---no-merged-usr --keyring --no-check-gpg --force-check-gpg --verbose --print-debs --download-only --foreign
---second-stage --second-stage-target --keep-debootstrap-dir --cache-dir --unpack-tarball --make-tarball
---debian-installer --extractor
+--no-merged-usr --keyring --no-check-gpg --no-check-sig --force-check-gpg --force-check-sig --verbose --print-debs
+--download-only --foreign --second-stage --second-stage-target --keep-debootstrap-dir --cache-dir --unpack-tarball
+--make-tarball --debian-installer --extractor
 --no-check-certificate --certificate --private-key --inrelease-path --help --version
 """.split()
 MMDEBSTRAP = """

@@ -1,6 +1,7 @@
 """The default spec is the reference binary's, to the byte; the help has its shape."""
 
 import os
+import re
 import shutil
 import subprocess
 
@@ -19,8 +20,10 @@ def test_equals_runcs_file(tmp_path, flags):
     version = subprocess.run([RUNC, "--version"], capture_output=True, text=True, check=True).stdout
     subprocess.run([RUNC, "spec", "--bundle", str(tmp_path), *flags], check=True)
     theirs = (tmp_path / "config.json").read_text()
-    ours = dumps(default_spec(bool(flags)), "\t")
-    assert ours == theirs, version
+    ours = default_spec(bool(flags))
+    # Only the version of the standard is the reference's own: 1.1.5 names 1.0.2-dev, 1.1.15 names 1.2.0.
+    ours["ociVersion"] = re.search(r"^spec: (\S+)", version, re.MULTILINE)[1]
+    assert dumps(ours, "\t") == theirs, version
 
 
 @pytest.mark.parametrize("rootless", [False, True])

@@ -1,7 +1,7 @@
 """The options of debootstrap, mmdebstrap and cdebootstrap that ctk has by another name, or not: what to use instead.
 
-From the manual pages of debootstrap 1.0.128, mmdebstrap 1.3.5 and cdebootstrap 0.7.8. An option that is the
-same in ctk isn't here; a test holds that every option of those pages is either taken or here.
+From the manual pages of debootstrap 1.0.128 and 1.0.141, mmdebstrap 1.3.5 and cdebootstrap 0.7.8. An option that is
+the same in ctk isn't here; a test holds that every option of those pages is either taken or here.
 """
 
 _ENGINE = "or drive debootstrap itself: --engine debootstrap --engine-opt={option}"

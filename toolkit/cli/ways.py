@@ -175,5 +175,10 @@ SecondStageTarget = Annotated[
 ]
 ForceCheckGpg = Annotated[
     bool,
-    typer.Option("--force-check-gpg", help="What ctk always does, unless --no-check-gpg is said.", hidden=True),
+    typer.Option(
+        "--force-check-gpg",
+        "--force-check-sig",  # its name from debootstrap 1.0.139 on
+        help="What ctk always does, unless --no-check-gpg is said.",
+        hidden=True,
+    ),
 ]
