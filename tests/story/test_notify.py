@@ -1,6 +1,7 @@
 """sd_notify(3) out of a container, as from a unit of Type=notify: a socket of ours is the service manager."""
 
 import array
+import json
 import os
 import socket
 import subprocess
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.fixtures.command import Bundle, Command
+from tests.story.test_holder import wait_for
 
 pytestmark = [pytest.mark.root, pytest.mark.usefixtures("leaks")]
 
@@ -136,6 +138,38 @@ def test_ready_and_the_main_process_come_out_and_nothing_else(
             assert "Type=notify\n" in unit
     finally:
         ctk("delete", "--force", name)
+
+
+@pytest.mark.parametrize("how", ["run", "run -d --hold"])
+def test_who_goes_on_talking_is_listened_to(
+    how: str, ctk: Command, bundle: Bundle, manager: Manager, tmp_path: Path
+) -> None:
+    """`systemd-notify --ready` ends with a barrier: it said that this failed, with code 1."""
+    name = ctk.id()
+    bundle.sh(
+        "say READY=1; until [ -e /dev/shm/go ]; do sleep 0.05; done; "
+        "for i in $(seq 50); do say STATUS=$i || exit 3; done"
+    )
+    process = ctk.popen(
+        *how.split(),
+        "-b",
+        str(bundle),
+        name,
+        env={"NOTIFY_SOCKET": str(tmp_path / "manager")},
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        wait_for(lambda: b"BARRIER=1" in manager.lines, "the manager")
+        Path(f"/proc/{ctk('state', name).json()['pid']}/root/dev/shm/go").touch()
+        code = process.wait(20)
+        if how != "run":
+            ended = Path(ctk.root) / name / "ended.json"
+            wait_for(ended.exists, "the end")
+            code = json.loads(ended.read_text())["code"]
+    finally:
+        ctk("delete", "--force", name)
+    assert code == 0
+    assert len(manager.lines) == 3
 
 
 def test_without_a_manager_nothing_changes(ctk: Command, bundle: Bundle, tmp_path: Path) -> None:

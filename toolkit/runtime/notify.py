@@ -73,7 +73,11 @@ def _manager() -> "Any":
 
 
 class Listener:
-    """The socket of a container, as relay.Watch; its folder must be there. `main_pid` 0: the caller itself."""
+    """The socket of a container, as relay.Watch; its folder must be there. `main_pid` 0: the caller itself.
+
+    It takes what a program says after READY=1, too, for as long as we stay: sd_notify_barrier(3), with which
+    systemd-notify(1) ends, fails where nobody listens, and waits where nobody reads.
+    """
 
     events = 1  # POLLIN
 
@@ -83,6 +87,7 @@ class Listener:
         self.main_pid = main_pid
         self._said = f"{record.folder}/{_SAID}"
         self.told: "Callable[[bool], None] | None" = None  # called when it is told, with: has it heard of it too?
+        self.has_told = False  # the manager, which may not have heard of it yet
         self._barrier = -1
         self._end = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM)
         inside = os.open(folder(record), os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -93,33 +98,34 @@ class Listener:
         finally:
             os.close(inside)
         self._end.setblocking(False)
-
-    @property
-    def fd(self) -> int:
-        """To poll: the container's socket, then the manager's answer; -1 once that is there."""
-        end: int = self._end.fileno()
-        return end if end >= 0 else self._barrier
+        self._ready = select.epoll()
+        self._ready.register(self._end.fileno(), select.EPOLLIN)
+        self.fd = self._ready.fileno()
+        """To poll for both: the container's words and the manager's answer."""
 
     @property
     def manager_knows(self) -> bool:
-        """It has been told, but may not have heard of it yet."""
-        return bool(self._end.fileno() < 0)
+        """It has been told and has heard of it, or nobody could be told."""
+        return self.has_told and self._barrier < 0
 
     def heard(self) -> None:
-        """Take one message."""
-        if self.manager_knows:
-            os.close(self._barrier)
-            self._barrier = -1
-            self._progress()
-            return
+        """Take what is there: one message, the manager's answer."""
+        for fd, _ in self._ready.poll(0):
+            if fd == self._barrier:
+                os.close(fd)  # which takes it out of the epoll, too
+                self._barrier = -1
+                self._progress()
+            else:
+                self._message()
+
+    def _message(self) -> None:
         try:
-            said = self._end.recv(4096)  # without descriptors: a container passes none on
+            said = self._end.recv(4096)  # without descriptors: a container passes none on, and a barrier's is let go
         except OSError:
             return
-        if _READY not in said.split(b"\n"):
+        if self.has_told or _READY not in said.split(b"\n"):
             return
-        # Who goes on talking is refused, instead of waiting for somebody to listen.
-        self._end.close()
+        self.has_told = True
         try:
             os.close(os.open(self._said, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
         except OSError:
@@ -144,6 +150,7 @@ class Listener:
                 end.sendmsg([b"BARRIER=1"], [(1, 1, theirs.to_bytes(4, "little"))])  # SOL_SOCKET, SCM_RIGHTS
             finally:
                 os.close(theirs)
+            self._ready.register(self._barrier, select.EPOLLIN)
         except OSError as error:
             log.warning(f"tell the service manager (NOTIFY_SOCKET): {error.strerror or error}")
         finally:
@@ -158,17 +165,17 @@ class Listener:
         except CtkError:
             return  # it has ended
         try:
-            while self.fd >= 0:
+            while not self.manager_knows:
                 poll = select.poll()
                 poll.register(self.fd, select.POLLIN)
-                if not self.manager_knows:
+                if not self.has_told:
                     poll.register(pidfd, select.POLLIN)
-                ready = [fd for fd, _ in poll.poll(BARRIER_S * 1000 if self.manager_knows else None)]
+                ready = [fd for fd, _ in poll.poll(BARRIER_S * 1000 if self.has_told else None)]
                 if self.fd in ready:  # first: it may have said so and ended
                     self.heard()
                 elif ready:
                     return
-                elif self.manager_knows:
+                elif self.has_told:
                     log.warning(f"the service manager did not answer within {BARRIER_S:.0f} s (BARRIER=1)")
                     return
         except KeyboardInterrupt:
