@@ -40,5 +40,5 @@ def test_the_name_is_one_everywhere() -> None:
         f"/_editable_impl_{module}.pth" in (TOP / "scripts/ctk").read_text()
     )  # hatchling's name for an editable install
     extras = set(project["optional-dependencies"])
-    hints = re.findall(r"ctk-oci\[(\w+)\]", (TOP / "toolkit/bootstrap/sbom.py").read_text())
+    hints = re.findall(r"ctk-oci\[(\w+)\]", (TOP / "toolkit/bootstrap/output/sbom.py").read_text())
     assert hints and set(hints) <= extras

@@ -15,9 +15,9 @@ import pytest
 from tests.fixtures import debs
 from tests.fixtures.archive import Archive, Key, Suite
 from tests.fixtures.server import FileServer
-from toolkit.bootstrap.apt_files import sources_list
-from toolkit.bootstrap.model import Lock, Request
-from toolkit.bootstrap.solve import solve
+from toolkit.bootstrap.facts.model import Lock, Request
+from toolkit.bootstrap.install.apt_files import sources_list
+from toolkit.bootstrap.plan.plan_build import solve
 from toolkit.errors import Malformed, NotFound, Unreachable, Unsolvable, Untrusted, Usage
 from toolkit.events import Event, Note, silent
 from toolkit.fetch.verify import load_keyring

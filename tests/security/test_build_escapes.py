@@ -18,9 +18,9 @@ import pytest
 from tests.fixtures.command import tool
 from tests.security.test_build_isolation import Tree, tree, x86_64  # noqa: F401
 from tests.unit.test_unpack import Build, build, member  # noqa: F401
-from toolkit.bootstrap import build_cgroup, build_log
-from toolkit.bootstrap.database import Database
-from toolkit.bootstrap.held import HOLD, Held
+from toolkit.bootstrap.install.database import Database
+from toolkit.bootstrap.install.staging import HOLD, Held
+from toolkit.bootstrap.sandbox import build_cgroup, build_log
 from toolkit.errors import BuildFailed, CtkError, Malformed
 
 pytestmark = pytest.mark.root

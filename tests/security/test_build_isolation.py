@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from toolkit.bootstrap.sandbox import Sandbox
+from toolkit.bootstrap.sandbox.sandbox import Sandbox
 from toolkit.errors import BuildFailed, HostLacks
 
 pytestmark = pytest.mark.root
@@ -187,7 +187,7 @@ def test_b10_nothing_outlives_ctk(tree: Tree, number: signal.Signals, tmp_path: 
     program = f"""
 import sys; sys.path.insert(0, {str(TOP)!r})
 import threading; threading.Thread(target=threading.Event().wait, daemon=True).start()
-from toolkit.bootstrap.sandbox import Sandbox
+from toolkit.bootstrap.sandbox.sandbox import Sandbox
 with Sandbox({str(tree.root)!r}, {str(tree.log)!r}, lambda text: print(text, flush=True), lambda _: None) as sandbox:
     sandbox.run(["/bin/sh", "-c", "echo up; setsid sleep 5432 & sleep 5433"], doing="wait")
 """

@@ -145,7 +145,7 @@ def test_a_build_in_a_chroot_stays_in_its_tree(bundle: Bundle, leave: Path, ctk:
     (bundle.path / "build.py").write_text("""
 import sys
 sys.path.insert(0, sys.argv[1])
-from toolkit.bootstrap.sandbox import Sandbox
+from toolkit.bootstrap.sandbox.sandbox import Sandbox
 with Sandbox("/bundle/rootfs", "/tmp/log", print, print) as sandbox:
     sandbox.run(["/bin/leave"], doing="leave")
 """)

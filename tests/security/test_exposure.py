@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from tests.fixtures.command import Bundle, Command
-from toolkit.bootstrap import configure, journal, outputs
-from toolkit.bootstrap.model import Request
+from toolkit.bootstrap.facts.model import Request
+from toolkit.bootstrap.install import configure
+from toolkit.bootstrap.output import builds_in_progress, outputs
 from toolkit.bundle.build import SpecRequest
 from toolkit.errors import CtkError
 from toolkit.fetch.cache import Cache
@@ -42,7 +43,7 @@ def open_to_others(folder: Path) -> list[str]:
 def test_s40_folders_of_ours_are_closed_whatever_the_umask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CTK_CACHE", str(tmp_path / "a/cache/ctk"))
     monkeypatch.setenv("CTK_DATA", str(tmp_path / "a/data/ctk"))
-    journal.note("/some/target")
+    builds_in_progress.note("/some/target")
     assert not open_to_others(tmp_path)
     configure.log_path("/some/target")
     Cache(str(tmp_path / "b/cache")).prepare()

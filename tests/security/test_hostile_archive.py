@@ -12,8 +12,8 @@ from tests.fixtures.archive import Archive, Suite
 from tests.fixtures.command import Command
 from tests.fixtures.server import FileServer
 from tests.unit.test_unpack import Build, build, member  # noqa: F401
-from toolkit.bootstrap.choose import choose
-from toolkit.bootstrap.pool import Member, Pool
+from toolkit.bootstrap.facts.pool import Member, Pool
+from toolkit.bootstrap.resolve.apt_marker import choose
 from toolkit.deb.index import Index
 from toolkit.deb.relation import parse_relations
 from toolkit.deb.tar import Tar

@@ -15,11 +15,15 @@ import pytest
 from tests.fixtures.command import Command
 from tests.fixtures.small import World
 from tests.security.conftest import Canary
-from toolkit.bootstrap import beside, difference, manifest, second_stage, seed, target, tidy
-from toolkit.bootstrap.customisation import NOTHING
-from toolkit.bootstrap.debootstrap_files import FOLDER, LISTS
-from toolkit.bootstrap.kept import _has_secrets
-from toolkit.bootstrap.model import Lock
+from toolkit.bootstrap import beside
+from toolkit.bootstrap.compat import second_stage
+from toolkit.bootstrap.facts.debootstrap_files import FOLDER, LISTS
+from toolkit.bootstrap.facts.hooks_config import NOTHING
+from toolkit.bootstrap.facts.model import Lock
+from toolkit.bootstrap.install import base_files, cleanup
+from toolkit.bootstrap.output import manifest, target
+from toolkit.bootstrap.output.tree_cache import _has_secrets
+from toolkit.bootstrap.resolve import diff
 from toolkit.errors import BuildFailed, CtkError, NotFound
 from toolkit.events import Event, Line, Note, Progressed
 from toolkit.fetch.cache import FOLDERS, Cache, check_private
@@ -115,14 +119,14 @@ def test_b15_the_packages_of_a_hostile_root(tmp_path: Path, status: str, canary:
         path.touch()
         os.truncate(path, 1 << 40)
     with pytest.raises(NotFound):
-        difference.inventory(str(root))
+        diff.inventory(str(root))
 
 
 def test_b15_a_link_for_a_folder_of_the_root_leads_nowhere(tmp_path: Path, canary: Canary) -> None:
     (tmp_path / "root").mkdir()
     (tmp_path / "root/var").symlink_to(canary.path)
     with pytest.raises(NotFound):
-        difference.inventory(str(tmp_path / "root"))
+        diff.inventory(str(tmp_path / "root"))
 
 
 def test_b15_the_hosts_log_is_not_moved_into_a_hostile_root(tmp_path: Path, canary: Canary) -> None:
@@ -160,7 +164,7 @@ def test_b9_the_first_files_of_etc_follow_no_link(tmp_path: Path, canary: Canary
     (tmp_path / "root/etc" / name).symlink_to(canary.path / "marker")
     rootfd = opened(tmp_path / "root")
     try:
-        seed.etc(rootfd, LOCK, NOTHING)
+        base_files.etc(rootfd, LOCK, NOTHING)
     finally:
         os.close(rootfd)
     assert (tmp_path / "root/etc" / name).is_symlink() and canary.changes() == []
@@ -187,9 +191,9 @@ def test_b14_what_tidying_finds_in_a_files_place(
     try:
         if kind == "folder":
             with pytest.raises(OSError):
-                tidy.tidy(rootfd, LOCK, lambda _: None)
+                cleanup.tidy(rootfd, LOCK, lambda _: None)
         else:
-            tidy.tidy(rootfd, LOCK, lambda _: None)
+            cleanup.tidy(rootfd, LOCK, lambda _: None)
             assert not path.exists() or path.read_bytes() == b""
     finally:
         os.close(rootfd)
@@ -206,7 +210,7 @@ def test_b14_folders_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         for read in (
             lambda: list(walk.walk(rootfd)),
             lambda: list(walk.folders(rootfd)),
-            lambda: tidy.tidy(rootfd, LOCK, lambda _: None),
+            lambda: cleanup.tidy(rootfd, LOCK, lambda _: None),
             lambda: _has_secrets(rootfd),
         ):
             with pytest.raises(OSError, match="nested more than"):
@@ -259,7 +263,7 @@ def test_b15_the_names_of_a_record_have_an_end(tmp_path: Path) -> None:
     packed = b"".join(machine.compress(bytes(1 << 20)) for _ in range(2000)) + machine.flush()
     record = {"finished_ns": 1, "names": b64encode(packed).decode()}
     program = (
-        "import json, resource, sys\nfrom toolkit.bootstrap import manifest\n"
+        "import json, resource, sys\nfrom toolkit.bootstrap.output import manifest\n"
         "resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))\n"
         "try:\n    list(manifest.changes(json.load(sys.stdin), sys.argv[1]))\n"
         "except ValueError as error:\n    print('refused', error)\n"

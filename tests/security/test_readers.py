@@ -12,10 +12,14 @@ from typing import Any
 
 import pytest
 
-from toolkit.bootstrap import gather, journal, lockfile, mirrors, package_files, repositories, second_stage, target
-from toolkit.bootstrap.customisation import _file_or
-from toolkit.bootstrap.debootstrap_files import FOLDER
-from toolkit.bootstrap.model import Request
+from toolkit.bootstrap.acquire import mirrors, repositories
+from toolkit.bootstrap.compat import second_stage
+from toolkit.bootstrap.facts.debootstrap_files import FOLDER
+from toolkit.bootstrap.facts.hooks_config import _file_or
+from toolkit.bootstrap.facts.model import Request
+from toolkit.bootstrap.output import builds_in_progress, target
+from toolkit.bootstrap.plan import load_sources
+from toolkit.bootstrap.resolve import lockfile, package_files
 from toolkit.bundle import build, document, image, rights
 from toolkit.errors import CtkError
 from toolkit.explain import check
@@ -74,7 +78,7 @@ READERS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "--env-file": ("env", lambda path: list(build._env_files((str(path),)))),
     "os-release": ("etc/os-release", lambda path: mirrors._os_release(str(path.parent.parent))),
     "sources.list": ("etc/apt/sources.list", lambda path: mirrors.host_sources(str(path.parent.parent.parent))),
-    "--include-file": ("words", lambda path: gather._read(str(path), "--include-file")),
+    "--include-file": ("words", lambda path: load_sources._read(str(path), "--include-file")),
     "--sources": ("a.sources", lambda path: list(repositories.further(wanting(str(path)), None, "amd64"))),
     "a list": ("list", lambda path: _file_or(str(path))),
     "a package": ("a.deb", lambda path: package_files.read(str(path), 0, "amd64")),
@@ -85,7 +89,7 @@ READERS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "a bundle's file": ("config.json", lambda path: stages._file_id(str(path))),
     "a tree's result": (".fs.ctk.json", lambda path: target.read_result(str(path.parent / "fs"))),
     "a first stage": (f"fs/{FOLDER}/suite", lambda path: second_stage.read_facts(str(path.parent.parent))),
-    "a build's note": ("ctk/building/x", lambda path: journal.targets()),
+    "a build's note": ("ctk/building/x", lambda path: builds_in_progress.targets()),
 }  # fmt: skip
 KINDS: dict[str, Callable[[Path], object]] = {
     "fifo": os.mkfifo,

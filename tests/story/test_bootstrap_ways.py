@@ -11,7 +11,7 @@ import pytest
 from tests.fixtures.command import Command
 from tests.fixtures.debian import Mirror
 from tests.fixtures.ubuntu import UbuntuArchive
-from toolkit.bootstrap.target import read_result
+from toolkit.bootstrap.output.target import read_result
 
 pytestmark = [pytest.mark.root, pytest.mark.archive]
 

@@ -16,11 +16,11 @@ import pytest
 
 from tests.fixtures.command import tool
 from tests.fixtures.debian import Mirror
-from toolkit.bootstrap.gather import gather
-from toolkit.bootstrap.model import Lock, Request, Source
-from toolkit.bootstrap.pool import Pool
-from toolkit.bootstrap.resolve import resolve
-from toolkit.bootstrap.suites import Suite
+from toolkit.bootstrap.facts.model import Lock, Request, Source
+from toolkit.bootstrap.facts.pool import Pool
+from toolkit.bootstrap.facts.suites import Suite
+from toolkit.bootstrap.plan.load_sources import gather
+from toolkit.bootstrap.resolve.resolve import resolve
 from toolkit.deb.control import write
 from toolkit.errors import Unsolvable
 from toolkit.events import silent

@@ -14,7 +14,7 @@ from tests.fixtures.command import Command, tool
 from tests.fixtures.debian import Mirror
 from tests.fixtures.terminal import Terminal
 from tests.fixtures.user import FIRST, ID, prefix
-from toolkit.bootstrap import removal
+from toolkit.bootstrap.output import removal
 from toolkit.errors import InUse
 from toolkit.events import silent
 

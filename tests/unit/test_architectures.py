@@ -4,7 +4,8 @@ import os
 
 import pytest
 
-from toolkit.bootstrap import architectures, emulation
+from toolkit.bootstrap.facts import architectures
+from toolkit.bootstrap.sandbox import emulation
 from toolkit.errors import HostLacks, NotFound
 
 

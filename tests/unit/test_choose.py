@@ -5,11 +5,11 @@ import random
 import pytest
 
 from tests.unit.test_resolve import BASE, SOURCE, SUITE, lock, names, package
-from toolkit.bootstrap.choose import choose
-from toolkit.bootstrap.offer import Chosen, Relations
-from toolkit.bootstrap.pool import Candidate, Member, Pool
-from toolkit.bootstrap.resolve import resolve
-from toolkit.bootstrap.search import search
+from toolkit.bootstrap.facts.pool import Candidate, Member, Pool
+from toolkit.bootstrap.resolve.apt_marker import choose
+from toolkit.bootstrap.resolve.cdcl import search
+from toolkit.bootstrap.resolve.relations import Chosen, Relations
+from toolkit.bootstrap.resolve.resolve import resolve
 from toolkit.deb.index import Index
 from toolkit.errors import NotFound, Unsolvable, Usage
 

@@ -16,12 +16,14 @@ import zstandard
 
 from tests.fixtures import debs
 from tests.unit.test_unpack import member
-from toolkit.bootstrap import architectures, customise, emulation, hooks
-from toolkit.bootstrap.customisation import NOTHING, Customisation, User
-from toolkit.bootstrap.model import Lock, Package, Request, Source
-from toolkit.bootstrap.path_filter import path_filter
-from toolkit.bootstrap.transfer import Transfer
-from toolkit.bootstrap.unpack import Unpacker
+from toolkit.bootstrap.customize import customize, hooks
+from toolkit.bootstrap.customize.copy_in_out import Transfer
+from toolkit.bootstrap.facts import architectures
+from toolkit.bootstrap.facts.hooks_config import NOTHING, Customisation, User
+from toolkit.bootstrap.facts.model import Lock, Package, Request, Source
+from toolkit.bootstrap.install.path_filter import path_filter
+from toolkit.bootstrap.install.unpack import Unpacker
+from toolkit.bootstrap.sandbox import emulation
 from toolkit.deb.tar import DIRECTORY, FILE, SYMLINK
 from toolkit.errors import CtkError, HostLacks, NotFound, SystemCall, Usage
 from toolkit.events import silent
@@ -106,13 +108,13 @@ def test_a_special_word_has_its_number_of_paths(command: str) -> None:
 
 def test_the_variant_extract_runs_nothing() -> None:
     with pytest.raises(Usage, match="runs nothing"):
-        customise.check(Request("bookworm", "x", variant="extract", custom=Customisation(users=("dev",))))
+        customize.check(Request("bookworm", "x", variant="extract", custom=Customisation(users=("dev",))))
 
 
 def test_stages_come_in_their_places() -> None:
     stages = (("download", ""), ("unpack", ""), ("configure", ""), ("tidy", ""))
     custom = Customisation(setup_hooks=("a",), essential_hooks=("b",), timezone="Europe/Berlin")
-    names = [name for name, _ in customise.planned(custom, stages)]
+    names = [name for name, _ in customize.planned(custom, stages)]
     assert names == ["setup", "download", "unpack", "essential", "configure", "customize", "tidy"]
 
 

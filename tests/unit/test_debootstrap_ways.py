@@ -7,16 +7,16 @@ from pathlib import Path
 import pytest
 import typer.main
 
-from toolkit.bootstrap import engine_debootstrap
+from toolkit.bootstrap.acquire.deb_folder import deb_name
 from toolkit.bootstrap.build import bootstrap
-from toolkit.bootstrap.customisation import Customisation
-from toolkit.bootstrap.deb_folder import deb_name
-from toolkit.bootstrap.debootstrap_words import Words, formatted
-from toolkit.bootstrap.first_stage import list_name
-from toolkit.bootstrap.model import Package, Request
-from toolkit.bootstrap.peer_options import INSTEAD, instead
-from toolkit.bootstrap.second_stage import second_stage
-from toolkit.bootstrap.solve import understood
+from toolkit.bootstrap.compat import engine_debootstrap
+from toolkit.bootstrap.compat.debootstrap_progress import Words, formatted
+from toolkit.bootstrap.compat.first_stage import list_name
+from toolkit.bootstrap.compat.foreign_options import INSTEAD, instead
+from toolkit.bootstrap.compat.second_stage import second_stage
+from toolkit.bootstrap.facts.hooks_config import Customisation
+from toolkit.bootstrap.facts.model import Package, Request
+from toolkit.bootstrap.plan.plan_build import understood
 from toolkit.cli.app import app
 from toolkit.errors import HostLacks, NotFound, Usage
 from toolkit.events import Event, Finished, Line, Note, Progressed, Started, silent

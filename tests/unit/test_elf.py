@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.fixtures.command import tool
-from toolkit.bootstrap import elf
+from toolkit.bootstrap.host import elf
 from toolkit.errors import NotFound
 
 

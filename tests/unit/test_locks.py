@@ -12,11 +12,13 @@ import pytest
 from tests.fixtures import debs
 from tests.fixtures.archive import Archive, Suite
 from tests.fixtures.server import FileServer
-from toolkit.bootstrap import difference, licences, lockfile, sbom, snapshot
-from toolkit.bootstrap.apt_files import sources_list
-from toolkit.bootstrap.model import Lock, Request
-from toolkit.bootstrap.solve import solve
-from toolkit.bootstrap.suites import lookup
+from toolkit.bootstrap.acquire import snapshot
+from toolkit.bootstrap.facts.model import Lock, Request
+from toolkit.bootstrap.facts.suites import lookup
+from toolkit.bootstrap.install.apt_files import sources_list
+from toolkit.bootstrap.output import licences, sbom
+from toolkit.bootstrap.plan.plan_build import solve
+from toolkit.bootstrap.resolve import diff, lockfile
 from toolkit.errors import HostLacks, Malformed, NotFound, Untrusted, Usage
 from toolkit.events import Event, Note, silent
 
@@ -174,7 +176,7 @@ def test_what_changed(world: World, tmp_path: Path) -> None:
     rebuilt = deb("same", Section="x")
     publish(world.archive, deb("up", "1.10"), deb("down", "1"), deb("new"), rebuilt, deb("moved", Architecture="all"))
     world.lock(include=("up", "down", "new", "same", "moved"), lock=b)
-    assert [str(change) for change in difference.compare(a, b)] == [
+    assert [str(change) for change in diff.compare(a, b)] == [
         "v down:amd64 2 -> 1",
         "- gone:amd64 1.0",
         "! moved:all 1.0: the same version, other bytes",
@@ -182,8 +184,8 @@ def test_what_changed(world: World, tmp_path: Path) -> None:
         "! same:amd64 1.0: the same version, other bytes",
         "^ up:amd64 1.9 -> 1.10",
     ]
-    assert difference.compare(a, a) == []
-    document = json.loads(json.dumps(difference.as_json(a, b, difference.compare(a, b))))
+    assert diff.compare(a, a) == []
+    document = json.loads(json.dumps(diff.as_json(a, b, diff.compare(a, b))))
     assert document["changes"][5] == {
         "name": "up",
         "architecture": "amd64",
@@ -202,9 +204,9 @@ def test_a_root_is_what_its_dpkg_says(world: World, tmp_path: Path) -> None:
         f"Package: {name}\nStatus: install ok installed\nArchitecture: amd64\nVersion: 1.0\n\n" for name in BASE
     )
     status.write_text(installed + "Package: left\nStatus: deinstall ok config-files\nArchitecture: amd64\nVersion: 1\n")
-    assert difference.compare(file, str(tmp_path / "root")) == []
+    assert diff.compare(file, str(tmp_path / "root")) == []
     with pytest.raises(NotFound, match="var/lib/dpkg/status"):
-        difference.compare(file, str(tmp_path))
+        diff.compare(file, str(tmp_path))
 
 
 COPYRIGHT = b"""Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/

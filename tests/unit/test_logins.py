@@ -11,10 +11,12 @@ import pytest
 
 from tests.fixtures.server import FileServer
 from tests.unit.test_supply import World
-from toolkit.bootstrap import engine_debootstrap, lockfile, supply, tarball
-from toolkit.bootstrap.apt_files import sources_list
-from toolkit.bootstrap.model import Lock, Request
-from toolkit.bootstrap.solve import solve
+from toolkit.bootstrap.compat import engine_debootstrap, tarball_write
+from toolkit.bootstrap.facts.model import Lock, Request
+from toolkit.bootstrap.install.apt_files import sources_list
+from toolkit.bootstrap.plan import download_only
+from toolkit.bootstrap.plan.plan_build import solve
+from toolkit.bootstrap.resolve import lockfile
 from toolkit.deb.sources_list import parse_line
 from toolkit.errors import CtkError, Malformed, Unreachable, Usage
 from toolkit.events import Event, Note, as_json, silent
@@ -90,7 +92,7 @@ def test_it_is_in_nothing_that_a_build_leaves_or_says(
         request = dataclasses.replace(request, mirror="")
     if how == "second":
         request = dataclasses.replace(request, mirror="http://127.0.0.1:9/debian", mirrors=(world.mirror,))
-    lock = supply.download_only(request, events.append)
+    lock = download_only.download_only(request, events.append)
     assert world.server.asked("/pool/")
     check(world, lock, events, tmp_path)
 
@@ -101,7 +103,7 @@ def test_a_lock_is_built_from_a_mirror_with_a_login(
     path = tmp_path / "root.lock"
     solve(world.request(mirror=world.mirror, lock=str(path)), silent)
     events: list[Event] = []
-    lock = supply.download_only(world.request(mirror=world.mirror, locked=str(path)), events.append)
+    lock = download_only.download_only(world.request(mirror=world.mirror, locked=str(path)), events.append)
     check(world, lock, events, tmp_path)
     # One in a lock that somebody wrote goes no further.
     path.write_text(path.read_text().replace("http://", f"http://me:{WRITTEN}@"))
@@ -112,7 +114,7 @@ def test_a_lock_is_built_from_a_mirror_with_a_login(
 
 def test_a_tarball_does_not_hold_it(world: Told, tmp_path: Path) -> None:
     events: list[Event] = []
-    lock = tarball.make(world.request(mirror=world.mirror), str(tmp_path / "debs.tgz"), events.append)
+    lock = tarball_write.make(world.request(mirror=world.mirror), str(tmp_path / "debs.tgz"), events.append)
     check(world, lock, events, tmp_path)
     own = solve(world.request(mirror=world.mirror, unpack_tarball=str(tmp_path / "debs.tgz")), silent)
     assert own == lock

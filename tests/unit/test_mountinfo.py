@@ -42,7 +42,8 @@ ODD = ["日 本\u2028\r", "a\\040b#\tc", b"\xe9 ".decode("utf-8", "surrogateesca
 SCRIPT = """
 import sys
 sys.path.append({root!r})
-from toolkit.bootstrap import confinement, target
+from toolkit.bootstrap.output import target
+from toolkit.bootstrap.sandbox import confinement
 from toolkit.kernel import delegation, host, mountinfo, mounts
 from toolkit.observe import proc
 from toolkit.runtime import criu_image, steps

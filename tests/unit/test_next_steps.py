@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from toolkit.bootstrap.model import Result
-from toolkit.bootstrap.next_steps import image_steps, next_steps
+from toolkit.bootstrap.facts.model import Result
+from toolkit.bootstrap.output.next_steps import image_steps, next_steps
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ def test_sudo_is_named_for_who_used_it(
     monkeypatch.delenv("SUDO_UID", raising=False)
     if by_sudo:
         monkeypatch.setenv("SUDO_UID", "1000")
-    monkeypatch.setattr("toolkit.bootstrap.next_steps.HostFacts", lambda: host)
+    monkeypatch.setattr("toolkit.bootstrap.output.next_steps.HostFacts", lambda: host)
     spec, last = next_steps("tree")
     assert last == run
     assert spec.endswith("ctk spec --rootfs tree --writable")
@@ -46,7 +46,7 @@ def test_an_image_is_mounted_by_root_and_unpacked_by_others(
     monkeypatch.delenv("SUDO_UID", raising=False)
     if by_sudo:
         monkeypatch.setenv("SUDO_UID", "1000")
-    monkeypatch.setattr("toolkit.bootstrap.next_steps.HostFacts", lambda: host)
+    monkeypatch.setattr("toolkit.bootstrap.output.next_steps.HostFacts", lambda: host)
     monkeypatch.setattr("os.geteuid", lambda: uid)
     assert image_steps("mount {} /mnt", "unpack {}", "x") == steps
     assert image_steps("tar {}", "", "x") == ("tar x",)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from toolkit.bootstrap import manifest
+from toolkit.bootstrap.output import manifest
 from toolkit.observe import living, proc, sheets
 from toolkit.observe.living import Use
 from toolkit.text import one_line

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from toolkit.bootstrap import prune
+from toolkit.bootstrap.output import prune
 from toolkit.errors import Usage
 from toolkit.fetch.cache import Cache
 

@@ -1,4 +1,4 @@
-"""toolkit.bootstrap.repacked: a package's copy is made at its second use, and stands in for it while it is whole."""
+"""acquire/repacked.py: a package's copy is made at its second use, and stands in for it while it is whole."""
 
 import errno
 import hashlib
@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.fixtures import debs
-from toolkit.bootstrap.model import Package
-from toolkit.bootstrap.repacked import Repacked
+from toolkit.bootstrap.acquire.repacked import Repacked
+from toolkit.bootstrap.facts.model import Package
 from toolkit.deb.archive import Deb
 from toolkit.fetch.cache import Cache
 

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from toolkit.bootstrap.model import Lock, Source
-from toolkit.bootstrap.pool import Member, Pool
-from toolkit.bootstrap.resolve import VARIANTS, resolve, variant_name
-from toolkit.bootstrap.suites import Suite, lookup
+from toolkit.bootstrap.facts.model import Lock, Source
+from toolkit.bootstrap.facts.pool import Member, Pool
+from toolkit.bootstrap.facts.suites import Suite, lookup
+from toolkit.bootstrap.resolve.resolve import VARIANTS, resolve, variant_name
 from toolkit.deb.index import Index
 from toolkit.errors import Malformed, NotFound, Unsolvable
 

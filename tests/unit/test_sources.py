@@ -15,9 +15,9 @@ import pytest
 from tests.fixtures import debs
 from tests.fixtures.archive import Archive, Key, Suite
 from tests.fixtures.server import FileServer
-from toolkit.bootstrap.download import Download
-from toolkit.bootstrap.model import Lock, Package, Request
-from toolkit.bootstrap.solve import Solved, solve, solve_open
+from toolkit.bootstrap.acquire.download import Download
+from toolkit.bootstrap.facts.model import Lock, Package, Request
+from toolkit.bootstrap.plan.plan_build import Solved, solve, solve_open
 from toolkit.errors import ArchiveError, CtkError, Malformed, NotFound, Unreachable, Untrusted
 from toolkit.events import Event, Note, Progressed, silent
 from toolkit.fetch.http import Client

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from toolkit import places
-from toolkit.bootstrap import mirrors
-from toolkit.bootstrap.suites import DEBIAN, SUITES, UBUNTU, for_release, lookup, mirror_inside
+from toolkit.bootstrap.acquire import mirrors
+from toolkit.bootstrap.facts.suites import DEBIAN, SUITES, UBUNTU, for_release, lookup, mirror_inside
 from toolkit.errors import NotFound
 
 TOP = Path(__file__).parents[2]
@@ -33,7 +33,7 @@ def test_every_release_is_there() -> None:
 
 @pytest.mark.parametrize("suite", SUITES.values(), ids=lambda suite: suite.codename)
 def test_every_row_is_whole(suite: object) -> None:
-    from toolkit.bootstrap.suites import Suite
+    from toolkit.bootstrap.facts.suites import Suite
 
     assert isinstance(suite, Suite) and suite.distribution is not None
     assert suite.name == suite.codename and suite.keyrings

@@ -15,11 +15,12 @@ from tests.fixtures import debs
 from tests.fixtures.archive import Archive, Suite
 from tests.fixtures.command import tool
 from tests.fixtures.server import FileServer
-from toolkit.bootstrap import engine_debootstrap, supply
-from toolkit.bootstrap.deb_folder import deb_name
-from toolkit.bootstrap.download import Download
-from toolkit.bootstrap.model import Lock, Request
-from toolkit.bootstrap.solve import solve, solve_open
+from toolkit.bootstrap.acquire.deb_folder import deb_name
+from toolkit.bootstrap.acquire.download import Download
+from toolkit.bootstrap.compat import engine_debootstrap
+from toolkit.bootstrap.facts.model import Lock, Request
+from toolkit.bootstrap.plan import download_only
+from toolkit.bootstrap.plan.plan_build import solve, solve_open
 from toolkit.errors import CtkError, NotFound, Usage
 from toolkit.events import Done, Event, silent
 from toolkit.fetch.http import Client
@@ -83,7 +84,7 @@ def fetch(request: Request) -> Lock:
 def test_download_only_leaves_nothing_to_fetch_but_the_signed_release(world: World, tmp_path: Path) -> None:
     told: list[Event] = []
     lock = str(tmp_path / "root.lock")
-    supply.download_only(world.request(lock=lock), told.append)
+    download_only.download_only(world.request(lock=lock), told.append)
     assert world.fetched() == sorted(NAMES)
     (done,) = [event for event in told if isinstance(event, Done)]
     assert done.text.startswith("3 packages of bookworm (minbase, amd64) are in ")
@@ -124,7 +125,7 @@ def test_a_lock_from_another_mirror_takes_its_pockets_along(world: World, tmp_pa
 @pytest.mark.parametrize(("change", "word"), [({"engine": "debootstrap"}, "native"), ({"suite": "host"}, "nothing")])
 def test_download_only_has_no_sense_everywhere(world: World, change: dict[str, str], word: str) -> None:
     with pytest.raises(Usage, match=word):
-        supply.download_only(world.request(**change), silent)
+        download_only.download_only(world.request(**change), silent)
 
 
 # --- --cache-dir

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.unit.test_supply import NAMES, World, fetch, world
-from toolkit.bootstrap import tarball
-from toolkit.bootstrap.apt_files import sources_list
-from toolkit.bootstrap.customisation import Customisation
+from toolkit.bootstrap.compat import tarball_write
+from toolkit.bootstrap.facts.hooks_config import Customisation
+from toolkit.bootstrap.install.apt_files import sources_list
 from toolkit.errors import CtkError, InUse, Malformed, NotFound, Untrusted, Usage
 from toolkit.events import Done, Event, Note, silent
 
@@ -25,7 +25,7 @@ Change = Callable[[str, bytes], "bytes | None"]
 def made(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A tarball of the world's packages; from now on the cache is empty and the archive silent."""
     path = str(tmp_path / "debs.tgz")
-    tarball.make(world.request(), path, silent)
+    tarball_write.make(world.request(), path, silent)
     monkeypatch.setenv("CTK_CACHE", str(tmp_path / "another"))
     world.server.misbehave("", "status", code=500)
     world.server.requests.clear()
@@ -174,17 +174,17 @@ def test_a_file_that_is_there_is_not_written_over_and_a_failure_leaves_none(
     path = tmp_path / "debs.tgz"
     path.write_text("mine")
     with pytest.raises(InUse):
-        tarball.make(world.request(), str(path), silent)
+        tarball_write.make(world.request(), str(path), silent)
     assert path.read_text() == "mine"
     told: list[Event] = []
-    tarball.make(world.request(restart=True), str(path), told.append)
+    tarball_write.make(world.request(restart=True), str(path), told.append)
     assert tarfile.is_tarfile(path) and next(one for one in told if isinstance(one, Done)).next_steps
     assert not [one for one in told if isinstance(one, Note) and one.warning]
     world.server.misbehave("/pool/", "status", code=404)
     before = set(tmp_path.iterdir())
     monkeypatch.setenv("CTK_CACHE", str(tmp_path / "empty"))
     with pytest.raises(CtkError):
-        tarball.make(world.request(), str(tmp_path / "new.tgz"), silent)
+        tarball_write.make(world.request(), str(tmp_path / "new.tgz"), silent)
     assert set(tmp_path.iterdir()) - before == {tmp_path / "empty"}
     assert not list((tmp_path / "empty/trees.new").iterdir())
 
@@ -192,5 +192,5 @@ def test_a_file_that_is_there_is_not_written_over_and_a_failure_leaves_none(
 def test_two_of_the_same_are_the_same(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1000000000")
     for name in ("a.tgz", "b.tgz"):
-        tarball.make(world.request(), str(tmp_path / name), silent)
+        tarball_write.make(world.request(), str(tmp_path / name), silent)
     assert (tmp_path / "a.tgz").read_bytes() == (tmp_path / "b.tgz").read_bytes()

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from toolkit.bootstrap import target as targets
-from toolkit.bootstrap.model import Lock, Request, Result
-from toolkit.bootstrap.target import MARKER, Target, half_made, read_result, result_path, write_result
+from toolkit.bootstrap.facts.model import Lock, Request, Result
+from toolkit.bootstrap.output import target as targets
+from toolkit.bootstrap.output.target import MARKER, Target, half_made, read_result, result_path, write_result
 from toolkit.errors import CtkError, InUse
 
 LOCK = Lock("bookworm", "debian", "minbase", "amd64", (), (), (), "0" * 64)
@@ -156,7 +156,8 @@ def test_a_whole_tree_is_made_anew_only_if_it_is_the_one_we_made(tmp_path: Path)
 def test_two_at_once_into_one_target(tmp_path: Path) -> None:
     path = tmp_path / "root"
     code = (
-        "import sys\nfrom toolkit.bootstrap.target import Target\nfrom toolkit.bootstrap.model import Request\n"
+        "import sys\nfrom toolkit.bootstrap.output.target import Target\n"
+        "from toolkit.bootstrap.facts.model import Request\n"
         f"Target(Request('bookworm', {str(path)!r})).open()\nprint('open', flush=True)\nsys.stdin.read()\n"
     )
     other = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""toolkit.bootstrap.unpack: what packages become in a tree, and what hostile ones don't (security B6)."""
+"""toolkit.bootstrap.install.unpack: what packages become in a tree, and what hostile ones don't (security B6)."""
 
 import io
 import os
@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from tests.fixtures import debs
-from toolkit.bootstrap.held import HOLD, Held
-from toolkit.bootstrap.model import Lock, Package, Source
-from toolkit.bootstrap.unpack import Unpacked, Unpacker
+from toolkit.bootstrap.facts.model import Lock, Package, Source
+from toolkit.bootstrap.install.staging import HOLD, Held
+from toolkit.bootstrap.install.unpack import Unpacked, Unpacker
 from toolkit.errors import CtkError, Malformed
 from toolkit.events import Event, Note, Progressed
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import typer.main
 
-from toolkit.bootstrap.model import Lock, Request, Result
-from toolkit.bootstrap.target import write_result
+from toolkit.bootstrap.facts.model import Lock, Request, Result
+from toolkit.bootstrap.output.target import write_result
 from toolkit.bundle.build import SpecRequest
 from toolkit.cli import spec_words
 from toolkit.cli.app import app

@@ -8,10 +8,10 @@
     seed      dpkg's database, /etc, /dev
     configure the packages' own scripts, in namespaces of their own
     tidy      what a build leaves and a root should not hold
-    keep      a copy for the next build of the same (kept.py), which then only lays it out
+    keep      a copy for the next build of the same (tree_cache.py), which then only lays it out
 
 Whatever ends it early (an error, Ctrl-C), nothing of it is left; what a kill -9 leaves is known by its marker
-(toolkit/bootstrap/target.py).
+(toolkit/bootstrap/output/target.py).
 """
 
 import errno
@@ -26,30 +26,21 @@ from types import FrameType
 from typing import Any
 
 from toolkit import places
-from toolkit.bootstrap import (
-    configure,
-    confinement,
-    customise,
-    emulation,
-    engine_debootstrap,
-    first_stage,
-    outputs,
-    papers,
-    prune,
-    rootless,
-    seed,
-    solve,
-    tidy,
-)
-from toolkit.bootstrap.download import Download
-from toolkit.bootstrap.kept import Spoilt, Trees
-from toolkit.bootstrap.model import Lock, Request, Result
-from toolkit.bootstrap.next_steps import next_steps
-from toolkit.bootstrap.repacked import Repacked
-from toolkit.bootstrap.solve import Solved, solve_open, understood
-from toolkit.bootstrap.stage import stage
-from toolkit.bootstrap.target import MARKER, Target, check_space, empty
-from toolkit.bootstrap.unpack import Unpacker
+from toolkit.bootstrap.acquire.download import Download
+from toolkit.bootstrap.acquire.repacked import Repacked
+from toolkit.bootstrap.compat import engine_debootstrap, first_stage
+from toolkit.bootstrap.customize import customize
+from toolkit.bootstrap.facts.model import Lock, Request, Result
+from toolkit.bootstrap.facts.stage import stage
+from toolkit.bootstrap.install import base_files, cleanup, configure
+from toolkit.bootstrap.install.unpack import Unpacker
+from toolkit.bootstrap.output import outputs, prune, reports
+from toolkit.bootstrap.output.next_steps import next_steps
+from toolkit.bootstrap.output.target import MARKER, Target, check_space, empty
+from toolkit.bootstrap.output.tree_cache import Spoilt, Trees
+from toolkit.bootstrap.plan import plan_build
+from toolkit.bootstrap.plan.plan_build import Solved, solve_open, understood
+from toolkit.bootstrap.sandbox import confinement, emulation, rootless
 from toolkit.errors import CtkError, Unreachable, Usage, reason
 from toolkit.events import Done, Emit, Finished, Note, Planned, Started
 from toolkit.fetch.cache import check_private
@@ -57,7 +48,7 @@ from toolkit.text import quote
 
 ENGINES = ("native", "debootstrap")
 STAGES = (
-    *solve.STAGES,
+    *plan_build.STAGES,
     ("download", "Download"),
     ("unpack", "Unpack"),
     ("seed", "Lay the foundations"),
@@ -79,7 +70,7 @@ def bootstrap(request: Request, emit: Emit) -> Result:
     request = understood(request, emit)
     _check_engine(request)
     check_private(places.cache_dir())
-    customise.check(request)
+    customize.check(request)
     form = outputs.format_of(request)
     prune.limit()  # a typing error in it is told now, not after the build
     if request.or_host and request.suite != "host":
@@ -123,7 +114,7 @@ def _check_engine(request: Request) -> None:
 
 
 def _host(request: Request, emit: Emit) -> Result:
-    from toolkit.bootstrap import host  # with its ELF reader, which the archive's way does without
+    from toolkit.bootstrap.host import host  # with its ELF reader, which the archive's way does without
 
     return host.bootstrap(request, emit, lenient=request.or_host)
 
@@ -147,7 +138,7 @@ def _bootstrap(request: Request, emit: Emit) -> Result:
         if not request.foreign and request.variant != "extract":
             confinement.check(target.path)
         lock = _make(request, target, rootfd, emit)
-        papers.write(request, lock, rootfd)
+        reports.write(request, lock, rootfd)
         result = replace(_result(lock, target.path, began), engine=request.engine, foreign=request.foreign)
         path = target.close(result, lock)
     except BaseException as error:
@@ -177,8 +168,8 @@ def _stages(request: Request) -> tuple[tuple[str, str], ...]:
     if request.engine == "debootstrap":
         return engine_debootstrap.stages(request)
     if request.foreign:
-        return (*solve.STAGES, *customise.planned(request.custom, first_stage.STAGES))
-    return customise.planned(request.custom, STAGES)
+        return (*plan_build.STAGES, *customize.planned(request.custom, first_stage.STAGES))
+    return customize.planned(request.custom, STAGES)
 
 
 def _make(request: Request, target: Target, rootfd: int, emit: Emit) -> Lock:
@@ -251,7 +242,7 @@ def _build(request: Request, solved: Solved, target: Target, rootfd: int, trees:
     check_space(target.path, _installed_bytes(lock))
     log_path = configure.log_path(target.path)
     emulate = b"" if lock.variant == "extract" else emulation.emulation(lock.architecture).registration
-    custom = customise.Customiser(request.custom, target.path, rootfd, lock, log_path, emulate, emit)
+    custom = customize.Customiser(request.custom, target.path, rootfd, lock, log_path, emulate, emit)
     custom.setup()
     repacked = None if solved.folder else Repacked(solved.cache)  # the folder gets the packages as they were published
     merged = request.custom.merged_usr
@@ -284,7 +275,7 @@ def _build(request: Request, solved: Solved, target: Target, rootfd: int, trees:
     emit(Finished("unpack", time.monotonic() - fetching, f"{len(unpacked)} packages"))
     if lock.variant != "extract":
         with stage("seed", emit):
-            seed.seed(rootfd, lock, unpacked, request.custom, emit)
+            base_files.seed(rootfd, lock, unpacked, request.custom, emit)
         custom.extracted()
         with stage("configure", emit) as said:
             configure.configure(
@@ -304,7 +295,7 @@ def _build(request: Request, solved: Solved, target: Target, rootfd: int, trees:
     if request.keep_debootstrap_dir:
         first_stage.leave_record(lock, rootfd, log_path)
     with stage("tidy", emit):
-        tidy.tidy(rootfd, lock, emit)
+        cleanup.tidy(rootfd, lock, emit)
     with stage("keep", emit) as said:
         size = trees.store(request, lock, rootfd)
         prune.prune(places.cache_dir(), prune.limit())

@@ -154,9 +154,9 @@ def mirrors(_: HostFacts) -> Iterator[Finding]:
     """Whether the archive's first mirror answers, and whether its date goes with our clock."""
     from datetime import UTC, datetime
 
-    from toolkit.bootstrap import mirrors as choice
-    from toolkit.bootstrap import suites
-    from toolkit.bootstrap.architectures import host_architecture
+    from toolkit.bootstrap.acquire import mirrors as choice
+    from toolkit.bootstrap.facts import suites
+    from toolkit.bootstrap.facts.architectures import host_architecture
     from toolkit.deb.release import parse_date
     from toolkit.errors import CtkError
     from toolkit.fetch.http import Client

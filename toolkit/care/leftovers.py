@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from toolkit import places
-from toolkit.bootstrap import journal, target
+from toolkit.bootstrap.output import builds_in_progress, target
 from toolkit.care import trees
 from toolkit.errors import CtkError, NotFound
 from toolkit.events import Emit
@@ -110,13 +110,16 @@ def _judged(container: Record, stopped: bool) -> Found:
 
 def _half_made(folders: tuple[str, ...]) -> Iterator[Found]:
     bundles = os.path.join(places.data_dir(), "bundles")
-    candidates = [os.path.abspath(folder) for folder in folders] + journal.targets()
+    candidates = [os.path.abspath(folder) for folder in folders] + builds_in_progress.targets()
     candidates += [os.path.join(bundles, name, "rootfs") for name in _names(bundles)]
     for path in dict.fromkeys(candidates):
         if not target.half_made(path):
-            if path in journal.targets():
+            if path in builds_in_progress.targets():
                 yield Leftover(
-                    "file", journal.path(path), "a note about a tree that is whole or gone", _forgetting(path)
+                    "file",
+                    builds_in_progress.path(path),
+                    "a note about a tree that is whole or gone",
+                    _forgetting(path),
                 )
             elif path in map(os.path.abspath, folders):
                 if os.path.isdir(path):
@@ -135,7 +138,7 @@ def _removing(path: str) -> Callable[[Emit], None]:
 
 
 def _forgetting(path: str) -> Callable[[Emit], None]:
-    return lambda _: journal.forget(path)
+    return lambda _: builds_in_progress.forget(path)
 
 
 def _locked(path: str) -> bool:

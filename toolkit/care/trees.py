@@ -3,7 +3,7 @@
 import os
 
 from toolkit import places
-from toolkit.bootstrap import removal
+from toolkit.bootstrap.output import removal
 from toolkit.errors import CtkError, InUse
 from toolkit.events import Emit
 from toolkit.runtime import lifecycle

@@ -178,7 +178,7 @@ def _usage(error: Exception) -> Usage:
     because = _lower(message)
     option = getattr(error, "option_name", "")
     if option and where == "ctk bootstrap":
-        from toolkit.bootstrap.peer_options import instead
+        from toolkit.bootstrap.compat.foreign_options import instead
 
         hint = instead(option) or hint
     if option and where == "ctk up":

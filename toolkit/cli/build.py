@@ -239,10 +239,13 @@ def bootstrap(
     The suite `host` is a small root of this host's own programs, without a network; --include names more of them.
     Needs no debootstrap, dpkg, apt or gpgv on the host.
     """
-    from toolkit.bootstrap import build, solve, supply, tarball
-    from toolkit.bootstrap import second_stage as other_half
-    from toolkit.bootstrap.customisation import Customisation
-    from toolkit.bootstrap.model import Request
+    from toolkit.bootstrap import build
+    from toolkit.bootstrap.compat import second_stage as other_half
+    from toolkit.bootstrap.compat import tarball_write
+    from toolkit.bootstrap.facts.hooks_config import Customisation
+    from toolkit.bootstrap.facts.model import Request
+    from toolkit.bootstrap.plan import download_only as downloading
+    from toolkit.bootstrap.plan import plan_build
     from toolkit.errors import Usage
 
     if diff:
@@ -322,11 +325,11 @@ def bootstrap(
         raise Usage("read the command line", because="TARGET - and --json both want standard output")
     with progress(json=json, verbose=verbose) as emit:
         if print_debs:
-            chosen = solve.solve(request, emit)
+            chosen = plan_build.solve(request, emit)
         elif make_tarball:
-            tarball.make(request, make_tarball, emit)
+            tarball_write.make(request, make_tarball, emit)
         elif download_only:
-            supply.download_only(request, emit)
+            downloading.download_only(request, emit)
         elif second_stage:
             other_half.second_stage(request, emit)
         else:

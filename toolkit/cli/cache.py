@@ -24,7 +24,7 @@ def listing(
 ) -> None:
     """Say what the cache holds, and how much of it."""
     from toolkit import places
-    from toolkit.bootstrap import prune as pruning
+    from toolkit.bootstrap.output import prune as pruning
 
     folder, total = places.cache_dir(), 0
     found = pruning.items(folder)
@@ -49,7 +49,7 @@ def prune(
 ) -> None:
     """Remove the longest unused files until the cache is within its limit. Every build does so by itself."""
     from toolkit import places
-    from toolkit.bootstrap import prune as pruning
+    from toolkit.bootstrap.output import prune as pruning
 
     wanted = pruning.size(limit, what="--limit") if limit else pruning.limit()
     removed = pruning.prune(places.cache_dir(), wanted)

@@ -18,7 +18,7 @@ def containers(incomplete: str) -> list[str]:
 
 def suites(incomplete: str) -> list[str]:
     """The code names that begin so, and the names that move."""
-    from toolkit.bootstrap.suites import SUITES
+    from toolkit.bootstrap.facts.suites import SUITES
 
     known = [name for suite in SUITES.values() for name in (suite.codename, *suite.aliases)]
     return [name for name in (*known, "host") if name.startswith(incomplete)]
@@ -26,7 +26,7 @@ def suites(incomplete: str) -> list[str]:
 
 def variants(incomplete: str) -> list[str]:
     """The variants that begin so."""
-    from toolkit.bootstrap.resolve import VARIANTS
+    from toolkit.bootstrap.resolve.resolve import VARIANTS
 
     return [name for name in VARIANTS if name.startswith(incomplete)]
 

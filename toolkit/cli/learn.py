@@ -39,7 +39,7 @@ def quickstart(
 
     It is `ctk up` for the host's own release (else bookworm), or where no archive answers for the host's own programs.
     """
-    from toolkit.bootstrap.mirrors import host_suite
+    from toolkit.bootstrap.acquire.mirrors import host_suite
     from toolkit.up import launch
 
     suite = host_suite() or "bookworm"

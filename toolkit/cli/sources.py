@@ -132,14 +132,14 @@ Diff = Annotated[
 
 def print_difference(a: str, b: str, *, json: bool) -> None:
     """The packages that changed from lock or root `a` to `b`, a line each."""
-    from toolkit.bootstrap import difference
+    from toolkit.bootstrap.resolve import diff
     from toolkit.errors import Usage
     from toolkit.text import one_line
 
     if not b:
         raise Usage("read the command line", because="--diff needs two locks or roots", hint="ctk bootstrap --diff A B")
-    changes = difference.compare(a, b)
+    changes = diff.compare(a, b)
     if json:
-        output.document(difference.as_json(a, b, changes))
+        output.document(diff.as_json(a, b, changes))
     else:
         output.out("".join(f"{one_line(str(change))}\n" for change in changes))

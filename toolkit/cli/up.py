@@ -105,7 +105,7 @@ def up(
 
     What is already there is not made again.
     """
-    from toolkit.bootstrap.model import Request
+    from toolkit.bootstrap.facts.model import Request
     from toolkit.bundle.build import SpecRequest
     from toolkit.errors import InUse
     from toolkit.up import launch, stages

@@ -5,7 +5,7 @@ once. What comes out is hashed again through the very descriptor that is handed 
 and people copy caches about.
 
     CACHE/files/ab/abcdef…    the files
-    CACHE/files/ab/abcdef….X  something worked out from one (`note`, bootstrap/repacked.py), never looked at without it
+    CACHE/files/ab/abcdef….X  worked out from one (`note`, bootstrap/acquire/repacked.py), never looked at without it
     CACHE/files/tmp.…         being written; left-overs older than a day are removed
 """
 

@@ -2,7 +2,8 @@
 
 import os
 
-from toolkit.bootstrap import manifest, rootless, target
+from toolkit.bootstrap.output import manifest, target
+from toolkit.bootstrap.sandbox import rootless
 from toolkit.errors import CtkError, NotFound
 from toolkit.events import Emit
 from toolkit.kernel import subids

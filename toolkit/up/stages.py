@@ -17,8 +17,8 @@ from typing import Any
 
 from toolkit import places
 from toolkit.bootstrap.build import bootstrap
-from toolkit.bootstrap.model import Request, Result
-from toolkit.bootstrap.target import read_result
+from toolkit.bootstrap.facts.model import Request, Result
+from toolkit.bootstrap.output.target import read_result
 from toolkit.bundle import build, document, process, root
 from toolkit.bundle.build import SpecRequest
 from toolkit.errors import CtkError, InUse, Invalid, Usage, reason

@@ -1,0 +1,92 @@
+"""`--cache-dir`: a folder of .deb files by their usual names, as debootstrap's and APT's own caches are.
+
+It is a second cache beside ctk's: what it has is copied into that one and checked there, what it lacks is put into it.
+"""
+
+import os
+import stat
+from collections.abc import Iterator
+
+from toolkit.bootstrap.facts.model import Package
+from toolkit.errors import CtkError, NotFound, Untrusted, reason
+from toolkit.fetch.cache import Cache, hash_of
+from toolkit.text import quote
+
+
+def deb_name(package: Package) -> str:
+    """The file's name in APT's folder: an epoch's colon as debootstrap and APT write it."""
+    return f"{package.name}_{package.version}_{package.architecture}.deb".replace(":", "%3a")
+
+
+class DebFolder:
+    """The folder `path`, which is there already. Raises NotFound. Any thread may use it."""
+
+    def __init__(self, path: str) -> None:
+        self.path = os.path.abspath(path)
+        if not os.path.isdir(self.path):
+            raise NotFound(f"use --cache-dir {path!r}", because="there is no such folder", hint=f"mkdir {quote(path)}")
+
+    def open(self, package: Package, cache: Cache) -> int | None:
+        """A descriptor (at offset 0) of the package, checked and by now in `cache`; None if it isn't here, or another.
+
+        Raises CtkError when the cache can't be written.
+        """
+        fd = self._there(package)
+        if fd is None:
+            return None
+        try:
+            return cache.store(_chunks(fd), package.sha256, package.size_bytes, doing=f"read {self._name(package)!r}")
+        except Untrusted:
+            return None  # `keep` replaces it
+        finally:
+            os.close(fd)
+
+    def keep(self, package: Package, deb: int) -> None:
+        """Put the package in, unless it is there; one of that name with other bytes is replaced. Raises CtkError."""
+        fd = self._there(package)
+        if fd is not None:
+            try:
+                if hash_of(fd) == package.sha256:
+                    return
+            finally:
+                os.close(fd)
+        temporary = f"{self._name(package)}.{os.getpid()}.{os.urandom(6).hex()}"
+        try:
+            try:
+                with open(temporary, "xb") as file:
+                    for chunk in _chunks(deb):
+                        file.write(chunk)
+                os.rename(temporary, self._name(package))
+            except BaseException:
+                if os.path.lexists(temporary):
+                    os.unlink(temporary)
+                raise
+        except OSError as error:
+            raise CtkError(
+                f"keep {deb_name(package)!r} in --cache-dir {self.path!r}",
+                because=reason(error),
+                hint="name a folder that you may write to, with room in it",
+            ) from None
+
+    def _name(self, package: Package) -> str:
+        return os.path.join(self.path, deb_name(package))
+
+    def _there(self, package: Package) -> int | None:
+        """A descriptor of the file of that name and size."""
+        try:
+            fd = os.open(self._name(package), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:
+            return None
+        about = os.fstat(fd)
+        if stat.S_ISREG(about.st_mode) and about.st_size == package.size_bytes:
+            return fd
+        os.close(fd)
+        return None
+
+
+def _chunks(fd: int) -> Iterator[bytes]:
+    """The whole file; the descriptor's offset stays, for others share it."""
+    position = 0
+    while chunk := os.pread(fd, 1 << 20, position):
+        position += len(chunk)
+        yield chunk

@@ -1,0 +1,59 @@
+"""The archive as it was on a day: the snapshot services keep every state of it under its moment."""
+
+import re
+
+from toolkit.bootstrap.acquire.mirrors import Choice
+from toolkit.bootstrap.facts.model import Request
+from toolkit.bootstrap.facts.suites import Distribution, Suite
+from toolkit.errors import NotFound, Usage
+
+# What the tree's list of sources says of a state that is meant to be old.
+OPTIONS = "check-valid-until=no"
+
+_MOMENT = re.compile(r"(\d{4})-?(\d\d)-?(\d\d)(?:[T ](\d\d):?(\d\d):?(\d\d)Z?)?\Z")
+
+
+def moment(written: str) -> str:
+    """A day or a moment (UTC) as the services write it: 20261120T000000Z. Raises Usage."""
+    match = _MOMENT.match(written.strip())
+    if match is None or not (1 <= int(match[2]) <= 12 and 1 <= int(match[3]) <= 31):
+        raise Usage(
+            f"read --snapshot {written!r}",
+            because="it is no day and no moment",
+            hint="--snapshot 2026-11-20, or 2026-11-20T12:00:00Z",
+        )
+    year, month, day, *clock = match.groups()
+    return f"{year}{month}{day}T{''.join(part or '00' for part in clock)}Z"
+
+
+def mirror(request: Request, suite: Suite) -> Choice:
+    """Where the suite is to be found as of `request.snapshot`.
+
+    With a mirror given, that is a service of the same shape: {date} in it is replaced, else the moment is a folder.
+    """
+    date = moment(request.snapshot)
+    if request.mirror:
+        return Choice(_placed(request.mirror, date), f"given, as of {date}")
+    if suite.distribution is None or not suite.distribution.snapshot:
+        raise NotFound(
+            f"find a snapshot of suite {suite.name!r}",
+            because="the suite table names no snapshot service for it",
+            hint="name one with --mirror URL; {date} in it stands for the moment",
+        )
+    return Choice(suite.distribution.snapshot.replace("{date}", date), f"the snapshot of {date}")
+
+
+def security_mirror(request: Request, distribution: Distribution) -> str:
+    """The same for Debian's security archive; beside a given mirror, as …/debian-security is beside …/debian."""
+    date = moment(request.snapshot)
+    if not request.mirror:
+        return distribution.security_snapshot.replace("{date}", date)
+    base = request.mirror.rstrip("/")
+    if "{date}" in base:
+        return re.sub(r"/debian(?=/|\Z)", "/debian-security", base).replace("{date}", date)
+    return f"{base}-security/{date}"
+
+
+def _placed(mirror: str, date: str) -> str:
+    base = mirror.rstrip("/")
+    return base.replace("{date}", date) if "{date}" in base else f"{base}/{date}"

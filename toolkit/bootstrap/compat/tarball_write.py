@@ -1,0 +1,100 @@
+"""debootstrap's tarballs of packages (`--make-tarball`, `--unpack-tarball`): all of a build in one file, for later or
+for a machine without a network. Each program reads the other's.
+
+    var/cache/apt/archives/NAME_VERSION_ARCH.deb
+    var/lib/apt/lists/…_Packages       what the archive says of them
+    debootstrap/{suite,arch,variant}   and which of them: required, base (names), debpaths (name, path)
+    debootstrap/deburis                where they came from (debootstrap's)
+    debootstrap/ctk.lock               the same and all the rest: sources, hashes, pins (ctk's; debootstrap ignores it)
+
+As with debootstrap, whoever has the file trusts it: its packages are held to the hashes in it, not to a signature.
+
+Source: debootstrap 1.0.128, the phases maketarball and first_stage; functions: apt_dest, download_debs.
+"""
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+
+from toolkit.bootstrap.compat import first_stage
+from toolkit.bootstrap.facts import debootstrap_files
+from toolkit.bootstrap.facts.model import Lock, Request
+from toolkit.bootstrap.facts.stage import stage
+from toolkit.bootstrap.output import outputs
+from toolkit.bootstrap.plan import download_only, plan_build
+from toolkit.bootstrap.resolve import lockfile
+from toolkit.errors import Usage
+from toolkit.events import Done, Emit, Planned
+from toolkit.kernel.beneath import make_directories
+from toolkit.pack import streams, tar, walk
+from toolkit.text import quote
+
+STAGES = (*download_only.STAGES, outputs.STAGE)
+
+
+def make(request: Request, path: str, emit: Emit) -> Lock:
+    """Write the packages of `request` to the file `path`, a gzipped tar. Needs no root, and no target.
+
+    Raises every ArchiveError, NotFound, Usage, InUse (the file is there, and no `restart`); then there is none.
+    """
+    download_only.check(request, "--make-tarball")
+    began = time.monotonic()
+    emit(Planned(STAGES))
+    with outputs.Part(replace(request, target=path)) as part, outputs.work_folder() as work:
+        solved = plan_build.solve_open(plan_build.understood(request, emit), emit)
+        lock = solved.lock
+        rootfd = os.open(work, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            _check_one_architecture(lock)
+            archives = first_stage.open_folder(rootfd, debootstrap_files.ARCHIVES)
+            try:
+                done = download_only.fetch(request, solved, lambda one, deb: first_stage.keep(archives, one, deb), emit)
+            finally:
+                os.close(archives)
+            first_stage.leave_lists(lock, rootfd)
+            first_stage.leave_facts(lock, rootfd)
+            folder = make_directories(rootfd, debootstrap_files.FOLDER)
+            try:
+                first_stage.write_file(
+                    folder, debootstrap_files.OWN, json.dumps(lockfile.document(lock), indent=1).encode() + b"\n"
+                )
+            finally:
+                os.close(folder)
+            with stage(outputs.STAGE[0], emit) as said:
+                try:
+                    outputs.write_all(part.fd, streams.gzip(tar.segments(rootfd, _members(rootfd))))
+                    part.name()
+                except OSError as error:
+                    raise outputs.failed(path, error) from None
+                size = os.fstat(part.fd).st_size
+                said.detail = f"{size / 1e6:.1f} MB"
+        finally:
+            os.close(rootfd)
+            solved.client.close()
+    text = f"{len(lock.packages)} packages of {lock.title} are in {path}"
+    facts = download_only.told(lock, done) | {"tarball": os.path.abspath(path), "file_bytes": size}
+    step = "ctk bootstrap " + " ".join(map(quote, (request.suite, f"./{request.suite}", "--unpack-tarball", path)))
+    emit(Done(text, round(time.monotonic() - began, 3), facts, (step,)))
+    return lock
+
+
+def _check_one_architecture(lock: Lock) -> None:
+    for one in lock.packages:
+        if one.architecture not in (lock.architecture, "all"):
+            raise Usage(
+                "make a tarball as debootstrap's",
+                because=f"{lock.key(one)!r} is of another architecture, which such a one can't say",
+                hint="--download-only --lock FILE, and later --locked FILE, can",
+            )
+
+
+def _members(rootfd: int) -> Iterator[walk.Member]:
+    """What is in the tarball: root's, whoever makes it, and with the times of SOURCE_DATE_EPOCH."""
+    epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
+    for member in walk.walk(rootfd, latest_s=int(epoch) if epoch.isdigit() else None):
+        member.uid = member.gid = 0
+        member.xattrs = {}
+        if member.path:
+            yield member

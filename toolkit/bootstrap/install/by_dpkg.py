@@ -1,0 +1,70 @@
+"""Have the tree's own dpkg unpack packages: those that it might have something to decide about."""
+
+import contextlib
+import os
+import re
+from collections.abc import Callable
+
+from toolkit.bootstrap.facts.model import Package
+from toolkit.bootstrap.install.unpack import Unpacked, overwritten
+from toolkit.bootstrap.sandbox.sandbox import Sandbox
+from toolkit.events import Emit
+
+OpenDeb = Callable[[Package], int]
+
+_TAKEN = re.compile(r"trying to overwrite '/?(.*)', which is also in package (\S+ \S+)$")
+_COPIED_AT_ONCE = 1 << 26  # bytes
+
+
+class ByDpkg:
+    """The dpkg of the tree below `rootfd`. `dpkg` runs it, `open_deb` gives a package's .deb as a descriptor."""
+
+    def __init__(
+        self, rootfd: int, sandbox: Sandbox, emit: Emit, *, dpkg: Callable[..., None], open_deb: OpenDeb
+    ) -> None:
+        self._rootfd = rootfd
+        self._sandbox = sandbox
+        self._emit = emit
+        self._dpkg = dpkg
+        self._open_deb = open_deb
+
+    def unpack(self, packages: list[Unpacked], *options: str) -> None:
+        """Unpack these, in this order; tell what one took from another unasked. Raises BuildFailed, OSError."""
+        names = [f".ctk-{one.position}.deb" for one in packages]
+        try:
+            for one, name in zip(packages, names, strict=True):
+                with open(self._open_deb(one.package), "rb") as deb:
+                    self._copy(deb.fileno(), name)
+            told = ", ".join(one.package.name for one in packages)
+            self._dpkg(*options, "--unpack", *(f"/{name}" for name in names), doing=f"unpack {told}")
+        finally:
+            for name in names:
+                self._remove(name)
+        self._tell_taken()
+
+    def _copy(self, deb: int, name: str) -> None:
+        self._remove(name)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        out = os.open(name, flags, 0o600, dir_fd=self._rootfd)
+        try:
+            position = 0
+            while count := os.sendfile(out, deb, position, _COPIED_AT_ONCE):
+                position += count
+        finally:
+            os.close(out)
+
+    def _remove(self, name: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=self._rootfd)
+
+    def _tell_taken(self) -> None:
+        taken: dict[tuple[str, str], list[bytes]] = {}
+        one = "a package"
+        for line in self._sandbox.output():
+            if line.startswith("Unpacking "):
+                one = " ".join(line.split()[1:3]).replace("(", "").replace(")", "")
+            found = _TAKEN.search(line)
+            if found:
+                taken.setdefault((one, found[2]), []).append(os.fsencode(found[1]))
+        for (one, other), paths in taken.items():
+            self._emit(overwritten(one, other, paths))

@@ -1,0 +1,92 @@
+"""What is cleared away when a tree is configured, so that it can be copied, shipped and run more than once."""
+
+import contextlib
+import fnmatch
+import os
+import stat
+from collections.abc import Iterator
+
+from toolkit.bootstrap.facts.model import Lock
+from toolkit.errors import SystemCall
+from toolkit.events import Emit, Note
+from toolkit.kernel.beneath import O_PATH, make_directories, open_beneath
+from toolkit.pack import walk
+
+
+def tidy(rootfd: int, lock: Lock, emit: Emit) -> None:  # noqa: ARG001 (every stage of a build is called like this)
+    """Remove what belongs to the build and to no system made of it. Raises OSError, SystemCall."""
+    with _folder(rootfd, "etc") as etc:
+        # mtab: debootstrap does the same. Where it is a link to /proc it stays.
+        if not _is_link(etc, "mtab"):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink("mtab", dir_fd=etc)
+        # Two machines of one tree must not share their id; machine-id(5): an empty file is filled at the first boot.
+        with contextlib.suppress(FileNotFoundError):
+            _empty(etc, "machine-id")
+        has_ssh = "ssh" in os.listdir(etc)
+    if has_ssh:
+        with _folder(rootfd, "etc/ssh") as ssh:
+            keys = fnmatch.filter(os.listdir(ssh), "ssh_host_*_key*")
+            for name in keys:
+                os.unlink(name, dir_fd=ssh)
+        if keys:
+            emit(Note("removed the SSH host keys, which all copies of the tree would share; `ssh-keygen -A` makes new"))
+    epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
+    if epoch.isdigit():
+        _make_reproducible(rootfd, int(epoch))
+
+
+def _make_reproducible(rootfd: int, epoch_s: int) -> None:
+    """Take out what tells one build from the next, and let no time be later than `epoch_s`.
+
+    Source: https://reproducible-builds.org/specs/source-date-epoch/; what differs between two builds was found by
+    scripts/compare-tree --strict.
+    """
+    for folder, patterns, empty in (
+        ("var/log", ("alternatives.log", "dpkg.log", "bootstrap.log"), True),
+        ("var/log/apt", ("*.log", "*.log.xz"), True),
+        ("var/cache/ldconfig", ("aux-cache",), False),  # inode numbers
+        ("var/lib/dpkg", ("*-old",), False),
+    ):
+        with contextlib.suppress(FileNotFoundError), _folder(rootfd, folder, make=False) as parent:
+            for name in (name for pattern in patterns for name in fnmatch.filter(os.listdir(parent), pattern)):
+                if empty:
+                    _empty(parent, name)
+                else:
+                    os.unlink(name, dir_fd=parent)
+    for fd, found in walk.folders(rootfd):
+        for name, about in found:
+            if about.st_mtime > epoch_s:
+                os.utime(name, (epoch_s, epoch_s), dir_fd=fd, follow_symlinks=False)
+    os.utime(rootfd, (epoch_s, epoch_s))
+
+
+def _empty(folder: int, name: str) -> None:
+    """Empty a file; what else a script made in its place (a fifo, a link) is removed."""
+    if stat.S_ISREG(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+        os.close(os.open(name, os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder))
+    else:
+        os.unlink(name, dir_fd=folder)
+
+
+@contextlib.contextmanager
+def _folder(rootfd: int, path: str, *, make: bool = True) -> Iterator[int]:
+    """A descriptor of a folder of the tree; unless it is to be made, FileNotFoundError where there is none."""
+    try:
+        held = make_directories(rootfd, path) if make else open_beneath(rootfd, path, O_PATH | os.O_DIRECTORY)
+    except SystemCall as error:
+        raise OSError(error.errno, os.strerror(error.errno), path) from None
+    fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=held)
+    os.close(held)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _is_link(parent: int, name: str) -> bool:
+    try:
+        os.readlink(name, dir_fd=parent)
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,334 @@
+"""One package on its way into the tree: each member of its data.tar becomes a file, link, directory or node.
+
+Nothing here follows a link: parents come from `Tree.open_directory` (resolved by the kernel inside the root), names
+within them are used with O_NOFOLLOW, O_EXCL or calls that never follow.
+"""
+
+import contextlib
+import errno
+import hashlib
+import os
+import stat
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from toolkit.bootstrap.install.path_filter import Skips
+from toolkit.bootstrap.install.usrmerge import ALIASES
+from toolkit.deb import tar
+from toolkit.errors import Malformed
+
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_OPEN_DIRECTORIES = 48  # kept open by one package; the soft limit of descriptors is 1024 on most hosts
+_NOBODY_ELSE = (b"", b"root")
+_XATTRS = ("user.", "security.capability", "system.posix_acl_access", "system.posix_acl_default")
+
+
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """What a directory must look like in the end. The lowest rank decides."""
+
+    rank: int
+    mode: int
+    uid: int
+    gid: int
+    mtime_s: int
+
+
+class Placed(NamedTuple):
+    """A member that has been laid out."""
+
+    path: bytes  # in the tree
+    name: bytes  # in the package, as dpkg lists it, without the first slash
+    kind: bytes
+    made: Directory | None = None  # what a directory must look like
+    spot: bytes = b""  # its name on a shelf (staging.py)
+
+
+class Owned(NamedTuple):
+    """A member that belongs to somebody else than root, by name."""
+
+    path: bytes  # in the tree
+    kind: bytes
+    mode: int
+    uid: int
+    gid: int
+    uname: bytes
+    gname: bytes
+
+
+class Tree(Protocol):
+    """What the packages of one tree share (tree.Tree)."""
+
+    unclaimable: threading.Lock
+    umask: int
+
+    def place(self, name: bytes) -> bytes: ...
+    def claim(self, path: bytes, position: int, name: bytes) -> bool: ...
+    def owns(self, path: bytes, position: int) -> bool: ...
+    def directory(self, path: bytes, made: Directory) -> None: ...
+    def open_directory(self, path: bytes) -> int: ...
+
+
+class Layout:
+    """One package on its way into the tree."""
+
+    def __init__(
+        self,
+        tree: Tree,
+        position: int,
+        what: str,
+        conffiles: frozenset[bytes],
+        skips: Skips | None = None,
+        *,
+        sums: bool = False,
+    ) -> None:
+        self.names: list[bytes] = []  # of all but directories, as dpkg lists them, without the first slash
+        self.placed: list[Placed] = []
+        self.owned: list[Owned] = []
+        self.digests: dict[str, str] = {}  # of conffiles: path and MD5
+        self.sums: list[tuple[str, bytes]] = []  # MD5 and name of every file, if asked for
+        self.odd = False  # whether a name is written in a way that dpkg lists, and no file system keeps
+        self._tree = tree
+        self._position = position
+        self._what = what
+        self._conffiles = conffiles
+        self._skips = skips
+        self._sums: dict[bytes, str] | None = {} if sums else None
+        self._listed: list[bytes] = []
+        self._links: list[bytes] = []
+        self._open: dict[bytes, int] = {}
+        self._shipped: set[bytes] = set()
+
+    @property
+    def listed(self) -> list[bytes]:
+        """The package's paths as dpkg lists them: links last, for it makes them last (tar_extractor in tarfn.c)."""
+        return self._listed + self._links
+
+    def close(self) -> None:
+        for fd in self._open.values():
+            os.close(fd)
+        self._open.clear()
+
+    def put(self, entry: tar.Entry, content: tar.Tar) -> None:
+        """Lay out one member. Raises Malformed, OSError."""
+        name, shown = self._relative(entry.name)
+        kind = entry.kind
+        (self._links if kind == tar.SYMLINK else self._listed).append(b"/" + (shown or b"."))
+        if kind != tar.DIRECTORY:
+            self.names.append(shown)
+        if self._skips is not None and name and self._skips(name, kind):
+            return
+        if kind == tar.DIRECTORY:
+            self._directory(name, shown, entry)
+            return
+        if not name:
+            raise self._refused(entry, "it takes the place of the root itself")
+        # trixie's base-files ships the links of a merged /usr itself.
+        path = name if kind == tar.SYMLINK and name in ALIASES else self._tree.place(name)
+        self._shipped.add(path)
+        if not self._claim(path, shown):
+            return
+        parent, last = self._spot(path)
+        self.placed.append(Placed(path, shown, kind, None, last))
+        self._note_owner(path, entry)
+        if kind == tar.FILE:
+            self._file(parent, last, path, name, entry, content)
+            return
+        if kind == tar.SYMLINK:
+            if not entry.link:
+                raise self._refused(entry, "a link to nothing")
+            made = self._make(lambda: os.symlink(entry.link, last, dir_fd=parent), parent, last, path)
+        elif kind == tar.HARD_LINK:
+            made = self._hard_link(path, entry)
+            if made:
+                return
+        elif kind == tar.FIFO:
+            made = self._make(lambda: os.mkfifo(last, 0o600, dir_fd=parent), parent, last, path)
+        elif self._in_dev(path):
+            parent, last = self._spot(path)  # to look may have closed it
+            node = stat.S_IFBLK if kind == tar.BLOCK else stat.S_IFCHR
+            device = os.makedev(entry.major, entry.minor)
+            made = self._make(lambda: os.mknod(last, node | 0o600, device, dir_fd=parent), parent, last, path)
+        else:
+            raise self._refused(entry, "a device outside of /dev")
+        if made:
+            self._settle(parent, last, path, entry)
+
+    def _claim(self, path: bytes, name: bytes) -> bool:
+        return self._tree.claim(path, self._position, name)
+
+    def _owns(self, path: bytes) -> bool:
+        return self._tree.owns(path, self._position)
+
+    def _spot(self, path: bytes) -> tuple[int, bytes]:
+        """Where a file of this path is laid: the folder's descriptor, and the name in it."""
+        above, _, last = path.rpartition(b"/")
+        return self._parent(above), last
+
+    def _note_owner(self, path: bytes, entry: tar.Entry) -> None:
+        if entry.uname not in _NOBODY_ELSE or entry.gname not in _NOBODY_ELSE:
+            self.owned.append(Owned(path, entry.kind, entry.mode, entry.uid, entry.gid, entry.uname, entry.gname))
+
+    def _settle(self, parent: int, last: bytes, path: bytes, entry: tar.Entry) -> None:
+        """Give what has no descriptor its owner, mode and times."""
+        # Another package may put a link in its place the moment that it may have the path, and chmod(2) follows it.
+        with self._tree.unclaimable:
+            if not self._owns(path):
+                return
+            if entry.uid or entry.gid:
+                os.chown(last, entry.uid, entry.gid, dir_fd=parent, follow_symlinks=False)
+            if entry.kind != tar.SYMLINK:
+                os.chmod(last, entry.mode, dir_fd=parent)
+            os.utime(last, (entry.mtime_s, entry.mtime_s), dir_fd=parent, follow_symlinks=False)
+
+    def _in_dev(self, path: bytes) -> bool:
+        """Whether the path lies right in the tree's own /dev: elsewhere a script could open the host's disk by it."""
+        if path.rpartition(b"/")[0] != b"dev":
+            return False
+        return stat.S_ISDIR(os.stat(b"dev", dir_fd=self._parent(b""), follow_symlinks=False).st_mode)
+
+    def _relative(self, raw: bytes) -> tuple[bytes, bytes]:
+        """The member's name as a path below the root, and as dpkg lists it.
+
+        dpkg drops slashes and "./" before it, and one slash after it (path_skip_slash_dotslash, tar_extractor). What is
+        between two slashes it leaves to the kernel, for which a//b and a/./b are a/b.
+        """
+        shown = raw
+        while shown[:1] == b"/" or shown[:2] == b"./":
+            shown = shown[1:]
+        shown = shown.rstrip(b"/")
+        words = shown.split(b"/")
+        if b".." in words or b"\n" in shown or not raw:
+            raise Malformed(
+                f"unpack {self._what}", because=f"it ships {os.fsdecode(raw)!r}, which is no path in a root"
+            )
+        if b"" not in words and b"." not in words:
+            return shown, shown
+        name = b"/".join(word for word in words if word not in (b"", b"."))
+        self.odd = self.odd or bool(name)
+        return name, shown
+
+    def _parent(self, path: bytes) -> int:
+        fd = self._open.get(path)
+        if fd is None:
+            if len(self._open) >= _OPEN_DIRECTORIES:
+                os.close(self._open.pop(next(iter(self._open))))
+            fd = self._open[path] = self._tree.open_directory(path)
+        return fd
+
+    def _directory(self, name: bytes, shown: bytes, entry: tar.Entry) -> None:
+        path = self._tree.place(name)
+        rank = self._position
+        if path != name and name in ALIASES:
+            rank += 1 << 20  # ./bin counts for usr/bin only where no package ships ./usr/bin
+        made = Directory(rank, entry.mode, entry.uid, entry.gid, entry.mtime_s)
+        self._note_owner(path, entry)
+        self.placed.append(Placed(path, shown, entry.kind, made))
+        self._make_directory(path, made)
+
+    def _make_directory(self, path: bytes, made: Directory) -> None:
+        if path:
+            above, _, last = path.rpartition(b"/")
+            parent = self._parent(above)
+            try:
+                os.mkdir(last, 0o755, dir_fd=parent)
+            except FileExistsError:
+                if not self._is_directory(parent, last, path):
+                    return
+        self._tree.directory(path, made)
+
+    def _is_directory(self, parent: int, last: bytes, path: bytes) -> bool:
+        """Whether what has the directory's name is one; False for a link to one, which dpkg keeps as it is."""
+        found = os.stat(last, dir_fd=parent, follow_symlinks=False)
+        if stat.S_ISDIR(found.st_mode):
+            return True
+        if stat.S_ISLNK(found.st_mode):
+            os.close(self._tree.open_directory(path))
+            return False
+        raise FileExistsError(errno.EEXIST, "a file is in the place of this directory", path)
+
+    def _file(self, parent: int, last: bytes, path: bytes, name: bytes, entry: tar.Entry, content: tar.Tar) -> None:
+        mode = entry.mode & 0o777
+        opened: list[int] = []
+        if not self._make(lambda: opened.append(os.open(last, _NEW_FILE, mode, dir_fd=parent)), parent, last, path):
+            return
+        fd = opened[0]
+        try:
+            wanted = self._sums is not None or name in self._conffiles
+            digest = hashlib.md5(usedforsecurity=False) if wanted else None
+            for piece in content.pieces(entry):
+                if digest:
+                    digest.update(piece)
+                written = os.write(fd, piece)
+                while written < len(piece):
+                    written += os.write(fd, piece[written:])
+            if digest and name in self._conffiles:
+                self.digests["/" + name.decode("utf-8", "surrogateescape")] = digest.hexdigest()
+            if digest and self._sums is not None:
+                self._sums[path] = digest.hexdigest()
+                self.sums.append((self._sums[path], self.names[-1]))
+            if entry.uid or entry.gid:
+                os.fchown(fd, entry.uid, entry.gid)
+                os.fchmod(fd, entry.mode)
+            elif entry.mode != mode & ~self._tree.umask:
+                os.fchmod(fd, entry.mode)
+            if entry.xattrs:
+                for attribute, value in self._xattrs(entry):
+                    os.setxattr(fd, attribute, value)
+            os.utime(fd, (entry.mtime_s, entry.mtime_s))
+        finally:
+            os.close(fd)
+
+    def _xattrs(self, entry: tar.Entry) -> Iterator[tuple[str, bytes]]:
+        for name, value in (entry.xattrs or {}).items():
+            if not name.startswith(_XATTRS):
+                raise self._refused(entry, f"the extended attribute {name!r}")
+            yield name, value
+
+    def _hard_link(self, path: bytes, entry: tar.Entry) -> bool:
+        """Link to an earlier file of the same package; True if it was made (it has that file's mode and times)."""
+        target = self._tree.place(self._relative(entry.link)[0])
+        if target not in self._shipped:
+            raise self._refused(entry, f"a hard link to {os.fsdecode(entry.link)!r}, which the package does not ship")
+        if not self._owns(target):
+            return False  # a later package replaces that file
+        if self._sums is not None and target in self._sums:
+            self._sums[path] = self._sums[target]
+            self.sums.append((self._sums[path], self.names[-1]))
+        source, name = self._spot(target)
+        parent, last = self._spot(path)  # opening the one may have closed the other
+        made = self._make(
+            lambda: os.link(name, last, src_dir_fd=source, dst_dir_fd=parent, follow_symlinks=False),
+            parent,
+            last,
+            path,
+        )
+        if made:
+            with self._tree.unclaimable:
+                found = os.stat(last, dir_fd=parent, follow_symlinks=False).st_mode
+            if stat.S_ISBLK(found) or stat.S_ISCHR(found):
+                raise self._refused(entry, "a second name of a device")
+        return made
+
+    def _make(self, make: Callable[[], None], parent: int, last: bytes, path: bytes) -> bool:
+        """Make something that isn't there yet; False if a later package has taken the place meanwhile."""
+        try:
+            make()
+        except FileExistsError:
+            # What is there is another package's. Nobody may claim the path between our look and our file, or we would
+            # take the winner's away; a loser that claimed it before may still come in between, hence the second turn.
+            with self._tree.unclaimable:
+                if not self._owns(path):
+                    return False
+                while True:
+                    with contextlib.suppress(FileNotFoundError):
+                        os.unlink(last, dir_fd=parent)
+                    with contextlib.suppress(FileExistsError):
+                        make()
+                        break
+        return True
+
+    def _refused(self, entry: tar.Entry, why: str) -> Malformed:
+        return Malformed(f"unpack {self._what}", because=f"{os.fsdecode(entry.name)!r} is {why}")

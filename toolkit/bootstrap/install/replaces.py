@@ -1,0 +1,51 @@
+"""Which of two packages keeps a path that both ship: the rule of dpkg's tarobject (archives.c, does_replace)."""
+
+from toolkit.bootstrap.facts.model import Package
+from toolkit.deb.relation import Alternative, parse_relations
+from toolkit.deb.version import Version
+from toolkit.errors import Malformed
+
+_HOLDS = {
+    "<<": lambda a, b: a < b,
+    "<": lambda a, b: a <= b,
+    "<=": lambda a, b: a <= b,
+    "=": lambda a, b: a == b,
+    ">=": lambda a, b: a >= b,
+    ">": lambda a, b: a >= b,
+    ">>": lambda a, b: a > b,
+}  # fmt: skip
+
+
+def replaces(one: Package, other: Package) -> bool:
+    """Whether `one` may take over files of `other`: its Replaces names the package, not what that one provides."""
+    try:
+        groups = parse_relations(one.paragraph.get("Replaces", ""))
+    except Malformed:
+        return False
+    return any(_means(wanted, other) for group in groups for wanted in group)
+
+
+def share(one: Package, other: Package) -> bool:
+    """Whether they are one package of two architectures, which share the files they agree on (Multi-Arch: same)."""
+    return one.name == other.name
+
+
+def keeps(earlier: tuple[Package, bytes], later: tuple[Package, bytes]) -> bool:
+    """Whether the package that dpkg unpacks earlier keeps the path; each with the name that its list has for it.
+
+    Under two names (/bin/x, /usr/bin/x) dpkg takes it for two files: the last one unpacked lies there.
+    """
+    (one, name), (other, other_name) = earlier, later
+    return name == other_name and not share(one, other) and replaces(one, other) and not replaces(other, one)
+
+
+def unasked(one: Package, other: Package) -> bool:
+    """Whether the two may not both ship a path: neither replaces the other, nor are they one package."""
+    return not share(one, other) and not replaces(one, other) and not replaces(other, one)
+
+
+def _means(wanted: Alternative, package: Package) -> bool:
+    if wanted.name != package.name:
+        return False
+    holds = _HOLDS.get(wanted.relation)
+    return holds is None or bool(holds(Version(package.version), Version(wanted.version)))

@@ -1,0 +1,94 @@
+"""Remove a tree that ctk made: whole or half made, also one whose files belong to an ordinary user's subordinate ids.
+
+Only what carries our marker or our result file is removed; a tree with something mounted in it is refused before the
+first file goes.
+"""
+
+import errno
+import fcntl
+import os
+
+from toolkit.bootstrap.output import builds_in_progress, rmtree_beneath
+from toolkit.bootstrap.output.target import MARKER, check_unmounted, forget, open_marker, read_result, result_path
+from toolkit.bootstrap.sandbox import rootless
+from toolkit.errors import CtkError, InUse, NotFound, SystemCall, reason
+from toolkit.events import Done, Emit
+from toolkit.kernel import subids
+from toolkit.kernel.host import HostFacts
+from toolkit.text import quote
+
+_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+
+
+def ours(path: str) -> bool:
+    """Whether a tree that ctk made, whole or half, stands at `path`."""
+    return os.path.lexists(os.path.join(path, MARKER)) or read_result(path) is not None
+
+
+def remove(path: str, emit: Emit) -> None:
+    """Remove the tree at `path`, and what is noted about it beside it.
+
+    An ordinary user with subordinate ids becomes root of a user namespace for it. Raises NotFound for what is no tree
+    of ours, InUse for one that is being made or that has something mounted in it, CtkError when files stay.
+    """
+    whole = os.path.abspath(path)
+    doing = f"remove the tree {path!r}"
+    if os.path.islink(whole) or not os.path.isdir(whole):
+        raise _no_folder(doing, path, whole)
+    if os.path.realpath(whole) == "/":
+        raise InUse(doing, because="it is this system's own root")
+    if not ours(whole):
+        hint = "only trees that `ctk bootstrap` made are removed; others are yours to remove with rm"
+        raise NotFound(doing, because="ctk did not make it", hint=hint)
+    if os.geteuid() != 0 and len(subids.of_caller()[0]) > 1 and not HostFacts().user_namespaces:
+        rootless.run(remove_here, whole, emit)
+    else:
+        remove_here(whole, emit)
+    emit(Done(f"removed {path}", 0.0, {"target": whole}))
+
+
+def _no_folder(doing: str, path: str, whole: str) -> CtkError:
+    if os.path.islink(whole):
+        return NotFound(doing, because="it is a symbolic link", hint="name the folder itself")
+    if os.path.lexists(whole):
+        files = [path, *([result_path(path)] if read_result(whole) is not None else [])]
+        return NotFound(doing, because="it is a file", hint="a file goes by rm " + " ".join(map(quote, files)))
+    return NotFound(doing, because="no such folder")
+
+
+def remove_here(path: str, emit: Emit) -> None:  # noqa: ARG001 (rootless.run calls functions like this)
+    """Remove the tree with the rights that this process has. Raises InUse, CtkError."""
+    doing = f"remove the tree {path!r}"
+    check_unmounted(path)
+    fd = os.open(path, _FLAGS | os.O_CLOEXEC)
+    try:
+        marker = open_marker(fd, doing)
+        try:
+            fcntl.flock(marker, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # From here on the tree is known as half made: killed on the way, the next call goes on.
+            forget(path)
+            rmtree_beneath.empty(fd, but=(MARKER, "lost+found"))
+            os.unlink(MARKER, dir_fd=fd)
+        finally:
+            os.close(marker)
+    except BlockingIOError:
+        raise InUse(doing, because="another ctk is at work in it", hint="wait for it, or stop it") from None
+    except (OSError, SystemCall) as error:
+        raise _failed(doing, error) from None
+    finally:
+        os.close(fd)
+    builds_in_progress.forget(path)
+    try:
+        os.rmdir(path)
+    except OSError as error:
+        if error.errno not in (errno.EBUSY, errno.ENOTEMPTY):  # a file system of its own stays, with its lost+found
+            raise _failed(doing, error) from None
+
+
+def _failed(doing: str, error: OSError | SystemCall) -> CtkError:
+    number = getattr(error, "errno", 0)
+    if number == errno.EXDEV:
+        return InUse(doing, because="something is mounted in it", hint="grep the folder in /proc/self/mountinfo")
+    because = str(error) if isinstance(error, SystemCall) else reason(error)
+    hint = "run it as who made the tree, or with sudo" if number in (errno.EPERM, errno.EACCES) else ""
+    return CtkError(doing, because=because, hint=hint)

@@ -1,0 +1,286 @@
+"""The target folder of a bootstrap: whose it is, whether it is whole, and how it goes away again.
+
+While a tree is being made it carries MARKER, locked (flock) by the process that makes it; the very last step removes
+it. So whatever kills us, a half-made tree is known by its marker, and a live one by the lock. What a finished tree was
+made of stands beside it in `.NAME.ctk.json`, not in it: a tree of ours holds what debootstrap's would, nothing more.
+That file counts only for the very directory it was written for (its inode), and where it does the marker says nothing:
+who lives in a whole tree may make one. It goes before the first file of a tree is taken away, under the lock.
+"""
+
+import errno
+import fcntl
+import json
+import os
+import stat
+import time
+from dataclasses import asdict, fields
+from typing import Any
+
+from toolkit.bootstrap import beside
+from toolkit.bootstrap.facts.model import Lock, Request, Result
+from toolkit.bootstrap.output import builds_in_progress, manifest, rmtree_beneath
+from toolkit.bootstrap.resolve import lockfile
+from toolkit.errors import CtkError, HostLacks, InUse, reason
+from toolkit.kernel import mountinfo, reading
+from toolkit.text import quote
+
+MARKER = ".ctk-bootstrap"
+# What mke2fs puts into every new file system, and what a mount point may hold anyway.
+_NOTHING = frozenset({"lost+found"})
+_RESULT_BYTES = 256 << 20  # a tree of a million files has a line for each
+
+
+class Target:
+    """A folder that we may fill. `open` takes it, `close(whole=True)` gives it away, `remove` undoes all of it."""
+
+    def __init__(self, request: Request) -> None:
+        self.path = os.path.abspath(request.target)
+        self._restart = request.restart
+        self._suite = request.suite
+        self._made: list[str] = []  # the directories that did not exist before, outermost first
+        self._marker = -1
+        self._taken = False  # the folder is ours to fill, and to empty
+        self.fd = -1
+
+    def open(self) -> int:
+        """Make the folder, or take it over if that is allowed; its descriptor.
+
+        Raises InUse for a folder that holds something, HostLacks for one whose file system cannot carry a root. After
+        an error `remove` takes back what had been done.
+        """
+        doing = f"make a root file system in {self.path!r}"
+        if os.path.realpath(self.path) == "/":
+            raise InUse(doing, because="it is this system's own root", hint="name a folder of its own")
+        try:
+            self._make_folders()
+            self.fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise CtkError(doing, because=reason(error)) from None
+        _check_file_system(self.path, doing)
+        self._take(doing)
+        return self.fd
+
+    def close(self, result: Result, lock: Lock) -> str:
+        """Write what was made, then remove the marker: the tree is whole. The path of the result (`write_result`).
+
+        In this order, as a tree with neither is nobody's; one with both is whole, its marker says nothing any more.
+        Raises CtkError. The folder keeps its time, which tidy may have set.
+        """
+        path = write_result(self.path, result, lock)
+        before = os.fstat(self.fd)
+        os.unlink(MARKER, dir_fd=self.fd)
+        os.utime(self.fd, ns=(before.st_atime_ns, before.st_mtime_ns))
+        self._taken = False
+        self._release()
+        builds_in_progress.forget(self.path)
+        return path
+
+    def remove(self) -> None:
+        """Take away all that was made, the folder too if it was ours; nothing if `open` came to nothing.
+
+        Raises CtkError when something is mounted in the tree: then all of it stays.
+        """
+        try:
+            if self._taken:
+                empty(self.path, self.fd)
+                forget(self.path)
+                builds_in_progress.forget(self.path)
+        finally:
+            self._taken = False
+            self._release()
+        self._unmake_folders()
+
+    def leave(self) -> None:
+        """Let go of a half-made tree without removing it; its marker stays."""
+        self._release()
+
+    def _release(self) -> None:
+        for fd in (self._marker, self.fd):
+            if fd >= 0:
+                os.close(fd)
+        self._marker = self.fd = -1
+
+    def _make_folders(self) -> None:
+        missing = []
+        at = self.path
+        while not os.path.lexists(at):
+            missing.append(at)
+            at = os.path.dirname(at)
+        for folder in reversed(missing):
+            # Noted first: an interruption may come between any two lines.
+            self._made.append(folder)
+            os.mkdir(folder, 0o755)
+
+    def _unmake_folders(self) -> None:
+        while self._made:
+            try:
+                os.rmdir(self._made.pop())
+            except OSError:  # somebody else's by now, or never made
+                pass
+
+    def _take(self, doing: str) -> None:
+        names = set(os.listdir(self.fd)) - _NOTHING
+        whole = bool(names) and read_result(self.path) is not None
+        if names and (whole or MARKER not in names):
+            if not whole:
+                raise InUse(doing, because="the folder is not empty", hint="name another folder, or remove this one")
+            if not self._restart:
+                raise InUse(
+                    doing,
+                    because="a whole root file system is there already",
+                    hint="use it, name another folder, or begin anew with --force",
+                )
+        self._marker = open_marker(self.fd, doing)
+        self._lock(doing)
+        if MARKER in names and not self._restart:
+            raise InUse(
+                doing,
+                because="an earlier bootstrap left it half made",
+                hint=f"--force removes it and begins anew; or remove it yourself: rm -r {quote(self.path)}",
+            )
+        self._taken = True
+        facts = {"suite": self._suite, "pid": os.getpid(), "began": int(time.time()), "whole": False}
+        os.ftruncate(self._marker, 0)
+        os.pwrite(self._marker, json.dumps(facts).encode() + b"\n", 0)
+        builds_in_progress.note(self.path)
+        # Only now, under the marker: an old tree that is half removed must not pass for a whole one.
+        forget(self.path)
+        empty(self.path, self.fd, but=MARKER)
+
+    def _lock(self, doing: str) -> None:
+        try:
+            fcntl.flock(self._marker, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.EAGAIN, errno.EACCES):
+                raise
+            raise InUse(
+                doing, because="another ctk is making one there now", hint="wait for it, or name another folder"
+            ) from None
+
+
+def open_marker(fd: int, doing: str) -> int:
+    """Open the marker of the tree `fd`, to be locked; it is made if there is none. Raises CtkError, OSError."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        marker = os.open(MARKER, flags, 0o600, dir_fd=fd)
+    except OSError as error:
+        if error.errno not in (errno.EISDIR, errno.ELOOP, errno.ENXIO):
+            raise
+    else:
+        if stat.S_ISREG(os.fstat(marker).st_mode):
+            return marker
+        os.close(marker)
+    raise CtkError(doing, because=f"{MARKER!r} in it is no file of ours", hint="look at it, and remove it")
+
+
+def half_made(path: str) -> bool:
+    """Whether a bootstrap began the tree at `path` and did not end: it has the marker, and no result."""
+    return os.path.lexists(os.path.join(path, MARKER)) and read_result(path) is None
+
+
+def _check_file_system(path: str, doing: str) -> None:
+    flags = os.statvfs(path).f_flag
+    for flag, name, why in (
+        (os.ST_RDONLY, "read-only", "nothing can be written"),
+        (os.ST_NOEXEC, "noexec", "the packages' own programs could not run"),
+        (os.ST_NODEV, "nodev", "/dev/null would not work"),
+    ):
+        if flags & flag:
+            option = "rw" if name == "read-only" else name[2:]
+            raise HostLacks(
+                doing,
+                because=f"its file system is mounted {name}: {why}",
+                hint=f"name a folder elsewhere, or: mount -o remount,{quote(option)} …",
+            )
+
+
+def check_space(path: str, needed_bytes: int) -> None:
+    """Raise CtkError when the file system of `path` has clearly too little room for `needed_bytes`."""
+    about = os.statvfs(path)
+    free = about.f_bavail * about.f_frsize
+    if free < needed_bytes:
+        raise CtkError(
+            f"make a root file system in {path!r}",
+            because=f"it needs about {needed_bytes >> 20} MiB, the disk has {free >> 20} MiB left",
+            hint="free some space, or name a folder elsewhere",
+        )
+
+
+def empty(path: str, fd: int, *, but: str = "") -> None:
+    """Remove all that is in the directory `fd`, at `path`, save an entry called `but`; never what is mounted there.
+
+    Raises CtkError when something is mounted below: removing through a bind mount deletes somebody else's files, and
+    neither device numbers nor rmtree's own guards tell.
+    """
+    check_unmounted(path)
+    # The marker last: what is killed half way through this is still known as half made.
+    rmtree_beneath.empty(fd, but=_NOTHING | {but}, last=MARKER)
+
+
+def check_unmounted(path: str) -> None:
+    """Raise CtkError when something is mounted below `path`."""
+    mounted = _mounts_below(path)
+    if mounted:
+        raise CtkError(
+            f"remove the tree {path!r}",
+            because=f"something is mounted on {mounted[0]!r}",
+            hint=f"umount {quote(mounted[0])}",
+        )
+
+
+def _mounts_below(path: str) -> list[str]:
+    below = os.path.realpath(path) + "/"
+    return [mount[3] for mount in mountinfo.mounts(mountinfo.read()) if mount[3].startswith(below)]
+
+
+def result_path(target: str) -> str:
+    """Where the result of the tree at `target` is written: beside it, hidden."""
+    return beside.path(target, ".ctk.json")
+
+
+def write_result(target: str, result: Result, lock: Lock) -> str:
+    """Write what was made and from what; the path. A reader never sees half of it."""
+    info = os.stat(target)
+    document: dict[str, Any] = {
+        "version": 1,
+        "directory": [info.st_dev, info.st_ino],
+        "result": asdict(result),
+        "lock": lockfile.document(lock),
+        "tree": manifest.take(target, without=MARKER),
+    }
+    path = result_path(target)
+    try:
+        beside.write(path, json.dumps(document, indent=1) + "\n")
+    except OSError as error:
+        raise CtkError(f"write {path!r}", because=reason(error)) from None
+    return path
+
+
+def read_result(target: str) -> Result | None:
+    """The result of a whole tree of ours at `target`; None when there is none, or it is of another directory."""
+    document = read_document(target)
+    try:
+        known = {field.name for field in fields(Result)}
+        return Result(**{key: value for key, value in document["result"].items() if key in known})
+    except (KeyError, TypeError, AttributeError):
+        return None
+
+
+def read_document(target: str) -> dict[str, Any]:
+    """All that `write_result` wrote about the whole tree at `target`; {} when there is none."""
+    try:
+        info = os.stat(target)
+        # Others may write where the tree stands: who made the tree, we and root are believed, and nobody else.
+        text = reading.read(result_path(target), limit_bytes=_RESULT_BYTES, owners=(0, os.geteuid(), info.st_uid))
+        document: dict[str, Any] = json.loads(text)
+        return document if document["directory"] == [info.st_dev, info.st_ino] else {}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return {}
+
+
+def forget(target: str) -> None:
+    """Remove the result file of `target`, if there is one."""
+    try:
+        os.unlink(result_path(target))
+    except OSError:
+        pass

@@ -1,0 +1,303 @@
+"""Finished trees that are kept, so that the same one need not be built twice.
+
+    CACHE/trees/KEY.tar.zst    a tree: an ordinary .tar.zst, with its frames' hashes behind it (RFC 8878: a skippable
+                               frame, which zstd(1) and tar(1) pass over)
+    CACHE/asks/KEY.json        what a request came to when a suite's Release said what it says: the Lock
+
+An ask is keyed by the request and the hashes of the signed Release texts, which are fetched and verified every time:
+as long as they are the same, the packages are. A tree is keyed by the lock's build id and by whatever else gets into
+it: the host's resolv.conf and hostname, SOURCE_DATE_EPOCH, whether device nodes and owners can be made. Both by the
+very code that builds (`_builder`). A request with anything in it that is not known here is neither kept nor found.
+
+Nothing is shared with the kept tree, no hard link, no block: a container can write to its own only. What is read is
+hashed frame by frame before it is used; the folder is 0700 and ours.
+"""
+
+import hashlib
+import json
+import os
+import stat
+import struct
+from collections.abc import Iterator
+from dataclasses import asdict, fields
+from typing import Any
+
+from toolkit import __version__
+from toolkit.bootstrap.facts.model import Lock, Package, Request, Source
+from toolkit.bootstrap.output.target import MARKER
+from toolkit.errors import CtkError, reason
+from toolkit.fetch.cache import Cache
+from toolkit.kernel import ours, reading
+from toolkit.kernel.host import HostFacts
+from toolkit.pack import lay, streams, tar, walk
+
+# What decides the packages or the tree, and is in the key …
+_KEYED = frozenset(
+    {"suite", "variant", "architecture", "mirror", "components", "include", "exclude", "check_gpg", "check_date"}
+    | {"pockets", "sources", "pins", "recommends", "snapshot"}
+)
+# … and what doesn't. Every other field of a Request must have its default for a tree to be kept.
+_WITHOUT_EFFECT = frozenset(
+    {"target", "keyring", "jobs", "restart", "keep_failed", "or_host", "mirrors", "use_kept", "format", "lock", "sboms"}
+    | {"certificate", "private_key"}
+)
+
+_SKIPPABLE = 0x184D2A50  # RFC 8878, 3.1.2
+_TAIL = struct.Struct("<I32s8s")  # the index's length and SHA-256, and a name
+_NAME = b"ctk-tree"
+_FRAME = struct.Struct("<II32s")  # packed and plain bytes, SHA-256 of the packed ones
+_MOST_BYTES = 64 << 20  # of a frame
+
+
+class Spoilt(Exception):
+    """A kept tree is not what was written. It has been removed."""
+
+
+class Trees:
+    """The kept trees of a cache folder."""
+
+    def __init__(self, folder: str) -> None:
+        self._cache = Cache(folder)
+        self._trees = os.path.join(folder, "trees")
+        self._asks = os.path.join(folder, "asks")
+
+    def recall(self, request: Request, sources: tuple[Source, ...]) -> Lock | None:
+        """The lock that this request came to when the sources' Release files were the same; None if not known."""
+        if not keepable(request):
+            return None
+        data = _read(os.path.join(self._asks, _ask(request, sources) + ".json"))
+        if data is None or hashlib.sha256(data[32:]).digest() != data[:32]:
+            return None
+        lock = _lock(data[32:])
+        return lock if lock is not None and lock.sources == sources else None
+
+    def remember(self, request: Request, lock: Lock) -> None:
+        """Keep what `recall` gives. A cache that can't be written is no error."""
+        if not keepable(request):
+            return
+        data = json.dumps(asdict(lock), separators=(",", ":")).encode()
+        if _lock(data) != lock:
+            return
+        path = os.path.join(self._asks, _ask(request, lock.sources) + ".json")
+        try:
+            self._write(path, [hashlib.sha256(data).digest(), data])
+        except (OSError, CtkError):
+            pass
+
+    def open(self, request: Request, lock: Lock) -> "Kept | None":
+        """The kept tree of this lock for this host, to be closed; None if there is none."""
+        if not keepable(request):
+            return None
+        path = os.path.join(self._trees, _tree(request, lock) + ".tar.zst")
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError:
+            return None
+        try:
+            kept = Kept(fd, path)
+            os.utime(fd)  # used now: prune.py takes the longest unused first
+            return kept
+        except Spoilt:
+            os.close(fd)
+            return None
+
+    def store(self, request: Request, lock: Lock, rootfd: int) -> int:
+        """Keep the finished tree below `rootfd`; the bytes that it takes, 0 if it is not for keeping.
+
+        Raises OSError when the tree can't be read; a cache that can't be written is no error.
+        """
+        if not keepable(request) or _has_secrets(rootfd):
+            return 0
+        path = os.path.join(self._trees, _tree(request, lock) + ".tar.zst")
+        # Compressed and read side by side; a frame's plain size is in its header.
+        segments = tar.segments(rootfd, walk.walk(rootfd, without=frozenset({MARKER.encode()})))
+        try:
+            return self._write(path, _with_index(streams.zstd(segments)))
+        except CtkError:
+            return 0
+
+    def _write(self, path: str, pieces: Iterator[bytes] | list[bytes]) -> int:
+        self._cache.prepare()
+        folder = os.path.dirname(path)
+        ours.make_private(folder)
+        temporary = os.path.join(self._cache.folder, f"tmp.{os.getpid()}.{os.urandom(6).hex()}")
+        try:
+            size = 0
+            with open(temporary, "xb") as file:
+                for piece in pieces:
+                    file.write(piece)
+                    size += len(piece)
+            os.rename(temporary, path)
+            return size
+        except OSError as error:
+            raise CtkError(f"write {path!r}", because=reason(error)) from None
+        finally:
+            try:
+                os.unlink(temporary)
+            except OSError:
+                pass
+
+
+class Kept:
+    """One kept tree, open for reading."""
+
+    def __init__(self, fd: int, path: str) -> None:
+        """Raises Spoilt if the index is not there or not whole."""
+        self._fd = fd
+        self._path = path
+        self.size_bytes = os.fstat(fd).st_size
+        tail = os.pread(fd, _TAIL.size, max(0, self.size_bytes - _TAIL.size))
+        if len(tail) < _TAIL.size:
+            raise self._spoilt()
+        length, digest, name = _TAIL.unpack(tail)
+        index = os.pread(fd, length, max(0, self.size_bytes - _TAIL.size - length))
+        if name != _NAME or length % _FRAME.size or hashlib.sha256(index).digest() != digest:
+            raise self._spoilt()
+        self._frames = list(_FRAME.iter_unpack(index))
+        self.plain_bytes = sum(plain for _, plain, _ in self._frames)
+        self.packed_bytes = sum(packed for packed, _, _ in self._frames)
+
+    def __enter__(self) -> "Kept":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._fd)
+
+    def packed(self) -> Iterator[bytes]:
+        """The frames as they are kept, each hashed. Raises Spoilt."""
+        position = 0
+        for packed, plain, digest in self._frames:
+            data = os.pread(self._fd, packed, position)
+            if hashlib.sha256(data).digest() != digest or plain > _MOST_BYTES:
+                raise self._spoilt()
+            yield data
+            position += packed
+
+    def plain(self) -> Iterator[bytes]:
+        """The tar stream. Raises Spoilt."""
+        import zstandard
+
+        machine = zstandard.ZstdDecompressor()
+        for data, (_, plain, _) in zip(self.packed(), self._frames, strict=True):
+            yield machine.decompress(data, max_output_size=plain)
+
+    def lay_out(self, rootfd: int) -> int:
+        """Make the tree below `rootfd`, which is empty but for the marker; the number of its members.
+
+        Raises Spoilt (then what is there must be removed), OSError, SystemCall.
+        """
+        return lay.lay_out(rootfd, self.plain(), "a kept tree")
+
+    def _spoilt(self) -> Spoilt:
+        try:
+            os.unlink(self._path)
+        except OSError:
+            pass
+        return Spoilt(self._path)
+
+
+def keepable(request: Request) -> bool:
+    """Whether nothing is asked for that this module doesn't know the effect of."""
+    for field in fields(Request):
+        known = field.name in _KEYED or field.name in _WITHOUT_EFFECT
+        if not known and getattr(request, field.name) != field.default:
+            return False
+    return request.use_kept
+
+
+def _ask(request: Request, sources: tuple[Source, ...]) -> str:
+    return _digest(_request(request), [asdict(source) for source in sources])
+
+
+def _tree(request: Request, lock: Lock) -> str:
+    host = HostFacts()
+    with open("/proc/self/uid_map") as file:
+        ids = sum(int(line.split()[2]) for line in file)
+    return _digest(
+        lock.build_id,
+        {name: value for name, value in _request(request).items() if name not in ("mirror", "check_gpg", "check_date")},
+        [os.uname().nodename, *((_read(path) or b"").hex() for path in ("/etc/resolv.conf", "/etc/hostname"))],
+        os.environ.get("SOURCE_DATE_EPOCH", ""),
+        [host.in_user_namespace, ids, _capabilities()],
+    )
+
+
+def _request(request: Request) -> dict[str, Any]:
+    return {name: getattr(request, name) for name in sorted(_KEYED)}
+
+
+def _capabilities() -> str:
+    with open("/proc/self/status") as file:
+        return next((line.split()[1] for line in file if line.startswith("CapEff:")), "")
+
+
+def _builder() -> list[Any]:
+    """What tells this builder from any other: the version, and the files of a checkout that is worked on."""
+    here = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    found: list[Any] = [__version__]
+    for folder in ("bootstrap", "deb", "pack"):
+        with os.scandir(os.path.join(here, folder)) as entries:
+            for entry in sorted(entries, key=lambda one: one.name):
+                if entry.name.endswith(".py"):
+                    about = entry.stat()
+                    found.append([entry.name, about.st_size, about.st_mtime_ns])
+    return found
+
+
+def _digest(*parts: Any) -> str:
+    return hashlib.sha256(json.dumps([_builder(), *parts], sort_keys=True).encode()).hexdigest()
+
+
+def _lock(data: bytes) -> Lock | None:
+    try:
+        found = json.loads(data)
+        found["sources"] = tuple(Source(**_tuples(one)) for one in found["sources"])
+        for name in ("required", "base"):
+            found[name] = tuple(Package(**_tuples(one)) for one in found[name])
+        return Lock(**_tuples(found))
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
+def _tuples(found: dict[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
+
+
+def _read(path: str) -> bytes | None:
+    try:
+        return reading.read(path, limit_bytes=256 << 20)
+    except OSError:
+        return None
+
+
+def _with_index(frames: Iterator[bytes]) -> Iterator[bytes]:
+    import zstandard
+
+    index = bytearray()
+    for frame in frames:
+        plain = zstandard.frame_content_size(frame)
+        index += _FRAME.pack(len(frame), plain, hashlib.sha256(frame).digest())
+        yield frame
+    tail = bytes(index) + _TAIL.pack(len(index), hashlib.sha256(index).digest(), _NAME)
+    yield struct.pack("<II", _SKIPPABLE, len(tail)) + tail
+
+
+def _has_secrets(rootfd: int) -> bool:
+    """Whether a package has made a private key in /etc (ssl-cert does): two trees must not share one."""
+    try:
+        etc = os.open("etc", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=rootfd)
+    except FileNotFoundError:
+        return False
+    except OSError:  # a link: nobody knows what is in there
+        return True
+    try:
+        return any(_is_secret(fd, name, about) for fd, found in walk.folders(etc) for name, about in found)
+    finally:
+        os.close(etc)
+
+
+def _is_secret(folder: int, name: str, about: os.stat_result) -> bool:
+    if not stat.S_ISREG(about.st_mode) or about.st_mode & 0o007:
+        return False  # what everybody may read is no secret
+    with open(os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder), "rb") as file:
+        return name.endswith("_host_key") or b"PRIVATE KEY-----" in file.read(1 << 16)

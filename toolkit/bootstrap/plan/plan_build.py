@@ -1,0 +1,119 @@
+"""The first half of a bootstrap: from a request to the exact packages, with nothing made yet."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from toolkit import places
+from toolkit.bootstrap.acquire.deb_folder import DebFolder
+from toolkit.bootstrap.acquire.mirrors import tell_login
+from toolkit.bootstrap.facts.architectures import host_architecture
+from toolkit.bootstrap.facts.model import Lock, Request, Source
+from toolkit.bootstrap.facts.stage import stage
+from toolkit.bootstrap.output import reports
+from toolkit.bootstrap.plan import load_sources
+from toolkit.bootstrap.resolve import lockfile, tarball_read
+from toolkit.bootstrap.resolve.resolve import resolve, variant_name
+from toolkit.events import Emit, Finished, Note, Planned
+from toolkit.fetch.cache import Cache, check_private
+from toolkit.fetch.http import Client
+
+STAGES = (
+    ("release", "Verify the suite"),
+    ("index", "Read the package lists"),
+    ("resolve", "Choose the packages"),
+)
+
+Recall = Callable[[Request, tuple[Source, ...]], Lock | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Solved:
+    """A lock, and what is needed to build it."""
+
+    lock: Lock
+    client: Client
+    cache: Cache
+    folder: DebFolder | None = None  # a second one, of the user's
+
+
+def solve(request: Request, emit: Emit) -> Lock:
+    """The packages that `bootstrap` would install, without building: the first three stages. Needs no root."""
+    emit(Planned(STAGES))
+    solved = solve_open(understood(request, emit), emit)
+    solved.client.close()
+    reports.write(request, solved.lock)
+    return solved.lock
+
+
+def understood(request: Request, emit: Emit) -> Request:
+    """The request in words that have a meaning here: debootstrap's variant fakechroot is one for ordinary users."""
+    if request.variant != "fakechroot" or request.engine != "native":
+        return request
+    emit(Note("the variant '-' it is: ctk builds without root in a user namespace, and needs no fakechroot"))
+    return replace(request, variant="-")
+
+
+def solve_open(request: Request, emit: Emit, recall: Recall | None = None) -> Solved:
+    """The first three stages; the caller closes `client`. Raises every ArchiveError, NotFound, Usage.
+
+    `recall` may know the lock once the Release files are verified; then the other two stages are left out.
+    """
+    request = replace(request, include=(*request.include, *request.custom.packages()))
+    variant_name(request.variant)  # a typing error is told before the network is asked
+    reports.check(request)
+    check_private(places.cache_dir())
+    folder = DebFolder(request.cache_dir) if request.cache_dir else None
+    client = Client(certificate=request.certificate, private_key=request.private_key)
+    cache = Cache(places.cache_dir())
+    try:
+        if request.unpack_tarball:
+            lock = tarball_read.open_lock(request, cache, emit)
+        elif request.locked:
+            lock = _locked(request, client, emit)
+        else:
+            lock = _chosen(request, client, cache, emit, recall)
+    except BaseException:
+        client.cancel()
+        client.close()
+        raise
+    return Solved(lock, client, cache, folder)
+
+
+def _chosen(request: Request, client: Client, cache: Cache, emit: Emit, recall: Recall | None) -> Lock:
+    gathered = load_sources.gather(request, client, request.architecture or host_architecture(), emit)
+    known = recall(request, gathered.sources) if recall else None
+    if known is not None:
+        for name in ("index", "resolve"):
+            emit(Finished(name, 0.0, "nothing has changed", skipped=True))
+        return known
+    pool = gathered.read(client, cache, emit)
+    with stage("resolve", emit) as said:
+        lock = resolve(
+            pool,
+            gathered.suite,
+            gathered.sources,
+            variant=request.variant,
+            include=gathered.include,
+            files=gathered.files,
+            exclude=request.exclude,
+            recommends=request.recommends,
+            preferences=gathered.preferences,
+        )
+        said.detail = f"{len(lock.required)} required and {len(lock.base)} further packages"
+        for number, source in enumerate(lock.sources[1:], 1):
+            count = sum(package.source == number for package in lock.packages)
+            said.detail += f", {count} from {source.suite or source.mirror}"
+    return lock
+
+
+def _locked(request: Request, client: Client, emit: Emit) -> Lock:
+    lock = lockfile.read(request.locked, request)
+    given = [client.logins.take(mirror).rstrip("/") for mirror in (request.mirror, *request.mirrors) if mirror]
+    if len(given) > 1:
+        client.mirrors.add(tuple(dict.fromkeys(given)))
+    tell_login(request.mirror, emit)
+    for name in ("release", "index"):
+        emit(Finished(name, 0.0, "the lock says it", skipped=True))
+    with stage("resolve", emit) as said:
+        said.detail = f"{len(lock.packages)} packages of {request.locked}"
+    return lock

@@ -1,0 +1,4 @@
+"""Which packages a build installs, and the lock that says so.
+
+Uses `acquire` and `facts`.
+"""

@@ -1,0 +1,214 @@
+"""What a tarball of packages holds (`--unpack-tarball`; tarball_write.py makes them): its packages, and their lock.
+
+As with debootstrap, whoever has the file trusts it: its packages are held to the hashes in it, not to a signature.
+"""
+
+import json
+import lzma
+import re
+import tarfile
+import time
+import zlib
+from dataclasses import replace
+from typing import IO
+
+from toolkit.bootstrap.acquire import mirrors
+from toolkit.bootstrap.facts import debootstrap_files, suites
+from toolkit.bootstrap.facts.architectures import is_native
+from toolkit.bootstrap.facts.model import Lock, Package, Request, Source
+from toolkit.bootstrap.facts.pool import Member, package_of
+from toolkit.bootstrap.facts.stage import stage
+from toolkit.bootstrap.resolve import lockfile
+from toolkit.bootstrap.resolve.resolve import lock as make_lock
+from toolkit.deb.archive import Deb
+from toolkit.deb.control import parse
+from toolkit.deb.index import Index
+from toolkit.errors import Malformed, NotFound, Untrusted, Usage, reason
+from toolkit.events import Emit, Finished, Note
+from toolkit.fetch.cache import Cache
+from toolkit.fetch.logins import bare
+from toolkit.pack.compressed_tar import tar_reader
+
+_FACTS = ("suite", "arch", "required", "base", "debpaths")
+_FACT_BYTES = 256 << 20  # of an index; sid's main has 60 MB
+_BROKEN = (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError)
+# The tarball says which packages there are: nothing can be added to it, and there is nothing to choose from.
+_CHOOSING = (
+    "exclude", "pockets", "sources", "source_files", "pins", "preferences", "include_files", "recommends", "snapshot",
+    "locked",
+)  # fmt: skip
+
+
+def open_lock(request: Request, cache: Cache, emit: Emit) -> Lock:
+    """The packages of the file `request.unpack_tarball`, which are all in `cache` afterwards. Asks no network.
+
+    Raises NotFound, Malformed, Untrusted (a package is not what the tarball itself says), Usage (the request says
+    something else than the tarball).
+    """
+    path = request.unpack_tarball
+    for name in _CHOOSING:
+        if getattr(request, name):
+            option = "--" + name.replace("_", "-").removesuffix("s")
+            raise Usage(
+                f"take the packages of {path!r}",
+                because=f"it says which packages there are, and {option} would change them",
+                hint=f"make the tarball with {option}: --make-tarball FILE",
+            )
+    for name in ("release", "index"):
+        emit(Finished(name, 0.0, "the tarball says it", skipped=True))
+    with stage("resolve", emit) as said:
+        found = _Found(path, cache)
+        lock = found.lock(request)
+        there = {one.name for one in lock.packages}
+        missing = [word for word in request.include if word not in there]
+        if missing:
+            raise NotFound(
+                f"include {missing[0]!r}",
+                because=f"{path!r} has no such package",
+                hint="--make-tarball FILE --include … makes one that has",
+            )
+        said.detail = f"{len(lock.packages)} packages of {path}"
+    emit(Note(f"nothing asks whether the archive has signed the packages of {path}: that is for who made it"))
+    return lock
+
+
+class _Found:
+    """What a tarball holds; its packages are in the cache by now."""
+
+    def __init__(self, path: str, cache: Cache) -> None:
+        self._path = path
+        self._doing = f"read the tarball {path!r}"
+        self._facts: dict[str, str] = {}
+        self._indexes: list[tuple[str, Index]] = []  # with their components
+        self._debs: dict[str, tuple[str, int, dict[str, str]]] = {}  # by name of file: hash, size, control file
+        try:
+            with tar_reader(path) as members:
+                for member in members:
+                    file = members.extractfile(member) if member.isreg() else None
+                    if file is not None:
+                        self._take(member.name.removeprefix("./"), member.size, file, cache)
+        except _BROKEN as error:
+            raise Malformed(self._doing, because=str(error).lower() or "broken data") from None
+        except OSError as error:
+            raise NotFound(self._doing, because=reason(error)) from None
+
+    def _take(self, name: str, size: int, file: IO[bytes], cache: Cache) -> None:
+        folder, _, last = name.rpartition("/")
+        if folder == debootstrap_files.ARCHIVES and last.endswith(".deb"):
+            fd, digest = cache.add(iter(lambda: file.read(1 << 20), b""), size)
+            with open(fd, "rb"):
+                control = Deb(fd, last).control()["control"].data
+            self._debs[last] = (digest, size, parse(control, what=f"the control file of {last!r}"))
+            return
+        is_index = folder == debootstrap_files.LISTS and last.endswith("_Packages")
+        if not is_index and folder != debootstrap_files.FOLDER:
+            return
+        if size > _FACT_BYTES:
+            raise Malformed(self._doing, because=f"{name!r} has {size} bytes")
+        if is_index:
+            match = re.search(r"_dists_.+_([^_]+)_binary-[^_]+_Packages\Z", last)
+            component = match[1] if match else "main"
+            self._indexes.append((component, Index(file.read(), what=f"{name!r} of {self._path!r}")))
+        else:
+            self._facts[last] = file.read().decode(errors="replace")
+
+    def lock(self, request: Request) -> Lock:
+        """Raises as `open_lock`."""
+        if debootstrap_files.OWN in self._facts:
+            try:
+                document = json.loads(self._facts[debootstrap_files.OWN])
+            except (ValueError, RecursionError) as error:
+                raise Malformed(self._doing, because=f"its {debootstrap_files.OWN} is no JSON: {error}") from None
+            lock = lockfile.of_document(document, self._path, request)
+        else:
+            lock = self._theirs(request)
+        hashes = {digest for digest, _, _ in self._debs.values()}
+        for one in lock.packages:
+            if one.sha256 not in hashes:
+                raise Untrusted(
+                    self._doing,
+                    because=f"the package {one.name!r} in it is not the one that its lock says, or is missing",
+                    hint="make it anew: it is incomplete, or was changed",
+                )
+        self._check_variant(request, lock.variant)
+        return lock
+
+    def _check_variant(self, request: Request, variant: str) -> None:
+        if request.variant not in ("-", variant):
+            raise Usage(self._doing, because=f"it is of the variant {variant!r}, not {request.variant!r}")
+
+    def _theirs(self, request: Request) -> Lock:
+        facts = {name: text.strip() for name, text in self._facts.items()}
+        missing = next((name for name in _FACTS if name not in facts), "")
+        if missing:
+            raise Malformed(
+                self._doing,
+                because=f"there is no {debootstrap_files.FOLDER}/{missing} in it",
+                hint="`ctk bootstrap --make-tarball FILE` and debootstrap's option of that name make such files",
+            )
+        suite = suites.lookup(facts["suite"]) if _known(facts["suite"]) else suites.unknown(facts["suite"])
+        asked = suites.lookup(request.suite).codename if _known(request.suite) else request.suite
+        if asked != suite.codename:
+            raise Usage(self._doing, because=f"it is of suite {suite.codename!r}, not {request.suite!r}")
+        architecture = facts["arch"]
+        if request.architecture not in ("", architecture):
+            raise Usage(self._doing, because=f"it is for {architecture!r}, not {request.architecture!r}")
+        paths = dict(line.split(None, 1) for line in facts["debpaths"].splitlines() if line.strip())
+        required, base = (
+            tuple(self._package(name, paths, architecture) for name in sorted(set(facts[key].split())))
+            for key in ("required", "base")
+        )
+        distribution = suite.distribution.name if suite.distribution else "debian"
+        source = Source(
+            mirror=self._mirror(request, suite, architecture, facts.get("deburis", "")),
+            suite=facts["suite"],
+            codename=suite.codename,
+            origin=distribution.title(),
+            components=request.components or tuple(dict.fromkeys(one for one, _ in self._indexes)) or ("main",),
+            date="",
+            release_sha256="",
+        )
+        extra = (replace(source, suite=name, codename=name) for name in facts.get("extra-suites", "").split())
+        return make_lock(
+            suite=suite.codename,
+            distribution=distribution,
+            variant=facts.get("variant") or "-",
+            architecture=architecture,
+            sources=(source, *extra),
+            required=required,
+            base=base,
+        )
+
+    def _package(self, name: str, paths: dict[str, str], architecture: str) -> Package:
+        last = paths.get(name, "").rpartition("/")[2]
+        if last not in self._debs:
+            raise NotFound(self._doing, because=f"the package {name!r} is not in it", hint="make it anew")
+        digest, size, control = self._debs[last]
+        fields, component = control, "main"
+        for listed, index in self._indexes:
+            found = index.get(name)
+            if found is None or found.get("Version") != control.get("Version"):
+                continue
+            if found.get("SHA256", digest) != digest:
+                raise Untrusted(self._doing, because=f"{last!r} in it is not the package that its index describes")
+            fields, component = dict(found), listed
+        whole = {"Filename": f"pool/{last}"} | fields | {"Size": str(size), "SHA256": digest}
+        return package_of(Member(0, component, Index(b"", what=self._path)), whole, architecture)
+
+    def _mirror(self, request: Request, suite: suites.Suite, architecture: str, uris: str) -> str:
+        """For the tree's list of sources: the one that is named, that the packages are from, or that is usual."""
+        for line in uris.splitlines() if not request.mirror else ():
+            mirror, slash, _ = line.split()[-1].partition("/pool/") if line.strip() else ("", "", "")
+            if slash:
+                return bare(mirror)
+        today = time.strftime("%Y-%m-%d", time.gmtime())
+        native = is_native(architecture)
+        return bare(mirrors.choose(suite, architecture, request.mirror, today=today, native=native)[0].mirror)
+
+
+def _known(name: str) -> bool:
+    try:
+        suites.lookup(name)
+    except NotFound:
+        return False
+    return True

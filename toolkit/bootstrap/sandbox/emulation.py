@@ -1,0 +1,102 @@
+"""How programs of another architecture run here: by the kernel itself, the host's binfmt_misc, or a list of our own.
+
+The build's own list (kernel/binfmt.py) needs Linux 6.7 and a static qemu-user program on the host; nothing is
+registered on the host for it, and it needs no root.
+"""
+
+import os
+from typing import Literal, NamedTuple
+
+from toolkit.bootstrap.facts.architectures import host_architecture, is_native, meant
+from toolkit.errors import HostLacks, NotFound
+from toolkit.kernel import binfmt
+from toolkit.kernel.host import HostFacts
+
+_SIBLINGS = {"amd64": ("i386",), "arm64": ("armhf", "armel"), "armhf": ("armel",)}
+_FOLDERS = ("/usr/bin", "/usr/local/bin", "/usr/libexec/qemu-binfmt", "/opt/qemu/bin")
+_PT_INTERP = 3
+
+
+class Emulation(NamedTuple):
+    """`registration` is what the build's own namespace must be told (binfmt_misc's format); b"" is nothing."""
+
+    way: Literal["native", "host", "own"]
+    registration: bytes = b""
+
+
+def emulation(architecture: str) -> Emulation:
+    """How programs of `architecture` (Debian's name) will run in a build here. Raises HostLacks, with what to do, and
+    NotFound for a name that is nearly one of Debian's."""
+    if is_native(architecture) or architecture in _SIBLINGS.get(host_architecture(), ()):
+        return Emulation("native")
+    near = meant(architecture)
+    if near:
+        raise NotFound(
+            f"use architecture {architecture!r}",
+            because="Debian has none of that name" + near,
+            hint="of an archive that has one, --foreign makes the first half, and --variant extract runs nothing",
+        )
+    problem = f"this host ({host_architecture()}) can't run its programs"
+    if architecture in binfmt.MACHINES:
+        interpreter = _interpreter(binfmt.MACHINES[architecture][0])
+        own = HostFacts().kernel >= binfmt.OWN_SINCE
+        if interpreter and own:
+            return Emulation("own", binfmt.registration(architecture, interpreter))
+        found, fixed = _host_entry(architecture)
+        if fixed:
+            return Emulation("host")
+        if found:
+            problem = f"the host's binfmt_misc entry {found!r} lacks the flag F: it looks for qemu inside the tree"
+        elif interpreter:
+            problem += "; a list of a build's own needs Linux 6.7, and the host's has no entry for it"
+    raise HostLacks(
+        f"make a root file system for {architecture}",
+        because=problem,
+        hint="install qemu-user-static (before Linux 6.7 binfmt-support, too); or make half of it here with --foreign "
+        "and the rest on such a machine; --variant extract runs nothing",
+    )
+
+
+def _interpreter(machine: str) -> str:
+    """The static qemu-user program for `machine` (qemu's name); "" if there is none.
+
+    The kernel loads a dynamic one's libraries from the tree, where they aren't.
+    """
+    for folder in _FOLDERS:
+        for name in (f"qemu-{machine}-static", f"qemu-{machine}"):
+            path = f"{folder}/{name}"
+            if os.access(path, os.X_OK) and _is_static(path):
+                return path
+    return ""
+
+
+def _is_static(path: str) -> bool:
+    """Whether an ELF program asks for no interpreter (elf(5): no PT_INTERP)."""
+    with open(path, "rb") as file:
+        head = file.read(4096)
+    if head[:4] != b"\x7fELF":
+        return False
+    wide = head[4] == 2
+    offset = int.from_bytes(head[32:40] if wide else head[28:32], "little")
+    size, count = (int.from_bytes(head[at : at + 2], "little") for at in ((54, 56) if wide else (42, 44)))
+    kinds = (int.from_bytes(head[offset + i * size :][:4], "little") for i in range(count))
+    return _PT_INTERP not in kinds
+
+
+def _host_entry(architecture: str) -> tuple[str, bool]:
+    """The host's entry for the architecture's programs: its name ("" if there is none), whether it has the flag F."""
+    magic = binfmt.pattern(architecture)[0].hex()
+    try:
+        names = os.listdir(binfmt.HOST_ENTRIES)
+    except OSError:
+        return "", False
+    found = ""
+    for name in sorted(set(names) - {"register", "status"}):
+        with open(f"{binfmt.HOST_ENTRIES}/{name}") as file:
+            lines = file.read().splitlines()
+        if lines[:1] != ["enabled"] or f"magic {magic}" not in lines:
+            continue
+        if any(line.startswith("flags:") and "F" in line for line in lines):
+            return name, True
+        found = name
+    return found, False
