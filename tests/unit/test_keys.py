@@ -1,16 +1,20 @@
 """Single keys, on a terminal of the test's own."""
 
+import io
 import os
 import pty
 import sys
 import termios
+import threading
 import time
 from collections.abc import Callable
 
 import pytest
 
 from tests.fixtures.terminal import Terminal
+from toolkit.recipe.model import Step
 from toolkit.ui.keys import Keys
+from toolkit.ui.tutorial import TutorialScreen
 
 
 def test_a_key_needs_no_enter_and_the_terminal_is_left_as_it_was() -> None:
@@ -63,3 +67,27 @@ def test_what_is_typed_under_a_live_picture_does_not_tear_it_and_is_not_lost(
     screen.send("typed ahead\r")
     screen.read_until("echo: False True typed ahead")
     assert screen.wait() == 0
+
+
+class _Shown(io.StringIO):
+    """A screen whose reader answers `answer` as soon as the question stands there."""
+
+    def __init__(self, answer: Callable[[], object]) -> None:
+        super().__init__()
+        self._answer = answer
+
+    def flush(self) -> None:
+        if self.getvalue().rstrip().endswith("go on later"):
+            self._answer()
+
+
+def test_an_answer_as_quick_as_the_question_is_not_thrown_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    master, slave = pty.openpty()
+    with open(slave, closefd=True) as stream:
+        monkeypatch.setattr(sys, "stdin", stream)
+        screen = TutorialScreen(_Shown(lambda: os.write(master, b"q")))
+        later = threading.Timer(5, os.write, (master, b"s"))  # what a reader who waited in vain types then
+        later.start()
+        assert screen.ask(Step(1, "", "", None)) == "quit"
+        later.cancel()
+    os.close(master)

@@ -98,23 +98,23 @@ class TutorialScreen:
 
         The end of the input stops too.
         """
-        choices = "    Enter: run it   s: skip   !: a shell here   q: stop, go on later "
-        self._console.print(Text(choices, "dim"), end="")
-        self._console.file.flush()
-        answer = self._key() if sys.stdin.isatty() else self._line()
+        with Keys(sys.stdin) as keys:  # before the question: an answer to it is not among what is forgotten
+            choices = "    Enter: run it   s: skip   !: a shell here   q: stop, go on later "
+            self._console.print(Text(choices, "dim"), end="")
+            self._console.file.flush()
+            answer = self._key(keys) if sys.stdin.isatty() else self._line()
         self._console.print()
         return answer
 
-    def _key(self) -> Answer:
-        with Keys(sys.stdin) as keys:
-            while True:
-                key = keys.read()
-                # Whoever types Enter behind a letter, out of habit, has not read the next step yet.
-                if key == "\n" and time.monotonic() - self._letter_s < _HABIT_S:
-                    continue
-                if key in _ANSWERS:
-                    self._letter_s = time.monotonic() if key.isalpha() else 0.0
-                    return _ANSWERS[key]
+    def _key(self, keys: Keys) -> Answer:
+        while True:
+            key = keys.read()
+            # Whoever types Enter behind a letter, out of habit, has not read the next step yet.
+            if key == "\n" and time.monotonic() - self._letter_s < _HABIT_S:
+                continue
+            if key in _ANSWERS:
+                self._letter_s = time.monotonic() if key.isalpha() else 0.0
+                return _ANSWERS[key]
 
     def _line(self) -> Answer:
         while line := sys.stdin.readline():
