@@ -48,6 +48,19 @@ def test_what_dpkg_does_not_have_is_missing(script: ModuleType) -> None:
     assert script.missing(["dpkg", "no-such-package-at-all"]) == ["no-such-package-at-all"]
 
 
+def test_what_only_some_releases_have_is_asked_for_first(
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert script.known(["dpkg", "no-such-package-at-all"]) == ["dpkg"]
+    calls: list[tuple[str, ...]] = []
+    monkeypatch.setattr(script, "apt", lambda *words: calls.append(words) or True)
+    monkeypatch.setattr(script, "missing", list)
+    monkeypatch.setattr(script, "known", lambda names: [name for name in names if name == "new"])
+    monkeypatch.setattr(script, "POLICY", str(tmp_path / "policy-rc.d"))
+    assert script.install(["needed", "new?", "older?"]) == ["needed", "new"]
+    assert calls == [("update",), ("install", "--no-install-recommends", "needed", "new")]
+
+
 def test_a_machine_without_python_gets_it_first(tmp_path: Path) -> None:
     programs = tmp_path / "bin"
     programs.mkdir()
