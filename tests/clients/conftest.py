@@ -119,7 +119,13 @@ tmp_dir = "{folder}/tmp"
 ctk = ["{room.runtime}"]
 """
         )
-        self.environment = {"CONTAINERS_CONF": str(folder / "containers.conf")}
+        self.environment = {
+            "CONTAINERS_CONF": str(folder / "containers.conf"),
+            # podman 5 binds the root of a container with ids of its own there, and those ids must get at it: pytest's
+            # folders are closed to them. The room's /run is open.
+            "TMPDIR": "/run",
+            "PODMAN_IGNORE_CGROUPSV1_WARNING": "1",  # podman 5 would say so on every command's standard error
+        }
         self.leading = ("podman", "--root", str(folder / "root"), "--runroot", str(folder / "run"))
 
     def argv(self, *arguments: str) -> list[str]:
