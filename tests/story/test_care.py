@@ -158,3 +158,75 @@ def test_empty_cgroups_and_temporary_files_of_the_dead_go(ctk: Command, tmp_path
     assert f"removed cgroup {cgroup}: it is empty" in said
     assert not cgroup.exists()
     assert os.listdir(files) == [f"tmp.{os.getpid()}.abc"]
+
+
+RECIPE = """\
+# A page whose player is killed
+
+```console
+# cp -a {rootfs} rootfs
+# ctk spec --no-tty -- sleep 600
+...
+# ctk run -d {name}
+# touch ready; sleep 600
+```
+
+```console cleanup
+# ctk delete --force {name}
+```
+"""
+
+
+def test_what_a_killed_recipe_left_goes_and_not_before(ctk: Command, busybox_rootfs: Path, tmp_path: Path) -> None:
+    name, temporary, work = ctk.id("left"), tmp_path / "tmp", tmp_path / "work"
+    temporary.mkdir()
+    page = tmp_path / "page.md"
+    page.write_text(RECIPE.format(rootfs=busybox_rootfs, name=name))
+    environment = {"TMPDIR": str(temporary)}
+    words = ("recipe", "run", "--yes", "--work", str(work), str(page))
+    player = ctk.popen(*words, env={**ctk.environment, **environment}, stdout=subprocess.DEVNULL)
+    try:
+        end = time.monotonic() + 60
+        while not (work / "ready").exists():
+            assert player.poll() is None and time.monotonic() < end
+            time.sleep(0.02)
+        (room,) = Path(ctk.root + "-recipes").iterdir()
+        (launcher,) = temporary.glob("ctk-bin-*")
+        init = json.loads((room / name / "state.json").read_text())["pid"]
+        said = ctk("gc", env=environment).ok().out
+        assert f"left alone: recipe {room}: it is being played now" in said and str(launcher) not in said
+        assert os.path.isdir(f"/proc/{init}")
+    finally:
+        player.kill()
+        player.wait()
+    said = ctk("gc", "--dry-run", env=environment).ok().out
+    assert f"would remove recipe {room}: its player is gone; it worked in {work}" in said
+    assert f"would remove folder {launcher}: " in said and room.exists() and launcher.exists()
+    said = ctk("gc", env=environment).ok().out
+    assert f"removed recipe {room}" in said and f"removed folder {launcher}" in said
+    assert not os.path.isdir(f"/proc/{init}")
+    assert not room.parent.exists() and not launcher.exists() and work.is_dir()
+    assert not list(Path("/sys/fs/cgroup").glob(f"**/ctk-recipe-{room.name}"))
+
+
+def test_a_recipe_that_its_reader_stopped_stays(
+    ctk: Command, terminal: Callable[..., Terminal], tmp_path: Path
+) -> None:
+    page, work = tmp_path / "page.md", tmp_path / "work"
+    page.write_text(
+        "# A page\n\n```console\n$ touch one\n```\n\n```console\n$ true\n```\n\n```console cleanup\n$ rm one\n```\n"
+    )
+    environment = {**ctk.environment, "CTK_DATA": str(tmp_path / "data"), "TERM": "xterm"}
+    screen = terminal(ctk.argv("recipe", "run", "--work", str(work), str(page)), env=environment, columns=100)
+    screen.read_until("(?s)step 1 of .*q: stop", 30)
+    screen.send("\r")
+    screen.read_until("(?s)step 2 of .*q: stop", 30)
+    screen.send("q")
+    screen.read_until("stopped before step 2", 30)
+    assert screen.wait() == 0
+    (room,) = Path(ctk.root + "-recipes").iterdir()
+    again = f"ctk recipe run {page} --clean-up"
+    assert f"left alone: recipe {room}: its reader stopped it, and can go on  ({again})" in gc(ctk)
+    os.rename(work, tmp_path / "elsewhere")
+    assert any(line.startswith(f"removed recipe {room}: ") for line in gc(ctk))
+    assert not room.parent.exists()

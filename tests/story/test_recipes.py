@@ -70,7 +70,7 @@ _SAME_NAME = """\
 # A page with the name of somebody's container
 
 ```console
-# cp -a {rootfs} rootfs
+# echo $CTK_ROOT >>{rooms}; cp -a {rootfs} rootfs
 # ctk spec --no-tty -- sleep 600
 ...
 # ctk run -d {name}
@@ -96,7 +96,7 @@ def test_a_readers_container_survives_a_recipe_that_makes_one_of_its_name(
         whole = ctk("state", name).json()
         cgroup = Path(f"/proc/{whole['pid']}/cgroup").read_text()
         page = tmp_path / "page.md"
-        page.write_text(_SAME_NAME.format(rootfs=busybox_rootfs, name=name))
+        page.write_text(_SAME_NAME.format(rootfs=busybox_rootfs, name=name, rooms=tmp_path / "rooms"))
         played = ctk("recipe", "run", "--yes", str(page))
         assert played.rc == 0, played.out + played.err
         page.write_text(page.read_text().replace(f"# ctk delete --force {name}\n", ""))
@@ -106,7 +106,10 @@ def test_a_readers_container_survives_a_recipe_that_makes_one_of_its_name(
         assert Path(f"/proc/{whole['pid']}/cgroup").read_text() == cgroup
     finally:
         ctk("delete", "--force", name)
-    assert not list(Path("/sys/fs/cgroup").glob("**/ctk-recipe-*"))
+    rooms = (tmp_path / "rooms").read_text().split()
+    assert len(rooms) == 2
+    for room in rooms:
+        assert not list(Path("/sys/fs/cgroup").glob(f"**/ctk-recipe-{os.path.basename(room)}"))
     assert not os.path.exists(ctk.root + "-recipes")
 
 

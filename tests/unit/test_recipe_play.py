@@ -14,6 +14,11 @@ from toolkit.recipe.parse import parse
 from toolkit.recipe.play import Answer, Options, StepFailed, play
 
 
+@pytest.fixture(autouse=True)
+def records_of_our_own(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CTK_ROOT", str(tmp_path_factory.mktemp("root") / "ctk"))
+
+
 class Reader:
     """Somebody who reads along; `answers` are what they say before each step."""
 
@@ -296,3 +301,18 @@ def test_a_recipe_that_needs_root_says_so(tmp_path: Path, monkeypatch: pytest.Mo
         run(page("\n# true"), tmp_path)
     assert caught.value.hint == f"sudo ctk recipe run {os.path.abspath('t.md')}"
     assert run(page("\n$ true"), tmp_path) == 1
+
+
+def test_two_players_never_go_on_with_one_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CTK_DATA", str(tmp_path / "data"))
+    recipe = page("\n$ touch one", "\n$ true", "cleanup\n$ rm one")
+    run(recipe, tmp_path / "work", Reader("run", "quit"), yes=False)
+
+    class Second(Reader):
+        def ask(self, _: Step, /) -> Answer:
+            with pytest.raises(InUse, match="played just now"):
+                play(recipe, Options(clean_up=True), Reader())
+            return "run"
+
+    assert play(recipe, Options(), Second()).steps == 2
+    assert not os.path.exists(tmp_path / "work")

@@ -6,6 +6,7 @@
 | tree   | it carries the marker of a bootstrap, and no process holds its lock  | `ctk bootstrap --remove`     |
 | cgroup | empty, named as ctk names them, and no record speaks of it           | rmdir(2)                     |
 | file   | a temporary one of a process that is gone; a build's log, a month old | unlink(2)                    |
+| recipe | its player is gone                                                   | recipe_leftovers.py          |
 
 The record of an earlier boot is removed alone: what its cgroups were called may be somebody else's by now.
 """
@@ -14,11 +15,11 @@ import fcntl
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 from toolkit import places
 from toolkit.bootstrap.output import builds_in_progress, target
-from toolkit.care import trees
+from toolkit.care import recipe_leftovers, trees
+from toolkit.care.leftover import Found, Kept, Leftover
 from toolkit.errors import CtkError, NotFound
 from toolkit.events import Emit
 from toolkit.runtime import lifecycle, removal
@@ -28,29 +29,6 @@ from toolkit.runtime.record import Record
 from toolkit.text import quote
 
 _LOG_S = 30 * 24 * 3600
-
-
-@dataclass(frozen=True, slots=True)
-class Leftover:
-    """Something that nobody needs: `remove` takes it away; it raises CtkError or OSError if it can't."""
-
-    kind: str
-    name: str
-    why: str
-    remove: Callable[[Emit], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """Something that stays, and why; `hint` is the line that would remove it."""
-
-    kind: str
-    name: str
-    why: str
-    hint: str = ""
-
-
-Found = Leftover | Kept
 
 
 def find(root: str, folders: tuple[str, ...] = (), *, stopped: bool = False) -> Iterator[Found]:
@@ -63,6 +41,7 @@ def find(root: str, folders: tuple[str, ...] = (), *, stopped: bool = False) -> 
     yield from _cgroups(root)
     yield from _files()
     yield from _bundles(root)
+    yield from recipe_leftovers.find(root)
 
 
 def _records(root: str, stopped: bool) -> Iterator[Found]:

@@ -100,13 +100,14 @@ def gc(
     """Remove what dead containers and killed builds left; say what stays, and why."""
     from toolkit import places
     from toolkit.care import leftovers
+    from toolkit.care.leftover import Kept
     from toolkit.errors import CtkError, reason
     from toolkit.events import silent
     from toolkit.text import one_line
 
     failed = 0
     for one in leftovers.find(root or places.runtime_root(), tuple(folders or ()), stopped=stopped):
-        if isinstance(one, leftovers.Kept):
+        if isinstance(one, Kept):
             hint = f"  ({one.hint})" if one.hint else ""
             output.out(one_line(f"left alone: {one.kind} {one.name}: {one.why}{hint}") + "\n")
             continue

@@ -148,14 +148,15 @@ class _Player:
         self.begin = begin
         self.work = begin.work
         self.terminals: dict[str, Terminal] = {}
-        self.room = Room(begin.room, options.launcher, options.group, undo)
+        word = progress.called(recipe)
+        self.room = Room(begin.room, word, self.work, launcher=options.launcher, group=options.group, undo=undo)
 
     def play(self) -> Played:
         done = 0
-        if not self.options.yes and self.recipe.makes_containers:
-            where = quote(self.room.records)
-            self.stage.say(f"(Its containers are apart from yours: in another terminal, ctk --root {where} list)")
         try:
+            if not self.options.yes and self.recipe.makes_containers:
+                where = quote(self.room.records)
+                self.stage.say(f"(Its containers are apart from yours: in another terminal, ctk --root {where} list)")
             for step in self.recipe.steps:
                 if not _is_ahead(step, self.begin.step) or (step.block is not None and step.block.cleanup):
                     continue
@@ -196,6 +197,7 @@ class _Player:
             self.room.close()
             return Played(0, 1)
         progress.save(self.recipe, progress.Progress(at, self.work, folders, self.room.facts()))
+        self.room.keep()
         again = f"ctk recipe run {quote(progress.called(self.recipe))}"
         self.stage.say(f"stopped before step {step.number}. To go on: {again}   To clean up: {again} --clean-up")
         return Played(done, at)
