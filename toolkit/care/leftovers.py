@@ -29,6 +29,7 @@ from toolkit.runtime.record import Record
 from toolkit.text import quote
 
 _LOG_S = 30 * 24 * 3600
+_DEEPEST = 64  # nobody's containers stand deeper; a container of somebody's may nest cgroups deeper than os.walk can go
 
 
 def find(root: str, folders: tuple[str, ...] = (), *, stopped: bool = False) -> Iterator[Found]:
@@ -141,6 +142,8 @@ def _cgroups(root: str) -> Iterator[Found]:
     ours |= {name: name for name in ours.values()}
     for _, mountpoint, _ in layout.hierarchies():
         for folder, below, _ in os.walk(mountpoint):
+            if folder.count("/") > _DEEPEST:
+                below.clear()
             name = os.path.basename(folder)
             if name not in ours or ours[name] in known:
                 continue
@@ -160,7 +163,7 @@ def _populated(folder: str) -> bool:
 
 def _without_cgroup(folder: str) -> Callable[[Emit], None]:
     def remove(_: Emit) -> None:
-        for path in files.tree(folder)[::-1]:
+        for path in files.tree(folder, inner_first=True):
             os.rmdir(path)
 
     return remove

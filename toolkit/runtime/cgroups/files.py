@@ -9,7 +9,7 @@ from toolkit.runtime.cgroups import layout
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
     from typing import NoReturn
 
     from toolkit.runtime.cgroups.limits import Write
@@ -65,7 +65,8 @@ def get(path: str) -> str:
             data += more
     finally:
         os.close(fd)
-    return data.decode()
+    # Names are in it: of cgroups and of processes (comm), which whoever is in the container chooses.
+    return data.decode("utf-8", "surrogateescape")
 
 
 def make_directory(path: str, made: "list[str]") -> bool:
@@ -145,17 +146,67 @@ def pids(path: str, *, recursive: bool = True) -> "list[int]":
     return found
 
 
-def tree(path: str) -> "list[str]":
-    """The cgroup and all below it, parents first; [] if it is gone."""
-    folders = [path]
-    for folder in folders:
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_LONG_BYTES = 3500
+"""A name of so much and that of a file after it stay below PATH_MAX, 4096."""
+
+
+def tree(path: str, *, inner_first: bool = False) -> "Iterator[str]":
+    """The cgroup and all below it, each by a name that holds until the next is asked for; nothing if it is gone.
+
+    Whoever may make cgroups in a container can nest them deeper than a path is long: such a name leads through a
+    descriptor, of which one is open at a time, whatever the depth. Raises SystemCall.
+    """
+    found = _subfolders(path, None)
+    if found is None:
+        return
+    here, waiting = found[0], [found[1]]  # the folders that are still to be entered, of each one that we are in
+    words, length = [path], len(os.fsencode(path))
+    try:
+        if not inner_first:
+            yield path
+        while waiting:
+            if waiting[-1]:
+                word = waiting[-1].pop()
+                words.append(word)
+                length += 1 + len(os.fsencode(word))
+                if not inner_first:
+                    yield "/".join(words) if length < _LONG_BYTES else f"/proc/self/fd/{here}/{word}"
+                found = _subfolders(word, here)
+                if found is not None:
+                    os.close(here)
+                    here = found[0]
+                    waiting.append(found[1])
+                    continue
+            else:
+                waiting.pop()
+                word = words[-1]
+                if waiting:
+                    above = os.open("..", _FOLDER, dir_fd=here)
+                    os.close(here)
+                    here = above
+                if inner_first:
+                    yield "/".join(words) if length < _LONG_BYTES else f"/proc/self/fd/{here}/{word}"
+            words.pop()
+            length -= 1 + len(os.fsencode(word))
+    finally:
+        os.close(here)
+
+
+def _subfolders(name: str, above: "int | None") -> "tuple[int, list[str]] | None":
+    """(descriptor, names of the cgroups right in it) of a cgroup; None if it is gone. Raises SystemCall."""
+    try:
+        fd = os.open(name, _FOLDER, dir_fd=above)
         try:
-            with os.scandir(folder) as entries:
-                folders.extend(entry.path for entry in entries if entry.is_dir(follow_symlinks=False))
-        except OSError as error:
-            if error.errno not in (errno.ENOENT, errno.ENODEV):
-                failed(f'open("{folder}", O_DIRECTORY)', error)
-    return folders
+            with os.scandir(fd) as entries:
+                return fd, [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+        except BaseException:
+            os.close(fd)
+            raise
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENODEV):
+            failed(f'open("{name}", O_DIRECTORY)', error)
+    return None
 
 
 def check_unused(path: str) -> None:
@@ -201,7 +252,7 @@ def remove(path: str) -> None:
                 return
             if error.errno not in (errno.EBUSY, errno.EINTR):
                 failed(f'rmdir("{path}")', error)
-        for folder in reversed(tree(path)[1:]):
+        for folder in tree(path, inner_first=True):
             try:
                 os.rmdir(folder)
             except OSError:

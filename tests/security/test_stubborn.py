@@ -1,0 +1,86 @@
+"""What a container does to keep from being looked at, ended or removed (s55)."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fixtures.command import Bundle, Command
+from tests.security.conftest import pid_of, running, until
+
+pytestmark = pytest.mark.root
+
+NAME = "n" * 200
+DEPTH = 60  # three times what a path can hold
+
+
+def without_pid_namespace(bundle: Bundle) -> Bundle:
+    def change(config: dict[str, Any]) -> None:
+        config["linux"]["namespaces"] = [one for one in config["linux"]["namespaces"] if one["type"] != "pid"]
+
+    return bundle.edit(change)
+
+
+@pytest.mark.parametrize("words", [("stop", "-t", "1"), ("delete", "--force"), ("kill", "--all")])
+def test_s55_a_process_whose_name_is_no_text(words: tuple[str, ...], bundle: Bundle, ctk: Command) -> None:
+    """Where there is no pid namespace each process of the cgroup is looked at."""
+    script = "(printf '\\377\\376' > /proc/self/comm; exec 3</proc/self/stat; while :; do sleep 1; done) & wait"
+    with running(ctk, without_pid_namespace(bundle).args("/bin/sh", "-c", script)) as name:
+        pids = pids_of(ctk, name)
+        until(lambda: any(b"\xff" in Path(f"/proc/{pid}/comm").read_bytes() for pid in pids_of(ctk, name)))
+        ctk(*words, name, *(["KILL"] if words[0] == "kill" else [])).ok()
+        until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
+
+
+def test_s55_cgroups_deeper_than_a_path_is_long(bundle: Bundle, ctk: Command) -> None:
+    """Who is in the deepest of them, frozen there too, is seen, ended, and all of them go."""
+    script = "sleep 1000 & sleep 1000 & wait"
+    with running(ctk, without_pid_namespace(bundle).args("/bin/sh", "-c", script)) as name:
+        until(lambda: len(pids_of(ctk, name)) == 3)
+        pids = pids_of(ctk, name)
+        init = pid_of(ctk, name)
+        hidden = next(pid for pid in pids if pid != init)
+        tops = cgroups_of(ctk, name)
+        assert tops
+        for top in tops:
+            nest(top, hidden)
+        assert pids_of(ctk, name) == pids
+        ctk("pause", name).ok()
+        ctk("resume", name).ok()
+        ctk("stats", "--no-stream", name).ok()
+        ctk("delete", "--force", name).ok()
+        until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
+        assert not any(top.exists() for top in tops)
+
+
+def pids_of(ctk: Command, name: str) -> list[int]:
+    return sorted(ctk("ps", "--format", "json", name).json())
+
+
+def cgroups_of(ctk: Command, name: str) -> list[Path]:
+    facts = json.loads(Path(ctk.root, name, "state.json").read_text())["cgroups"]
+    return [Path(path) for path in facts.get("paths", {"": facts.get("path")}).values()]
+
+
+def nest(top: Path, pid: int) -> None:
+    """Make cgroups in cgroups below `top`, and put `pid` into the innermost, frozen if that is v1's freezer."""
+    child = os.fork()
+    if child == 0:
+        try:
+            os.chdir(top)
+            for _ in range(DEPTH):
+                os.mkdir(NAME)
+                for file in ("cpuset.cpus", "cpuset.mems"):
+                    if os.path.exists(file) and os.path.exists(f"{NAME}/{file}"):
+                        Path(NAME, file).write_text(Path(file).read_text())
+                os.chdir(NAME)
+            Path("cgroup.procs").write_text(str(pid))
+            if os.path.exists("freezer.state"):
+                Path("freezer.state").write_text("FROZEN")
+            os._exit(0)
+        except BaseException as error:
+            print(top, error, flush=True)
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0, top
