@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.fixtures.command import Bundle, Command
+from tests.fixtures.leaks import cgroups
 from tests.fixtures.terminal import Terminal
 from toolkit.runtime.cgroups import layout
 
@@ -206,7 +207,7 @@ def test_what_a_killed_recipe_left_goes_and_not_before(ctk: Command, busybox_roo
     assert f"removed recipe {room}" in said and f"removed folder {launcher}" in said
     assert not os.path.isdir(f"/proc/{init}")
     assert not room.parent.exists() and not launcher.exists() and work.is_dir()
-    assert not list(Path("/sys/fs/cgroup").glob(f"**/ctk-recipe-{room.name}"))
+    assert not [path for path in cgroups() if path.endswith(f"/ctk-recipe-{room.name}")]
 
 
 def test_a_recipe_that_its_reader_stopped_stays(

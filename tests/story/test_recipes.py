@@ -11,6 +11,7 @@ import pytest
 
 from tests.fixtures.command import Bundle, Command, Result
 from tests.fixtures.debian import Mirror
+from tests.fixtures.leaks import cgroups
 from tests.fixtures.terminal import Terminal
 from tests.fixtures.user import ID, prefix
 from toolkit.recipe import shelf
@@ -108,8 +109,8 @@ def test_a_readers_container_survives_a_recipe_that_makes_one_of_its_name(
         ctk("delete", "--force", name)
     rooms = (tmp_path / "rooms").read_text().split()
     assert len(rooms) == 2
-    for room in rooms:
-        assert not list(Path("/sys/fs/cgroup").glob(f"**/ctk-recipe-{os.path.basename(room)}"))
+    names = [f"/ctk-recipe-{os.path.basename(room)}" for room in rooms]
+    assert not [path for path in cgroups() if path.endswith(tuple(names))]
     assert not os.path.exists(ctk.root + "-recipes")
 
 
