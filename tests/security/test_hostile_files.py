@@ -57,12 +57,12 @@ def opened(folder: Path) -> int:
     return os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
 
 
-@pytest.mark.parametrize("which", ["", "trees", "asks", "files", "logs", "building"])
+@pytest.mark.parametrize("which", ["", "trees", "locks", "files", "logs", "building"])
 @pytest.mark.parametrize("how", ["mode", "owner", "link"])
 def test_b13_a_cache_that_others_may_write_to_is_not_believed(world: World, which: str, how: str) -> None:
-    """Its kept trees and locks have hashes of their own making: whoever writes them writes what is laid out."""
+    """Its cached trees and locks have hashes of their own making: whoever writes them writes what is laid out."""
     assert world.build("a").rc == 0
-    assert "kept tree" in world.build("b").err
+    assert "cached tree" in world.build("b").err
     cache = world.folder / "cache"
     if which == "" and how == "link":
         pytest.skip("the caller's own link")

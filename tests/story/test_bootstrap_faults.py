@@ -28,7 +28,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 def words(archive: UbuntuArchive, target: Path, *more: str) -> list[str]:
     mirror = ["--mirror", archive.url, "--keyring", str(archive.keyring), "--components", "main,universe"]
-    # Every stage is to run in every build: none is laid out from a kept tree.
+    # Every stage is to run in every build: none is laid out from a cached tree.
     return ["bootstrap", "jammy", str(target), "--variant", "minbase", "--no-cache", *mirror, *more]
 
 

@@ -168,7 +168,7 @@ def test_b10_killed_at_twenty_points_of_keeping_and_writing(
     expected = reference.read_bytes()
     for point in range(20):
         if point % 5 == 4:
-            # Keeping it is what is killed: as if the kept tree were half written.
+            # Keeping it is what is killed: as if the cached tree were half written.
             tree.unlink(missing_ok=True)
             shutil.rmtree(tmp_path / "fs", ignore_errors=True)
         process = ctk.popen(

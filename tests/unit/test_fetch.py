@@ -16,7 +16,7 @@ from toolkit.errors import CtkError, Interrupted, NotFound, Unreachable, Untrust
 from toolkit.fetch import transfer
 from toolkit.fetch.cache import Cache
 from toolkit.fetch.http import Client
-from toolkit.fetch.lasting import has_network
+from toolkit.fetch.permanent_errors import has_network
 
 DATA = bytes(range(256)) * 2000
 DIGEST = hashlib.sha256(DATA).hexdigest()
@@ -285,7 +285,7 @@ def test_what_seconds_do_not_cure_is_tried_once_more(
         raise error
 
     monkeypatch.setattr("socket.getaddrinfo", fail)
-    monkeypatch.setattr("toolkit.fetch.lasting.has_network", lambda: network)
+    monkeypatch.setattr("toolkit.fetch.permanent_errors.has_network", lambda: network)
     with pytest.raises(Unreachable, match=f"(?i){error.strerror} \\(tried {tries} times\\)"):
         client.read("http://mirror.invalid/x", limit=10)
 
@@ -309,7 +309,7 @@ def test_a_network_is_a_route_that_leads_out(
     four: str, six: str, network: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told = {"/proc/net/route": four, "/proc/net/ipv6_route": six}
-    monkeypatch.setattr("toolkit.fetch.lasting.read", told.__getitem__)
+    monkeypatch.setattr("toolkit.fetch.permanent_errors.read", told.__getitem__)
     assert has_network() is network
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from toolkit.bootstrap.output import manifest
-from toolkit.observe import living, proc, sheets
+from toolkit.observe import living, proc, rows
 from toolkit.observe.living import Use
 from toolkit.text import one_line
 from toolkit.ui import tables
@@ -63,19 +63,19 @@ def use(at_s: float, cpu_s: float, limit: int = 0) -> Use:
 
 
 def test_the_processors_share_is_between_two_looks() -> None:
-    assert sheets.stats_row(use(10, 1), use(12, 2, 64 << 20)) == (
+    assert rows.stats_row(use(10, 1), use(12, 2, 64 << 20)) == (
         *("c", "50.0", "32.0M", "64.0M", "50.0"),
         *("3", "-", "1.5K", "0B"),
     )
-    assert sheets.stats_row(use(10, 1), use(10, 2))[1:5] == ("0.0", "32.0M", "-", "-")
+    assert rows.stats_row(use(10, 1), use(10, 2))[1:5] == ("0.0", "32.0M", "-", "-")
     assert living.cpu_percent((0, 5), (1, 3)) == 0  # a cgroup made anew counts from 0
 
 
 def test_frames_go_on_without_end_and_keep_to_what_runs() -> None:
     waits: list[float] = []
-    frames: Iterator[object] = sheets.stats(list, 2.0, wait=waits.append)
+    frames: Iterator[object] = rows.stats(list, 2.0, wait=waits.append)
     assert [next(frames), next(frames)] == [[], []]
-    assert waits == [sheets.FIRST_S, 2.0]
+    assert waits == [rows.FIRST_S, 2.0]
 
 
 def test_a_table_is_aligned_cut_and_says_that_it_is_empty() -> None:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from tests.fixtures.bpf import ACTIONS, AUDIT, OPERATORS, Libseccomp, Machine, Refused
 from toolkit.errors import HostLacks, Invalid
-from toolkit.kernel import libc, pretend
+from toolkit.kernel import libc, seccomp_noop
 from toolkit.kernel import seccomp as kernel
 from toolkit.runtime import seccomp
 from toolkit.runtime.seccomp import compiler
@@ -587,10 +587,10 @@ def test_cache_does_not_grow_without_end(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_b7_where_ctk_knows_the_system_calls_a_build_has_no_keys() -> None:
     """A machine with numbers in one table alone would build without the filter, and say nothing."""
-    assert set(pretend._MACHINES) == set(libc._OLDER)
+    assert set(seccomp_noop._MACHINES) == set(libc._OLDER)
     for machine in libc._OLDER:
         numbers = dict(zip(*[iter(libc._OLDER[machine].split())] * 2, strict=True))
-        refused = pretend.program(machine, syncs=False, owners=False, confined=True)
+        refused = seccomp_noop.program(machine, syncs=False, owners=False, confined=True)
         assert {int(numbers["add_key"]), int(numbers["keyctl"])} <= {k for *_, k in refused}
 
 
@@ -606,7 +606,7 @@ def test_b7_a_builds_filter_has_the_numbers_of_the_kernels_tables() -> None:
     }
     for machine, architectures in compiler._MACHINES.items():
         own = {number: word for word, number, _ in architectures if word != "X32"}
-        for audit, calls in pretend._MACHINES[machine]:
+        for audit, calls in seccomp_noop._MACHINES[machine]:
             table = compiler._table(own[audit])
             for kind, words in names.items():
                 wanted = {table[word] for word in words.split() if word in table}

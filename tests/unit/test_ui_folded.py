@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from toolkit.observe import sheets
+from toolkit.observe import rows
 from toolkit.ui import fold, health, tables
 
 
@@ -40,7 +40,7 @@ def test_limits_come_first_and_alike_mounts_in_one_row() -> None:
         "label": "", "ports": [], "processes": [], "cgroups": {"limits": [], "paths": {}},
         "mounts": [mount("/", "ext4"), *(mount(f"/proc/{name}", "proc") for name in ("bus", "fs", "irq"))],
     }  # fmt: skip
-    parts = sheets.inspection(told)
+    parts = rows.inspection(told)
     assert [title for title, *_ in parts][:4] == ["container", "limits", "processes", "ports"]
     assert parts[-1][0] == "mounts"
     assert parts[-1][2] == (("/", "ext4", "ext4", "ro"), ("/proc/{bus,fs,irq}", "proc", "proc", "ro"))

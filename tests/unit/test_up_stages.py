@@ -9,7 +9,7 @@ import typer.main
 from toolkit.bootstrap.facts.model import Lock, Request, Result
 from toolkit.bootstrap.output.target import write_result
 from toolkit.bundle.build import SpecRequest
-from toolkit.cli import spec_words
+from toolkit.cli import spec_options
 from toolkit.cli.app import app
 from toolkit.errors import InUse
 from toolkit.events import silent
@@ -21,7 +21,7 @@ def test_up_takes_every_option_of_spec_that_it_does_not_settle_itself() -> None:
     spec, up = ({name for one in commands[verb].params for name in one.opts} for verb in ("spec", "up"))
     own = {"--rootfs", "--rootless", "--from-image", "--arg", "--args", "--update", "--diff"}
     assert spec - up == own
-    assert {word.field for word in spec_words.WORDS if not word.field.startswith("device_")} <= {
+    assert {word.field for word in spec_options.WORDS if not word.field.startswith("device_")} <= {
         one.name for one in fields(SpecRequest)
     }
 

@@ -37,7 +37,7 @@ from toolkit.bootstrap.install.unpack import Unpacker
 from toolkit.bootstrap.output import outputs, prune, reports
 from toolkit.bootstrap.output.next_steps import next_steps
 from toolkit.bootstrap.output.target import MARKER, Target, check_space, empty
-from toolkit.bootstrap.output.tree_cache import Spoilt, Trees
+from toolkit.bootstrap.output.tree_cache import Spoilt, TreeCache
 from toolkit.bootstrap.plan import plan_build
 from toolkit.bootstrap.plan.plan_build import Solved, solve_open, understood
 from toolkit.bootstrap.sandbox import confinement, emulation, rootless
@@ -177,7 +177,7 @@ def _make(request: Request, target: Target, rootfd: int, emit: Emit) -> Lock:
     if request.engine == "debootstrap":
         lock = engine_debootstrap.build(request, target.path, rootfd, configure.log_path(target.path), emit)
         return replace(lock, build_id=request.custom.build_id(lock.build_id))
-    trees = Trees(places.cache_dir())
+    trees = TreeCache(places.cache_dir())
     solved = solve_open(request, emit, trees.recall)
     solved = replace(solved, lock=replace(solved.lock, build_id=request.custom.build_id(solved.lock.build_id)))
     try:
@@ -186,7 +186,7 @@ def _make(request: Request, target: Target, rootfd: int, emit: Emit) -> Lock:
             first_stage.first_stage(request, solved, target.path, rootfd, log_path, emit)
             return solved.lock
         trees.remember(request, solved.lock)
-        count = _lay_out_kept(request, trees, solved.lock, target, rootfd, emit)
+        count = _lay_out_cached(request, trees, solved.lock, target, rootfd, emit)
         if count is None:
             _build(request, solved, target, rootfd, trees, emit)
         return solved.lock
@@ -211,7 +211,9 @@ def _remove(target: Target, emit: Emit) -> None:
         emit(Note(f"the half-made tree {target.path!r} is still there: {error}", warning=True))
 
 
-def _lay_out_kept(request: Request, trees: Trees, lock: Lock, target: Target, rootfd: int, emit: Emit) -> int | None:
+def _lay_out_cached(
+    request: Request, trees: TreeCache, lock: Lock, target: Target, rootfd: int, emit: Emit
+) -> int | None:
     """Make the tree from one of the same build; its files, None if there is none that is whole."""
     kept = trees.open(request, lock)
     if kept is None:
@@ -222,22 +224,22 @@ def _lay_out_kept(request: Request, trees: Trees, lock: Lock, target: Target, ro
         try:
             with stage("unpack", emit) as said:
                 count = kept.lay_out(rootfd)
-                said.detail = f"{count} files of a kept tree"
+                said.detail = f"{count} files of a cached tree"
         except Spoilt:
-            emit(Note("the kept tree was damaged; it is removed, and this one is built anew", warning=True))
+            emit(Note("the cached tree was damaged; it is removed, and this one is built anew", warning=True))
             empty(target.path, rootfd, but=MARKER)
             return None
         except OSError as error:
             because = reason(error)
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 because += f" (the tree has {kept.plain_bytes >> 20} MiB)"
-            raise CtkError(f"lay out a kept tree in {target.path!r}", because=because) from None
+            raise CtkError(f"lay out a cached tree in {target.path!r}", because=because) from None
     for name in _AFTER_UNPACK:
-        emit(Finished(name, 0.0, "as in the kept tree", skipped=True))
+        emit(Finished(name, 0.0, "as in the cached tree", skipped=True))
     return count
 
 
-def _build(request: Request, solved: Solved, target: Target, rootfd: int, trees: Trees, emit: Emit) -> None:
+def _build(request: Request, solved: Solved, target: Target, rootfd: int, trees: TreeCache, emit: Emit) -> None:
     lock = solved.lock
     check_space(target.path, _installed_bytes(lock))
     log_path = configure.log_path(target.path)

@@ -18,15 +18,15 @@ from toolkit.cli import (
     cache,
     care,
     complete,
-    describe,
-    everyday,
+    container_commands,
     explain,
     foreign_words,
-    learn,
     observe,
     output,
     pages,
+    recipes,
     signals,
+    spec,
     up,
     verbs,
 )
@@ -70,10 +70,10 @@ def _global(
 up.register(app)
 build.register(app)
 cache.register(app)
-describe.register(app)
+spec.register(app)
 verbs.register(app)
-everyday.register(app)
-learn.register(app)
+container_commands.register(app)
+recipes.register(app)
 explain.register(app)
 observe.register(app)
 care.register(app)

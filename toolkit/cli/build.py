@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from toolkit.cli import complete, output, sources, supplies, ways
+from toolkit.cli import complete, download_options, output, source_options, tree_options
 from toolkit.cli.care import RemoveTree
 from toolkit.cli.output import commas, progress, several
 from toolkit.text import quote
@@ -124,7 +124,7 @@ UseKept = Annotated[
     bool,
     typer.Option(
         "--cache/--no-cache",
-        help="Lay out a kept tree where nothing has changed since, and keep this one.",
+        help="Lay out a cached tree where nothing has changed since, and keep this one.",
         rich_help_panel=_OUTPUT,
     ),
 ]
@@ -142,7 +142,7 @@ Verbose = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("bootstrap", rich_help_panel=_PANEL, epilog=sources.EXAMPLES)(bootstrap)
+    app.command("bootstrap", rich_help_panel=_PANEL, epilog=source_options.EXAMPLES)(bootstrap)
 
 
 def bootstrap(
@@ -158,7 +158,7 @@ def bootstrap(
     mirror_argument: Annotated[
         str, typer.Argument(metavar="MIRROR", help="As --mirror, in debootstrap's place.", show_default=False)
     ] = "",
-    script: ways.Script = "",
+    script: tree_options.Script = "",
     variant: Variant = "-",
     arch: Arch = "",
     include: Include = None,
@@ -181,51 +181,51 @@ def bootstrap(
         bool,
         typer.Option("--keep-failed", help="Leave the tree of a failed bootstrap for a look.", rich_help_panel=_OUTPUT),
     ] = False,
-    pocket: sources.Pocket = None,
-    source: sources.Source = None,
-    sources_file: sources.Sources = None,
-    pin: sources.Pin = None,
-    preferences: sources.Preferences = None,
-    snapshot: sources.Snapshot = "",
-    include_file: sources.IncludeFile = None,
-    recommends: sources.Recommends = False,
-    locked: sources.Locked = "",
-    lock: sources.Lock = "",
-    sbom: sources.Sbom = None,
-    diff: sources.Diff = False,
+    pocket: source_options.Pocket = None,
+    source: source_options.Source = None,
+    sources_file: source_options.Sources = None,
+    pin: source_options.Pin = None,
+    preferences: source_options.Preferences = None,
+    snapshot: source_options.Snapshot = "",
+    include_file: source_options.IncludeFile = None,
+    recommends: source_options.Recommends = False,
+    locked: source_options.Locked = "",
+    lock: source_options.Lock = "",
+    sbom: source_options.Sbom = None,
+    diff: source_options.Diff = False,
     print_debs: Annotated[
         bool,
         typer.Option(
             "--print-debs", help="Print the packages that would be installed, and stop.", rich_help_panel=_OUTPUT
         ),
     ] = False,
-    download_only: supplies.DownloadOnly = False,
-    cache_dir: supplies.CacheDir = "",
-    make_tarball: supplies.MakeTarball = "",
-    unpack_tarball: supplies.UnpackTarball = "",
-    keep_debootstrap_dir: supplies.KeepDebootstrapDir = False,
-    certificate: supplies.Certificate = "",
-    private_key: supplies.PrivateKey = "",
-    setup_hook: ways.SetupHook = None,
-    extract_hook: ways.ExtractHook = None,
-    essential_hook: ways.EssentialHook = None,
-    customize_hook: ways.CustomizeHook = None,
-    hook_dir: ways.HookDir = None,
-    dpkg_opt: ways.DpkgOpt = None,
-    apt_opt: ways.AptOpt = None,
-    setup_user: ways.SetupUser = None,
-    locale: ways.Locale = "",
-    timezone: ways.Timezone = "",
-    hostname: ways.Hostname = "",
-    resolv_conf: ways.ResolvConf = "",
-    root_password: ways.RootPassword = "",
-    merged_usr: ways.MergedUsr = None,
-    engine: ways.Engine = "native",
-    engine_opt: ways.EngineOpt = None,
-    foreign: ways.Foreign = False,
-    second_stage: ways.SecondStage = False,
-    second_stage_target: ways.SecondStageTarget = "",
-    force_check_gpg: ways.ForceCheckGpg = False,
+    download_only: download_options.DownloadOnly = False,
+    cache_dir: download_options.CacheDir = "",
+    make_tarball: download_options.MakeTarball = "",
+    unpack_tarball: download_options.UnpackTarball = "",
+    keep_debootstrap_dir: download_options.KeepDebootstrapDir = False,
+    certificate: download_options.Certificate = "",
+    private_key: download_options.PrivateKey = "",
+    setup_hook: tree_options.SetupHook = None,
+    extract_hook: tree_options.ExtractHook = None,
+    essential_hook: tree_options.EssentialHook = None,
+    customize_hook: tree_options.CustomizeHook = None,
+    hook_dir: tree_options.HookDir = None,
+    dpkg_opt: tree_options.DpkgOpt = None,
+    apt_opt: tree_options.AptOpt = None,
+    setup_user: tree_options.SetupUser = None,
+    locale: tree_options.Locale = "",
+    timezone: tree_options.Timezone = "",
+    hostname: tree_options.Hostname = "",
+    resolv_conf: tree_options.ResolvConf = "",
+    root_password: tree_options.RootPassword = "",
+    merged_usr: tree_options.MergedUsr = None,
+    engine: tree_options.Engine = "native",
+    engine_opt: tree_options.EngineOpt = None,
+    foreign: tree_options.Foreign = False,
+    second_stage: tree_options.SecondStage = False,
+    second_stage_target: tree_options.SecondStageTarget = "",
+    force_check_gpg: tree_options.ForceCheckGpg = False,
     format: Format = "",
     jobs: Jobs = 0,
     cache: UseKept = True,
@@ -249,7 +249,7 @@ def bootstrap(
     from toolkit.errors import Usage
 
     if diff:
-        sources.print_difference(suite, target, json=json)
+        source_options.print_difference(suite, target, json=json)
         return
     if second_stage:
         target = second_stage_target or target or suite

@@ -46,14 +46,14 @@ def register(app: typer.Typer) -> None:
 
 def inspect(identity: Id, json: Json = False, root: Root = "") -> None:
     """Show a container from outside: namespaces, limits and their use, rights, mounts, ports, processes."""
-    from toolkit.observe import inspection, sheets
+    from toolkit.observe import inspection, rows
     from toolkit.ui import tables
 
     told = inspection.inspect(_root(root), identity)
     if json:
         output.document(told)
     else:
-        tables.show([tables.Table(h, rows, title, (), empty) for title, h, rows, empty in sheets.inspection(told)],
+        tables.show([tables.Table(h, rows, title, (), empty) for title, h, rows, empty in rows.inspection(told)],
                     sys.stdout)  # fmt: skip
 
 
@@ -61,17 +61,17 @@ def stats(
     identities: Ids = None, no_stream: NoStream = False, json: Json = False, interval: Interval = 1.0, root: Root = ""
 ) -> None:
     """Show what containers use: processor, memory, processes, disks; again and again on a terminal, until q."""
-    from toolkit.observe import sheets
+    from toolkit.observe import rows
     from toolkit.ui import tables
     from toolkit.ui.keys import Keys
 
     keys = Keys(sys.stdin, wanted=not (json or no_stream) and tables.can_be_live(sys.stdout))
-    frames = sheets.stats(_look(root, identities), interval, wait=keys.wait)
+    frames = rows.stats(_look(root, identities), interval, wait=keys.wait)
     if json:
-        output.document([sheets.stats_json(*pair) for pair in next(frames)])
+        output.document([rows.stats_json(*pair) for pair in next(frames)])
         return
     drawn = (
-        [tables.Table(sheets.STATS, tuple(sheets.stats_row(*pair) for pair in frame), right=tuple(range(1, 9)))]
+        [tables.Table(rows.STATS, tuple(rows.stats_row(*pair) for pair in frame), right=tuple(range(1, 9)))]
         for frame in frames
     )
     if no_stream or not tables.can_be_live(sys.stdout):
@@ -85,17 +85,17 @@ def top(
     identities: Ids = None, no_stream: NoStream = False, json: Json = False, interval: Interval = 1.0, root: Root = ""
 ) -> None:
     """Show the containers' processes, the busiest first; again and again on a terminal, until q."""
-    from toolkit.observe import sheets
+    from toolkit.observe import rows
     from toolkit.ui import tables
     from toolkit.ui.keys import Keys
 
     keys = Keys(sys.stdin, wanted=not (json or no_stream) and tables.can_be_live(sys.stdout))
-    frames = sheets.top(_look(root, identities), interval, wait=keys.wait)
+    frames = rows.top(_look(root, identities), interval, wait=keys.wait)
     if json:
         output.document([{"id": name, "cpuPercent": round(cpu, 2), **asdict(one)} for name, one, cpu in next(frames)])
         return
     drawn = (
-        [tables.Table(sheets.TOP, tuple(sheets.top_row(*row) for row in frame), right=(1, 2, 3, 5, 6, 7))]
+        [tables.Table(rows.TOP, tuple(rows.top_row(*row) for row in frame), right=(1, 2, 3, 5, 6, 7))]
         for frame in frames
     )
     if no_stream or not tables.can_be_live(sys.stdout):

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from toolkit.cli import spec_words
+from toolkit.cli import spec_options
 from toolkit.cli.build import (
     Arch,
     CheckDate,
@@ -34,7 +34,7 @@ _MADE = ("rootfs", "rootless", "from_image", "init")  # what `up` makes by itsel
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("up", rich_help_panel="Build", epilog=_EXAMPLE)(spec_words.taking(up, without=_MADE))
+    app.command("up", rich_help_panel="Build", epilog=_EXAMPLE)(spec_options.taking(up, without=_MADE))
 
 
 def up(

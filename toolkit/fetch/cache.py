@@ -191,7 +191,7 @@ class Cache:
 def check_private(folder: str) -> None:
     """Raise CtkError when somebody else may write to the cache `folder` or to one of its own folders.
 
-    Hashes are no help against it: the kept trees and locks are believed because nobody else could have put them there,
+    Hashes are no help against it: cached trees and locks are believed because nobody else could have put them there,
     and an open file may change after it was hashed. A folder like /tmp will do, whose sticky bit keeps ours ours.
     """
     try:

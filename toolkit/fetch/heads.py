@@ -14,7 +14,7 @@ import requests.adapters
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
-from toolkit.fetch.lasting import HeadTooLong
+from toolkit.fetch.permanent_errors import HeadTooLong
 
 _MOST_BYTES = 1 << 20  # http.client alone would take 100 headers of 64 KiB, behind any number of answers "100"
 

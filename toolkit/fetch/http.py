@@ -14,8 +14,8 @@ from urllib.parse import unquote, urlsplit
 
 from toolkit import __version__
 from toolkit.errors import CtkError, Interrupted, NotFound, Unreachable, Untrusted, Usage, reason
-from toolkit.fetch.lasting import is_lasting
 from toolkit.fetch.logins import Logins
+from toolkit.fetch.permanent_errors import is_lasting
 from toolkit.fetch.transfer import Broken as _Broken
 from toolkit.fetch.transfer import Mirrors, Pace, Transfer
 from toolkit.kernel import reading

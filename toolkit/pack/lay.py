@@ -124,5 +124,5 @@ def _xattrs(where: int | bytes, entry: tar.Entry) -> None:
 def _relative(name: bytes) -> bytes:
     path = name.removeprefix(b"./").rstrip(b"/")
     if path.startswith(b"/") or b".." in path.split(b"/"):
-        raise Malformed("lay out a kept tree", because=f"{os.fsdecode(name)!r} is no path in a root")
+        raise Malformed("lay out a cached tree", because=f"{os.fsdecode(name)!r} is no path in a root")
     return path

@@ -6,7 +6,7 @@ that is its second use at least, so who builds a suite once pays nothing.
 
     CACHE/files/ab/abcdef….zst    a package as deb(5) has it, with a last member "_sha256": the SHA-256 of all before it
 
-It stands for what was verified when it was written, and is hashed again before it is used, as the kept trees are.
+It stands for what was verified when it was written, and is hashed again before it is used, as the cached trees are.
 """
 
 import contextlib

@@ -43,7 +43,7 @@ class Request:
     or_host: bool = False  # take the host's own programs where no archive answers (host.py)
     keep_failed: bool = False  # leave the half-made tree of a failed build for a look
     format: str = ""  # of the target (outputs.py); "" goes by its suffix
-    use_kept: bool = True  # lay out a kept tree of the same build, and keep this one (tree_cache.py)
+    use_kept: bool = True  # lay out a cached tree of the same build, and keep this one (tree_cache.py)
     cache_dir: str = ""  # a folder of .deb files to take from and add to (deb_folder.py)
     unpack_tarball: str = ""  # packages in a file (tarball_write.py), in place of an archive
     keep_debootstrap_dir: bool = False  # leave /debootstrap in the finished tree

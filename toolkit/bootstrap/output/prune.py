@@ -13,7 +13,7 @@ from toolkit.errors import Usage
 
 DEFAULT_LIMIT_BYTES = 10 << 30
 VARIABLE = "CTK_CACHE_LIMIT"
-KINDS = {"files": "packages and indexes", "trees": "kept trees", "asks": "what requests came to"}
+KINDS = {"files": "packages and indexes", "trees": "cached trees", "locks": "what requests came to"}
 _WORKED_OUT = re.compile(r"(?<=/files/../[0-9a-f]{64})\.[a-z0-9]+$")  # of the file without that suffix (fetch/cache.py)
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 

@@ -1,15 +1,15 @@
-"""Finished trees that are kept, so that the same one need not be built twice.
+"""A cache of finished trees, so that the same one need not be built twice.
 
     CACHE/trees/KEY.tar.zst    a tree: an ordinary .tar.zst, with its frames' hashes behind it (RFC 8878: a skippable
                                frame, which zstd(1) and tar(1) pass over)
-    CACHE/asks/KEY.json        what a request came to when a suite's Release said what it says: the Lock
+    CACHE/locks/KEY.json       what a request came to when a suite's Release said what it says: the Lock
 
-An ask is keyed by the request and the hashes of the signed Release texts, which are fetched and verified every time:
+A lock is keyed by the request and the hashes of the signed Release texts, which are fetched and verified every time:
 as long as they are the same, the packages are. A tree is keyed by the lock's build id and by whatever else gets into
 it: the host's resolv.conf and hostname, SOURCE_DATE_EPOCH, whether device nodes and owners can be made. Both by the
 very code that builds (`_builder`). A request with anything in it that is not known here is neither kept nor found.
 
-Nothing is shared with the kept tree, no hard link, no block: a container can write to its own only. What is read is
+Nothing is shared with the cached tree, no hard link, no block: a container can write to its own only. What is read is
 hashed frame by frame before it is used; the folder is 0700 and ours.
 """
 
@@ -50,22 +50,22 @@ _MOST_BYTES = 64 << 20  # of a frame
 
 
 class Spoilt(Exception):
-    """A kept tree is not what was written. It has been removed."""
+    """A cached tree is not what was written. It has been removed."""
 
 
-class Trees:
-    """The kept trees of a cache folder."""
+class TreeCache:
+    """The cached trees of a cache folder."""
 
     def __init__(self, folder: str) -> None:
         self._cache = Cache(folder)
         self._trees = os.path.join(folder, "trees")
-        self._asks = os.path.join(folder, "asks")
+        self._locks = os.path.join(folder, "locks")
 
     def recall(self, request: Request, sources: tuple[Source, ...]) -> Lock | None:
         """The lock that this request came to when the sources' Release files were the same; None if not known."""
         if not keepable(request):
             return None
-        data = _read(os.path.join(self._asks, _ask(request, sources) + ".json"))
+        data = _read(os.path.join(self._locks, _request_key(request, sources) + ".json"))
         if data is None or hashlib.sha256(data[32:]).digest() != data[:32]:
             return None
         lock = _lock(data[32:])
@@ -78,14 +78,14 @@ class Trees:
         data = json.dumps(asdict(lock), separators=(",", ":")).encode()
         if _lock(data) != lock:
             return
-        path = os.path.join(self._asks, _ask(request, lock.sources) + ".json")
+        path = os.path.join(self._locks, _request_key(request, lock.sources) + ".json")
         try:
             self._write(path, [hashlib.sha256(data).digest(), data])
         except (OSError, CtkError):
             pass
 
-    def open(self, request: Request, lock: Lock) -> "Kept | None":
-        """The kept tree of this lock for this host, to be closed; None if there is none."""
+    def open(self, request: Request, lock: Lock) -> "CachedTree | None":
+        """The cached tree of this lock for this host, to be closed; None if there is none."""
         if not keepable(request):
             return None
         path = os.path.join(self._trees, _tree(request, lock) + ".tar.zst")
@@ -94,7 +94,7 @@ class Trees:
         except OSError:
             return None
         try:
-            kept = Kept(fd, path)
+            kept = CachedTree(fd, path)
             os.utime(fd)  # used now: prune.py takes the longest unused first
             return kept
         except Spoilt:
@@ -138,8 +138,8 @@ class Trees:
                 pass
 
 
-class Kept:
-    """One kept tree, open for reading."""
+class CachedTree:
+    """One cached tree, open for reading."""
 
     def __init__(self, fd: int, path: str) -> None:
         """Raises Spoilt if the index is not there or not whole."""
@@ -157,7 +157,7 @@ class Kept:
         self.plain_bytes = sum(plain for _, plain, _ in self._frames)
         self.packed_bytes = sum(packed for packed, _, _ in self._frames)
 
-    def __enter__(self) -> "Kept":
+    def __enter__(self) -> "CachedTree":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -186,7 +186,7 @@ class Kept:
 
         Raises Spoilt (then what is there must be removed), OSError, SystemCall.
         """
-        return lay.lay_out(rootfd, self.plain(), "a kept tree")
+        return lay.lay_out(rootfd, self.plain(), "a cached tree")
 
     def _spoilt(self) -> Spoilt:
         try:
@@ -205,7 +205,7 @@ def keepable(request: Request) -> bool:
     return request.use_kept
 
 
-def _ask(request: Request, sources: tuple[Source, ...]) -> str:
+def _request_key(request: Request, sources: tuple[Source, ...]) -> str:
     return _digest(_request(request), [asdict(source) for source in sources])
 
 

@@ -46,7 +46,7 @@ def read(path: str, number: int, architecture: str) -> tuple[Source, Candidate]:
         origin="",
         components=(),
         date="",
-        release_sha256=digest,  # as a Release vouches for its packages; the kept trees go by it
+        release_sha256=digest,  # as a Release vouches for its packages; the cached trees go by it
         kind="file",
     )
     return source, Candidate(fields.get("Package", ""), fields, member, architecture, FACTS.fixed)

@@ -7,7 +7,7 @@
 A process of its own because one with a second thread (the live display is one) can't unshare a user namespace.
 
 Without subordinate ids only the user's own id can be mapped. Then every file belongs to it, and chown(2) only
-pretends (kernel/pretend.py): such a tree runs shells and compilers, but no service that drops its privileges.
+pretends (kernel/seccomp_noop.py): such a tree runs shells and compilers, but no service that drops its privileges.
 """
 
 import os
@@ -22,7 +22,7 @@ from toolkit import errors, places
 from toolkit.bootstrap.sandbox import interpreter
 from toolkit.errors import BuildFailed, CtkError, HostLacks, SystemCall, reason
 from toolkit.events import Emit, Event, Note
-from toolkit.kernel import namespaces, pretend, process, subids
+from toolkit.kernel import namespaces, process, seccomp_noop, subids
 from toolkit.kernel.host import HostFacts
 
 _PATH = "/usr/bin:/usr/local/bin:/bin"
@@ -169,7 +169,7 @@ def main(in_fd: int, out_fd: int, parent: int) -> NoReturn:
         say("unshared", None)
         function, argument, single = pickle.load(requests)
         if single:
-            pretend.install(owners=True)
+            seccomp_noop.install(owners=True)
         else:
             os.setgroups([])
         os.setresgid(0, 0, 0)

@@ -28,7 +28,7 @@ from typing import Any, NoReturn, TypedDict
 
 from toolkit.bootstrap.sandbox.build_cgroup import Cgroup
 from toolkit.errors import SystemCall
-from toolkit.kernel import binfmt, capabilities, mounts, namespaces, pretend, process, roots
+from toolkit.kernel import binfmt, capabilities, mounts, namespaces, process, roots, seccomp_noop
 from toolkit.kernel.beneath import O_PATH, fd_path, make_directories, open_beneath
 
 # What a maintainer script may do to the machine and no package needs to. MKNOD as well: the nodes of a Debian's /dev
@@ -162,7 +162,7 @@ def _first(settings: Settings, cgroup: Cgroup, requests: int, replies: int, outp
         _enter(settings["target"])
         process.sethostname(settings["hostname"])
         _loopback_up()
-        pretend.install(syncs=not settings["sync"], confined=True)
+        seccomp_noop.install(syncs=not settings["sync"], confined=True)
         _drop_capabilities(last_capability)
         # Without CAP_SYS_PTRACE nobody opens /proc/PID/exe of a process that isn't dumpable, and ours is the host's
         # python: a script could have written to it once we are gone (CVE-2019-5736 was made of that).

@@ -1,4 +1,4 @@
-"""Kept trees: the second build of the same is laid out from the first, never from anything else."""
+"""Cached trees: the second build of the same is laid out from the first, never from anything else."""
 
 import json
 import os
@@ -33,7 +33,7 @@ def world(tmp_path: Path, ctk: Command) -> Iterator[World]:
 
 def kept(result: Result) -> bool:
     assert result.rc == 0, result.err
-    return "files of a kept tree" in result.err
+    return "files of a cached tree" in result.err
 
 
 def test_the_second_build_is_laid_out(world: World) -> None:
@@ -83,7 +83,7 @@ def test_b13_a_damaged_tree_is_built_anew(where: str, world: World) -> None:
     tree.write_bytes(data[:-100] if where == "short" else data)
     again = world.build("b")
     assert not kept(again)
-    assert ("kept tree was damaged" in again.err) == (where in ("first", "middle")), again.err
+    assert ("cached tree was damaged" in again.err) == (where in ("first", "middle")), again.err
     assert (world.folder / "b/usr/share/alpha").read_text() == "alpha 1.0"
     assert list(facts(world.folder / "a")) == list(facts(world.folder / "b"))
     assert kept(world.build("c"))
@@ -113,7 +113,7 @@ def test_a_package_file_is_known_by_what_is_in_it(world: World) -> None:
 
 
 def test_the_folder_that_debootstrap_keeps(world: World) -> None:
-    """What was installed, from where; not from a kept tree, which has no log of its own."""
+    """What was installed, from where; not from a cached tree, which has no log of its own."""
     assert not kept(world.build("a"))
     assert not kept(world.build("b", "--keep-debootstrap-dir"))
     folder = world.folder / "b/debootstrap"
@@ -155,7 +155,7 @@ def test_a_user_without_root_has_them_too(
                 timeout=200,
             )
             assert told.returncode == 0, told.stderr
-            assert ("files of a kept tree" in told.stderr) == expected
+            assert ("files of a cached tree" in told.stderr) == expected
         same = subprocess.run([COMPARE, "--strict", home / "a", home / "b"], capture_output=True, text=True)
         assert same.returncode == 0, same.stdout
         assert (home / "b/etc/shadow").stat().st_gid == FIRST + 42 - 1
@@ -166,7 +166,7 @@ def test_a_user_without_root_has_them_too(
 def test_the_cache_is_shown_and_pruned(world: World, ctk: Command) -> None:
     world.build("a").ok()
     listed = ctk("cache", "list", "--all", env=world.env).ok().out
-    assert "kept trees" in listed and str(world.trees()[0]) in listed
+    assert "cached trees" in listed and str(world.trees()[0]) in listed
     ctk("cache", "prune", "--limit", "0", env=world.env).ok()
     assert world.trees() == [] and not kept(world.build("b"))
     # By itself: nothing fits.

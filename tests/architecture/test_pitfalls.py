@@ -1,4 +1,4 @@
-"""docs/asks.md answers every ask, and the tests and recipes that it names are there."""
+"""docs/pitfalls.md answers every ask, and the tests and recipes that it names are there."""
 
 import re
 from pathlib import Path
@@ -10,7 +10,7 @@ TOP = Path(__file__).parents[2]
 
 
 def test_every_ask_is_answered_by_a_test_that_there_is_or_a_reason() -> None:
-    rows = re.findall(r"^\| A(\d+) \|(.*)\|(.*)\|(.*)\|$", (TOP / "docs/asks.md").read_text(), re.MULTILINE)
+    rows = re.findall(r"^\| A(\d+) \|(.*)\|(.*)\|(.*)\|$", (TOP / "docs/pitfalls.md").read_text(), re.MULTILINE)
     assert [int(row[0]) for row in rows] == list(range(1, 41))
     for number, ask, answer, tests in rows:
         assert ask.strip() and answer.strip(), number
@@ -22,7 +22,7 @@ def test_every_ask_is_answered_by_a_test_that_there_is_or_a_reason() -> None:
 
 def test_every_stumble_of_a_reader_is_shown_in_a_recipe_that_goes_on_after_it() -> None:
     rows = re.findall(
-        r"^\| T(\d+) \| (.+?) \| ([a-z-]+) \| `(.+)` \|$", (TOP / "docs/asks.md").read_text(), re.MULTILINE
+        r"^\| T(\d+) \| (.+?) \| ([a-z-]+) \| `(.+)` \|$", (TOP / "docs/pitfalls.md").read_text(), re.MULTILINE
     )
     assert [int(row[0]) for row in rows] == list(range(1, 31))
     for number, _, recipe, shown in rows:

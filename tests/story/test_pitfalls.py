@@ -1,4 +1,4 @@
-"""What people stumble over (docs/asks.md), as far as no other test shows it."""
+"""What people stumble over (docs/pitfalls.md), as far as no other test shows it."""
 
 import subprocess
 import time

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from toolkit.cli import output, spec_words
+from toolkit.cli import output, spec_options
 
 _PANEL = "Describe"
 _EXAMPLE = "Example: ctk spec --rootfs debianfs --writable --memory 64M -- bash"
@@ -15,7 +15,7 @@ Texts = list[str] | None
 
 def register(app: typer.Typer) -> None:
     """Add the group's commands."""
-    app.command("spec", rich_help_panel=_PANEL, epilog=_EXAMPLE)(spec_words.taking(spec, first=True))
+    app.command("spec", rich_help_panel=_PANEL, epilog=_EXAMPLE)(spec_options.taking(spec, first=True))
 
 
 def spec(
