@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, fields
 from typing import Any
 
+import toolkit
 from toolkit import __version__
 from toolkit.bootstrap.facts.model import Lock, Package, Request, Source
 from toolkit.bootstrap.output.target import MARKER
@@ -233,14 +234,13 @@ def _capabilities() -> str:
 
 def _builder() -> list[Any]:
     """What tells this builder from any other: the version, and the files of a checkout that is worked on."""
-    here = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     found: list[Any] = [__version__]
-    for folder in ("bootstrap", "deb", "pack"):
-        with os.scandir(os.path.join(here, folder)) as entries:
-            for entry in sorted(entries, key=lambda one: one.name):
-                if entry.name.endswith(".py"):
-                    about = entry.stat()
-                    found.append([entry.name, about.st_size, about.st_mtime_ns])
+    for room in ("bootstrap", "deb", "pack"):
+        for folder, _, names in sorted(os.walk(os.path.join(os.path.dirname(toolkit.__file__), room))):
+            for name in sorted(names):
+                if name.endswith(".py"):
+                    about = os.stat(os.path.join(folder, name))
+                    found.append([name, about.st_size, about.st_mtime_ns])
     return found
 
 
