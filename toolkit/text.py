@@ -32,6 +32,14 @@ def in_json(text: str) -> str:
     return "".join(c if c.isprintable() or c in "\n\t" else _json_escape(c) for c in text)
 
 
+def number(text: str) -> int:
+    """The number that `text` is, in ASCII digits; -1 for all else, and for one that no file, version or size has.
+
+    str.isdigit() takes "²", which int() does not, and int() gives up at 4300 digits: each a way to stop a reader.
+    """
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else -1
+
+
 def quote(text: str) -> str:
     """`text` as one word of a POSIX shell, whatever is in it."""
     if text and _PLAIN.issuperset(text):

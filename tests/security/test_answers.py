@@ -1,14 +1,17 @@
 """The heads of a server's answers are bounded in time and in size, as the bodies are (b4)."""
 
 import contextlib
+import resource
 import socket
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
-from toolkit.errors import Unreachable
+from toolkit.errors import Unreachable, Untrusted
 from toolkit.fetch.http import Client
 
 Answer = Callable[[socket.socket], None]
@@ -120,3 +123,99 @@ def test_b4_what_was_to_come_as_it_is_does_not_come_compressed(monkeypatch: pyte
             client.read(url, limit=1000)
         assert client.read(url + ".gz", limit=1000) == b"xx" and len(connections) == 2
     client.close()
+
+
+def redirects(location: bytes, *headers: bytes, body: "Callable[[socket.socket], None] | None" = None) -> Answer:
+    def answer(peer: socket.socket) -> None:
+        lines = [b"HTTP/1.1 302 Found", b"Location: " + location, *headers, b"", b""]
+        peer.sendall(b"\r\n".join(lines))
+        if body is not None:
+            body(peer)
+
+    return answer
+
+
+def zeros_without_end(peer: socket.socket) -> None:
+    while True:
+        peer.sendall(bytes(1 << 20))
+
+
+def zeros_packed(peer: socket.socket) -> None:
+    """A gigabyte of nothing in a megabyte."""
+    machine = zlib.compressobj(9, zlib.DEFLATED, 31)
+    for _ in range(1 << 10):
+        peer.sendall(machine.compress(bytes(1 << 20)))
+    peer.sendall(machine.flush())
+
+
+def dripping(peer: socket.socket) -> None:
+    while True:
+        peer.sendall(b"x")
+        time.sleep(0.05)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("body", [zeros_without_end, zeros_packed, dripping])
+def test_b4_nobody_reads_what_a_redirect_says_beside_where_it_leads(
+    body: Answer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """requests reads the whole body of a redirect, and unpacks it, though nobody wants it."""
+    monkeypatch.setenv("no_proxy", "*")
+
+    def here(peer: socket.socket) -> None:
+        peer.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi")
+
+    Path("/proc/self/clear_refs").write_text("5")  # the most memory that was used begins anew (proc(5))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with serving(here) as (where, _), contextlib.closing(Client(stall_s=0.6, back_off_s=0.01)) as client:
+        packed = (b"Content-Encoding: gzip",) if body is zeros_packed else ()
+        with serving(redirects(where.encode(), *packed, body=body)) as (url, connections):
+            assert client.read(url, limit=1000) == b"hi"
+    assert len(connections) == 1
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 << 10  # KiB
+
+
+def test_b4_a_redirect_with_a_short_body_keeps_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("no_proxy", "*")
+
+    def answer(peer: socket.socket) -> None:
+        peer.sendall(b"HTTP/1.1 302 Found\r\nLocation: /there\r\nContent-Length: 4\r\n\r\ngone")
+        assert b"GET /there" in peer.recv(65536)
+        peer.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi")
+
+    with serving(answer) as (url, connections), contextlib.closing(Client(retries=0)) as client:
+        assert client.read(url, limit=1000) == b"hi"
+    assert len(connections) == 1
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        b"http://[::1",
+        b"//\xff\xfe/",
+        b"http://u:p@\x1b[31m/",
+        b"http://xn--\xff.example/",
+        b"http://" + b"\xc3\xa4" * 70,
+    ],
+)
+def test_b4_a_redirect_to_what_is_no_address_is_an_error_of_ours(
+    location: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("no_proxy", "*")
+    with (
+        serving(redirects(location, b"Content-Length: 0")) as (url, _),
+        contextlib.closing(Client(retries=0)) as client,
+        pytest.raises(Untrusted, match="redirected to what is no http address"),
+    ):
+        client.read(url, limit=1000)
+
+
+@pytest.mark.parametrize("stated", ["²", "9" * 5000, "-5", "5, 5"])
+def test_b4_a_length_that_is_no_number_is_none(stated: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("no_proxy", "*")
+
+    def answer(peer: socket.socket) -> None:
+        peer.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: " + stated.encode("latin-1") + b"\r\n\r\nwhole")
+
+    with serving(answer) as (url, _), contextlib.closing(Client(retries=0)) as client:
+        assert client.read(url, limit=1000) == b"whole"

@@ -17,6 +17,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from toolkit.fetch.permanent_errors import HeadTooLong
 
 _MOST_BYTES = 1 << 20  # http.client alone would take 100 headers of 64 KiB, behind any number of answers "100"
+_MOST_REDIRECT_BYTES = 1 << 16
 
 
 class _Stream(io.RawIOBase):
@@ -66,7 +67,8 @@ class _Response(http.client.HTTPResponse):
 
     def begin(self) -> None:
         super().begin()
-        self._stream.open_ended()
+        if self.status not in requests.models.REDIRECT_STATI:  # the body of such a one counts as part of the head
+            self._stream.open_ended()
 
 
 class _Plain(HTTPConnection):
@@ -89,7 +91,21 @@ _POOLS = {"http": _PlainPool, "https": _SecurePool}
 
 
 class Adapter(requests.adapters.HTTPAdapter):
-    """requests' own, whose connections bound the heads of answers; those through a proxy, too."""
+    """requests' own, whose connections bound the heads of answers, and the bodies of redirects; of a proxy, too."""
+
+    def send(self, *arguments: Any, **named: Any) -> requests.Response:
+        """An answer; of a redirect without its body, which requests would read and unpack, however long it is."""
+        response = super().send(*arguments, **named)
+        if response.is_redirect:
+            raw = response.raw
+            try:
+                # A short one leaves a connection that can be used again.
+                if len(raw.read(_MOST_REDIRECT_BYTES + 1, decode_content=False)) > _MOST_REDIRECT_BYTES:
+                    raw.close()
+            except (urllib3.exceptions.HTTPError, OSError):
+                raw.close()  # where it leads is known all the same
+            response.raw = io.BytesIO()
+        return response
 
     def init_poolmanager(self, *arguments: Any, **named: Any) -> None:
         super().init_poolmanager(*arguments, **named)

@@ -19,6 +19,7 @@ from toolkit.fetch.permanent_errors import is_lasting
 from toolkit.fetch.transfer import Broken as _Broken
 from toolkit.fetch.transfer import Mirrors, Pace, Transfer
 from toolkit.kernel import reading
+from toolkit.text import number
 
 if TYPE_CHECKING:
     import requests
@@ -231,6 +232,8 @@ class Client:
         except requests.exceptions.RequestException as error:
             # A mirror that has answered is there, and may be starting anew.
             raise _Broken(_plain(error), lasting=not self._answered and is_lasting(error)) from None
+        except (urllib3.exceptions.LocationParseError, ValueError) as error:
+            raise Untrusted(doing, because=f"redirected to what is no http address: {_plain(error)}") from None
         self._answered = True
         with response:
             status = response.status_code
@@ -252,11 +255,11 @@ class Client:
             if encoding != "identity" and not urlsplit(url).path.endswith(_COMPRESSED):
                 because = f"the server sends it compressed ({encoding[:40]!r}), which it was asked not to"
                 raise Unreachable(doing, because=because, hint="name another mirror with --mirror")
-            stated = response.headers.get("Content-Length", "")
+            stated = number(response.headers.get("Content-Length", ""))
             resumed = status == 206
             if resumed and not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
                 raise _Broken("the server answered with another part of the file than was asked for")
-            _check_stated(doing, int(stated) + start * resumed if stated.isdigit() else -1, limit, exact)
+            _check_stated(doing, stated + start * resumed if stated >= 0 else -1, limit, exact)
             pace = Pace(least_bytes_per_s)
             skip = 0 if resumed else start  # a server may send the whole file again
             raw = response.raw
@@ -285,8 +288,8 @@ class Client:
                 spent = time.monotonic() - began
                 if spent > _DRIP_WINDOW_S and done < spent * _DRIP_BYTES_PER_S:
                     raise _Broken(f"only {done} bytes in {spent:.0f} s", lasting=True)
-            if stated.isdigit() and done < int(stated) + start * resumed:
-                raise _Broken(f"broken off after {done} of {int(stated) + start * resumed} bytes")
+            if done < stated + start * resumed:
+                raise _Broken(f"broken off after {done} of {stated + start * resumed} bytes")
             if exact is not None and done != exact:
                 raise _too_short(doing, done, exact)
             self.bytes_per_s = (done - start * resumed) / max(time.monotonic() - began, 1e-6)
