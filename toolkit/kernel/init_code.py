@@ -1,4 +1,4 @@
-"""Machine code of last_step.c -DINIT, written by scripts/assemble-last-step: do not edit."""
+"""Machine code of last_step.c -DINIT, written by scripts/assemble: do not edit."""
 
 CODE = {
     "aarch64": bytes.fromhex(
