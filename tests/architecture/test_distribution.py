@@ -37,7 +37,7 @@ def test_the_name_is_one_everywhere() -> None:
     assert project["name"] == NAME
     module = NAME.replace("-", "_")
     assert (
-        f"/_editable_impl_{module}.pth" in (TOP / "scripts/ctk").read_text()
+        f"/_editable_impl_{module}.pth" in (TOP / "scripts/launcher/launch.py").read_text()
     )  # hatchling's name for an editable install
     extras = set(project["optional-dependencies"])
     hints = re.findall(r"ctk-oci\[(\w+)\]", (TOP / "toolkit/bootstrap/output/sbom.py").read_text())

@@ -5,12 +5,11 @@ that an engine calls several times a container.
 """
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.fixtures.command import Bundle, Command, installed_ctk
+from tests.fixtures.command import Bundle, Command, python_words
 
 SLOW = {
     "typer", "click", "rich", "requests", "urllib3", "pyroute2", "zstandard", "msgspec", "pysequoia", "site",
@@ -22,7 +21,7 @@ SLOW = {
 
 def imported(arguments: list[str], environment: dict[str, str], cwd: "str | None" = None) -> tuple[int, set[str], str]:
     """Exit code, the modules that `ctk ARGUMENTS` imported, and what else it said."""
-    argv = [sys.executable, "-I", "-S", "-X", "importtime", installed_ctk(), *arguments]
+    argv = [*python_words("-X", "importtime"), *arguments]
     done = subprocess.run(
         argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=environment, cwd=cwd, timeout=60
     )
@@ -61,7 +60,7 @@ def test_every_verb_of_a_container(ctk: Command, busybox_bundle: Bundle) -> None
     def quiet(*arguments: str) -> None:
         # The container keeps create's standard error, so a pipe would never end.
         with open(busybox_bundle.path / "importtime", "w+") as log:
-            argv = [sys.executable, "-I", "-S", "-X", "importtime", installed_ctk(), *arguments]
+            argv = [*python_words("-X", "importtime"), *arguments]
             assert (
                 subprocess.run(
                     argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=ctk.environment, timeout=60
@@ -103,7 +102,7 @@ def test_comforts_cost_nothing_where_they_are_not_asked_for(ctk: Command, busybo
     assert "toolkit.runtime.comfort" in imported(["run", "--tell", name], ctk.environment, str(busybox_bundle))[1]
     for words in (["run", name], ["run", "-d", name], ["delete", name]):
         with open(busybox_bundle.path / "importtime", "w+") as log:
-            argv = [sys.executable, "-I", "-S", "-X", "importtime", installed_ctk(), *words]
+            argv = [*python_words("-X", "importtime"), *words]
             subprocess.run(
                 argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=ctk.environment, cwd=str(busybox_bundle),
                 timeout=60, check=True,

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.fixtures.command import Command, installed_ctk, tool
+from tests.fixtures.launchers import CODE, TOP, Installation
 
 
 def started_python(launcher: str, tmp_path: Path, environment: "dict[str, str] | None" = None) -> list[str]:
@@ -59,26 +60,24 @@ def test_the_environment_can_not_bring_code_in(tmp_path: Path, ctk: Command) -> 
     assert not (tmp_path / "bitten").exists()
 
 
-@pytest.mark.parametrize("name", ["ctk"])
-def test_launcher_in_the_checkout_is_the_installed_one(name: str) -> None:
-    checkout = Path(__file__).parents[2] / "scripts" / name
-    assert checkout.read_text() == Path(installed_ctk()).read_text(), "run scripts/venv: the launcher has changed"
-    assert os.access(checkout, os.X_OK)
+def test_launcher_in_the_checkout_is_the_installed_one() -> None:
+    installed = Path(installed_ctk())
+    ours = CODE.get(os.uname().machine) or (TOP / "scripts/ctk").read_bytes()
+    assert installed.read_bytes() == ours, "run scripts/venv: the launcher has changed"
+    launch = installed.parent.parent / "share/ctk/launch.py"
+    assert launch.read_bytes() == (TOP / "scripts/launcher/launch.py").read_bytes(), "run scripts/venv"
+    assert os.access(TOP / "scripts/ctk", os.X_OK)
 
 
 @pytest.mark.root
 def test_compiled_code_that_others_may_write_to_is_left_alone(tmp_path: Path) -> None:
     """Where a first call with umask 0 made `__pycache__`, everybody could write what root runs (importlib: 0777)."""
-    (tmp_path / "bin").mkdir()
-    shutil.copy(Path(__file__).parents[2] / "scripts/ctk", tmp_path / "bin/ctk")
+    command = Installation(tmp_path, "script").command
     (tmp_path / "bin/python3").symlink_to(sys.executable)
-    shutil.copytree(
-        Path(__file__).parents[2] / "toolkit", tmp_path / "toolkit", ignore=shutil.ignore_patterns("__pycache__")
-    )
+    shutil.copytree(TOP / "toolkit", tmp_path / "toolkit", ignore=shutil.ignore_patterns("__pycache__"))
 
     def call(umask: int) -> None:
-        argv = [str(tmp_path / "bin/ctk"), "--version"]
-        subprocess.run(argv, check=True, umask=umask, capture_output=True, timeout=60)
+        subprocess.run([command, "--version"], check=True, umask=umask, capture_output=True, timeout=60)
 
     call(0)
     written = [path for path in tmp_path.rglob("*") if path.stat().st_mode & 0o002 and not path.is_symlink()]

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.fixtures.command import Bundle, Command
+from tests.fixtures.command import Bundle, Command, python_words
 from tests.security.conftest import Canary, pid_of, run, running, until
 
 pytestmark = pytest.mark.root
@@ -198,7 +198,8 @@ def test_e1_interpreter_survives_a_container_with_ptrace(
         bundle.edit(lambda config: config["process"].update(capabilities=sets)).sh(attack)
     else:
         bundle.sh("sleep 1000")
-    other = Command(str(python), ctk.root, ctk.environment, ("-I", "-S", ctk.program))
+    program, *words = python_words(python=str(python))
+    other = Command(program, ctk.root, ctk.environment, tuple(words))
     with running(ctk, bundle) as name:
         if hold != "from the start":
             process = bundle.load()["process"] | {"capabilities": sets, "args": ["/bin/sh", "-c", attack]}

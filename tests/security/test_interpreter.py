@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.fixtures.command import Bundle, Command, installed_ctk
+from tests.fixtures.command import Bundle, Command
 from tests.security.conftest import Canary, pid_of, run, running
 
 pytestmark = pytest.mark.root
@@ -364,9 +364,3 @@ def test_e17_signals_while_a_container_is_made(number: int, after_ms: int, bundl
     assert ctk("list", "-q").ok().out.split() == []
     assert ctk("state", name).rc == 1
     run(ctk, bundle.args("/bin/true")).ok()
-
-
-def test_e5_launcher_is_isolated() -> None:
-    """-I and -S: no environment, no user site, no .pth file that somebody else may write."""
-    text = Path(installed_ctk()).read_text()
-    assert text.count('-I -S -X utf8 "$me"') == 2

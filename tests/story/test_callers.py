@@ -51,10 +51,8 @@ def test_a_removed_working_directory(ctk: Command, busybox_bundle: Bundle, tmp_p
     busybox_bundle.args("echo", "in")
     script = 'mkdir "$3" && cd "$3" && rmdir "$3" && exec "$CTK" run -b "$1" "$2"'
     done = shell(ctk, script, str(busybox_bundle), ctk.id(), str(tmp_path / "gone"))
-    assert (done.returncode, done.stdout) == (0, "in\n"), done
-    assert all("getcwd" in line for line in done.stderr.splitlines()), (
-        done
-    )  # the launcher's shell, before our first line
+    # Whoever starts before ctk does may not say a word: standard error is the container's.
+    assert (done.returncode, done.stdout, done.stderr) == (0, "in\n", ""), done
 
 
 def test_a_proc_that_shows_processes_only(ctk: Command, busybox_bundle: Bundle) -> None:

@@ -1,14 +1,15 @@
 """The wheel holds everything, and what it installs works away from the checkout."""
 
+import os
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-TOP = Path(__file__).parents[2]
+from tests.fixtures.command import tool
+from tests.fixtures.launchers import CODE, TOP
 
 
 def run(*argv: "str | Path", cwd: "Path | None" = None) -> str:
@@ -20,8 +21,8 @@ def run(*argv: "str | Path", cwd: "Path | None" = None) -> str:
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A wheel of the committed and the changed files, built from a copy: a build must not write into the checkout."""
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the committed and the changed files: a build must not write into the checkout."""
     source = tmp_path_factory.mktemp("source")
     names = run("git", "-C", TOP, "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")
     for name in names:
@@ -30,28 +31,74 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes((TOP / name).read_bytes())
             target.chmod((TOP / name).stat().st_mode & 0o777)
-    folder = tmp_path_factory.mktemp("wheel")
-    pip = [sys.executable, "-m", "pip", "-q", "wheel", "--no-deps", "--no-build-isolation", "--no-index"]
-    run(*pip, "-w", folder, ".", cwd=source)
+    return source
+
+
+def built(source: Path, folder: Path, *before: str) -> Path:
+    """The wheel that is made of `source`; `before` are the words that pip is started with."""
+    pip = [*before, sys.executable, "-m", "pip", "-q", "wheel", "--no-deps", "--no-build-isolation", "--no-index"]
+    run(*pip, "-w", folder, source, cwd=folder)
     (found,) = folder.glob("ctk_oci-*.whl")
     return found
 
 
-@pytest.fixture(scope="module")
-def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def environment_with(wheel: Path, folder: Path) -> Path:
     """The bin folder of a virtual environment with the wheel in it, and no library beside it."""
-    folder = tmp_path_factory.mktemp("venv")
     run(sys.executable, "-m", "venv", "--without-pip", folder)
     target = folder / "bin/python3"
     run(sys.executable, "-m", "pip", "-q", "--python", target, "install", "--no-deps", "--no-index", wheel)
-    yield folder / "bin"
+    return folder / "bin"
+
+
+def command_in(wheel: Path) -> bytes:
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith(".data/scripts/ctk"))
+        return archive.read(name)
+
+
+@pytest.fixture(scope="module")
+def wheel(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return built(source, tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return environment_with(wheel, tmp_path_factory.mktemp("venv"))
+
+
+def test_the_command_is_the_machines_program(wheel: Path, installed: Path, tmp_path: Path) -> None:
+    machine = os.uname().machine
+    if machine not in CODE:
+        pytest.skip(f"there is no such program for {machine}")
+    assert command_in(wheel) == (installed / "ctk").read_bytes() == CODE[machine]
+    assert wheel.name.endswith(f"-py3-none-linux_{machine}.whl")
+    # Not a word before our first line, which would be the container's standard error.
+    script = 'mkdir gone && cd gone && rmdir ../gone && exec "$0" list -q 2>&1'
+    assert run(tool("bash"), "-c", script, installed / "ctk", cwd=tmp_path) == ""
+
+
+def test_other_machines_get_the_script(source: Path, tmp_path: Path) -> None:
+    """Pretended by a personality(2), in which uname(2) names a machine of 32 bits."""
+    other = built(source, tmp_path, tool("setarch"), "linux32")
+    assert command_in(other) == (TOP / "scripts/ctk").read_bytes()
+    assert other.name.endswith("-py3-none-any.whl")
+    command = environment_with(other, tmp_path / "venv") / "ctk"
+    assert "version" in run(command, "--version", cwd=tmp_path)
+
+
+def test_a_source_distribution_has_all_that_the_build_needs(source: Path, wheel: Path, tmp_path: Path) -> None:
+    run(sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-d", tmp_path, cwd=source)
+    (archive,) = tmp_path.glob("ctk_oci-*.tar.gz")
+    (tmp_path / "made").mkdir()
+    again = built(archive, tmp_path / "made")
+    assert again.name == wheel.name and again.read_bytes() == wheel.read_bytes()
 
 
 def test_wheel_holds_code_keyrings_recipes_and_launcher(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
-        launcher = next(name for name in names if name.endswith(".data/scripts/ctk"))
-        assert archive.read(launcher) == (TOP / "scripts/ctk").read_bytes()
+        (launch,) = (name for name in names if name.endswith(".data/data/share/ctk/launch.py"))
+        assert archive.read(launch) == (TOP / "scripts/launcher/launch.py").read_bytes()
     tracked = run("git", "-C", TOP, "ls-files", "toolkit").split()
     assert {name for name in tracked if (TOP / name).exists()} <= names
     for folder, share in (("vendor/keyrings", "keyrings"), ("recipes", "recipes")):

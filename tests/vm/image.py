@@ -156,7 +156,7 @@ def project_disk(path: Path) -> None:
         return None if os.path.basename(member.name) == "__pycache__" else member
 
     with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as archive:
-        for name in ("toolkit", "scripts/ctk", "tests/vm/inside"):
+        for name in ("toolkit", "scripts/ctk", "scripts/launcher", "tests/vm/inside"):
             archive.add(TOP / name, name, filter=kept)
     with open(path, "ab") as file:
         file.truncate(path.stat().st_size + (-path.stat().st_size % 4096))
