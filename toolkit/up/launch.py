@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from types import FrameType
 
+import toolkit
 from toolkit.errors import CtkError, reason
 
 leading: list[str] = []
@@ -28,7 +29,7 @@ def anywhere() -> list[str]:
 
 
 def _package() -> str:
-    return os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    return os.path.dirname(os.path.dirname(os.path.abspath(toolkit.__file__)))
 
 
 def _environment() -> dict[str, str]:
