@@ -12,11 +12,11 @@ from tests.fixtures.archive import Archive, Suite
 from tests.fixtures.command import Command
 from tests.fixtures.server import FileServer
 from tests.unit.test_unpack import Build, build, member  # noqa: F401
+from toolkit.archive.tar_read import Tar
 from toolkit.bootstrap.facts.pool import Member, Pool
 from toolkit.bootstrap.resolve.apt_marker import choose
 from toolkit.deb.index import Index
 from toolkit.deb.relation import parse_relations
-from toolkit.deb.tar import Tar
 from toolkit.errors import Malformed, Unsolvable
 
 pytestmark = pytest.mark.root

@@ -15,6 +15,7 @@ import pytest
 from tests.fixtures.command import Command
 from tests.fixtures.small import World
 from tests.security.conftest import Canary
+from toolkit.archive import walk
 from toolkit.bootstrap import beside
 from toolkit.bootstrap.compat import second_stage
 from toolkit.bootstrap.facts.debootstrap_files import FOLDER, LISTS
@@ -27,7 +28,6 @@ from toolkit.bootstrap.resolve import diff
 from toolkit.errors import BuildFailed, CtkError, NotFound
 from toolkit.events import Event, Line, Note, Progressed
 from toolkit.fetch.cache import FOLDERS, Cache, check_private
-from toolkit.pack import walk
 from toolkit.text import one_line
 from toolkit.ui import failure, plain
 

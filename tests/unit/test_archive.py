@@ -1,4 +1,4 @@
-"""toolkit.deb.archive and toolkit.deb.tar against packages that Python's tarfile and the fixture's ar writer made."""
+"""deb.archive and archive.tar_read against packages that Python's tarfile and the fixture's ar writer made."""
 
 import bz2
 import io
@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.fixtures import debs
+from toolkit.archive.tar_read import DIRECTORY, FILE, SYMLINK, Tar
 from toolkit.deb.archive import Deb
-from toolkit.deb.tar import DIRECTORY, FILE, SYMLINK, Tar
 from toolkit.errors import Malformed
 
 CONTROL = {"Package": "demo"}

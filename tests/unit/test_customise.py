@@ -16,6 +16,7 @@ import zstandard
 
 from tests.fixtures import debs
 from tests.unit.test_unpack import member
+from toolkit.archive.tar_read import DIRECTORY, FILE, SYMLINK
 from toolkit.bootstrap.customize import customize, hooks
 from toolkit.bootstrap.customize.copy_in_out import Transfer
 from toolkit.bootstrap.facts import architectures
@@ -24,7 +25,6 @@ from toolkit.bootstrap.facts.model import Lock, Package, Request, Source
 from toolkit.bootstrap.install.path_filter import path_filter
 from toolkit.bootstrap.install.unpack import Unpacker
 from toolkit.bootstrap.sandbox import emulation
-from toolkit.deb.tar import DIRECTORY, FILE, SYMLINK
 from toolkit.errors import CtkError, HostLacks, NotFound, SystemCall, Usage
 from toolkit.events import silent
 from toolkit.kernel import binfmt

@@ -15,8 +15,8 @@ import zstandard
 
 from tests.fixtures.command import tool
 from tests.fixtures.trees import facts
+from toolkit.archive import ext4, extract_tree, squashfs, streams, tar_write, walk
 from toolkit.errors import Malformed
-from toolkit.pack import ext4, lay, squashfs, streams, tar, walk
 
 LONG = "l" * 90 + "/" + "n" * 200
 
@@ -50,7 +50,7 @@ def a_tree(folder: Path) -> Path:
 def segments(root: Path, latest_s: "int | None" = None) -> Iterator[bytes]:
     fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        yield from tar.segments(fd, walk.walk(fd, latest_s=latest_s))
+        yield from tar_write.segments(fd, walk.walk(fd, latest_s=latest_s))
     finally:
         os.close(fd)
 
@@ -66,7 +66,7 @@ def test_a_tree_laid_out_again_is_the_same(tree: Path, tmp_path: Path) -> None:
     fd = os.open(copy, os.O_RDONLY | os.O_DIRECTORY)
     before = os.umask(0o022)
     try:
-        count = lay.lay_out(fd, segments(tree), "a tree")
+        count = extract_tree.extract_tree(fd, segments(tree), "a tree")
     finally:
         os.umask(before)
         os.close(fd)
@@ -128,7 +128,7 @@ def test_s1_no_name_leads_out(name: bytes, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     fd = os.open(tmp_path / "in", os.O_RDONLY | os.O_DIRECTORY)
     with pytest.raises(Malformed):
-        lay.lay_out(fd, iter([tar.header(member, prefix=b""), tar.END]), "an archive")
+        extract_tree.extract_tree(fd, iter([tar_write.header(member, prefix=b""), tar_write.END]), "an archive")
     os.close(fd)
     assert [path.name for path in tmp_path.iterdir()] == ["in"] and not list((tmp_path / "in").iterdir())
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from toolkit.deb.tar import FILE, Tar
+from toolkit.archive.tar_read import FILE, Tar
 from toolkit.errors import Malformed
 
 CONTROL_LIMIT_BYTES = 64 << 20

@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 
+from toolkit.archive import streams, tar_write, walk
 from toolkit.bootstrap.compat import first_stage
 from toolkit.bootstrap.facts import debootstrap_files
 from toolkit.bootstrap.facts.model import Lock, Request
@@ -28,7 +29,6 @@ from toolkit.bootstrap.resolve import lockfile
 from toolkit.errors import Usage
 from toolkit.events import Done, Emit, Planned
 from toolkit.kernel.beneath import make_directories
-from toolkit.pack import streams, tar, walk
 from toolkit.text import quote
 
 STAGES = (*download_only.STAGES, outputs.STAGE)
@@ -64,7 +64,7 @@ def make(request: Request, path: str, emit: Emit) -> Lock:
                 os.close(folder)
             with stage(outputs.STAGE[0], emit) as said:
                 try:
-                    outputs.write_all(part.fd, streams.gzip(tar.segments(rootfd, _members(rootfd))))
+                    outputs.write_all(part.fd, streams.gzip(tar_write.segments(rootfd, _members(rootfd))))
                     part.name()
                 except OSError as error:
                     raise outputs.failed(path, error) from None

@@ -13,9 +13,9 @@ import tarfile
 from collections.abc import Iterator
 from typing import IO
 
+from toolkit.archive.compressed_tar import tar_reader, tar_writer
 from toolkit.errors import CtkError
 from toolkit.kernel.beneath import O_PATH, make_directories, open_beneath
-from toolkit.pack.compressed_tar import tar_reader, tar_writer
 
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a fifo of that name must not make us wait

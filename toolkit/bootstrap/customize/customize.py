@@ -7,13 +7,13 @@ import re
 import stat
 from collections.abc import Callable, Iterator
 
+from toolkit.archive.tar_read import DIRECTORY, FILE, SYMLINK
 from toolkit.bootstrap.customize import hooks
 from toolkit.bootstrap.facts.hooks_config import HOOK_STAGES, NOTHING, Customisation, User
 from toolkit.bootstrap.facts.model import Lock, Request
 from toolkit.bootstrap.facts.stage import stage
 from toolkit.bootstrap.install.path_filter import Skips, path_filter
 from toolkit.bootstrap.sandbox.sandbox import Sandbox
-from toolkit.deb.tar import DIRECTORY, FILE, SYMLINK
 from toolkit.errors import NotFound, SystemCall, Usage
 from toolkit.events import Emit, Line
 from toolkit.kernel import reading

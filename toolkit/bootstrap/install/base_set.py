@@ -11,13 +11,13 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable
 
+from toolkit.archive import tar_read
 from toolkit.bootstrap.facts.model import Lock
 from toolkit.bootstrap.install import owners
 from toolkit.bootstrap.install.by_dpkg import ByDpkg
 from toolkit.bootstrap.install.database import Database
 from toolkit.bootstrap.install.staging import Held
 from toolkit.bootstrap.install.unpack import Unpacked, conffiles
-from toolkit.deb import tar
 
 OPTIONS = ("--force-overwrite", "--force-confold", "--skip-same-version")  # debootstrap's
 
@@ -90,7 +90,7 @@ class BaseSet:
         if self._empties(one):
             return True
         late = conffiles(one.control)
-        if any(item.name in late and item.kind != tar.FILE for item in one.held):
+        if any(item.name in late and item.kind != tar_read.FILE for item in one.held):
             return True
         if one.owned and owners.differ(self._rootfd, one.owned, may_change="preinst" in one.control):
             return True

@@ -6,11 +6,11 @@ import os
 import stat
 from collections.abc import Iterator
 
+from toolkit.archive import walk
 from toolkit.bootstrap.facts.model import Lock
 from toolkit.errors import SystemCall
 from toolkit.events import Emit, Note
 from toolkit.kernel.beneath import O_PATH, make_directories, open_beneath
-from toolkit.pack import walk
 
 
 def tidy(rootfd: int, lock: Lock, emit: Emit) -> None:  # noqa: ARG001 (every stage of a build is called like this)

@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from toolkit.archive import tar_read
 from toolkit.bootstrap.install.path_filter import Skips
 from toolkit.bootstrap.install.usrmerge import ALIASES
-from toolkit.deb import tar
 from toolkit.errors import Malformed
 
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -111,44 +111,44 @@ class Layout:
             os.close(fd)
         self._open.clear()
 
-    def put(self, entry: tar.Entry, content: tar.Tar) -> None:
+    def put(self, entry: tar_read.Entry, content: tar_read.Tar) -> None:
         """Lay out one member. Raises Malformed, OSError."""
         name, shown = self._relative(entry.name)
         kind = entry.kind
-        (self._links if kind == tar.SYMLINK else self._listed).append(b"/" + (shown or b"."))
-        if kind != tar.DIRECTORY:
+        (self._links if kind == tar_read.SYMLINK else self._listed).append(b"/" + (shown or b"."))
+        if kind != tar_read.DIRECTORY:
             self.names.append(shown)
         if self._skips is not None and name and self._skips(name, kind):
             return
-        if kind == tar.DIRECTORY:
+        if kind == tar_read.DIRECTORY:
             self._directory(name, shown, entry)
             return
         if not name:
             raise self._refused(entry, "it takes the place of the root itself")
         # trixie's base-files ships the links of a merged /usr itself.
-        path = name if kind == tar.SYMLINK and name in ALIASES else self._tree.place(name)
+        path = name if kind == tar_read.SYMLINK and name in ALIASES else self._tree.place(name)
         self._shipped.add(path)
         if not self._claim(path, shown):
             return
         parent, last = self._spot(path)
         self.placed.append(Placed(path, shown, kind, None, last))
         self._note_owner(path, entry)
-        if kind == tar.FILE:
+        if kind == tar_read.FILE:
             self._file(parent, last, path, name, entry, content)
             return
-        if kind == tar.SYMLINK:
+        if kind == tar_read.SYMLINK:
             if not entry.link:
                 raise self._refused(entry, "a link to nothing")
             made = self._make(lambda: os.symlink(entry.link, last, dir_fd=parent), parent, last, path)
-        elif kind == tar.HARD_LINK:
+        elif kind == tar_read.HARD_LINK:
             made = self._hard_link(path, entry)
             if made:
                 return
-        elif kind == tar.FIFO:
+        elif kind == tar_read.FIFO:
             made = self._make(lambda: os.mkfifo(last, 0o600, dir_fd=parent), parent, last, path)
         elif self._in_dev(path):
             parent, last = self._spot(path)  # to look may have closed it
-            node = stat.S_IFBLK if kind == tar.BLOCK else stat.S_IFCHR
+            node = stat.S_IFBLK if kind == tar_read.BLOCK else stat.S_IFCHR
             device = os.makedev(entry.major, entry.minor)
             made = self._make(lambda: os.mknod(last, node | 0o600, device, dir_fd=parent), parent, last, path)
         else:
@@ -167,11 +167,11 @@ class Layout:
         above, _, last = path.rpartition(b"/")
         return self._parent(above), last
 
-    def _note_owner(self, path: bytes, entry: tar.Entry) -> None:
+    def _note_owner(self, path: bytes, entry: tar_read.Entry) -> None:
         if entry.uname not in _NOBODY_ELSE or entry.gname not in _NOBODY_ELSE:
             self.owned.append(Owned(path, entry.kind, entry.mode, entry.uid, entry.gid, entry.uname, entry.gname))
 
-    def _settle(self, parent: int, last: bytes, path: bytes, entry: tar.Entry) -> None:
+    def _settle(self, parent: int, last: bytes, path: bytes, entry: tar_read.Entry) -> None:
         """Give what has no descriptor its owner, mode and times."""
         # Another package may put a link in its place the moment that it may have the path, and chmod(2) follows it.
         with self._tree.unclaimable:
@@ -179,7 +179,7 @@ class Layout:
                 return
             if entry.uid or entry.gid:
                 os.chown(last, entry.uid, entry.gid, dir_fd=parent, follow_symlinks=False)
-            if entry.kind != tar.SYMLINK:
+            if entry.kind != tar_read.SYMLINK:
                 os.chmod(last, entry.mode, dir_fd=parent)
             os.utime(last, (entry.mtime_s, entry.mtime_s), dir_fd=parent, follow_symlinks=False)
 
@@ -218,7 +218,7 @@ class Layout:
             fd = self._open[path] = self._tree.open_directory(path)
         return fd
 
-    def _directory(self, name: bytes, shown: bytes, entry: tar.Entry) -> None:
+    def _directory(self, name: bytes, shown: bytes, entry: tar_read.Entry) -> None:
         path = self._tree.place(name)
         rank = self._position
         if path != name and name in ALIASES:
@@ -249,7 +249,9 @@ class Layout:
             return False
         raise FileExistsError(errno.EEXIST, "a file is in the place of this directory", path)
 
-    def _file(self, parent: int, last: bytes, path: bytes, name: bytes, entry: tar.Entry, content: tar.Tar) -> None:
+    def _file(
+        self, parent: int, last: bytes, path: bytes, name: bytes, entry: tar_read.Entry, content: tar_read.Tar
+    ) -> None:
         mode = entry.mode & 0o777
         opened: list[int] = []
         if not self._make(lambda: opened.append(os.open(last, _NEW_FILE, mode, dir_fd=parent)), parent, last, path):
@@ -281,13 +283,13 @@ class Layout:
         finally:
             os.close(fd)
 
-    def _xattrs(self, entry: tar.Entry) -> Iterator[tuple[str, bytes]]:
+    def _xattrs(self, entry: tar_read.Entry) -> Iterator[tuple[str, bytes]]:
         for name, value in (entry.xattrs or {}).items():
             if not name.startswith(_XATTRS):
                 raise self._refused(entry, f"the extended attribute {name!r}")
             yield name, value
 
-    def _hard_link(self, path: bytes, entry: tar.Entry) -> bool:
+    def _hard_link(self, path: bytes, entry: tar_read.Entry) -> bool:
         """Link to an earlier file of the same package; True if it was made (it has that file's mode and times)."""
         target = self._tree.place(self._relative(entry.link)[0])
         if target not in self._shipped:
@@ -330,5 +332,5 @@ class Layout:
                         break
         return True
 
-    def _refused(self, entry: tar.Entry, why: str) -> Malformed:
+    def _refused(self, entry: tar_read.Entry, why: str) -> Malformed:
         return Malformed(f"unpack {self._what}", because=f"{os.fsdecode(entry.name)!r} is {why}")

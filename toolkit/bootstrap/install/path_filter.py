@@ -8,9 +8,9 @@ import fnmatch
 import re
 from collections.abc import Callable, Iterable, Iterator
 
-from toolkit.deb.tar import DIRECTORY, SYMLINK
+from toolkit.archive.tar_read import DIRECTORY, SYMLINK
 
-Skips = Callable[[bytes, bytes], bool]  # (path in the package without its first slash, kind of deb.tar)
+Skips = Callable[[bytes, bytes], bool]  # (path in the package without its first slash, kind of tar_read)
 
 _OPTION = re.compile(r"\s*path-(exclude|include)\s*(?:=|\s)\s*(.*?)\s*$")
 _WILD = re.compile(r"[*?\[\\]")

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
+from toolkit.archive import tar_read
 from toolkit.bootstrap.acquire.repacked import Repacked
 from toolkit.bootstrap.facts.model import Lock, Package
 from toolkit.bootstrap.install import replaces
@@ -23,7 +24,6 @@ from toolkit.bootstrap.install.path_filter import Skips
 from toolkit.bootstrap.install.staging import HOLD, Shelf
 from toolkit.bootstrap.install.tree import Tree, umask
 from toolkit.bootstrap.install.usrmerge import is_merged
-from toolkit.deb import tar
 from toolkit.deb.archive import ControlFile, Deb
 from toolkit.deb.version import Version
 from toolkit.errors import CtkError, reason
@@ -182,7 +182,7 @@ class Unpacker:
 
     def _note(self, package: Package, position: int, control: dict[str, ControlFile], layout: Layout) -> None:
         held = position >= self._required
-        links = [one for one in layout.placed if one.kind == tar.SYMLINK] if held else []
+        links = [one for one in layout.placed if one.kind == tar_read.SYMLINK] if held else []
         unpacked = Unpacked(
             package,
             position,
@@ -192,7 +192,7 @@ class Unpacker:
             {} if held else layout.digests,
             frozenset(layout.names),
             tuple(layout.owned),
-            (*(one for one in layout.placed if one.kind != tar.SYMLINK), *links) if held else (),
+            (*(one for one in layout.placed if one.kind != tar_read.SYMLINK), *links) if held else (),
             layout.odd,
         )
         with self._mutex:

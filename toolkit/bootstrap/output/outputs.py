@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from toolkit import places
+from toolkit.archive import streams, tar_write, walk
 from toolkit.bootstrap import beside
 from toolkit.bootstrap.facts.model import Request, Result
 from toolkit.bootstrap.facts.stage import stage
@@ -30,7 +31,6 @@ from toolkit.bootstrap.output.target import empty, forget, result_path
 from toolkit.errors import CtkError, InUse, Usage, reason
 from toolkit.events import Done, Emit, Event, Planned
 from toolkit.kernel import ours
-from toolkit.pack import streams, tar, walk
 
 DIRECTORY = "directory"
 STDOUT = "-"
@@ -65,13 +65,13 @@ def _tar_gz(rootfd: int, out: int, latest_s: int | None) -> None:
 
 
 def _squashfs(rootfd: int, out: int, latest_s: int | None) -> None:
-    from toolkit.pack import squashfs
+    from toolkit.archive import squashfs
 
     squashfs.write(rootfd, out, walk.walk(rootfd, latest_s=latest_s), time_s=_time_s(latest_s))
 
 
 def _ext4(rootfd: int, out: int, latest_s: int | None) -> None:
-    from toolkit.pack import ext4
+    from toolkit.archive import ext4
 
     ext4.write(rootfd, out, walk.walk(rootfd, latest_s=latest_s), time_s=_time_s(latest_s))
 
@@ -81,7 +81,7 @@ def _time_s(latest_s: int | None) -> int:
 
 
 def _segments(rootfd: int, latest_s: int | None) -> Iterator[bytes]:
-    return tar.segments(rootfd, walk.walk(rootfd, latest_s=latest_s))
+    return tar_write.segments(rootfd, walk.walk(rootfd, latest_s=latest_s))
 
 
 def write_all(out: int, pieces: Iterable[bytes]) -> None:

@@ -24,13 +24,13 @@ from typing import Any
 
 import toolkit
 from toolkit import __version__
+from toolkit.archive import extract_tree, streams, tar_write, walk
 from toolkit.bootstrap.facts.model import Lock, Package, Request, Source
 from toolkit.bootstrap.output.target import MARKER
 from toolkit.errors import CtkError, reason
 from toolkit.fetch.cache import Cache
 from toolkit.kernel import ours, reading
 from toolkit.kernel.host import HostFacts
-from toolkit.pack import lay, streams, tar, walk
 
 # What decides the packages or the tree, and is in the key …
 _KEYED = frozenset(
@@ -111,7 +111,7 @@ class TreeCache:
             return 0
         path = os.path.join(self._trees, _tree(request, lock) + ".tar.zst")
         # Compressed and read side by side; a frame's plain size is in its header.
-        segments = tar.segments(rootfd, walk.walk(rootfd, without=frozenset({MARKER.encode()})))
+        segments = tar_write.segments(rootfd, walk.walk(rootfd, without=frozenset({MARKER.encode()})))
         try:
             return self._write(path, _with_index(streams.zstd(segments)))
         except CtkError:
@@ -187,7 +187,7 @@ class CachedTree:
 
         Raises Spoilt (then what is there must be removed), OSError, SystemCall.
         """
-        return lay.lay_out(rootfd, self.plain(), "a cached tree")
+        return extract_tree.extract_tree(rootfd, self.plain(), "a cached tree")
 
     def _spoilt(self) -> Spoilt:
         try:
@@ -235,7 +235,7 @@ def _capabilities() -> str:
 def _builder() -> list[Any]:
     """What tells this builder from any other: the version, and the files of a checkout that is worked on."""
     found: list[Any] = [__version__]
-    for room in ("bootstrap", "deb", "pack"):
+    for room in ("bootstrap", "deb", "archive"):
         for folder, _, names in sorted(os.walk(os.path.join(os.path.dirname(toolkit.__file__), room))):
             for name in sorted(names):
                 if name.endswith(".py"):

@@ -12,6 +12,7 @@ import zlib
 from dataclasses import replace
 from typing import IO
 
+from toolkit.archive.compressed_tar import tar_reader
 from toolkit.bootstrap.acquire import mirrors
 from toolkit.bootstrap.facts import debootstrap_files, suites
 from toolkit.bootstrap.facts.architectures import is_native
@@ -27,7 +28,6 @@ from toolkit.errors import Malformed, NotFound, Untrusted, Usage, reason
 from toolkit.events import Emit, Finished, Note
 from toolkit.fetch.cache import Cache
 from toolkit.fetch.logins import bare
-from toolkit.pack.compressed_tar import tar_reader
 
 _FACTS = ("suite", "arch", "required", "base", "debpaths")
 _FACT_BYTES = 256 << 20  # of an index; sid's main has 60 MB

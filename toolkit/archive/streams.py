@@ -18,7 +18,7 @@ LEVEL = 3
 def side_by_side(work: Callable[[T], U], items: Iterable[T], threads: int = 0) -> Iterator[U]:
     """`work(item)` of every item, in order, by as many threads as there are cores; no more than twice that waiting."""
     threads = threads or len(os.sched_getaffinity(0))
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="pack")
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="archive")
     pending: deque[Future[U]] = deque()
     try:
         for item in items:

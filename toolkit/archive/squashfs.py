@@ -13,9 +13,9 @@ import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from toolkit.archive.streams import side_by_side
+from toolkit.archive.walk import BLOCK, CHARACTER, DIRECTORY, FIFO, FILE, HARD_LINK, SYMLINK, Member, read
 from toolkit.errors import CtkError
-from toolkit.pack.streams import side_by_side
-from toolkit.pack.walk import BLOCK, CHARACTER, DIRECTORY, FIFO, FILE, HARD_LINK, SYMLINK, Member, read
 
 _BLOCK_LOG = 17
 _BLOCK = 1 << _BLOCK_LOG

@@ -9,7 +9,7 @@ Source: POSIX.1-2017 pax, "ustar Interchange Format", "pax Header Block"; tar(5)
 
 from collections.abc import Iterable, Iterator
 
-from toolkit.pack.walk import BLOCK, CHARACTER, DIRECTORY, FIFO, FILE, HARD_LINK, SYMLINK, Member, read
+from toolkit.archive.walk import BLOCK, CHARACTER, DIRECTORY, FIFO, FILE, HARD_LINK, SYMLINK, Member, read
 
 END = bytes(1024)
 _TYPES = {

@@ -13,11 +13,11 @@ import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from toolkit.archive import ext4_layout as layout
+from toolkit.archive.ext4_layout import BLOCK, Geometry
+from toolkit.archive.walk import BLOCK as BLOCK_DEVICE
+from toolkit.archive.walk import CHARACTER, DIRECTORY, FIFO, FILE, HARD_LINK, SYMLINK, Member, read
 from toolkit.errors import CtkError
-from toolkit.pack import ext4_layout as layout
-from toolkit.pack.ext4_layout import BLOCK, Geometry
-from toolkit.pack.walk import BLOCK as BLOCK_DEVICE
-from toolkit.pack.walk import CHARACTER, DIRECTORY, FIFO, FILE, HARD_LINK, SYMLINK, Member, read
 
 _MODES = {
     DIRECTORY: 0o040000,
