@@ -81,6 +81,7 @@ def test_exec(podman: Podman, up: Callable[..., str], terminal: Callable[..., Te
     assert shell.wait() == 4
 
 
+@pytest.mark.usefixtures("cgroups_by_path")
 def test_pause_stats_top(podman: Podman, up: Callable[..., str]) -> None:
     name = up(IMAGE, "sh", "-c", "while :; do :; done")
     pid = podman("inspect", "--format", "{{.State.Pid}}", name).ok().out.strip()
@@ -115,6 +116,7 @@ def test_logs_cp_diff_commit(podman: Podman, up: Callable[..., str]) -> None:
     podman("rmi", "-f", "localhost/committed").ok()
 
 
+@pytest.mark.usefixtures("cgroups_by_path")
 def test_limits_are_the_cgroups(podman: Podman, up: Callable[..., str]) -> None:
     name = up("--memory", "64m", "--pids-limit", "33", "--cpus", "0.5", IMAGE, "sleep", "1000")
     path = podman("inspect", "--format", "{{.State.CgroupPath}}", name).ok().out.strip()
@@ -168,6 +170,7 @@ def test_build(podman: Podman) -> None:
     podman("rmi", "-f", "localhost/built").ok()
 
 
+@pytest.mark.usefixtures("cgroups_by_path")
 def test_pod_shares_its_namespaces(podman: Podman) -> None:
     pod = podman("pod", "create", "--name", "together").ok().out.strip()
     try:
@@ -205,6 +208,7 @@ POD = {
 }
 
 
+@pytest.mark.usefixtures("cgroups_by_path")
 def test_play_kube(podman: Podman) -> None:
     shared = podman.room.folder / "shared"
     shared.mkdir()
