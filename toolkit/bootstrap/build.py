@@ -282,6 +282,7 @@ def _build(request: Request, solved: Solved, target: Target, rootfd: int, trees:
         with stage("configure", emit) as said:
             configure.configure(
                 target.path,
+                rootfd,
                 lock,
                 unpacked,
                 emit,

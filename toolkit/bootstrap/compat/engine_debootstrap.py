@@ -115,7 +115,7 @@ def build(request: Request, target: str, rootfd: int, log_path: str, emit: Emit)
     if emulate:
         own_proc(rootfd)
         words.enter("configure")
-        run_theirs(target, log_path, emulate, _without_stage(emit), keep=request.keep_debootstrap_dir)
+        run_theirs(target, rootfd, log_path, emulate, _without_stage(emit), keep=request.keep_debootstrap_dir)
     words.finish()
     lock = _lock(rootfd, request, architecture)
     if FOLDER in os.listdir(rootfd) and not request.keep_debootstrap_dir:

@@ -71,7 +71,7 @@ def second_stage(request: Request, emit: Emit) -> Result:
         log_path = configure.log_path(target)
         custom = customize.Customiser(request.custom, target, rootfd, lock, log_path, emulate, emit)
         if request.engine == "debootstrap":
-            run_theirs(target, log_path, emulate, emit, keep=request.keep_debootstrap_dir)
+            run_theirs(target, rootfd, log_path, emulate, emit, keep=request.keep_debootstrap_dir)
         else:
             _ours(target, rootfd, lock, facts, custom, log_path, emulate, emit)
         custom.customize()
@@ -238,6 +238,7 @@ def _ours(
     with stage("configure", emit) as said:
         configure.configure(
             target,
+            rootfd,
             lock,
             unpacked,
             emit,
@@ -249,7 +250,7 @@ def _ours(
         said.detail = f"{len(unpacked)} packages"
 
 
-def run_theirs(target: str, log_path: str, emulate: bytes, emit: Emit, *, keep: bool) -> None:
+def run_theirs(target: str, rootfd: int, log_path: str, emulate: bytes, emit: Emit, *, keep: bool) -> None:
     """debootstrap's own second stage, in the tree; its /debootstrap stays with `keep`."""
     if not os.path.lexists(f"{target}/{FOLDER}/debootstrap"):
         raise NotFound(
@@ -260,7 +261,7 @@ def run_theirs(target: str, log_path: str, emulate: bytes, emit: Emit, *, keep: 
     with (
         stage("configure", emit),
         Sandbox(
-            target, log_path, lambda text: emit(Line("configure", text)), lambda _: None, emulate=emulate
+            target, log_path, lambda text: emit(Line("configure", text)), lambda _: None, emulate=emulate, rootfd=rootfd
         ) as sandbox,
     ):
         # As in a container, which this is: it is not to make device nodes, and /proc and /dev are there.

@@ -162,7 +162,12 @@ class Customiser:
         with stage("customize", self._emit):
             if _runs_inside(custom):
                 with Sandbox(
-                    self._target, self._log_path, self._line("customize"), lambda _: None, emulate=self._emulate
+                    self._target,
+                    self._log_path,
+                    self._line("customize"),
+                    lambda _: None,
+                    emulate=self._emulate,
+                    rootfd=self._rootfd,
                 ) as sandbox:
                     self._inside(sandbox)
             self._run("customize", commands)

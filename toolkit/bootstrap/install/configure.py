@@ -52,6 +52,7 @@ _IN_A_CHROOT = b"#!/bin/sh\nexit 0\n"
 
 def configure(
     target: str,
+    rootfd: int,
     lock: Lock,
     unpacked: list[Unpacked],
     emit: Emit,
@@ -61,19 +62,16 @@ def configure(
     emulate: bytes = b"",
     between: Callable[[], None] = lambda: None,
 ) -> None:
-    """Run the tree's scripts inside it, isolated from the host; their output goes to `log_path` and out as Lines.
+    """Run the scripts of the tree at `target`, which `rootfd` has open, inside it, isolated from the host.
 
+    Their output goes to `log_path` and out as Lines.
     `open_deb` gives the descriptor of a package's .deb, to close. `between` is called when the required packages are
     configured, and the others not yet there. `emulate` as Sandbox.
     Nothing of it survives the call. Raises BuildFailed for a script that fails, HostLacks without the namespaces.
     """
     progress = _Progress(emit, len(unpacked))
-    rootfd = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        with Sandbox(target, log_path, progress.line, progress.status, emulate=emulate) as sandbox:
-            Configuration(rootfd, lock, unpacked, sandbox, emit, open_deb, between).run()
-    finally:
-        os.close(rootfd)
+    with Sandbox(target, log_path, progress.line, progress.status, emulate=emulate, rootfd=rootfd) as sandbox:
+        Configuration(rootfd, lock, unpacked, sandbox, emit, open_deb, between).run()
 
 
 def log_path(target: str) -> str:

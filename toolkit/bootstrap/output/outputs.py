@@ -239,7 +239,8 @@ class Part:
             self._close()
             raise CtkError(self._doing, because=reason(error)) from None
         about = os.fstat(self.fd)
-        if not stat.S_ISREG(about.st_mode) or about.st_uid != os.geteuid():
+        # With another name it is a file of ours that somebody linked here, where others may write (link(2)).
+        if not stat.S_ISREG(about.st_mode) or about.st_uid != os.geteuid() or about.st_nlink > 1:
             self._close()
             raise InUse(
                 self._doing, because=f"{self._part!r} is somebody else's", hint="remove it, or name another file"

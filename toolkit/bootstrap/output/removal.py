@@ -9,7 +9,15 @@ import fcntl
 import os
 
 from toolkit.bootstrap.output import builds_in_progress, rmtree_beneath
-from toolkit.bootstrap.output.target import MARKER, check_unmounted, forget, open_marker, read_result, result_path
+from toolkit.bootstrap.output.target import (
+    MARKER,
+    check_unmounted,
+    forget,
+    is_marked,
+    open_marker,
+    read_result,
+    result_path,
+)
 from toolkit.bootstrap.sandbox import rootless
 from toolkit.errors import CtkError, InUse, NotFound, SystemCall, reason
 from toolkit.events import Done, Emit
@@ -20,9 +28,9 @@ from toolkit.text import quote
 _FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 
 
-def ours(path: str) -> bool:
-    """Whether a tree that ctk made, whole or half, stands at `path`."""
-    return os.path.lexists(os.path.join(path, MARKER)) or read_result(path) is not None
+def ours(path: str, fd: int = -1) -> bool:
+    """Whether a tree that ctk made, whole or half, stands at `path`; `fd`: whether it is one, which was there."""
+    return is_marked(path if fd < 0 else fd) or read_result(path, fd) is not None
 
 
 def remove(path: str, emit: Emit) -> None:
@@ -38,13 +46,17 @@ def remove(path: str, emit: Emit) -> None:
     if os.path.realpath(whole) == "/":
         raise InUse(doing, because="it is this system's own root")
     if not ours(whole):
-        hint = "only trees that `ctk bootstrap` made are removed; others are yours to remove with rm"
-        raise NotFound(doing, because="ctk did not make it", hint=hint)
+        raise _not_ours(doing)
     if os.geteuid() != 0 and len(subids.of_caller()[0]) > 1 and not HostFacts().user_namespaces:
         rootless.run(remove_here, whole, emit)
     else:
         remove_here(whole, emit)
     emit(Done(f"removed {path}", 0.0, {"target": whole}))
+
+
+def _not_ours(doing: str) -> CtkError:
+    hint = "only trees that `ctk bootstrap` made are removed; others are yours to remove with rm"
+    return NotFound(doing, because="ctk did not make it", hint=hint)
 
 
 def _no_folder(doing: str, path: str, whole: str) -> CtkError:
@@ -62,6 +74,8 @@ def remove_here(path: str, emit: Emit) -> None:  # noqa: ARG001 (rootless.run ca
     check_unmounted(path)
     fd = os.open(path, _FLAGS | os.O_CLOEXEC)
     try:
+        if not ours(path, fd):  # asked again, of what we have open: the path may lead elsewhere by now
+            raise _not_ours(doing)
         marker = open_marker(fd, doing)
         try:
             fcntl.flock(marker, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -120,8 +120,9 @@ class Target:
 
     def _take(self, doing: str) -> None:
         names = set(os.listdir(self.fd)) - _NOTHING
-        whole = bool(names) and read_result(self.path) is not None
-        if names and (whole or MARKER not in names):
+        whole = bool(names) and read_result(self.path, self.fd) is not None
+        marked = is_marked(self.fd)
+        if names and (whole or not marked):
             if not whole:
                 raise InUse(doing, because="the folder is not empty", hint="name another folder, or remove this one")
             if not self._restart:
@@ -132,7 +133,7 @@ class Target:
                 )
         self._marker = open_marker(self.fd, doing)
         self._lock(doing)
-        if MARKER in names and not self._restart:
+        if marked and not self._restart:
             raise InUse(
                 doing,
                 because="an earlier bootstrap left it half made",
@@ -173,9 +174,25 @@ def open_marker(fd: int, doing: str) -> int:
     raise CtkError(doing, because=f"{MARKER!r} in it is no file of ours", hint="look at it, and remove it")
 
 
+def is_marked(folder: "int | str") -> bool:
+    """Whether a marker that counts is in the folder: of root's, of ours, or of who owns the folder.
+
+    In a folder that many may write to (/tmp) anybody could make one, and lead us there by a link.
+    """
+    try:
+        owner = os.stat(folder).st_uid
+        if isinstance(folder, int):
+            marker = os.stat(MARKER, dir_fd=folder, follow_symlinks=False)
+        else:
+            marker = os.lstat(os.path.join(folder, MARKER))
+    except OSError:
+        return False
+    return marker.st_uid in (0, os.geteuid(), owner)
+
+
 def half_made(path: str) -> bool:
     """Whether a bootstrap began the tree at `path` and did not end: it has the marker, and no result."""
-    return os.path.lexists(os.path.join(path, MARKER)) and read_result(path) is None
+    return is_marked(path) and read_result(path) is None
 
 
 def _check_file_system(path: str, doing: str) -> None:
@@ -256,9 +273,12 @@ def write_result(target: str, result: Result, lock: Lock) -> str:
     return path
 
 
-def read_result(target: str) -> Result | None:
-    """The result of a whole tree of ours at `target`; None when there is none, or it is of another directory."""
-    document = read_document(target)
+def read_result(target: str, fd: int = -1) -> Result | None:
+    """The result of a whole tree of ours at `target`; None when there is none, or it is of another directory.
+
+    `fd`: the tree itself, for whoever goes on with that, whatever is at the path by now.
+    """
+    document = read_document(target, fd)
     try:
         known = {field.name for field in fields(Result)}
         return Result(**{key: value for key, value in document["result"].items() if key in known})
@@ -266,10 +286,10 @@ def read_result(target: str) -> Result | None:
         return None
 
 
-def read_document(target: str) -> dict[str, Any]:
-    """All that `write_result` wrote about the whole tree at `target`; {} when there is none."""
+def read_document(target: str, fd: int = -1) -> dict[str, Any]:
+    """All that `write_result` wrote about the whole tree at `target`, or `fd`; {} when there is none."""
     try:
-        info = os.stat(target)
+        info = os.stat(target) if fd < 0 else os.fstat(fd)
         # Others may write where the tree stands: who made the tree, we and root are believed, and nobody else.
         text = reading.read(result_path(target), limit_bytes=_RESULT_BYTES, owners=(0, os.geteuid(), info.st_uid))
         document: dict[str, Any] = json.loads(text)

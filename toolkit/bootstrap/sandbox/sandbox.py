@@ -46,7 +46,8 @@ class Sandbox:
 
     `line` is called with each line of output, `status` with each line on descriptor 3 (dpkg's --status-fd). All output
     is appended to the file `log_path` (build_log.py). `emulate` registers another architecture's emulator for them
-    alone (emulation.py). Raises HostLacks if the kernel refuses the namespaces, BuildFailed later.
+    alone (emulation.py). `rootfd` is the tree, opened before: what is at its path by now must be the same. Raises
+    HostLacks if it is not, or if the kernel refuses the namespaces, BuildFailed later.
     """
 
     def __init__(
@@ -59,13 +60,14 @@ class Sandbox:
         hostname: str = "",
         sync: bool = False,
         emulate: bytes = b"",
+        rootfd: int = -1,
     ) -> None:
         self._target = os.path.realpath(target)
         self._log_path = log_path
         self._line = line
         self._status = status
         name = hostname or os.uname().nodename
-        self._settings = Settings(target=self._target, hostname=name, sync=sync, emulate=emulate)
+        self._settings = Settings(target=self._target, place=_place(rootfd), hostname=name, sync=sync, emulate=emulate)
         self._lines: list[str] = []
         self._rest = {True: b"", False: b""}
         self._process: subprocess.Popen[bytes] | None = None
@@ -213,6 +215,11 @@ class Sandbox:
         if child.poll() is None:
             child.kill()
             child.wait()
+
+
+def _place(rootfd: int) -> tuple[int, int]:
+    about = os.fstat(rootfd) if rootfd >= 0 else None
+    return (about.st_dev, about.st_ino) if about else (0, 0)
 
 
 def waiting(fd: int) -> int:

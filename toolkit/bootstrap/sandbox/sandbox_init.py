@@ -56,6 +56,7 @@ class Settings(TypedDict):
     """How the build's world is made; the first message."""
 
     target: str
+    place: tuple[int, int]  # device and inode of the target; (0, 0): whatever is there
     hostname: str
     sync: bool  # let fsync(2) and its kin through
     emulate: bytes  # a binfmt_misc registration for the build's own user namespace; b"" for none
@@ -159,7 +160,7 @@ def _first(settings: Settings, cgroup: Cgroup, requests: int, replies: int, outp
         last_capability = capabilities.last()  # in /proc, which will be the tree's
         if settings["emulate"]:
             binfmt.register(settings["emulate"])  # stays open as long as we live
-        _enter(settings["target"])
+        _enter(settings["target"], settings["place"])
         process.sethostname(settings["hostname"])
         _loopback_up()
         seccomp_noop.install(syncs=not settings["sync"], confined=True)
@@ -210,8 +211,12 @@ def _run(request: Request, output: int, status: int) -> int:
             return os.waitstatus_to_exitcode(waited)
 
 
-def _enter(target: str) -> None:
-    """Make the target `/` of our mount namespace, with its own /proc, /sys and /dev."""
+def _enter(target: str, place: tuple[int, int]) -> None:
+    """Make the target `/` of our mount namespace, with its own /proc, /sys and /dev.
+
+    Raises OSError (ESTALE) if it is not the one at `place`: where others may rename the folders on the way to it, they
+    could lead us, and the scripts of its packages, into any folder of the host.
+    """
     chroot = roots.leave_chroot()
     mounts.mount(None, "/", None, mounts.MS_REC | mounts.MS_PRIVATE)
     if chroot is not None:
@@ -224,6 +229,9 @@ def _enter(target: str) -> None:
     # A target on a file system mounted nosuid or nodev builds, but su and /dev would be dead in it; that is checked
     # before (configure). Here only what the mount itself forbids.
     root = os.open(target, O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    about = os.fstat(root)
+    if any(place) and (about.st_dev, about.st_ino) != tuple(place):
+        raise OSError(errno.ESTALE, "another folder is there now", target)
     furnish(root)
     for path in _READ_ONLY:
         _read_only(root, path)
