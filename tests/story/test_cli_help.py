@@ -8,12 +8,14 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import typer.main
 
 from tests.fixtures.command import Bundle, Command
+from toolkit.cli import pages
 from toolkit.cli.app import app
 from toolkit.runtime.help import render
 from toolkit.runtime.options import VERBS
@@ -191,3 +193,9 @@ def test_global_options_stand_before_the_commands_of_either_door(
         assert "does not exist" in json.loads(Path(log).read_text())["msg"]
     finally:
         ctk("--root", root, "delete", "--force", name)
+
+
+@pytest.mark.parametrize("opts", [["-h", "--help"], ["--help", "-h"]])
+def test_the_names_of_an_option_have_one_order(opts: list[str]) -> None:
+    """click keeps those of --help in a set."""
+    assert pages.names(SimpleNamespace(opts=opts, secondary_opts=[], is_flag=True)) == "--help, -h"

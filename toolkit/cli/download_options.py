@@ -1,6 +1,7 @@
 """The options of `ctk bootstrap` about how packages get here, and where they are left for another time."""
 
-from typing import Annotated
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 import typer
 
@@ -72,3 +73,26 @@ PrivateKey = Annotated[
         show_default=False,
     ),
 ]
+
+
+@dataclass(frozen=True, slots=True)
+class DownloadOptions:
+    """How packages get here, and where they are left for another time."""
+
+    download_only: DownloadOnly = False
+    cache_dir: CacheDir = ""
+    make_tarball: MakeTarball = ""
+    unpack_tarball: UnpackTarball = ""
+    keep_debootstrap_dir: KeepDebootstrapDir = False
+    certificate: Certificate = ""
+    private_key: PrivateKey = ""
+
+    def fields(self) -> dict[str, Any]:
+        """The fields of a Request that they stand for."""
+        return {
+            "cache_dir": self.cache_dir,
+            "unpack_tarball": self.unpack_tarball,
+            "keep_debootstrap_dir": self.keep_debootstrap_dir,
+            "certificate": self.certificate,
+            "private_key": self.private_key,
+        }

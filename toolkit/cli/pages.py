@@ -55,7 +55,9 @@ def names(option: Any) -> str:
     """'--volume, -v SRC:DST[:ro]': all names of an option, and what it takes."""
     flag = getattr(option, "is_flag", False) or getattr(option, "count", False)
     value = "" if flag else " " + (option.metavar or option.name.upper())
-    return ", ".join([*option.opts, *option.secondary_opts]) + value
+    # The long name first, as everywhere: click keeps those of --help in a set, whose order changes from run to run.
+    opts = sorted(option.opts, key=lambda name: not name.startswith("--"))
+    return ", ".join([*opts, *option.secondary_opts]) + value
 
 
 def _argument(argument: Any) -> str:

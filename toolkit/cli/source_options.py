@@ -1,10 +1,12 @@
 """The options of `ctk bootstrap` about which packages come from where, and what it says of them."""
 
-from typing import Annotated
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 import typer
 
 from toolkit.cli import output
+from toolkit.cli.output import commas
 
 _SOURCE, _CONTENT, _OUTPUT = "Where from", "What goes in", "How"
 
@@ -128,6 +130,40 @@ Diff = Annotated[
         "--diff", help="Make nothing: say what changed between two locks or roots, A and B.", rich_help_panel=_OUTPUT
     ),
 ]
+
+
+@dataclass(frozen=True, slots=True)
+class SourceOptions:
+    """Which packages come from where, and what is written down of them."""
+
+    pocket: Pocket = None
+    source: Source = None
+    sources_file: Sources = None
+    pin: Pin = None
+    preferences: Preferences = None
+    snapshot: Snapshot = ""
+    include_file: IncludeFile = None
+    recommends: Recommends = False
+    locked: Locked = ""
+    lock: Lock = ""
+    sbom: Sbom = None
+    diff: Diff = False
+
+    def fields(self) -> dict[str, Any]:
+        """The fields of a Request that they stand for."""
+        return {
+            "pockets": commas(self.pocket),
+            "sources": tuple(self.source or ()),
+            "source_files": tuple(self.sources_file or ()),
+            "pins": tuple(self.pin or ()),
+            "preferences": tuple(self.preferences or ()),
+            "snapshot": self.snapshot,
+            "include_files": tuple(self.include_file or ()),
+            "recommends": self.recommends,
+            "locked": self.locked,
+            "lock": self.lock,
+            "sboms": tuple(self.sbom or ()),
+        }
 
 
 def print_difference(a: str, b: str, *, json: bool) -> None:

@@ -1,6 +1,7 @@
 """The options of `ctk bootstrap` that change a tree beyond its packages, and the ways to make it."""
 
-from typing import Annotated
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 import typer
 
@@ -182,3 +183,56 @@ ForceCheckGpg = Annotated[
         hidden=True,
     ),
 ]
+
+
+@dataclass(frozen=True, slots=True)
+class TreeOptions:
+    """What changes a tree beyond its packages, and the ways to make it."""
+
+    setup_hook: SetupHook = None
+    extract_hook: ExtractHook = None
+    essential_hook: EssentialHook = None
+    customize_hook: CustomizeHook = None
+    hook_dir: HookDir = None
+    dpkg_opt: DpkgOpt = None
+    apt_opt: AptOpt = None
+    setup_user: SetupUser = None
+    locale: Locale = ""
+    timezone: Timezone = ""
+    hostname: Hostname = ""
+    resolv_conf: ResolvConf = ""
+    root_password: RootPassword = ""
+    merged_usr: MergedUsr = None
+    engine: Engine = "native"
+    engine_opt: EngineOpt = None
+    foreign: Foreign = False
+    second_stage: SecondStage = False
+    second_stage_target: SecondStageTarget = ""
+    force_check_gpg: ForceCheckGpg = False
+
+    def fields(self) -> dict[str, Any]:
+        """The fields of a Request that they stand for."""
+        from toolkit.bootstrap.facts.hooks_config import Customisation
+
+        custom = Customisation(
+            setup_hooks=tuple(self.setup_hook or ()),
+            extract_hooks=tuple(self.extract_hook or ()),
+            essential_hooks=tuple(self.essential_hook or ()),
+            customize_hooks=tuple(self.customize_hook or ()),
+            hook_folders=tuple(self.hook_dir or ()),
+            dpkg_options=tuple(self.dpkg_opt or ()),
+            apt_options=tuple(self.apt_opt or ()),
+            users=tuple(self.setup_user or ()),
+            locale=self.locale,
+            timezone=self.timezone,
+            hostname=self.hostname,
+            resolv_conf=self.resolv_conf,
+            root_password=self.root_password,
+            merged_usr=self.merged_usr,
+        )
+        return {
+            "custom": custom,
+            "engine": self.engine,
+            "engine_options": tuple(self.engine_opt or ()),
+            "foreign": self.foreign,
+        }

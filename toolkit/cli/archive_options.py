@@ -1,0 +1,156 @@
+"""The options that say which packages of which archive a root is made of: those of `ctk bootstrap` and `ctk up`."""
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import typer
+
+from toolkit.cli import complete
+from toolkit.cli.output import commas, several
+
+_SOURCE, _CONTENT, _OUTPUT = "Where from", "What goes in", "How"
+
+Suite = Annotated[
+    str,
+    typer.Argument(
+        metavar="SUITE",
+        help="Code name, alias or version: bookworm, stable, 12, jammy, 22.04.",
+        show_default=False,
+        autocompletion=complete.suites,
+    ),
+]
+Mirror = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--mirror",
+        metavar="URL",
+        help="Base URL of the archive; of several a slow or broken one is left. Default: CTK_MIRROR, else the host's "
+        "own sources, else the suite's home.",
+        rich_help_panel=_SOURCE,
+        show_default=False,
+    ),
+]
+Keyring = Annotated[
+    str,
+    typer.Option(
+        "--keyring",
+        metavar="FILE",
+        help="OpenPGP keys that may sign the archive, in place of the vendored ones.",
+        rich_help_panel=_SOURCE,
+        show_default=False,
+    ),
+]
+CheckGpg = Annotated[
+    bool, typer.Option("--check-gpg/--no-check-gpg", help="Verify the archive's signature.", rich_help_panel=_SOURCE)
+]
+CheckDate = Annotated[
+    bool,
+    typer.Option(
+        "--check-date/--no-check-date",
+        help="Refuse an archive whose signature has expired.",
+        rich_help_panel=_SOURCE,
+    ),
+]
+Components = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--components",
+        metavar="A,B",
+        help="Components to install from.",
+        rich_help_panel=_SOURCE,
+        show_default="the suite's",
+    ),
+]
+Arch = Annotated[
+    str,
+    typer.Option(
+        "--arch",
+        metavar="ARCH",
+        help="Debian's name of the architecture.",
+        rich_help_panel=_CONTENT,
+        show_default="the host's",
+    ),
+]
+Variant = Annotated[
+    str,
+    typer.Option(
+        "--variant",
+        metavar="NAME",
+        help="Which packages: - (debootstrap's default), minbase, buildd.",
+        rich_help_panel=_CONTENT,
+        autocompletion=complete.variants,
+    ),
+]
+Include = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--include",
+        metavar="A,B",
+        help="Packages to add, as apt-get takes them: NAME, NAME=VERSION, NAME/SUITE, ./FILE.deb, ?section(shells).",
+        rich_help_panel=_CONTENT,
+        show_default=False,
+    ),
+]
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--exclude", metavar="A,B", help="Packages to leave out.", rich_help_panel=_CONTENT, show_default=False
+    ),
+]
+Jobs = Annotated[
+    int,
+    typer.Option(
+        "--jobs",
+        metavar="N",
+        min=0,
+        help="Downloads and unpackers at a time; 0: as many as pay.",
+        rich_help_panel=_OUTPUT,
+    ),
+]
+Cache = Annotated[
+    bool,
+    typer.Option(
+        "--cache/--no-cache",
+        help="Lay out a cached tree where nothing has changed since, and keep this one.",
+        rich_help_panel=_OUTPUT,
+    ),
+]
+OrHost = Annotated[
+    bool,
+    typer.Option("--or-host", help="Take this host's own programs where no archive answers.", rich_help_panel=_SOURCE),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveOptions:
+    """The archive, and the packages."""
+
+    arch: Arch = ""
+    include: Include = None
+    exclude: Exclude = None
+    mirror: Mirror = None
+    components: Components = None
+    keyring: Keyring = ""
+    check_gpg: CheckGpg = True
+    check_date: CheckDate = True
+    jobs: Jobs = 0
+    cache: Cache = True
+    or_host: OrHost = False
+
+    def fields(self, mirror: str = "") -> dict[str, Any]:
+        """The fields of a Request that they stand for; `mirror` is one more, or none."""
+        mirrors = several(self.mirror, mirror)
+        return {
+            "architecture": self.arch,
+            "mirror": mirrors[0],
+            "mirrors": mirrors[1:],
+            "keyring": self.keyring,
+            "check_gpg": self.check_gpg,
+            "check_date": self.check_date,
+            "components": commas(self.components),
+            "include": commas(self.include),
+            "exclude": commas(self.exclude),
+            "jobs": self.jobs,
+            "use_kept": self.cache,
+            "or_host": self.or_host,
+        }

@@ -1,0 +1,44 @@
+"""Options in groups: a command takes one dataclass where typer wants a parameter for each option.
+
+typer reads a command's signature, and a command with sixty options would have sixty parameters.
+"""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass
+from typing import Any, get_type_hints
+
+
+def flat(command: Callable[..., None]) -> Callable[..., None]:
+    """`command` as typer is to see it: each parameter that is a dataclass stands for one option a field."""
+    groups: dict[str, Any] = {}
+    every: list[inspect.Parameter] = []
+    hints = get_type_hints(command, include_extras=True)
+    for one in inspect.signature(command).parameters.values():
+        if one.kind is one.VAR_KEYWORD:
+            every.append(one)
+        elif is_dataclass(hints[one.name]):
+            groups[one.name] = hints[one.name]
+            every += _options(hints[one.name])
+        else:
+            every.append(one.replace(kind=one.KEYWORD_ONLY, annotation=hints[one.name]))
+
+    def grouped(**given: Any) -> None:
+        for name, group in groups.items():
+            given[name] = group(**{field.name: given.pop(field.name) for field in fields(group)})
+        command(**given)
+
+    grouped.__signature__ = inspect.Signature(every)  # type: ignore[attr-defined]
+    grouped.__annotations__ = {one.name: one.annotation for one in every}
+    grouped.__doc__, grouped.__name__ = command.__doc__, command.__name__
+    return grouped
+
+
+def _options(group: Any) -> list[inspect.Parameter]:
+    hints = get_type_hints(group, include_extras=True)
+    return [
+        inspect.Parameter(
+            field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name]
+        )
+        for field in fields(group)
+    ]
