@@ -5,6 +5,7 @@ containers/storage CVE-2024-9676: a fifo for /etc/passwd held the engine for eve
 
 import os
 import resource
+import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,7 +23,8 @@ from toolkit.bootstrap.plan import load_sources
 from toolkit.bootstrap.resolve import lockfile, package_files
 from toolkit.bundle import build, document, image, rights
 from toolkit.errors import CtkError
-from toolkit.explain import check
+from toolkit.explain import check, program
+from toolkit.explain import launch as explained
 from toolkit.fetch import verify
 from toolkit.fetch.http import Client
 from toolkit.kernel import reading
@@ -61,12 +63,25 @@ def record(path: Path) -> records.Record:
     return records.load(made.root, "web")
 
 
+def programs(path: Path) -> Any:
+    if not path.is_symlink():
+        path.chmod(0o755)
+    spec = {"root": {"path": str(path.parent)}, "process": {"args": ["/" + path.name]}}
+    return program.findings(spec, str(path.parent))
+
+
+def homes(path: Path) -> Any:
+    return explained._home(Options(spec={"root": {"path": str(path.parent.parent)}}, bundle=str(path.parent)))
+
+
 A_RECIPE = Recipe("a", "", "", (), shipped("recipes") + "/a.md")
 # What reads it: where it is below a folder, and how. A reader says so in our words, or takes the file for none.
 READERS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "config.json of a bundle": ("config.json", lambda path: document.read(str(path.parent))),
     "config.json to run": ("config.json", lambda path: launch.read_bundle(options(bundle=str(path.parent)))),
     "config.json to explain": ("config.json", lambda path: check.read(str(path.parent))),
+    "a bundle's program": ("fs/p", lambda path: [one for one in programs(path) if one.code not in ("E202", "E203", "E207")]),
+    "an image's users": ("fs/etc/passwd", lambda path: homes(path) != "/"),
     "exec --process": ("p.json", lambda path: exec_._process(options(process=str(path), **MORE), {})),
     "update --resources": ("r.json", lambda path: update._from_document(str(path))),
     "a record": ("root/web/state.json", record),
@@ -182,3 +197,22 @@ def test_s54_a_file_that_grows_meanwhile_has_a_bound_too(tmp_path: Path) -> None
     with pytest.raises(OSError, match="too large"):
         reading.whole(fd, str(path), 100)
     os.close(fd)
+
+
+def elf(*, table: int = 64, entries: int = 1, size: int = 56, offset: int = 120, length: int = 10) -> bytes:
+    """The head of a 64 bit program for this machine, with one entry that names its loader (elf(5))."""
+    head = struct.pack("<HHIQQQIHHHHHH", 2, 62, 1, 0, table, 0, 0, 64, size, entries, 64, 0, 0)
+    return b"\x7fELF\x02\x01\x01" + bytes(9) + head + struct.pack("<IIQQQQQQ", 3, 4, offset, 0, 0, length, length, 1)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        elf(length=1 << 62), elf(length=1 << 63), elf(length=1 << 36), elf(offset=1 << 63), elf(table=(1 << 63) + 5),
+        elf(table=1 << 40, entries=65535, size=65535), elf()[:70], elf()[:20],
+    ],
+)  # fmt: skip
+def test_s54_a_program_whose_header_lies_is_looked_at_all_the_same(head: bytes, tmp_path: Path, memory: None) -> None:
+    (tmp_path / "p").write_bytes(head)
+    os.truncate(tmp_path / "p", 1 << 37)
+    assert isinstance(programs(tmp_path / "p"), list)

@@ -13,7 +13,7 @@ from toolkit.explain import cgroups, identity
 from toolkit.explain.act import Act
 from toolkit.explain.check import read
 from toolkit.explain.inside import Inside
-from toolkit.kernel import namespaces
+from toolkit.kernel import namespaces, reading
 from toolkit.oci import check as rules
 from toolkit.oci import json_text
 from toolkit.runtime import plan as plans
@@ -232,11 +232,15 @@ def _home(launch: Launch) -> str:
     uid = str((process.get("user") or {}).get("uid") or 0)
     path = Inside(launch.spec, launch.bundle).host_path("/etc/passwd")
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            for line in file:
-                columns = line.rstrip("\n").split(":")
-                if len(columns) > 5 and columns[2] == uid:
-                    return columns[5] or "/"
+        fd = reading.open_file(path)
+        try:
+            text = os.read(fd, 1 << 20).decode("utf-8", "surrogateescape")  # so much of it as the runtime reads
+        finally:
+            os.close(fd)
+        for line in text.split("\n"):
+            columns = line.split(":")
+            if len(columns) > 5 and columns[2] == uid:
+                return columns[5] or "/"
     except OSError:
         pass
     return "/"

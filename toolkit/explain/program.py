@@ -11,10 +11,12 @@ from typing import Any
 from toolkit.explain.finding import Found, found
 from toolkit.explain.inside import Inside
 from toolkit.explain.values import nearest
-from toolkit.kernel import capabilities, roots
+from toolkit.kernel import capabilities, reading, roots
 from toolkit.text import quote
 
 Spec = dict[str, Any]
+_MOST_BYTES = 1 << 60  # no file is longer
+_LONGEST_PATH_BYTES = 4096  # PATH_MAX
 
 _PACKAGE_MANAGERS = ("apt", "apt-get", "aptitude", "dpkg", "debconf")
 _NEEDED = ("CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_SETGID", "CAP_SETUID")
@@ -129,6 +131,8 @@ def _program(spec: Spec, inside: Inside) -> list[Found]:
         mode = os.stat(host).st_mode
         if st.S_ISDIR(mode):
             problem = problem or found("E203", where, f"{candidate!r} is a folder")
+        elif not st.S_ISREG(mode):
+            problem = problem or found("E203", where, f"{candidate!r} is no regular file")
         elif not mode & 0o111:
             hint = f"chmod +x {quote(host)}"
             problem = problem or found("E203", where, f"{candidate!r} has no execute bit", hint)
@@ -163,7 +167,8 @@ def _rights_it_lacks(host: str, spec: Spec) -> list[str]:
 def _executable(path: str, host: str, inside: Inside, where: str, depth: int = 0) -> list[Found]:
     """What stops execve(2) of a file that is there and executable, read from its first bytes (elf(5), execve(2))."""
     try:
-        with open(host, "rb") as file:
+        # A stranger's file: a fifo without a writer, a header that speaks of 2^62 bytes.
+        with open(reading.open_file(host, limit_bytes=_MOST_BYTES), "rb") as file:
             head = file.read(4096)
             if head[:2] == b"#!":
                 return _script(path, head, inside, where, depth)
@@ -212,15 +217,23 @@ def _loader(file: Any, head: bytes) -> str:
     table = number(head, 32, 8) if wide else number(head, 28, 4)
     size, count = (number(head, 54, 2), number(head, 56, 2)) if wide else (number(head, 42, 2), number(head, 44, 2))
     for index in range(count):
-        file.seek(table + index * size)
-        row = file.read(size)
+        row = _part(file, table + index * size, size)
         if number(row, 0, 4) == 3:
             offset, length = (
                 (number(row, 8, 8), number(row, 32, 8)) if wide else (number(row, 4, 4), number(row, 16, 4))
             )
-            file.seek(offset)
-            return os.fsdecode(file.read(length).rstrip(b"\0"))
+            # The kernel takes none longer than a path either (fs/binfmt_elf.c).
+            return os.fsdecode(_part(file, offset, length).rstrip(b"\0")) if length <= _LONGEST_PATH_BYTES else ""
     return ""
+
+
+def _part(file: Any, offset: int, length: int) -> bytes:
+    """So much of a file; b"" where no file has anything."""
+    if offset > _MOST_BYTES:
+        return b""
+    file.seek(offset)
+    part: bytes = file.read(length)
+    return part
 
 
 def _has_emulator() -> bool:
