@@ -146,8 +146,9 @@ def test_a_pidfd_ends_what_waits_for_start(ctk, busybox_bundle, listening, numbe
     if ends:
         wait_for(lambda: status(ctk, name) == "stopped")
     else:
-        time.sleep(0.1)
         ctk("start", name).ok()
+        # `start` returns when the last step has heard of it, a moment before that executes the program.
+        wait_for(lambda: Path(f"/proc/{pid}/cmdline").read_text().startswith("/bin/sleep\0"))
         assert status(ctk, name) == "running"
         assert caught_by(pid) == 0, "the program starts without handlers of ours"
     os.close(pidfd)
