@@ -5,6 +5,7 @@ import signal
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from tests.fixtures.command import (  # noqa: F401
     busybox_bundle,
@@ -26,8 +27,14 @@ from toolkit.kernel import roots
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
+# How many random examples a test tries where it doesn't say so itself: `scripts/test --all` takes many. None has a
+# deadline: the machine may be busy with something else.
+settings.register_profile("few", max_examples=50, deadline=None)
+settings.register_profile("many", max_examples=1000, deadline=None)
+settings.load_profile("few")
+
 # Folders whose tests make containers or root file systems: nothing may stay behind.
-WATCHED = {"story", "kernel", "security", "conformance", "clients", "reliability"}
+WATCHED = {"story", "kernel", "security", "conformance", "clients", "reliability", "oracle"}
 
 
 def pytest_configure() -> None:

@@ -59,7 +59,7 @@ def test_s50_every_word_of_a_unit_stays_one_word() -> None:
     texts = st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",)), max_size=12)
     seen: list[list[str]] = []
 
-    @settings(max_examples=150, deadline=None, database=None)
+    @settings(database=None)
     @given(st.lists(texts, min_size=1, max_size=4))
     def told(words: list[str]) -> None:
         line = unit._line(["/bin/x", *words])

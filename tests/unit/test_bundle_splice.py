@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from toolkit.bundle import document
@@ -57,7 +57,6 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
 @given(old=VALUES, new=VALUES, indent=st.sampled_from([None, 1, "\t"]))
 def test_the_result_always_means_the_new_value(old: Any, new: Any, indent: "int | str | None") -> None:
     text = json.dumps(old, indent=indent)

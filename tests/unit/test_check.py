@@ -331,7 +331,7 @@ def values_of(want):
     return right if isinstance(want, dict) else st.one_of(right, right, right, JSON)
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(suppress_health_check=list(HealthCheck))
 @given(values_of(schema.SPEC))
 def test_no_document_makes_the_checks_stumble(spec):
     before = copy.deepcopy(spec)
@@ -341,7 +341,6 @@ def test_no_document_makes_the_checks_stumble(spec):
     assert repr(spec) == repr(before)  # repr: NaN is not equal to itself
 
 
-@settings(max_examples=300, deadline=None)
 @given(JSON)
 def test_nor_does_any_json(value):
     check.findings(value)
@@ -350,7 +349,7 @@ def test_nor_does_any_json(value):
     check.unknown_fields(value)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_one_changed_place_in_a_good_spec_is_survived(data):
     spec = default_spec()

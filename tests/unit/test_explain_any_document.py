@@ -28,7 +28,7 @@ def test_hooks_that_are_no_objects(folder: Path, hooks: object) -> None:
     assert all(finding.code in CODES for finding in check.bundle(str(folder), terminal=False, privileged=True))
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(mutants())
 def test_any_document(folder: Path, mutant: "tuple[dict[str, Any], bool]") -> None:
     document, _ = mutant
