@@ -84,6 +84,14 @@ def test_format_goes_before_suffix_and_a_folder_is_a_folder(world: World) -> Non
     assert wrong.rc == 1 and "tar.zst" in wrong.err and not (world.folder / "z").exists()
 
 
+def test_the_name_of_a_file_that_is_not_written_makes_no_folder(world: World) -> None:
+    for name, told in (("x.tar.xz", "x.tar.xz; a file has one of .tar, "), ("x.qcow2", ".squashfs")):
+        wrong = world.build(name)
+        assert wrong.rc == 1 and told in wrong.err and not (world.folder / name).exists(), wrong.err
+    world.build("x.zip", "--format", "directory").ok()
+    assert (world.folder / "x.zip/usr").is_dir()
+
+
 def test_standard_output(world: World, ctk: Command) -> None:
     words = ["--variant=extract", "--arch=amd64", "--include=alpha", f"--keyring={world.archive.keyring}"]
     base = [*ctk.argv("bootstrap", "bookworm", "-", world.server.url, *words)]

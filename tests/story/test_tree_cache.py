@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import tarfile
@@ -48,6 +49,15 @@ def test_the_second_build_is_laid_out(world: World) -> None:
     # Nothing of the one is the other's: what a container writes into its root stays there.
     inodes = [{path.lstat().st_ino for path in (world.folder / name).rglob("*")} for name in "ab"]
     assert not inodes[0] & inodes[1] and all(path.lstat().st_nlink == 1 for path in world.trees())
+
+
+def test_the_stages_say_what_came_and_only_that(world: World) -> None:
+    first, again = world.build("a", "--no-cache").err, world.build("b", "--no-cache").err
+    assert re.search(r"Verify the suite: \w+ bookworm of \d{4}-\d\d-\d\d, from http://", first), first
+    assert re.search(r"Download: [\d.]+ MB \(", first) and re.search(r"Download: [\d.]+ MB from the cache \(", again), (
+        again
+    )
+    assert "and 0 " not in first and "Keep a copy: none: such a build is made anew each time" in first, first
 
 
 def test_never_a_stale_tree(world: World) -> None:

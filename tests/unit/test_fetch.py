@@ -235,6 +235,13 @@ def test_forbidden_is_told_at_once(server: FileServer, client: Client, url: str)
     assert len(server.requests) == 2  # the second with %2B for the + in its name
 
 
+def test_what_a_wrong_address_gets_is_told_with_what_to_look_at(server: FileServer, client: Client, url: str) -> None:
+    server.misbehave("pool", "status", code=400)
+    with pytest.raises(Unreachable, match="400") as caught:
+        client.read(url, limit=len(DATA))
+    assert "most end in /debian or /ubuntu" in caught.value.hint.lower()
+
+
 @pytest.mark.parametrize("code", [403, 404])
 def test_a_plus_is_asked_for_as_object_stores_have_it_where_it_is_not_there(
     code: int, server: FileServer, client: Client, url: str

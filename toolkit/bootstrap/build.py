@@ -269,10 +269,9 @@ def _build(request: Request, solved: Solved, target: Target, rootfd: int, trees:
         if request.locked:
             error.hint = "the archive has moved on: --snapshot DATE --locked FILE takes the package from back then"
         raise
-    fetched = f"{download.fetched_bytes / 1e6:.1f} MB"
-    if download.cached_bytes:
-        fetched += f", {download.cached_bytes / 1e6:.1f} MB from the cache"
-    emit(Finished("download", download.fetched_at - fetching, fetched))
+    amounts = ((download.fetched_bytes, ""), (download.cached_bytes, " from the cache"))
+    told = [f"{amount / 1e6:.1f} MB{whence}" for amount, whence in amounts if amount]
+    emit(Finished("download", download.fetched_at - fetching, ", ".join(told)))
     unpacked = unpacker.finish()
     emit(Finished("unpack", time.monotonic() - fetching, f"{len(unpacked)} packages"))
     if lock.variant != "extract":
@@ -302,7 +301,7 @@ def _build(request: Request, solved: Solved, target: Target, rootfd: int, trees:
     with stage("keep", emit) as said:
         size = trees.store(request, lock, rootfd)
         prune.prune(places.cache_dir(), prune.limit())
-        said.detail = f"{size / 1e6:.1f} MB in the cache" if size else "not kept"
+        said.detail = f"{size / 1e6:.1f} MB in the cache" if size else "none: such a build is made anew each time"
 
 
 def _result(lock: Lock, path: str, began: float) -> Result:

@@ -33,6 +33,7 @@ _WANT_LOGIN = {
     401: "the mirror wants a login: http://NAME:PASSWORD@HOST/…",
     407: "the proxy wants a login: set http_proxy=http://user:password@…",
 }
+_ANOTHER = "is the mirror's address whole? Most end in /debian or /ubuntu; --mirror names another"
 _COMPRESSED = (".gz", ".tgz", ".xz", ".bz2", ".lzma", ".zst", ".deb")
 # Slower than this over half a minute is a stall that keeps dripping.
 _DRIP_BYTES_PER_S = 512
@@ -247,7 +248,7 @@ class Client:
                 raise Unreachable(
                     doing,
                     because=f"the server says {status} {response.reason}",
-                    hint=_WANT_LOGIN.get(status, ""),
+                    hint=_WANT_LOGIN.get(status, _ANOTHER),
                 )
             encoding = response.headers.get("Content-Encoding", "identity").lower()
             # Apache's AddEncoding says so of files that are compressed by themselves; of any other, the size and the

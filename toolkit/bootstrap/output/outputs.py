@@ -31,6 +31,7 @@ from toolkit.bootstrap.output.target import empty, forget, result_path
 from toolkit.errors import CtkError, InUse, Usage, reason
 from toolkit.events import Done, Emit, Event, Planned
 from toolkit.kernel import ours
+from toolkit.text import quote
 
 DIRECTORY = "directory"
 STDOUT = "-"
@@ -111,6 +112,17 @@ FORMATS = (
 )
 NAMES = (DIRECTORY, *(one.name for one in FORMATS))
 
+# Nobody wants a folder of such a name: files of forms that are not written here, with the program that packs a tar.
+_PACKERS = {
+    ".tar.xz": "xz",
+    ".txz": "xz",
+    ".tar.bz2": "bzip2",
+    ".tbz2": "bzip2",
+    ".tar.lz4": "lz4",
+    ".tar.lzma": "lzma",
+}
+_OTHERS = (".zip", ".7z", ".iso", ".cpio", ".cpio.gz", ".raw", ".qcow2", ".vmdk", ".vdi", ".ext2", ".ext3", ".erofs")
+
 
 def format_of(request: Request) -> Format | None:
     """What `request.format`, or else the target's suffix, asks for; None for a directory. Raises Usage."""
@@ -125,6 +137,8 @@ def format_of(request: Request) -> Format | None:
             found = FORMATS[0]
         elif not os.path.isdir(target) and not target.endswith("/"):
             found = next((one for one in FORMATS if target.endswith(one.suffixes)), None)
+            if found is None:
+                _refuse_other_files(request)
     if target != STDOUT:
         return found
     if found is None or not found.streams:
@@ -136,6 +150,19 @@ def format_of(request: Request) -> Format | None:
             "write to standard output", because="it is a terminal", hint="| tar -t, or > FILE, or name a file as TARGET"
         )
     return found
+
+
+def _refuse_other_files(request: Request) -> None:
+    """Raise Usage for a target that has the name of a file in a form that is not written here."""
+    target = request.target
+    suffix = next((one for one in (*_PACKERS, *_OTHERS) if target.endswith(one)), "")
+    if not suffix:
+        return
+    hint = f"a file has one of {', '.join(suffix for one in FORMATS for suffix in one.suffixes)}"
+    if suffix in _PACKERS:
+        hint = f"ctk bootstrap {quote(request.suite)} - … | {_PACKERS[suffix]} > {quote(target)}; {hint}"
+    hint += f"; --format {DIRECTORY} makes a folder of this name"
+    raise Usage(f"make {target!r}", because=f"{suffix} files are not written", hint=hint)
 
 
 def build(request: Request, form: Format, emit: Emit, make: Make) -> Result:

@@ -15,6 +15,7 @@ from toolkit.bootstrap.facts.policy import Facts, Pin, Policy, parse_pin, parse_
 from toolkit.bootstrap.facts.pool import Candidate, Pool
 from toolkit.bootstrap.facts.stage import stage
 from toolkit.bootstrap.resolve import package_files, package_specs
+from toolkit.deb.release import parse_date
 from toolkit.errors import NotFound, Usage, reason
 from toolkit.events import Emit
 from toolkit.fetch.cache import Cache
@@ -88,7 +89,8 @@ def gather(request: Request, client: Client, architecture: str, emit: Emit) -> G
         for pocket in repositories.pockets(request, first, main.suite, mirror):
             opened.append(open_source(client, pocket, emit, as_of=as_of))
         opened += [open_source(client, one, emit, architectures=architectures) for one in further]
-        said.detail = f"{main.source.origin} {main.source.codename}, {main.source.date}, from {mirror}"
+        day = f"{parse_date(main.source.date):%Y-%m-%d}"
+        said.detail = f"{main.source.origin} {main.source.codename} of {day}, from {mirror}"
         if len(opened) > 1:
             said.detail += " and " + ", ".join(one.source.suite for one in opened[1:])
     sources = [one.source for one in opened]

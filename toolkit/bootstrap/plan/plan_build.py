@@ -99,7 +99,7 @@ def _chosen(request: Request, client: Client, cache: Cache, emit: Emit, recall: 
             recommends=request.recommends,
             preferences=gathered.preferences,
         )
-        said.detail = f"{len(lock.required)} required and {len(lock.base)} further packages"
+        said.detail = f"{len(lock.required)} required packages" + (f" and {len(lock.base)} others" if lock.base else "")
         for number, source in enumerate(lock.sources[1:], 1):
             count = sum(package.source == number for package in lock.packages)
             said.detail += f", {count} from {source.suite or source.mirror}"
