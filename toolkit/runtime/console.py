@@ -65,6 +65,14 @@ def send_descriptor(end: "Any", fd: int, name: bytes) -> None:
     end.sendmsg([name], [(1, 1, fd.to_bytes(4, "little"))])  # SOL_SOCKET, SCM_RIGHTS
 
 
+def send_pidfd(path: str, fd: int) -> None:
+    """Pass the pidfd `fd` to who listens at --pidfd-socket `path`, and close it. Raises OSError, CtkError."""
+    end = connect(path)
+    send_descriptor(end, fd, b"pidfd")
+    end.close()
+    os.close(fd)
+
+
 def receive_descriptor(end: "Any") -> int:
     """The fd that the other side sent, -1 if it closed without one. Raises OSError."""
     _, ancillary, _, _ = end.recvmsg(256, 32)

@@ -2,15 +2,15 @@
 
 import os
 
-from toolkit.errors import CtkError, HostLacks, Invalid, LaunchFailed, NotFound, reason
-from toolkit.kernel import namespaces, process, reading, roots
+from toolkit.errors import CtkError, HostLacks, Invalid, NotFound, reason
+from toolkit.kernel import process, reading, roots
 from toolkit.kernel.host import HostFacts
 from toolkit.oci import check, json_text, state
 
 # What `check` imports when it needs it comes with the rest (preload.py): here it always does.
 from toolkit.oci import check_linux as _check_linux  # noqa: F401
 from toolkit.oci import check_resources as _check_resources  # noqa: F401
-from toolkit.runtime import cgroups, child, hooks, log, outside, plan, preparation, record, shield, stops
+from toolkit.runtime import cgroups, child, hooks, log, outside, plan, preparation, record, shield, spawn, stops
 from toolkit.runtime import conversation as words
 from toolkit.runtime.argv import FLAGS
 from toolkit.runtime.identity import Identity, raise_rlimits
@@ -198,10 +198,38 @@ def _check_terminal(options: "Options", terminal: bool, wait_for_start: bool) ->
 
 
 def _start_child(launch: Launch, root: str, wait_for_start: bool) -> None:
-    spec, options, rec = launch.spec, launch.options, launch.record
+    ending = _ending(launch)
+    console_step, child_end = preparation.console_step(launch, launch.spec.get("process") or {})
+    the_plan = _planned(launch, root, console_step)
+    identity = Identity(launch.spec.get("process") or {})
+    rec = launch.record
     assert rec is not None
-    the_process = spec.get("process") or {}
-    ending = child.Ending(the_process)
+    identity.keeps_groups = rec.annotations.get("run.oci.keep_original_groups") == "1"
+    if wait_for_start:
+        rec.make_fifo()
+        # Opened for both directions: it never reports an end, and `start` learns from ENXIO that nobody waits.
+        ending.fifo = os.open(rec.fifo_path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    preparation.open_label_proc(ending)
+    parent, childs = words.pair()
+    stage = Stage(root, childs, launch.cgroup, "user" in the_plan.new or spawn.joins_user(the_plan))
+    preparation.load_for_child(the_plan, copies_up=b"tmpcopyup" in launch.text)
+    _ready_hooks(launch, the_plan)
+    prepared = spawn.Prepared(the_plan, identity, ending, stage, parent)
+    spawn.spawn(launch, prepared)
+    childs.close()
+    if child_end is not None:
+        child_end.close()
+    stops.passed("parent")
+    _handshake(launch, prepared)
+    if ending.fifo >= 0:
+        os.close(ending.fifo)
+
+
+def _ending(launch: Launch) -> "child.Ending":
+    """What the execve(2) at the end gets."""
+    options, rec = launch.options, launch.record
+    assert rec is not None
+    ending = child.Ending(launch.spec.get("process") or {})
     ending.preserved = preparation.preserved(options.preserve_fds, ending, launch.listening)
     ending.stdio = launch.stdio
     if launch.init or rec.annotations.get(INIT_ANNOTATION) == "true":
@@ -210,14 +238,18 @@ def _start_child(launch: Launch, root: str, wait_for_start: bool) -> None:
         ending.codes = init_code.CODE
     if not options.no_new_keyring:
         ending.keyring = f"_ses.{options.id}"
-    preparation.prepare_seccomp(ending, spec, rec)
-    console_step, child_end = preparation.console_step(launch, the_process)
+    preparation.prepare_seccomp(ending, launch.spec, rec)
+    return ending
+
+
+def _planned(launch: Launch, root: str, console_step: "Any") -> "plan.LaunchPlan":
+    spec = launch.spec
     linux = spec.get("linux") or {}
     the_plan = plan.plan(
         spec,
         launch.bundle,
         root,
-        no_pivot=options.no_pivot,
+        no_pivot=launch.options.no_pivot,
         console=console_step,
         over=launch.overlay,
         mount_label=preparation.mount_label(linux) if linux.get("mountLabel") else "",
@@ -230,79 +262,33 @@ def _start_child(launch: Launch, root: str, wait_for_start: bool) -> None:
         from toolkit.runtime import mapping
 
         mapping.complete(spec["linux"])
-    identity = Identity(the_process)
-    identity.keeps_groups = rec.annotations.get("run.oci.keep_original_groups") == "1"
-    if wait_for_start:
-        rec.make_fifo()
-        # Opened for both directions: it never reports an end, and `start` learns from ENXIO that nobody waits.
-        ending.fifo = os.open(rec.fifo_path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-    preparation.open_label_proc(ending)
-    parent, childs = words.pair()
-    stage = Stage(root, childs, launch.cgroup, "user" in the_plan.new or _joins_user(the_plan))
-    preparation.load_for_child(the_plan, copies_up=b"tmpcopyup" in launch.text)
+    return the_plan
+
+
+def _ready_hooks(launch: Launch, the_plan: "plan.LaunchPlan") -> None:
+    rec = launch.record
+    assert rec is not None
     if the_plan.wants_hooks:
         hooks.send_output(rec.annotations)
-        hooks.start_in_root = options.program == "runc"
+        hooks.start_in_root = launch.options.program == "runc"
         _enter_bundle(launch)
     hooks.state_of = lambda pid: state_for_hooks(rec, "creating", pid)
-    # At these points runc's debug log has these words, which those who test a runtime look for.
-    log.debug(f"nsexec container setup: new namespaces {sorted(the_plan.new)}")
-    two_steps = (
-        _joins_user(the_plan)
-        or ("user" in the_plan.new and bool(the_plan.joins))
-        or "time" in the_plan.new
-        or (any(kind == "pid" for kind, _ in the_plan.joins) and not namespaces.returns_to_own_pid_namespace())
-    )
-    if two_steps:
-        from toolkit.runtime import intermediate
 
-        launch.mapped = True
-        launch.pid, pidfd = intermediate.clone(the_plan, spec, stage, identity, ending, parent)
-    else:
-        child.open_joins(the_plan, _ALL_BUT_PID)
-        if stage.has_user_namespace or plan.maps_ids(spec):
-            from toolkit.runtime import mapping, opener
 
-            if stage.has_user_namespace:
-                mapping.make_nodes(the_plan, stage, spec["linux"])
-            mapping.idmap_sources(the_plan, stage, spec)
-            opener.start(the_plan, stage, parent)
-        if not stage.has_user_namespace:
-            process.hide()
-        own_pid_namespace = _enter_pid_namespace(the_plan)
-        # A v2 cgroup is entered by the clone itself (CLONE_INTO_CGROUP); it must exist by then.
-        cgroup_fd = -1
-        if launch.cgroup.unified:
-            launch.cgroup.create()
-            cgroup_fd = launch.cgroup.child_fd()
-            launch.in_cgroup = cgroup_fd >= 0
-        launch.pid, pidfd = process.clone3(
-            the_plan.clone_flags, cgroup_fd=cgroup_fd, want_pidfd=bool(options.pidfd_socket)
-        )
-        if launch.pid == 0:
-            parent.close()
-            child.container(the_plan, stage, identity, ending, spec)
-        if own_pid_namespace >= 0:
-            namespaces.setns(own_pid_namespace, namespaces.CLONE_NEWPID)
-            os.close(own_pid_namespace)
-    childs.close()
-    if child_end is not None:
-        child_end.close()
-    stops.passed("parent")
+def _handshake(launch: Launch, prepared: spawn.Prepared) -> None:
+    """Go through the launch with the child, to the point where its program is to begin."""
+    stage, parent = prepared.stage, prepared.parent
     if stage.opener is not None:
         stage.opener.close()
-    _talk(launch, the_plan, parent)
+    _talk(launch, prepared.plan, parent)
     if stage.opener is not None:
         from toolkit.runtime import opener
 
         opener.end(stage)
-    if pidfd >= 0 and options.pidfd_socket:
+    if prepared.pidfd >= 0 and launch.options.pidfd_socket:
         from toolkit.runtime import console
 
-        end = console.connect(options.pidfd_socket)
-        console.send_descriptor(end, pidfd, b"pidfd")
-        end.close()
-        os.close(pidfd)
+        console.send_pidfd(launch.options.pidfd_socket, prepared.pidfd)
     if launch.console is not None:
         from toolkit.runtime import console
 
@@ -315,8 +301,6 @@ def _start_child(launch: Launch, root: str, wait_for_start: bool) -> None:
     for text in parent.warnings:
         log.warning(text)
     parent.close()
-    if ending.fifo >= 0:
-        os.close(ending.fifo)
 
 
 def _enter_bundle(launch: Launch) -> None:
@@ -326,28 +310,6 @@ def _enter_bundle(launch: Launch) -> None:
         if getattr(options, name):
             setattr(options, name, os.path.abspath(getattr(options, name)))
     os.chdir(launch.bundle)
-
-
-_ALL_BUT_PID = frozenset(kind for kind in namespaces.NAMESPACES if kind != "pid")
-
-
-def _joins_user(the_plan: "plan.LaunchPlan") -> bool:
-    return any(kind == "user" for kind, _ in the_plan.joins)
-
-
-def _enter_pid_namespace(the_plan: "plan.LaunchPlan") -> int:
-    """Make the next child a member of the pid namespace that the spec names; an fd of our own to return to, or -1."""
-    for kind, path in the_plan.joins:
-        if kind == "pid":
-            before = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            except OSError as error:
-                raise LaunchFailed(f"join the pid namespace {path!r}", because=reason(error)) from None
-            namespaces.setns(fd, namespaces.CLONE_NEWPID)
-            os.close(fd)
-            return before
-    return -1
 
 
 def _talk(launch: Launch, the_plan: "plan.LaunchPlan", parent: "Conversation") -> None:
@@ -360,7 +322,7 @@ def _talk(launch: Launch, the_plan: "plan.LaunchPlan", parent: "Conversation") -
         from toolkit.runtime import mapping
 
         mapping.write(pid, linux.get("uidMappings") or (), linux.get("gidMappings") or ())
-    if "user" in the_plan.new or _joins_user(the_plan):
+    if "user" in the_plan.new or spawn.joins_user(the_plan):
         parent.say(words.MAPPED)
     resources = linux.get("resources") or {}
     raise_rlimits(pid, the_process.get("rlimits") or [])

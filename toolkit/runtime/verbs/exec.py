@@ -21,11 +21,7 @@ if TYPE_CHECKING:
 def run(options: "Options") -> int:
     """The process's exit code; 0 with --detach. Raises CtkError."""
     record = records.load(options.root, options.id)
-    status = lifecycle.status(record)
-    if status == "paused" and not options.ignore_paused:
-        raise CtkError("cannot exec in a paused container (use --ignore-paused to override)")
-    if status != "paused":
-        lifecycle.require(record, "exec")
+    _check_status(record, options)
     spec = record.config()
     the_process = _process(options, spec)
     terminal = bool(the_process.get("terminal"))
@@ -46,9 +42,8 @@ def run(options: "Options") -> int:
     preparation.load_for_child(None)
     ours, end = _terminal_socket(options, terminal)
     group = cgroups.from_facts(record.cgroups) if record.cgroups else None
-    subs = list(options.cgroup)
     cgroup_fd = -1
-    if group is not None and group.unified and not subs:
+    if group is not None and group.unified and not options.cgroup:
         cgroup_fd = group.child_fd()
     parent, childs = words.pair()
     size = the_process.get("consoleSize")
@@ -65,43 +60,13 @@ def run(options: "Options") -> int:
         set_personality(linux)
         child.finish(childs, identity, ending)
 
-    pid, new_pidfd = entering.clone_inside(entrance, childs, parent, cgroup_fd, body)
+    pid, pidfd = entering.clone_inside(entrance, childs, parent, cgroup_fd, body)
     childs.close()
     if end is not None:
         end.close()
     try:
-        raise_rlimits(pid, the_process.get("rlimits") or [])
-        affinity = the_process.get("execCPUAffinity") or {}
-        # Initial: before the cgroup, whose cpuset the process may otherwise wake up outside of; final: in it.
-        preparation.reset_affinity(pid)
-        set_affinity(pid, affinity.get("initial"))
-        if log.debugging():
-            cpus = sum(1 << cpu for cpu in os.sched_getaffinity(pid))
-            log.debug(f"nsexec container setup: nsexec[{pid}]: affinity: {cpus:#x}")
-        if group is not None and cgroup_fd < 0:
-            group.join_sub(pid, subs, record.pid)
-        set_affinity(pid, affinity.get("final"))
-        parent.say(words.JOINED)
-        if the_process.get("oomScoreAdj") is not None:
-            outside.write_oom_score(pid, the_process["oomScoreAdj"])
-        parent.hear(words.READY)
-        log.debug(f"child process in init() is ready: pid {pid}")
-        if options.pid_file:
-            outside.write_pid_file(options.pid_file, pid)
-        if options.pidfd_socket:
-            from toolkit.runtime import console
-
-            to = console.connect(options.pidfd_socket)
-            console.send_descriptor(to, new_pidfd, b"pidfd")
-            to.close()
-        master = -1
-        if ours is not None:
-            from toolkit.runtime import console
-
-            master = console.take(ours)
-        log.debug("setns_init: about to exec")
-        parent.say(words.GO)
-        parent.hear_end()
+        _place(pid, the_process, group if cgroup_fd < 0 else None, list(options.cgroup), record.pid)
+        master = _handshake(pid, pidfd, options, the_process, parent, ours)
     except BaseException:
         try:
             os.kill(pid, 9)
@@ -118,6 +83,60 @@ def run(options: "Options") -> int:
     from toolkit.runtime import relay
 
     return relay.run(pid, foreground.wake_up(), master, ())
+
+
+def _check_status(record: "records.Record", options: "Options") -> None:
+    status = lifecycle.status(record)
+    if status == "paused" and not options.ignore_paused:
+        raise CtkError("cannot exec in a paused container (use --ignore-paused to override)")
+    if status != "paused":
+        lifecycle.require(record, "exec")
+
+
+def _place(pid: int, the_process: "dict[str, Any]", group: "Any", subs: "list[str]", init: int) -> None:
+    """Limits, processors, and the cgroup, where the clone did not join it (`group` is None where it did)."""
+    raise_rlimits(pid, the_process.get("rlimits") or [])
+    affinity = the_process.get("execCPUAffinity") or {}
+    # Initial: before the cgroup, whose cpuset the process may otherwise wake up outside of; final: in it.
+    preparation.reset_affinity(pid)
+    set_affinity(pid, affinity.get("initial"))
+    if log.debugging():
+        cpus = sum(1 << cpu for cpu in os.sched_getaffinity(pid))
+        log.debug(f"nsexec container setup: nsexec[{pid}]: affinity: {cpus:#x}")
+    if group is not None:
+        group.join_sub(pid, subs, init)
+    set_affinity(pid, affinity.get("final"))
+
+
+def _handshake(
+    pid: int,
+    pidfd: int,
+    options: "Options",
+    the_process: "dict[str, Any]",
+    parent: "words.Conversation",
+    ours: "Any",
+) -> int:
+    """Go with the process to the point where its program begins; the master of its terminal, -1 for none."""
+    parent.say(words.JOINED)
+    if the_process.get("oomScoreAdj") is not None:
+        outside.write_oom_score(pid, the_process["oomScoreAdj"])
+    parent.hear(words.READY)
+    log.debug(f"child process in init() is ready: pid {pid}")
+    if options.pid_file:
+        outside.write_pid_file(options.pid_file, pid)
+    if options.pidfd_socket:
+        from toolkit.runtime import console
+
+        console.send_pidfd(options.pidfd_socket, pidfd)
+    master = -1
+    if ours is not None:
+        from toolkit.runtime import console
+
+        master = console.take(ours)
+    log.debug("setns_init: about to exec")
+    parent.say(words.GO)
+    parent.hear_end()
+    return master
 
 
 def _terminal_socket(options: "Options", terminal: bool) -> "tuple[Any, Any]":

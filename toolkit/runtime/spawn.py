@@ -1,0 +1,104 @@
+"""The child that becomes a container, started: in one clone, or in two where one can't do it."""
+
+import os
+
+from toolkit.errors import LaunchFailed, reason
+from toolkit.kernel import namespaces, process
+from toolkit.runtime import child, log, plan
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from toolkit.runtime.conversation import Conversation
+    from toolkit.runtime.identity import Identity
+    from toolkit.runtime.launch import Launch
+    from toolkit.runtime.steps import Stage
+
+_ALL_BUT_PID = frozenset(kind for kind in namespaces.NAMESPACES if kind != "pid")
+
+
+class Prepared:
+    """What a child is started with: all that is worked out and opened before it."""
+
+    __slots__ = ("ending", "identity", "parent", "pidfd", "plan", "stage")
+
+    def __init__(
+        self,
+        the_plan: "plan.LaunchPlan",
+        identity: "Identity",
+        ending: "child.Ending",
+        stage: "Stage",
+        parent: "Conversation",
+    ) -> None:
+        self.plan, self.identity, self.ending, self.stage, self.parent = the_plan, identity, ending, stage, parent
+        self.pidfd = -1
+
+
+def spawn(launch: "Launch", prepared: Prepared) -> None:
+    """The child that becomes the container: `launch.pid`, and a pidfd of it if one is wanted."""
+    the_plan, stage = prepared.plan, prepared.stage
+    # At these points runc's debug log has these words, which those who test a runtime look for.
+    log.debug(f"nsexec container setup: new namespaces {sorted(the_plan.new)}")
+    if _takes_two_steps(the_plan):
+        from toolkit.runtime import intermediate
+
+        launch.mapped = True
+        launch.pid, prepared.pidfd = intermediate.clone(
+            the_plan, launch.spec, stage, prepared.identity, prepared.ending, prepared.parent
+        )
+        return
+    child.open_joins(the_plan, _ALL_BUT_PID)
+    if stage.has_user_namespace or plan.maps_ids(launch.spec):
+        from toolkit.runtime import mapping, opener
+
+        if stage.has_user_namespace:
+            mapping.make_nodes(the_plan, stage, launch.spec["linux"])
+        mapping.idmap_sources(the_plan, stage, launch.spec)
+        opener.start(the_plan, stage, prepared.parent)
+    if not stage.has_user_namespace:
+        process.hide()
+    own_pid_namespace = _enter_pid_namespace(the_plan)
+    # A v2 cgroup is entered by the clone itself (CLONE_INTO_CGROUP); it must exist by then.
+    cgroup_fd = -1
+    if launch.cgroup.unified:
+        launch.cgroup.create()
+        cgroup_fd = launch.cgroup.child_fd()
+        launch.in_cgroup = cgroup_fd >= 0
+    launch.pid, prepared.pidfd = process.clone3(
+        the_plan.clone_flags, cgroup_fd=cgroup_fd, want_pidfd=bool(launch.options.pidfd_socket)
+    )
+    if launch.pid == 0:
+        prepared.parent.close()
+        child.container(the_plan, stage, prepared.identity, prepared.ending, launch.spec)
+    if own_pid_namespace >= 0:
+        namespaces.setns(own_pid_namespace, namespaces.CLONE_NEWPID)
+        os.close(own_pid_namespace)
+
+
+def _takes_two_steps(the_plan: "plan.LaunchPlan") -> bool:
+    """Whether one clone can't make it: a user or time namespace comes first, or a pid namespace that keeps us."""
+    return (
+        joins_user(the_plan)
+        or ("user" in the_plan.new and bool(the_plan.joins))
+        or "time" in the_plan.new
+        or (any(kind == "pid" for kind, _ in the_plan.joins) and not namespaces.returns_to_own_pid_namespace())
+    )
+
+
+def joins_user(the_plan: "plan.LaunchPlan") -> bool:
+    """Whether it enters a user namespace that is there already."""
+    return any(kind == "user" for kind, _ in the_plan.joins)
+
+
+def _enter_pid_namespace(the_plan: "plan.LaunchPlan") -> int:
+    """Make the next child a member of the pid namespace that the spec names; an fd of our own to return to, or -1."""
+    for kind, path in the_plan.joins:
+        if kind == "pid":
+            before = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            except OSError as error:
+                raise LaunchFailed(f"join the pid namespace {path!r}", because=reason(error)) from None
+            namespaces.setns(fd, namespaces.CLONE_NEWPID)
+            os.close(fd)
+            return before
+    return -1
