@@ -1,5 +1,7 @@
 """What a signed archive of a stranger's can say: packages that don't fit, relations without end (security B5, B17)."""
 
+import itertools
+import os
 import tarfile
 import time
 from collections.abc import Iterator
@@ -13,11 +15,16 @@ from tests.fixtures.command import Command
 from tests.fixtures.server import FileServer
 from tests.unit.test_unpack import Build, build, member  # noqa: F401
 from toolkit.archive.tar_read import Tar
-from toolkit.bootstrap.facts.pool import Member, Pool
+from toolkit.bootstrap import build as build_
+from toolkit.bootstrap.facts.pool import Member, Pool, package_of
+from toolkit.bootstrap.install import owners
 from toolkit.bootstrap.resolve.apt_marker import choose
 from toolkit.deb.index import Index
 from toolkit.deb.relation import parse_relations
+from toolkit.deb.release import parse_release
+from toolkit.deb.version import Version
 from toolkit.errors import Malformed, Unsolvable
+from toolkit.text import number
 
 pytestmark = pytest.mark.root
 
@@ -102,10 +109,10 @@ def test_b17_an_index_that_no_memory_holds_is_not_fetched(ctk: Command, tmp_path
     archive.publish(Suite("bookworm", "bookworm", packages={"main": [debs.make({"Package": "alpha"})]}))
     lines = archive.release("bookworm").decode().split("\n")
     # Every index says that it has a terabyte; the signature is good.
-    for number, line in enumerate(lines):
+    for at, line in enumerate(lines):
         words = line.split()
         if line.startswith(" ") and len(words) == 3:
-            lines[number] = f" {words[0]} {1 << 40} {words[2]}"
+            lines[at] = f" {words[0]} {1 << 40} {words[2]}"
     archive.sign("bookworm", "\n".join(lines).encode())
     server = FileServer(archive.folder)
     try:
@@ -117,3 +124,36 @@ def test_b17_an_index_that_no_memory_holds_is_not_fetched(ctk: Command, tmp_path
     assert said.rc == 1 and "too many for an index" in said.err and "Traceback" not in said.err
     assert not [path for path in server.asked() if "Packages" in path or "by-hash" in path]
     assert not (tmp_path / "fs").exists()
+
+
+ODD_NUMBERS = ["²", "1²", "٣", "9" * 5000, "1_0", "-1", " 1", ""]
+
+
+@pytest.mark.parametrize("text", ODD_NUMBERS)
+def test_b17_what_only_looks_like_a_number_is_none(text: str) -> None:
+    """str.isdigit() says yes to "²", which int() refuses, as it does 5000 digits."""
+    assert number(text) == -1
+    paragraph = {"Package": "a", "Version": "1", "Architecture": "all", "Filename": "pool/a", "SHA256": "0" * 64}
+    with pytest.raises(Malformed, match="Size"):
+        package_of(Member(0, "main", Index(b"", what="x")), paragraph | {"Size": text}, "amd64")
+    assert build_._kibibytes({"Installed-Size": text}) == 0
+    if text:
+        with pytest.raises(Malformed, match="SHA256 line"):
+            parse_release(f"Suite: x\nSHA256:\n {'0' * 64} {text.strip() + '²'} main/Packages\n".encode())
+
+
+def test_b17_versions_are_ordered_whatever_they_hold() -> None:
+    rising = ["1." + "8" * 5000, "1." + "9" * 5000, "1.1" + "0" * 5000, "9" * 5000 + ":0"]
+    for earlier, later in itertools.pairwise(rising):
+        assert Version(earlier) < Version(later) and not Version(later) < Version(earlier)
+    assert Version("²:1") == Version("²:1") and Version("1.007") == Version("1.7") and Version("1.") == Version("1.0")
+    assert Version("1.2²") != Version("1.22")
+
+
+def test_b17_ids_that_a_script_made_up(tmp_path: Path) -> None:
+    (tmp_path / "passwd").write_text("a:x:1:\nb:x:" + "9" * 5000 + ":\nc:x:9999999999:\nd:x:4294967295:\n")
+    rootfd = os.open(tmp_path, os.O_RDONLY)
+    try:
+        assert owners._numbers(rootfd, "passwd") == {b"a": 1}
+    finally:
+        os.close(rootfd)

@@ -80,7 +80,7 @@ READERS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "config.json of a bundle": ("config.json", lambda path: document.read(str(path.parent))),
     "config.json to run": ("config.json", lambda path: launch.read_bundle(options(bundle=str(path.parent)))),
     "config.json to explain": ("config.json", lambda path: check.read(str(path.parent))),
-    "a bundle's program": ("fs/p", lambda path: [one for one in programs(path) if one.code not in ("E202", "E203", "E207")]),
+    "a bundle's program": ("fs/p", lambda path: {one.code for one in programs(path)} - {"E202", "E203", "E207"}),
     "an image's users": ("fs/etc/passwd", lambda path: homes(path) != "/"),
     "exec --process": ("p.json", lambda path: exec_._process(options(process=str(path), **MORE), {})),
     "update --resources": ("r.json", lambda path: update._from_document(str(path))),

@@ -25,7 +25,7 @@ from dataclasses import asdict, replace
 from types import FrameType
 from typing import Any
 
-from toolkit import places
+from toolkit import places, text
 from toolkit.bootstrap.acquire.download import Download
 from toolkit.bootstrap.acquire.repacked import Repacked
 from toolkit.bootstrap.compat import engine_debootstrap, first_stage
@@ -324,7 +324,7 @@ def _installed_bytes(lock: Lock) -> int:
 
 def _kibibytes(paragraph: Any) -> int:
     size = paragraph.get("Installed-Size", "")
-    return int(size) if size.isdigit() else 0
+    return max(text.number(size), 0)
 
 
 @contextmanager

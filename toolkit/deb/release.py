@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from toolkit.deb.control import parse
 from toolkit.errors import Malformed, Untrusted
+from toolkit.text import number
 
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
@@ -60,12 +61,12 @@ def parse_release(text: bytes, *, what: str = "Release file") -> Release:
         words = line.split()
         if not words:
             continue
-        if len(words) != 3 or len(words[0]) != 64 or not words[1].isdigit():
+        if len(words) != 3 or len(words[0]) != 64 or number(words[1]) < 0:
             raise Malformed(f"read {what}", because=f"SHA256 line {line.strip()!r}")
         digest, size, path = words
         if path.startswith("/") or ".." in path.split("/"):
             raise Malformed(f"read {what}", because=f"path {path!r} leaves the suite's folder")
-        entries[path] = Entry(path, int(size), digest.lower())
+        entries[path] = Entry(path, number(size), digest.lower())
     return Release(
         origin=fields.get("Origin", ""),
         label=fields.get("Label", ""),

@@ -2,6 +2,13 @@
 
 from functools import total_ordering
 
+_DIGITS = frozenset("0123456789")  # str.isdigit() knows more of them, which int() does not take
+
+
+def _number(digits: str) -> int:
+    """A number that orders as the digits do, however many they are: int() gives up at 4300."""
+    return int.from_bytes(digits.lstrip("0").encode(), "big")
+
 
 def _weight(character: str) -> int:
     if character == "~":
@@ -19,14 +26,14 @@ def _part_key(part: str) -> list[int]:
     key: list[int] = []
     at = 0
     while at < len(part):
-        while at < len(part) and not part[at].isdigit():
+        while at < len(part) and part[at] not in _DIGITS:
             key.append(_weight(part[at]))
             at += 1
         key.append(0)
         start = at
-        while at < len(part) and part[at].isdigit():
+        while at < len(part) and part[at] in _DIGITS:
             at += 1
-        key.append(int(part[start:at] or "0"))
+        key.append(_number(part[start:at]))
     # The end of a part equals an empty run of non-digits and the number 0: "1.0" == "1.0" + "", and "1." == "1.0".
     key.extend((0, 0))
     return key
@@ -44,7 +51,7 @@ class Version:
         if not colon:
             epoch, rest = "0", text.strip()
         upstream, _, revision = rest.rpartition("-") if "-" in rest else (rest, "", "0")
-        self._key = (int(epoch) if epoch.isdigit() else 0, _part_key(upstream), _part_key(revision))
+        self._key = (_number(epoch) if _DIGITS.issuperset(epoch) else 0, _part_key(upstream), _part_key(revision))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Version) and self._key == other._key

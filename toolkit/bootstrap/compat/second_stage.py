@@ -36,6 +36,7 @@ from toolkit.events import Done, Emit, Line, Planned
 from toolkit.fetch.cache import check_private
 from toolkit.kernel import reading
 from toolkit.kernel.beneath import make_directories, open_beneath
+from toolkit.text import number
 
 _MOST_BYTES = 16 << 20
 _MOST_INDEX_BYTES = 512 << 20
@@ -88,7 +89,7 @@ def second_stage(request: Request, emit: Emit) -> Result:
         variant=lock.variant,
         architecture=lock.architecture,
         packages=len(lock.packages),
-        size_bytes=sum(int(one.paragraph.get("Installed-Size") or 0) for one in lock.packages) << 10,
+        size_bytes=sum(max(number(one.paragraph.get("Installed-Size", "")), 0) for one in lock.packages) << 10,
         seconds=round(time.monotonic() - began, 3),
         build_id=request.custom.build_id(lock.build_id),
         engine=request.engine,

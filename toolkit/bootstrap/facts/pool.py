@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from toolkit import text
 from toolkit.bootstrap.facts.model import Package
 from toolkit.bootstrap.facts.policy import Policy
 from toolkit.deb.index import Index
@@ -224,7 +225,7 @@ def package_of(member: Member, fields: dict[str, str], architecture: str) -> Pac
     if not filename or filename.startswith("/") or ".." in parts or re.search(r"[\s?#\\\x00-\x1f]", filename):
         raise Malformed(doing, because=f"field Filename is {filename!r}")
     size = fields.get("Size", "")
-    if not (size.isascii() and size.isdigit()):
+    if text.number(size) < 0:
         raise Malformed(doing, because=f"field Size is {size!r}")
     found = checked("Architecture", _ARCHITECTURE)
     if found not in (architecture, "all"):
@@ -234,7 +235,7 @@ def package_of(member: Member, fields: dict[str, str], architecture: str) -> Pac
         version=checked("Version", _VERSION),
         architecture=found,
         filename=filename,
-        size_bytes=int(size),
+        size_bytes=text.number(size),
         sha256=checked("SHA256", _SHA256),
         source=member.source,
         paragraph=fields,

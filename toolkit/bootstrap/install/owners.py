@@ -66,6 +66,7 @@ def _numbers(rootfd: int, path: str) -> dict[bytes, int]:
     found: dict[bytes, int] = {}
     for line in data.splitlines():
         fields = line.split(b":")
-        if len(fields) > 2 and fields[2].isdigit():
+        # A script may have written the file: no id is longer, and the last one of 32 bits is none (chown(2)).
+        if len(fields) > 2 and fields[2].isdigit() and len(fields[2]) < 11 and int(fields[2]) < 0xFFFFFFFF:
             found.setdefault(fields[0], int(fields[2]))
     return found

@@ -28,6 +28,7 @@ from toolkit.deb.archive import ControlFile, Deb
 from toolkit.deb.version import Version
 from toolkit.errors import CtkError, reason
 from toolkit.events import Emit, Note, Progressed
+from toolkit.text import number
 
 _WRITES_SUMS = Version("1.16.3")  # from this dpkg on it writes the md5sums of a package that has none
 
@@ -71,7 +72,7 @@ class Unpacker:
         self._skips = skips
         self._total = len(lock.packages)
         sizes = (package.paragraph.get("Installed-Size", "") for package in lock.packages)
-        self._needed_kib = sum(int(size) for size in sizes if size.isdigit())
+        self._needed_kib = sum(max(number(size), 0) for size in sizes)
         self._position = {(p.name, p.architecture): i for i, p in enumerate(lock.packages)}
         self._packages = lock.packages
         dpkg = next((package.version for package in lock.packages if package.name == "dpkg"), "0")
@@ -106,7 +107,7 @@ class Unpacker:
             installed = package.paragraph.get("Installed-Size", "")
             copying = self._repacked.writing(package, archive) if self._repacked else contextlib.nullcontext()
             with self._layout(position, what, control) as layout, copying as copy:
-                content = archive.data(int(installed) if installed.isdigit() else 0, copy)
+                content = archive.data(max(number(installed), 0), copy)
                 for entry in content:
                     layout.put(entry, content)
         except OSError as error:
