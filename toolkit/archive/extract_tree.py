@@ -5,15 +5,15 @@ for each other there (docs/performance.md).
 """
 
 import os
-import stat
 from collections.abc import Iterator
 
 from toolkit.archive import tar_read
+from toolkit.archive.extract import TRY, Extractor, Policy
 from toolkit.archive.streams import ahead
 from toolkit.errors import Malformed
 from toolkit.kernel.beneath import O_PATH, open_beneath
 
-_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_POLICY = Policy(devices=TRY, umask=0o022)
 
 
 def extract_tree(rootfd: int, stream: Iterator[bytes], what: str) -> int:
@@ -22,22 +22,23 @@ def extract_tree(rootfd: int, stream: Iterator[bytes], what: str) -> int:
     Device nodes that the kernel refuses to an ordinary user are left out. Raises OSError, SystemCall, Malformed, and
     what `stream` raises.
     """
-    worker = _Layer(rootfd)
+    tree = _Tree(rootfd, f"extract {what}")
     content = tar_read.Tar(ahead(stream), what)
     count = 0
     try:
         for entry in content:
-            worker.put(entry, content)
+            tree.put(entry, content)
             count += 1
-        worker.finish()
+        tree.finish()
     finally:
-        worker.close()
+        tree.close()
     return count
 
 
-class _Layer:
-    def __init__(self, rootfd: int) -> None:
+class _Tree:
+    def __init__(self, rootfd: int, doing: str) -> None:
         self._rootfd = rootfd
+        self._extractor = Extractor(_POLICY, doing)
         self._above = b""
         self._parent = os.dup(rootfd)
         self._directories: list[tuple[bytes, tar_read.Entry]] = []
@@ -46,7 +47,7 @@ class _Layer:
         os.close(self._parent)
 
     def put(self, entry: tar_read.Entry, content: tar_read.Tar) -> None:
-        path = _relative(entry.name)
+        path = self._relative(entry.name)
         if entry.kind == tar_read.DIRECTORY:
             self._directories.append((path, entry))
             if path:
@@ -54,39 +55,24 @@ class _Layer:
                 os.mkdir(last, 0o755, dir_fd=parent)
             return
         parent, last = self._place(path)
-        if entry.kind == tar_read.FILE:
-            _file(parent, last, entry, content)
-            return
         if entry.kind == tar_read.HARD_LINK:
-            os.link(_relative(entry.link), last, src_dir_fd=self._rootfd, dst_dir_fd=parent, follow_symlinks=False)
-            return
-        if entry.kind == tar_read.SYMLINK:
-            os.symlink(entry.link, last, dir_fd=parent)
-        elif entry.kind == tar_read.FIFO:
-            os.mkfifo(last, 0o600, dir_fd=parent)
-        else:
-            node = stat.S_IFBLK if entry.kind == tar_read.BLOCK else stat.S_IFCHR
+            above, _, target = self._relative(entry.link).rpartition(b"/")
+            source = open_beneath(self._rootfd, os.fsdecode(above), O_PATH | os.O_DIRECTORY)
             try:
-                os.mknod(last, node | 0o600, os.makedev(entry.major, entry.minor), dir_fd=parent)
-            except PermissionError:
-                return
-        if entry.uid or entry.gid:
-            os.chown(last, entry.uid, entry.gid, dir_fd=parent, follow_symlinks=False)
-        if entry.kind != tar_read.SYMLINK:
-            os.chmod(last, entry.mode, dir_fd=parent)  # ours, made a moment ago: not a link
-            _xattrs(b"/proc/self/fd/%d/%s" % (parent, last), entry)
-        os.utime(last, (entry.mtime_s, entry.mtime_s), dir_fd=parent, follow_symlinks=False)
+                self._extractor.link(source, target, parent, last)
+            finally:
+                os.close(source)
+        else:
+            self._extractor.put(parent, last, entry, content.pieces(entry))
 
     def finish(self) -> None:
         """Give the directories their owners, modes and times, innermost first."""
         for path, entry in reversed(self._directories):
             fd = open_beneath(self._rootfd, os.fsdecode(path), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
             try:
-                if entry.uid or entry.gid or not path:
-                    os.fchown(fd, entry.uid, entry.gid)
-                os.fchmod(fd, entry.mode)
-                _xattrs(fd, entry)
-                os.utime(fd, (entry.mtime_s, entry.mtime_s))
+                if not path:
+                    os.fchown(fd, entry.uid, entry.gid)  # it was there before us
+                self._extractor.finish(fd, entry)
             finally:
                 os.close(fd)
 
@@ -98,31 +84,8 @@ class _Layer:
             self._parent, self._above = fd, above
         return self._parent, last
 
-
-def _file(parent: int, last: bytes, entry: tar_read.Entry, content: tar_read.Tar) -> None:
-    fd = os.open(last, _NEW_FILE, entry.mode & 0o777, dir_fd=parent)
-    try:
-        for piece in content.pieces(entry):
-            written = os.write(fd, piece)
-            while written < len(piece):
-                written += os.write(fd, piece[written:])
-        if entry.uid or entry.gid:
-            os.fchown(fd, entry.uid, entry.gid)
-        if entry.uid or entry.gid or entry.mode & 0o7022:
-            os.fchmod(fd, entry.mode)
-        _xattrs(fd, entry)
-        os.utime(fd, (entry.mtime_s, entry.mtime_s))
-    finally:
-        os.close(fd)
-
-
-def _xattrs(where: int | bytes, entry: tar_read.Entry) -> None:
-    for name, value in (entry.xattrs or {}).items():
-        os.setxattr(where, name, value)
-
-
-def _relative(name: bytes) -> bytes:
-    path = name.removeprefix(b"./").rstrip(b"/")
-    if path.startswith(b"/") or b".." in path.split(b"/"):
-        raise Malformed("lay out a cached tree", because=f"{os.fsdecode(name)!r} is no path in a root")
-    return path
+    def _relative(self, name: bytes) -> bytes:
+        path = name.removeprefix(b"./").rstrip(b"/")
+        if path.startswith(b"/") or b".." in path.split(b"/"):
+            raise Malformed(self._extractor.doing, because=f"{os.fsdecode(name)!r} is not a path in a root")
+        return path

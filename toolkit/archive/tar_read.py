@@ -24,18 +24,20 @@ KINDS = {
 }
 
 _LONG_BYTES = 1 << 20  # of a long name or a pax header; the kernel's paths end at 4096
-_NO_ID = 0xFFFFFFFF  # chown(2) takes it for "leave it"
+NO_ID = 0xFFFFFFFF  # chown(2) takes it for "leave it"
 _BLANK = bytes(512)
+_SECOND_NS = 10**9
+LATEST_NS = _SECOND_NS << 62
 
 
 class Entry:
-    """One member. `mode` holds the permission bits (setuid and kin included), `mtime_s` whole seconds.
+    """One member. `mode` holds the permission bits (setuid and kin included), `mtime_ns` nanoseconds.
 
     `uname` and `gname` are its owner's and group's names, b"" where the archive has none; who is root has the number 0.
     """
 
     __slots__ = (
-        "gid", "gname", "kind", "link", "major", "minor", "mode", "mtime_s", "name", "size", "uid", "uname", "xattrs",
+        "gid", "gname", "kind", "link", "major", "minor", "mode", "mtime_ns", "name", "size", "uid", "uname", "xattrs",
     )  # fmt: skip
 
     def __init__(self, name: bytes, kind: bytes, size: int) -> None:
@@ -47,11 +49,16 @@ class Entry:
         self.gid = 0
         self.uname = b"root"
         self.gname = b"root"
-        self.mtime_s = 0
+        self.mtime_ns = 0
         self.link = b""
         self.major = 0
         self.minor = 0
         self.xattrs: dict[str, bytes] | None = None
+
+    @property
+    def mtime_s(self) -> int:
+        """The whole seconds of `mtime_ns`."""
+        return self.mtime_ns // _SECOND_NS
 
 
 class Tar:
@@ -110,7 +117,11 @@ class Tar:
                 entry.uid = 0
             if entry.gname == b"root":
                 entry.gid = 0
-            if max(entry.uid, entry.gid) >= _NO_ID or abs(entry.mtime_s) >> 62 or (entry.major | entry.minor) >> 32:
+            if (
+                max(entry.uid, entry.gid) >= NO_ID
+                or abs(entry.mtime_ns) >= LATEST_NS
+                or (entry.major | entry.minor) >> 32
+            ):
                 raise self._malformed(f"{entry.name!r} has an owner, a time or a device number that can't be")
             if entry.kind == FILE:
                 if entry.size < 0:
@@ -145,12 +156,12 @@ class Tar:
             entry.mode = int(header[100:107], 8) & 0o7777
             entry.uid = int(header[108:115], 8)
             entry.gid = int(header[116:123], 8)
-            entry.mtime_s = int(header[136:147], 8)
+            entry.mtime_ns = int(header[136:147], 8) * _SECOND_NS
         except ValueError:
             entry.mode = self._number(header, 100, 108) & 0o7777
             entry.uid = self._number(header, 108, 116)
             entry.gid = self._number(header, 116, 124)
-            entry.mtime_s = self._number(header, 136, 148)
+            entry.mtime_ns = self._number(header, 136, 148) * _SECOND_NS
         if header[265:270] != b"root\0":
             entry.uname = header[265:297].split(b"\0", 1)[0]
         if header[297:302] != b"root\0":
@@ -214,7 +225,7 @@ class Tar:
                 elif keyword == b"gname":
                     entry.gname = value
                 elif keyword == b"mtime":
-                    entry.mtime_s = int(value.partition(b".")[0])
+                    entry.mtime_ns = int(value.partition(b".")[0]) * _SECOND_NS
                 elif keyword.startswith(b"SCHILY.xattr."):
                     entry.xattrs = entry.xattrs or {}
                     entry.xattrs[keyword[13:].decode()] = value

@@ -9,6 +9,8 @@ import os
 import stat
 from collections.abc import Iterator
 
+from toolkit.archive.extract import XATTRS
+
 FILE, DIRECTORY, SYMLINK, HARD_LINK, CHARACTER, BLOCK, FIFO = "file", "dir", "symlink", "link", "char", "block", "fifo"
 _KINDS = {
     stat.S_IFREG: FILE,
@@ -18,8 +20,6 @@ _KINDS = {
     stat.S_IFBLK: BLOCK,
     stat.S_IFIFO: FIFO,
 }
-# What belongs to the file and not to the host that it lies on (security.selinux, trusted.overlay.*, … do).
-_XATTRS = ("user.", "security.capability", "system.posix_acl_access", "system.posix_acl_default")
 _DEEPEST = 200
 _NO_XATTRS = (errno.ENOTSUP, errno.EPERM, errno.ENODATA)
 
@@ -134,7 +134,7 @@ def _xattrs(path: str | bytes) -> dict[str, bytes]:
         if error.errno in _NO_XATTRS:
             return {}
         raise
-    return {name: os.getxattr(path, name, follow_symlinks=False) for name in sorted(names) if name.startswith(_XATTRS)}
+    return {name: os.getxattr(path, name, follow_symlinks=False) for name in sorted(names) if name.startswith(XATTRS)}
 
 
 def read(rootfd: int, member: Member, piece_bytes: int = 1 << 20) -> Iterator[bytes]:
