@@ -15,14 +15,13 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from toolkit.archive import tar_read
+from toolkit.archive.extract import Extractor, Policy
 from toolkit.bootstrap.install.path_filter import Skips
 from toolkit.bootstrap.install.usrmerge import ALIASES
 from toolkit.errors import Malformed
 
-_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN_DIRECTORIES = 48  # kept open by one package; the soft limit of descriptors is 1024 on most hosts
 _NOBODY_ELSE = (b"", b"root")
-_XATTRS = ("user.", "security.capability", "system.posix_acl_access", "system.posix_acl_default")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +92,7 @@ class Layout:
         self._tree = tree
         self._position = position
         self._what = what
+        self._extractor = Extractor(Policy(umask=tree.umask), f"unpack {what}")
         self._conffiles = conffiles
         self._skips = skips
         self._sums: dict[bytes, str] | None = {} if sums else None
@@ -136,24 +136,16 @@ class Layout:
         if kind == tar_read.FILE:
             self._file(parent, last, path, name, entry, content)
             return
-        if kind == tar_read.SYMLINK:
-            if not entry.link:
-                raise self._refused(entry, "a link to nothing")
-            made = self._make(lambda: os.symlink(entry.link, last, dir_fd=parent), parent, last, path)
-        elif kind == tar_read.HARD_LINK:
-            made = self._hard_link(path, entry)
-            if made:
-                return
-        elif kind == tar_read.FIFO:
-            made = self._make(lambda: os.mkfifo(last, 0o600, dir_fd=parent), parent, last, path)
-        elif self._in_dev(path):
+        if kind == tar_read.HARD_LINK:
+            self._hard_link(path, entry)
+            return
+        if kind == tar_read.SYMLINK and not entry.link:
+            raise self._refused(entry, "a link to nothing")
+        if kind in (tar_read.CHARACTER, tar_read.BLOCK):
+            if not self._in_dev(path):
+                raise self._refused(entry, "a device outside of /dev")
             parent, last = self._spot(path)  # to look may have closed it
-            node = stat.S_IFBLK if kind == tar_read.BLOCK else stat.S_IFCHR
-            device = os.makedev(entry.major, entry.minor)
-            made = self._make(lambda: os.mknod(last, node | 0o600, device, dir_fd=parent), parent, last, path)
-        else:
-            raise self._refused(entry, "a device outside of /dev")
-        if made:
+        if self._make(lambda: self._extractor.new_node(parent, last, entry), parent, last, path):
             self._settle(parent, last, path, entry)
 
     def _claim(self, path: bytes, name: bytes) -> bool:
@@ -177,11 +169,7 @@ class Layout:
         with self._tree.unclaimable:
             if not self._owns(path):
                 return
-            if entry.uid or entry.gid:
-                os.chown(last, entry.uid, entry.gid, dir_fd=parent, follow_symlinks=False)
-            if entry.kind != tar_read.SYMLINK:
-                os.chmod(last, entry.mode, dir_fd=parent)
-            os.utime(last, (entry.mtime_s, entry.mtime_s), dir_fd=parent, follow_symlinks=False)
+            self._extractor.settle(parent, last, entry)
 
     def _in_dev(self, path: bytes) -> bool:
         """Whether the path lies right in the tree's own /dev: elsewhere a script could open the host's disk by it."""
@@ -252,69 +240,41 @@ class Layout:
     def _file(
         self, parent: int, last: bytes, path: bytes, name: bytes, entry: tar_read.Entry, content: tar_read.Tar
     ) -> None:
-        mode = entry.mode & 0o777
         opened: list[int] = []
-        if not self._make(lambda: opened.append(os.open(last, _NEW_FILE, mode, dir_fd=parent)), parent, last, path):
+        if not self._make(lambda: opened.append(self._extractor.new_file(parent, last, entry)), parent, last, path):
             return
-        fd = opened[0]
+        wanted = self._sums is not None or name in self._conffiles
+        digest = hashlib.md5(usedforsecurity=False) if wanted else None
+        pieces = content.pieces(entry)
         try:
-            wanted = self._sums is not None or name in self._conffiles
-            digest = hashlib.md5(usedforsecurity=False) if wanted else None
-            for piece in content.pieces(entry):
-                if digest:
-                    digest.update(piece)
-                written = os.write(fd, piece)
-                while written < len(piece):
-                    written += os.write(fd, piece[written:])
-            if digest and name in self._conffiles:
-                self.digests["/" + name.decode("utf-8", "surrogateescape")] = digest.hexdigest()
-            if digest and self._sums is not None:
-                self._sums[path] = digest.hexdigest()
-                self.sums.append((self._sums[path], self.names[-1]))
-            if entry.uid or entry.gid:
-                os.fchown(fd, entry.uid, entry.gid)
-                os.fchmod(fd, entry.mode)
-            elif entry.mode != mode & ~self._tree.umask:
-                os.fchmod(fd, entry.mode)
-            if entry.xattrs:
-                for attribute, value in self._xattrs(entry):
-                    os.setxattr(fd, attribute, value)
-            os.utime(fd, (entry.mtime_s, entry.mtime_s))
+            self._extractor.fill(opened[0], entry, _hashed(pieces, digest) if digest else pieces)
         finally:
-            os.close(fd)
+            os.close(opened[0])
+        if digest and name in self._conffiles:
+            self.digests["/" + name.decode("utf-8", "surrogateescape")] = digest.hexdigest()
+        if digest and self._sums is not None:
+            self._sums[path] = digest.hexdigest()
+            self.sums.append((self._sums[path], self.names[-1]))
 
-    def _xattrs(self, entry: tar_read.Entry) -> Iterator[tuple[str, bytes]]:
-        for name, value in (entry.xattrs or {}).items():
-            if not name.startswith(_XATTRS):
-                raise self._refused(entry, f"the extended attribute {name!r}")
-            yield name, value
-
-    def _hard_link(self, path: bytes, entry: tar_read.Entry) -> bool:
-        """Link to an earlier file of the same package; True if it was made (it has that file's mode and times)."""
+    def _hard_link(self, path: bytes, entry: tar_read.Entry) -> None:
+        """Link to an earlier file of the same package, whose owner, mode and times it has."""
         target = self._tree.place(self._relative(entry.link)[0])
         if target not in self._shipped:
             raise self._refused(entry, f"a hard link to {os.fsdecode(entry.link)!r}, which the package does not ship")
         if not self._owns(target):
-            return False  # a later package replaces that file
+            return  # a later package replaces that file
         if self._sums is not None and target in self._sums:
             self._sums[path] = self._sums[target]
             self.sums.append((self._sums[path], self.names[-1]))
         source, name = self._spot(target)
         parent, last = self._spot(path)  # opening the one may have closed the other
-        made = self._make(
-            lambda: os.link(name, last, src_dir_fd=source, dst_dir_fd=parent, follow_symlinks=False),
-            parent,
-            last,
-            path,
-        )
-        if made:
+        if self._make(lambda: self._extractor.link(source, name, parent, last), parent, last, path):
             with self._tree.unclaimable:
                 found = os.stat(last, dir_fd=parent, follow_symlinks=False).st_mode
             if stat.S_ISBLK(found) or stat.S_ISCHR(found):
                 raise self._refused(entry, "a second name of a device")
-        return made
 
-    def _make(self, make: Callable[[], None], parent: int, last: bytes, path: bytes) -> bool:
+    def _make(self, make: Callable[[], object], parent: int, last: bytes, path: bytes) -> bool:
         """Make something that isn't there yet; False if a later package has taken the place meanwhile."""
         try:
             make()
@@ -334,3 +294,9 @@ class Layout:
 
     def _refused(self, entry: tar_read.Entry, why: str) -> Malformed:
         return Malformed(f"unpack {self._what}", because=f"{os.fsdecode(entry.name)!r} is {why}")
+
+
+def _hashed(pieces: Iterator[memoryview], digest: "hashlib._Hash") -> Iterator[memoryview]:
+    for piece in pieces:
+        digest.update(piece)
+        yield piece
