@@ -7,18 +7,23 @@ one (/bin of a merged /usr). Outside, only the path that the caller typed is fol
 
 import contextlib
 import os
-import shutil
 import stat
 import tarfile
+import time
 from collections.abc import Iterator
 from typing import IO
 
+from toolkit.archive import from_tarfile
 from toolkit.archive.compressed_tar import tar_reader, tar_writer
+from toolkit.archive.extract import Extractor, Policy, as_entry
+from toolkit.archive.tar_read import DIRECTORY, FILE, HARD_LINK, Entry
 from toolkit.errors import CtkError
 from toolkit.kernel.beneath import O_PATH, make_directories, open_beneath
 
-_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a fifo of that name must not make us wait
+
+
+_POLICY = Policy(lenient=True, xattrs=("user.", "security.capability"), refuse_xattrs=False, replace=True)
 
 
 class Transfer:
@@ -29,7 +34,8 @@ class Transfer:
 
     def __init__(self, rootfd: int, *, owners: bool) -> None:
         self._root = rootfd
-        self._owners_outside = owners
+        self._into = Extractor(_POLICY, "copy into the root")
+        self._out_of = Extractor(_POLICY._replace(owners=owners), "copy out of the root")
 
     def copy_in(self, outside: str, inside: str) -> None:
         """A file or folder into the folder `inside`, which is there."""
@@ -62,7 +68,8 @@ class Transfer:
         with open(outside, "rb") as source:
             above, name = os.path.split(inside)
             with self._inside(above or "/") as folder:
-                _write(folder, name, source, 0o755 if os.fstat(source.fileno()).st_mode & 0o111 else 0o644)
+                mode = 0o755 if os.fstat(source.fileno()).st_mode & 0o111 else 0o644
+                self._into.put(folder, name, _new_entry(name, mode), _pieces(source))
 
     def download(self, inside: str, outside: str) -> None:
         """One file of the root, through links inside it, as the file `outside`."""
@@ -72,26 +79,32 @@ class Transfer:
                 raise CtkError(f"download {inside!r}", because="it is no file", hint="folders go by copy-out")
             os.makedirs(os.path.dirname(os.path.abspath(outside)), exist_ok=True)
             with _opened(os.path.dirname(os.path.abspath(outside))) as folder:
-                _write(folder, os.path.basename(outside), source, 0o644)
+                name = os.path.basename(outside)
+                extractor = Extractor(_POLICY._replace(owners=False), "copy out of the root")
+                extractor.put(folder, name, _new_entry(name, 0o644), _pieces(source))
 
     def tar_in(self, outside: str, inside: str) -> None:
         """Unpack a tar file (plain, gz, bz2, xz, zst) in the folder `inside`."""
         os.close(open_beneath(self._root, inside, O_PATH | os.O_DIRECTORY))
+        extractor = Extractor(_POLICY, f"unpack {outside!r}")
         with tar_reader(outside) as tar:
             later = []
             for member in tar:
                 words = [word for word in member.name.split("/") if word not in ("", ".")]
                 if ".." in words:
-                    raise CtkError(f"unpack {outside!r}", because=f"{member.name!r} leads out of the folder")
+                    raise CtkError(extractor.doing, because=f"{member.name!r} leads out of the folder")
                 path = "/".join((inside.rstrip("/"), *words))
-                if member.isdir():
+                entry = from_tarfile.as_entry(member, extractor.doing)
+                if entry is None:
+                    raise CtkError(extractor.doing, because=f"{member.name!r} is of no kind that a root holds")
+                if entry.kind == DIRECTORY:
                     os.close(make_directories(self._root, path))
-                    later.append((path, member))
+                    later.append((path, entry))
                 elif words:
-                    self._member(tar, member, path, inside)
-            for path, member in reversed(later):
+                    self._member(extractor, entry, from_tarfile.pieces(tar, member), path, inside)
+            for path, entry in reversed(later):
                 with self._inside(path) as folder:
-                    _settle(folder, member.uid, member.gid, member.mode, int(member.mtime) * 10**9)
+                    extractor.finish(folder, entry)
 
     def tar_out(self, inside: str, outside: str) -> None:
         """Pack what is in the folder `inside` as a tar file, compressed as its ending says."""
@@ -113,29 +126,24 @@ class Transfer:
     def _copy(self, source: int, name: str, folder: int, new: str, inside: str = "") -> None:
         """One entry, and all below it. `inside` is the new entry's path in the root; "" if it is outside."""
         about = os.stat(name, dir_fd=source, follow_symlinks=False)
-        owners = bool(inside) or self._owners_outside
-        uid, gid = (about.st_uid, about.st_gid) if owners else (-1, -1)
-        if stat.S_ISDIR(about.st_mode):
+        extractor = self._into if inside else self._out_of
+        link = os.readlink(name, dir_fd=source) if stat.S_ISLNK(about.st_mode) else ""
+        entry = as_entry(name, about, link)
+        if entry is None:
+            return
+        if entry.kind == DIRECTORY:
             with _folder(source, name) as below, self._new_folder(folder, new, inside) as (made, fresh):
                 for one in sorted(os.listdir(below)):
                     self._copy(below, one, made, one, inside and _join(inside, one))
                 if fresh or not inside:
-                    _settle(made, uid, gid, about.st_mode, about.st_mtime_ns)
-            return
-        if stat.S_ISREG(about.st_mode):
+                    extractor.finish(made, entry)
+        elif entry.kind == FILE:
             with open(os.open(name, _READ_FILE, dir_fd=source), "rb") as file:
-                _write(folder, new, file, stat.S_IMODE(about.st_mode), (uid, gid), about.st_mtime_ns, xattrs=True)
-            return
-        _clear(folder, new)
-        if stat.S_ISLNK(about.st_mode):
-            os.symlink(os.readlink(name, dir_fd=source), new, dir_fd=folder)
-        elif stat.S_ISSOCK(about.st_mode):
-            return  # without the program that listens it is nothing
+                names = (key for key in os.listxattr(file.fileno()) if key.startswith(extractor.policy.xattrs))
+                entry.xattrs = {key: os.getxattr(file.fileno(), key) for key in names}
+                extractor.put(folder, new, entry, _pieces(file))
         else:
-            os.mknod(new, about.st_mode, about.st_rdev, dir_fd=folder)
-            os.chmod(new, stat.S_IMODE(about.st_mode), dir_fd=folder)
-        _own(folder, new, uid, gid)
-        os.utime(new, ns=(about.st_mtime_ns, about.st_mtime_ns), dir_fd=folder, follow_symlinks=False)
+            extractor.put(folder, new, entry, ())
 
     @contextlib.contextmanager
     def _new_folder(self, folder: int, name: str, inside: str) -> Iterator[tuple[int, bool]]:
@@ -153,36 +161,19 @@ class Transfer:
         with self._inside(inside) if inside and not fresh else _folder(folder, name) as fd:
             yield fd, fresh
 
-    def _member(self, tar: tarfile.TarFile, member: tarfile.TarInfo, path: str, inside: str) -> None:
+    def _member(self, extractor: Extractor, entry: Entry, pieces: Iterator[bytes], path: str, inside: str) -> None:
         above, _, name = path.rpartition("/")
-        parent = make_directories(self._root, above)
         with contextlib.ExitStack() as stack:
+            parent = make_directories(self._root, above)
             stack.callback(os.close, parent)
-            if member.isreg():
-                data = tar.extractfile(member)
-                if data is None:
-                    raise CtkError("unpack a tar file", because=f"{member.name!r} has no data")
-                owner = (member.uid, member.gid)
-                _write(parent, name, data, member.mode, owner, int(member.mtime) * 10**9)
+            if entry.kind != HARD_LINK:
+                extractor.put(parent, name, entry, pieces)
                 return
-            _clear(parent, name)
-            if member.islnk():
-                target = "/".join((inside, *(word for word in member.linkname.split("/") if word not in ("", "."))))
-                source = make_directories(self._root, os.path.dirname(target))
-                stack.callback(os.close, source)
-                last = os.path.basename(target)
-                os.link(last, name, src_dir_fd=source, dst_dir_fd=parent, follow_symlinks=False)
-                return
-            if member.issym():
-                os.symlink(member.linkname, name, dir_fd=parent)
-            elif member.isfifo():
-                os.mkfifo(name, member.mode, dir_fd=parent)
-            elif member.isdev():
-                kind = stat.S_IFCHR if member.ischr() else stat.S_IFBLK
-                os.mknod(name, kind | member.mode, os.makedev(member.devmajor, member.devminor), dir_fd=parent)
-            else:
-                raise CtkError("unpack a tar file", because=f"{member.name!r} is of no kind that a root holds")
-            _own(parent, name, member.uid, member.gid)
+            words = (word for word in os.fsdecode(entry.link).split("/") if word not in ("", "."))
+            target = "/".join((inside, *words))
+            source = make_directories(self._root, os.path.dirname(target))
+            stack.callback(os.close, source)
+            extractor.link(source, os.path.basename(target), parent, name)
 
 
 def _join(folder: str, name: str) -> str:
@@ -211,50 +202,16 @@ def _folder(parent: int, name: str) -> Iterator[int]:
         os.close(fd)
 
 
-def _clear(folder: int, name: str) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(name, dir_fd=folder)
+def _new_entry(name: str, mode: int) -> Entry:
+    """A file of root's, made now."""
+    entry = Entry(os.fsencode(name), FILE, 0)
+    entry.mode, entry.mtime_ns = mode, time.time_ns()
+    return entry
 
 
-def _own(folder: int, name: str, uid: int, gid: int) -> None:
-    """Give it away; an id that a user namespace doesn't have (EINVAL) or may not give (EPERM) stays ours."""
-    with contextlib.suppress(OSError):
-        os.chown(name, uid, gid, dir_fd=folder, follow_symlinks=False)
-
-
-def _settle(fd: int, uid: int, gid: int, mode: int, mtime_ns: int) -> None:
-    with contextlib.suppress(OSError):
-        os.fchown(fd, uid, gid)
-    os.fchmod(fd, stat.S_IMODE(mode))
-    os.utime(fd, ns=(mtime_ns, mtime_ns))
-
-
-def _write(
-    folder: int,
-    name: str,
-    source: IO[bytes],
-    mode: int,
-    owner: tuple[int, int] = (-1, -1),
-    mtime_ns: int = -1,
-    *,
-    xattrs: bool = False,
-) -> None:
-    """A new file in place of whatever has the name (no folder)."""
-    _clear(folder, name)
-    fd = os.open(name, _NEW_FILE, 0o600, dir_fd=folder)
-    with open(fd, "wb") as file:
-        shutil.copyfileobj(source, file, 1 << 20)
-        file.flush()
-        with contextlib.suppress(OSError):
-            os.fchown(fd, *owner)
-        if xattrs:
-            for key in os.listxattr(source.fileno()):
-                if key.startswith(("user.", "security.capability")):
-                    with contextlib.suppress(OSError):
-                        os.setxattr(fd, key, os.getxattr(source.fileno(), key))
-        os.fchmod(fd, mode)
-        if mtime_ns >= 0:
-            os.utime(fd, ns=(mtime_ns, mtime_ns))
+def _pieces(source: IO[bytes]) -> Iterator[bytes]:
+    while piece := source.read(1 << 20):
+        yield piece
 
 
 def _pack(tar: tarfile.TarFile, folder: int, name: str, path: str) -> None:

@@ -12,13 +12,16 @@ import os
 import stat as st
 import tarfile
 
+from toolkit.archive import from_tarfile
+from toolkit.archive.extract import SKIP, Extractor, Policy
+from toolkit.archive.tar_read import DIRECTORY, FILE, HARD_LINK, Entry
 from toolkit.errors import CtkError, SystemCall
 from toolkit.kernel import beneath
 from toolkit.runtime.comfort import names
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from typing import BinaryIO
 
 _STRICT = beneath.RESOLVE_BENEATH | beneath.RESOLVE_NO_SYMLINKS | beneath.RESOLVE_NO_MAGICLINKS
@@ -83,22 +86,23 @@ class Unpacker:
         self.base = ""
         self.base_fd = -1
         self.rename: "str | None" = None  # of the first word of each name: None keeps it, "" drops it
-        self.folders: "list[tuple[list[str], tarfile.TarInfo]]" = []  # whose mode and time are set at the end
-        self.skipped = 0
+        self.folders: "list[tuple[list[str], Entry]]" = []  # whose mode and time are set at the end
+        policy = Policy(owners=owners, xattrs=(), refuse_xattrs=False, devices=SKIP, replace=True, check_size=True)
+        self.extractor = Extractor(policy, f"copy to {target!r}")
 
     def unpack(self, stream: "BinaryIO", *, plain: bool = False) -> None:
         """All of the stream; `plain`: names are as they are, into a folder that is there. Raises CtkError, OSError."""
         with tarfile.open(mode="r|", fileobj=stream, errors="surrogateescape", tarinfo=_Entry) as archive:
-            for number, entry in enumerate(archive):
+            for number, member in enumerate(archive):
                 archive.members.clear()  # type: ignore[attr-defined]  # it keeps them all, and they may be millions
-                if number == 0 and self._begin(entry, plain):
-                    self._onto(archive, entry)
+                if number == 0 and self._begin(member, plain):
+                    self._onto(archive, member)
                     return
-                self._entry(archive, entry)
+                self._member(archive, member)
         for words, entry in reversed(self.folders):
             self._finish_folder(words, entry)
-        if self.skipped:
-            self.say(f"left out {self.skipped} device nodes: they are not copied")
+        if self.extractor.left_out:
+            self.say(f"left out {self.extractor.left_out} device nodes: they are not copied")
 
     def _begin(self, first: tarfile.TarInfo, plain: bool) -> bool:
         """Decide where things go; True if the one file that there is replaces what is at the target."""
@@ -133,16 +137,27 @@ class Unpacker:
         self.base_fd = self.place.open(self.base, _FOLDER)
         return False
 
-    def _onto(self, archive: tarfile.TarFile, entry: tarfile.TarInfo) -> None:
+    def _onto(self, archive: tarfile.TarFile, member: tarfile.TarInfo) -> None:
+        entry = self._as_entry(member)
         fd = self.place.open(self.target, os.O_PATH | self.unfollowed)
         try:
-            if not st.S_ISREG(os.fstat(fd).st_mode):
+            if entry is None or not st.S_ISREG(os.fstat(fd).st_mode):
                 raise CtkError(f"copy to {self.target!r}", because="it is no regular file any more")
-            _check_size(fd, entry)
-            with open(os.open(names.of_fd(fd), os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC), "wb") as file:
-                self._fill(archive, entry, file)
+            self.extractor.check_size(fd, entry)
+            self._refill(fd, entry, from_tarfile.pieces(archive, member))
         finally:
             os.close(fd)
+
+    def _as_entry(self, member: tarfile.TarInfo) -> "Entry | None":
+        return from_tarfile.as_entry(member, self.extractor.doing)
+
+    def _refill(self, fd: int, entry: Entry, pieces: "Iterator[bytes]") -> None:
+        """New content for the very file that `fd` (O_PATH) holds."""
+        file = os.open(names.of_fd(fd), os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC)
+        try:
+            self.extractor.fill(file, entry, pieces)
+        finally:
+            os.close(file)
 
     def _words(self, name: str) -> "list[str]":
         words = names.words(name)
@@ -168,11 +183,12 @@ class Unpacker:
             current = found
         return current
 
-    def _entry(self, archive: tarfile.TarFile, entry: tarfile.TarInfo) -> None:
-        words = self._words(entry.name)
-        if not words:
-            return  # the base itself
-        if entry.isdir():
+    def _member(self, archive: tarfile.TarFile, member: tarfile.TarInfo) -> None:
+        words = self._words(member.name)
+        entry = self._as_entry(member)
+        if not words or entry is None:
+            return  # the base itself; or what is no file, as a volume's name
+        if entry.kind == DIRECTORY:
             known = self._is_there(words)
             os.close(self._parent(words))
             if not known:
@@ -180,7 +196,12 @@ class Unpacker:
             return
         parent = self._parent(words[:-1])
         try:
-            self._make(archive, entry, parent, words[-1])
+            if entry.kind == FILE:
+                self._file(parent, words[-1], entry, from_tarfile.pieces(archive, member))
+            elif entry.kind == HARD_LINK:
+                self._link(parent, words[-1], member.linkname)
+            else:
+                self.extractor.put(parent, words[-1], entry, ())
         finally:
             os.close(parent)
 
@@ -193,91 +214,43 @@ class Unpacker:
         finally:
             os.close(parent)
 
-    def _make(self, archive: tarfile.TarFile, entry: tarfile.TarInfo, parent: int, name: str) -> None:
-        if entry.isreg():
-            _check_size(parent, entry)
-            with open(_new_file(parent, name), "wb") as file:
-                self._fill(archive, entry, file)
-            return
-        if entry.isdev() and not entry.isfifo():
-            self.skipped += 1
-            return
-        _unlink(parent, name)
-        if entry.islnk():
-            link = self._words(entry.linkname)
-            folder = self._parent(link[:-1])
+    def _file(self, parent: int, name: str, entry: Entry, pieces: "Iterator[bytes]") -> None:
+        try:
+            file = self.extractor.new_file(parent, name, entry)
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise
+            # A mount point, as /etc/hosts often is: its content is replaced.
+            there = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
             try:
-                os.link(link[-1], name, src_dir_fd=folder, dst_dir_fd=parent, follow_symlinks=False)
+                if not st.S_ISREG(os.fstat(there).st_mode):
+                    raise
+                self._refill(there, entry, pieces)
             finally:
-                os.close(folder)
+                os.close(there)
             return
-        if entry.issym():
-            os.symlink(entry.linkname, name, dir_fd=parent)
-        elif entry.isfifo():
-            os.mkfifo(name, entry.mode & 0o777, dir_fd=parent)
-        if self.owners:
-            os.chown(name, entry.uid, entry.gid, dir_fd=parent, follow_symlinks=False)
+        try:
+            self.extractor.fill(file, entry, pieces)
+        finally:
+            os.close(file)
 
-    def _fill(self, archive: tarfile.TarFile, entry: tarfile.TarInfo, file: "BinaryIO") -> None:
-        source = archive.extractfile(entry)
-        assert source is not None
-        while data := source.read(1 << 20):
-            file.write(data)
-        file.flush()
-        self._adorn(file.fileno(), entry)
+    def _link(self, parent: int, name: str, target: str) -> None:
+        words = self._words(target)
+        if not words:
+            raise CtkError(self.extractor.doing, because=f"{name!r} is a hard link to the folder itself")
+        folder = self._parent(words[:-1])
+        try:
+            self.extractor.link(folder, words[-1], parent, name)
+        finally:
+            os.close(folder)
 
-    def _adorn(self, fd: int, entry: tarfile.TarInfo) -> None:
-        if self.owners:
-            os.fchown(fd, entry.uid, entry.gid)
-        # Without its owner a setuid file would be ours: a stranger's program with our rights.
-        os.fchmod(fd, entry.mode & (0o7777 if self.owners else 0o1777))
-        os.utime(fd, (entry.mtime, entry.mtime))
-
-    def _finish_folder(self, words: "list[str]", entry: tarfile.TarInfo) -> None:
+    def _finish_folder(self, words: "list[str]", entry: Entry) -> None:
         fd = self._parent(words)
         try:
             folder = os.open(names.of_fd(fd), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
-                self._adorn(folder, entry)
+                self.extractor.finish(folder, entry)
             finally:
                 os.close(folder)
         finally:
             os.close(fd)
-
-
-def _check_size(fd: int, entry: tarfile.TarInfo) -> None:
-    """A file of holes only costs nothing to make, and may be longer than any disk. Raises CtkError."""
-    status = os.fstatvfs(fd)
-    whole = status.f_blocks * status.f_frsize
-    if 0 < whole < entry.size:
-        because = f"it has {entry.size} bytes, and the file system that it would go to {whole}"
-        raise CtkError(f"copy {entry.name!r}", because=because)
-
-
-def _new_file(parent: int, name: str) -> int:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    try:
-        return os.open(name, flags, 0o600, dir_fd=parent)
-    except FileExistsError:
-        pass
-    try:
-        os.unlink(name, dir_fd=parent)
-    except OSError as error:
-        if error.errno != errno.EBUSY:
-            raise
-        # A mount point, as /etc/hosts often is: its content is replaced.
-        there = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
-        try:
-            if not st.S_ISREG(os.fstat(there).st_mode):
-                raise
-            return os.open(names.of_fd(there), os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC)
-        finally:
-            os.close(there)
-    return os.open(name, flags, 0o600, dir_fd=parent)
-
-
-def _unlink(parent: int, name: str) -> None:
-    try:
-        os.unlink(name, dir_fd=parent)
-    except FileNotFoundError:
-        pass
