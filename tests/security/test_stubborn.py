@@ -2,13 +2,16 @@
 
 import json
 import os
+import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.fixtures.command import Bundle, Command
-from tests.security.conftest import pid_of, running, until
+from tests.security.conftest import Canary, pid_of, running, until
+from toolkit.errors import CtkError
+from toolkit.runtime import record as records
 
 pytestmark = pytest.mark.root
 
@@ -84,3 +87,50 @@ def nest(top: Path, pid: int) -> None:
             print(top, error, flush=True)
             os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0, top
+
+
+def test_s55_what_a_container_made_in_its_records_folder_goes(bundle: Bundle, ctk: Command, tmp_path: Path) -> None:
+    """/run/notify is a folder of the record, mounted read-only; who may remount it nests there what no path holds."""
+    script = (
+        "mount -o remount,bind,rw /run/notify && cd /run/notify && "
+        f"while mkdir {NAME} && cd {NAME}; do :; done; touch /done; sleep 99"
+    )
+
+    def change(config: dict[str, Any]) -> None:
+        for kind in ("bounding", "effective", "permitted"):
+            config["process"]["capabilities"][kind].append("CAP_SYS_ADMIN")
+
+    name = ctk.id()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "n"))
+        env = {"NOTIFY_SOCKET": str(tmp_path / "n")}
+        ctk("create", "--bundle", str(bundle.edit(change).args("/bin/sh", "-c", script)), name, env=env).ok()
+        starting = ctk.popen("start", name, env=env)
+        until(lambda: (bundle.rootfs / "done").exists())
+        said = ctk("delete", "--force", name)
+        starting.wait()
+    assert not said.rc, said.err
+    assert not Path(ctk.root, name).exists()
+
+
+def test_s55_a_folder_that_becomes_a_link_is_not_followed(
+    tmp_path: Path, canary: Canary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody else still has the folder open, and exchanges what is in it while the record is removed."""
+    inner = tmp_path / "root/web/notify"
+    (inner / "x").mkdir(parents=True)
+    plain = os.rmdir
+
+    def exchanging(path: str, **where: Any) -> None:
+        try:
+            plain(path, **where)
+        except OSError:
+            if inner.is_dir() and not inner.is_symlink():
+                inner.rename(tmp_path / "aside")
+                inner.symlink_to(canary.path)
+            raise
+
+    monkeypatch.setattr(os, "rmdir", exchanging)
+    with pytest.raises((CtkError, OSError)):
+        records.Record(str(tmp_path / "root"), "web").remove()
+    assert canary.changes() == []

@@ -192,33 +192,43 @@ class Record:
 
     def remove(self) -> None:
         """Delete the folder and all in it, state.json last: killed half-way, it is still listed. Raises OSError."""
-        _remove_tree(self.folder)
+        _remove_folder(self.folder)
 
 
-def _remove_tree(folder: str) -> None:
+def _remove_folder(folder: str) -> None:
     try:
-        names = os.listdir(folder)
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:
         return
-    names.sort(key=lambda name: name == "state.json")
-    for name in names:
-        path = f"{folder}/{name}"
-        try:
-            os.unlink(path)
-        except FileNotFoundError:
-            pass
-        except (IsADirectoryError, PermissionError):  # EISDIR is Linux's, EPERM that of POSIX
+    try:
+        names = os.listdir(fd)
+        names.sort(key=lambda name: name == "state.json")
+        for name in names:
             try:
-                # rmdir(2) says EBUSY of a mount point, empty or not: what is mounted there is not ours to delete.
-                os.rmdir(path)
-            except OSError as error:
-                if error.errno != 39:  # ENOTEMPTY
-                    raise
-                _remove_tree(path)
+                os.unlink(name, dir_fd=fd)
+            except FileNotFoundError:
+                pass
+            except (IsADirectoryError, PermissionError):  # EISDIR is Linux's, EPERM that of POSIX
+                _remove_inner(fd, name)
+    finally:
+        os.close(fd)
     try:
         os.rmdir(folder)
     except FileNotFoundError:
         pass
+
+
+def _remove_inner(fd: int, name: str) -> None:
+    """A folder in a record's, which the container may have been given (notify.py) and have made writable."""
+    try:
+        # rmdir(2) says EBUSY of a mount point, empty or not: what is mounted there is not ours to delete.
+        os.rmdir(name, dir_fd=fd)
+    except OSError as error:
+        if error.errno != 39:  # ENOTEMPTY
+            raise
+        from toolkit.kernel import rmtree_beneath
+
+        rmtree_beneath.remove(fd, name)
 
 
 def missing(container_id: str) -> NotFound:

@@ -22,7 +22,6 @@ from toolkit.bootstrap.facts import suites
 from toolkit.bootstrap.facts.architectures import host_architecture, is_native
 from toolkit.bootstrap.facts.debootstrap_files import FOLDER
 from toolkit.bootstrap.facts.model import Lock, Package, Request, Source
-from toolkit.bootstrap.output import rmtree_beneath
 from toolkit.bootstrap.sandbox import emulation, host_program
 from toolkit.deb.control import paragraphs
 from toolkit.deb.release import parse_release
@@ -30,7 +29,7 @@ from toolkit.errors import BuildFailed, HostLacks, NotFound, Usage, reason
 from toolkit.events import Emit, Event, Line
 from toolkit.fetch.logins import bare
 from toolkit.fetch.verify import find_keyring
-from toolkit.kernel import reading
+from toolkit.kernel import reading, rmtree_beneath
 from toolkit.kernel.beneath import open_beneath
 from toolkit.kernel.host import HostFacts
 

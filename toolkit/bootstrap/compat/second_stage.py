@@ -23,7 +23,6 @@ from toolkit.bootstrap.install.core import settled
 from toolkit.bootstrap.install.database import Database
 from toolkit.bootstrap.install.staging import HOLD
 from toolkit.bootstrap.install.unpack import Unpacker
-from toolkit.bootstrap.output import rmtree_beneath
 from toolkit.bootstrap.output.next_steps import next_steps
 from toolkit.bootstrap.output.target import write_result
 from toolkit.bootstrap.sandbox import emulation, rootless
@@ -34,7 +33,7 @@ from toolkit.deb.index import Index
 from toolkit.errors import InUse, NotFound, SystemCall, reason
 from toolkit.events import Done, Emit, Line, Planned
 from toolkit.fetch.cache import check_private
-from toolkit.kernel import reading
+from toolkit.kernel import reading, rmtree_beneath
 from toolkit.kernel.beneath import make_directories, open_beneath
 from toolkit.text import number
 

@@ -8,7 +8,7 @@ import errno
 import fcntl
 import os
 
-from toolkit.bootstrap.output import builds_in_progress, rmtree_beneath
+from toolkit.bootstrap.output import builds_in_progress
 from toolkit.bootstrap.output.target import (
     MARKER,
     check_unmounted,
@@ -21,7 +21,7 @@ from toolkit.bootstrap.output.target import (
 from toolkit.bootstrap.sandbox import rootless
 from toolkit.errors import CtkError, InUse, NotFound, SystemCall, reason
 from toolkit.events import Done, Emit
-from toolkit.kernel import subids
+from toolkit.kernel import rmtree_beneath, subids
 from toolkit.kernel.host import HostFacts
 from toolkit.text import quote
 

@@ -18,10 +18,10 @@ from typing import Any
 
 from toolkit.bootstrap import beside
 from toolkit.bootstrap.facts.model import Lock, Request, Result
-from toolkit.bootstrap.output import builds_in_progress, manifest, rmtree_beneath
+from toolkit.bootstrap.output import builds_in_progress, manifest
 from toolkit.bootstrap.resolve import lockfile
 from toolkit.errors import CtkError, HostLacks, InUse, reason
-from toolkit.kernel import mountinfo, reading
+from toolkit.kernel import mountinfo, reading, rmtree_beneath
 from toolkit.text import quote
 
 MARKER = ".ctk-bootstrap"

@@ -6,9 +6,12 @@ neither a link in the tree nor a mount below it leads out.
 """
 
 import os
-from collections.abc import Collection
 
 from toolkit.kernel import beneath
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 _DEEP = 100
 _STAY_HERE = (
@@ -16,7 +19,7 @@ _STAY_HERE = (
 )
 
 
-def empty(fd: int, *, but: Collection[str] = (), last: str = "") -> None:
+def empty(fd: int, *, but: "Collection[str]" = (), last: str = "") -> None:
     """Remove all that is in the folder `fd` save the names `but`; `last` goes when nothing else is left.
 
     Raises OSError, SystemCall (EXDEV: something is mounted there).
