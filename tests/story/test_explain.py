@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.fixtures.command import Bundle, Command, tool
+from tests.fixtures.command import Bundle, Command, python_words, tool
 from tests.fixtures.terminal import Terminal
 
 # What can be seen from inside; the two containers have different ids, and a shell starts with another last argument.
@@ -376,7 +376,7 @@ def test_explain_run_ends_at_the_step_that_fails(ctk: Command, busybox_bundle: B
 @pytest.mark.root
 def test_a_plain_run_imports_nothing_for_it(ctk: Command, busybox_bundle: Bundle) -> None:
     done = subprocess.run(
-        ["python3", "-X", "importtime", "-I", "-S", ctk.program, "run", "--bundle", str(busybox_bundle), ctk.id()],
+        [*python_words("-X", "importtime"), "run", "--bundle", str(busybox_bundle), ctk.id()],
         env=ctk.environment,
         capture_output=True,
         text=True,

@@ -7,6 +7,8 @@ namespace twice by nsenter(1): to pivot, and to unmount the old root. That secon
 lies on top; pivot_root(2) has moved the waiting shell to the new one (pivot_root(2), NOTES).
 """
 
+from dataclasses import dataclass
+
 from toolkit.errors import CtkError, HostLacks
 from toolkit.explain import script_hooks, script_program, script_user
 from toolkit.explain.act import Act
@@ -23,17 +25,60 @@ _JOINED_BY_NSENTER = ("network", "ipc", "uts", "cgroup")
 def write(launch: Launch) -> str:
     """The script. Raises HostLacks for a launch that no shell with util-linux can carry out."""
     _refuse(launch)
-    outside = [act for act in launch.acts if act.side == "outside" and act.tool not in ("unshare", "nsenter", "oom")]
-    late = [act for act in outside if act.field == "linux.resources.devices"]
     joins = [flag for act in launch.acts if act.tool == "nsenter" for flag in act.flags]
     unshare = next(act for act in launch.acts if act.tool == "unshare")
-    hooked = any((launch.spec.get("hooks") or {}).values())
     user = script_user.wanted(launch)
     made = ("--mount", "--propagation", "slave") if user else unshare.flags
     start = " ".join([*(("nsenter", *joins) if joins else ()), "unshare", *made, 'sh -c "$first"'])
     if (launch.spec.get("process") or {}).get("terminal"):
         start = f"SHELL=/bin/sh script -q -e -c {quote('exec ' + start)} /dev/null"
+    outside = _Outside.of(launch)
     lines = [
+        *_preamble(launch, user=user),
+        *_clean_up(launch),
+        *outside.before(),
+        *_helper(launch, outside, user=user),
+        "# -- inside, in the new namespaces",
+        *_kept("inside", ["set -eu", *_inside(launch, [] if user else outside.late)]),
+        "",
+    ]
+    if user:
+        own_cgroups = any(isinstance(step, JoinCgroup) and step.unshare for step in launch.plan.steps)
+        entered = script_user.entered(unshare.flags, own_cgroups=own_cgroups)
+        lines += [*_kept("mapped", ["set -eu", *entered]), "export mapped", ""]
+    lines += [*_kept("first", ["set -eu", *_first(launch)]), "", "export first inside", start]
+    return "\n".join(lines) + "\n"
+
+
+@dataclass(frozen=True, slots=True)
+class _Outside:
+    """What is done outside of the new namespaces."""
+
+    acts: list[Act]
+    limits: list[Act]
+    late: list[Act]  # device rules: the deny-all must not meet the mknod(1) of the inner part
+
+    @classmethod
+    def of(cls, launch: Launch) -> "_Outside":
+        every = [act for act in launch.acts if act.side == "outside" and act.tool not in ("unshare", "nsenter", "oom")]
+        late = [act for act in every if act.field == "linux.resources.devices"]
+        limits = [act for act in every if act.field.startswith("linux.resources") and act not in late]
+        return cls([act for act in every if act not in late and act not in limits], limits, late)
+
+    def before(self) -> list[str]:
+        """What is done before the namespaces are made."""
+        lines = ["# -- outside"]
+        for act in self.acts:
+            if act.field.startswith("linux.netDevices"):
+                lines += map(_comment, act.shell)
+            elif not act.field.endswith("idMappings"):
+                lines += _told(act)
+        return [*lines, ""]
+
+
+def _preamble(launch: Launch, *, user: bool) -> list[str]:
+    hooked = any((launch.spec.get("hooks") or {}).values())
+    return [
         "#!/bin/sh",
         _comment(f"The container of {launch.bundle}/config.json, by `ctk explain --script`: the steps of ctk, done by"),
         "# programs of util-linux and coreutils. Run it as root, and only with a root that you trust: unlike ctk it",
@@ -50,7 +95,11 @@ def write(launch: Launch) -> str:
         *_filter(launch),
         "",
     ]
-    lines += ["clean_up() {"]
+
+
+def _clean_up(launch: Launch) -> list[str]:
+    """What is done at the end, however it comes."""
+    lines = ["clean_up() {"]
     if launch.cgroups:
         lines += ["  " + line + " 2>/dev/null || :" for line in launch.cgroups.removed()]
     if stopped := script_hooks.lines(launch, "poststop", "stopped", ""):
@@ -59,7 +108,8 @@ def write(launch: Launch) -> str:
             *(f"    {line} || :" for line in stopped if line[0] != "#"),
             "  fi",
         ]
-    lines += [
+    return [
+        *lines,
         '  rm -r "$work"',
         "}",
         # A helper that has let the program go ends by itself; any other waits for what does not come.
@@ -70,16 +120,12 @@ def write(launch: Launch) -> str:
         "trap 'code=$?; end; exit $code' EXIT",
         "helper=",
         "",
-        "# -- outside",
     ]
-    limits = [act for act in outside if act.field.startswith("linux.resources") and act not in late]
-    for act in outside:
-        if act.field.startswith("linux.netDevices"):
-            lines += map(_comment, act.shell)
-        elif act not in late and act not in limits and not act.field.endswith("idMappings"):
-            lines += _told(act)
-    lines += [
-        "",
+
+
+def _helper(launch: Launch, outside: _Outside, *, user: bool) -> list[str]:
+    """The process that stays outside and does its part when the inner one is ready for it."""
+    return [
         "# -- the limits, and the new root entered from outside: see the end of the inner part",
         "enter() {",
         '  pid=; trap \'[ -z "$pid" ] || kill -s KILL "$pid"\' EXIT',
@@ -87,7 +133,7 @@ def write(launch: Launch) -> str:
         *(["  " + line for line in _hooks_from_outside(launch)] if script_hooks.awaited(launch) else []),
         '  read -r pid < "$work/ready"',
         # As ctk does: only now, for what lets the program run can be too little for what sets it up.
-        *("  " + line for act in (*limits, *(late if user else ())) for line in _told(act)),
+        *("  " + line for act in (*outside.limits, *(outside.late if user else ())) for line in _told(act)),
         *("  " + line for line in (script_user.named_by_helper(launch) if user else ())),
         f'  nsenter --mount="/proc/$pid/ns/mnt" sh -c \'cd "{"$work/root" if user else "$root"}" && pivot_root . .\'',
         '  nsenter --mount="/proc/$pid/ns/mnt" umount -l /',
@@ -99,16 +145,7 @@ def write(launch: Launch) -> str:
         "enter &",
         "helper=$!",
         "",
-        "# -- inside, in the new namespaces",
-        *_kept("inside", ["set -eu", *_inside(launch, [] if user else late)]),
-        "",
     ]
-    if user:
-        own_cgroups = any(isinstance(step, JoinCgroup) and step.unshare for step in launch.plan.steps)
-        entered = script_user.entered(unshare.flags, own_cgroups=own_cgroups)
-        lines += [*_kept("mapped", ["set -eu", *entered]), "export mapped", ""]
-    lines += [*_kept("first", ["set -eu", *_first(launch)]), "", "export first inside", start]
-    return "\n".join(lines) + "\n"
 
 
 def _comment(text: str) -> str:

@@ -9,7 +9,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from toolkit import __version__
@@ -211,18 +211,41 @@ class Client:
     def _read_url(
         self, url: str, limit: int, exact: int | None, start: int, least_bytes_per_s: int, fresh: bool
     ) -> Iterator[bytes]:
+        doing = f"fetch {url}"
+        response = self._request(url, doing, start, fresh)
+        self._answered = True
+        with response:
+            resumed = _check_answer(url, doing, response, start)
+            stated = number(response.headers.get("Content-Length", ""))
+            whole = stated + start * resumed if stated >= 0 else -1
+            _check_stated(doing, whole, limit, exact)
+            done = start if resumed else 0
+            began = time.monotonic()
+            skip = 0 if resumed else start  # a server may send the whole file again
+            for chunk in self._body(response.raw, doing, limit, exact, done, Pace(least_bytes_per_s)):
+                done += len(chunk)
+                if done - len(chunk) >= skip:
+                    yield chunk
+                elif done > skip:
+                    yield chunk[skip - done :]
+            if done < whole:
+                raise _Broken(f"broken off after {done} of {whole} bytes")
+            if exact is not None and done != exact:
+                raise _too_short(doing, done, exact)
+            self.bytes_per_s = (done - start * resumed) / max(time.monotonic() - began, 1e-6)
+
+    def _request(self, url: str, doing: str, start: int, fresh: bool) -> "requests.Response":
         session = self._session(url)
         import requests
         import urllib3.exceptions
 
-        doing = f"fetch {url}"
         try:
             headers = {"Range": f"bytes={start}-"} if start else {}
             if fresh:
                 headers["Cache-Control"] = "max-age=0"  # as apt asks for indexes
             login = self.logins.of(url)
             auth = requests.auth.HTTPBasicAuth(*(part.encode() for part in login)) if login else None
-            response = session.get(url, stream=True, timeout=self._timeout, headers=headers, auth=auth)
+            return session.get(url, stream=True, timeout=self._timeout, headers=headers, auth=auth)
         except (requests.exceptions.InvalidSchema, requests.exceptions.InvalidURL) as error:
             # The only schemes with an adapter are http and https, so this is a redirect to something else.
             raise Untrusted(doing, because=f"redirected to what is no http address: {error}") from None
@@ -235,65 +258,32 @@ class Client:
             raise _Broken(_plain(error), lasting=not self._answered and is_lasting(error)) from None
         except (urllib3.exceptions.LocationParseError, ValueError) as error:
             raise Untrusted(doing, because=f"redirected to what is no http address: {_plain(error)}") from None
-        self._answered = True
-        with response:
-            status = response.status_code
-            if status in (404, 410):
-                raise _NotThere(NotFound(doing, because=f"the server says {status} {response.reason}"))
-            if status == 403:  # S3 says so, too, to whom it doesn't tell what there is
-                raise _NotThere(Unreachable(doing, because=f"the server says {status} {response.reason}"))
-            if status in _PASSING:
-                raise _Broken(f"the server says {status} {response.reason}")
-            if status not in (200, 206) or (status == 206 and not start):
-                raise Unreachable(
-                    doing,
-                    because=f"the server says {status} {response.reason}",
-                    hint=_WANT_LOGIN.get(status, _ANOTHER),
-                )
-            encoding = response.headers.get("Content-Encoding", "identity").lower()
-            # Apache's AddEncoding says so of files that are compressed by themselves; of any other, the size and the
-            # hash that we know are not those of what would come.
-            if encoding != "identity" and not urlsplit(url).path.endswith(_COMPRESSED):
-                because = f"the server sends it compressed ({encoding[:40]!r}), which it was asked not to"
-                raise Unreachable(doing, because=because, hint="name another mirror with --mirror")
-            stated = number(response.headers.get("Content-Length", ""))
-            resumed = status == 206
-            if resumed and not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
-                raise _Broken("the server answered with another part of the file than was asked for")
-            _check_stated(doing, stated + start * resumed if stated >= 0 else -1, limit, exact)
-            pace = Pace(least_bytes_per_s)
-            skip = 0 if resumed else start  # a server may send the whole file again
-            raw = response.raw
-            read = getattr(raw, "read1", None) or raw.read
-            bound = limit if exact is None else exact
-            done = start if resumed else 0
-            began = time.monotonic()
-            while True:
-                if self.cancelled.is_set():
-                    raise Interrupted(doing, because="interrupted")
-                try:
-                    # One byte beyond the bound is asked for, so that "too long" is seen and not cut off.
-                    chunk = read(min(_CHUNK_BYTES, bound + 1 - done), decode_content=False)
-                except (urllib3.exceptions.HTTPError, OSError) as error:
-                    raise _Broken(f"broken off after {done} bytes: {_plain(error)}") from None
-                if not chunk:
-                    break
-                done += len(chunk)
-                if done > bound:
-                    raise _too_long(doing, bound, exact)
-                if done - len(chunk) >= skip:
-                    yield chunk
-                elif done > skip:
-                    yield chunk[skip - done :]
-                pace.took(len(chunk))
-                spent = time.monotonic() - began
-                if spent > _DRIP_WINDOW_S and done < spent * _DRIP_BYTES_PER_S:
-                    raise _Broken(f"only {done} bytes in {spent:.0f} s", lasting=True)
-            if done < stated + start * resumed:
-                raise _Broken(f"broken off after {done} of {stated + start * resumed} bytes")
-            if exact is not None and done != exact:
-                raise _too_short(doing, done, exact)
-            self.bytes_per_s = (done - start * resumed) / max(time.monotonic() - began, 1e-6)
+
+    def _body(self, raw: Any, doing: str, limit: int, exact: int | None, done: int, pace: "Pace") -> Iterator[bytes]:
+        """What comes, as it comes, from the byte `done` on; no more than `exact` or `limit` bytes in all."""
+        import urllib3.exceptions
+
+        read = getattr(raw, "read1", None) or raw.read
+        bound = limit if exact is None else exact
+        began = time.monotonic()
+        while True:
+            if self.cancelled.is_set():
+                raise Interrupted(doing, because="interrupted")
+            try:
+                # One byte beyond the bound is asked for, so that "too long" is seen and not cut off.
+                chunk = read(min(_CHUNK_BYTES, bound + 1 - done), decode_content=False)
+            except (urllib3.exceptions.HTTPError, OSError) as error:
+                raise _Broken(f"broken off after {done} bytes: {_plain(error)}") from None
+            if not chunk:
+                return
+            done += len(chunk)
+            if done > bound:
+                raise _too_long(doing, bound, exact)
+            yield chunk
+            pace.took(len(chunk))
+            spent = time.monotonic() - began
+            if spent > _DRIP_WINDOW_S and done < spent * _DRIP_BYTES_PER_S:
+                raise _Broken(f"only {done} bytes in {spent:.0f} s", lasting=True)
 
     def _read_local(self, path: str, url: str, limit: int, exact: int | None, start: int = 0) -> Iterator[bytes]:
         doing = f"read {url}"
@@ -357,6 +347,30 @@ def _check_certificate(certificate: str, private_key: str) -> None:
     except OSError as error:  # SSLError is one
         because = (getattr(error, "reason", "") or reason(error)).lower().replace("_", " ")
         raise Usage(doing, because=because, hint="both are PEM files; the key may be in the certificate's") from None
+
+
+def _check_answer(url: str, doing: str, response: "requests.Response", start: int) -> bool:
+    """Whether it goes on at `start`, as it was asked to. Raises for an answer that has not the file in it."""
+    status = response.status_code
+    says = f"the server says {status} {response.reason}"
+    if status in (404, 410):
+        raise _NotThere(NotFound(doing, because=says))
+    if status == 403:  # S3 says so, too, to whom it doesn't tell what there is
+        raise _NotThere(Unreachable(doing, because=says))
+    if status in _PASSING:
+        raise _Broken(says)
+    if status not in (200, 206) or (status == 206 and not start):
+        raise Unreachable(doing, because=says, hint=_WANT_LOGIN.get(status, _ANOTHER))
+    encoding = response.headers.get("Content-Encoding", "identity").lower()
+    # Apache's AddEncoding says so of files that are compressed by themselves; of any other, the size and the
+    # hash that we know are not those of what would come.
+    if encoding != "identity" and not urlsplit(url).path.endswith(_COMPRESSED):
+        because = f"the server sends it compressed ({encoding[:40]!r}), which it was asked not to"
+        raise Unreachable(doing, because=because, hint="name another mirror with --mirror")
+    resumed = status == 206
+    if resumed and not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
+        raise _Broken("the server answered with another part of the file than was asked for")
+    return resumed
 
 
 def _check_stated(doing: str, stated: int, limit: int, exact: int | None) -> None:

@@ -160,7 +160,8 @@ def _refuse_other_files(request: Request) -> None:
         return
     hint = f"a file has one of {', '.join(suffix for one in FORMATS for suffix in one.suffixes)}"
     if suffix in _PACKERS:
-        hint = f"ctk bootstrap {quote(request.suite)} - … | {_PACKERS[suffix]} > {quote(target)}; {hint}"
+        packed = f" | {_PACKERS[suffix]} > {quote(target)}"
+        hint = f"ctk bootstrap {quote(request.suite)} - …" + packed + f"; {hint}"
     hint += f"; --format {DIRECTORY} makes a folder of this name"
     raise Usage(f"make {target!r}", because=f"{suffix} files are not written", hint=hint)
 
