@@ -54,7 +54,7 @@ def test_both_halves_are_the_whole(
 def test_a_second_stage_that_failed_is_begun_again(
     ctk: Command, tmp_path: Path, debian_mirror: Mirror, made_root: Callable[[str], Path]
 ) -> None:
-    """First by a maintainer script in the middle of all, then by kill -9; what is left is no obstacle."""
+    """By a maintainer script in the middle of all, by kill -9, at the very end; what is left is no obstacle."""
     root = tmp_path / "fs"
     begin(ctk, root, debian_mirror)
     broken = 'printf "#!/bin/sh\\necho of no use >&2\\nexit 3\\n" > "$1/var/lib/dpkg/info/passwd.postinst"'
@@ -71,13 +71,21 @@ def test_a_second_stage_that_failed_is_begun_again(
     process.kill()
     process.communicate()
     assert process.returncode == -signal.SIGKILL, "it had ended before"
+    in_the_way = tmp_path / ".fs.ctk.json"
+    in_the_way.unlink()  # the first stage's
+    in_the_way.mkdir()
+    unwritten = ctk("bootstrap", "--second-stage", str(root), timeout=300)
+    assert unwritten.rc == 1 and f"write '{in_the_way}'" in unwritten.err, unwritten.err
+    in_the_way.rmdir()
     ctk("bootstrap", "--second-stage", str(root), timeout=300).ok()
     # What is not the same: base-files' script makes its link again, in the folder that the first one points to by now,
-    # and debconf keeps what its files were before.
+    # and debconf and groupadd keep what their files were before.
     known = (
         f"only in {root}: usr/local/share/man/man",
         "var/cache/debconf/config.dat-old",
         "var/cache/debconf/templates.dat-old",
+        "etc/group-: content",
+        "etc/gshadow-: content",
     )
     told = differences(root, made_root("bookworm")).splitlines()
     assert [line for line in told if not line.startswith(known)] == []

@@ -10,7 +10,7 @@ import hashlib
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from toolkit import places
 from toolkit.bootstrap.customize import customize
@@ -71,28 +71,20 @@ def second_stage(request: Request, emit: Emit) -> Result:
         log_path = configure.log_path(target)
         custom = customize.Customiser(request.custom, target, rootfd, lock, log_path, emulate, emit)
         if request.engine == "debootstrap":
-            run_theirs(target, rootfd, log_path, emulate, emit, keep=request.keep_debootstrap_dir)
+            run_theirs(target, rootfd, log_path, emulate, emit, keep=True)  # `_clear` takes it away
         else:
             _ours(target, rootfd, lock, facts, custom, log_path, emulate, emit)
         custom.customize()
+        result = _result(request, target, lock)
+        # Once before what the stage is begun again from goes, and once of the tree without it.
+        write_result(target, result, lock)
         with stage("tidy", emit):
             _clear(rootfd, facts, keep=request.keep_debootstrap_dir)
             cleanup.tidy(rootfd, lock, emit)
     finally:
         os.umask(umask)
         os.close(rootfd)
-    result = Result(
-        target=target,
-        suite=lock.suite,
-        distribution=lock.distribution,
-        variant=lock.variant,
-        architecture=lock.architecture,
-        packages=len(lock.packages),
-        size_bytes=sum(max(number(one.paragraph.get("Installed-Size", "")), 0) for one in lock.packages) << 10,
-        seconds=round(time.monotonic() - began, 3),
-        build_id=request.custom.build_id(lock.build_id),
-        engine=request.engine,
-    )
+    result = replace(result, seconds=round(time.monotonic() - began, 3))
     path = write_result(target, result, lock)
     text = f"{result.title} in {request.target} is whole"
     emit(Done(text, result.seconds, {**asdict(result), "file": path}, next_steps(request.target)))
@@ -101,6 +93,21 @@ def second_stage(request: Request, emit: Emit) -> Result:
 
 def _doing(target: str) -> str:
     return f"finish the root file system in {target!r}"
+
+
+def _result(request: Request, target: str, lock: Lock) -> Result:
+    return Result(
+        target=target,
+        suite=lock.suite,
+        distribution=lock.distribution,
+        variant=lock.variant,
+        architecture=lock.architecture,
+        packages=len(lock.packages),
+        size_bytes=sum(max(number(one.paragraph.get("Installed-Size", "")), 0) for one in lock.packages) << 10,
+        seconds=0.0,
+        build_id=request.custom.build_id(lock.build_id),
+        engine=request.engine,
+    )
 
 
 def read_facts(target: str) -> dict[str, str]:
