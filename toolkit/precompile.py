@@ -11,6 +11,7 @@ import os
 import sys
 
 from toolkit import preload
+from toolkit.kernel import atomic
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -65,15 +66,7 @@ def _replace(data: bytes) -> None:
         os.mkdir(folder, 0o755)  # whatever the umask: never one that others may write to
     except FileExistsError:
         pass
-    temporary = f"{preload.FILE}.{os.urandom(8).hex()}"
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
-    try:
-        with open(fd, "wb") as file:
-            file.write(data)
-        os.rename(temporary, preload.FILE)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    atomic.replace(preload.FILE, data, mode=0o644)
 
 
 def _sources() -> "Iterator[tuple[str, str]]":

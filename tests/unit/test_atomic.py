@@ -1,6 +1,7 @@
 """One writer of whole files: what a killed one left, or a stranger planted, is in nobody's way."""
 
 import os
+import re
 import resource
 import signal
 import stat
@@ -80,3 +81,39 @@ def test_a_config_of_a_killed_spec_is_in_nobodys_way(tmp_path: Path) -> None:
         document.write(str(tmp_path), "[]")
     document.write(str(tmp_path), '{"a": 1}', force=True)
     assert (tmp_path / "config.json").read_text() == '{"a": 1}'
+
+
+def test_what_comes_in_pieces_has_its_name_when_it_is_whole_or_never(tmp_path: Path) -> None:
+    path = str(tmp_path / "file")
+    atomic.replace(path, b"old")
+    with pytest.raises(KeyError), atomic.Writing(atomic.beside(path)) as new:
+        atomic.write(new.fd, b"half")
+        raise KeyError
+    assert os.listdir(tmp_path) == ["file"] and Path(path).read_bytes() == b"old"
+    with atomic.Writing(atomic.beside(path)) as new:
+        atomic.write(new.fd, b"ne")
+        assert Path(path).read_bytes() == b"old"
+        atomic.write(new.fd, b"w")
+        new.name(path)
+        fd = new.take()
+    assert os.listdir(tmp_path) == ["file"] and os.pread(fd, 9, 0) == b"new"
+    os.close(fd)
+    with pytest.raises(FileExistsError):
+        atomic.Writing(path)
+
+
+def test_nobody_else_writes_whole_files_in_a_way_of_his_own() -> None:
+    """A file that is renamed into its place is written here; the others rename what is no new file, or say why."""
+    others = {
+        "runtime/comfort/stopping.py": "an old log, out of the way",
+        "runtime/comfort/journal.py": "a log that is turned over",
+        "bootstrap/install/staging.py": "what a package staged",
+        "bootstrap/install/configure.py": "a program that is diverted",
+        "bootstrap/output/rmtree_beneath.py": "what is being removed",
+        "bootstrap/output/outputs.py": "a part that two builds meet at (its docstring)",
+        "bootstrap/compat/second_stage.py": "debootstrap's log",
+    }
+    top = Path(__file__).parents[2] / "toolkit"
+    renames = re.compile(r"os\.(rename|replace)\(")
+    found = {str(path.relative_to(top)) for path in top.rglob("*.py") if renames.search(path.read_text())}
+    assert found == {"kernel/atomic.py", *others}

@@ -15,6 +15,7 @@ from toolkit.bootstrap.acquire.repacked import Repacked
 from toolkit.bootstrap.facts.model import Package
 from toolkit.deb.archive import Deb
 from toolkit.fetch.cache import Cache
+from toolkit.kernel import atomic
 
 FILES = {f"./usr/share/demo/{number}": os.urandom(64 << 10) for number in range(8)}
 
@@ -135,21 +136,21 @@ def test_a_build_that_fails_keeps_no_half_copy(cache: Cache) -> None:
 def test_no_room_for_the_copy_is_no_error(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
     package = stored(cache)
     fresh = use(cache, package, cached=False)
-    temporary = Cache.temporary
+    writing = Cache.writing
 
-    def full(self: Cache) -> tuple[int, str]:
-        fd, path = temporary(self)
-        os.close(fd)
-        # Every write to it fails with ENOSPC (full(4)).
-        return os.open("/dev/full", os.O_RDWR | os.O_CLOEXEC), path
+    def full(self: Cache) -> atomic.Writing:
+        new = writing(self)
+        new.close()
+        new.fd = os.open("/dev/full", os.O_RDWR | os.O_CLOEXEC)  # every write to it fails with ENOSPC (full(4))
+        return new
 
-    monkeypatch.setattr(Cache, "temporary", full)
+    monkeypatch.setattr(Cache, "writing", full)
     assert use(cache, package) == fresh
     assert list(copies(cache)) == []
 
-    def none_at_all(self: Cache) -> tuple[int, str]:
+    def none_at_all(self: Cache) -> atomic.Writing:
         raise OSError(errno.ENOSPC, "no space")
 
-    monkeypatch.setattr(Cache, "temporary", none_at_all)
+    monkeypatch.setattr(Cache, "writing", none_at_all)
     assert use(cache, package) == fresh
     assert [path.name for path in Path(cache.folder).iterdir() if path.is_file()] == []

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from toolkit.errors import CtkError, Untrusted, reason
-from toolkit.kernel import ours
+from toolkit.kernel import atomic, ours
 from toolkit.text import quote
 
 FOLDERS = ("files", "trees", "asks", "logs", "building", "trees.new")  # that ctk makes in a cache
@@ -93,20 +93,17 @@ class Cache:
     ) -> tuple[int, str]:
         try:
             self.prepare()
-            fd, temporary = self.temporary()
+            new = self.writing()
         except OSError as error:
             raise self._failed(error) from None
-        kept = False
-        try:
+        with new:
             digest = hashlib.sha256()
             done = 0
             for chunk in chunks:
                 digest.update(chunk)
                 done += len(chunk)
                 try:
-                    view = memoryview(chunk)
-                    while view:
-                        view = view[os.write(fd, view) :]
+                    atomic.write(new.fd, chunk)
                 except OSError as error:
                     raise self._failed(error, needed=size_bytes - done) from None
             sha256 = digest.hexdigest()
@@ -114,41 +111,27 @@ class Cache:
                 agree(sha256, done)
             try:
                 ours.make_private(os.path.dirname(self.path(sha256)))
-                os.rename(temporary, self.path(sha256))
+                new.name(self.path(sha256))
             except OSError as error:
                 raise self._failed(error) from None
-            kept = True
-            os.lseek(fd, 0, os.SEEK_SET)
-            return fd, sha256
-        finally:
-            if not kept:
-                os.close(fd)
-                try:
-                    os.unlink(temporary)
-                except OSError:
-                    pass
+            os.lseek(new.fd, 0, os.SEEK_SET)
+            return new.take(), sha256
 
-    def temporary(self) -> tuple[int, str]:
-        """A new file to write, and its path, to be renamed or removed. Raises OSError."""
-        path = os.path.join(self.folder, f"tmp.{os.getpid()}.{os.urandom(6).hex()}")
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), path
+    def writing(self) -> atomic.Writing:
+        """A new file of the cache's, which gets its name when it is whole. Raises OSError.
+
+        Until then its name is in the folder of all, with our pid: so `prepare` and `ctk gc` find what is left of it.
+        """
+        return atomic.Writing(os.path.join(self.folder, f"tmp.{os.getpid()}.{os.urandom(6).hex()}"))
 
     def note(self, sha256: str, kind: str, data: bytes) -> None:
         """Keep something worked out from the file with this hash. A cache that can't be written is no error."""
-        path = f"{self.path(sha256)}.{kind}"
         try:
-            fd, temporary = self.temporary()
+            with self.writing() as new:
+                atomic.write(new.fd, hashlib.sha256(data).digest() + data)
+                new.name(f"{self.path(sha256)}.{kind}")
         except OSError:
-            return
-        try:
-            with open(fd, "wb") as file:
-                file.write(hashlib.sha256(data).digest() + data)
-            os.rename(temporary, path)
-        except OSError:
-            try:
-                os.unlink(temporary)
-            except OSError:
-                pass
+            pass
 
     def noted(self, sha256: str, kind: str) -> bytes | None:
         """What `note` kept, if it is there and whole. Anybody who may write here may have changed it knowingly."""

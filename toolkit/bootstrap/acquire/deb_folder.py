@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from toolkit.bootstrap.facts.model import Package
 from toolkit.errors import CtkError, NotFound, Untrusted, reason
 from toolkit.fetch.cache import Cache, hash_of
+from toolkit.kernel import atomic
 from toolkit.text import quote
 
 
@@ -50,17 +51,13 @@ class DebFolder:
                     return
             finally:
                 os.close(fd)
-        temporary = f"{self._name(package)}.{os.getpid()}.{os.urandom(6).hex()}"
+        path = self._name(package)
         try:
-            try:
-                with open(temporary, "xb") as file:
-                    for chunk in _chunks(deb):
-                        file.write(chunk)
-                os.rename(temporary, self._name(package))
-            except BaseException:
-                if os.path.lexists(temporary):
-                    os.unlink(temporary)
-                raise
+            with atomic.Writing(atomic.beside(path), mode=0o666) as new:
+                for chunk in _chunks(deb):
+                    atomic.write(new.fd, chunk)
+                new.close()
+                new.name(path)
         except OSError as error:
             raise CtkError(
                 f"keep {deb_name(package)!r} in --cache-dir {self.path!r}",

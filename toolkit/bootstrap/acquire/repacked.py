@@ -68,13 +68,11 @@ class Repacked:
 
         with contextlib.ExitStack() as undo:
             try:
-                fd, temporary = self._cache.temporary()
+                new = undo.enter_context(self._cache.writing())
             except OSError:
                 yield None
                 return
-            undo.callback(os.close, fd)
-            undo.callback(_unlink, temporary)
-            out = _Out(fd)
+            out = _Out(new.fd)
             machine = zstandard.ZstdCompressor(level=_LEVEL).compressobj()
             head = deb.head()
             out.write(head + _member(b"data.tar.zst", 0))
@@ -83,11 +81,11 @@ class Repacked:
             size = out.size - len(head) - 60
             out.write(b"\n" * (size % 2))
             if not out.failed:
-                os.pwrite(fd, _member(b"data.tar.zst", size), len(head))
-                out.write(_tail(hash_of(fd)))
+                os.pwrite(new.fd, _member(b"data.tar.zst", size), len(head))
+                out.write(_tail(hash_of(new.fd)))
             if not out.failed:
                 with contextlib.suppress(OSError):
-                    os.rename(temporary, f"{self._cache.path(package.sha256)}.{KIND}")
+                    new.name(f"{self._cache.path(package.sha256)}.{KIND}")
 
 
 class _Out:
@@ -116,8 +114,3 @@ def _member(name: bytes, size: int) -> bytes:
 
 def _tail(digest: str) -> bytes:
     return _member(_NAME, _DIGEST_BYTES) + digest.encode()
-
-
-def _unlink(path: str) -> None:
-    with contextlib.suppress(OSError):
-        os.unlink(path)

@@ -238,7 +238,11 @@ def failed(target: str, error: OSError, needed: str = "") -> CtkError:
 
 
 class Part:
-    """The file while it is not whole, locked; gone after the block unless `finish` or `name` gave it its name."""
+    """The file while it is not whole, locked; gone after the block unless `finish` or `name` gave it its name.
+
+    Not an `atomic.Writing`, as its name beside the target is fixed: two builds of one file meet there, and the second
+    takes what a killed one left, where a new name each would fill the reader's folder.
+    """
 
     def __init__(self, request: Request) -> None:
         self._path = os.path.abspath(request.target)

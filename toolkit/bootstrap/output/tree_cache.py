@@ -29,7 +29,7 @@ from toolkit.bootstrap.facts.model import Lock, Package, Request, Source
 from toolkit.bootstrap.output.target import MARKER
 from toolkit.errors import CtkError, reason
 from toolkit.fetch.cache import Cache
-from toolkit.kernel import ours, reading
+from toolkit.kernel import atomic, ours, reading
 from toolkit.kernel.host import HostFacts
 
 # What decides the packages or the tree, and is in the key …
@@ -121,22 +121,17 @@ class TreeCache:
         self._cache.prepare()
         folder = os.path.dirname(path)
         ours.make_private(folder)
-        temporary = os.path.join(self._cache.folder, f"tmp.{os.getpid()}.{os.urandom(6).hex()}")
         try:
             size = 0
-            with open(temporary, "xb") as file:
+            with self._cache.writing() as new:
                 for piece in pieces:
-                    file.write(piece)
+                    atomic.write(new.fd, piece)
                     size += len(piece)
-            os.rename(temporary, path)
+                new.close()
+                new.name(path)
             return size
         except OSError as error:
             raise CtkError(f"write {path!r}", because=reason(error)) from None
-        finally:
-            try:
-                os.unlink(temporary)
-            except OSError:
-                pass
 
 
 class CachedTree:
