@@ -114,3 +114,26 @@ def test_an_old_kill_for_memory_is_not_blamed_for_a_later_one(ctk: Command, busy
     found = json.loads(ended.read_text())
     assert found["oom"]["kills"] >= 1, "no kill to mistake"
     assert ending.sentence(found).startswith("killed by SIGKILL, not by the kernel"), found
+
+
+def test_a_run_d_without_room_for_its_log_or_socket_leaves_nothing(
+    ctk: Command, busybox_bundle: Bundle, name: str, tmp_path: Path
+) -> None:
+    """With room for one file more each time: it fails and has left nothing, until it comes up."""
+    state = tmp_path / "small"
+    state.mkdir()
+    bundle = str(busybox_bundle.args("sleep", "600"))
+    failures = 0
+    for inodes in range(2, 12):
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"nr_inodes={inodes},mode=700", "ctk", state], check=True)
+        try:
+            done = ctk("--root", str(state), "run", "-d", "--hold", "-b", bundle, name)
+            left = os.listdir(state)
+            ctk("--root", str(state), "delete", "--force", name)
+        finally:
+            subprocess.run(["umount", "--lazy", state], check=True)
+        if done.rc == 0:
+            break
+        assert "no space left on device" in done.err and left == []
+        failures += 1
+    assert done.rc == 0 and failures > 2

@@ -67,9 +67,13 @@ def start(under_way: "Launch", *, held: bool) -> int:
     assert container is not None
     if streams is not None:
         streams.begun(under_way)
-        listener = _listen(container)
-        journal.take_over(container)
-        output = journal.Writer(container)
+        try:
+            listener = _listen(container)
+            journal.take_over(container)
+            output = journal.Writer(container)
+        except OSError:  # a full disk: it has not been done then, as nobody would stay with it
+            removal.delete(container, force=True)
+            raise
     if asked := _signal.sigpending() & relay.ENDING:
         # Somebody waited for the command and gave it up: it has not been done then, as far as anybody can see.
         removal.delete(container, force=True)
