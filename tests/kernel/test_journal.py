@@ -1,5 +1,6 @@
 """The log of a held container grows, rotates, and is followed across it."""
 
+import errno
 import os
 import re
 import resource
@@ -101,3 +102,23 @@ def test_output_that_finds_no_room_is_told_once_with_its_size(container: Record,
     kept = sum(len(entry.data) for entry in entries[:-1] if entry.stream == 1)
     assert kept + int(found[1]) == 10 * len(chunk) and kept > 300
     assert entries[-2] is told[0]
+
+
+def test_a_file_that_could_not_be_begun_is_begun_later(container: Record, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a disk that was full for a moment: the log went on in the old one for ever."""
+    monkeypatch.setattr(journal, "LIMIT_BYTES", 10)
+    writer = journal.Writer(container)
+    begin = journal.Writer._open
+
+    def full(_: journal.Writer) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(journal.Writer, "_open", full)
+    writer.write(1, b"more than ten bytes\n")
+    assert os.listdir(container.folder) == [journal.OLDER]
+    monkeypatch.setattr(journal.Writer, "_open", begin)
+    writer.write(1, b"the last of the old one\n")
+    writer.write(1, b"new\n")
+    writer.close()
+    assert texts(container, journal.OLDER) == [b"new"]
+    assert os.path.exists(f"{container.folder}/{journal.FILE}")

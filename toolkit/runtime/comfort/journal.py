@@ -124,7 +124,10 @@ class Writer:
             return  # removed
         try:
             folder = self.container.folder
-            os.rename(f"{folder}/{FILE}", f"{folder}/{OLDER}")
+            try:
+                os.rename(f"{folder}/{FILE}", f"{folder}/{OLDER}")
+            except FileNotFoundError:
+                pass  # done the last time, when there was no room for a new one
             before = self.fd
             self._open()
             os.close(before)
