@@ -1,6 +1,7 @@
 """sd_notify(3) out of a container, as from a unit of Type=notify: a socket of ours is the service manager."""
 
 import array
+import errno
 import json
 import os
 import socket
@@ -15,6 +16,8 @@ import pytest
 
 from tests.fixtures.command import Bundle, Command
 from tests.story.test_holder import wait_for
+from toolkit.runtime import notify
+from toolkit.runtime.record import Record
 
 pytestmark = [pytest.mark.root, pytest.mark.usefixtures("leaks")]
 
@@ -200,3 +203,32 @@ def test_a_unit_is_of_type_notify_where_it_is_asked_for(ctk: Command, busybox_bu
     assert "Type=exec\n" in ctk("generate", "systemd", name).ok().out
     assert "Type=notify\n" in ctk("generate", "systemd", "--notify", name).ok().out
     ctk("delete", "--force", name).ok()
+
+
+def test_a_manager_that_goes_away_amid_its_answer_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its barrier stayed open and unheard: `start` waited the whole 30 s for it."""
+
+    class Leaving:
+        def send(self, data: bytes) -> int:
+            return len(data)
+
+        def sendmsg(self, *_: object) -> int:
+            raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
+
+        def close(self) -> None:
+            pass
+
+    record = Record(str(tmp_path), "one")
+    os.makedirs(notify.folder(record))
+    monkeypatch.setattr(notify, "_manager", Leaving)
+    listener = notify.Listener(record)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as program:
+        program.sendto(b"READY=1", f"{notify.folder(record)}/notify.sock")
+    before = len(os.listdir("/proc/self/fd"))
+    listener.heard()
+    assert listener.has_told and listener.manager_knows
+    assert len(os.listdir("/proc/self/fd")) == before
+    listener._ready.close()
+    listener._end.close()

@@ -152,6 +152,9 @@ class Listener:
                 os.close(theirs)
             self._ready.register(self._barrier, select.EPOLLIN)
         except OSError as error:
+            if self._barrier >= 0:  # nobody will answer it
+                os.close(self._barrier)
+                self._barrier = -1
             log.warning(f"tell the service manager (NOTIFY_SOCKET): {error.strerror or error}")
         finally:
             end.close()
