@@ -232,6 +232,8 @@ class _Relay:
     def _type(self) -> None:
         try:
             data = os.read(0, 65536)
+        except BlockingIOError:
+            return  # somebody else, who reads it as well, was faster
         except OSError:
             data = b""  # a terminal that has gone away, or a folder
         if data:

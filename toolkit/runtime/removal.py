@@ -7,7 +7,7 @@ import errno
 import os
 
 from toolkit.errors import CtkError, Invalid, LaunchFailed, SystemCall
-from toolkit.kernel import reading
+from toolkit.kernel import atomic, reading
 from toolkit.runtime import lifecycle, log, signals, stops
 from toolkit.text import quote
 
@@ -155,9 +155,7 @@ _CHECKPOINT = "checkpoint"  # in the record's folder: pid and start time of the 
 def note_checkpoint(record: "Record", pid: int) -> None:
     """Keep which criu is at work, for a forced deletion. Raises OSError."""
     facts = lifecycle.process_facts(pid)
-    fd = os.open(f"{record.folder}/{_CHECKPOINT}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    os.write(fd, b"%d %d" % (pid, facts[1] if facts else 0))
-    os.close(fd)
+    atomic.replace(f"{record.folder}/{_CHECKPOINT}", b"%d %d" % (pid, facts[1] if facts else 0))
 
 
 def forget_checkpoint(record: "Record") -> None:
