@@ -14,6 +14,7 @@ import pytest
 from tests.fixtures.command import Bundle, Command
 from tests.fixtures.leaks import cgroups
 from tests.fixtures.terminal import Terminal
+from toolkit.bootstrap.output import builds_in_progress
 from toolkit.runtime.cgroups import layout
 
 pytestmark = pytest.mark.root
@@ -130,19 +131,34 @@ def test_a_killed_build_is_found_wherever_it_was(ctk: Command, tmp_path: Path) -
     assert not target.exists() and os.listdir(tmp_path / "cache/building") == []
 
 
-def test_what_it_can_not_remove_is_told_and_the_rest_goes_on(ctk: Command, tmp_path: Path) -> None:
+def test_what_it_can_not_remove_is_told_and_the_rest_goes_on(
+    ctk: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     held, other = tmp_path / "held", tmp_path / "other"
+    monkeypatch.setenv("CTK_CACHE", str(tmp_path / "cache"))
     for tree in (held, other):
         (tree / "mnt").mkdir(parents=True)
         (tree / ".ctk-bootstrap").touch()
+        builds_in_progress.note(str(tree))
     subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(held / "mnt")], check=True)
     try:
-        done = ctk("gc", str(held), str(other))
+        done = ctk("gc", env={"CTK_CACHE": str(tmp_path / "cache")})
     finally:
         subprocess.run(["umount", str(held / "mnt")], check=True)
     assert done.rc == 1
     assert f"not removed: tree {held}" in done.out and "something is mounted on" in done.out
     assert not other.exists()
+
+
+def test_a_marker_that_who_lives_in_a_tree_made_removes_nothing(ctk: Command, tmp_path: Path) -> None:
+    """A tree of somebody's own, looked at by hand: the file in it is no proof that a bootstrap of ours began it."""
+    tree = tmp_path / "mine"
+    (tree / "home").mkdir(parents=True)
+    (tree / ".ctk-bootstrap").write_text('{"whole": false}')
+    hint = f"ctk bootstrap --remove {tree}"
+    told = f"left alone: tree {tree}: only a file in it says that a bootstrap began it  ({hint})"
+    assert told in gc(ctk, str(tree))
+    assert (tree / "home").is_dir()
 
 
 def test_empty_cgroups_and_temporary_files_of_the_dead_go(ctk: Command, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 | kind   | left over when                                                       | taken away by                |
 |--------|----------------------------------------------------------------------|------------------------------|
 | record | its `create` was killed; of an earlier boot; stopped, if asked for   | `delete`, or the folder alone |
-| tree   | it carries the marker of a bootstrap, and no process holds its lock  | `ctk bootstrap --remove`     |
+| tree   | its bootstrap, which we noted, did not end, and nobody holds its lock | `ctk bootstrap --remove`     |
 | cgroup | empty, named as ctk names them, and no record speaks of it           | rmdir(2)                     |
 | file   | a temporary one of a process that is gone; a build's log, a month old | unlink(2)                    |
 | recipe | its player is gone                                                   | recipe_leftovers.py          |
@@ -90,27 +90,31 @@ def _judged(container: Record, stopped: bool) -> Found:
 
 def _half_made(folders: tuple[str, ...]) -> Iterator[Found]:
     bundles = os.path.join(places.data_dir(), "bundles")
-    candidates = [os.path.abspath(folder) for folder in folders] + builds_in_progress.targets()
-    candidates += [os.path.join(bundles, name, "rootfs") for name in _names(bundles)]
-    for path in dict.fromkeys(candidates):
-        if not target.half_made(path):
-            if path in builds_in_progress.targets():
-                yield Leftover(
-                    "file",
-                    builds_in_progress.path(path),
-                    "a note about a tree that is whole or gone",
-                    _forgetting(path),
-                )
-            elif path in map(os.path.abspath, folders):
-                if os.path.isdir(path):
-                    yield Kept("tree", path, "it is no half-made tree", f"ctk bootstrap --remove {quote(path)}")
-                else:
-                    yield Kept("tree", path, "there is no such folder")
-            continue
-        if _locked(os.path.join(path, target.MARKER)):
-            yield Kept("tree", path, "it is being made now")
-        else:
-            yield Leftover("tree", path, "its bootstrap was killed", _removing(path))
+    noted = builds_in_progress.targets()
+    ours = dict.fromkeys([*noted, *(os.path.join(bundles, name, "rootfs") for name in _names(bundles))])
+    named = dict.fromkeys(map(os.path.abspath, folders))
+    for path in named | ours:
+        remove = f"ctk bootstrap --remove {quote(path)}"
+        if target.half_made(path):
+            if _locked(os.path.join(path, target.MARKER)):
+                yield Kept("tree", path, "it is being made now")
+            elif path in ours:
+                yield Leftover("tree", path, "its bootstrap was killed", _removing(path))
+            else:
+                # Who lives in a tree that was never ours can make a file of that name.
+                yield Kept("tree", path, "only a file in it says that a bootstrap began it", remove)
+        elif path in noted:
+            yield Leftover(
+                "file",
+                builds_in_progress.path(path),
+                "a note about a tree that is whole or gone",
+                _forgetting(path),
+            )
+        elif path in named:
+            if os.path.isdir(path):
+                yield Kept("tree", path, "it is not a half-made tree", remove)
+            else:
+                yield Kept("tree", path, "there is no such folder")
 
 
 def _removing(path: str) -> Callable[[Emit], None]:
