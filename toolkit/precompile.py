@@ -11,7 +11,6 @@ import os
 import sys
 
 from toolkit import preload
-from toolkit.kernel import atomic
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -61,12 +60,21 @@ def _compiled() -> bytes:
 
 
 def _replace(data: bytes) -> None:
+    # kernel/atomic.py does the same; what it would import here is what is compiled here.
     folder = os.path.dirname(preload.FILE)
     try:
         os.mkdir(folder, 0o755)  # whatever the umask: never one that others may write to
     except FileExistsError:
         pass
-    atomic.replace(preload.FILE, data, mode=0o644)
+    temporary = f"{preload.FILE}.{os.urandom(8).hex()}"
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    try:
+        with open(fd, "wb") as file:
+            file.write(data)
+        os.rename(temporary, preload.FILE)
+    except BaseException:
+        os.unlink(temporary)
+        raise
 
 
 def _sources() -> "Iterator[tuple[str, str]]":
