@@ -118,8 +118,6 @@ def test_every_package_is_found(tmp_path: Path, mapped: bool) -> None:
     assert index.get("p5000") is None and "p12" in index and "p" not in index
     assert index.having("Priority: required") == ["p3", "last"]
     assert index.providers("virtual") == ["p3", "last"]
-    assert index.provides("p3", "virtual") == "7" and index.provides("last", "virtual") == ""
-    assert index.provides("p3", "p1") is None
 
 
 def test_a_kept_table_spares_the_scan_and_is_never_believed_blindly() -> None:

@@ -147,14 +147,6 @@ def unset_field(path_text: str) -> Edit:
     return edit
 
 
-def look_up(spec: Spec, path_text: str) -> Any:
-    """The value at a path. Raises NotFound."""
-    at: Any = spec
-    for key in parse_path(path_text):
-        at = _enter(at, key, path_text)
-    return at
-
-
 def _enter(at: Any, key: str | int, path_text: str, make: Any = None) -> Any:
     if isinstance(at, dict) and isinstance(key, str):
         if key in at:

@@ -5,8 +5,6 @@ import re
 from toolkit.errors import Usage
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgtp]?)(i?b?)", re.IGNORECASE | re.ASCII)
-_SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*(us|ms|s|m|h|d)?", re.ASCII)
-_SCALE_US = {"us": 1, "ms": 1_000, "s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000}
 
 
 def size_bytes(text: str, *, option: str) -> int:
@@ -21,14 +19,6 @@ def size_bytes(text: str, *, option: str) -> int:
         raise Usage(f"read {option} {text!r}", because="not a size", hint="write it as 64M, 1.5G or a number of bytes")
     exponent = " kmgtp".index(match[2].lower() or " ")
     return int(float(match[1]) * 1024**exponent)
-
-
-def span_us(text: str, *, option: str) -> int:
-    """'10s', '100ms', '1.5m' in microseconds; a bare number is seconds. Raises Usage naming `option`."""
-    match = _SPAN.fullmatch(text.strip())
-    if match is None:
-        raise Usage(f"read {option} {text!r}", because="not a duration", hint="write it as 10s, 100ms or 5m")
-    return int(float(match[1]) * _SCALE_US[match[2] or "s"])
 
 
 def number(text: str, *, option: str, least: int | None = None) -> int:

@@ -132,17 +132,6 @@ class Index:
             at = data.find(b"\nProvides: ", end - 1)
         return found
 
-    def provides(self, name: str, virtual: str) -> str | None:
-        """With which version package `name` provides `virtual`: '' for none stated, None if it doesn't."""
-        fields = self.get(name)
-        if fields is None:
-            return None
-        for one in fields.get("Provides", "").replace("\n", " ").split(","):
-            provided, _, version = one.partition("(")
-            if provided.strip().partition(":")[0] == virtual:
-                return version.strip(" =)") if version else ""
-        return None
-
     def mention(self, name: str) -> tuple[int, int, int] | None:
         """Where package `name` is first spoken of: its own paragraph or a relation of an earlier one; None if nowhere.
 

@@ -50,12 +50,6 @@ class Customisation:
     root_password: str = ""  # locked, none, hashed:HASH, file:PATH
     merged_usr: bool | None = None  # None: the suite's rule
 
-    @property
-    def repeatable(self) -> bool:
-        """Whether `build_id` says all that decides the tree: not with programs or files of the caller's."""
-        hooks = (self.setup_hooks, self.extract_hooks, self.essential_hooks, self.customize_hooks, self.hook_folders)
-        return not any(hooks) and ":" not in self.root_password and self.resolv_conf in _RESOLV_WORDS
-
     def hooks(self, stage: str) -> tuple[str, ...]:
         """The commands of one of HOOK_STAGES in their order: the folders' scripts (by name), then those typed."""
         scripts = []

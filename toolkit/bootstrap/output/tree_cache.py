@@ -151,7 +151,6 @@ class CachedTree:
             raise self._spoilt()
         self._frames = list(_FRAME.iter_unpack(index))
         self.plain_bytes = sum(plain for _, plain, _ in self._frames)
-        self.packed_bytes = sum(packed for packed, _, _ in self._frames)
 
     def __enter__(self) -> "CachedTree":
         return self

@@ -144,7 +144,7 @@ class Manager:
 
     def child_fd(self) -> int:
         """-1 before the unit is there; for `exec`, a descriptor of its cgroup, unless systemd must do the move."""
-        return -1 if self.systemd.user or self._extra is None or not self.inner.exists() else self.inner.child_fd()
+        return -1 if self.systemd.user or not self.inner.exists() else self.inner.child_fd()
 
     def join(self, pid: int) -> None:
         """Start the unit with this process in it, and wait until systemd has done so. Raises HostLacks, CtkError."""
