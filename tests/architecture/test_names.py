@@ -27,3 +27,10 @@ def test_why_a_call_failed_is_spelled_once() -> None:
         if spelled.search(line) and "raise OSError(" not in line and path.name != "errors.py"
     ]
     assert not found
+
+
+def test_errors_of_the_kernel_have_their_names() -> None:
+    """`errno.ENOSPC`, not 28: the module is built in, so it costs the hot path nothing."""
+    number = re.compile(r"errno(\", 0\))? *[!=]= *[1-9]|errno (not )?in \([1-9]|OSError\([1-9]")
+    found = [str(path) for path in (TOP / "toolkit").rglob("*.py") if number.search(path.read_text())]
+    assert not found

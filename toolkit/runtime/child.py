@@ -5,6 +5,7 @@ the runtime. `begin` empties the import system, so that a mistake is an error an
 """
 
 import _signal
+import errno
 import os
 import sys
 
@@ -176,7 +177,7 @@ def _new_keyring(name: str, conversation: "Conversation") -> None:
     try:
         process.new_session_keyring(name)
     except SystemCall as error:
-        if error.errno != 38:  # ENOSYS: a kernel without keyrings, or a seccomp filter around us
+        if error.errno != errno.ENOSYS:  # a kernel without keyrings, or a seccomp filter around us
             conversation.warning(f"no session keyring of its own: {error.because}")
 
 

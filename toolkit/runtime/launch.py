@@ -1,5 +1,6 @@
 """The side that stays: from config.json to a container that waits for `start` (or runs at once)."""
 
+import errno
 import os
 
 from toolkit.errors import CtkError, HostLacks, Invalid, NotFound, reason
@@ -65,7 +66,7 @@ def read_bundle(options: "Options") -> "tuple[Spec, bytes, str]":
     try:
         text = reading.read(os.path.realpath(path))
     except OSError as error:
-        if error.errno in (2, 20):
+        if error.errno in (errno.ENOENT, errno.ENOTDIR):
             raise NotFound(
                 f"open {options.config or 'config.json'}",
                 because=f"no such file or directory (the bundle is {bundle!r})",

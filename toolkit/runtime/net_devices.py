@@ -3,6 +3,7 @@
 A few netlink messages by hand (rtnetlink(7)): pyroute2 may not be loaded on the hot path, and this is all it takes.
 """
 
+import errno
 import os
 
 from toolkit.errors import LaunchFailed, SystemCall, reason
@@ -64,7 +65,7 @@ def _index(name: str) -> int:
     try:
         return _socket.if_nametoindex(name)
     except OSError:
-        raise OSError(19, "no such device") from None
+        raise OSError(errno.ENODEV, "no such device") from None
 
 
 def _goes_along(body: bytes, index: int) -> bool:

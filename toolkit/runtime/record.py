@@ -10,6 +10,7 @@ A verb that changes a container holds `lock()`: flock(2) on the folder, which th
 A folder without a whole state.json is what a killed `create` leaves: `load` gives a record that is `torn`.
 """
 
+import errno
 import os
 import time
 
@@ -224,7 +225,7 @@ def _remove_inner(fd: int, name: str) -> None:
         # rmdir(2) says EBUSY of a mount point, empty or not: what is mounted there is not ours to delete.
         os.rmdir(name, dir_fd=fd)
     except OSError as error:
-        if error.errno != 39:  # ENOTEMPTY
+        if error.errno != errno.ENOTEMPTY:
             raise
         from toolkit.kernel import rmtree_beneath
 
@@ -238,7 +239,7 @@ def missing(container_id: str) -> NotFound:
 
 def cannot_keep(root: str, error: OSError) -> CtkError:
     """The error for a record that cannot be written."""
-    full = error.errno in (28, 122)  # ENOSPC, EDQUOT
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
     return CtkError(
         f"keep container records in {root!r}",
         because=reason(error),
@@ -314,8 +315,8 @@ def load(root: str, container_id: str, *, root_fd: int = -1) -> Record:
     return record
 
 
-# EISDIR, EINVAL, EFBIG, ELOOP: what `reading.read` says of something that is no file of ours.
-_NO_FILE = (21, 22, 27, 40)
+# What `reading.read` says of something that is not a file of ours.
+_NO_FILE = (errno.EISDIR, errno.EINVAL, errno.EFBIG, errno.ELOOP)
 
 
 def _read_facts(record: Record, root_fd: int = -1) -> None:

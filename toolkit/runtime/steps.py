@@ -221,7 +221,7 @@ class SetSysctl(Step):
         # The host's procfs, but this process's namespaces: the kernel looks at who opens, not at where it is mounted.
         try:
             if ".." in self.path().split("/"):
-                raise OSError(22, "invalid argument")
+                raise OSError(errno.EINVAL, "invalid argument")
             fd = self._open()
             try:
                 os.write(fd, self.value.encode())
@@ -238,7 +238,7 @@ class SetSysctl(Step):
             try:
                 proc = mounts.new_filesystem("proc", {})
             except (OSError, SystemCall):
-                raise OSError(2, "no such file or directory") from None
+                raise OSError(errno.ENOENT, "no such file or directory") from None
             try:
                 return os.open(self.path().removeprefix("/proc/"), os.O_WRONLY | os.O_CLOEXEC, dir_fd=proc)
             finally:
@@ -349,7 +349,7 @@ class MakeRootReadOnly(Step):
         try:
             mounts.mount_setattr(fd, "", mounts.AT_EMPTY_PATH, mounts.MOUNT_ATTR_RDONLY)
         except SystemCall as error:
-            if error.errno != 38:  # ENOSYS: before Linux 5.12 a remount of the bind mount does it (quirk 1)
+            if error.errno != errno.ENOSYS:  # before Linux 5.12 a remount of the bind mount does it (quirk 1)
                 raise
             flags = mounts.MS_BIND | mounts.MS_REMOUNT | mounts.MS_RDONLY
             mounts.mount(None, "/", None, flags | os.statvfs("/").f_flag & 0xE)
@@ -375,6 +375,6 @@ class MakeWorkingDirectory(Step):
         try:
             os.close(beneath.make_directories(stage.root_fd, self.path))
         except (OSError, SystemCall) as error:
-            if getattr(error, "errno", 0) == 30:  # EROFS: it may still be there, or a mount below may hold it
+            if getattr(error, "errno", 0) == errno.EROFS:  # it may still be there, or a mount below may hold it
                 return
             raise LaunchFailed(f"make the working directory {self.path!r}", because=str(error)) from None

@@ -8,6 +8,7 @@ For planes, classrooms and tests. It is no distribution: there is no package man
 beside its libraries (its own data, plugins) comes along only if it is named.
 """
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -230,7 +231,7 @@ class Copy:
                 continue
             links += 1
             if links > 40:
-                raise OSError(40, "too many levels of symbolic links", path)
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
             link = os.readlink(here)
             if not os.path.lexists(self.target + here):
                 self._folder(at)
