@@ -3,7 +3,7 @@
 import contextlib
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from toolkit.bootstrap.facts.model import Package
 from toolkit.bootstrap.install.unpack import Unpacked, overwritten
@@ -12,7 +12,8 @@ from toolkit.events import Emit
 
 OpenDeb = Callable[[Package], int]
 
-_TAKEN = re.compile(r"trying to overwrite '/?(.*)', which is also in package (\S+ \S+)$")
+# "… in package a 1" up to dpkg 1.21 (Debian 12), "… in package a (1)" from 1.22 (Debian 13) on.
+_TAKEN = re.compile(r"trying to overwrite '/?(.*)', which is also in package (\S+) \(?([^\s()]+)\)?$")
 _COPIED_AT_ONCE = 1 << 26  # bytes
 
 
@@ -58,13 +59,17 @@ class ByDpkg:
             os.unlink(name, dir_fd=self._rootfd)
 
     def _tell_taken(self) -> None:
-        taken: dict[tuple[str, str], list[bytes]] = {}
-        one = "a package"
-        for line in self._sandbox.output():
-            if line.startswith("Unpacking "):
-                one = " ".join(line.split()[1:3]).replace("(", "").replace(")", "")
-            found = _TAKEN.search(line)
-            if found:
-                taken.setdefault((one, found[2]), []).append(os.fsencode(found[1]))
-        for (one, other), paths in taken.items():
+        for (one, other), paths in taken(self._sandbox.output()).items():
             self._emit(overwritten(one, other, paths))
+
+
+def taken(lines: Iterable[str]) -> dict[tuple[str, str], list[bytes]]:
+    """What dpkg says that one package took from another: (name and version, name and version) -> paths."""
+    found: dict[tuple[str, str], list[bytes]] = {}
+    one = "a package"
+    for line in lines:
+        if line.startswith("Unpacking "):
+            one = " ".join(line.split()[1:3]).replace("(", "").replace(")", "")
+        if match := _TAKEN.search(line):
+            found.setdefault((one, f"{match[2]} {match[3]}"), []).append(os.fsencode(match[1]))
+    return found
