@@ -24,6 +24,11 @@ _DEEPEST = 200
 _NO_XATTRS = (errno.ENOTSUP, errno.EPERM, errno.ENODATA)
 
 
+def kind(found: os.stat_result) -> str | None:
+    """Which of the kinds it is, but for HARD_LINK; None for a socket: nobody listens on it any more."""
+    return _KINDS.get(stat.S_IFMT(found.st_mode))
+
+
 class Member:
     """One path of a tree. `path` is relative, b"" for the root itself; `mode` holds the permission bits only."""
 
@@ -106,20 +111,20 @@ def _below(fd: int, path: bytes, without: frozenset[bytes], names: dict[tuple[in
         if name in without:
             continue
         found = os.stat(name, dir_fd=fd, follow_symlinks=False)
-        kind = _KINDS.get(stat.S_IFMT(found.st_mode))
-        if kind is None:
+        sort = kind(found)
+        if sort is None:
             continue
-        member = Member(prefix + name, kind, found)
-        if kind == SYMLINK:
+        member = Member(prefix + name, sort, found)
+        if sort == SYMLINK:
             member.link = os.readlink(name, dir_fd=fd)
-        elif kind != DIRECTORY and found.st_nlink > 1:
+        elif sort != DIRECTORY and found.st_nlink > 1:
             first = names.setdefault((found.st_dev, found.st_ino), member.path)
             if first != member.path:
                 member.kind, member.link, member.size_bytes = HARD_LINK, first, 0
         if member.kind not in (SYMLINK, HARD_LINK):
             member.xattrs = _xattrs(b"/proc/self/fd/%d/%s" % (fd, name))
         yield member
-        if kind == DIRECTORY:
+        if sort == DIRECTORY:
             inner = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
             try:
                 yield from _below(inner, member.path, frozenset(), names)
