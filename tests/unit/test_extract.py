@@ -1,10 +1,8 @@
 """What an archive's member becomes, and what it must never do: toolkit.archive.extract and those who read for it."""
 
-import io
 import os
 import stat
 import subprocess
-import tarfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.fixtures.command import tool
-from toolkit.archive import extract_tree, from_tarfile, tar_read, tar_write
+from toolkit.archive import extract_tree, tar_write
 from toolkit.archive.extract import SKIP, TRY, Extractor, Policy, as_entry
 from toolkit.archive.tar_read import BLOCK, CHARACTER, FIFO, FILE, SYMLINK, Entry
 from toolkit.archive.walk import DIRECTORY as FOLDER
@@ -331,43 +329,6 @@ def test_sizes_without_end_end(folder: int) -> None:
     with pytest.raises(CtkError, match=str(1 << 62)):
         put(folder, Policy(check_size=True), entry(size=1 << 62))
     assert os.listdir(folder) == ["x"]  # extract_tree's; what asks first makes nothing
-
-
-@pytest.mark.parametrize(
-    "values",
-    [
-        {"mtime": float("nan")}, {"mtime": float("inf")}, {"mtime": -(2**63)}, {"uid": -1}, {"gid": 2**32 - 1},
-        {"type": tarfile.CHRTYPE, "devmajor": 2**40}, {"name": "a\0b"}, {"type": tarfile.SYMTYPE, "linkname": "\0"},
-    ],
-)  # fmt: skip
-def test_what_cannot_be_is_refused_whoever_has_read_it(values: "dict[str, object]") -> None:
-    member = tarfile.TarInfo("x")
-    for name, value in values.items():
-        setattr(member, name, value)
-    with pytest.raises(Malformed, match="unpack it"):
-        from_tarfile.as_entry(member, "unpack it")
-
-
-def test_a_member_of_tarfiles_is_the_same_member() -> None:
-    data = io.BytesIO()
-    with tarfile.open(fileobj=data, mode="w", format=tarfile.PAX_FORMAT) as archive:
-        for kind, name in ((tarfile.REGTYPE, "ä" * 120), (tarfile.SYMTYPE, "link"), (tarfile.BLKTYPE, "node")):
-            one = tarfile.TarInfo(name)
-            one.type, one.linkname, one.mode, one.mtime, one.uid, one.gid = kind, "t" * 150, 0o4751, 1e9, 7, 1 << 24
-            one.devmajor, one.devminor, one.size = 7, 300, 700 if kind == tarfile.REGTYPE else 0
-            archive.addfile(one, io.BytesIO(bytes(700)))
-    data.seek(0)
-    ours = tar_read.Tar(iter([data.getvalue()]), "it")
-    with tarfile.open(fileobj=io.BytesIO(data.getvalue()), errors="surrogateescape") as archive:
-        for mine, theirs in zip(ours, archive, strict=True):
-            other = from_tarfile.as_entry(theirs, "it")
-            assert other is not None
-            names = ("name", "kind", "mode", "uid", "gid", "mtime_ns", "major", "minor")
-            names += ("size",) if mine.kind == FILE else ()
-            names += ("link",) if mine.kind == SYMLINK else ()
-            assert [getattr(mine, n) for n in names] == [getattr(other, n) for n in names]
-            content = b"".join(ours.pieces(mine)) if mine.kind == FILE else b""
-            assert content == b"".join(from_tarfile.pieces(archive, theirs))
 
 
 def test_a_file_that_was_found_is_a_member(folder: int, tmp_path: Path) -> None:

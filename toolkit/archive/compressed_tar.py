@@ -1,4 +1,4 @@
-"""Tar files under any of the usual compressions, by tarfile: for what people name on a command line."""
+"""Tar files under any of the usual compressions: for what people name on a command line."""
 
 import bz2
 import contextlib
@@ -8,10 +8,25 @@ import tarfile
 from collections.abc import Iterator
 from typing import Any, cast
 
+_PIECE_BYTES = 1 << 18
+
 
 @contextlib.contextmanager
 def tar_reader(path: str) -> Iterator[tarfile.TarFile]:
     """A tar file (plain, gz, bz2, xz, zst) as a stream of members, each to be read when it comes."""
+    with _plain(path) as file, tarfile.open(fileobj=file, mode="r|") as members:
+        yield members
+
+
+@contextlib.contextmanager
+def plain_pieces(path: str) -> Iterator[Iterator[bytes]]:
+    """The bytes of the tar in a tar file, whatever it is compressed with, for tar_read_any."""
+    with _plain(path) as file:
+        yield iter(lambda: cast(bytes, file.read(_PIECE_BYTES)), b"")
+
+
+@contextlib.contextmanager
+def _plain(path: str) -> Iterator[Any]:
     with contextlib.ExitStack() as stack:
         file: Any = stack.enter_context(open(path, "rb"))
         # tarfile itself would stop at the end of the first of several compressed pieces, as pigz(1), pixz(1), zstd(1)
@@ -24,7 +39,7 @@ def tar_reader(path: str) -> Iterator[tarfile.TarFile]:
         for magic, opened in ((b"\x1f\x8b", gzip.open), (b"BZh", bz2.open), (b"\xfd7zXZ\0", lzma.open)):
             if head.startswith(magic):
                 file = stack.enter_context(cast(Any, opened)(file))
-        yield stack.enter_context(tarfile.open(fileobj=file, mode="r|"))
+        yield file
 
 
 @contextlib.contextmanager

@@ -23,11 +23,11 @@ KINDS = {
     FIFO: "fifo",
 }
 
-_LONG_BYTES = 1 << 20  # of a long name or a pax header; the kernel's paths end at 4096
+LONG_BYTES = 1 << 20  # of a long name or a pax header; the kernel's paths end at 4096
 NO_ID = 0xFFFFFFFF  # chown(2) takes it for "leave it"
 _BLANK = bytes(512)
-_SECOND_NS = 10**9
-LATEST_NS = _SECOND_NS << 62
+SECOND_NS = 10**9
+LATEST_NS = SECOND_NS << 62
 
 
 class Entry:
@@ -58,7 +58,7 @@ class Entry:
     @property
     def mtime_s(self) -> int:
         """The whole seconds of `mtime_ns`."""
-        return self.mtime_ns // _SECOND_NS
+        return self.mtime_ns // SECOND_NS
 
 
 class Tar:
@@ -95,7 +95,7 @@ class Tar:
             except ValueError:
                 size = self._number(header, 124, 136)
             if kind in b"LKxg" and kind:
-                if not 0 <= size <= _LONG_BYTES:
+                if not 0 <= size <= LONG_BYTES:
                     raise self._malformed(f"a long name or extended header of {size} bytes")
                 data = self._take((size + 511) & ~511)[:size]
                 if kind == b"L":
@@ -103,7 +103,7 @@ class Tar:
                 elif kind == b"K":
                     long_link = data.rstrip(b"\0")
                 elif kind == b"x":
-                    pax = self._records(data)
+                    pax = dict(self._records(data))
                 continue  # g, global: comments of the archiver; dpkg ignores them as well
             entry = self._entry(header, kind, size)
             if long_name:
@@ -117,21 +117,16 @@ class Tar:
                 entry.uid = 0
             if entry.gname == b"root":
                 entry.gid = 0
-            if (
-                max(entry.uid, entry.gid) >= NO_ID
-                or abs(entry.mtime_ns) >= LATEST_NS
-                or (entry.major | entry.minor) >> 32
-            ):
-                raise self._malformed(f"{entry.name!r} has an owner, a time or a device number that can't be")
+            self._check(entry)
             if entry.kind == FILE:
-                if entry.size < 0:
-                    raise self._malformed(f"{entry.name!r} has a size of {entry.size}")
                 self._left = (entry.size + 511) & ~511
             yield entry
 
     def pieces(self, entry: Entry) -> Iterator[memoryview]:
         """The content of the member that the iterator stands at, in pieces as they lie in memory."""
-        wanted = entry.size
+        return self._stored(entry.size)
+
+    def _stored(self, wanted: int) -> Iterator[memoryview]:
         while wanted:
             if self._position == len(self._block):
                 self._next_block()
@@ -140,6 +135,13 @@ class Tar:
             self._left -= len(piece)
             wanted -= len(piece)
             yield piece
+
+    def _check(self, entry: Entry) -> None:
+        numbers = max(entry.uid, entry.gid) >= NO_ID or abs(entry.mtime_ns) >= LATEST_NS
+        if numbers or (entry.major | entry.minor) >> 32:
+            raise self._malformed(f"{entry.name!r} has an owner, a time or a device number that can't be")
+        if entry.size < 0 and entry.kind == FILE:
+            raise self._malformed(f"{entry.name!r} has a size of {entry.size}")
 
     def _entry(self, header: bytes, kind: bytes, size: int) -> Entry:
         name = header[:100]
@@ -156,12 +158,12 @@ class Tar:
             entry.mode = int(header[100:107], 8) & 0o7777
             entry.uid = int(header[108:115], 8)
             entry.gid = int(header[116:123], 8)
-            entry.mtime_ns = int(header[136:147], 8) * _SECOND_NS
+            entry.mtime_ns = int(header[136:147], 8) * SECOND_NS
         except ValueError:
             entry.mode = self._number(header, 100, 108) & 0o7777
             entry.uid = self._number(header, 108, 116)
             entry.gid = self._number(header, 116, 124)
-            entry.mtime_ns = self._number(header, 136, 148) * _SECOND_NS
+            entry.mtime_ns = self._number(header, 136, 148) * SECOND_NS
         if header[265:270] != b"root\0":
             entry.uname = header[265:297].split(b"\0", 1)[0]
         if header[297:302] != b"root\0":
@@ -190,9 +192,8 @@ class Tar:
             raise self._malformed(f"{field!r} is no number")
         return int(digits, 8)
 
-    def _records(self, data: bytes) -> dict[bytes, bytes]:
+    def _records(self, data: bytes) -> Iterator[tuple[bytes, bytes]]:
         """The `length keyword=value` lines of an extended header."""
-        records = {}
         position = 0
         while position < len(data):
             blank = data.find(b" ", position, position + 8)
@@ -203,9 +204,8 @@ class Tar:
             keyword, equals, value = data[blank + 1 : end - 1].partition(b"=")
             if not equals or end > len(data) or data[end - 1 : end] != b"\n":
                 raise self._malformed("an extended header with a torn record")
-            records[keyword] = value
+            yield keyword, value
             position = end
-        return records
 
     def _override(self, entry: Entry, pax: dict[bytes, bytes]) -> None:
         for keyword, value in pax.items():
@@ -225,7 +225,7 @@ class Tar:
                 elif keyword == b"gname":
                     entry.gname = value
                 elif keyword == b"mtime":
-                    entry.mtime_ns = int(value.partition(b".")[0]) * _SECOND_NS
+                    entry.mtime_ns = int(value.partition(b".")[0]) * SECOND_NS
                 elif keyword.startswith(b"SCHILY.xattr."):
                     entry.xattrs = entry.xattrs or {}
                     entry.xattrs[keyword[13:].decode()] = value

@@ -13,10 +13,10 @@ import time
 from collections.abc import Iterator
 from typing import IO
 
-from toolkit.archive import from_tarfile
-from toolkit.archive.compressed_tar import tar_reader, tar_writer
+from toolkit.archive.compressed_tar import plain_pieces, tar_writer
 from toolkit.archive.extract import Extractor, Policy, as_entry
 from toolkit.archive.tar_read import DIRECTORY, FILE, HARD_LINK, Entry
+from toolkit.archive.tar_read_any import AnyTar
 from toolkit.errors import CtkError
 from toolkit.kernel.beneath import O_PATH, make_directories, open_beneath
 
@@ -87,21 +87,21 @@ class Transfer:
         """Unpack a tar file (plain, gz, bz2, xz, zst) in the folder `inside`."""
         os.close(open_beneath(self._root, inside, O_PATH | os.O_DIRECTORY))
         extractor = Extractor(_POLICY, f"unpack {outside!r}")
-        with tar_reader(outside) as tar:
+        with plain_pieces(outside) as stream:
+            tar = AnyTar(stream, repr(outside))
             later = []
-            for member in tar:
-                words = [word for word in member.name.split("/") if word not in ("", ".")]
+            for entry in tar:
+                name = os.fsdecode(entry.name)
+                words = [word for word in name.split("/") if word not in ("", ".")]
                 if ".." in words:
-                    raise CtkError(extractor.doing, because=f"{member.name!r} leads out of the folder")
+                    raise CtkError(extractor.doing, because=f"{name!r} leads out of the folder")
                 path = "/".join((inside.rstrip("/"), *words))
-                entry = from_tarfile.as_entry(member, extractor.doing)
-                if entry is None:
-                    raise CtkError(extractor.doing, because=f"{member.name!r} is of no kind that a root holds")
+                entry.xattrs = None
                 if entry.kind == DIRECTORY:
                     os.close(make_directories(self._root, path))
                     later.append((path, entry))
                 elif words:
-                    self._member(extractor, entry, from_tarfile.pieces(tar, member), path, inside)
+                    self._member(extractor, entry, tar.pieces(entry), path, inside)
             for path, entry in reversed(later):
                 with self._inside(path) as folder:
                     extractor.finish(folder, entry)
@@ -161,7 +161,7 @@ class Transfer:
         with self._inside(inside) if inside and not fresh else _folder(folder, name) as fd:
             yield fd, fresh
 
-    def _member(self, extractor: Extractor, entry: Entry, pieces: Iterator[bytes], path: str, inside: str) -> None:
+    def _member(self, extractor: Extractor, entry: Entry, pieces: Iterator[memoryview], path: str, inside: str) -> None:
         above, _, name = path.rpartition("/")
         with contextlib.ExitStack() as stack:
             parent = make_directories(self._root, above)

@@ -105,12 +105,6 @@ def _into(
 
 
 def _told(error: Exception, path: str) -> Exception:
-    import tarfile
-
-    if isinstance(error, tarfile.ReadError) and "empty" in str(error):
-        return CtkError(f"copy {path!r}", because="nothing came")
-    if isinstance(error, tarfile.TarError):
-        return CtkError(f"read the tar for {path!r}", because=str(error))
     if isinstance(error, RecursionError):
         return CtkError(f"copy {path!r}", because="folders nest too deep")
     if isinstance(error, OSError):

@@ -10,11 +10,10 @@ with it a container would choose where the next one goes. Whoever means what it 
 import errno
 import os
 import stat as st
-import tarfile
 
-from toolkit.archive import from_tarfile
 from toolkit.archive.extract import SKIP, Extractor, Policy
-from toolkit.archive.tar_read import DIRECTORY, FILE, HARD_LINK, Entry
+from toolkit.archive.tar_read import DIRECTORY, FILE, HARD_LINK, KINDS, SYMLINK, Entry
+from toolkit.archive.tar_read_any import AnyTar
 from toolkit.errors import CtkError, SystemCall
 from toolkit.kernel import beneath
 from toolkit.runtime.comfort import names
@@ -26,19 +25,7 @@ if TYPE_CHECKING:
 
 _STRICT = beneath.RESOLVE_BENEATH | beneath.RESOLVE_NO_SYMLINKS | beneath.RESOLVE_NO_MAGICLINKS
 _FOLDER = os.O_PATH | os.O_DIRECTORY
-_LONGEST_HEADER_BYTES = 1 << 20
-_HEADERS = (
-    tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE,
-)  # fmt: skip
-
-
-class _Entry(tarfile.TarInfo):
-    """An entry whose long names and attributes have a limit: tarfile reads each of them whole, up to 8 GiB."""
-
-    def _proc_member(self, archive: tarfile.TarFile) -> "tarfile.TarInfo":
-        if self.type in _HEADERS and self.size > _LONGEST_HEADER_BYTES:
-            raise tarfile.ReadError(f"it has a header of {self.size} bytes")
-        return super()._proc_member(archive)  # type: ignore[misc,no-any-return]
+_PIECE_BYTES = 1 << 18
 
 
 class Place:
@@ -92,23 +79,25 @@ class Unpacker:
 
     def unpack(self, stream: "BinaryIO", *, plain: bool = False) -> None:
         """All of the stream; `plain`: names are as they are, into a folder that is there. Raises CtkError, OSError."""
-        with tarfile.open(mode="r|", fileobj=stream, errors="surrogateescape", tarinfo=_Entry) as archive:
-            for number, member in enumerate(archive):
-                archive.members.clear()  # type: ignore[attr-defined]  # it keeps them all, and they may be millions
-                if number == 0 and self._begin(member, plain):
-                    self._onto(archive, member)
-                    return
-                self._member(archive, member)
+        archive = AnyTar(iter(lambda: stream.read(_PIECE_BYTES), b""), f"the tar for {self.target!r}")
+        onto = False
+        for number, entry in enumerate(archive):
+            entry.xattrs = None
+            if number == 0 and self._begin(entry, plain):
+                self._onto(archive, entry)
+                onto = True
+            elif not onto:
+                self._member(archive, entry)
         for words, entry in reversed(self.folders):
             self._finish_folder(words, entry)
         if self.extractor.left_out:
             self.say(f"left out {self.extractor.left_out} device nodes: they are not copied")
 
-    def _begin(self, first: tarfile.TarInfo, plain: bool) -> bool:
+    def _begin(self, first: Entry, plain: bool) -> bool:
         """Decide where things go; True if the one file that there is replaces what is at the target."""
         target, doing = self.target, f"copy to {self.target!r}"
         there = self.place.kind(target, self.unfollowed)
-        if there == st.S_IFLNK and not first.issym():
+        if there == st.S_IFLNK and first.kind != SYMLINK:
             raise CtkError(
                 doing,
                 because="it is a symbolic link, which a copy may have brought here",
@@ -119,15 +108,15 @@ class Unpacker:
         if there == st.S_IFDIR:
             self.base_fd = self.place.open(target, _FOLDER | self.unfollowed)
             self.base = target
-            self.rename = "" if self.contents and first.isdir() else None
+            self.rename = "" if self.contents and first.kind == DIRECTORY else None
             return False
         if there and there != st.S_IFLNK:
-            if first.isdir():
+            if first.kind == DIRECTORY:
                 raise CtkError(doing, because="a folder can't replace a file")
             if there != st.S_IFREG:
                 raise CtkError(doing, because="it is there and is no regular file")
-            return first.isreg()
-        if target.endswith("/") and not first.isdir():
+            return first.kind == FILE
+        if target.endswith("/") and first.kind != DIRECTORY:
             raise CtkError(doing, because="no such folder", hint="make it first, or leave the '/' away")
         self.base, _, name = target.rstrip("/").rpartition("/")
         self.base = self.base or ("/" if target.startswith("/") else ".")
@@ -137,21 +126,17 @@ class Unpacker:
         self.base_fd = self.place.open(self.base, _FOLDER)
         return False
 
-    def _onto(self, archive: tarfile.TarFile, member: tarfile.TarInfo) -> None:
-        entry = self._as_entry(member)
+    def _onto(self, archive: AnyTar, entry: Entry) -> None:
         fd = self.place.open(self.target, os.O_PATH | self.unfollowed)
         try:
-            if entry is None or not st.S_ISREG(os.fstat(fd).st_mode):
+            if not st.S_ISREG(os.fstat(fd).st_mode):
                 raise CtkError(f"copy to {self.target!r}", because="it is no regular file any more")
             self.extractor.check_size(fd, entry)
-            self._refill(fd, entry, from_tarfile.pieces(archive, member))
+            self._refill(fd, entry, archive.pieces(entry))
         finally:
             os.close(fd)
 
-    def _as_entry(self, member: tarfile.TarInfo) -> "Entry | None":
-        return from_tarfile.as_entry(member, self.extractor.doing)
-
-    def _refill(self, fd: int, entry: Entry, pieces: "Iterator[bytes]") -> None:
+    def _refill(self, fd: int, entry: Entry, pieces: "Iterator[memoryview]") -> None:
         """New content for the very file that `fd` (O_PATH) holds."""
         file = os.open(names.of_fd(fd), os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC)
         try:
@@ -183,10 +168,9 @@ class Unpacker:
             current = found
         return current
 
-    def _member(self, archive: tarfile.TarFile, member: tarfile.TarInfo) -> None:
-        words = self._words(member.name)
-        entry = self._as_entry(member)
-        if not words or entry is None:
+    def _member(self, archive: AnyTar, entry: Entry) -> None:
+        words = self._words(os.fsdecode(entry.name))
+        if not words or entry.kind not in KINDS:
             return  # the base itself; or what is no file, as a volume's name
         if entry.kind == DIRECTORY:
             known = self._is_there(words)
@@ -197,9 +181,9 @@ class Unpacker:
         parent = self._parent(words[:-1])
         try:
             if entry.kind == FILE:
-                self._file(parent, words[-1], entry, from_tarfile.pieces(archive, member))
+                self._file(parent, words[-1], entry, archive.pieces(entry))
             elif entry.kind == HARD_LINK:
-                self._link(parent, words[-1], member.linkname)
+                self._link(parent, words[-1], os.fsdecode(entry.link))
             else:
                 self.extractor.put(parent, words[-1], entry, ())
         finally:
@@ -214,7 +198,7 @@ class Unpacker:
         finally:
             os.close(parent)
 
-    def _file(self, parent: int, name: str, entry: Entry, pieces: "Iterator[bytes]") -> None:
+    def _file(self, parent: int, name: str, entry: Entry, pieces: "Iterator[memoryview]") -> None:
         try:
             file = self.extractor.new_file(parent, name, entry)
         except OSError as error:
