@@ -62,6 +62,11 @@ def data_dir() -> str:
     return _user_dir("XDG_DATA_HOME", ".local/share") if _is_user() else "/var/lib/ctk"
 
 
+def bundle_dir(identity: str) -> str:
+    """Folder of the bundle that `ctk up` makes for a container of that id."""
+    return os.path.join(data_dir(), "bundles", identity)
+
+
 def shipped(name: str) -> str:
     """Folder of data that comes with ctk: 'keyrings' or 'recipes'. In a wheel it is toolkit/share/NAME."""
     here = os.path.dirname(os.path.abspath(__file__))

@@ -6,7 +6,7 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +15,7 @@ import pytest
 import typer.main
 
 from tests.fixtures.command import Bundle, Command
+from tests.fixtures.terminal import Terminal
 from toolkit.cli import pages
 from toolkit.cli.app import app
 from toolkit.runtime.help import render
@@ -84,8 +85,9 @@ def test_the_help_of_a_command_has_an_example(ctk: Command, command: str) -> Non
         (["build", "-t", "x", "."], "no such command 'build'", "ctk bootstrap SUITE ./root"),
         (["pull", "ubuntu"], "no such command 'pull'", "ctk up SUITE NAME"),
         (["up", "bookworm", "x", "-p", "80:80"], "no such option: -p", "--share-net uses the host's network"),
-        (["up", "bookworm", "x", "-it"], "no such option: -i", "standard input is passed on"),
+        (["up", "bookworm", "x", "-it"], "no such option: -i", "on a terminal it gets one: ctk up SUITE NAME --"),
         (["rmi", "x"], "no such command 'rmi'", "ctk bootstrap --remove DIR"),
+        (["up", "ubuntu"], "missing argument 'ID'", "as in sudo ctk up bookworm web"),
         (["recipe", "shwo"], "no such command 'shwo'", "did you mean 'show'?"),
         (["bootstrap"], "missing argument 'SUITE'", "see ctk bootstrap --help"),
         (["bootstrap", "bookworm", "x", "--varient=minbase"], "no such option: --varient", "did you mean --variant?"),
@@ -99,7 +101,7 @@ def test_the_help_of_a_command_has_an_example(ctk: Command, command: str) -> Non
             "is a second mirror or source",
             "--source 'deb",
         ),
-        (["bootstrap", "bookworm", "x", "--mode=unshare"], "no such option: --mode", "leave it away: root builds"),
+        (["bootstrap", "bookworm", "x", "--mode=unshare"], "no such option: --mode", "leave it out: root builds"),
         (["bootstrap", "bookworm", "x", "--simulate"], "no such option: --simulate", "use --print-debs"),
         (["bootstrap", "bookwrom", "./x"], "bookworm", ""),
     ],
@@ -117,6 +119,16 @@ def test_wrong_words_get_one_error_and_a_hint(
     assert lines[1].startswith("hint: ")
     assert hint in lines[1]
     assert "Traceback" not in done.err
+
+
+def test_a_person_is_not_told_runcs_words_for_an_unknown_command(
+    ctk: Command, terminal: Callable[..., Terminal]
+) -> None:
+    typed = terminal(ctk.argv("ls"), env=ctk.environment, columns=200)
+    assert typed.wait() == 1
+    told = re.sub(r"\x1b\[[\d;]*m", "", typed.shown)
+    assert told.splitlines() == ["ctk: read the command line of 'ctk': no such command 'ls'", "hint: ctk list"]
+    assert "No help topic for 'ls'" in ctk("ls").err
 
 
 def test_an_error_is_the_last_event_of_json_output(ctk: Command, tmp_path: Path) -> None:

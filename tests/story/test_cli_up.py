@@ -114,6 +114,19 @@ def test_a_signal_to_up_reaches_the_container(ctk: Command, up: Callable[..., An
     assert process.returncode == 5
 
 
+def test_a_root_that_is_made_anew_keeps_what_is_known_of_config_json(
+    ctk: Command, up: Callable[..., Any], tmp_path: Path
+) -> None:
+    name = ctk.id()
+    assert up(name, "--share-net", "--", "true").rc == 0
+    bundle = tmp_path / "data/bundles" / name
+    ctk("bootstrap", "--remove", str(bundle / "rootfs")).ok()
+    again = up(name, "--", "true")
+    assert again.rc == 0 and "changed by hand" not in again.err, again.err
+    spaces = json.loads((bundle / "config.json").read_text())["linux"]["namespaces"]
+    assert {"type": "network"} in spaces
+
+
 def test_an_interrupted_up_leaves_nothing_half_made(ctk: Command, up: Callable[..., Any], tmp_path: Path) -> None:
     name = ctk.id()
     process = ctk.popen("up", "--json", "--no-cache", "bookworm", name, "--", "true", stdout=-1)

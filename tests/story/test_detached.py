@@ -326,6 +326,45 @@ def test_a_person_is_told_what_comes_next(
     assert ctk("list", "-q").err == ""
 
 
+def test_a_person_is_told_what_to_do_with_what_runs_has_ended_or_waits(
+    ctk: Command, busybox_bundle: Bundle, name: str, terminal: Callable[..., Terminal]
+) -> None:
+    busybox_bundle.args("/bin/sleep", "1000")
+    run = terminal(ctk.argv("run", "-d", name), env=ctk.environment, cwd=str(busybox_bundle), columns=200)
+    run.read_until(f"'{name}' runs in the background: ctk logs {name}, ctk attach {name}, ctk stop {name}")
+    assert run.wait() == 0
+    ctk("pause", name).ok()
+    paused = terminal(ctk.argv("exec", name, "true"), env=ctk.environment, columns=200)
+    paused.read_until(f"hint: ctk resume {name} wakes it up")
+    assert paused.wait() == 255
+    ctk("resume", name).ok()
+    ctk("stop", "--time=0", name).ok()
+    for verb, *words in (("exec", "true"), ("start",)):
+        ended = terminal(ctk.argv(verb, name, *words), env=ctk.environment, columns=200)
+        ended.read_until(f"ctk restart {name} runs it again")
+        assert ended.wait() != 0
+    up = terminal(ctk.argv("up", "bookworm", name), env=ctk.environment, columns=200)
+    up.read_until(f"ctk restart {name}, or ctk rm {name}, or once more")
+    assert up.wait() == 1
+    cpus = terminal(ctk.argv("update", "--cpus=0.5", name), env=ctk.environment, columns=200)
+    cpus.read_until("--cpu-period 100000 --cpu-quota 50000")
+
+
+def test_a_name_whose_bundle_is_kept_is_told_how_it_runs_again(
+    ctk: Command, busybox_bundle: Bundle, name: str, tmp_path: Path, terminal: Callable[..., Terminal]
+) -> None:
+    ctk.environment["CTK_DATA"] = str(tmp_path)
+    kept = tmp_path / "bundles" / name
+    kept.mkdir(parents=True)
+    (kept / "config.json").write_bytes((Path(str(busybox_bundle)) / "config.json").read_bytes())
+    for words in (["start"], ["logs"], ["run"], ["rm"]):
+        told = terminal(ctk.argv(*words, name), env=ctk.environment, cwd=str(tmp_path), columns=200)
+        told.read_until(f"its files are kept: ctk run --bundle {kept} {name} ")
+        assert told.wait() == 1
+    other = terminal(ctk.argv("start", f"{name}x"), env=ctk.environment, columns=200)
+    other.read_until("hint: see `ctk list`")
+
+
 def test_a_wrong_command_line_is_told_in_two_lines_to_a_person_and_as_runc_does_to_an_engine(
     ctk: Command, terminal: Callable[..., Terminal]
 ) -> None:

@@ -85,7 +85,7 @@ def test_names_in_an_archive_lead_downwards() -> None:
         ({"code": 3, "signal": 0}, "exit code 3"),
         ({"code": 137, "signal": 9}, "killed by SIGKILL"),
         ({"code": 143, "signal": 0}, "exit code 143: a program in it was ended by SIGTERM, it says"),
-        ({"code": 127, "signal": 0}, "exit code 127: 'sh', or a command that it called, was not found"),
+        ({"code": 127, "signal": 0}, "exit code 127: a command that 'sh' ran was not found"),
         ({"code": 137, "signal": 9, "oom": {"kills": 1, "limit": 64 << 20, "peak": 64 << 20}},
          "killed by the kernel: memory limit of 64 MiB reached, peak 64 MiB"),
         ({"code": 137, "signal": 9, "oom": {"kills": 2, "limit": (1 << 63) - 4096, "peak": 0}},

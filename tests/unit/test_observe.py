@@ -83,6 +83,10 @@ def test_a_table_is_aligned_cut_and_says_that_it_is_empty() -> None:
     assert tables.lines(table) == ["ID     N", "a      5", "long  50"]
     assert tables.lines(table, 6) == ["ID   …", "a    …", "long …"]
     assert tables.lines(Table(("A",), (), "ports", empty="none open")) == ["ports:", "  none open"]
+    wide = Table(("WHERE", "TYPE"), (("/", "ext4"), ("/sys/fs/cgroup/{cpu,memory,pids}", "cgroup")), "mounts")
+    told = ["mounts:", "  WHERE  TYPE", "  /      ext4", "  /sys/fs/cgroup/{cpu,memory,pids}", "         cgroup"]
+    assert tables.lines(wide, screen=30) == told
+    assert tables.lines(wide, screen=80) == tables.lines(wide)
 
 
 @pytest.fixture

@@ -110,7 +110,7 @@ def _check_engine(request: Request) -> None:
     if not request.suite:
         raise Usage(doing, because="there is no SUITE", hint="for example: ctk bootstrap bookworm ./fs")
     if request.foreign and request.variant == "extract":
-        raise Usage(doing, because="the variant 'extract' has no second stage", hint="leave --foreign away")
+        raise Usage(doing, because="the variant 'extract' has no second stage", hint="leave out --foreign")
 
 
 def _host(request: Request, emit: Emit) -> Result:

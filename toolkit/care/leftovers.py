@@ -202,8 +202,9 @@ def _bundles(root: str) -> Iterator[Found]:
     for name in _names(bundles):
         rootfs = os.path.join(bundles, name, "rootfs")
         if name not in known and os.path.isdir(rootfs) and not target.half_made(rootfs):
-            yield Kept("bundle", os.path.join(bundles, name), "`ctk up` takes it up again",
-                       f"ctk bootstrap --remove {quote(rootfs)}")  # fmt: skip
+            bundle = os.path.dirname(rootfs)
+            yield Kept("bundle", bundle, "`ctk up` takes it up again",
+                       f"ctk bootstrap --remove {quote(rootfs)} && rm -r {quote(bundle)}")  # fmt: skip
 
 
 def _names(folder: str) -> list[str]:

@@ -186,7 +186,11 @@ def _usage(error: Exception) -> Usage:
     if message.startswith("No such command "):
         hint = foreign_words.instead(message.removeprefix("No such command ").strip("'")) or hint
         # runc's words for it, capital and all: what drives a runtime's command line looks for them.
-        because += f" (No help topic for {message.removeprefix('No such command ')})"
+        if not sys.stderr.isatty():
+            because += f" (No help topic for {message.removeprefix('No such command ')})"
+    elif message.startswith("Missing argument ") and context is not None:
+        example = (context.command.epilog or "").splitlines()[:1]
+        hint = "".join(f"as in {one.removeprefix('Example: ')}; " for one in example if one.startswith("Ex")) + hint
     return Usage(f"read the command line of {where!r}", because=because, hint=hint)
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from toolkit.runtime.record import Record
 
 _PANEL = "Look"
+_NONE = "no container is running"
 
 Id = Annotated[
     str,
@@ -71,7 +72,11 @@ def stats(
         output.document([rows.stats_json(*pair) for pair in next(frames)])
         return
     drawn = (
-        [tables.Table(rows.STATS, tuple(rows.stats_row(*pair) for pair in frame), right=tuple(range(1, 9)))]
+        [
+            tables.Table(
+                rows.STATS, tuple(rows.stats_row(*pair) for pair in frame), right=tuple(range(1, 9)), empty=_NONE
+            )
+        ]
         for frame in frames
     )
     if no_stream or not tables.can_be_live(sys.stdout):
@@ -95,7 +100,7 @@ def top(
         output.document([{"id": name, "cpuPercent": round(cpu, 2), **asdict(one)} for name, one, cpu in next(frames)])
         return
     drawn = (
-        [tables.Table(rows.TOP, tuple(rows.top_row(*row) for row in frame), right=(1, 2, 3, 5, 6, 7))]
+        [tables.Table(rows.TOP, tuple(rows.top_row(*row) for row in frame), right=(1, 2, 3, 5, 6, 7), empty=_NONE)]
         for frame in frames
     )
     if no_stream or not tables.can_be_live(sys.stdout):

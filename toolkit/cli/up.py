@@ -132,8 +132,11 @@ def up(
         ),
     )
     with progress(json=json, verbose=verbose) as emit:
-        if not run.replace and launch.exists(identity):
-            hint = f"ctk exec -t {quote(identity)} sh, or once more with --replace"
-            raise InUse(f"bring up {identity!r}", because="there is a container of that name", hint=hint)
+        if not run.replace and (status := launch.status(identity)):
+            hint = f"ctk exec -t {quote(identity)} sh"
+            if status == "stopped":
+                hint = f"ctk restart {quote(identity)}, or ctk rm {quote(identity)}"
+            because = f"there is a container of that name, {status}"
+            raise InUse(f"bring up {identity!r}", because=because, hint=f"{hint}, or once more with --replace")
         where = stages.prepare(request, emit)
     sys.exit(launch.run(identity, where, run.words(shell=not command)))

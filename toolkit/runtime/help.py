@@ -93,6 +93,8 @@ def advice(error: "WrongOption", program: str) -> str:
             f"what a container is like stands in config.json: {program} spec --update …, or "
             f"{program} up SUITE NAME … does all at once; {see}"
         )
+    if verb == "update" and flag.partition("=")[0] == "cpus":
+        return f"half a CPU is --cpu-period 100000 --cpu-quota 50000; {see}"
     if verb == "list" and flag in ("a", "all", "aq", "qa"):
         return f"it tells all of them, those that have ended too; {see}"
     if verb == "exec" and flag in (*_DOCKERS_FLAGS, "i", "interactive"):

@@ -70,7 +70,8 @@ def read_bundle(options: "Options") -> "tuple[Spec, bytes, str]":
             raise NotFound(
                 f"open {options.config or 'config.json'}",
                 because=f"no such file or directory (the bundle is {bundle!r})",
-                hint="make one with `ctk spec`, name the bundle with --bundle DIR, or do all: ctk up SUITE NAME",
+                hint=(options.id and not options.bundle and record.kept_bundle(options.id))
+                or "make one with `ctk spec`, name the bundle with --bundle DIR, or do all: ctk up SUITE NAME",
             ) from None
         raise CtkError(f"open {path!r}", because=reason(error)) from None
     spec = json_text.loads(text)

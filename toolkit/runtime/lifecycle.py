@@ -98,8 +98,9 @@ _SPECIAL = {
     ("pause", "paused"): "container already paused",
 }
 _HINTS = {
-    ("start", "stopped"): "delete it and create it again: ctk delete {id}",
-    ("exec", "stopped"): "its program has ended; start it again with `ctk delete {id}` and `ctk run`",
+    ("start", "stopped"): "ctk restart {id} runs it again; ctk delete {id} makes way for a new one",
+    ("exec", "stopped"): "its program has ended: ctk restart {id} runs it again",
+    ("exec", "paused"): "ctk resume {id} wakes it up",
     ("delete", "running"): "stop it first (ctk stop {id}), or use --force",
     ("delete", "paused"): "resume it first (ctk resume {id}), or use --force",
     ("pause", "stopped"): "its program has ended",

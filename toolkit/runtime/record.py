@@ -14,6 +14,7 @@ import errno
 import os
 import time
 
+from toolkit import places
 from toolkit.errors import CtkError, InUse, Invalid, NotFound, reason
 from toolkit.kernel import atomic, ours, reading
 from toolkit.oci import json_text
@@ -234,7 +235,16 @@ def _remove_inner(fd: int, name: str) -> None:
 
 def missing(container_id: str) -> NotFound:
     """The error for an id that is not there, in the words that engines look for."""
-    return NotFound("container does not exist", because=f'"{container_id}"', hint="see `ctk list`")
+    hint = kept_bundle(container_id) or "see `ctk list`"
+    return NotFound("container does not exist", because=f'"{container_id}"', hint=hint)
+
+
+def kept_bundle(container_id: str) -> str:
+    """Where the files are of a container that has ended, if `ctk up` made it, as a hint; "" if it did not."""
+    bundle = places.bundle_dir(container_id)
+    if not container_id or not os.path.exists(os.path.join(bundle, "config.json")):
+        return ""
+    return f"its files are kept: ctk run --bundle {quote(bundle)} {quote(container_id)} (or `ctk up`, as before)"
 
 
 def cannot_keep(root: str, error: OSError) -> CtkError:

@@ -1,5 +1,6 @@
 """Tables: printed once, or drawn again and again on a terminal until q or Ctrl-C."""
 
+import shutil
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -20,8 +21,11 @@ class Table:
     empty: str = ""  # what to say in place of no rows
 
 
-def lines(table: Table, width: int = 0) -> list[str]:
-    """The table as lines of text, cut at `width` characters if that is not 0; pure."""
+def lines(table: Table, width: int = 0, *, screen: int = 0) -> list[str]:
+    """The table as lines of text, cut at `width` characters if that is not 0; pure.
+
+    Where it would be wider than `screen`, a first cell that is too long has a line of its own.
+    """
     found = [f"{table.title}:"] if table.title else []
     indent = "  " if table.title else ""
     if not table.rows:
@@ -29,7 +33,13 @@ def lines(table: Table, width: int = 0) -> list[str]:
     rows = [tuple(one_line(cell) for cell in row) for row in table.rows]
     cells = [table.headings, *rows] if any(table.headings) else rows
     widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
+    room = screen - len(indent) - sum(2 + one for one in widths[1:]) if screen else widths[0]
+    if room < widths[0]:
+        widths[0] = max((len(row[0]) for row in cells if len(row[0]) <= room), default=0)
     for row in cells:
+        if len(row[0]) > widths[0]:
+            found.append(indent + row[0])
+            row = ("", *row[1:])
         words = [
             cell.rjust(widths[column]) if column in table.right else cell.ljust(widths[column])
             for column, cell in enumerate(row)
@@ -45,7 +55,7 @@ def show(tables: Iterable[Table], stream: TextIO) -> None:
     for table in tables:
         if table.title and not first:
             stream.write("\n")
-        told = lines(table)
+        told = lines(table, screen=shutil.get_terminal_size().columns if stream.isatty() else 0)
         if told and wants_colour(stream):
             _coloured(table, told, stream)
         else:

@@ -1,5 +1,6 @@
 """Start ctk itself as a child: the builder is the runtime's first customer, and never its importer."""
 
+import json
 import os
 import signal
 import subprocess
@@ -40,13 +41,13 @@ def _environment() -> dict[str, str]:
     return environment
 
 
-def exists(identity: str) -> bool:
-    """Is there a container called `identity`?"""
+def status(identity: str) -> str:
+    """The status of the container called `identity`; "" if there is none."""
     asked = [*launcher(), *leading, "state", identity]
     done = subprocess.run(
-        asked, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=_environment()
+        asked, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=_environment()
     )
-    return done.returncode == 0
+    return str(json.loads(done.stdout)["status"]) if done.returncode == 0 else ""
 
 
 def call(words: Sequence[str]) -> int:

@@ -48,7 +48,7 @@ def bundle_folder(request: UpRequest) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_+.-]+", request.id) or request.id in (".", ".."):
         hint = "letters, digits and _ + - . may be in it"
         raise Usage(f"use {request.id!r} as a container id", because="it holds other characters", hint=hint)
-    return os.path.abspath(request.bundle or os.path.join(places.data_dir(), "bundles", request.id))
+    return os.path.abspath(request.bundle or places.bundle_dir(request.id))
 
 
 def prepare(request: UpRequest, emit: Emit) -> str:
@@ -77,7 +77,8 @@ def prepare(request: UpRequest, emit: Emit) -> str:
         # What is not whole and ours is a leftover of ours; bootstrap itself refuses everything else.
         with _no_empty_folder(bundle):
             bootstrap(replace(wanted, restart=True), _within(emit))
-        made = {"rootfs": rootfs_id, "request": _asked(wanted)}
+        # What config.json was written from stays known: only then is one that a person changed told from ours.
+        made = made | {"rootfs": rootfs_id, "request": _asked(wanted)}
         _write_marker(bundle, made)
     _write_spec(request, bundle, rootfs, made, emit, _in_short(there) if there else "")
     return bundle

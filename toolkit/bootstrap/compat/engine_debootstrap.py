@@ -148,7 +148,7 @@ def _program() -> str:
         raise HostLacks(
             _DOING,
             because="it is not installed",
-            hint="install it (Debian, Ubuntu: apt install debootstrap), or leave --engine away: ctk needs none",
+            hint="install it (Debian, Ubuntu: apt install debootstrap), or leave out --engine: ctk needs none",
         )
     return program
 
@@ -174,7 +174,7 @@ def _script(request: Request) -> str:
     raise NotFound(
         f"find debootstrap's script for {request.suite!r}",
         because=f"there is none in {_SCRIPTS}",
-        hint="name one that will do: … SUITE TARGET MIRROR sid (for Ubuntu: gutsy); or leave --engine away",
+        hint="name one that will do: … SUITE TARGET MIRROR sid (for Ubuntu: gutsy); or leave out --engine",
     )
 
 

@@ -10,7 +10,7 @@ INSTEAD = {
     # debootstrap
     "--no-resolve-deps": "ctk always resolves; --variant custom or extract with --include take a list of your own; "
     "{engine}",
-    "--resolve-deps": "ctk always resolves: leave it away",
+    "--resolve-deps": "ctk always resolves: leave it out",
     "--log-extra-deps": "--print-debs shows what is chosen, --verbose how; {engine}",
     "--extractor": "ctk unpacks packages itself, with neither dpkg-deb nor ar; {engine}",
     "--debian-installer": "--json prints every event as an object for programs",
@@ -19,11 +19,11 @@ INSTEAD = {
     "--inrelease-path": "ctk asks for InRelease where the suite is; {engine}",
     "--no-check-sig": "--no-check-gpg",
     # mmdebstrap
-    "--mode": "leave it away: root builds as root, everybody else in a user namespace (unshare), by itself",
+    "--mode": "leave it out: root builds as root, everybody else in a user namespace (unshare), by itself",
     "--architectures": "--arch for the tree's own architecture; --include NAME:ARCH brings packages of further ones",
     "--simulate": "--print-debs",
     "--dry-run": "--print-debs",
-    "--skip": "leave it away: ctk leaves no caches and lists behind that would have to be cleaned up",
+    "--skip": "leave it out: ctk leaves no caches and lists behind that would have to be cleaned up",
     "--logfile": "--json > FILE is the whole log; what the scripts print is kept in the cache's logs as well",
     "--quiet": "2>/dev/null, or --json",
     "--silent": "2>/dev/null, or --json",
@@ -33,8 +33,8 @@ INSTEAD = {
     # cdebootstrap
     "--flavour": "--variant: - (its standard), minbase (its minimal), buildd (its build)",
     "--allow-unauthenticated": "--no-check-gpg",
-    "--configdir": "leave it away: ctk's table of suites is its own",
-    "--helperdir": "leave it away: ctk needs no helper in the tree",
+    "--configdir": "leave it out: ctk's table of suites is its own",
+    "--helperdir": "leave it out: ctk needs no helper in the tree",
     "--suite-config": "--mirror and --keyring are enough for a suite that ctk doesn't know",
 }
 

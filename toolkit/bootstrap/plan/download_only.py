@@ -46,7 +46,7 @@ def download_only(request: Request, emit: Emit) -> Lock:
 def check(request: Request, option: str) -> None:
     """Raise Usage where there is nothing to fetch, or somebody else fetches."""
     if request.engine != "native":
-        raise Usage("read the command line", because=f"{option} is the native engine's", hint="leave --engine away")
+        raise Usage("read the command line", because=f"{option} is the native engine's", hint="leave out --engine")
     if request.suite == "host":
         raise Usage("read the command line", because="of this host's own programs there is nothing to fetch")
 

@@ -110,10 +110,13 @@ def sentence(found: "dict[str, Any]", spec: "dict[str, Any] | None" = None) -> s
         return f"exit code {code}: {args[0]!r} could not be executed: {found['why']}"
     if code == 125:
         return "exit code 125: by custom, the tool that started a program failed, not the program"
+    # A shell that was not there itself would have been an error before.
+    shell = args[0].rpartition("/")[2] in ("sh", "bash", "dash", "ash", "zsh")
+    who = f"a command that {args[0]!r} ran" if shell else f"{args[0]!r}, or a command that it called,"
     if code == 126:
-        return f"exit code 126: {args[0]!r}, or a command that it called, can't be executed (mode, format, noexec?)"
+        return f"exit code 126: {who} can't be executed (mode, format, noexec?)"
     if code == 127:
-        return f"exit code 127: {args[0]!r}, or a command that it called, was not found"
+        return f"exit code 127: {who} was not found"
     if 128 < code <= 128 + 64:
         return f"exit code {code}: a program in it was ended by {signal_name(code - 128)}, it says"
     return f"exit code {code}" if code else ""

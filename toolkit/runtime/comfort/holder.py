@@ -22,6 +22,7 @@ import time
 from toolkit.errors import CtkError
 from toolkit.runtime import foreground, launch, log, notify, outside, relay, removal, session
 from toolkit.runtime.comfort import ending, journal, oom
+from toolkit.text import quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,7 +54,12 @@ def start(under_way: "Launch", *, held: bool) -> int:
     pid = os.fork()
     if pid:
         os.close(writing)
-        return _begun(pid, reading, before)
+        code = _begun(pid, reading, before)
+        if code == 0 and held and os.isatty(2):
+            who = under_way.options.id
+            ways = f"ctk logs {quote(who)}, ctk attach {quote(who)}, ctk stop {quote(who)}"
+            log.say(f"ctk: {who!r} runs in the background: {ways}\n")
+        return code
     # From here on an error leaves through the verb's own end, with its message where the caller's errors go.
     os.close(reading)
     os.setsid()

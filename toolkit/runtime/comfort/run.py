@@ -50,7 +50,7 @@ def _check(options: "Options") -> None:
         if options.value(name) and not options.detach:
             raise Usage(doing, because=f"--{name} is for a detached container", hint="add --detach (-d)")
     if options.hold and options.console_socket:
-        raise Usage(doing, because="whoever listens at --console-socket holds the terminal", hint="leave one away")
+        raise Usage(doing, because="whoever listens at --console-socket holds the terminal", hint="leave one out")
 
 
 def _make_way(options: "Options") -> None:

@@ -117,7 +117,7 @@ class Unpacker:
                 raise CtkError(doing, because="it is there and is no regular file")
             return first.kind == FILE
         if target.endswith("/") and first.kind != DIRECTORY:
-            raise CtkError(doing, because="no such folder", hint="make it first, or leave the '/' away")
+            raise CtkError(doing, because="no such folder", hint="make it first, or leave out the '/'")
         self.base, _, name = target.rstrip("/").rpartition("/")
         self.base = self.base or ("/" if target.startswith("/") else ".")
         self.rename = name

@@ -86,10 +86,7 @@ def run(options: "Options") -> int:
 
 
 def _check_status(record: "records.Record", options: "Options") -> None:
-    status = lifecycle.status(record)
-    if status == "paused" and not options.ignore_paused:
-        raise CtkError("cannot exec in a paused container (use --ignore-paused to override)")
-    if status != "paused":
+    if not options.ignore_paused or lifecycle.status(record) != "paused":
         lifecycle.require(record, "exec")
 
 
