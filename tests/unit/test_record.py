@@ -196,7 +196,7 @@ def test_removal_takes_the_facts_last(root, monkeypatch):
     os.mkfifo(record.fifo_path)
     order = []
     unlink = os.unlink
-    monkeypatch.setattr(os, "unlink", lambda path: (order.append(os.path.basename(path)), unlink(path)))
+    monkeypatch.setattr(os, "unlink", lambda path, **more: (order.append(os.path.basename(path)), unlink(path, **more)))
     record.remove()
     assert order[-1] == "state.json" and set(order) == {"config.json", "exec.fifo", "state.json"}
     record.remove()  # nothing there any more: as good
