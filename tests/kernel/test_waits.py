@@ -54,3 +54,14 @@ def test_a_reader_of_events_that_goes(ctk: Command, busybox_bundle: Bundle) -> N
         assert done.stdout.startswith("{") and done.stderr == ""
     finally:
         ctk("delete", "--force", name)
+
+
+def test_the_end_is_heard_though_the_holder_left_our_last_word_unread() -> None:
+    """unix(7) then says ECONNRESET first: `attach` lost the exit code to it."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        session = attach._Session(Record("/nowhere", "one"), ours, -1, False, attach.Keys(b""), True)
+        ours.send(b"c")
+        theirs.send(b'e{"code": 3}')
+        theirs.close()
+        assert session._told() == {"code": 3}

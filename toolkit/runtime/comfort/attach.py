@@ -202,7 +202,10 @@ class _Session:
 
     def _told(self) -> "dict[str, Any] | None":
         """Take a packet of the holder's; the facts of the end if it is that. Raises CtkError."""
-        packet = self.end.recv(1 << 17)
+        try:
+            packet = self.end.recv(1 << 17)
+        except ConnectionResetError:  # it left before it read our last word; its own are still there (unix(7))
+            packet = self.end.recv(1 << 17)
         if packet[:1] == b"e":
             return _facts(packet[1:])
         if not packet:
