@@ -1,7 +1,10 @@
 """Talking to CRIU: the wire format, which mounts it must be told of, and that a host without it is told so first."""
 
 import os
+import resource
+import signal
 import subprocess
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -130,3 +133,23 @@ def test_no_user_namespace_of_others_is_joined_at_a_restore() -> None:
     restoring.launch = SimpleNamespace(spec=spec)  # type: ignore[assignment]
     with pytest.raises(CtkError, match="look into criu"):
         restoring._join_namespaces({"inherit_fd": []})
+
+
+def test_a_description_that_finds_no_room_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The container is ended next: half a description, and nothing restores it."""
+    from types import SimpleNamespace
+
+    from toolkit.runtime.verbs import checkpoint
+
+    container = SimpleNamespace(pid=os.getpid(), id="one", config=dict)
+    monkeypatch.setattr(criu_image, "external_mounts", lambda mounts, bound: ["/a/long/name" * 9])
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50, before[1]))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            checkpoint._describe(container, str(tmp_path))  # type: ignore[arg-type]
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert os.listdir(tmp_path) == []

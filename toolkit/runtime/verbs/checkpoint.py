@@ -3,7 +3,7 @@
 import os
 
 from toolkit.errors import CtkError, Invalid, reason
-from toolkit.kernel import mountinfo, namespaces, ours
+from toolkit.kernel import atomic, mountinfo, namespaces, ours
 from toolkit.oci.json_text import dumps
 from toolkit.runtime import criu, criu_image, lifecycle, log, removal
 from toolkit.runtime import record as records
@@ -45,8 +45,8 @@ def run(options: "Options") -> int:
     request["work_dir_fd"] = os.open(work, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     before = _images(images_fd)
     session = criu.Session(program)
-    removal.note_checkpoint(container, session.pid)
     try:
+        removal.note_checkpoint(container, session.pid)
         session.call(
             criu.PRE_DUMP if pre_dump else criu.DUMP,
             criu.request_options(request),
@@ -197,9 +197,5 @@ def _describe(container: "Record", images: str) -> "tuple[list[Any], list[str]]"
     outside = criu_image.external_mounts(criu_image.read_mounts(text), bound)
     description = {"format": 1, "external_mounts": outside, "files": files, "id": container.id}
     for name, value in ((DESCRIPTION, description), (STREAMS, streams)):
-        fd = os.open(
-            os.path.join(images, name), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
-        )
-        os.write(fd, dumps(value).encode())
-        os.close(fd)
+        atomic.replace(os.path.join(images, name), dumps(value).encode())
     return [[(1, point), (2, point)] for point in outside], list(files)
