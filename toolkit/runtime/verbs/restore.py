@@ -16,7 +16,6 @@ from toolkit.runtime import (
     notify,
     outside,
     plan,
-    removal,
     session,
 )
 from toolkit.runtime import record as records
@@ -59,8 +58,7 @@ def run(options: "Options") -> int:
     if options.detach:
         return 0
     code = session.wait(record.pid, restoring.master)
-    removal.lock(record)
-    removal.destroy(record)
+    session.remove(restoring.launch)
     return code
 
 
