@@ -13,6 +13,7 @@ PACKAGES = (
     "udev",
     "kmod",
     "python3",
+    "python3-typer",  # ctk's second door: a unit of `ctk generate systemd` says `ctk stop`
     "procps",
     "iproute2",
     "uidmap",

@@ -15,7 +15,9 @@ from toolkit.oci.defaults import default_spec
 
 Facts = dict[str, Any]
 CTK = "/usr/local/bin/ctk"
-APPLETS = "sh cat dd echo head id ls mknod mkdir mount sleep stat true touch grep wc timeout env ps kill tr".split()
+APPLETS = (
+    "sh cat cut dd echo head id ls mknod mkdir mount readlink sleep stat true touch grep wc timeout env ps kill tr"
+).split()
 MB = 1 << 20
 
 _cases: dict[str, Callable[[], Facts]] = {}
