@@ -15,6 +15,7 @@ from toolkit.care.finding import BAD, NOTE, OK, WARN, Finding
 from toolkit.errors import CtkError, HostLacks, Unreachable, Untrusted, Usage
 from toolkit.kernel import delegation, subids
 from toolkit.kernel.host import HostFacts
+from toolkit.runtime import criu
 
 
 def facts(**known: object) -> HostFacts:
@@ -133,3 +134,15 @@ def test_a_failure_is_followed_by_what_is_wrong_with_the_host_and_by_nothing_els
 def test_lines_say_what_for_whom_and_how() -> None:
     found = [Finding("a", OK, "fine", "x", "never shown"), Finding("b", NOTE, "absent", "checkpoint", "apt install b")]
     assert doctor.lines(found) == ["✓ a: fine", "· b: absent  (for: checkpoint)", "    apt install b"]
+
+
+def test_a_criu_that_does_not_work_here_is_not_called_fine(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(program: str) -> int:
+        raise HostLacks("use CRIU", because="vdso: unexpected bounds")
+
+    monkeypatch.setattr(host_checks.shutil, "which", lambda *_, **__: "/usr/sbin/criu")
+    monkeypatch.setattr(criu, "check", fails)
+    (found,) = host_checks.criu(HostFacts())
+    assert (found.state, found.what) == (WARN, "/usr/sbin/criu does not work here: vdso: unexpected bounds")
+    monkeypatch.setattr(criu, "check", lambda _: 40101)
+    assert [one.state for one in host_checks.criu(HostFacts())] == [OK]

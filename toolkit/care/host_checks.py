@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from toolkit import places
 from toolkit.care.finding import BAD, NOTE, OK, WARN, Finding
+from toolkit.errors import HostLacks
 from toolkit.kernel import delegation, subids
 from toolkit.kernel.host import HostFacts, read
 from toolkit.text import quote
@@ -97,10 +98,17 @@ def _has_file_capability(path: str) -> bool:
 def criu(_: HostFacts) -> Iterator[Finding]:
     """The program behind checkpoint and restore."""
     path = shutil.which("criu", path="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin")
-    if path:
-        yield Finding("criu", OK, path)
-    else:
+    if not path:
         yield Finding("criu", NOTE, "not installed", "checkpoint, restore", "sudo apt-get install criu")
+        return
+    from toolkit.runtime import criu as program
+
+    try:
+        program.check(path)
+    except HostLacks as lack:
+        yield Finding("criu", WARN, f"{path} does not work here: {lack.because}", "checkpoint, restore")
+    else:
+        yield Finding("criu", OK, path)
 
 
 def room(_: HostFacts) -> Iterator[Finding]:

@@ -37,7 +37,7 @@ def find(name: str) -> Recipe:
         stem = os.path.basename(path).removesuffix(".md")
         if name in (short, stem) or (name.isdigit() and int(name) == int(stem.partition("-")[0])):
             return load(path)
-    near = get_close_matches(name, known, 1)
+    near = get_close_matches(name, known, 1) or [short for short in known if name and name in short]
     hint = f"did you mean {near[0]!r}?" if near else "ctk recipe list"
     raise NotFound(f"find the recipe {name!r}", because="there is none of that name", hint=hint)
 
