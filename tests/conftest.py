@@ -16,7 +16,7 @@ from tests.fixtures.command import (  # noqa: F401
     state_root,
 )
 from tests.fixtures.debian import debian_mirror  # noqa: F401
-from tests.fixtures.leaks import leaks  # noqa: F401
+from tests.fixtures.leaks import leaks, own_mounts  # noqa: F401
 from tests.fixtures.roots import made_root, root_of  # noqa: F401
 from tests.fixtures.terminal import terminal  # noqa: F401
 from tests.fixtures.ubuntu import ubuntu_archive, ubuntu_archive_files  # noqa: F401
@@ -41,6 +41,7 @@ def pytest_configure() -> None:
     if roots.in_chroot():
         # Where a runtime has a fault, a container made here would be in the host's root, and its attacks with it.
         raise pytest.UsageError("these tests do not run in a chroot: run them on a machine, or in a container")
+    own_mounts()
 
 
 @pytest.fixture(autouse=True)

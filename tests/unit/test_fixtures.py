@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -41,6 +42,24 @@ def test_a_mount_left_behind_is_found(tmp_path: Path, tmp_path_factory: pytest.T
     assert len(mine) == 1
     clear({"mount": mine}, str(tmp_path_factory.getbasetemp()))
     assert str(tmp_path) not in Path("/proc/self/mountinfo").read_text()
+
+
+@pytest.mark.root
+def test_whoever_makes_a_mount_owns_it(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Ours is found wherever it lies and whatever it is called; a stranger's is not, in our own folder neither."""
+    base = f"{tmp_path_factory.getbasetemp()}/"
+    strange = tmp_path_factory.mktemp("strange")
+    with tempfile.TemporaryDirectory(prefix="elsewhere-") as elsewhere:
+        before = Snapshot.take()
+        script = f"mount -t tmpfs none {strange}; echo; read line"
+        words = ["unshare", "--mount", "sh", "-c", script]
+        with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as stranger:
+            assert stranger.stdout is not None and stranger.stdout.readline() == b"\n"
+            subprocess.run(["mount", "-t", "tmpfs", "none", elsewhere], check=True)
+            found = left_over(before, base)
+            subprocess.run(["umount", elsewhere], check=True)
+            stranger.communicate(b"\n")
+    assert [item.partition(" (")[0] for item in found["mount"]] == [elsewhere]
 
 
 def test_terminal_shows_keys_size_and_exit_code(terminal: Callable[..., Terminal]) -> None:
