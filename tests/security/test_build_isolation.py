@@ -207,11 +207,22 @@ with Sandbox({str(tree.root)!r}, {str(tree.log)!r}, lambda text: print(text, flu
 def test_ctrl_c_ends_all_and_comes_out_as_keyboard_interrupt(tree: Tree) -> None:
     main = threading.main_thread().ident
     assert main is not None
-    timer = threading.Timer(1.0, lambda: signal.pthread_kill(main, signal.SIGINT))
-    timer.start()
-    with pytest.raises(KeyboardInterrupt), tree.sandbox() as sandbox:
-        sandbox.run(["/bin/sh", "-c", "trap '' INT; sleep 6543"], doing="wait")
-    timer.join()
+    over = threading.Event()
+
+    def press() -> None:
+        while not over.wait(0.02):
+            if _running("6543"):
+                signal.pthread_kill(main, signal.SIGINT)
+                return
+
+    key = threading.Thread(target=press)
+    key.start()
+    try:
+        with pytest.raises(KeyboardInterrupt), tree.sandbox() as sandbox:
+            sandbox.run(["/bin/sh", "-c", "trap '' INT; sleep 6543"], doing="wait")
+    finally:
+        over.set()
+        key.join()
     assert not _running("6543")
 
 

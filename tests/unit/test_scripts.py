@@ -2,14 +2,18 @@
 
 import importlib.machinery
 import importlib.util
+import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+from tests.fixtures.leaks import TAG
 
 TOP = Path(__file__).parents[2]
 
@@ -37,6 +41,46 @@ def test_results_of_several_runs_are_one_line(script: ModuleType, tmp_path: Path
     line = script.closing_line([3, 1, 1, 2], 61.5)
     assert " 3 passed, 1 failed, 1 errors, 2 skipped in 61.50s (0:01:01) " in line
     assert line.startswith("=====") and line.endswith("=====")
+
+
+DRIVER = """
+import importlib.machinery, json, os, sys, types
+script = types.ModuleType("scripts_test")
+script.__file__ = sys.argv[1]
+importlib.machinery.SourceFileLoader("scripts_test", sys.argv[1]).exec_module(script)
+script.become_reaper()
+before, others = script.standing(), script.processes()
+code = script.run(["sh", "-c", sys.argv[2]], dict(os.environ))
+print(json.dumps([code, *script.left_over(before, others, 1.0)]))
+for pid in script.descendants(script.processes()):
+    os.kill(pid, 9)
+"""
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("alone", ["0", "1"])
+def test_what_a_run_leaves_is_told_from_a_strangers(alone: str, tmp_path: Path) -> None:
+    """An orphan is known as the run's. Who made an empty cgroup can't be known, unless nobody else was there."""
+    go, back = tmp_path / "go", tmp_path / "back"
+    os.mkfifo(go)
+    os.mkfifo(back)
+    trees = Path("/sys/fs/cgroup")
+    cgroup = (trees / "pids" if (trees / "pids").is_dir() else trees) / f"{TAG}-left"
+    host = subprocess.Popen(["sh", "-c", f"read x <{go}; sleep 8765 & echo >{back}; wait"], start_new_session=True)
+    try:
+        script = f"(sleep 4321 >/dev/null 2>&1 &); mkdir {cgroup}; echo >{go}; read x <{back}; exit 3"
+        words = [sys.executable, "-c", DRIVER, str(TOP / "scripts/test"), script]
+        done = subprocess.run(words, env={**os.environ, "CTK_TEST_ALONE": alone}, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        code, ours, somebodys = json.loads(done.stdout)
+    finally:
+        os.killpg(host.pid, signal.SIGKILL)
+        host.wait()
+        if cgroup.is_dir():
+            cgroup.rmdir()
+    assert code == 3
+    assert [line.partition(" (")[2] for line in ours if line.startswith("process")] == ["sleep 4321)"]
+    assert str(cgroup) in (ours if alone == "1" else somebodys)
 
 
 def test_no_results_are_an_error(script: ModuleType, tmp_path: Path) -> None:
