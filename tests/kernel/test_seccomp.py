@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.test_seccomp_compiler import PODMAN, SETS, allow, engine_profile, profile_of, when
+from tests.fixtures.profiles import PODMAN, SETS, allow, engine_profile, profile_of, when
 from toolkit.errors import SystemCall
 from toolkit.kernel import libc, process, seccomp
 from toolkit.kernel.libc import MACHINE

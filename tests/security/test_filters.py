@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from tests.fixtures.command import Bundle, Command
+from tests.fixtures.profiles import PODMAN, SETS, allow, engine_profile, when
 from tests.security.conftest import run, running
-from tests.unit.test_seccomp_compiler import PODMAN, SETS, allow, engine_profile, when
 
 pytestmark = pytest.mark.root
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from tests.fixtures.command import Bundle, Command
+from tests.fixtures.profiles import when
 from tests.fixtures.terminal import Terminal
 from tests.security.conftest import Canary, bind, mounts, pid_of, race, running
-from tests.unit.test_seccomp_compiler import when
 
 pytestmark = pytest.mark.root
 

@@ -13,7 +13,21 @@ from typing import Any
 import pytest
 
 from tests.fixtures.bpf import AUDIT, Machine
-from tests.fixtures.profiles import ALLOW, ENOSYS, KILL, PODMAN, SETS, X32, X86, X86_64, compiled, engine_profile
+from tests.fixtures.profiles import (
+    ALLOW,
+    ENOSYS,
+    KILL,
+    PODMAN,
+    SETS,
+    X32,
+    X86,
+    X86_64,
+    allow,
+    compiled,
+    engine_profile,
+    profile_of,
+    when,
+)
 from toolkit.errors import HostLacks, Invalid
 from toolkit.kernel import libc, seccomp_noop
 from toolkit.kernel import seccomp as kernel
@@ -44,18 +58,6 @@ def test_loads_of_arguments_come_last() -> None:
 
 
 # --- what the standard and runc ask for ------------------------------------------------------------------------------
-
-
-def profile_of(*entries: dict[str, Any], default: str = "SCMP_ACT_ERRNO", **more: Any) -> dict[str, Any]:
-    return {"defaultAction": default, "syscalls": list(entries), **more}
-
-
-def allow(*names: str, **more: Any) -> dict[str, Any]:
-    return {"names": list(names), "action": "SCMP_ACT_ALLOW", **more}
-
-
-def when(index: int, op: str, value: int, second: int = 0) -> dict[str, Any]:
-    return {"index": index, "op": f"SCMP_CMP_{op}", "value": value, "valueTwo": second}
 
 
 def test_calls_newer_than_the_profile_get_enosys() -> None:
