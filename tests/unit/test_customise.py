@@ -270,6 +270,24 @@ def test_a_tar_in_several_compressed_pieces_is_read_to_its_end(
     assert (folder / "etc/c").read_text() == "c" * 50_000
 
 
+@pytest.mark.parametrize("pack", [gzip.compress, zstandard.compress, lzma.compress, bz2.compress, bytes])
+@pytest.mark.parametrize("damage", ["cut", "overwritten"])
+def test_a_damaged_tar_is_an_error_of_ours(
+    pack: Callable[[bytes], bytes], damage: str, root: tuple[Path, Transfer], tmp_path: Path
+) -> None:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as tar:
+        entry = tarfile.TarInfo("a")
+        entry.size = 300_000
+        tar.addfile(entry, io.BytesIO(os.urandom(1000) * 300))
+        tar.addfile(tarfile.TarInfo("b"))
+    data = pack(stream.getvalue())
+    path = tmp_path / "in.tar"
+    path.write_bytes(data[: len(data) // 2] if damage == "cut" else data[:20] + b"\xff" * 80 + data[100:])
+    with pytest.raises((CtkError, OSError)):
+        root[1].tar_in(str(path), "/etc")
+
+
 def test_no_link_of_the_root_leads_a_copy_out_of_it(root: tuple[Path, Transfer], tmp_path: Path) -> None:
     """The root's `away` points to a folder of the host: inside the root there is none of that name."""
     _, transfer = root

@@ -5,41 +5,49 @@ import contextlib
 import gzip
 import lzma
 import tarfile
+import zlib
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import IO, Any, cast
+
+from toolkit.errors import Malformed
 
 _PIECE_BYTES = 1 << 18
 
 
 @contextlib.contextmanager
-def tar_reader(path: str) -> Iterator[tarfile.TarFile]:
-    """A tar file (plain, gz, bz2, xz, zst) as a stream of members, each to be read when it comes."""
-    with _plain(path) as file, tarfile.open(fileobj=file, mode="r|") as members:
-        yield members
+def plain_pieces(path: str, what: str) -> Iterator[Iterator[bytes]]:
+    """The bytes of the tar in a tar file (plain, gz, bz2, xz, zst), for tar_read_any.
 
-
-@contextlib.contextmanager
-def plain_pieces(path: str) -> Iterator[Iterator[bytes]]:
-    """The bytes of the tar in a tar file, whatever it is compressed with, for tar_read_any."""
-    with _plain(path) as file:
-        yield iter(lambda: cast(bytes, file.read(_PIECE_BYTES)), b"")
-
-
-@contextlib.contextmanager
-def _plain(path: str) -> Iterator[Any]:
+    To take them raises Malformed, which begins with `what`, and OSError.
+    """
+    broken: tuple[type[Exception], ...] = (EOFError,)
     with contextlib.ExitStack() as stack:
         file: Any = stack.enter_context(open(path, "rb"))
-        # tarfile itself would stop at the end of the first of several compressed pieces, as pigz(1), pixz(1), zstd(1)
+        # Each of these reads on after the end of the first of several compressed pieces, as pigz(1), pixz(1), zstd(1)
         # and ctk write them.
         head = file.peek(6)
         if head.startswith(b"\x28\xb5\x2f\xfd"):  # RFC 8878
             import zstandard
 
             file = stack.enter_context(zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True))
-        for magic, opened in ((b"\x1f\x8b", gzip.open), (b"BZh", bz2.open), (b"\xfd7zXZ\0", lzma.open)):
-            if head.startswith(magic):
-                file = stack.enter_context(cast(Any, opened)(file))
-        yield file
+            broken = (zstandard.ZstdError,)
+        elif head.startswith(b"\x1f\x8b"):
+            file = stack.enter_context(gzip.open(file))
+            broken = (EOFError, zlib.error)
+        elif head.startswith(b"BZh"):
+            file = stack.enter_context(bz2.open(file))
+        elif head.startswith(b"\xfd7zXZ\0"):
+            file = stack.enter_context(lzma.open(file))
+            broken = (EOFError, lzma.LZMAError)
+        yield _pieces(file, broken, what)
+
+
+def _pieces(file: IO[bytes], broken: tuple[type[Exception], ...], what: str) -> Iterator[bytes]:
+    try:
+        while piece := file.read(_PIECE_BYTES):
+            yield piece
+    except broken as error:
+        raise Malformed(f"read {what}", because=str(error).lower() or "broken data") from None
 
 
 @contextlib.contextmanager

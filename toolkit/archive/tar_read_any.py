@@ -3,7 +3,7 @@
 That is global pax headers, sparse files in GNU's four ways, contiguous files, and kinds that this program doesn't know,
 which are handed on without their content. The sums of headers are looked at: nothing has vouched for these bytes.
 
-tarfile reads the same archives, ten times slower, and takes a damaged header for the end of the archive.
+tarfile reads the same archives, at a third of the speed, and takes a damaged header for the end of the archive.
 Source: POSIX.1-2017 pax; "Basic Tar Format" and "Storing Sparse Files" in the manual of GNU tar.
 """
 

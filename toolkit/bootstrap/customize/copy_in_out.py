@@ -87,7 +87,7 @@ class Transfer:
         """Unpack a tar file (plain, gz, bz2, xz, zst) in the folder `inside`."""
         os.close(open_beneath(self._root, inside, O_PATH | os.O_DIRECTORY))
         extractor = Extractor(_POLICY, f"unpack {outside!r}")
-        with plain_pieces(outside) as stream:
+        with plain_pieces(outside, repr(outside)) as stream:
             tar = AnyTar(stream, repr(outside))
             later = []
             for entry in tar:

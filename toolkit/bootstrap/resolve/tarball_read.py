@@ -4,15 +4,15 @@ As with debootstrap, whoever has the file trusts it: its packages are held to th
 """
 
 import json
-import lzma
+import os
 import re
-import tarfile
 import time
-import zlib
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import IO
 
-from toolkit.archive.compressed_tar import tar_reader
+from toolkit.archive.compressed_tar import plain_pieces
+from toolkit.archive.tar_read import FILE
+from toolkit.archive.tar_read_any import AnyTar
 from toolkit.bootstrap.acquire import mirrors
 from toolkit.bootstrap.facts import debootstrap_files, suites
 from toolkit.bootstrap.facts.architectures import is_native
@@ -31,7 +31,6 @@ from toolkit.fetch.logins import bare
 
 _FACTS = ("suite", "arch", "required", "base", "debpaths")
 _FACT_BYTES = 256 << 20  # of an index; sid's main has 60 MB
-_BROKEN = (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError)
 # The tarball says which packages there are: nothing can be added to it, and there is nothing to choose from.
 _CHOOSING = (
     "exclude", "pockets", "sources", "source_files", "pins", "preferences", "include_files", "recommends", "snapshot",
@@ -77,25 +76,24 @@ class _Found:
 
     def __init__(self, path: str, cache: Cache) -> None:
         self._path = path
-        self._doing = f"read the tarball {path!r}"
+        what = f"the tarball {path!r}"
+        self._doing = f"read {what}"
         self._facts: dict[str, str] = {}
         self._indexes: list[tuple[str, Index]] = []  # with their components
         self._debs: dict[str, tuple[str, int, dict[str, str]]] = {}  # by name of file: hash, size, control file
         try:
-            with tar_reader(path) as members:
-                for member in members:
-                    file = members.extractfile(member) if member.isreg() else None
-                    if file is not None:
-                        self._take(member.name.removeprefix("./"), member.size, file, cache)
-        except _BROKEN as error:
-            raise Malformed(self._doing, because=str(error).lower() or "broken data") from None
+            with plain_pieces(path, what) as stream:
+                members = AnyTar(stream, what)
+                for one in members:
+                    if one.kind == FILE:
+                        self._take(os.fsdecode(one.name).removeprefix("./"), one.size, members.pieces(one), cache)
         except OSError as error:
             raise NotFound(self._doing, because=reason(error)) from None
 
-    def _take(self, name: str, size: int, file: IO[bytes], cache: Cache) -> None:
+    def _take(self, name: str, size: int, pieces: Iterator[memoryview], cache: Cache) -> None:
         folder, _, last = name.rpartition("/")
         if folder == debootstrap_files.ARCHIVES and last.endswith(".deb"):
-            fd, digest = cache.add(iter(lambda: file.read(1 << 20), b""), size)
+            fd, digest = cache.add(map(bytes, pieces), size)
             with open(fd, "rb"):
                 control = Deb(fd, last).control()["control"].data
             self._debs[last] = (digest, size, parse(control, what=f"the control file of {last!r}"))
@@ -108,9 +106,9 @@ class _Found:
         if is_index:
             match = re.search(r"_dists_.+_([^_]+)_binary-[^_]+_Packages\Z", last)
             component = match[1] if match else "main"
-            self._indexes.append((component, Index(file.read(), what=f"{name!r} of {self._path!r}")))
+            self._indexes.append((component, Index(b"".join(pieces), what=f"{name!r} of {self._path!r}")))
         else:
-            self._facts[last] = file.read().decode(errors="replace")
+            self._facts[last] = b"".join(pieces).decode(errors="replace")
 
     def lock(self, request: Request) -> Lock:
         """Raises as `open_lock`."""
