@@ -83,6 +83,16 @@ def test_what_a_run_leaves_is_told_from_a_strangers(alone: str, tmp_path: Path) 
     assert str(cgroup) in (ours if alone == "1" else somebodys)
 
 
+@pytest.mark.root
+@pytest.mark.parametrize("also", ["--mount", "--cgroup"])
+def test_a_place_that_shows_cgroups_and_not_their_processes_is_known(also: str) -> None:
+    words = ["unshare", "--pid", "--fork", "--mount-proc", also, sys.executable, "-c"]
+    words += [DRIVER.partition("script.become")[0] + "print(script.some_are_hidden())", str(TOP / "scripts/test")]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    hosts = os.stat("/proc/self/ns/cgroup").st_ino == 0xEFFFFFFB
+    assert done.stdout == f"{also == '--mount' and hosts}\n"
+
+
 def test_no_results_are_an_error(script: ModuleType, tmp_path: Path) -> None:
     numbers, names = script.counts(tmp_path / "missing.xml")
     assert numbers == (0, 0, 1, 0) and names
