@@ -119,6 +119,19 @@ def test_the_clean_up_runs_after_an_interrupt(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["cleaned"]
 
 
+def test_who_interrupts_the_clean_up_too_is_told_what_stays(tmp_path: Path) -> None:
+    class Impatient(Reader):
+        def command(self, step: Step, command: Command) -> None:
+            if "rm" in command.text:
+                raise KeyboardInterrupt
+
+    reader = Impatient()
+    with pytest.raises(KeyboardInterrupt):
+        run(page("\n$ touch one", "cleanup\n$ rm -f one"), tmp_path, reader)
+    assert os.listdir(tmp_path) == ["one"]
+    assert f"what is left is in {tmp_path}" in reader.said
+
+
 def test_who_quits_goes_on_later_where_he_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CTK_DATA", str(tmp_path / "data"))
     work = tmp_path / "work"

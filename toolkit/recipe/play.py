@@ -225,11 +225,11 @@ class _Player:
                 terminal.close()
             left = self.room.close()
             progress.forget(self.recipe)
+            if os.listdir(self.work):  # said to who interrupts the clean-up, too
+                self.stage.say(f"what is left is in {self.work}")
         if left:
             because = "the clean-up left " + ", ".join(map(repr, left)) + "; ctk has deleted it"
             problem = problem or StepFailed(f"clean up after {self.recipe.name!r}", because=because)
-        if os.listdir(self.work):
-            self.stage.say(f"what is left is in {self.work}")
         if problem is not None and not quietly:
             raise problem
         return done
