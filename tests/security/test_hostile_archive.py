@@ -1,5 +1,6 @@
 """What a signed archive of a stranger's can say: packages that don't fit, relations without end (security B5, B17)."""
 
+import gzip
 import itertools
 import os
 import tarfile
@@ -18,12 +19,14 @@ from toolkit.archive.tar_read import Tar
 from toolkit.bootstrap import build as build_
 from toolkit.bootstrap.facts.pool import Member, Pool, package_of
 from toolkit.bootstrap.install import owners
+from toolkit.bootstrap.resolve import tarball_read
 from toolkit.bootstrap.resolve.apt_marker import choose
 from toolkit.deb.index import Index
 from toolkit.deb.relation import parse_relations
 from toolkit.deb.release import parse_release
 from toolkit.deb.version import Version
-from toolkit.errors import Malformed, Unsolvable
+from toolkit.errors import Malformed, NotFound, Unsolvable
+from toolkit.fetch.cache import Cache
 from toolkit.text import number
 
 pytestmark = pytest.mark.root
@@ -157,3 +160,39 @@ def test_b17_ids_that_a_script_made_up(tmp_path: Path) -> None:
         assert owners._numbers(rootfd, "passwd") == {b"a": 1}
     finally:
         os.close(rootfd)
+
+
+def head_of(name: bytes, size: int, kind: bytes) -> bytes:
+    """A member's header alone, whatever it says (tar(5))."""
+    block = bytearray(512)
+    block[: len(name)] = name
+    block[100:124] = b"0000644\0" + b"0000000\0" * 2
+    block[124:136] = b"\x80" + size.to_bytes(11, "big")
+    block[136:148] = b"00000000000\0"
+    block[148:157] = b" " * 8 + kind
+    block[257:265] = b"ustar\x0000"
+    block[148:156] = b"%06o\0 " % sum(block)
+    return bytes(block)
+
+
+@pytest.mark.parametrize("kind", [b"L", b"K", b"x", b"g"])
+def test_b17_a_tarballs_headers_have_an_end(kind: bytes, tmp_path: Path) -> None:
+    """tarfile reads a name, or attributes, of 8 GiB into memory: some megabytes, packed."""
+    (tmp_path / "t.tgz").write_bytes(gzip.compress(head_of(b"x", 3 << 30, kind) + bytes(1 << 20)))
+    with pytest.raises(Malformed, match=r"a header of 3221225472 bytes"):
+        tarball_read._Found(str(tmp_path / "t.tgz"), Cache(str(tmp_path / "cache")))
+
+
+@pytest.mark.parametrize("start", [b"\x28\xb5\x2f\xfd", b"\x1f\x8b\x08", b"BZh9", b"\xfd7zXZ\0"])
+def test_b17_a_broken_tarball_is_told(start: bytes, tmp_path: Path) -> None:
+    (tmp_path / "t").write_bytes(start + b"no more of it" * 99)
+    with pytest.raises((Malformed, NotFound), match="read "):
+        tarball_read._Found(str(tmp_path / "t"), Cache(str(tmp_path / "cache")))
+
+
+def test_b17_a_tarballs_facts_fit_into_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tarball_read, "_FACT_BYTES", 4000)
+    each = head_of(b"debootstrap/fact", 1024, b"0") + bytes(1024)
+    (tmp_path / "t").write_bytes(each * 9)
+    with pytest.raises(Malformed, match="more than 4000 bytes"):
+        tarball_read._Found(str(tmp_path / "t"), Cache(str(tmp_path / "cache")))

@@ -30,7 +30,7 @@ from toolkit.fetch.cache import Cache
 from toolkit.fetch.logins import bare
 
 _FACTS = ("suite", "arch", "required", "base", "debpaths")
-_FACT_BYTES = 256 << 20  # of an index; sid's main has 60 MB
+_FACT_BYTES = 256 << 20  # of all indexes; sid's main has 60 MB
 # The tarball says which packages there are: nothing can be added to it, and there is nothing to choose from.
 _CHOOSING = (
     "exclude", "pockets", "sources", "source_files", "pins", "preferences", "include_files", "recommends", "snapshot",
@@ -79,6 +79,7 @@ class _Found:
         what = f"the tarball {path!r}"
         self._doing = f"read {what}"
         self._facts: dict[str, str] = {}
+        self._held_bytes = 0
         self._indexes: list[tuple[str, Index]] = []  # with their components
         self._debs: dict[str, tuple[str, int, dict[str, str]]] = {}  # by name of file: hash, size, control file
         try:
@@ -101,8 +102,9 @@ class _Found:
         is_index = folder == debootstrap_files.LISTS and last.endswith("_Packages")
         if not is_index and folder != debootstrap_files.FOLDER:
             return
-        if size > _FACT_BYTES:
-            raise Malformed(self._doing, because=f"{name!r} has {size} bytes")
+        self._held_bytes += size
+        if self._held_bytes > _FACT_BYTES:
+            raise Malformed(self._doing, because=f"its indexes and facts have more than {_FACT_BYTES} bytes: {name!r}")
         if is_index:
             match = re.search(r"_dists_.+_([^_]+)_binary-[^_]+_Packages\Z", last)
             component = match[1] if match else "main"
