@@ -26,6 +26,7 @@ from toolkit.kernel import roots
 # and Python then leaves them ignored: tests of Ctrl-C would wait for ever.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # and nohup ignores that one
 
 # How many random examples a test tries where it doesn't say so itself: `scripts/test --all` takes many. None has a
 # deadline: the machine may be busy with something else.

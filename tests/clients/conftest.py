@@ -127,7 +127,8 @@ ctk = ["{room.runtime}"]
             "TMPDIR": "/run",
             "PODMAN_IGNORE_CGROUPSV1_WARNING": "1",  # podman 5 would say so on every command's standard error
         }
-        self.leading = ("podman", "--root", str(folder / "root"), "--runroot", str(folder / "run"))
+        # The room's own /run: podman takes no more than 50 characters, and a worker's folder has a long name.
+        self.leading = ("podman", "--root", str(folder / "root"), "--runroot", "/run/podman-test")
 
     def argv(self, *arguments: str) -> list[str]:
         """The whole command line, for a terminal."""

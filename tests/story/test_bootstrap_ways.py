@@ -116,18 +116,17 @@ def test_a_hook_that_fails_is_told_with_its_last_lines_and_nothing_is_left(
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_b10_a_hook_ends_with_ctk(number: signal.Signals, ctk: Command, tmp_path: Path, debian_mirror: Mirror) -> None:
     words = ("bootstrap", "bookworm", str(tmp_path / "fs"), debian_mirror.url, "--variant", "minbase")
-    hook = (
-        'trap "" INT TERM HUP; mount -t tmpfs tmpfs "$1/mnt" || mount -t tmpfs tmpfs "$1"; setsid sleep 3336; sleep 9'
-    )
+    left = f"sleep 3336.{os.getpid()}"  # others run this test as well
+    hook = f'trap "" INT TERM HUP; mount -t tmpfs tmpfs "$1/mnt" || mount -t tmpfs tmpfs "$1"; setsid {left}; sleep 9'
     child = ctk.popen(*words, "--setup-hook", hook, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     end = time.monotonic() + 90
-    while not running("sleep 3336"):
+    while not running(left):
         assert time.monotonic() < end and child.poll() is None
         time.sleep(0.05)
     child.send_signal(number)
     child.wait(30)
     end = time.monotonic() + 10
-    while running("sleep 3336"):
+    while running(left):
         assert time.monotonic() < end, "the hook's process outlived ctk"
         time.sleep(0.05)
     assert str(tmp_path) not in Path("/proc/self/mountinfo").read_text()
