@@ -18,6 +18,7 @@ from tests.fixtures.command import (  # noqa: F401
 from tests.fixtures.debian import debian_mirror  # noqa: F401
 from tests.fixtures.leaks import leaks, own_mounts  # noqa: F401
 from tests.fixtures.roots import made_root, root_of  # noqa: F401
+from tests.fixtures.shards import pytest_collection_modifyitems, pytest_xdist_make_scheduler  # noqa: F401
 from tests.fixtures.terminal import terminal  # noqa: F401
 from tests.fixtures.ubuntu import ubuntu_archive, ubuntu_archive_files  # noqa: F401
 from toolkit.kernel import roots

@@ -16,7 +16,8 @@ Facts = dict[str, Any]
 Case = Callable[[str, str], Facts]
 
 
-@pytest.fixture(scope="session")
+# Of the package, not of the session: an idle guest costs a part of a processor, and 2 GB.
+@pytest.fixture(scope="package")
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     if os.geteuid() != 0:
         pytest.skip("needs root")  # the marker decides whether that is a failure, but after this fixture
@@ -29,7 +30,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
         yield booted
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def case(machine: Machine) -> Case:
     """`case(theme, name)`: the facts of a case. "root/THEME" or "user/THEME" says as whom the program runs."""
     seen: dict[str, Facts] = {}
