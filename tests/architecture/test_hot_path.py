@@ -101,6 +101,10 @@ def test_comforts_cost_nothing_where_they_are_not_asked_for(ctk: Command, busybo
     busybox_bundle.args("/bin/true")
     assert "toolkit.runtime.comfort" in imported(["run", "--tell", name], ctk.environment, str(busybox_bundle))[1]
     for words in (["run", name], ["run", "-d", name], ["delete", name]):
+        end = time.monotonic() + 30
+        while words[0] == "delete" and ctk("state", name).json()["status"] != "stopped":
+            assert time.monotonic() < end
+            time.sleep(0.02)
         with open(busybox_bundle.path / "importtime", "w+") as log:
             argv = [*python_words("-X", "importtime"), *words]
             subprocess.run(
