@@ -125,7 +125,9 @@ def test_words_of_ones_own_are_kept(home: Path, typed: Callable[..., "subprocess
 def test_asked_for_rootless_it_is_still_runcs_file(
     home: Path, typed: Callable[..., "subprocess.CompletedProcess[str]"]
 ) -> None:
-    done = typed("mkdir a b; ctk spec --rootless --bundle a && runc spec --rootless --bundle b && cmp a/* b/*")
+    # But for the version of the standard, which each runc has its own of.
+    both = "ctk spec --rootless --bundle a && runc spec --rootless --bundle b"
+    done = typed(f"mkdir a b; {both} && sed -i /ociVersion/d a/* b/* && cmp a/* b/*")
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
     done = typed("ctk spec")
     assert "you are not root" in done.stderr

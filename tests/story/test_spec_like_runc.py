@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -17,7 +18,11 @@ def test_the_default_spec_is_runcs_to_the_byte(ctk: Command, tmp_path: Path, opt
     theirs.mkdir()
     ctk("spec", *options, cwd=ours).ok()
     ctk.like("runc")("spec", *options, cwd=theirs).ok()
-    assert (ours / "config.json").read_bytes() == (theirs / "config.json").read_bytes()
+    spec = (ours / "config.json").read_bytes()
+    # Only the version of the standard is the reference's own: 1.1.5 names 1.0.2-dev, 1.1.15 names 1.2.0.
+    reference = (theirs / "config.json").read_bytes()
+    version = re.search(rb'"ociVersion": ".*?"', reference)
+    assert version and re.sub(rb'"ociVersion": ".*?"', version[0], spec) == reference
 
 
 def test_the_second_door_begins_from_the_same_spec(ctk: Command, tmp_path: Path) -> None:
