@@ -477,8 +477,14 @@ def test_a_unit_starts_and_stops_it(ctk: Command, busybox_bundle: Bundle, name: 
         unit.write_text(text)
         checked = subprocess.run(["systemd-analyze", "verify", "--man=no", unit], capture_output=True, text=True)
         assert f"ctk-{name}" not in checked.stderr, checked.stderr
+    first = ctk("state", name).json()["pid"]
     main = subprocess.Popen(shlex.split(lines["ExecStart"]), env=ctk.environment, stdin=subprocess.DEVNULL)
-    wait_for(lambda: ctk("state", name).out and not stopped(ctk, name), "the start")
+
+    def replaced() -> bool:  # by the unit's, which first takes the one away that is there
+        found = ctk("state", name)
+        return found.rc == 0 and found.json()["status"] == "running" and found.json()["pid"] != first
+
+    wait_for(replaced, "the start")
     pid = ctk("state", name).json()["pid"]
     wait_for(lambda: Path(f"/proc/{pid}/task/{pid}/children").read_text(), "the program")
     subprocess.run(shlex.split(lines["ExecStop"]), env=ctk.environment, check=True, stdout=subprocess.DEVNULL)
