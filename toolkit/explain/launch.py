@@ -84,10 +84,11 @@ def of(
     `layer` is the folder of a writable layer over the root, "" for one in memory; `init` adds a small first process.
     """
     text, bundle = read(bundle, config)
-    spec = json_text.loads(text)
-    if not isinstance(spec, dict):
+    document = json_text.loads(text)
+    if not isinstance(document, dict):
         raise Invalid("", "it is no JSON object")
-    rules.require(spec)
+    rules.require(document)
+    spec: Any = document
     container_id = container_id or name_of(bundle)
     plans.name_host(spec, container_id)
     root = plans.root_path(spec, bundle)

@@ -7,7 +7,7 @@ waits until the helper outside has written the maps, becomes root in it, and mak
 own (user_namespaces(7)).
 """
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from toolkit.explain.act import Act
 from toolkit.explain.launch import Launch
@@ -17,6 +17,9 @@ from toolkit.runtime.mounting import Mount
 from toolkit.runtime.shell_words import in_root, parent
 from toolkit.runtime.steps import SetNames
 from toolkit.text import quote
+
+if TYPE_CHECKING:
+    from toolkit.oci.types import Device
 
 
 def wanted(launch: Launch) -> bool:
@@ -113,12 +116,12 @@ def _binds(launch: Launch) -> list[tuple[int, Mount]]:
     return [(n, step) for n, step in enumerate(launch.plan.steps) if isinstance(step, Mount) and step.is_bind]
 
 
-def _devices(launch: Launch) -> list[tuple[int, dict[str, Any]]]:
+def _devices(launch: Launch) -> "list[tuple[int, Device]]":
     steps = [step for step in launch.plan.steps if isinstance(step, MakeDevices)]
     return list(enumerate(steps[0].devices)) if steps else []
 
 
-def _node(launch: Launch, place: str, device: dict[str, Any]) -> list[str]:
+def _node(launch: Launch, place: str, device: "Device") -> list[str]:
     linux = launch.spec["linux"]
     given = device.get("fileMode")
     mode = 0o666 if given is None else given & 0o7777

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, NoReturn
 
+    from toolkit.oci.types import Box, Process, Rlimit, Spec
     from toolkit.runtime.conversation import Conversation
     from toolkit.runtime.identity import Identity
     from toolkit.runtime.plan import LaunchPlan
@@ -35,14 +36,14 @@ class Ending:
         "preserved", "proc", "rlimits", "seccomp", "seccomp_flags", "selinux", "stdio",
     )  # fmt: skip
 
-    def __init__(self, spec: "dict[str, Any]") -> None:
+    def __init__(self, spec: "Process") -> None:
         self.arguments: "list[str]" = list(spec.get("args") or ())
         # Of a variable given twice the last one counts, in the last one's place; getenv(3) would find the first.
         last: "dict[str, str]" = {}
         for entry in reversed(spec.get("env") or ()):
             last.setdefault(entry.partition("=")[0], entry)
         self.environment: "list[str]" = list(last.values())[::-1]
-        self.rlimits: "list[dict[str, Any]]" = list(spec.get("rlimits") or ())
+        self.rlimits: "list[Rlimit]" = list(spec.get("rlimits") or ())
         self.codes = CODE  # of the last step, or of the one that stays as the first process
         self.stdio: "tuple[int, int, int] | None" = None  # to be its standard streams in place of ours
         self.fifo = -1  # the created container waits on it
@@ -78,7 +79,7 @@ def container(
     stage: "Stage",
     identity: "Identity",
     ending: Ending,
-    spec: "dict[str, Any]",
+    spec: "Spec",
 ) -> "NoReturn":
     """Become the container's first process. Whatever stops it is said to the parent."""
     conversation = stage.conversation
@@ -279,7 +280,7 @@ def _filter_loader(ending: Ending) -> "Any":
     return load
 
 
-def join_terminal(end: "Any", size: "dict[str, int] | None") -> None:
+def join_terminal(end: "Any", size: "Box | None") -> None:
     """exec --tty: a pty of the container that we have just joined. Raises CtkError, OSError."""
     from toolkit.kernel import beneath
     from toolkit.runtime import console

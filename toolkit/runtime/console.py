@@ -12,6 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from toolkit.oci.types import Box
     from toolkit.runtime.steps import Description
 
 _ONTO = mounts.MOVE_MOUNT_F_EMPTY_PATH | mounts.MOVE_MOUNT_T_EMPTY_PATH
@@ -146,7 +147,7 @@ class MakeConsole(Step):
 
     __slots__ = ("end", "mounted", "size")
 
-    def __init__(self, end: "Any", size: "dict[str, int] | None") -> None:
+    def __init__(self, end: "Any", size: "Box | None") -> None:
         super().__init__("process.terminal")
         self.end = end  # the socket that the master goes to
         self.size = size

@@ -12,7 +12,7 @@ from toolkit.kernel import beneath, mountinfo
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from toolkit.oci.types import Mount, Spec
 
     # (mount point as the container sees it, root within its file system, major:minor, type)
     MountLine = tuple[str, str, str, str]
@@ -32,7 +32,7 @@ def read_mounts(text: str) -> "list[MountLine]":
     ]
 
 
-def bound_points(pid: int, text: str, spec: "dict[str, Any]") -> "set[str]":
+def bound_points(pid: int, text: str, spec: "Spec") -> "set[str]":
     """Where the bind mounts of the spec are in the container: a destination may be a link, or lead through one."""
     by_id = {number: point for number, _, _, point, *_ in mountinfo.mounts(text)}
     found = set()
@@ -73,13 +73,13 @@ def external_mounts(mounts: "list[MountLine]", bound: "set[str]") -> "list[str]"
     return list(dict.fromkeys(found))
 
 
-def point_of(mount: "dict[str, Any]") -> str:
+def point_of(mount: "Mount") -> str:
     """The mount point of a mount of the spec, as mountinfo writes it."""
     destination: str = mount["destination"]
     return os.path.normpath("/" + destination.lstrip("/"))
 
 
-def is_bind(mount: "dict[str, Any]") -> bool:
+def is_bind(mount: "Mount") -> bool:
     """Does this mount of the spec show something of the host? (The type says so, or an option.)"""
     options = mount.get("options") or ()
     return mount.get("type") == "bind" or "bind" in options or "rbind" in options
@@ -89,9 +89,7 @@ def _within(path: str, folder: str) -> bool:
     return folder == "/" or path == folder or path.startswith(folder + "/")
 
 
-def sources(
-    spec: "dict[str, Any]", bundle: str, cgroup_mounts: "dict[str, str]", places: "dict[str, str]"
-) -> "dict[str, str]":
+def sources(spec: "Spec", bundle: str, cgroup_mounts: "dict[str, str]", places: "dict[str, str]") -> "dict[str, str]":
     """Where each outside mount comes from at a restore, by mount point: binds of the spec, cgroup folders, masks.
 
     `places` has the mount points of those binds whose destination is, or leads through, a link; by destination.

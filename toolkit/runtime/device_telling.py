@@ -5,14 +5,14 @@ from toolkit.runtime.shell_words import in_root, parent
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Any
 
+    from toolkit.oci.types import Device
     from toolkit.runtime.steps import Description
 
 _KINDS = {"c": "S_IFCHR", "u": "S_IFCHR", "b": "S_IFBLK", "p": "S_IFIFO"}
 
 
-def describe(devices: "Sequence[dict[str, Any]]") -> "Description":
+def describe(devices: "Sequence[Device]") -> "Description":
     """The description of the making of these nodes, each as linux.devices has it."""
     calls, lines = [], []
     folders = dict.fromkeys(parent(device["path"]) for device in devices)

@@ -11,8 +11,8 @@ from toolkit.runtime.steps import Stage, Step
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Any
 
+    from toolkit.oci.types import Device, IDMapping, Linux
     from toolkit.runtime.steps import Description
 
 # runtime spec, config-linux.md, "Default Devices"; /dev/console and /dev/ptmx are made by the steps below.
@@ -40,11 +40,11 @@ class MakeDevices(Step):
 
     __slots__ = ("devices", "mounted")
 
-    def __init__(self, devices: "Sequence[dict[str, Any]]", *, mounted: bool = True) -> None:
+    def __init__(self, devices: "Sequence[Device]", *, mounted: bool = True) -> None:
         super().__init__("linux.devices")
         self.mounted = mounted  # there is a mount on /dev; if not, it is the image's own
         listed = {device["path"] for device in devices}
-        defaults = [
+        defaults: "list[Device]" = [
             {"path": path, "type": "c", "major": major, "minor": minor, "fileMode": 0o666, "uid": 0, "gid": 0}
             for path, major, minor in DEFAULT
             if path not in listed
@@ -56,7 +56,7 @@ class MakeDevices(Step):
 
         return device_telling.describe(self.devices)
 
-    def make_nodes(self, stage: Stage, linux: "dict[str, Any]") -> None:
+    def make_nodes(self, stage: Stage, linux: "Linux") -> None:
         """In the parent, for a new user namespace: the nodes, in a tmpfs that is mounted nowhere yet.
 
         They have the owners and modes that the spec says, which no node of the host's has. Where we may not make
@@ -107,7 +107,7 @@ class MakeDevices(Step):
             for fd in folders.values():
                 os.close(fd)
 
-    def _make(self, stage: Stage, folder: int, name: str, device: "dict[str, Any]") -> None:
+    def _make(self, stage: Stage, folder: int, name: str, device: "Device") -> None:
         path = device["path"]
         number = os.makedev(device.get("major", 0), device.get("minor", 0)) if device["type"] != "p" else 0
         mode = device.get("fileMode")
@@ -138,7 +138,7 @@ class MakeDevices(Step):
                 return
             raise LaunchFailed(f"make device {path!r}", because=getattr(error, "strerror", "") or str(error)) from None
 
-    def _bind(self, stage: Stage, folder: int, name: str, device: "dict[str, Any]") -> None:
+    def _bind(self, stage: Stage, folder: int, name: str, device: "Device") -> None:
         """Mount a node made by the parent, or the host's own of the same numbers."""
         clone = mounts.OPEN_TREE_CLONE | mounts.OPEN_TREE_CLOEXEC
         if stage.device_nodes >= 0:
@@ -194,7 +194,7 @@ def _refuse_symlink(stage: Stage) -> None:
         )
 
 
-def _on_host(number: int, mappings: "Sequence[dict[str, Any]]") -> int:
+def _on_host(number: int, mappings: "Sequence[IDMapping]") -> int:
     """The host's id for one of the container's; root's for one that is not mapped."""
     for entry in mappings:
         if 0 <= number - entry["containerID"] < entry["size"]:

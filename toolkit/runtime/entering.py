@@ -16,8 +16,8 @@ from toolkit.runtime import conversation as words
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import Any
 
+    from toolkit.oci.types import Hook, Process
     from toolkit.runtime.conversation import Conversation
     from toolkit.runtime.record import Record
 
@@ -197,7 +197,7 @@ def _filter(record: "Record") -> "tuple[bytes, int]":
     return (b"", 0) if compiled.notify else (compiled.code, compiled.flags)
 
 
-def run_start_hooks(record: "Record", listed: "Sequence[dict[str, Any]]", the_process: "dict[str, Any]") -> None:
+def run_start_hooks(record: "Record", listed: "Sequence[Hook]", the_process: "Process") -> None:
     """Run the startContainer hooks: in the container's namespaces, root and cgroups. Raises CtkError.
 
     They are programs of the container's root, so they get no more than its process: its user, capabilities, filter, and
@@ -227,7 +227,7 @@ def run_start_hooks(record: "Record", listed: "Sequence[dict[str, Any]]", the_pr
         childs.hear(words.JOINED)
         process.close_range(3, 0xFFFFFFFF, process.CLOSE_RANGE_CLOEXEC)
         inherited = program.with_home(environment, identity.uid)
-        inherit = [hook if hook.get("env") else {**hook, "env": inherited} for hook in listed]
+        inherit: "list[Hook]" = [hook if hook.get("env") else {**hook, "env": inherited} for hook in listed]
         there = identity.try_directory()
         identity.apply(childs.warning, keep=kept)
         if not there:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
+    from toolkit.oci.types import Hook
+
 # Set before the clone for the hooks that the child runs: the state's JSON, given the pid as the host sees it.
 state_of: "Callable[[int], bytes] | None" = None
 # Hooks of `create` start in the bundle, but createContainer's in the root with runc. Its suite relies on that, crun's
@@ -51,7 +53,7 @@ def send_output(annotations: "dict[str, str]") -> None:
         _outputs[number] = fd
 
 
-def run(kind: str, hooks: "Sequence[dict[str, Any]]", state: bytes) -> None:
+def run(kind: str, hooks: "Sequence[Hook]", state: bytes) -> None:
     """Run the hooks of one kind in order; `state` is the state's JSON. Raises LaunchFailed naming kind and index."""
     for index, hook in enumerate(hooks):
         problem = _run_one(hook, state)
@@ -65,7 +67,7 @@ def _output(held: int, number: int) -> "tuple[Any, ...]":
     return (os.POSIX_SPAWN_DUP2, _outputs.get(number, held), number)
 
 
-def _run_one(hook: "dict[str, Any]", state: bytes) -> str:
+def _run_one(hook: "Hook", state: bytes) -> str:
     """What went wrong, "" if nothing."""
     from toolkit.runtime import signals
 

@@ -9,8 +9,10 @@ from toolkit.kernel import capabilities, libc, process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from typing import Any, NoReturn
+
+    from toolkit.oci.types import Linux, MemoryPolicy, Process, Rlimit, Scheduler
 
 _SPEC_AMBIENT = capabilities.mask(("CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"))
 _SETS = ("bounding", "effective", "permitted", "inheritable", "ambient")
@@ -46,7 +48,7 @@ class Identity:
         "unknown",
     )  # fmt: skip
 
-    def __init__(self, spec: "dict[str, Any]") -> None:
+    def __init__(self, spec: "Process") -> None:
         user = spec.get("user") or {}
         self.spec = spec
         self.uid = user.get("uid") or 0
@@ -55,7 +57,7 @@ class Identity:
         self.keeps_groups = False  # annotation run.oci.keep_original_groups (crun's)
         umask = user.get("umask")
         self.umask = 0o22 if umask is None else umask
-        wanted = spec.get("capabilities") or {}
+        wanted: "Mapping[str, Any]" = spec.get("capabilities") or {}
         self.masks = {name: capabilities.mask(wanted.get(name) or ()) for name in _SETS}
         known = capabilities.NUMBERS
         self.unknown = sorted({word for name in _SETS for word in wanted.get(name) or () if word not in known})
@@ -209,7 +211,7 @@ def _own_stdio(uid: int, gid: int) -> None:
             pass
 
 
-def _schedule(scheduler: "dict[str, Any]") -> None:
+def _schedule(scheduler: "Scheduler") -> None:
     flags = 0
     for name in scheduler.get("flags") or ():
         flags |= _SCHED_FLAGS.get(name, 0)
@@ -231,11 +233,11 @@ def _schedule(scheduler: "dict[str, Any]") -> None:
         ) from None
 
 
-def _deadline_problem(scheduler: "dict[str, Any]") -> str:
+def _deadline_problem(scheduler: "Scheduler") -> str:
     """What the kernel's EINVAL means for SCHED_DEADLINE (sched(7)); "" for another policy."""
     if scheduler.get("policy") != "SCHED_DEADLINE":
         return ""
-    runtime, deadline, period = (scheduler.get(name) for name in ("runtime", "deadline", "period"))
+    runtime, deadline, period = scheduler.get("runtime"), scheduler.get("deadline"), scheduler.get("period")
     said = "sched_setattr: `SCHED_DEADLINE` "
     if runtime is None or deadline is None:
         return said + f"requires `{'runtime' if runtime is None else 'deadline'}`"
@@ -250,9 +252,9 @@ def _deadline_problem(scheduler: "dict[str, Any]") -> str:
     return ""
 
 
-def set_personality(spec: "dict[str, Any]") -> None:
+def set_personality(linux: "Linux") -> None:
     """linux.personality. Raises SystemCall."""
-    wanted = spec.get("personality")
+    wanted = linux.get("personality")
     if wanted:
         process.personality(_PERSONALITIES.get(wanted.get("domain", "LINUX"), 0))
 
@@ -281,7 +283,7 @@ def set_affinity(pid: int, cpus: "str | None") -> None:
         ) from None
 
 
-def set_memory_policy(policy: "dict[str, Any]") -> None:
+def set_memory_policy(policy: "MemoryPolicy") -> None:
     """linux.memoryPolicy (runtime spec 1.3). Raises SystemCall."""
     mode = MEMORY_MODES[policy["mode"]]
     for flag in policy.get("flags") or ():
@@ -293,7 +295,7 @@ def set_memory_policy(policy: "dict[str, Any]") -> None:
     process.set_mempolicy(mode, mask)
 
 
-def raise_rlimits(pid: int, rlimits: "list[dict[str, Any]]") -> None:
+def raise_rlimits(pid: int, rlimits: "list[Rlimit]") -> None:
     """Raise another process's hard limits as far as process.rlimits asks for it, from outside, where the privilege is.
 
     Before it changes its ids: prlimit(2) without CAP_SYS_RESOURCE is for one's own ids only. The limits themselves are
@@ -313,7 +315,7 @@ def raise_rlimits(pid: int, rlimits: "list[dict[str, Any]]") -> None:
                 ) from None
 
 
-def set_rlimits(rlimits: "list[dict[str, Any]]") -> None:
+def set_rlimits(rlimits: "list[Rlimit]") -> None:
     """process.rlimits of the caller. Raises LaunchFailed."""
     for limit in rlimits:
         try:

@@ -16,6 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from toolkit.oci.types import Spec
     from toolkit.runtime.conversation import Conversation
     from toolkit.runtime.identity import Identity
     from toolkit.runtime.plan import LaunchPlan
@@ -26,7 +27,7 @@ _ALL = frozenset(namespaces.NAMESPACES)
 
 def clone(
     plan: "LaunchPlan",
-    spec: "dict[str, Any]",
+    spec: "Spec",
     stage: "Stage",
     identity: "Identity",
     ending: "child.Ending",
@@ -80,7 +81,7 @@ def clone(
 
 def _go_ahead(
     plan: "LaunchPlan",
-    spec: "dict[str, Any]",
+    spec: "Spec",
     stage: "Stage",
     identity: "Identity",
     ending: "child.Ending",

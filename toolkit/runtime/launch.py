@@ -22,13 +22,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from toolkit.oci.types import Spec
     from toolkit.runtime.conversation import Conversation
     from toolkit.runtime.notify import Listener
     from toolkit.runtime.options import Options
     from toolkit.runtime.record import Record
     from toolkit.runtime.steps import Step
-
-    Spec = dict[str, Any]
 
 
 class Launch:
@@ -74,11 +73,12 @@ def read_bundle(options: "Options") -> "tuple[Spec, bytes, str]":
                 or "make one with `ctk spec`, name the bundle with --bundle DIR, or do all: ctk up SUITE NAME",
             ) from None
         raise CtkError(f"open {path!r}", because=reason(error)) from None
-    spec = json_text.loads(text)
-    if not isinstance(spec, dict):
+    document = json_text.loads(text)
+    if not isinstance(document, dict):
         raise Invalid("", "it is no JSON object")
-    for finding in check.errors(spec):
+    for finding in check.errors(document):
         raise Invalid(finding.path, finding.message, hint=finding.hint)
+    spec: "Any" = document
     return spec, text, bundle
 
 

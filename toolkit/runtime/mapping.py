@@ -11,17 +11,16 @@ from toolkit.runtime.mounting import Mount
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Any
 
+    from toolkit.oci.types import IDMapping, Linux, Spec
     from toolkit.runtime.plan import LaunchPlan
     from toolkit.runtime.steps import Stage
 
-    Mapping = dict[str, Any]
 
 _HELPERS = ("/usr/bin/", "/usr/local/bin/", "/bin/")
 
 
-def write(pid: int, uids: "Sequence[Mapping]", gids: "Sequence[Mapping]") -> None:
+def write(pid: int, uids: "Sequence[IDMapping]", gids: "Sequence[IDMapping]") -> None:
     """Write a process's uid_map and gid_map. Raises LaunchFailed, HostLacks.
 
     Without privilege a process may map only its own id (and must give up setgroups(2) for it, CVE-2014-8989); for more
@@ -41,22 +40,28 @@ def write(pid: int, uids: "Sequence[Mapping]", gids: "Sequence[Mapping]") -> Non
         _by_helper("newgidmap", pid, gids, "/etc/subgid")
 
 
-def complete(linux: "dict[str, Any]") -> None:
+def complete(linux: "Linux") -> None:
     """Fill in the mappings that a new user namespace lacks: root is the caller, the rest its subordinate ids."""
     if linux.get("uidMappings") and linux.get("gidMappings"):
         return
     from toolkit.kernel import subids
 
-    for name, lines in zip(("uidMappings", "gidMappings"), subids.of_caller(), strict=True):
-        if not linux.get(name):
-            linux[name] = [{"containerID": inside, "hostID": host, "size": size} for inside, host, size in lines]
+    uids, gids = subids.of_caller()
+    if not linux.get("uidMappings"):
+        linux["uidMappings"] = _mappings(uids)
+    if not linux.get("gidMappings"):
+        linux["gidMappings"] = _mappings(gids)
 
 
-def _own_only(entries: "Sequence[Mapping]", own: int) -> bool:
+def _mappings(lines: "Sequence[tuple[int, int, int]]") -> "list[IDMapping]":
+    return [{"containerID": inside, "hostID": host, "size": size} for inside, host, size in lines]
+
+
+def _own_only(entries: "Sequence[IDMapping]", own: int) -> bool:
     return len(entries) == 1 and entries[0]["size"] == 1 and entries[0]["hostID"] == own
 
 
-def _text(entries: "Sequence[Mapping]") -> bytes:
+def _text(entries: "Sequence[IDMapping]") -> bytes:
     return "".join(f"{e['containerID']} {e['hostID']} {e['size']}\n" for e in entries).encode()
 
 
@@ -77,7 +82,7 @@ def _put(pid: int, name: str, data: bytes) -> None:
         ) from None
 
 
-def _by_helper(name: str, pid: int, entries: "Sequence[Mapping]", table: str) -> None:
+def _by_helper(name: str, pid: int, entries: "Sequence[IDMapping]", table: str) -> None:
     program = next((folder + name for folder in _HELPERS if os.access(folder + name, os.X_OK)), "")
     if not program:
         raise HostLacks(
@@ -104,7 +109,7 @@ def _by_helper(name: str, pid: int, entries: "Sequence[Mapping]", table: str) ->
         )
 
 
-def holder(uids: "Sequence[Mapping]", gids: "Sequence[Mapping]") -> int:
+def holder(uids: "Sequence[IDMapping]", gids: "Sequence[IDMapping]") -> int:
     """An fd of a user namespace with these mappings, for an idmapped mount (mount_setattr(2)). Raises CtkError."""
     reading, writing = os.pipe()
     pid, _ = process.clone3(namespaces.CLONE_NEWUSER)
@@ -121,14 +126,14 @@ def holder(uids: "Sequence[Mapping]", gids: "Sequence[Mapping]") -> int:
         os.waitpid(pid, 0)
 
 
-def make_nodes(plan: "LaunchPlan", stage: "Stage", linux: "dict[str, Any]") -> None:
+def make_nodes(plan: "LaunchPlan", stage: "Stage", linux: "Linux") -> None:
     """Make device nodes before the clone: the container's root may not. Raises CtkError."""
     for step in plan.steps:
         if isinstance(step, MakeDevices) and "user" in plan.new:
             step.make_nodes(stage, linux)
 
 
-def idmap_sources(plan: "LaunchPlan", stage: "Stage", spec: "dict[str, Any]") -> None:
+def idmap_sources(plan: "LaunchPlan", stage: "Stage", spec: "Spec") -> None:
     """Give the mounts that ask for it their id mapping (options idmap, ridmap; uidMappings, gidMappings).
 
     Raises LaunchFailed.
@@ -142,7 +147,8 @@ def idmap_sources(plan: "LaunchPlan", stage: "Stage", spec: "dict[str, Any]") ->
         asked = [word for word in step.options.extensions if word.partition("=")[0] in ("idmap", "ridmap")]
         if not asked and not entry.get("uidMappings") and not entry.get("gidMappings"):
             continue
-        uids, gids = entry.get("uidMappings"), entry.get("gidMappings")
+        uids: "Sequence[IDMapping]" = entry.get("uidMappings") or ()
+        gids: "Sequence[IDMapping]" = entry.get("gidMappings") or ()
         if asked and "=" in asked[-1]:
             uids, gids = _inline(asked[-1], step.field)
         uids = uids or linux.get("uidMappings") or ()
@@ -172,9 +178,9 @@ def idmap_sources(plan: "LaunchPlan", stage: "Stage", spec: "dict[str, Any]") ->
             ) from None
 
 
-def _inline(option: str, field: str) -> "tuple[list[Mapping], list[Mapping]]":
+def _inline(option: str, field: str) -> "tuple[list[IDMapping], list[IDMapping]]":
     """`idmap=uids=0-1000-10#…;gids=…` (container-host-size triples, as crun writes them)."""
-    result: "dict[str, list[Mapping]]" = {"uids": [], "gids": []}
+    result: "dict[str, list[IDMapping]]" = {"uids": [], "gids": []}
     for part in option.partition("=")[2].split(";"):
         kind, _, triples = part.partition("=")
         for triple in triples.split("#"):

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from toolkit.oci.types import Mount, Spec
     from toolkit.runtime.record import Record
 
 POINT = "/run/notify"
@@ -36,7 +37,7 @@ def has_said_so(record: "Record") -> bool:
     return os.path.exists(f"{record.folder}/{_SAID}")
 
 
-def prepare(record: "Record", spec: "dict[str, Any]") -> bool:
+def prepare(record: "Record", spec: "Spec") -> bool:
     """Make the folder, and let the container have it: `spec` is changed, not its text. False if nobody waits for it.
 
     Raises OSError.
@@ -47,7 +48,7 @@ def prepare(record: "Record", spec: "dict[str, Any]") -> bool:
     os.mkdir(folder(record))
     os.chmod(folder(record), 0o755)
     options = ["bind", "nosuid", "noexec", "nodev", "ro"]
-    mount = {"destination": POINT, "source": folder(record), "options": options}
+    mount: "Mount" = {"destination": POINT, "source": folder(record), "options": options}
     spec["mounts"] = [*(spec.get("mounts") or ()), mount]
     environment = [entry for entry in spec["process"].get("env") or () if not entry.startswith("NOTIFY_SOCKET=")]
     spec["process"] = {**spec["process"], "env": [*environment, f"NOTIFY_SOCKET={POINT}/{_NAME}"]}

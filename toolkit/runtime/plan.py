@@ -26,6 +26,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from toolkit.oci.types import Linux, Spec
+
 EARLY_HOOKS = ("prestart", "createRuntime", "createContainer")
 
 
@@ -48,7 +50,7 @@ class LaunchPlan:
         return "mount" in self.new or any(kind == "mount" for kind, _ in self.joins)
 
 
-def root_path(spec: "dict[str, Any]", bundle: str) -> str:
+def root_path(spec: "Spec", bundle: str) -> str:
     """The host path of root.path, which is relative to the bundle."""
     path: str = os.path.join(bundle, spec["root"]["path"])
     return os.path.normpath(path)
@@ -58,7 +60,7 @@ NAME_ANNOTATION = "ctk.hostname"
 """Annotation of a spec whose hostname holds the place of the container's name, as long as both are the same."""
 
 
-def name_host(spec: "dict[str, Any]", container_id: str) -> None:
+def name_host(spec: "Spec", container_id: str) -> None:
     """Make the container's name its host name where the spec (changed in place) leaves that to us."""
     place = (spec.get("annotations") or {}).get(NAME_ANNOTATION)
     if place and spec.get("hostname") == place:
@@ -66,7 +68,7 @@ def name_host(spec: "dict[str, Any]", container_id: str) -> None:
 
 
 def plan(
-    spec: "dict[str, Any]",
+    spec: "Spec",
     bundle: str,
     root: str,
     *,
@@ -143,7 +145,7 @@ def _namespaces(result: LaunchPlan, listed: "Any") -> None:
                     result.clone_flags |= flag
 
 
-def _refuse_host_mounts(linux: "dict[str, Any]") -> None:
+def _refuse_host_mounts(linux: "Linux") -> None:
     for field in ("maskedPaths", "readonlyPaths"):
         if linux.get(field):
             raise Invalid(
@@ -157,7 +159,7 @@ def _refuse_host_mounts(linux: "dict[str, Any]") -> None:
 _UNLABELLED = ("proc", "sysfs", "mqueue", "bind")
 
 
-def _mounts(result: LaunchPlan, spec: "dict[str, Any]", bundle: str, label: str) -> None:
+def _mounts(result: LaunchPlan, spec: "Spec", bundle: str, label: str) -> None:
     own_cgroup_namespace = "cgroup" in result.new
     joined = False
     for index, entry in enumerate(spec.get("mounts") or ()):
@@ -183,7 +185,7 @@ def _mounts(result: LaunchPlan, spec: "dict[str, Any]", bundle: str, label: str)
         result.steps.append(JoinCgroup(own_cgroup_namespace))
 
 
-def maps_ids(spec: "dict[str, Any]") -> bool:
+def maps_ids(spec: "Spec") -> bool:
     """Does a mount ask for an id mapping of its own?"""
     return any(
         entry.get("uidMappings")
@@ -193,11 +195,11 @@ def maps_ids(spec: "dict[str, Any]") -> bool:
     )
 
 
-def _destinations(spec: "dict[str, Any]") -> "list[str]":
+def _destinations(spec: "Spec") -> "list[str]":
     return ["/" + entry["destination"].strip("/") for entry in spec.get("mounts") or ()]
 
 
-def _dev_is_bound(spec: "dict[str, Any]") -> bool:
+def _dev_is_bound(spec: "Spec") -> bool:
     """Is /dev the host's (or somebody's) own? Then nothing is made in it (runc does so)."""
     for entry in spec.get("mounts") or ():
         if entry["destination"].rstrip("/") == "/dev" and (

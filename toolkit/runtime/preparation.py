@@ -13,12 +13,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from toolkit.oci.types import Linux, Process, Spec
     from toolkit.runtime.child import Ending
     from toolkit.runtime.launch import Launch
     from toolkit.runtime.plan import LaunchPlan
     from toolkit.runtime.record import Record
-
-    Spec = dict[str, Any]
 
 
 def listening() -> int:
@@ -59,7 +58,7 @@ def reset_affinity(pid: int) -> None:
         log.debug(f"reset the cpu affinity: {error.strerror}")
 
 
-def console_step(launch: "Launch", the_process: "dict[str, Any]") -> "tuple[Any, Any]":
+def console_step(launch: "Launch", the_process: "Process") -> "tuple[Any, Any]":
     """(the step that makes the terminal, the child's end of the socket that its master goes through)."""
     if not the_process.get("terminal"):
         return None, None
@@ -120,7 +119,7 @@ def _listener_message(rec: "Record", pid: int, metadata: str) -> bytes:
     ).encode()
 
 
-def refuse_host_sysctls(the_plan: "LaunchPlan", linux: "dict[str, Any]") -> None:
+def refuse_host_sysctls(the_plan: "LaunchPlan", linux: "Linux") -> None:
     """A namespace that is joined may turn out to be the host's, whose parameters are not the container's to set.
 
     Raises Invalid, like the check of config.json for a namespace that is not asked for at all.
@@ -142,7 +141,7 @@ def refuse_host_sysctls(the_plan: "LaunchPlan", linux: "dict[str, Any]") -> None
         )
 
 
-def mount_label(linux: "dict[str, Any]") -> str:
+def mount_label(linux: "Linux") -> str:
     """The SELinux context for the mounts of the container, "" where there is none to apply."""
     label: str = linux.get("mountLabel") or ""
     if label:

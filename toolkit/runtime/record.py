@@ -24,6 +24,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from toolkit.oci.types import Spec
+
 _ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-.")
 _FORMAT = 1
 
@@ -77,9 +79,9 @@ class Record:
         """The fifo that a created container waits on."""
         return self.folder + "/exec.fifo"
 
-    def config(self) -> "dict[str, Any]":
+    def config(self) -> "Spec":
         """The config.json that the container was made from. Raises NotFound, Invalid."""
-        document: dict[str, Any] = json_text.loads(self.config_text())
+        document: Spec = json_text.loads(self.config_text())
         return document
 
     def config_text(self) -> bytes:

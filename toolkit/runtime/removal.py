@@ -15,6 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from toolkit.oci.types import Hook
     from toolkit.runtime.record import Record
 
 _KILL_TIMEOUT_S = 10.0
@@ -112,7 +113,7 @@ def destroy(record: "Record") -> None:
         _poststop(record, hooks)
 
 
-def _poststop_hooks(record: "Record") -> "list[dict[str, Any]]":
+def _poststop_hooks(record: "Record") -> "list[Hook]":
     """The poststop hooks of the container's config.json; [] for one that is broken: a deletion goes on.
 
     [] for a torn record, too: nothing proves that its config.json is that of a container which was ever made.
@@ -131,11 +132,11 @@ def _poststop_hooks(record: "Record") -> "list[dict[str, Any]]":
     hooks = spec.get("hooks") if isinstance(spec, dict) else None
     if not hooks or check.hooks_errors(hooks):
         return []
-    found: list[dict[str, Any]] = hooks.get("poststop") or []
+    found: "list[Hook]" = hooks.get("poststop") or []
     return found
 
 
-def _poststop(record: "Record", entries: "list[dict[str, Any]]") -> None:
+def _poststop(record: "Record", entries: "list[Hook]") -> None:
     from toolkit.oci.json_text import dumps
     from toolkit.oci.state import for_hooks
     from toolkit.runtime import hooks

@@ -14,14 +14,16 @@ from toolkit.kernel import process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
 
+    from toolkit.oci.types import Namespace, Process, Spec
     from toolkit.runtime.record import Record
 
 _AT_EMPTY_PATH = 0x1000
 
 
-def wanted_for_exec(record: "Record", spec: "dict[str, Any]", the_process: "dict[str, Any]") -> bool:
+def wanted_for_exec(record: "Record", spec: "Spec", the_process: "Process") -> bool:
     """May a process in this container look into one that enters it now? `the_process` is the one to enter."""
     marker = record.folder + "/looks-in"
     if _namespace(spec, "user") is not None:
@@ -33,20 +35,19 @@ def wanted_for_exec(record: "Record", spec: "dict[str, Any]", the_process: "dict
     return _may_look(spec.get("process") or {}) or _shares_processes(spec) or os.path.exists(marker)
 
 
-def wanted_for_create(spec: "dict[str, Any]") -> bool:
+def wanted_for_create(spec: "Spec") -> bool:
     """May a process that is there already look into the first one of this container, while it is set up?"""
     return _namespace(spec, "user") is None and _shares_processes(spec)
 
 
-def _namespace(spec: "dict[str, Any]", kind: str) -> "dict[str, Any] | None":
+def _namespace(spec: "Spec", kind: str) -> "Namespace | None":
     for entry in (spec.get("linux") or {}).get("namespaces") or ():
         if entry.get("type") == kind:
-            found: "dict[str, Any]" = entry
-            return found
+            return entry
     return None
 
 
-def _shares_processes(spec: "dict[str, Any]") -> bool:
+def _shares_processes(spec: "Spec") -> bool:
     """Is the pid namespace another container's, whose privileges we do not know?
 
     The host's own needs no shield: who has CAP_SYS_PTRACE there is the host's root.
@@ -55,8 +56,8 @@ def _shares_processes(spec: "dict[str, Any]") -> bool:
     return entry is not None and bool(entry.get("path"))
 
 
-def _may_look(the_process: "dict[str, Any]") -> bool:
-    sets = the_process.get("capabilities") or {}
+def _may_look(the_process: "Process") -> bool:
+    sets: "Mapping[str, Any]" = the_process.get("capabilities") or {}
     return any("CAP_SYS_PTRACE" in (names or ()) for names in sets.values())
 
 

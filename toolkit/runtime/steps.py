@@ -14,8 +14,8 @@ from toolkit.kernel import beneath, mountinfo, mounts, process, roots
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Any
 
+    from toolkit.oci.types import Hook
     from toolkit.runtime.cgroups import Manager
     from toolkit.runtime.conversation import Conversation
     from toolkit.runtime.opener import Opener
@@ -144,7 +144,7 @@ class AwaitHooks(Step):
 
     __slots__ = ("container_hooks", "state")
 
-    def __init__(self, container_hooks: "Sequence[dict[str, Any]]") -> None:
+    def __init__(self, container_hooks: "Sequence[Hook]") -> None:
         super().__init__("hooks")
         self.container_hooks = container_hooks
 

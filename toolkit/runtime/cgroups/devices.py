@@ -11,7 +11,9 @@ from toolkit.errors import Invalid
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from collections.abc import Sequence
+
+    from toolkit.oci.types import DeviceRule
 
     Device = tuple[str, int, int]  # 'b' or 'c', major, minor; -1 is any
 
@@ -37,7 +39,7 @@ DEFAULTS = (
 )
 
 
-def settle(rules: "list[dict[str, Any]]") -> "tuple[bool, dict[Device, int]]":
+def settle(rules: "Sequence[DeviceRule]") -> "tuple[bool, dict[Device, int]]":
     """(whether devices are allowed by default, the exceptions and their access). Raises Invalid."""
     default = False
     exceptions: dict[Device, int] = {}
@@ -57,18 +59,18 @@ def settle(rules: "list[dict[str, Any]]") -> "tuple[bool, dict[Device, int]]":
             access |= _ACCESS.get(letter, 0)  # oci.check warns of others; runc takes no notice of them
         if not access:
             continue
-        _apply(default, exceptions, allow, (kind, _number(rule, "major", at), _number(rule, "minor", at)), access, at)
+        number = _number(rule.get("major"), f"{at}.major"), _number(rule.get("minor"), f"{at}.minor")
+        _apply(default, exceptions, allow, (kind, *number), access, at)
     for kind, major, minor, access in DEFAULTS:
         _apply(default, exceptions, True, (kind, major, minor), access, "the default device rules")
     return default, exceptions
 
 
-def _number(rule: "dict[str, Any]", key: str, at: str) -> int:
-    value = rule.get(key)
+def _number(value: "int | None", at: str) -> int:
     if value is None or value == ANY:
         return ANY
     if not 0 <= value < 1 << 32:
-        raise Invalid(f"{at}.{key}", f"{value} is not a device number")
+        raise Invalid(at, f"{value} is not a device number")
     return int(value)
 
 
@@ -105,7 +107,7 @@ def describe(device: "Device", access: int) -> str:
     return f"{kind} {'*' if major == ANY else major}:{'*' if minor == ANY else minor} {letters(access)}"
 
 
-def writes_v1(rules: "list[dict[str, Any]]") -> "list[tuple[str, list[str]]]":
+def writes_v1(rules: "Sequence[DeviceRule]") -> "list[tuple[str, list[str]]]":
     """(file, values) in order, for a cgroup of which nothing is known. Raises Invalid."""
     default, exceptions = settle(rules)
     first, then = ("devices.allow", "devices.deny") if default else ("devices.deny", "devices.allow")
@@ -128,7 +130,7 @@ def parse_list(text: str) -> "tuple[bool, dict[Device, int]]":
     return False, exceptions
 
 
-def transition_v1(current: str, rules: "list[dict[str, Any]]") -> "list[tuple[str, list[str]]]":
+def transition_v1(current: str, rules: "Sequence[DeviceRule]") -> "list[tuple[str, list[str]]]":
     """(file, values) that lead from the devices.list `current` to the rules; what stays allowed is never denied.
 
     Deny-all first would make a running program's open(2) fail for a moment. Raises Invalid.

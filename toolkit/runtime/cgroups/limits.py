@@ -12,11 +12,13 @@ from toolkit.errors import Invalid
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from typing import Any
 
+    from toolkit.oci import types
+
     Write = tuple[str, str, str, str]
-    Resources = dict[str, Any]
+    Resources = Mapping[str, Any]  # a part of a document, picked apart by the names of its keys
 
 _AT = "linux.resources."
 _THROTTLES = (
@@ -274,11 +276,14 @@ def _cpu_v2(cpu: "Resources", plan: "list[Write]") -> None:
         plan.append(("cpu", "cpu.max", f"{quota if quota > 0 else 'max'} {period or 100000}", ""))
 
 
-def _with(resources: "Resources", section: str, **values: int) -> "Resources":
-    return {**resources, section: {**resources[section], **values}}
+def _with(resources: "types.Resources", section: str, **values: int) -> "types.Resources":
+    completed: "Any" = dict(resources)
+    completed[section] = {**completed[section], **values}
+    whole: "types.Resources" = completed
+    return whole
 
 
-def completed_v1(resources: "Resources", read: "Callable[[str], str]") -> "Resources":
+def completed_v1(resources: "types.Resources", read: "Callable[[str], str]") -> "types.Resources":
     """An update's resources with the CPU quota or period that is not given, from the files."""
     cpu = resources.get("cpu") or {}
     if cpu.get("quota") and not cpu.get("period"):
@@ -288,7 +293,7 @@ def completed_v1(resources: "Resources", read: "Callable[[str], str]") -> "Resou
     return resources
 
 
-def completed_v2(resources: "Resources", read: "Callable[[str], str]") -> "Resources":
+def completed_v2(resources: "types.Resources", read: "Callable[[str], str]") -> "types.Resources":
     """An update's resources with the half that is not given of what v2 has in one file, or counts as one (swap).
 
     The spec's fields are v1's, where each has a file of its own and keeps its value. `read(file)` is '' for none.

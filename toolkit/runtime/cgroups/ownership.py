@@ -2,10 +2,10 @@
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from toolkit.oci.types import Spec
 
 
-def owner(spec: "dict[str, Any]") -> int:
+def owner(spec: "Spec") -> int:
     """The host's uid of the container's user, to whom its cgroup is given; -1 if it stays with the host's root.
 
     It is given where the container can use it and only it: with a cgroup namespace of its own and cgroups mounted

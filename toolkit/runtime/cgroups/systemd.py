@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any, TypeAlias
 
+    from toolkit.oci.types import DeviceRule, Resources
     from toolkit.runtime.cgroups.layout import Hierarchy
     from toolkit.runtime.cgroups.v1 import Manager as V1
     from toolkit.runtime.cgroups.v2 import Manager as V2
@@ -178,7 +179,7 @@ class Manager:
         except dbus.Refused as error:
             raise CtkError(f"set properties of unit {self.unit!r}", because=error.because) from None
 
-    def apply(self, resources: "dict[str, Any] | None") -> None:
+    def apply(self, resources: "Resources | None") -> None:
         """Set the limits, not the devices. Raises Invalid, HostLacks, SystemCall, CtkError."""
         if not resources:
             return
@@ -193,7 +194,7 @@ class Manager:
         self._set(properties)
         self.inner.apply(written)
 
-    def update(self, resources: "dict[str, Any] | None") -> None:
+    def update(self, resources: "Resources | None") -> None:
         """Set the limits, and the device rules if `devices` is there, of a container that may be running."""
         if not resources:
             return
@@ -202,12 +203,12 @@ class Manager:
             self._tell_devices(resources["devices"])
             self.inner.update({"devices": resources["devices"]})
 
-    def apply_devices(self, rules: "list[dict[str, Any]] | None") -> None:
+    def apply_devices(self, rules: "list[DeviceRule] | None") -> None:
         """Allow what the rules and runc's defaults allow, nothing else."""
         self._tell_devices(list(rules or ()))
         self.inner.apply_devices(rules)
 
-    def _tell_devices(self, rules: "list[dict[str, Any]]") -> None:
+    def _tell_devices(self, rules: "list[DeviceRule]") -> None:
         # On v2 our own program is the filter, and systemd leaves programs of others alone. On v1 it would write its
         # idea of the list over ours at the next daemon-reload.
         if not self.unified:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from toolkit.oci.types import Resources
+
     Property = tuple[str, tuple[str, Any]]
 
 _INFINITY = 2**64 - 1
@@ -81,8 +83,8 @@ def unit_properties(container_id: str, slice_name: str, unit: str, pid: int, *, 
 
 
 def limits_as_properties(
-    resources: "dict[str, Any]", *, v2: bool, version: "Callable[[], int]"
-) -> "tuple[list[Property], dict[str, Any]]":
+    resources: "Resources", *, v2: bool, version: "Callable[[], int]"
+) -> "tuple[list[Property], Resources]":
     """The properties, and the resources as they are to be written to the files. `version()` is systemd's.
 
     systemd knows CPU quotas in whole percents only and rounds up; the file gets the same value, or the two would
@@ -118,9 +120,10 @@ def limits_as_properties(
     if tasks is not None:
         properties.append(("TasksMax", ("t", _INFINITY if tasks < 0 else tasks or 1)))
     if v2:
-        for key, name in (("cpus", "AllowedCPUs"), ("mems", "AllowedMemoryNodes")):
-            if cpu.get(key):
-                properties.append((name, ("ay", range_to_bits(cpu[key], f"{_AT}cpu.{key}"))))
+        if cpu.get("cpus"):
+            properties.append(("AllowedCPUs", ("ay", range_to_bits(cpu["cpus"], f"{_AT}cpu.cpus"))))
+        if cpu.get("mems"):
+            properties.append(("AllowedMemoryNodes", ("ay", range_to_bits(cpu["mems"], f"{_AT}cpu.mems"))))
         for name, value in unified_of(resources).items():
             _add_unified(properties, name, value.strip(), version)
     return properties, resources

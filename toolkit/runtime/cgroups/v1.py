@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
+    from toolkit.oci.types import DeviceRule, Resources, Spec
     from toolkit.runtime.cgroups.layout import Hierarchy
 
 _SIGKILL = 9
@@ -106,7 +107,7 @@ class Manager:
                     continue
                 raise
 
-    def delegate(self, spec: "dict[str, Any]") -> None:
+    def delegate(self, spec: "Spec") -> None:
         """Nothing: v1 can't be given to a container safely (cgroups(7), "Cgroups delegation")."""
 
     # -- limits
@@ -120,7 +121,7 @@ class Manager:
             return ""
         return path
 
-    def apply(self, resources: "dict[str, Any] | None") -> None:
+    def apply(self, resources: "Resources | None") -> None:
         """Set the limits, not the devices. Raises Invalid, HostLacks, SystemCall."""
         if not resources or resources.keys() == {"devices"}:  # as in the default spec: an import saved
             return
@@ -132,10 +133,10 @@ class Manager:
         if plan:
             files.carry_out(plan, self._folder)
 
-    def check_memory(self, resources: "dict[str, Any]") -> None:
+    def check_memory(self, resources: "Resources") -> None:
         """Nothing: v1 refuses a limit below what is in use (EBUSY)."""
 
-    def update(self, resources: "dict[str, Any] | None") -> None:
+    def update(self, resources: "Resources | None") -> None:
         """Set the limits, and the device rules if `devices` is there, of a container that may be running."""
         if not resources:
             return
@@ -143,14 +144,14 @@ class Manager:
         if resources.get("devices") is not None:
             self._devices(resources["devices"], running=True)
 
-    def completed(self, resources: "dict[str, Any]") -> "dict[str, Any]":
+    def completed(self, resources: "Resources") -> "Resources":
         """The resources of an update, with the CPU period filled in that systemd needs beside a quota, and back."""
         from toolkit.runtime.cgroups.limits import completed_v1
 
         path = self._folder("cpu")
         return completed_v1(resources, lambda name: files.get(f"{path}/{name}").strip())
 
-    def apply_devices(self, rules: "list[dict[str, Any]] | None") -> None:
+    def apply_devices(self, rules: "list[DeviceRule] | None") -> None:
         """Allow what the rules and runc's defaults allow, nothing else. The child must have made its nodes by then.
 
         Where the host does not let us (a user namespace), devices stay as they are: nodes made there do not work.
@@ -158,7 +159,7 @@ class Manager:
         """
         self._devices(rules or [], running=False)
 
-    def _devices(self, rules: "list[dict[str, Any]]", *, running: bool) -> None:
+    def _devices(self, rules: "list[DeviceRule]", *, running: bool) -> None:
         from toolkit.runtime.cgroups import devices
 
         path = self._folder("devices")

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
+    from toolkit.oci.types import DeviceRule, Resources, Spec
+
 _SIGKILL = 9
 _FREEZE_TIMEOUT_S = 10.0
 
@@ -126,7 +128,7 @@ class Manager:
             files.undo(self._made)
             self.path = ""
 
-    def delegate(self, spec: "dict[str, Any]") -> None:
+    def delegate(self, spec: "Spec") -> None:
         """Give the cgroup to the container's user, where the spec lets it have one. Raises SystemCall."""
         from toolkit.runtime.cgroups.ownership import owner
 
@@ -152,7 +154,7 @@ class Manager:
     def _folder(self, controller: str) -> str:
         return self.path
 
-    def apply(self, resources: "dict[str, Any] | None") -> None:
+    def apply(self, resources: "Resources | None") -> None:
         """Set the limits, not the devices. Raises Invalid, HostLacks, SystemCall."""
         if not resources:
             return
@@ -171,7 +173,7 @@ class Manager:
         self.check_memory(resources)
         files.carry_out(plan, self._folder)
 
-    def check_memory(self, resources: "dict[str, Any]") -> None:
+    def check_memory(self, resources: "Resources") -> None:
         """Raise Invalid if `checkBeforeUpdate` is asked for and the limit is below what is in use: v2 would kill."""
         memory = resources.get("memory") or {}
         if not memory.get("checkBeforeUpdate"):
@@ -180,12 +182,14 @@ class Manager:
             usage = int(files.get(self.path + "/memory.current"))
         except (OSError, ValueError):
             return
-        for key, what in (("swap", "memory+swap"), ("limit", "memory")):
-            value = memory.get(key) or 0
+        for key, what, value in (
+            ("swap", "memory+swap", memory.get("swap") or 0),
+            ("limit", "memory", memory.get("limit") or 0),
+        ):
             if 0 < value <= usage:
                 raise Invalid(f"linux.resources.memory.{key}", f"rejecting {what} limit {value} <= usage {usage}")
 
-    def update(self, resources: "dict[str, Any] | None") -> None:
+    def update(self, resources: "Resources | None") -> None:
         """Set the limits, and the device rules if `devices` is there, of a container that may be running."""
         if not resources:
             return
@@ -193,7 +197,7 @@ class Manager:
         if resources.get("devices") is not None:
             self.apply_devices(resources["devices"])
 
-    def completed(self, resources: "dict[str, Any]") -> "dict[str, Any]":
+    def completed(self, resources: "Resources") -> "Resources":
         """The resources of an update, with the other half of what v2 takes as a pair filled in from what is set."""
         from toolkit.runtime.cgroups.limits import completed_v2
 
@@ -205,7 +209,7 @@ class Manager:
         except OSError:
             return ""
 
-    def apply_devices(self, rules: "list[dict[str, Any]] | None") -> None:
+    def apply_devices(self, rules: "list[DeviceRule] | None") -> None:
         """Allow what the rules and runc's defaults allow, nothing else; a filter that is there is replaced at once.
 
         Raises Invalid, SystemCall.
@@ -234,7 +238,7 @@ class Manager:
         except OSError as error:
             files.failed(f'open("{self.path}", O_DIRECTORY)', error)
 
-    def _may_go_without(self, rules: "Sequence[dict[str, Any]]", error: SystemCall) -> bool:
+    def _may_go_without(self, rules: "Sequence[DeviceRule]", error: SystemCall) -> bool:
         """In a user namespace nothing lets a device node be made, and bpf(2) is not had either."""
         if not files.is_refusal(error):
             return False

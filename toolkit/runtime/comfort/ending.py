@@ -11,6 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from toolkit.oci.types import Process, Spec
     from toolkit.runtime.comfort.oom import Watch
     from toolkit.runtime.record import Record
 
@@ -46,7 +47,7 @@ def facts(container: "Record", code: int, signal: int, watch: "Watch | None" = N
     return found
 
 
-def why_not_executed(root: str, the_process: "dict[str, Any]") -> str:
+def why_not_executed(root: str, the_process: "Process") -> str:
     """What speaks against executing the container's program, from its first bytes; "" if nothing does."""
     from toolkit.kernel import beneath
     from toolkit.runtime import program
@@ -81,7 +82,7 @@ def why_not_executed(root: str, the_process: "dict[str, Any]") -> str:
     return ""
 
 
-def _rights_of_the_file(fd: int, the_process: "dict[str, Any]") -> str:
+def _rights_of_the_file(fd: int, the_process: "Process") -> str:
     """The capabilities that a file insists on and the container may not have, as a reason; "" if there are none."""
     from toolkit.kernel import capabilities
 
@@ -90,7 +91,7 @@ def _rights_of_the_file(fd: int, the_process: "dict[str, Any]") -> str:
     return f"its file asks for {', '.join(missing)}, which the container may not have" if missing else ""
 
 
-def sentence(found: "dict[str, Any]", spec: "dict[str, Any] | None" = None) -> str:
+def sentence(found: "dict[str, Any]", spec: "Spec | None" = None) -> str:
     """One line, without the program's name in front; "" for an end that needs no words."""
     code, signal, oom = found["code"], found["signal"], found.get("oom")
     if oom:
@@ -140,7 +141,7 @@ def _size(count: int) -> str:
     return f"{count} bytes"
 
 
-def tell(found: "dict[str, Any]", spec: "dict[str, Any] | None" = None, *, asked: bool = True) -> None:
+def tell(found: "dict[str, Any]", spec: "Spec | None" = None, *, asked: bool = True) -> None:
     """Say it on standard error. Not `asked` for, only what a shell's user does not know: no plain code, no Ctrl-C."""
     code = found["code"]
     if not asked and not found.get("oom") and not found["signal"] and (code < 125 or code == 130):

@@ -14,13 +14,12 @@ from toolkit.text import quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
+    from toolkit.oci.types import Spec
     from toolkit.runtime.options import Options
     from toolkit.runtime.steps import Description
 
 
-def over(spec: "dict[str, Any]", root: str, options: "Options") -> "LayOver":
+def over(spec: "Spec", root: str, options: "Options") -> "LayOver":
     """The step for --ephemeral or --overlay; the latter's folders are made. Raises CtkError."""
     kinds = [entry["type"] for entry in (spec.get("linux") or {}).get("namespaces") or ()]
     option = "--overlay" if options.overlay else "--ephemeral"

@@ -15,6 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from toolkit.oci.types import Capabilities, Process, Spec, User
     from toolkit.runtime.options import Options
 
 
@@ -90,7 +91,7 @@ def _check_status(record: "records.Record", options: "Options") -> None:
         lifecycle.require(record, "exec")
 
 
-def _place(pid: int, the_process: "dict[str, Any]", group: "Any", subs: "list[str]", init: int) -> None:
+def _place(pid: int, the_process: "Process", group: "Any", subs: "list[str]", init: int) -> None:
     """Limits, processors, and the cgroup, where the clone did not join it (`group` is None where it did)."""
     raise_rlimits(pid, the_process.get("rlimits") or [])
     affinity = the_process.get("execCPUAffinity") or {}
@@ -109,7 +110,7 @@ def _handshake(
     pid: int,
     pidfd: int,
     options: "Options",
-    the_process: "dict[str, Any]",
+    the_process: "Process",
     parent: "words.Conversation",
     ours: "Any",
 ) -> int:
@@ -147,7 +148,7 @@ def _terminal_socket(options: "Options", terminal: bool) -> "tuple[Any, Any]":
     return console.pair()
 
 
-def _process(options: "Options", spec: "dict[str, Any]") -> "dict[str, Any]":
+def _process(options: "Options", spec: "Spec") -> "Process":
     """The process object: from --process, or config.json's own changed by the options."""
     if options.process:
         try:
@@ -157,16 +158,17 @@ def _process(options: "Options", spec: "dict[str, Any]") -> "dict[str, Any]":
         document = json_text.loads(text, options.process)
         if not isinstance(document, dict):
             raise Invalid("", "it is no JSON object", document=options.process)
-        result: "dict[str, Any]" = document
-        for finding in check.errors(result, exec=True):
+        for finding in check.errors(document, exec=True):
             if finding.message != "is required":  # an option may give it; the types must be right before that
                 raise Invalid(finding.path, finding.message, hint=finding.hint, document=options.process)
+        given: "Any" = document  # its types are right
+        result: "Process" = given
     else:
         if not options.args:
             raise CtkError(
                 "exec args cannot be empty", hint="name a command: ctk exec ID COMMAND; for a shell, ctk exec -t ID sh"
             )
-        result = dict(spec.get("process") or {})
+        result = {**(spec.get("process") or {})}
         result["args"] = options.args
         result.pop("consoleSize", None)
         result["terminal"] = options.tty
@@ -177,13 +179,13 @@ def _process(options: "Options", spec: "dict[str, Any]") -> "dict[str, Any]":
     if options.env:
         result["env"] = [*(result.get("env") or ()), *options.env]
     if options.user:
-        user = dict(result.get("user") or {})
+        user: "User" = {**(result.get("user") or {})}
         user["uid"], gid = _user(options.user)
         if gid is not None:
             user["gid"] = gid
         result["user"] = user
     if options.additional_gids:
-        user = dict(result.get("user") or {})
+        user = {**(result.get("user") or {})}
         user["additionalGids"] = [*(user.get("additionalGids") or ()), *options.additional_gids]
         result["user"] = user
     if options.cap:
@@ -198,14 +200,15 @@ def _process(options: "Options", spec: "dict[str, Any]") -> "dict[str, Any]":
     return result
 
 
-def _check(result: "dict[str, Any]", options: "Options") -> None:
+def _check(result: "Process", options: "Options") -> None:
     document = options.process or "process"
     for finding in check.errors(result, exec=True):
         raise Invalid(finding.path, finding.message, hint=finding.hint, document=document)
 
 
-def _with_caps(sets: "dict[str, list[str]]", names: "list[str]") -> "dict[str, list[str]]":
-    result = {
+def _with_caps(given_sets: "Capabilities", names: "list[str]") -> "Capabilities":
+    sets: "Any" = given_sets
+    result: "Any" = {
         kind: list(sets.get(kind) or ()) for kind in ("bounding", "effective", "permitted", "inheritable", "ambient")
     }
     for given in names:
@@ -219,7 +222,8 @@ def _with_caps(sets: "dict[str, list[str]]", names: "list[str]") -> "dict[str, l
                 result[kind].append(name)
         if name in result["inheritable"] and name not in result["ambient"]:
             result["ambient"].append(name)
-    return result
+    found: "Capabilities" = result
+    return found
 
 
 def _user(text: str) -> "tuple[int, int | None]":

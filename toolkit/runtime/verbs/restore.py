@@ -303,8 +303,8 @@ class _Restoring:
         elif name == "setup-namespaces":
             given = self.launch.spec.get("hooks") or {}
             told = launch.state_for_hooks(record, "creating", pid)
-            for kind in ("prestart", "createRuntime"):
-                hooks.run(kind, given.get(kind) or (), told)
+            hooks.run("prestart", given.get("prestart") or (), told)
+            hooks.run("createRuntime", given.get("createRuntime") or (), told)
         elif name == "post-restore":
             self.launch.pid = record.pid = pid
             record.start_time = process.start_time(pid)

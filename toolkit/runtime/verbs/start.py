@@ -10,8 +10,8 @@ from toolkit.runtime import record as records
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Any
 
+    from toolkit.oci.types import Hook, Process
     from toolkit.runtime.options import Options
     from toolkit.runtime.record import Record
 
@@ -67,7 +67,7 @@ def run(options: "Options") -> int:
     return 0
 
 
-def release(record: "Record", hooks_of_start: "Sequence[dict[str, Any]]", the_process: "dict[str, Any]") -> None:
+def release(record: "Record", hooks_of_start: "Sequence[Hook]", the_process: "Process") -> None:
     """Run the startContainer hooks and let the waiting process go on to its program. Raises CtkError."""
     if hooks_of_start:
         from toolkit.runtime import entering

@@ -10,6 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from toolkit.oci.types import Resources
     from toolkit.runtime.options import Options
 
 # Option, section of the resources object, field, how it is read.
@@ -53,19 +54,21 @@ def run(options: "Options") -> int:
     return 0
 
 
-def _from_document(path: str) -> "dict[str, Any]":
+def _from_document(path: str) -> "Resources":
     """The resources object of a file, or of standard input for "-"."""
     # What "-" means is the caller's own; a name may turn out to be anything.
     text = reading.whole(0, path) if path == "-" else reading.named(path)
     document = json_text.loads(text, "resources")
     if not isinstance(document, dict):
         raise Invalid("", "must be an object", document="resources")
-    return document
+    given: "Any" = document
+    resources: "Resources" = given  # whose types the caller looks at
+    return resources
 
 
-def from_options(options: "Options") -> "dict[str, Any]":
+def from_options(options: "Options") -> "Resources":
     """The resources object that the options describe: what was not given is not in it. Raises CtkError."""
-    resources: dict[str, Any] = {}
+    resources: "Any" = {}
     for name, section, field, kind in _FIELDS:
         given = options.value(name)
         if given == "" or (kind == "number" and name not in options.given):
@@ -81,7 +84,8 @@ def from_options(options: "Options") -> "dict[str, Any]":
     memory = resources.get("memory")
     if memory and memory.get("limit") == -1 and "swap" not in memory:
         memory["swap"] = -1  # no limit on memory with one on memory and swap together is refused
-    return resources
+    described: "Resources" = resources
+    return described
 
 
 def _number(name: str, text: str, *, signed: bool) -> int:
