@@ -4,6 +4,7 @@ The first door is the hot path: an engine calls it several times a container, so
 reached from it (tests/architecture/test_hot_path.py reads `sys.modules` afterwards).
 """
 
+import _signal
 import gc
 import os
 import sys
@@ -50,6 +51,8 @@ def main() -> None:
     if sys.getfilesystemencoding() != "utf-8":  # `python -m toolkit` in such a locale; the launcher sees to it itself
         os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
     _fill_standard_descriptors()
+    # Whose caller ignores it never hears of a child's end, and finds none to wait for (wait(2), NOTES).
+    _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
     gc.disable()  # a verb lives for milliseconds; the second door switches it on again
     preload.load("toolkit.runtime.main")
     from toolkit.runtime.main import main as runtime_main

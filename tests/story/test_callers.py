@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 from pathlib import Path
 
@@ -131,3 +132,26 @@ def test_an_error_is_short_whatever_it_quotes(ctk: Command, busybox_bundle: Bund
     busybox_bundle.args("echo").edit(lambda config: config.update(ociVersion=long))
     told(shell(ctk, script, str(log), str(busybox_bundle), ctk.id()), "ociVersion")
     told(shell(ctk, '"$CTK" --log "$1" state "--$2"', str(log), long[:100000]), "flag")
+
+
+@pytest.mark.parametrize("verb", ["run", "exec"])
+def test_a_caller_that_ignores_the_end_of_children(ctk: Command, busybox_bundle: Bundle, verb: str) -> None:
+    """Ignored, SIGCHLD is inherited over execve(2), and the kernel then leaves no child to wait for. runc is right."""
+    name, script = ctk.id(), "sleep 0.2; exit 3"
+    if verb == "exec":
+        ctk("run", "--detach", "--bundle", str(busybox_bundle.sh("sleep 1000").path), name).ok()
+        words = ["exec", name, "sh", "-c", script]
+    else:
+        words = ["run", "--bundle", str(busybox_bundle.sh(script).path), name]
+    done = subprocess.run(
+        [ctk.program, *words],
+        env=ctk.environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        preexec_fn=lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN),
+    )
+    if verb == "exec":
+        ctk("delete", "--force", name).ok()
+    assert (done.returncode, done.stderr) == (3, "")
