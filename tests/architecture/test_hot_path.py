@@ -5,6 +5,7 @@ that an engine calls several times a container.
 """
 
 import subprocess
+import time
 from pathlib import Path
 
 import pytest

@@ -109,7 +109,7 @@ def test_nobody_else_writes_whole_files_in_a_way_of_his_own() -> None:
         "runtime/comfort/journal.py": "a log that is turned over",
         "bootstrap/install/staging.py": "what a package staged",
         "bootstrap/install/configure.py": "a program that is diverted",
-        "bootstrap/output/rmtree_beneath.py": "what is being removed",
+        "kernel/rmtree_beneath.py": "what is being removed",
         "bootstrap/output/outputs.py": "a part that two builds meet at (its docstring)",
         "precompile.py": "it imports nothing of what it compiles",
         "bootstrap/compat/second_stage.py": "debootstrap's log",

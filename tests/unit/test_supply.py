@@ -182,7 +182,7 @@ def test_a_folder_that_is_not_there_or_full_is_an_error(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "rename", lambda a, b: full() if str(folder) in a else os.replace(a, b))
+    monkeypatch.setattr(os, "rename", lambda a, b, **at: full() if str(folder) in a else os.replace(a, b, **at))
     with pytest.raises(CtkError, match="no space left on device"):
         fetch(world.request(cache_dir=str(folder)))
     assert list(folder.iterdir()) == []
