@@ -1,4 +1,4 @@
-"""toolkit.oci.types says of config.json what toolkit.oci.schema says: the one for the checker, the other for `check`."""
+"""oci/types.py says of config.json what oci/schema.py says: the one for the type checker, the other for `ctk check`."""
 
 from typing import Any, get_args, get_origin, get_type_hints, is_typeddict
 

@@ -16,7 +16,7 @@ from tests.vm import guest
 from tests.vm.image import Image, project_disk
 
 MEMORY_MB = 2048
-BOOT_S = 600  # 10 s on an idle machine, under emulation; 225 s were seen on two processors with a load of 20
+BOOT_S = 240  # 10 s on an idle machine, under emulation; a machine of CI may be a slow one with company
 
 
 class GuestLost(Exception):
