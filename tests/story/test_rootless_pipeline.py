@@ -184,6 +184,7 @@ def test_a_mount_in_the_tree_stops_it(tmp_path: Path, ctk: Command) -> None:
 def test_a_mount_that_comes_later_stops_it_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tree, precious = tmp_path / "fs", tmp_path / "precious"
     (tree / "mnt").mkdir(parents=True)
+    (tree / ".ctk-bootstrap").touch()
     precious.mkdir()
     (precious / "letter").touch()
     monkeypatch.setattr(removal, "check_unmounted", lambda _: None)  # as if it had come a moment after
