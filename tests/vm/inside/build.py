@@ -5,8 +5,8 @@ from pathlib import Path
 
 from tests.vm.inside import room
 from tests.vm.inside.room import Facts, case
-from toolkit.bootstrap import build_cgroup
-from toolkit.bootstrap.sandbox import Sandbox
+from toolkit.bootstrap.sandbox import build_cgroup
+from toolkit.bootstrap.sandbox.sandbox import Sandbox
 
 
 @case

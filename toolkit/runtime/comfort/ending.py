@@ -32,18 +32,20 @@ def facts(container: "Record", code: int, signal: int, watch: "Watch | None" = N
             found["why"] = why_not_executed(container.rootfs, container.config().get("process") or {})
         except CtkError:
             pass
-    try:
-        from toolkit.runtime import cgroups
+    from toolkit.runtime import cgroups
+    from toolkit.runtime.comfort import oom
 
-        manager = cgroups.from_facts(container.cgroups)
-        kills = manager.oom_kills()
-        if kills:
-            memory = manager.stats()["memory"]["usage"]
-            found["oom"] = {"kills": kills, "limit": memory.get("limit", 0), "peak": memory.get("max", 0)}
-            if watch is not None and watch.told_s >= 0:
-                found["oom"]["before_s"] = round(time.monotonic() - watch.told_s, 1)
+    killed: "dict[str, Any]" = {}
+    try:
+        killed = dict(oom.facts(cgroups.from_facts(container.cgroups)))
     except (CtkError, OSError, KeyError):
         pass  # no cgroups, or gone already: the rest is still worth telling
+    if not killed and watch is not None:
+        killed = dict(watch.found)
+    if killed:
+        found["oom"] = killed
+        if watch is not None and watch.told_s >= 0:
+            killed["before_s"] = round(time.monotonic() - watch.told_s, 1)
     return found
 
 

@@ -10,6 +10,8 @@ from toolkit.errors import CtkError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from toolkit.runtime.record import Record
 
 _POLLPRI, _POLLIN = 2, 1
@@ -22,12 +24,15 @@ class Watch:
         self.fd = -1
         self.events = _POLLIN
         self.told_s = -1.0  # when the kernel last told of a kill; -1: it has not
+        self.found: "dict[str, int]" = {}  # `facts` of that moment: systemd removes an empty scope's cgroup at once
+        self._manager: "Any" = None
         self._file = -1
         self._kills = 0
         try:
             from toolkit.runtime import cgroups
 
-            kind, path = cgroups.from_facts(container.cgroups).oom_events()
+            self._manager = cgroups.from_facts(container.cgroups)
+            kind, path = self._manager.oom_events()
             if kind:
                 self._listen(kind, path)
         except (CtkError, OSError):
@@ -61,7 +66,23 @@ class Watch:
             self.fd = -1
             return
         self.told_s = time.monotonic()
+        try:
+            self.found = facts(self._manager)
+        except (CtkError, OSError, KeyError):
+            pass
 
     def _count(self) -> int:
         words = os.pread(self._file, 4096, 0).split()
         return int(words[words.index(b"oom_kill") + 1]) if b"oom_kill" in words else 0
+
+
+def facts(manager: "Any") -> "dict[str, int]":
+    """How many the kernel has killed in the cgroup, its limit and its peak (bytes); {} for no kill.
+
+    Raises CtkError, OSError, KeyError where the cgroup is gone, or was never limited.
+    """
+    kills = manager.oom_kills()
+    if not kills:
+        return {}
+    memory = manager.stats()["memory"]["usage"]
+    return {"kills": kills, "limit": memory.get("limit", 0), "peak": memory.get("max", 0)}
