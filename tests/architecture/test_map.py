@@ -28,6 +28,15 @@ def test_the_map_names_no_room_that_is_gone() -> None:
     assert not gone
 
 
+def test_the_map_names_no_module_that_is_gone() -> None:
+    rows = re.findall(r"^\| `((?:toolkit/)?[\w/]+/)` \|(.*)$", (TOP / "docs/MAP.md").read_text(), re.MULTILINE)
+    assert len(rows) > 25
+    rooms = [(TOP / (room if room.startswith("toolkit/") else f"toolkit/bootstrap/{room}"), row) for room, row in rows]
+    gone = [f"{room}: {name}" for room, row in rooms for name in re.findall(r"`(\w+\.py)`", row)
+            if not (room / name).exists()]  # fmt: skip
+    assert not gone
+
+
 def test_decisions_are_numbered_and_say_their_price() -> None:
     papers = sorted((TOP / "docs/decisions").glob("*.md"))
     numbers = [path.name[:4] for path in papers]
