@@ -234,16 +234,16 @@ def test_b7_a_folder_that_becomes_a_link_is_not_followed(build: Build, monkeypat
 def test_b6_a_fifo_that_becomes_a_link_is_not_followed(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
     """Two packages ship one name, a fifo and a link; the link's thread comes between our making and our chmod."""
     os.chmod(build.canary, 0o700)
-    mkfifo, made = os.mkfifo, threading.Event()
+    mknod, made = os.mknod, threading.Event()
 
-    def slow(name: bytes, mode: int, *, dir_fd: int) -> None:
-        mkfifo(name, mode, dir_fd=dir_fd)
+    def slow(name: bytes, mode: int, device: int, *, dir_fd: int) -> None:
+        mknod(name, mode, device, dir_fd=dir_fd)
         made.set()
         end = time.monotonic() + 2
         while not (build.root / "x").is_symlink() and time.monotonic() < end:
             time.sleep(0.01)
 
-    monkeypatch.setattr(os, "mkfifo", slow)
+    monkeypatch.setattr(os, "mknod", slow)
     first = {"./x": member("./x", tarfile.FIFOTYPE, mode=0o777, uid=1234, gid=1234)}
     second = {"./big": bytes(30_000_000), "./x": f"-> {build.canary}"}
     build.unpack({"a": first, "b": second}, jobs=2)

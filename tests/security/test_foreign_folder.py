@@ -33,7 +33,7 @@ def test_b18_a_strangers_marker_makes_no_folder_ours(shared: Path, ctk: Command)
     said = ctk("bootstrap", "--remove", str(shared))
     assert said.rc and "ctk did not make it" in said.err
     told = ctk("gc", "--dry-run", str(shared))
-    assert "it is no half-made tree" in told.out + told.err
+    assert "it is not a half-made tree" in told.out + told.err
     assert (shared / "victim").exists()
 
 
