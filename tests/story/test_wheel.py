@@ -73,8 +73,9 @@ def test_the_command_is_the_machines_program(wheel: Path, installed: Path, tmp_p
     assert command_in(wheel) == (installed / "ctk").read_bytes() == CODE[machine]
     assert wheel.name.endswith(f"-py3-none-linux_{machine}.whl")
     # Not a word before our first line, which would be the container's standard error.
-    script = 'mkdir gone && cd gone && rmdir ../gone && exec "$0" list -q 2>&1'
-    assert run(tool("bash"), "-c", script, installed / "ctk", cwd=tmp_path) == ""
+    (tmp_path / "state").mkdir(mode=0o700)
+    script = 'mkdir gone && cd gone && rmdir ../gone && exec "$0" --root "$1" list -q 2>&1'
+    assert run(tool("bash"), "-c", script, installed / "ctk", tmp_path / "state", cwd=tmp_path) == ""
 
 
 def test_other_machines_get_the_script(source: Path, tmp_path: Path) -> None:

@@ -109,6 +109,9 @@ class Listener:
         """It has been told and has heard of it, or nobody could be told."""
         return self.has_told and self._barrier < 0
 
+    def signalled(self) -> None:
+        """Nothing: what it was told waits in its socket."""
+
     def heard(self) -> None:
         """Take what is there: one message, the manager's answer."""
         for fd, _ in self._ready.poll(0):

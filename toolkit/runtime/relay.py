@@ -33,6 +33,9 @@ if TYPE_CHECKING:
         def heard(self) -> None:
             """It is ready."""
 
+        def signalled(self) -> None:
+            """A signal has come, and a process of ours may have ended: before anything else is done about it."""
+
 
 _HELD_BYTES = 1 << 16
 LAST_BYTES = 1 << 20
@@ -178,6 +181,8 @@ class _Relay:
         while code < 0:
             for fd, events in self._ready():
                 if fd == self.wake:
+                    for watch in self.watches:
+                        watch.signalled()
                     self._signalled(os.read(fd, 512))
                     code = foreground.reap(self.pid)
                 elif fd == self.master:

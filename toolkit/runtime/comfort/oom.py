@@ -25,6 +25,7 @@ class Watch:
         self.events = _POLLIN
         self.told_s = -1.0  # when the kernel last told of a kill; -1: it has not
         self.found: "dict[str, int]" = {}  # `facts` of that moment: systemd removes an empty scope's cgroup at once
+        self._limit = 0
         self._manager: "Any" = None
         self._file = -1
         self._kills = 0
@@ -44,6 +45,9 @@ class Watch:
             self.events = _POLLPRI
             self._kills = self._count()
             self.fd = self._file
+            with open(os.path.dirname(path) + "/memory.max", "rb", buffering=0) as file:
+                limit = file.read(64).strip()
+            self._limit = int(limit) if limit.isdigit() else 0
             return
         event = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         # v1: the kernel's cgroup-v1/memory.rst, 10 "OOM Control".
@@ -66,10 +70,16 @@ class Watch:
             self.fd = -1
             return
         self.told_s = time.monotonic()
+        self.found = {"kills": self._kills, "limit": self._limit, "peak": 0} if self._kills else {}
         try:
-            self.found = facts(self._manager)
+            self.found = facts(self._manager) or self.found
         except (CtkError, OSError, KeyError):
             pass
+
+    def signalled(self) -> None:
+        """A process has ended, perhaps by the kernel, which tells of a kill up to 10 ms late (cgroup_file_notify)."""
+        if self.fd >= 0:
+            self.heard()
 
     def _count(self) -> int:
         words = os.pread(self._file, 4096, 0).split()
