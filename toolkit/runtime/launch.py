@@ -329,7 +329,7 @@ def _talk(launch: Launch, the_plan: "plan.LaunchPlan", parent: "Conversation") -
     resources = linux.get("resources") or {}
     raise_rlimits(pid, the_process.get("rlimits") or [])
     if not launch.in_cgroup:
-        launch.cgroup.create()
+        spawn.create_cgroup(launch.cgroup)
         stops.passed("parent")
         launch.cgroup.join(pid)
         stops.passed("parent")

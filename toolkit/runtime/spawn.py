@@ -1,5 +1,6 @@
 """The child that becomes a container, started: in one clone, or in two where one can't do it."""
 
+import _signal
 import os
 
 from toolkit.errors import LaunchFailed, reason
@@ -8,6 +9,7 @@ from toolkit.runtime import child, log, plan
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from toolkit.runtime.cgroups import Manager
     from toolkit.runtime.conversation import Conversation
     from toolkit.runtime.identity import Identity
     from toolkit.runtime.launch import Launch
@@ -60,7 +62,7 @@ def spawn(launch: "Launch", prepared: Prepared) -> None:
     # A v2 cgroup is entered by the clone itself (CLONE_INTO_CGROUP); it must exist by then.
     cgroup_fd = -1
     if launch.cgroup.unified:
-        launch.cgroup.create()
+        create_cgroup(launch.cgroup)
         cgroup_fd = launch.cgroup.child_fd()
         launch.in_cgroup = cgroup_fd >= 0
     launch.pid, prepared.pidfd = process.clone3(
@@ -82,6 +84,18 @@ def _takes_two_steps(the_plan: "plan.LaunchPlan") -> bool:
         or "time" in the_plan.new
         or (any(kind == "pid" for kind, _ in the_plan.joins) and not namespaces.returns_to_own_pid_namespace())
     )
+
+
+def create_cgroup(cgroup: "Manager") -> None:
+    """Make the container's cgroups. Raises as the manager's `create`.
+
+    Ctrl-C waits meanwhile: of a folder that was just made, nothing would know yet, and so nothing would remove it.
+    """
+    before = _signal.pthread_sigmask(_signal.SIG_BLOCK, (_signal.SIGINT,))
+    try:
+        cgroup.create()
+    finally:
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, before)
 
 
 def joins_user(the_plan: "plan.LaunchPlan") -> bool:

@@ -17,6 +17,7 @@ from toolkit.runtime import (
     outside,
     plan,
     session,
+    spawn,
 )
 from toolkit.runtime import record as records
 from toolkit.runtime.verbs.checkpoint import DESCRIPTION, STREAMS, empty_namespaces, key_of
@@ -138,7 +139,7 @@ class _Restoring:
         # Opened in the new mount namespace: criu mounts on what it reaches from there.
         request["images_dir_fd"] = os.open(self.images, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         request["work_dir_fd"] = os.open(work, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        cgroup.create()
+        spawn.create_cgroup(cgroup)
         session = criu.Session(program, self.extra)
         try:
             # What criu makes is born in its cgroups: the container's own, before there is a process.
