@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fixtures import loop
 from tests.fixtures.command import tool
 from tests.fixtures.trees import a_tree, facts
 from toolkit.archive import ext4, squashfs, walk
@@ -70,7 +71,7 @@ def test_the_kernel_reads_an_image_as_the_tree(format: str, tree: Path, tmp_path
     busy(tree)
     image = written(format, tree, tmp_path / f"a.{format}")
     (tmp_path / "mnt").mkdir()
-    subprocess.run([tool("mount"), "-o", "loop,ro", image, tmp_path / "mnt"], check=True)
+    loop.mount(image, tmp_path / "mnt")
     try:
         found = facts(tmp_path / "mnt")
     finally:
@@ -88,7 +89,7 @@ def test_ext4_keeps_access_lists(tree: Path, tmp_path: Path) -> None:
     image = written("ext4", tree, tmp_path / "a.ext4")
     whole(image)
     (tmp_path / "mnt").mkdir()
-    subprocess.run([tool("mount"), "-o", "loop,ro", image, tmp_path / "mnt"], check=True)
+    loop.mount(image, tmp_path / "mnt")
     try:
         assert os.getxattr(tmp_path / "mnt/suid", "system.posix_acl_access") == value
     finally:

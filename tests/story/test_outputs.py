@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fixtures import loop
 from tests.fixtures.command import Command, tool
 from tests.fixtures.small import World
 from tests.fixtures.trees import facts
@@ -52,7 +53,7 @@ def test_the_file_holds_the_tree(name: str, world: World, ctk: Command) -> None:
         subprocess.run([tool("tar"), "-C", copy, "-xpf", world.folder / name], check=True)
         found = facts(copy)
     else:
-        subprocess.run([tool("mount"), "-o", "loop,ro", world.folder / name, copy], check=True)
+        loop.mount(world.folder / name, copy)
         try:
             found = facts(copy)
         finally:
@@ -225,7 +226,7 @@ def test_a_user_without_root_makes_images_with_all_owners(
                     shadow, su = file.getmember("./etc/shadow"), file.getmember("./usr/bin/su")
                 assert (shadow.uid, shadow.gid, shadow.mode, su.mode) == (0, 42, 0o640, 0o4755)
                 continue
-            subprocess.run([tool("mount"), "-o", "loop,ro", home / name, mount], check=True)
+            loop.mount(home / name, mount)
             try:
                 about = (mount / "etc/shadow").stat()
                 assert (about.st_uid, about.st_gid, about.st_mode & 0o7777) == (0, 42, 0o640)

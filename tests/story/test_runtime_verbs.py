@@ -242,9 +242,9 @@ def test_ps_as_the_hosts_ps_shows_it(runtime, start):
     table = runtime("ps", name).ok().out.splitlines()
     assert table[0].split()[:3] == ["UID", "PID", "PPID"]
     assert sorted(int(line.split()[1]) for line in table[1:]) == sorted(pids)
-    chosen = runtime("ps", name, "-o", "pid,args").ok().out.splitlines()
+    chosen = runtime("ps", name, "-eo", "pid,args").ok().out.splitlines()
     assert chosen[0].split() == ["PID", "COMMAND"] and len(chosen) == 4
-    assert runtime("ps", name, "-o", "args").rc == 1, "without a PID column nothing can be chosen"
+    assert runtime("ps", name, "-eo", "args").rc == 1, "without a PID column nothing can be chosen"
     runtime("kill", name, "9").ok()
     wait_for(lambda: status(runtime, name) == "stopped")
     assert runtime("ps", "-f", "json", name).ok().out == "null\n"
