@@ -1,7 +1,7 @@
 /* The command `ctk` as it is installed on these machines: it becomes `python3 -I -S -X utf8 LAUNCH SELF ARGUMENTS`, where
  * LAUNCH is share/ctk/launch.py beside its folder and SELF is this file. docs/decisions/0003-launcher.md says why it is
  * no shell script; scripts/ctk does the same where there is no code for the machine, and in a checkout. code.py holds
- * the program that the compiler makes of this (scripts/assemble writes it and compares; tests/architecture/test_launcher.py).
+ * the program that the compiler makes of this (scripts/assemble writes it; tests/architecture/test_machine_code.py compares).
  *
  * No libc, no data segment, nothing written but the stack. It looks at no variable but PATH, and at that last.
  */

@@ -1,6 +1,6 @@
 /* The last program of ctk in a container: waits for `start`, applies the security label and the seccomp filter, and
  * becomes the user's program. docs/decisions/0004-last-step.md says why it exists; last_step.py holds its machine code
- * (scripts/assemble writes it, tests/kernel/test_last_step.py compiles this again and compares). With INIT
+ * (scripts/assemble writes it, tests/architecture/test_machine_code.py compiles this again and compares). With INIT
  * defined it stays, as the container's first process, and a child of it becomes the program: init_code.py.
  *
  * No libc, no data segment, no stack beyond a few words: a flat, position-independent piece of text, followed by the

@@ -14,7 +14,6 @@ import errno
 import os
 import time
 
-from toolkit import places
 from toolkit.errors import CtkError, InUse, Invalid, NotFound, reason
 from toolkit.kernel import atomic, ours, reading
 from toolkit.oci import json_text
@@ -243,6 +242,8 @@ def missing(container_id: str) -> NotFound:
 
 def kept_bundle(container_id: str) -> str:
     """Where the files are of a container that has ended, if `ctk up` made it, as a hint; "" if it did not."""
+    from toolkit import places
+
     bundle = places.bundle_dir(container_id)
     if not container_id or not os.path.exists(os.path.join(bundle, "config.json")):
         return ""
