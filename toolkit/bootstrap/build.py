@@ -7,10 +7,10 @@
     unpack    ┘
     seed      dpkg's database, /etc, /dev
     configure the packages' own scripts, in namespaces of their own
-    tidy      what a build leaves and a root should not hold
-    keep      a copy for the next build of the same (tree_cache.py), which then only lays it out
+    tidy      remove what a build leaves and a root should not hold
+    keep      store a copy in the cache (tree_cache.py); the next build of the same lock only unpacks it
 
-Whatever ends it early (an error, Ctrl-C), nothing of it is left; what a kill -9 leaves is known by its marker
+A build that ends early (an error, Ctrl-C) leaves nothing behind. What a kill -9 leaves is recognised by its marker
 (toolkit/bootstrap/output/target.py).
 """
 
@@ -33,7 +33,7 @@ from toolkit.bootstrap.customize import customize
 from toolkit.bootstrap.facts.model import Lock, Request, Result
 from toolkit.bootstrap.facts.stage import stage
 from toolkit.bootstrap.install import base_files, cleanup, configure
-from toolkit.bootstrap.install.unpack import Unpacker
+from toolkit.bootstrap.install.unpack import Unpacked, Unpacker
 from toolkit.bootstrap.output import outputs, prune, reports
 from toolkit.bootstrap.output.next_steps import next_steps
 from toolkit.bootstrap.output.target import MARKER, Target, check_space, empty
@@ -60,19 +60,19 @@ _AFTER_UNPACK = ("seed", "configure", "tidy", "keep")
 
 
 def bootstrap(request: Request, emit: Emit) -> Result:
-    """Make the root file system that `request` asks for. Blocks until it is whole.
+    """Make the root file system that `request` asks for. Blocks until it is complete.
 
     An ordinary user becomes root of a user namespace for it (rootless.py).
 
-    Raises a CtkError of any kind; then, and on KeyboardInterrupt, nothing of the tree is left (with
-    `request.keep_failed` it is, with its marker). Leaves `.NAME.ctk.json` beside the target.
+    Writes the result to `.NAME.ctk.json` beside the target. Raises a CtkError of any kind; then, and on
+    KeyboardInterrupt, nothing of the tree is left (with `request.keep_failed` it stays, with its marker).
     """
     request = understood(request, emit)
     _check_engine(request)
     check_private(places.cache_dir())
     customize.check(request)
     form = outputs.format_of(request)
-    prune.limit()  # a typing error in it is told now, not after the build
+    prune.limit()  # an invalid value is reported now, not after the build
     if request.or_host and request.suite != "host":
         return _archive_or_host(request, emit)
     if request.suite == "host" and form is None:
@@ -80,7 +80,7 @@ def bootstrap(request: Request, emit: Emit) -> Result:
     if request.engine == "debootstrap":
         engine_debootstrap.check(request)
     if request.architecture and request.variant != "extract" and not request.foreign:
-        emulation.emulation(request.architecture)  # that it can't be done is told before anything is asked or made
+        emulation.emulation(request.architecture)  # raises if it can't run, before anything is fetched or made
     if os.geteuid() != 0:
         made: Result = rootless.run(bootstrap, request, emit)
         return made
@@ -98,7 +98,7 @@ def _check_engine(request: Request) -> None:
         raise Usage(
             doing,
             because=f"{request.script!r} is a second mirror or source, where debootstrap has its script",
-            hint="--source 'deb URL SUITE COMPONENT…' adds one, --pocket updates,security those of the suite; "
+            hint="--source 'deb URL SUITE COMPONENT…' adds a source, --pocket updates,security those of the suite; "
             "--mirror URL may be given more than once",
         )
     if request.engine == "native" and (request.script or request.engine_options):
@@ -114,7 +114,7 @@ def _check_engine(request: Request) -> None:
 
 
 def _host(request: Request, emit: Emit) -> Result:
-    from toolkit.bootstrap.host import host  # with its ELF reader, which the archive's way does without
+    from toolkit.bootstrap.host import host  # imports an ELF reader, which a build from an archive does not need
 
     return host.bootstrap(request, emit, lenient=request.or_host)
 
@@ -124,7 +124,7 @@ def _archive_or_host(request: Request, emit: Emit) -> Result:
         return bootstrap(replace(request, or_host=False), emit)
     except Unreachable as error:
         emit(Note(f"no archive: {error}", warning=True))
-        emit(Note(f"so {request.target} is made of this host's own programs instead of {request.suite}", warning=True))
+        emit(Note(f"{request.target} is made of this host's own programs instead of {request.suite}", warning=True))
         return bootstrap(replace(request, suite="host"), emit)
 
 
@@ -146,7 +146,7 @@ def _bootstrap(request: Request, emit: Emit) -> Result:
             target.leave()
         else:
             _remove(target, emit)
-        if isinstance(error, OSError):  # what a package or its scripts made of the tree is in the way
+        if isinstance(error, OSError):  # something that a package or its scripts made in the tree is in the way
             name = f"{os.fsdecode(error.filename)!r}: " if error.filename else ""
             because = name + reason(error)
             raise CtkError(f"make a root file system in {target.path!r}", because=because) from error
@@ -173,7 +173,7 @@ def _stages(request: Request) -> tuple[tuple[str, str], ...]:
 
 
 def _make(request: Request, target: Target, rootfd: int, emit: Emit) -> Lock:
-    """Fill the empty folder; what it was made of."""
+    """Fill the empty folder. Returns the lock that it was made from."""
     if request.engine == "debootstrap":
         lock = engine_debootstrap.build(request, target.path, rootfd, configure.log_path(target.path), emit)
         return replace(lock, build_id=request.custom.build_id(lock.build_id))
@@ -204,7 +204,7 @@ def _next_steps(request: Request) -> tuple[str, ...]:
 
 
 def _remove(target: Target, emit: Emit) -> None:
-    """Take the half-made tree away; what stands in the way is told beside the error that brought us here."""
+    """Remove the half-made tree. A failure is only noted: the error that brought us here is the one to raise."""
     try:
         target.remove()
     except (CtkError, OSError) as error:
@@ -214,17 +214,17 @@ def _remove(target: Target, emit: Emit) -> None:
 def _lay_out_cached(
     request: Request, trees: TreeCache, lock: Lock, target: Target, rootfd: int, emit: Emit
 ) -> int | None:
-    """Make the tree from one of the same build; its files, None if there is none that is whole."""
-    kept = trees.open(request, lock)
-    if kept is None:
+    """Make the tree from a cached one of the same lock. Returns its number of files; None without an intact one."""
+    cached = trees.open(request, lock)
+    if cached is None:
         return None
-    with kept:
-        check_space(target.path, kept.plain_bytes)
-        emit(Finished("download", 0.0, "the tree of this very build is kept", skipped=True))
+    with cached:
+        check_space(target.path, cached.plain_bytes)
+        emit(Finished("download", 0.0, "the tree of this very build is cached", skipped=True))
         try:
-            with stage("unpack", emit) as said:
-                count = kept.lay_out(rootfd)
-                said.detail = f"{count} files of a cached tree"
+            with stage("unpack", emit) as report:
+                count = cached.lay_out(rootfd)
+                report.detail = f"{count} files of a cached tree"
         except Spoilt:
             emit(Note("the cached tree was damaged; it is removed, and this one is built anew", warning=True))
             empty(target.path, rootfd, but=MARKER)
@@ -232,7 +232,7 @@ def _lay_out_cached(
         except OSError as error:
             because = reason(error)
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                because += f" (the tree has {kept.plain_bytes >> 20} MiB)"
+                because += f" (the tree has {cached.plain_bytes >> 20} MiB)"
             raise CtkError(f"lay out a cached tree in {target.path!r}", because=because) from None
     for name in _AFTER_UNPACK:
         emit(Finished(name, 0.0, "as in the cached tree", skipped=True))
@@ -246,7 +246,43 @@ def _build(request: Request, solved: Solved, target: Target, rootfd: int, trees:
     emulate = b"" if lock.variant == "extract" else emulation.emulation(lock.architecture).registration
     custom = customize.Customiser(request.custom, target.path, rootfd, lock, log_path, emulate, emit)
     custom.setup()
-    repacked = None if solved.folder else Repacked(solved.cache)  # the folder gets the packages as they were published
+    download, unpacked = _fetch_and_unpack(request, solved, rootfd, custom, emit)
+    if lock.variant != "extract":
+        with stage("seed", emit):
+            base_files.seed(rootfd, lock, unpacked, request.custom, emit)
+        custom.extracted()
+        with stage("configure", emit) as report:
+            configure.configure(
+                target.path,
+                rootfd,
+                lock,
+                unpacked,
+                emit,
+                log_path,
+                open_deb=download.reopen,
+                emulate=emulate,
+                between=custom.essential,
+            )
+            report.detail = f"{len(unpacked)} packages"
+    else:
+        custom.extracted()
+    custom.customize()
+    if request.keep_debootstrap_dir:
+        first_stage.leave_record(lock, rootfd, log_path)
+    with stage("tidy", emit):
+        cleanup.tidy(rootfd, lock, emit)
+    with stage("keep", emit) as report:
+        size = trees.store(request, lock, rootfd)
+        prune.prune(places.cache_dir(), prune.limit())
+        report.detail = f"{size / 1e6:.1f} MB in the cache" if size else "none: such a build is made anew each time"
+
+
+def _fetch_and_unpack(
+    request: Request, solved: Solved, rootfd: int, custom: customize.Customiser, emit: Emit
+) -> tuple[Download, list[Unpacked]]:
+    """Unpack each package as soon as it is there: the stages download and unpack, which run side by side."""
+    lock = solved.lock
+    repacked = None if solved.folder else Repacked(solved.cache)  # --cache-dir gets the packages as they were published
     merged = request.custom.merged_usr
     unpacker = Unpacker(rootfd, lock, emit, merged_usr=merged, skips=custom.skips, repacked=repacked)
     download = Download(
@@ -270,38 +306,11 @@ def _build(request: Request, solved: Solved, target: Target, rootfd: int, trees:
             error.hint = "the archive has moved on: --snapshot DATE --locked FILE takes the package from back then"
         raise
     amounts = ((download.fetched_bytes, ""), (download.cached_bytes, " from the cache"))
-    told = [f"{amount / 1e6:.1f} MB{whence}" for amount, whence in amounts if amount]
-    emit(Finished("download", download.fetched_at - fetching, ", ".join(told)))
+    parts = [f"{amount / 1e6:.1f} MB{source}" for amount, source in amounts if amount]
+    emit(Finished("download", download.fetched_at - fetching, ", ".join(parts)))
     unpacked = unpacker.finish()
     emit(Finished("unpack", time.monotonic() - fetching, f"{len(unpacked)} packages"))
-    if lock.variant != "extract":
-        with stage("seed", emit):
-            base_files.seed(rootfd, lock, unpacked, request.custom, emit)
-        custom.extracted()
-        with stage("configure", emit) as said:
-            configure.configure(
-                target.path,
-                rootfd,
-                lock,
-                unpacked,
-                emit,
-                log_path,
-                open_deb=download.reopen,
-                emulate=emulate,
-                between=custom.essential,
-            )
-            said.detail = f"{len(unpacked)} packages"
-    else:
-        custom.extracted()
-    custom.customize()
-    if request.keep_debootstrap_dir:
-        first_stage.leave_record(lock, rootfd, log_path)
-    with stage("tidy", emit):
-        cleanup.tidy(rootfd, lock, emit)
-    with stage("keep", emit) as said:
-        size = trees.store(request, lock, rootfd)
-        prune.prune(places.cache_dir(), prune.limit())
-        said.detail = f"{size / 1e6:.1f} MB in the cache" if size else "none: such a build is made anew each time"
+    return download, unpacked
 
 
 def _result(lock: Lock, path: str, began: float) -> Result:
@@ -331,8 +340,8 @@ def _kibibytes(paragraph: Any) -> int:
 def _one_interruption() -> Iterator[None]:
     """Let the first Ctrl-C (or other signal with a handler) through and drop those that follow.
 
-    A second one would end the clean-up after the first, at any line of it. The clean-up is bounded; who can't wait
-    has SIGQUIT and SIGKILL.
+    A second one would interrupt the clean-up after the first, at any line of it. The clean-up takes a bounded time;
+    SIGQUIT and SIGKILL still end it at once.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -222,7 +222,7 @@ def _ours(
     emit: Emit,
 ) -> None:
     paths = dict(line.split(None, 1) for line in facts["debpaths"].splitlines() if line.strip())
-    with stage("unpack", emit) as said:
+    with stage("unpack", emit) as report:
         if os.path.lexists(f"{target}/{HOLD}"):
             rmtree_beneath.remove(rootfd, HOLD)  # of a second stage that failed
         merged = os.path.islink(os.path.join(target, "bin"))
@@ -240,9 +240,9 @@ def _ours(
         database.create()
         database.register(settled(lock, unpacked))
         base_files.localtime(rootfd)
-        said.detail = f"{len(unpacked)} packages"
+        report.detail = f"{len(unpacked)} packages"
     custom.extracted()
-    with stage("configure", emit) as said:
+    with stage("configure", emit) as report:
         configure.configure(
             target,
             rootfd,
@@ -254,7 +254,7 @@ def _ours(
             emulate=emulate,
             between=custom.essential,
         )
-        said.detail = f"{len(unpacked)} packages"
+        report.detail = f"{len(unpacked)} packages"
 
 
 def run_theirs(target: str, rootfd: int, log_path: str, emulate: bytes, emit: Emit, *, keep: bool) -> None:

@@ -62,14 +62,14 @@ def make(request: Request, path: str, emit: Emit) -> Lock:
                 )
             finally:
                 os.close(folder)
-            with stage(outputs.STAGE[0], emit) as said:
+            with stage(outputs.STAGE[0], emit) as report:
                 try:
                     outputs.write_all(part.fd, streams.gzip(tar_write.segments(rootfd, _members(rootfd))))
                     part.name()
                 except OSError as error:
                     raise outputs.failed(path, error) from None
                 size = os.fstat(part.fd).st_size
-                said.detail = f"{size / 1e6:.1f} MB"
+                report.detail = f"{size / 1e6:.1f} MB"
         finally:
             os.close(rootfd)
             solved.client.close()

@@ -1,4 +1,4 @@
-"""A stage of a bootstrap, told from its start to its end."""
+"""A stage of a bootstrap: the events of its start and its end."""
 
 import time
 from collections.abc import Iterator
@@ -7,17 +7,17 @@ from contextlib import contextmanager
 from toolkit.events import Emit, Finished, Started
 
 
-class Said:
-    """What a stage has to say at its end."""
+class Report:
+    """The result of a stage in a few words, set inside the `with` block."""
 
     detail = ""
 
 
 @contextmanager
-def stage(name: str, emit: Emit) -> Iterator[Said]:
-    """Started, and Finished with the seconds between; nothing is said of a stage that raises."""
-    said = Said()
+def stage(name: str, emit: Emit) -> Iterator[Report]:
+    """Emit Started, and at the end Finished with the seconds between. A stage that raises has no Finished."""
+    report = Report()
     began = time.monotonic()
     emit(Started(name))
-    yield said
-    emit(Finished(name, time.monotonic() - began, said.detail))
+    yield report
+    emit(Finished(name, time.monotonic() - began, report.detail))

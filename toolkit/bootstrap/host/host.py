@@ -71,14 +71,14 @@ def bootstrap(request: Request, emit: Emit, *, lenient: bool = False) -> Result:
     umask = os.umask(0o022)
     try:
         target.open()
-        with stage("find", emit) as said:
+        with stage("find", emit) as report:
             programs, paths = find(request, emit, lenient=lenient)
-            said.detail = f"{len(programs)} programs, {len(paths)} files"
-        with stage("copy", emit) as said:
+            report.detail = f"{len(programs)} programs, {len(paths)} files"
+        with stage("copy", emit) as report:
             copying = Copy(target.path)
             for path in paths:
                 copying.add(path)
-            said.detail = f"{copying.size_bytes / 1e6:.1f} MB"
+            report.detail = f"{copying.size_bytes / 1e6:.1f} MB"
         with stage("etc", emit):
             _write_etc(target.path, os.path.basename(programs[0]))
         result, lock = _facts(target.path, copying, began)

@@ -179,9 +179,9 @@ def build(request: Request, form: Format, emit: Emit, make: Make) -> Result:
         tree = os.path.join(work, "root")
         inner = replace(request, target=tree, format=DIRECTORY, restart=False, keep_failed=False)
         result = make(inner, _within(emit, told))
-        with stage(STAGE[0], emit) as said:
+        with stage(STAGE[0], emit) as report:
             size = _write_out(form, tree, sys.stdout.fileno() if part is None else part.fd, request)
-            said.detail = f"{size / 1e6:.1f} MB" if size else form.name
+            report.detail = f"{size / 1e6:.1f} MB" if size else form.name
         result = replace(result, target=os.path.abspath(request.target) if part else STDOUT)
         if part is not None:
             part.finish(result, result_path(tree))

@@ -53,13 +53,13 @@ def check(request: Request, option: str) -> None:
 
 def fetch(request: Request, solved: Solved, take: Consume, emit: Emit) -> Download:
     """The stage `download`: each package to `take` when it is there and checked. Raises as `Download.run`."""
-    with stage("download", emit) as said:
+    with stage("download", emit) as report:
         download = Download(
             solved.client, solved.cache, solved.lock, take, emit, fetchers=request.jobs, folder=solved.folder
         )
         emit(Started("download", download.total_bytes, "bytes"))
         download.run()
-        said.detail = f"{download.fetched_bytes / 1e6:.1f} MB, {download.cached_bytes / 1e6:.1f} MB were there"
+        report.detail = f"{download.fetched_bytes / 1e6:.1f} MB, {download.cached_bytes / 1e6:.1f} MB were there"
     return download
 
 

@@ -44,14 +44,14 @@ class Gathered:
 
     def read(self, client: Client, cache: Cache, emit: Emit) -> Pool:
         """The indexes of all sources (the stage `index`). Raises as `load_members`."""
-        with stage("index", emit) as said:
+        with stage("index", emit) as report:
             members = [
                 member
                 for number, one in enumerate(self.opened)
                 for member in load_members(client, cache, number, one, self.architectures, emit)
             ]
             members += [one.member for one in self.files]
-            said.detail = f"{sum(len(member.index) for member in members)} packages"
+            report.detail = f"{sum(len(member.index) for member in members)} packages"
         # With one source and no pins debootstrap's order of the indexes decides.
         policy = Policy(self.facts, self.pins) if len(self.sources) > 1 or self.pins else None
         return Pool(members, self.architectures[0], policy)
@@ -79,7 +79,7 @@ def gather(request: Request, client: Client, architecture: str, emit: Emit) -> G
     first = repositories.main(request, suite, choices, _keyrings(request, suite))
     further = list(repositories.further(request, first.keyring, architecture))
     as_of = snapshot.moment(request.snapshot) if request.snapshot else ""
-    with stage("release", emit) as said:
+    with stage("release", emit) as report:
         main = open_source(client, first, emit, as_of=as_of)
         opened = [main]
         mirror = main.source.mirror
@@ -90,9 +90,9 @@ def gather(request: Request, client: Client, architecture: str, emit: Emit) -> G
             opened.append(open_source(client, pocket, emit, as_of=as_of))
         opened += [open_source(client, one, emit, architectures=architectures) for one in further]
         day = f"{parse_date(main.source.date):%Y-%m-%d}"
-        said.detail = f"{main.source.origin} {main.source.codename} of {day}, from {mirror}"
+        report.detail = f"{main.source.origin} {main.source.codename} of {day}, from {mirror}"
         if len(opened) > 1:
-            said.detail += " and " + ", ".join(one.source.suite for one in opened[1:])
+            report.detail += " and " + ", ".join(one.source.suite for one in opened[1:])
     sources = [one.source for one in opened]
     facts = [one.facts for one in opened]
     files = []

@@ -87,7 +87,7 @@ def _chosen(request: Request, client: Client, cache: Cache, emit: Emit, recall: 
             emit(Finished(name, 0.0, "nothing has changed", skipped=True))
         return known
     pool = gathered.read(client, cache, emit)
-    with stage("resolve", emit) as said:
+    with stage("resolve", emit) as report:
         lock = resolve(
             pool,
             gathered.suite,
@@ -99,10 +99,12 @@ def _chosen(request: Request, client: Client, cache: Cache, emit: Emit, recall: 
             recommends=request.recommends,
             preferences=gathered.preferences,
         )
-        said.detail = f"{len(lock.required)} required packages" + (f" and {len(lock.base)} others" if lock.base else "")
+        report.detail = f"{len(lock.required)} required packages" + (
+            f" and {len(lock.base)} others" if lock.base else ""
+        )
         for number, source in enumerate(lock.sources[1:], 1):
             count = sum(package.source == number for package in lock.packages)
-            said.detail += f", {count} from {source.suite or source.mirror}"
+            report.detail += f", {count} from {source.suite or source.mirror}"
     return lock
 
 
@@ -114,6 +116,6 @@ def _locked(request: Request, client: Client, emit: Emit) -> Lock:
     tell_login(request.mirror, emit)
     for name in ("release", "index"):
         emit(Finished(name, 0.0, "the lock says it", skipped=True))
-    with stage("resolve", emit) as said:
-        said.detail = f"{len(lock.packages)} packages of {request.locked}"
+    with stage("resolve", emit) as report:
+        report.detail = f"{len(lock.packages)} packages of {request.locked}"
     return lock

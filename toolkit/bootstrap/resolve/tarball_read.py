@@ -55,7 +55,7 @@ def open_lock(request: Request, cache: Cache, emit: Emit) -> Lock:
             )
     for name in ("release", "index"):
         emit(Finished(name, 0.0, "the tarball says it", skipped=True))
-    with stage("resolve", emit) as said:
+    with stage("resolve", emit) as report:
         found = _Found(path, cache)
         lock = found.lock(request)
         there = {one.name for one in lock.packages}
@@ -66,7 +66,7 @@ def open_lock(request: Request, cache: Cache, emit: Emit) -> Lock:
                 because=f"{path!r} has no such package",
                 hint="--make-tarball FILE --include … makes one that has",
             )
-        said.detail = f"{len(lock.packages)} packages of {path}"
+        report.detail = f"{len(lock.packages)} packages of {path}"
     emit(Note(f"nothing asks whether the archive has signed the packages of {path}: that is for who made it"))
     return lock
 

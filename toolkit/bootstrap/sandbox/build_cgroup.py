@@ -1,9 +1,9 @@
-"""A cgroup (v2) for one build, below the caller's own: nobody else is in it, and the build's namespace begins there.
+"""A cgroup (v2) for one build, below the caller's own. It holds nothing else and is the root of the cgroup namespace.
 
-So that a script sees no cgroup but its own, whatever it gets to mount, and the caller's limits hold for it. Where the
-caller may make none (an ordinary user without delegation; a container whose cgroups are read-only) there is only the
-namespace: what its root may not write here, root of a user namespace may not either. v1 has nothing to kill or freeze
-by a write without the capabilities that a build has dropped.
+A script therefore sees no cgroup but its own, whatever it manages to mount, and the caller's limits apply to it. If the
+caller may not make a cgroup (an ordinary user without delegation; a container whose cgroups are read-only), there is
+only the namespace: what the caller may not write there, root of a user namespace may not write either. In v1 nothing
+can be killed or frozen by a write without capabilities that a build has dropped.
 """
 
 import contextlib
@@ -15,10 +15,10 @@ _PREFIX = "ctk-build-"
 
 
 class Cgroup:
-    """Held by the descriptor of the folder above it: by the end, a build's mounts have no path that leads there."""
+    """The build's cgroup. It keeps its parent folder open, because at the end of a build no path leads there."""
 
     def __init__(self) -> None:
-        """Make one for a child of this process, where one can be made; take away what killed builds have left."""
+        """Make a cgroup for a child of this process, if that is allowed. Removes those that killed builds left."""
         self._above = -1
         try:
             if folder := own():
@@ -31,7 +31,7 @@ class Cgroup:
             pass
 
     def join(self) -> None:
-        """Put this process there; where it may not be, it stays."""
+        """Move this process into it. Does nothing if there is none or the move is not allowed."""
         if self._above < 0:
             return
         with contextlib.suppress(OSError):
@@ -43,14 +43,14 @@ class Cgroup:
         os.close(self._above)
 
     def remove(self) -> None:
-        """Take it away, once all in it have ended."""
+        """Remove it. All its processes must have ended."""
         if self._above >= 0:
             with contextlib.suppress(OSError):
                 os.rmdir(self._name, dir_fd=self._above)
 
 
 def own() -> str:
-    """The caller's own cgroup as a folder; "" without cgroup v2."""
+    """The path of the caller's own cgroup; "" without cgroup v2."""
     lines = mountinfo.read("/proc/self/cgroup").split("\n")
     own = next((line[3:] for line in lines if line.startswith("0::")), "")
     for _, _, root, point, _, kind, _, _ in mountinfo.mounts(mountinfo.read()):

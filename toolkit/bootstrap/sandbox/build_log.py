@@ -1,17 +1,17 @@
-"""What the programs of a build print, in a file that none of them can make large."""
+"""The log of what a build's programs print: a file of bounded size, whatever they print."""
 
 import contextlib
 import os
 
-# A desktop's packages print some MiB. The end tells most of what went wrong, so it has room of its own.
+# The packages of a desktop print a few MiB. An error is usually explained at the end, so the end has room of its own.
 HEAD_BYTES, TAIL_BYTES = 16 << 20, 1 << 20
 
 
 class BuildLog:
-    """Appends to `path`, which other logs of the same build may have begun; close it.
+    """Appends to `path`, which other logs of the same build may have started. The caller must close it.
 
-    The file is written at once as long as it has less than HEAD_BYTES. Of what comes then the last TAIL_BYTES are
-    written by `close`, behind a line that says how much is not there. Raises OSError.
+    Output is written at once until the file has HEAD_BYTES. Of the rest, `close` writes the last TAIL_BYTES, after a
+    line that says how many bytes were dropped. Raises OSError.
     """
 
     def __init__(self, path: str) -> None:
@@ -31,9 +31,9 @@ class BuildLog:
 
     def close(self) -> None:
         self._cut()
-        said = f"\n[ctk: {self._left_out} bytes are left out here]\n".encode() if self._left_out else b""
-        with contextlib.suppress(OSError):  # a full disk, say: the build's own error is the one to tell
-            os.write(self._fd, said + self._tail)
+        note = f"\n[ctk: {self._left_out} bytes are left out here]\n".encode() if self._left_out else b""
+        with contextlib.suppress(OSError):  # a full disk, for example: the build's own error is the one to report
+            os.write(self._fd, note + self._tail)
         os.close(self._fd)
 
     def _cut(self) -> None:

@@ -1,4 +1,4 @@
-"""Whether a build's namespaces can be made here, asked before anything is fetched: in a container they often can't."""
+"""Checks, before anything is fetched, that a build's namespaces can be made here. In a container they often can't."""
 
 import os
 import tempfile
@@ -15,10 +15,10 @@ _HINT = (
 
 
 def check(where: str) -> None:
-    """Raise HostLacks if no program of a tree below `where` could be run apart from the host.
+    """Raise HostLacks if a program of a tree below `where` can't be run isolated from the host.
 
-    Costs nothing on a host; where /proc is masked, or calls are filtered, as container engines do it, it is tried once
-    (some 50 ms).
+    Costs nothing on a plain host. If /proc is masked or system calls are filtered, as container engines do, it makes
+    the namespaces once to find out (about 50 ms).
     """
     doing = "build in namespaces of its own"
     effective, _, _ = capabilities.capget()
@@ -35,13 +35,13 @@ def check(where: str) -> None:
 
 
 def _masked() -> bool:
-    """Whether something is mounted below /proc: then only who may see all of it may mount it anew."""
+    """Whether something is mounted below /proc: a new proc mount is then refused in a user namespace."""
     points = (mount[3] for mount in mountinfo.mounts(mountinfo.read()))
     return any(one.startswith("/proc/") and one != "/proc/sys/fs/binfmt_misc" for one in points)
 
 
 def _held_back() -> bool:
-    """Whether a filter (seccomp(2)) or a label (AppArmor, SELinux) may refuse a mount(2) that capabilities allow."""
+    """Whether a seccomp filter or a label (AppArmor, SELinux) may refuse a mount(2) that the capabilities allow."""
     lines = read("/proc/self/status").split("\n")
     label = read("/proc/self/attr/current").strip("\0\n")
     return "Seccomp:\t2" in lines or (bool(label) and "unconfined" not in label)

@@ -1,7 +1,7 @@
-"""How programs of another architecture run here: by the kernel itself, the host's binfmt_misc, or a list of our own.
+"""How programs of another architecture run here: natively, or by the host's binfmt_misc or the build's own.
 
-The build's own list (kernel/binfmt.py) needs Linux 6.7 and a static qemu-user program on the host; nothing is
-registered on the host for it, and it needs no root.
+A binfmt_misc instance of the build's own (kernel/binfmt.py) needs Linux 6.7 and a static qemu-user program on the host.
+It registers nothing on the host and needs no root.
 """
 
 import os
@@ -18,23 +18,25 @@ _PT_INTERP = 3
 
 
 class Emulation(NamedTuple):
-    """`registration` is what the build's own namespace must be told (binfmt_misc's format); b"" is nothing."""
+    """`registration` is the line to register in the build's own binfmt_misc (binfmt_misc's format); b"" is none."""
 
     way: Literal["native", "host", "own"]
     registration: bytes = b""
 
 
 def emulation(architecture: str) -> Emulation:
-    """How programs of `architecture` (Debian's name) will run in a build here. Raises HostLacks, with what to do, and
-    NotFound for a name that is nearly one of Debian's."""
+    """How programs of `architecture` (Debian's name) will run in a build here.
+
+    Raises HostLacks, with what to install, and NotFound for a name that Debian does not have but that looks like one.
+    """
     if is_native(architecture) or architecture in _SIBLINGS.get(host_architecture(), ()):
         return Emulation("native")
     near = meant(architecture)
     if near:
         raise NotFound(
             f"use architecture {architecture!r}",
-            because="Debian has none of that name" + near,
-            hint="of an archive that has one, --foreign makes the first half, and --variant extract runs nothing",
+            because="Debian has no architecture of that name" + near,
+            hint="if your archive has it, --foreign makes the first half, and --variant extract runs nothing",
         )
     problem = f"this host ({host_architecture()}) can't run its programs"
     if architecture in binfmt.MACHINES:
@@ -48,19 +50,19 @@ def emulation(architecture: str) -> Emulation:
         if found:
             problem = f"the host's binfmt_misc entry {found!r} lacks the flag F: it looks for qemu inside the tree"
         elif interpreter:
-            problem += "; a list of a build's own needs Linux 6.7, and the host's has no entry for it"
+            problem += "; binfmt_misc of the build's own needs Linux 6.7, and the host's has no entry for it"
     raise HostLacks(
         f"make a root file system for {architecture}",
         because=problem,
         hint="install qemu-user-static (before Linux 6.7 binfmt-support, too); or make half of it here with --foreign "
-        "and the rest on such a machine; --variant extract runs nothing",
+        "and the rest on a machine of that architecture; --variant extract runs nothing",
     )
 
 
 def _interpreter(machine: str) -> str:
     """The static qemu-user program for `machine` (qemu's name); "" if there is none.
 
-    The kernel loads a dynamic one's libraries from the tree, where they aren't.
+    A dynamically linked one does not work: the kernel would look for its libraries in the tree.
     """
     for folder in _FOLDERS:
         for name in (f"qemu-{machine}-static", f"qemu-{machine}"):
@@ -71,7 +73,7 @@ def _interpreter(machine: str) -> str:
 
 
 def _is_static(path: str) -> bool:
-    """Whether an ELF program asks for no interpreter (elf(5): no PT_INTERP)."""
+    """Whether an ELF program is static: it has no PT_INTERP (elf(5))."""
     with open(path, "rb") as file:
         head = file.read(4096)
     if head[:4] != b"\x7fELF":
@@ -84,7 +86,7 @@ def _is_static(path: str) -> bool:
 
 
 def _host_entry(architecture: str) -> tuple[str, bool]:
-    """The host's entry for the architecture's programs: its name ("" if there is none), whether it has the flag F."""
+    """The host's binfmt_misc entry for the architecture: its name ("" if none), and whether it has the flag F."""
     magic = binfmt.pattern(architecture)[0].hex()
     try:
         names = os.listdir(binfmt.HOST_ENTRIES)

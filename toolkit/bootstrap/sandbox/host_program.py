@@ -1,10 +1,11 @@
-"""Run a program of the host's that works on a tree, so that nothing of it stays (host_program_init.py)."""
+"""Run a program of the host on a tree; its processes and mounts end with it (host_program_init.py)."""
 
 import os
 import select
 import signal
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from toolkit.bootstrap.sandbox import interpreter
 from toolkit.bootstrap.sandbox.build_log import BuildLog
@@ -29,50 +30,24 @@ def run(
     target: str = "",
     emulate: bytes = b"",
 ) -> None:
-    """Run it to its end in the caller's working directory, with no input.
+    """Run the program to its end, in the caller's working directory and with no input.
 
-    Its output goes to `log_path` and line by line to `line`, what it writes to descriptor 3 to `status`. With `target`
-    that tree has /proc, /sys and /dev for chroot(8) meanwhile. Raises BuildFailed(doing) for an exit code other than 0,
-    HostLacks without the namespaces.
+    Its output goes to `log_path` and line by line to `line`; what it writes to descriptor 3 goes to `status`. While it
+    runs, the tree `target` has /proc, /sys and /dev mounted for chroot(8). Raises BuildFailed(doing) for an exit code
+    other than 0, and HostLacks if the namespaces can't be made.
     """
+    settings = Settings(argv=list(argv), environment=dict(environment), target=target, emulate=emulate)
+    tail: list[str] = []
+
+    def keep(text: str) -> None:
+        tail.append(text)
+        del tail[:-_TAIL_LINES]
+        line(text)
+
     log = BuildLog(log_path)
-    pipes = [os.pipe2(os.O_CLOEXEC) for _ in range(4)]
-    (request_in, requests), (replies, reply_out), (output, output_in), (statuses, status_in) = pipes
-    theirs, ours = (request_in, reply_out, output_in, status_in), (requests, replies, output, statuses)
     try:
-        try:
-            child = subprocess.Popen(
-                interpreter.command(
-                    "toolkit.bootstrap.sandbox.host_program_init", request_in, reply_out, status_in, os.getpid()
-                ),
-                stdin=subprocess.DEVNULL,
-                stdout=output_in,
-                stderr=output_in,
-                pass_fds=(request_in, reply_out, status_in),
-                start_new_session=True,
-                env={},
-            )
-        finally:
-            for fd in theirs:
-                os.close(fd)
-        try:
-            log.write(f"+ {' '.join(argv)}\n".encode())
-            settings = Settings(argv=list(argv), environment=dict(environment), target=target, emulate=emulate)
-            send(requests, settings)
-            tail: list[str] = []
-
-            def say(text: str) -> None:
-                tail.append(text)
-                del tail[:-_TAIL_LINES]
-                line(text)
-
-            _pass_on({output: say, statuses: status or (lambda _: None)}, output, log)
-            answer = receive(replies)
-        finally:
-            _end(child)
+        answer = _run_isolated(settings, log, keep, status or (lambda _: None))
     finally:
-        for fd in ours:
-            os.close(fd)
         log.close()
     if isinstance(answer, dict):
         raise HostLacks(doing, because=answer["error"], hint="in a container this needs CAP_SYS_ADMIN")
@@ -81,8 +56,42 @@ def run(
         raise BuildFailed(doing, because=because, tail=tuple(tail), log=log_path)
 
 
+def _run_isolated(settings: Settings, log: BuildLog, line: Callable[[str], None], status: Callable[[str], None]) -> Any:
+    """Run the program under a process 1. Returns its exit code, {"error": …} without namespaces, None if that died."""
+    pipes = [os.pipe2(os.O_CLOEXEC) for _ in range(4)]
+    (request_in, requests), (replies, reply_out), (output, output_in), (statuses, status_in) = pipes
+    try:
+        try:
+            child = _start(request_in, reply_out, output_in, status_in)
+        finally:
+            for fd in (request_in, reply_out, output_in, status_in):
+                os.close(fd)
+        try:
+            log.write(f"+ {' '.join(settings['argv'])}\n".encode())
+            send(requests, settings)
+            _pass_on({output: line, statuses: status}, output, log)
+            return receive(replies)
+        finally:
+            _end(child)
+    finally:
+        for fd in (requests, replies, output, statuses):
+            os.close(fd)
+
+
+def _start(requests: int, replies: int, output: int, status: int) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(
+        interpreter.command("toolkit.bootstrap.sandbox.host_program_init", requests, replies, status, os.getpid()),
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        pass_fds=(requests, replies, status),
+        start_new_session=True,
+        env={},
+    )
+
+
 def _pass_on(takers: Mapping[int, Callable[[str], None]], output: int, log: BuildLog) -> None:
-    """Read both pipes to their ends: to that of the last process that holds them, which process 1 takes with it."""
+    """Read both pipes until no process holds them any more; all of them die with process 1."""
     rest = dict.fromkeys(takers, b"")
     poll = select.poll()
     for fd in takers:
@@ -102,7 +111,7 @@ def _pass_on(takers: Mapping[int, Callable[[str], None]], output: int, log: Buil
 
 
 def _end(child: "subprocess.Popen[bytes]") -> None:
-    """End everything; returns when the kernel has."""
+    """End every process of the program. Returns once they are gone."""
     child.send_signal(signal.SIGTERM)
     while True:
         try:
@@ -111,4 +120,4 @@ def _end(child: "subprocess.Popen[bytes]") -> None:
         except subprocess.TimeoutExpired:
             child.kill()
         except KeyboardInterrupt:
-            continue  # it is under way already; leaving now would leave processes
+            continue  # the end is under way already; returning now would leave processes behind

@@ -1,11 +1,11 @@
-"""Process 1 around a program of the host's that works on a tree: a hook, or debootstrap.
+"""Process 1 around a program of the host that works on a tree: a hook, or debootstrap.
 
     ctk ── starts ──> outer process ── forks ──> process 1 of a pid namespace ── spawns ──> the program
                       (waits, dies with ctk)     (mounts, reaps)
 
-The program sees the host as it is, network and all: it is the caller's own. But its mounts are seen by nobody else, and
-with its end, or ctk's, every process that it started is dead. As sandbox_init.py, and for its reasons, a program of its
-own.
+The program sees the host as it is, with its network: it is the caller's own. But nobody else sees its mounts, and when
+it or ctk ends, every process that it started is dead. This is a program of its own for the reason that is given in
+sandbox_init.py.
 """
 
 import fcntl
@@ -23,16 +23,16 @@ _FOR_PROGRAMS = (signal.SIGPIPE, signal.SIGXFSZ, *_IGNORED)
 
 
 class Settings(TypedDict):
-    """What runs, and where."""
+    """What to run, and where."""
 
     argv: list[str]
     environment: dict[str, str]
-    target: str  # gets /proc, /sys and /dev mounted, so that chroot(8) into it works; "" for none
+    target: str  # a tree that gets /proc, /sys and /dev mounted, so that chroot(8) into it works; "" is none
     emulate: bytes  # as sandbox_init.Settings
 
 
 def main(requests: int, replies: int, status: int, parent: int) -> NoReturn:
-    """The outer process: make the namespaces, fork process 1, pass on how it ended."""
+    """The outer process: make the namespaces, fork process 1, report how the program ended."""
     for fd in (requests, replies, status):
         os.set_inheritable(fd, False)
     process.prctl(process.PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -74,14 +74,14 @@ def _first(settings: Settings, replies: int, status: int) -> NoReturn:
             root = os.open(settings["target"], O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
             furnish(root)
             os.close(root)
-        # Ours, that is, those of the new pid namespace; last, as the mounts before are by the old one's names.
+        # /proc of the new pid namespace. Last, because the mounts before it go through paths of the old /proc.
         own = mounts.MS_NOSUID | mounts.MS_NODEV | mounts.MS_NOEXEC
         mounts.mount("proc", "/proc", "proc", own)
     except (OSError, SystemCall) as error:
         send(replies, {"error": str(error)})
         os._exit(1)
     try:
-        if status == 3:  # duplicated onto itself it would be closed at exec
+        if status == 3:  # dup2 onto itself would leave it close-on-exec
             status = fcntl.fcntl(status, fcntl.F_DUPFD_CLOEXEC, 10)
         child = os.posix_spawnp(
             settings["argv"][0],

@@ -1,4 +1,4 @@
-"""How this program starts another interpreter of its own: isolated, in UTF-8 whatever the locale is."""
+"""Starts another Python interpreter with a module of ours: isolated, and in UTF-8 whatever the locale."""
 
 import os
 import sys
@@ -7,11 +7,11 @@ import toolkit
 
 
 def command(module: str, *arguments: int, site: bool = False) -> list[str]:
-    """The words that run `main(*arguments)` of a module of ours; `site` for one that needs the installed libraries.
+    """The argv that runs `main(*arguments)` of one of our modules. `site`: it needs the installed libraries.
 
-    The arguments that are descriptors have to be handed on (subprocess, pass_fds).
+    The caller must pass on the descriptors among the arguments (`pass_fds` of subprocess).
     """
-    # Isolated as it is, it has to be told where ctk lies.
+    # In isolated mode (-I) the interpreter does not find ctk by itself.
     here = os.path.dirname(os.path.dirname(os.path.abspath(toolkit.__file__)))
     numbers = ", ".join(map(str, arguments))
     program = f"import sys; sys.path.append({here!r})\nfrom {module} import main\nmain({numbers})"

@@ -1,13 +1,15 @@
-"""Build as an ordinary user: the whole of a build runs as root of a user namespace, in a process of its own.
+"""Build as an ordinary user: the whole build runs as root of a user namespace, in a process of its own.
 
-    ctk ── starts ──> builder: unshares a user namespace, says so
+    ctk ── starts ──> builder: unshares a user namespace, reports it
      │ newuidmap(1), newgidmap(1) write its maps: 0 is the user, 1… the subordinate ids of /etc/subuid and /etc/subgid
      └──── the request in, events and the result out, over pipes ────┘
 
-A process of its own because one with a second thread (the live display is one) can't unshare a user namespace.
+It is a process of its own because a process with a second thread (here the live display) can't unshare a user
+namespace.
 
-Without subordinate ids only the user's own id can be mapped. Then every file belongs to it, and chown(2) only
-pretends (kernel/seccomp_noop.py): such a tree runs shells and compilers, but no service that drops its privileges.
+Without subordinate ids only the user's own id can be mapped. Then every file belongs to that id, and chown(2) does
+nothing and succeeds (kernel/seccomp_noop.py): such a tree runs shells and compilers, but no service that drops its
+privileges.
 """
 
 import os
@@ -31,10 +33,10 @@ Map = list[tuple[int, int, int]]
 
 
 def run(function: Callable[..., Any], argument: Any, emit: Emit) -> Any:
-    """`function(argument, emit)` as root of a new user namespace; its result, or its CtkError.
+    """Call `function(argument, emit)` as root of a new user namespace; return its result or raise its CtkError.
 
-    The function is a module's, the argument and the result can be pickled. Raises HostLacks where the host allows no
-    user namespaces. On KeyboardInterrupt the other side is told, and cleans up before this returns.
+    The function is one at the top of a module; argument and result can be pickled. Raises HostLacks if the host allows
+    no user namespaces. A KeyboardInterrupt is passed to the builder, which cleans up before this returns.
     """
     refused = HostFacts().user_namespaces
     if refused:
@@ -70,7 +72,7 @@ def run(function: Callable[..., Any], argument: Any, emit: Emit) -> Any:
         try:
             return _converse(child, out, replies, (uids, gids), (function, argument), emit)
         except CtkError:
-            raise  # the builder's own, which ends it; or its maps' failing, and then it reads the end of `out`
+            raise  # the builder's own: it has ended. Or the id maps failed: it ends when it reads EOF from `out`
         except BaseException:
             child.send_signal(signal.SIGINT)
             raise
@@ -97,7 +99,7 @@ def _converse(
         elif kind == "result":
             return value
         else:
-            raise _revived(value)
+            raise _rebuilt(value)
 
 
 def _finish(child: "subprocess.Popen[bytes]", replies: Any, emit: Emit) -> None:
@@ -123,7 +125,7 @@ def _write_map(pid: int, kind: str, lines: Map) -> None:
     """Write one id map of a process that has unshared. Raises HostLacks."""
     if len(lines) == 1:
         if kind == "gid":
-            _put(f"/proc/{pid}/setgroups", "deny")  # or an ordinary user may write no gid_map (CVE-2014-8989)
+            _put(f"/proc/{pid}/setgroups", "deny")  # otherwise an ordinary user can't write gid_map (CVE-2014-8989)
         _put(f"/proc/{pid}/{kind}_map", " ".join(map(str, lines[0])))
         return
     program = shutil.which(f"new{kind}map", path=_PATH)
@@ -174,7 +176,7 @@ def main(in_fd: int, out_fd: int, parent: int) -> NoReturn:
             os.setgroups([])
         os.setresgid(0, 0, 0)
         os.setresuid(0, 0, 0)
-        process.prctl(process.PR_SET_PDEATHSIG, signal.SIGKILL)  # last: a change of ids takes it off
+        process.prctl(process.PR_SET_PDEATHSIG, signal.SIGKILL)  # last: a change of ids clears it (prctl(2))
         if os.getppid() != parent:
             os._exit(1)
         say("result", function(argument, emit))
@@ -183,15 +185,15 @@ def main(in_fd: int, out_fd: int, parent: int) -> NoReturn:
     except KeyboardInterrupt:
         os._exit(130)
     except EOFError:
-        os._exit(1)  # ctk gave up before it mapped our ids
+        os._exit(1)  # ctk ended before it had mapped our ids
     os._exit(0)
 
 
-def _revived(told: tuple[str, str, dict[str, Any]]) -> CtkError:
-    """A CtkError as the other side raised it; their constructors differ, so it is put together by its parts."""
-    name, doing, facts = told
+def _rebuilt(parts: tuple[str, str, dict[str, Any]]) -> CtkError:
+    """The CtkError that the builder raised. The constructors of the classes differ, so its attributes are set."""
+    name, doing, attributes = parts
     kind = getattr(errors, name, CtkError)
     error: CtkError = kind.__new__(kind)
     Exception.__init__(error, doing)
-    error.__dict__.update(facts)
+    error.__dict__.update(attributes)
     return error

@@ -1,7 +1,7 @@
-"""Run programs inside a tree that is being built, isolated from the host (security: sandbox_init).
+"""Run programs inside a tree that is being built, isolated from the host (how: sandbox_init.py).
 
-`with Sandbox(...) as sandbox: sandbox.run([...])`. When the block is left, however it is left, every process of the
-build is dead and every mount gone.
+`with Sandbox(...) as sandbox: sandbox.run([...])`. When the block ends, normally or by an exception, every process of
+the build is dead and every mount is gone.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ _TAIL_LINES = 20
 _LINE_LIMIT_BYTES = 1 << 16
 _GRACE_S = 10.0
 
-# Nothing of the caller's environment reaches a maintainer script: it could hold passwords, and would change the tree.
+# Nothing of the caller's environment reaches a maintainer script: it may hold passwords, and it would change the tree.
 ENVIRONMENT = {
     "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
     "HOME": "/root",
@@ -37,17 +37,17 @@ ENVIRONMENT = {
     "LC_ALL": "C",
     "DEBIAN_FRONTEND": "noninteractive",
     "DEBCONF_NONINTERACTIVE_SEEN": "true",
-    "SYSTEMD_OFFLINE": "1",  # systemctl finds that by itself in debootstrap's chroot: it only writes files then
+    "SYSTEMD_OFFLINE": "1",  # systemctl then only writes files; in debootstrap's chroot it finds out by itself
 }
 
 
 class Sandbox:
-    """A tree's own namespaces with programs running in them, one after another.
+    """Namespaces of a tree, in which programs run one after another.
 
     `line` is called with each line of output, `status` with each line on descriptor 3 (dpkg's --status-fd). All output
-    is appended to the file `log_path` (build_log.py). `emulate` registers another architecture's emulator for them
-    alone (emulation.py). `rootfd` is the tree, opened before: what is at its path by now must be the same. Raises
-    HostLacks if it is not, or if the kernel refuses the namespaces, BuildFailed later.
+    is appended to the file `log_path` (build_log.py). `emulate` registers another architecture's emulator for these
+    programs alone (emulation.py). `rootfd` is the tree, opened earlier: its path must still lead to the same folder.
+    Entering raises HostLacks if it does not, or if the kernel refuses the namespaces; `run` raises BuildFailed.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Sandbox:
             for fd in (self._output, self._statuses):
                 os.set_blocking(fd, False)
             try:
-                # A session of its own: Ctrl-C on the terminal is for ctk, which then ends this in order.
+                # A session of its own: Ctrl-C on the terminal reaches ctk alone, which then ends this process in order.
                 self._process = subprocess.Popen(
                     interpreter.command("toolkit.bootstrap.sandbox.sandbox_init", *theirs, os.getpid()),
                     stdin=subprocess.DEVNULL,
@@ -129,9 +129,9 @@ class Sandbox:
         stdin: bytes = b"",
         accept: tuple[int, ...] = (0,),
     ) -> int:
-        """Run a program of the tree and return its exit code; `argv[0]` is a path in the tree.
+        """Run a program of the tree and return its exit code. `argv[0]` is a path in the tree.
 
-        `environment` is added to ENVIRONMENT. Raises BuildFailed(doing) for a code that is not in `accept`.
+        `environment` is added to ENVIRONMENT. Raises BuildFailed(doing) for an exit code that is not in `accept`.
         """
         self._lines.clear()
         self._log.write(f"+ {' '.join(argv)}\n".encode())
@@ -150,14 +150,14 @@ class Sandbox:
         return code
 
     def output(self) -> list[str]:
-        """The lines (no more than the last 500) of the program that ran last."""
+        """The output of the program that ran last: its last 500 lines at most."""
         return self._lines[-_KEPT_LINES:]
 
     def _failed(self, doing: str, because: str) -> CtkError:
         return BuildFailed(doing, because=because, tail=tuple(self._lines[-_TAIL_LINES:]), log=self._log_path)
 
     def _wait(self) -> object:
-        """The next reply, while output is passed on; None if there will be none."""
+        """Pass output on until the next reply, and return that; None if process 1 is gone."""
         poll = select.poll()
         for fd in (self._replies, self._output, self._statuses):
             poll.register(fd, select.POLLIN)
@@ -168,8 +168,8 @@ class Sandbox:
                     poll.unregister(fd)
             if self._replies in ready:
                 answer = receive(self._replies)
-                # What was written before the reply is in the pipes by now; what a daemon goes on to write is not
-                # waited for, it might never end.
+                # All output from before the reply is in the pipes by now. What a daemon still writes is not waited
+                # for: it might never end.
                 for fd in (self._output, self._statuses):
                     left = waiting(fd)
                     while left > 0 and (taken := self._pass_on(fd)):
@@ -177,7 +177,7 @@ class Sandbox:
                 return answer
 
     def _pass_on(self, fd: int) -> int:
-        """Read from the output or the status pipe once; the bytes that there were."""
+        """Read once from the output or the status pipe and pass the lines on. Returns the number of bytes read."""
         try:
             data = os.read(fd, 65536)
         except BlockingIOError:
@@ -199,7 +199,7 @@ class Sandbox:
         return len(data)
 
     def _end(self) -> None:
-        """End everything inside; returns when the kernel has."""
+        """End every process inside. Returns once they are gone."""
         child = self._process
         if child is None:
             return
@@ -211,7 +211,7 @@ class Sandbox:
             except subprocess.TimeoutExpired:
                 break
             except KeyboardInterrupt:
-                continue  # it is under way already; leaving now would leave processes
+                continue  # the end is under way already; returning now would leave processes behind
         if child.poll() is None:
             child.kill()
             child.wait()
@@ -223,12 +223,12 @@ def _place(rootfd: int) -> tuple[int, int]:
 
 
 def waiting(fd: int) -> int:
-    """The bytes that are in a pipe now."""
+    """The number of unread bytes in a pipe (FIONREAD)."""
     return int.from_bytes(fcntl.ioctl(fd, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
 def ended(code: int) -> str:
-    """How a program ended, in words; `code` as os.waitstatus_to_exitcode gives it."""
+    """How a program ended, in words. `code` is from os.waitstatus_to_exitcode."""
     if code >= 0:
         return f"exit code {code}"
     try:

@@ -1,19 +1,20 @@
-"""Process 1 of a build: programs of the new tree run under it, and end with it.
+"""Process 1 of a build: the programs of the new tree are its children, and end when it ends.
 
     ctk ── starts ──> outer process ── forks ──> process 1 of the build's own pid namespace ── spawns ──> dpkg, …
      │                (waits, dies with ctk)     (mounts, pivots, answers requests, reaps)
      └──── requests and replies over two pipes ───────┘
 
 It is a program of its own because a process with a second thread can't unshare a user namespace, and ctk has several
-by now. Started as `python -I -S`; it imports all that it needs before it enters the tree, and nothing afterwards.
+threads by now. It is started as `python -I -S`, imports all that it needs before it enters the tree, and nothing
+afterwards.
 
-Nothing outlives ctk: the outer process is told when ctk dies and kills process 1, which dies with it in any case, and
-with process 1 the kernel kills all of its pid namespace. The mounts are in a mount namespace that dies with its last
-process; the host never sees one.
+Nothing outlives ctk. When ctk dies, the outer process gets a signal (PR_SET_PDEATHSIG) and kills process 1, which also
+dies with the outer process; with process 1 the kernel kills its whole pid namespace. The mounts are in a mount
+namespace that ends with its last process; the host never sees them.
 
-A message is a marshal of plain values behind its length in 4 bytes (marshal is in the interpreter: no import). Requests
-are dicts, see `Request`; the reply is the exit code of the program, negative for a signal, as os.waitstatus_to_exitcode
-has it.
+A message is its length in 4 bytes, then plain values by marshal (marshal is built into the interpreter: no import).
+Requests are dicts, see `Request`; the reply is the program's exit code as from os.waitstatus_to_exitcode, negative for
+a signal.
 """
 
 import _socket
@@ -31,10 +32,10 @@ from toolkit.errors import SystemCall
 from toolkit.kernel import binfmt, capabilities, mounts, namespaces, process, roots, seccomp_noop
 from toolkit.kernel.beneath import O_PATH, fd_path, make_directories, open_beneath
 
-# What a maintainer script may do to the machine and no package needs to. MKNOD as well: the nodes of a Debian's /dev
-# are there before the first script runs, and with that capability any script could read the host's disks. With
-# DAC_READ_SEARCH open_by_handle_at(2) opens every file of the file system that the tree lies on, wherever our root is
-# (CVE-2014-3519). LINUX_IMMUTABLE would let a script leave files that can't be removed.
+# Capabilities that act on the machine and that no package needs. MKNOD is among them: the nodes of Debian's /dev exist
+# before the first script runs, and with MKNOD any script could read the host's disks. With DAC_READ_SEARCH
+# open_by_handle_at(2) opens every file of the file system that the tree is on, whatever our root is (CVE-2014-3519).
+# With LINUX_IMMUTABLE a script could leave files that can't be removed.
 _DROPPED = (
     "CAP_DAC_READ_SEARCH CAP_LINUX_IMMUTABLE CAP_CHECKPOINT_RESTORE CAP_AUDIT_READ CAP_SYS_TTY_CONFIG "
     "CAP_SYS_ADMIN CAP_SYS_MODULE CAP_SYS_RAWIO CAP_SYS_BOOT CAP_SYS_TIME CAP_MKNOD CAP_SYSLOG CAP_BPF CAP_PERFMON "
@@ -44,26 +45,26 @@ _DROPPED = (
 
 _READ_ONLY = ("proc/sys", "proc/bus", "proc/fs", "proc/irq", "proc/sysrq-trigger")
 _HIDDEN = ("proc/kcore", "proc/keys", "proc/kmsg", "proc/timer_list", "proc/latency_stats", "proc/sched_debug")
-_EMPTY = ("proc/acpi", "proc/asound", "proc/scsi")  # files in there take commands for the host's devices
+_EMPTY = ("proc/acpi", "proc/asound", "proc/scsi")  # their files take commands for the host's devices
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 _LINKS = (("fd", "/proc/self/fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2"), ("ptmx", "pts/ptmx"))
 
 _IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_FOR_PROGRAMS = (signal.SIGPIPE, signal.SIGXFSZ, *_IGNORED)  # the first two Python ignores, and would hand that on
+_FOR_PROGRAMS = (signal.SIGPIPE, signal.SIGXFSZ, *_IGNORED)  # Python ignores the first two; a child would inherit that
 
 
 class Settings(TypedDict):
-    """How the build's world is made; the first message."""
+    """How to set up the namespaces; the first message."""
 
     target: str
-    place: tuple[int, int]  # device and inode of the target; (0, 0): whatever is there
+    place: tuple[int, int]  # device and inode of the target; (0, 0): not checked
     hostname: str
-    sync: bool  # let fsync(2) and its kin through
-    emulate: bytes  # a binfmt_misc registration for the build's own user namespace; b"" for none
+    sync: bool  # let fsync(2), sync(2) and the like through
+    emulate: bytes  # a binfmt_misc registration for the build's own user namespace; b"" is none
 
 
 class Request(TypedDict):
-    """One program to run. `stdin` is its whole input; it gets the status pipe as descriptor 3."""
+    """One program to run. `stdin` is its whole input. It gets the status pipe as descriptor 3."""
 
     argv: list[str]
     environment: dict[str, str]
@@ -99,14 +100,14 @@ def main(requests: int, replies: int, output: int, status: int, parent: int) -> 
     """The outer process: make the namespaces, fork process 1, wait for it."""
     for fd in (requests, replies, output, status):
         os.set_inheritable(fd, False)
-    # Not SIGKILL: there is a cgroup to be taken away.
+    # Not SIGKILL: the cgroup must be removed.
     process.prctl(process.PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:  # it died before we could ask
+    if os.getppid() != parent:  # the parent died before the prctl
         os._exit(1)
     settings: Settings = receive(requests)
     if settings is None:
         os._exit(1)
-    # New and without interfaces but lo: no script of a package needs the network, and none may answer on the host's.
+    # A new network namespace with lo alone: no maintainer script needs the network, and none may listen on the host's.
     kinds = ("mount", "pid", "ipc", "uts", "network")
     try:
         if settings["emulate"]:
@@ -123,7 +124,7 @@ def main(requests: int, replies: int, output: int, status: int, parent: int) -> 
         os.close(fd)
 
     def end(*_: object) -> None:
-        with contextlib.suppress(ProcessLookupError):  # it has ended by itself, and the cgroup must still go
+        with contextlib.suppress(ProcessLookupError):  # it has ended by itself; the cgroup must still be removed
             os.kill(child, signal.SIGKILL)
 
     signal.signal(signal.SIGTERM, end)
@@ -149,7 +150,7 @@ def _first(settings: Settings, cgroup: Cgroup, requests: int, replies: int, outp
     """Process 1."""
     try:
         process.prctl(process.PR_SET_PDEATHSIG, signal.SIGKILL)
-        # Python would turn SIGINT into KeyboardInterrupt; whoever may end this process does so by SIGKILL.
+        # Python would turn SIGINT into KeyboardInterrupt. This process is ended by SIGKILL alone.
         for number in _IGNORED:
             signal.signal(number, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
@@ -157,18 +158,18 @@ def _first(settings: Settings, cgroup: Cgroup, requests: int, replies: int, outp
         if os.path.exists("/proc/self/ns/cgroup"):
             namespaces.unshare(namespaces.CLONE_NEWCGROUP)  # its root is the cgroup that we are in now
         os.umask(0o022)
-        last_capability = capabilities.last()  # in /proc, which will be the tree's
+        last_capability = capabilities.last()  # read now: /proc will be the tree's
         if settings["emulate"]:
-            binfmt.register(settings["emulate"])  # stays open as long as we live
+            binfmt.register(settings["emulate"])  # lasts as long as this process
         _enter(settings["target"], settings["place"])
         process.sethostname(settings["hostname"])
         _loopback_up()
         seccomp_noop.install(syncs=not settings["sync"], confined=True)
         _drop_capabilities(last_capability)
-        # Without CAP_SYS_PTRACE nobody opens /proc/PID/exe of a process that isn't dumpable, and ours is the host's
-        # python: a script could have written to it once we are gone (CVE-2019-5736 was made of that).
+        # /proc/PID/exe of this process is the host's python: a script that opened it could write to it once we are
+        # gone (as in CVE-2019-5736). If a process isn't dumpable, opening it takes CAP_SYS_PTRACE.
         process.prctl(process.PR_SET_DUMPABLE, 0)
-        sys.meta_path.clear()  # from here on an import could only find the tree's files
+        sys.meta_path.clear()  # from here on an import would load the tree's files
     except (OSError, SystemCall) as error:
         _give_up(replies, error)
     send(replies, {})
@@ -176,7 +177,7 @@ def _first(settings: Settings, cgroup: Cgroup, requests: int, replies: int, outp
         try:
             code = _run(request, output, status)
         except OSError as error:
-            # As a shell has it: 127 not found, 126 not executable.
+            # The exit codes of a shell: 127 not found, 126 not executable.
             os.write(output, f"{request['argv'][0]}: {error.strerror}\n".encode())
             code = 127 if error.errno == errno.ENOENT else 126
         send(replies, code)
@@ -184,7 +185,7 @@ def _first(settings: Settings, cgroup: Cgroup, requests: int, replies: int, outp
 
 
 def _run(request: Request, output: int, status: int) -> int:
-    """Run one program to its end, reaping whatever else ends meanwhile: we are everybody's last parent."""
+    """Run one program to its end, and reap any other process that ends meanwhile: orphans are ours, as init."""
     actions: list[tuple[Any, ...]] = [
         (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
         (os.POSIX_SPAWN_DUP2, output, 1),
@@ -214,20 +215,20 @@ def _run(request: Request, output: int, status: int) -> int:
 def _enter(target: str, place: tuple[int, int]) -> None:
     """Make the target `/` of our mount namespace, with its own /proc, /sys and /dev.
 
-    Raises OSError (ESTALE) if it is not the one at `place`: where others may rename the folders on the way to it, they
-    could lead us, and the scripts of its packages, into any folder of the host.
+    Raises OSError (ESTALE) if it is not the folder at `place`: other users who may rename a parent folder could lead
+    us, and the maintainer scripts, into any folder of the host.
     """
     chroot = roots.leave_chroot()
     mounts.mount(None, "/", None, mounts.MS_REC | mounts.MS_PRIVATE)
     if chroot is not None:
         roots.come_back(chroot)
     mounts.mount(target, target, None, mounts.MS_BIND)
-    # No device node of the tree opens anything: what a build needs is in the /dev of its own. In a user namespace the
-    # other flags of the mount below must stay as they are (mount_namespaces(7)).
+    # Device nodes of the tree must not work (nodev): the build has a /dev of its own. In a user namespace the other
+    # flags of the underlying mount must be kept (mount_namespaces(7)).
     kept = os.statvfs(target).f_flag & (mounts.MS_RDONLY | mounts.MS_NOSUID | mounts.MS_NOEXEC)
     mounts.mount(None, target, None, mounts.MS_BIND | mounts.MS_REMOUNT | mounts.MS_NODEV | kept)
-    # A target on a file system mounted nosuid or nodev builds, but su and /dev would be dead in it; that is checked
-    # before (configure). Here only what the mount itself forbids.
+    # On a file system mounted nosuid or nodev a build works, but su and /dev would not work in the result; `configure`
+    # has checked that. Here only the flags of the mount itself count.
     root = os.open(target, O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     about = os.fstat(root)
     if any(place) and (about.st_dev, about.st_ino) != tuple(place):
@@ -238,7 +239,7 @@ def _enter(target: str, place: tuple[int, int]) -> None:
     for path in (*_HIDDEN, *_EMPTY):
         _hide(root, path, empty=path in _EMPTY)
     if chroot is not None:
-        # The namespace's own root has to go: what is mounted in a chroot can be left by chroot(2) and "..".
+        # The namespace's own root must be replaced: a root mounted within a chroot can be left by chroot(2) and "..".
         roots.leave_chroot()
     os.fchdir(root)
     os.close(root)
@@ -248,20 +249,20 @@ def _enter(target: str, place: tuple[int, int]) -> None:
 
 
 def furnish(root: int) -> None:
-    """Mount /proc, /sys and a /dev of its own in the tree `root`, for this mount namespace. Raises SystemCall."""
+    """Mount /proc, /sys and a new /dev in the tree `root`, in this mount namespace. Raises SystemCall."""
     flags = mounts.MS_NOSUID | mounts.MS_NODEV | mounts.MS_NOEXEC
     _mount(root, "proc", "proc", "proc", flags)
     try:
         _mount(root, "sys", "sysfs", "sysfs", flags | mounts.MS_RDONLY)
     except SystemCall as error:
-        # sysfs belongs to the network namespace's owner; some containers don't let even that one mount it.
+        # Only the owner of the network namespace may mount sysfs; in some containers even the owner may not.
         if error.errno not in (errno.EPERM, errno.EBUSY):
             raise
     _devices(root)
 
 
 def _mount(root: int, path: str, source: str, fstype: str, flags: int, data: str = "") -> None:
-    """Mount on a directory of the tree that we reach without following it out."""
+    """Mount on a directory of the tree, made if missing; no symbolic link leads out of the tree on the way."""
     fd = make_directories(root, path)
     try:
         mounts.mount(source, fd_path(fd), fstype, flags, data)
@@ -270,7 +271,7 @@ def _mount(root: int, path: str, source: str, fstype: str, flags: int, data: str
 
 
 def _devices(root: int) -> None:
-    """An own /dev over the tree's, whose nodes would be dead on a file system mounted nodev."""
+    """Mount a new /dev over the tree's, whose nodes don't work on a file system mounted nodev."""
     _mount(root, "dev", "tmpfs", "tmpfs", mounts.MS_NOSUID | mounts.MS_NOEXEC, "mode=755,size=4m")
     dev = open_beneath(root, "dev", O_PATH | os.O_DIRECTORY)
     for name in _DEVICES:
@@ -294,7 +295,7 @@ def _read_only(root: int, path: str) -> None:
     name = fd_path(fd)
     mounts.mount(name, name, None, mounts.MS_BIND | mounts.MS_REC)
     os.close(fd)
-    # Only the name leads to the new mount; what `fd` held lies below it.
+    # Opened again by name: the old `fd` is the file under the new mount.
     fd = open_beneath(root, path, O_PATH)
     flags = mounts.MS_NOSUID | mounts.MS_NODEV | mounts.MS_NOEXEC | mounts.MS_RDONLY
     mounts.mount(None, fd_path(fd), None, mounts.MS_BIND | mounts.MS_REMOUNT | flags)
@@ -315,11 +316,11 @@ def _hide(root: int, path: str, *, empty: bool) -> None:
 
 
 def _bind_node(root: int, name: str, path: str) -> None:
-    """Bind a device node of the host, read-only: data flow all the same, but its mode and its owner are the host's."""
+    """Bind a device node of the host, read-only: it can still be written to, but not chmod'ed or chown'ed."""
     fd = open_beneath(root, path, O_PATH)
     mounts.mount(f"/dev/{name}", fd_path(fd), None, mounts.MS_BIND)
     os.close(fd)
-    # Only the name leads to the new mount; what `fd` held lies below it.
+    # Opened again by name: the old `fd` is the file under the new mount.
     fd = open_beneath(root, path, O_PATH)
     flags = mounts.MS_NOSUID | mounts.MS_NOEXEC | mounts.MS_RDONLY
     mounts.mount(None, fd_path(fd), None, mounts.MS_BIND | mounts.MS_REMOUNT | flags)
@@ -327,7 +328,7 @@ def _bind_node(root: int, name: str, path: str) -> None:
 
 
 def _loopback_up() -> None:
-    """lo is there in every network namespace, but down: a script may well talk to 127.0.0.1."""
+    """Set lo up: in a new network namespace it is down, and a script may talk to 127.0.0.1."""
     handle = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM)
     try:
         fcntl.ioctl(handle.fileno(), 0x8914, b"lo".ljust(16, b"\0") + b"\x41\0".ljust(24, b"\0"))  # SIOCSIFFLAGS
