@@ -76,7 +76,7 @@ def test_callers_without_streams_or_a_folder(ctk: Command, tmp_path: Path) -> No
     assert gone.returncode == 1
     assert gone.stderr.splitlines() == [
         "ctk: find the current folder: it was removed",
-        "hint: cd to one that is there",
+        "hint: cd to one that exists",
     ]
 
 

@@ -1,4 +1,4 @@
-"""`ctk` as people type it. The runtime verbs are answered before us (toolkit/__main__.py); help lists them all."""
+"""The `ctk` command line. The runtime verbs are handled earlier (toolkit/__main__.py), but the help lists them too."""
 
 import codecs
 import errno
@@ -45,11 +45,11 @@ app = pages.App(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-# typer brings its own copy of click since 0.20 and took the distribution's before; its public names lead to either.
+# typer bundles its own copy of click since 0.20 and imported the installed one before; its public names lead to both.
 _ClickError = typer.BadParameter.__mro__[2]
 _Aborted = typer.Abort
 _INTERRUPTED = 130
-_LOST_OUTPUT = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # what write(2) of an output fails with
+_LOST_OUTPUT = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # errors of write(2) that lose output
 
 
 def _version(wanted: bool) -> None:
@@ -80,17 +80,17 @@ care.register(app)
 
 
 def main(told: Options | None = None) -> NoReturn:
-    """Run the command line in `sys.argv` and exit; `told` are the options of a `run --explain`."""
-    gc.enable()  # the first door switched it off on its way
+    """Run the command line in `sys.argv` and exit; `told` has the options of a `run --explain`."""
+    gc.enable()  # the runtime's door had switched it off
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            # Our own text is UTF-8, the terminal's what the locale says; a check mark that it has not must not end us.
+            # Our text has characters, such as the check mark, that the locale's encoding may lack.
             stream.reconfigure(encoding=_of_terminals(), errors="replace")
     sys.exit(run(sys.argv[1:], told))
 
 
 def _has_folder() -> bool:
-    """Whether the current folder is still there. By a name: stat(".") knows a removed one, too."""
+    """Whether the current folder still exists. It asks for the name, because stat(".") works in a removed one too."""
     try:
         os.getcwd()
     except FileNotFoundError:
@@ -104,7 +104,7 @@ def _of_terminals() -> str:
 
 
 def run(argv: list[str], told: Options | None = None) -> int:
-    """The exit code of a command line; what went wrong is told on stderr."""
+    """Run a command line and return its exit code. Errors are reported on stderr."""
     if not argv and "_CTK_COMPLETE" not in os.environ:
         output.out(help_pages.first_day(root=os.geteuid() == 0))
         return 0
@@ -131,7 +131,7 @@ def run(argv: list[str], told: Options | None = None) -> int:
         return 141
     except OSError as error:
         if error.errno == errno.ENOENT and error.filename is None and not _has_folder():
-            gone = CtkError("find the current folder", because="it was removed", hint="cd to one that is there")
+            gone = CtkError("find the current folder", because="it was removed", hint="cd to one that exists")
             failure.show(gone, stream=sys.stderr)
             return gone.exit_code
         if error.filename is not None or error.errno not in _LOST_OUTPUT:
@@ -153,7 +153,7 @@ def run(argv: list[str], told: Options | None = None) -> int:
 
 
 def _drop_output() -> None:
-    """Nowhere is left to write to; Python writes what it has kept at its end."""
+    """Send standard output to /dev/null: Python flushes its buffer when it exits, and that must not fail again."""
     with open(os.devnull, "wb") as null:
         os.dup2(null.fileno(), sys.stdout.fileno())
 
@@ -164,7 +164,7 @@ def _interrupted(caught: signals.Caught) -> int:
 
 
 def _usage(error: Exception) -> Usage:
-    """typer's own complaint about the command line, in the house's form."""
+    """typer's error about the command line, as one of ours."""
     context = getattr(error, "ctx", None)
     where = context.command_path if context is not None else "ctk"
     message = str(getattr(error, "format_message", error.__str__)()).rstrip(".")
@@ -185,7 +185,7 @@ def _usage(error: Exception) -> Usage:
         hint = foreign_words.option(option) or hint
     if message.startswith("No such command "):
         hint = foreign_words.instead(message.removeprefix("No such command ").strip("'")) or hint
-        # runc's words for it, capital and all: what drives a runtime's command line looks for them.
+        # runc's message, capital letter included: programs that drive a runtime look for it.
         if not sys.stderr.isatty():
             because += f" (No help topic for {message.removeprefix('No such command ')})"
     elif message.startswith("Missing argument ") and context is not None:

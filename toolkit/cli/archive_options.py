@@ -24,8 +24,8 @@ Mirror = Annotated[
     typer.Option(
         "--mirror",
         metavar="URL",
-        help="Base URL of the archive; of several a slow or broken one is left. Default: CTK_MIRROR, else the host's "
-        "own sources, else the suite's home.",
+        help="Base URL of the archive. Repeat it, and ctk moves on from a slow or broken one. Default: CTK_MIRROR, "
+        "else the host's own sources, else the suite's official archive.",
         rich_help_panel=_SOURCE,
         show_default=False,
     ),
@@ -35,7 +35,7 @@ Keyring = Annotated[
     typer.Option(
         "--keyring",
         metavar="FILE",
-        help="OpenPGP keys that may sign the archive, in place of the vendored ones.",
+        help="OpenPGP keys that may sign the archive, instead of those that ctk brings.",
         rich_help_panel=_SOURCE,
         show_default=False,
     ),
@@ -66,7 +66,7 @@ Arch = Annotated[
     typer.Option(
         "--arch",
         metavar="ARCH",
-        help="Debian's name of the architecture.",
+        help="Architecture, by Debian's name for it: amd64, arm64, riscv64.",
         rich_help_panel=_CONTENT,
         show_default="the host's",
     ),
@@ -86,7 +86,7 @@ Include = Annotated[
     typer.Option(
         "--include",
         metavar="A,B",
-        help="Packages to add, as apt-get takes them: NAME, NAME=VERSION, NAME/SUITE, ./FILE.deb, ?section(shells).",
+        help="Packages to add, as for apt-get: NAME, NAME=VERSION, NAME/SUITE, ./FILE.deb, ?section(shells).",
         rich_help_panel=_CONTENT,
         show_default=False,
     ),
@@ -103,7 +103,7 @@ Jobs = Annotated[
         "--jobs",
         metavar="N",
         min=0,
-        help="Downloads and unpackers at a time; 0: as many as pay.",
+        help="Parallel downloads and unpackers; 0: as many as are worthwhile.",
         rich_help_panel=_OUTPUT,
     ),
 ]
@@ -111,13 +111,13 @@ Cache = Annotated[
     bool,
     typer.Option(
         "--cache/--no-cache",
-        help="Lay out a cached tree where nothing has changed since, and keep this one.",
+        help="Use a cached tree if nothing has changed since, and cache this one.",
         rich_help_panel=_OUTPUT,
     ),
 ]
 OrHost = Annotated[
     bool,
-    typer.Option("--or-host", help="Take this host's own programs where no archive answers.", rich_help_panel=_SOURCE),
+    typer.Option("--or-host", help="Use this host's own programs if no archive answers.", rich_help_panel=_SOURCE),
 ]
 
 
@@ -138,7 +138,7 @@ class ArchiveOptions:
     or_host: OrHost = False
 
     def fields(self, mirror: str = "") -> dict[str, Any]:
-        """The fields of a Request that they stand for; `mirror` is one more, or none."""
+        """These options as fields of a Request; `mirror` is one mirror more, or ''."""
         mirrors = several(self.mirror, mirror)
         return {
             "architecture": self.arch,

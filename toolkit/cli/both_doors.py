@@ -1,7 +1,7 @@
-"""The runtime's global options in front of a command of ours: `ctk --root DIR logs ID`.
+"""The runtime's global options before a command of ours: `ctk --root DIR logs ID`.
 
-`--root` is where all of ctk looks from then on, and so do the ctks that we start; the others go to those that make
-containers (`up`, `restart`). What goes wrong is written to `--log`, as the runtime does it.
+`--root` holds for this process and for every ctk that it starts. The other options are passed on by the commands that
+make containers (`up`, `restart`). Errors are also written to `--log`, as the runtime does.
 """
 
 import os
@@ -17,11 +17,11 @@ _PASSED_ON = ("debug", "log", "log-format", "systemd-cgroup", "cgroup-manager", 
 
 
 def taken(argv: Sequence[str]) -> list[str]:
-    """`argv` from its command on, once what stood in front of it is carried out. Raises CtkError for a wrong value."""
+    """Apply the global options in `argv` and return the rest, from the command on. Raises CtkError for a bad value."""
     try:
         options, at = command_line.parse_global(argv)
     except (command_line.HelpWanted, command_line.WrongOption):
-        return list(argv)  # an option of our own, or a mistake that typer tells
+        return list(argv)  # an option of our own, or a mistake that typer reports
     if not options.given or at == len(argv):
         return list(argv)
     main.settle(options)
@@ -45,6 +45,6 @@ def _text(value: object) -> str:
 
 
 def note(error: CtkError) -> None:
-    """Write the error to `--log FILE`, where one was named."""
+    """Write the error to `--log FILE`, if one was given."""
     if log.to_file():
         log.error(str(error))

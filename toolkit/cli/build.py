@@ -24,25 +24,25 @@ Target = Annotated[
     str,
     typer.Argument(
         metavar="TARGET",
-        help="Folder to make (it must not exist or be empty), file of a --format, or - for a tar on stdout.",
+        help="Folder to create (it may exist if empty), file in a --format, or - for a tar on stdout.",
         show_default=False,
     ),
 ]
 MirrorArgument = Annotated[
-    str, typer.Argument(metavar="MIRROR", help="As --mirror, in debootstrap's place.", show_default=False)
+    str, typer.Argument(metavar="MIRROR", help="Same as --mirror, at debootstrap's position.", show_default=False)
 ]
 Force = Annotated[
     bool,
     typer.Option(
         "--force",
         "--restart",
-        help="Delete what an earlier bootstrap left in TARGET and begin anew.",
+        help="Delete what an earlier bootstrap left in TARGET, and start over.",
         rich_help_panel=_OUTPUT,
     ),
 ]
 KeepFailed = Annotated[
     bool,
-    typer.Option("--keep-failed", help="Leave the tree of a failed bootstrap for a look.", rich_help_panel=_OUTPUT),
+    typer.Option("--keep-failed", help="Keep the tree of a failed bootstrap, to look at.", rich_help_panel=_OUTPUT),
 ]
 PrintDebs = Annotated[
     bool,
@@ -59,7 +59,7 @@ Format = Annotated[
     ),
 ]
 Json = Annotated[
-    bool, typer.Option("--json", help="Print every event as one JSON object a line on stdout.", rich_help_panel=_OUTPUT)
+    bool, typer.Option("--json", help="Print every event on stdout, one JSON object per line.", rich_help_panel=_OUTPUT)
 ]
 Verbose = Annotated[
     bool, typer.Option("--verbose", help="Show what the packages' scripts print.", rich_help_panel=_OUTPUT)
@@ -92,8 +92,8 @@ def bootstrap(
 ) -> None:
     """Make a root file system from a Debian or Ubuntu archive.
 
-    The suite `host` is a small root of this host's own programs, without a network; --include names more of them.
-    Needs no debootstrap, dpkg, apt or gpgv on the host.
+    The suite `host` makes a small root from this host's own programs, without a network; --include adds more of them.
+    The host needs no debootstrap, dpkg, apt or gpgv.
     """
     from toolkit.bootstrap.facts.model import Request
     from toolkit.errors import Usage
@@ -135,7 +135,7 @@ def bootstrap(
 def _no_target(suite: str) -> Exception:
     from toolkit.errors import Usage
 
-    # mmdebstrap's way: no TARGET, and a tar where standard output leads.
+    # mmdebstrap without a TARGET writes a tar to standard output.
     command = f"ctk bootstrap {quote(suite)} {quote(f'./{suite}')}"
     tar = "" if sys.stdout.isatty() else f"; for a tar on standard output, ctk bootstrap {quote(suite)} -"
     return Usage("read the command line", because="there is no TARGET", hint=command + tar)

@@ -13,7 +13,7 @@ _PANEL = "Build"
 
 def register(app: typer.Typer) -> None:
     """Add the group's commands."""
-    group = pages.App(no_args_is_help=True, help="Show and prune what builds keep for the next one.")
+    group = pages.App(no_args_is_help=True, help="Show and prune what builds cache for later ones.")
     group.command("list")(listing)
     group.command("prune", epilog="Example: ctk cache prune --limit 2G")(prune)
     app.add_typer(group, name="cache", rich_help_panel=_PANEL)
@@ -22,7 +22,7 @@ def register(app: typer.Typer) -> None:
 def listing(
     every: Annotated[bool, typer.Option("--all", help="Name every file.")] = False,
 ) -> None:
-    """Say what the cache holds, and how much of it."""
+    """Show what is in the cache, and how big it is."""
     from toolkit import places
     from toolkit.bootstrap.output import prune as pruning
 
@@ -43,11 +43,11 @@ def prune(
     limit: Annotated[
         str,
         typer.Option(
-            "--limit", metavar="SIZE", help="How much may stay; 0 empties it.", show_default="CTK_CACHE_LIMIT"
+            "--limit", metavar="SIZE", help="How much to keep; 0 empties the cache.", show_default="CTK_CACHE_LIMIT"
         ),
     ] = "",
 ) -> None:
-    """Remove the longest unused files until the cache is within its limit. Every build does so by itself."""
+    """Remove the least recently used files until the cache is within its limit. Every build does this too."""
     from toolkit import places
     from toolkit.bootstrap.output import prune as pruning
 

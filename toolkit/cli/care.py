@@ -1,4 +1,4 @@
-"""Look after it: `ctk doctor`, `ctk gc`, and `ctk bootstrap --remove`."""
+"""Maintenance: `ctk doctor`, `ctk gc`, and `ctk bootstrap --remove`."""
 
 import sys
 from typing import Annotated
@@ -19,13 +19,13 @@ def _remove(path: str) -> str:
     return path
 
 
-# Eager: it stands alone, without a suite, as `--version` does.
+# Eager, as `--version` is: it is used without a suite.
 RemoveTree = Annotated[
     str,
     typer.Option(
         "--remove",
         metavar="DIR",
-        help="Remove a tree that ctk made, files of your subordinate ids too; nothing else is removed.",
+        help="Remove a tree that ctk made, including files owned by your subordinate ids. Refuses anything else.",
         callback=_remove,
         is_eager=True,
         rich_help_panel="Instead",
@@ -37,7 +37,7 @@ _PANEL = "Look"
 
 
 def advise(error: Exception) -> None:
-    """What is wrong with the host, behind an error on somebody's terminal; programs get the error alone."""
+    """After an error on a terminal, say what is wrong with the host. Programs get the error only."""
     from toolkit.errors import CtkError
 
     if isinstance(error, CtkError) and sys.stderr.isatty():
@@ -46,7 +46,7 @@ def advise(error: Exception) -> None:
         try:
             output.err(doctor_.advice(error))
         except (CtkError, OSError):
-            pass  # the error itself has been told; a second one would hide it
+            pass  # the error itself has been reported; a second one would hide it
 
 
 def register(app: typer.Typer) -> None:
@@ -61,14 +61,14 @@ def doctor(
         typer.Option(
             "--for",
             metavar="TOPIC",
-            help="Only what it needs: run, rootless, bootstrap, mirrors, limits, ephemeral, arch, checkpoint.",
+            help="Check only what TOPIC needs: run, rootless, bootstrap, mirrors, limits, ephemeral, arch, checkpoint.",
             show_default=False,
         ),
     ] = "",
-    offline: Annotated[bool, typer.Option("--offline", help="Ask no mirror.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Contact no mirror.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Examine what this host can do; what is missing is told with the line that mends it.
+    """Check what this host can do; for each thing missing, print the command that fixes it.
 
     The exit code is 1 if something does not work at all.
     """
@@ -89,15 +89,15 @@ def doctor(
 
 def gc(
     folders: Annotated[
-        list[str] | None, typer.Argument(metavar="[DIR…]", help="More folders to look at.", show_default=False)
+        list[str] | None, typer.Argument(metavar="[DIR…]", help="More folders to search.", show_default=False)
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Show it, remove nothing.")] = False,
-    stopped: Annotated[bool, typer.Option("--stopped", help="Containers that have stopped, too.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Only show what would be removed.")] = False,
+    stopped: Annotated[bool, typer.Option("--stopped", help="Remove stopped containers too.")] = False,
     root: Annotated[
         str, typer.Option("--root", metavar="DIR", help="Folder of the container records.", show_default=False)
     ] = "",
 ) -> None:
-    """Remove what dead containers and killed builds left; say what stays, and why."""
+    """Remove what dead containers and killed builds left behind; say what is kept, and why."""
     from toolkit import places
     from toolkit.care import leftovers
     from toolkit.care.leftover import Kept

@@ -1,4 +1,4 @@
-"""What a shell's Tab offers: names of containers, suites, variants and recipes. Nothing here may fail or be slow."""
+"""Shell completion: names of containers, suites, variants and recipes. Nothing here may fail or be slow."""
 
 import os
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from toolkit.runtime import record as records
 
 
 def containers(incomplete: str) -> list[str]:
-    """The ids that begin so."""
+    """The ids that begin with `incomplete`."""
     try:
         return [name for name in records.ids(places.runtime_root()) if name.startswith(incomplete)]
     except (CtkError, OSError):
@@ -17,7 +17,7 @@ def containers(incomplete: str) -> list[str]:
 
 
 def suites(incomplete: str) -> list[str]:
-    """The code names that begin so, and the names that move."""
+    """The codenames and aliases that begin with `incomplete`."""
     from toolkit.bootstrap.facts.suites import SUITES
 
     known = [name for suite in SUITES.values() for name in (suite.codename, *suite.aliases)]
@@ -25,14 +25,14 @@ def suites(incomplete: str) -> list[str]:
 
 
 def variants(incomplete: str) -> list[str]:
-    """The variants that begin so."""
+    """The variants that begin with `incomplete`."""
     from toolkit.bootstrap.resolve.resolve import VARIANTS
 
     return [name for name in VARIANTS if name.startswith(incomplete)]
 
 
 def recipes(incomplete: str) -> list[str]:
-    """The names of recipes that begin so."""
+    """The names of recipes that begin with `incomplete`."""
     from toolkit.recipe import parse, shelf
 
     return [name for name in map(parse.name_of, shelf.paths()) if name.startswith(incomplete)]
@@ -44,7 +44,7 @@ SHELLS = ("bash", "zsh", "fish")
 def with_shell(argv: list[str]) -> list[str]:
     """The command line of --install-completion and --show-completion as typer takes it; any other unchanged.
 
-    A shell may be named behind the option; else it is the one that called. Raises Usage for one without completion.
+    The shell may be named after the option; else it is the calling one. Raises Usage for one without completion.
     """
     option, equals, word = argv[0].partition("=") if argv else ("", "", "")
     if option not in ("--install-completion", "--show-completion"):
@@ -56,7 +56,7 @@ def with_shell(argv: list[str]) -> list[str]:
     detect: Callable[[], str | None] = getattr(shared, "_get_shell_name", lambda: named)
     shell = named or detect() or ""
     if shell not in SHELLS or len(argv) > (1 if equals else 2):
-        because = f"there is no completion for {shell!r}" if shell else "what shell called it can't be told"
+        because = f"there is no completion for {shell!r}" if shell else "the calling shell can't be determined"
         raise Usage(f"carry out {' '.join(argv)!r}", because=because, hint=f"name one: {option} {'|'.join(SHELLS)}")
     # typer's way to make the option take the shell's name (typer/completion.py); read when the command line is built.
     os.environ["_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION"] = "1"
@@ -64,11 +64,11 @@ def with_shell(argv: list[str]) -> list[str]:
 
 
 def _call_at_first_tab() -> None:
-    """zsh reads typer's file at the first Tab (autoload), and the file only defines: that Tab did nothing.
+    """zsh reads typer's file at the first Tab (autoload), but the file only defines a function: that Tab did nothing.
 
-    zshcompsys(1), "Autoloaded files": such a file is the function's body, so it has to call as well.
+    zshcompsys(1), "Autoloaded files": such a file is the function's body, so it has to call the function as well.
     """
-    from typer import _completion_shared as shared  # no public place; without it all stays as typer has it
+    from typer import _completion_shared as shared  # there is no public one; without it typer's script is unchanged
 
     scripts: dict[str, str] = getattr(shared, "_completion_scripts", {})
     if "zsh" in scripts and "loadautofunc" not in scripts["zsh"]:

@@ -1,4 +1,4 @@
-"""Every day: `ctk logs`, `attach`, `stop`, `restart`, `rm`, `cp`, `generate systemd`."""
+"""Everyday commands: `ctk logs`, `attach`, `stop`, `restart`, `rm`, `cp`, `generate systemd`."""
 
 import sys
 from typing import Annotated
@@ -23,12 +23,12 @@ Root = Annotated[
     str,
     typer.Option("--root", metavar="DIR", help="Folder of the container records.", show_default="CTK_ROOT, /run/ctk"),
 ]
-Time = Annotated[
-    float, typer.Option("--time", "-t", metavar="SECONDS", min=0, help="How long it may take to end before SIGKILL.")
-]
+Time = Annotated[float, typer.Option("--time", "-t", metavar="SECONDS", min=0, help="How long to wait before SIGKILL.")]
 Signal = Annotated[
     str,
-    typer.Option("--signal", "-s", metavar="NAME", help="Signal to ask with.", show_default="its image's, or TERM"),
+    typer.Option(
+        "--signal", "-s", metavar="NAME", help="Signal that asks it to stop.", show_default="its image's, or TERM"
+    ),
 ]
 
 
@@ -43,7 +43,7 @@ def register(app: typer.Typer) -> None:
         (cp, "ctk cp web:/var/log ./logs     or: tar -c . | ctk cp - web:/srv"),
     ):
         app.command(function.__name__, rich_help_panel=_PANEL, epilog=f"Example: {example}")(function)
-    app.add_typer(generate, name="generate", help="Write what starts a container: systemd.", rich_help_panel=_PANEL)
+    app.add_typer(generate, name="generate", help="Write a systemd unit for a container.", rich_help_panel=_PANEL)
 
 
 def _place(root: str) -> str:
@@ -60,19 +60,19 @@ def _say(text: str) -> None:
 
 def logs(
     container: Id,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the container ends.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep printing until the container ends.")] = False,
     since: Annotated[
-        str, typer.Option("--since", metavar="TIME", help="Only what came later: 10m, 2026-01-31T10:00:00Z.")
+        str, typer.Option("--since", metavar="TIME", help="Only lines since then: 10m (ago), 2026-01-31T10:00:00Z.")
     ] = "",
     tail: Annotated[
         int, typer.Option("--tail", "-n", metavar="N", help="Only the last N lines.", show_default="all")
     ] = -1,
-    timestamps: Annotated[bool, typer.Option("--timestamps", "-t", help="With the time of each line.")] = False,
+    timestamps: Annotated[bool, typer.Option("--timestamps", "-t", help="Print the time of each line.")] = False,
     root: Root = "",
 ) -> None:
-    """Show what a detached container has written.
+    """Show the output of a detached container.
 
-    ctk run --detach keeps it when it is typed on a terminal, and with --hold.
+    ctk run --detach keeps the output if it was started from a terminal, or with --hold.
     """
     from toolkit.runtime.comfort import logs
 
@@ -82,9 +82,11 @@ def logs(
 def attach(
     container: Id,
     detach_keys: Annotated[
-        str, typer.Option("--detach-keys", metavar="KEYS", help="What leaves the container running: ctrl-a,d")
+        str, typer.Option("--detach-keys", metavar="KEYS", help="Keys that detach and leave the container running.")
     ] = DETACH_KEYS,
-    sig_proxy: Annotated[bool, typer.Option("--sig-proxy/--no-sig-proxy", help="Send our signals to it.")] = True,
+    sig_proxy: Annotated[
+        bool, typer.Option("--sig-proxy/--no-sig-proxy", help="Pass signals that ctk receives on to it.")
+    ] = True,
     root: Root = "",
 ) -> None:
     """Join the terminal, or the input and output, of a detached container.
@@ -97,7 +99,7 @@ def attach(
 
 
 def stop(containers: Ids, time: Time = 10, signal: Signal = "", root: Root = "") -> None:
-    """End containers: ask, wait, then kill. Their records stay, for logs and restart."""
+    """Stop containers: ask, wait, then kill. Their records stay, for logs and restart."""
     from toolkit.runtime.comfort import stopping
 
     for container in containers:
@@ -106,7 +108,7 @@ def stop(containers: Ids, time: Time = 10, signal: Signal = "", root: Root = "")
 
 
 def restart(containers: Ids, time: Time = 10, signal: Signal = "", root: Root = "") -> None:
-    """End containers and run them again, detached, from their bundles and with the same options."""
+    """Stop containers and run them again, detached, from their bundles and with the same options."""
     from toolkit.runtime.comfort import stopping
     from toolkit.up import launch
 
@@ -125,9 +127,7 @@ def restart(containers: Ids, time: Time = 10, signal: Signal = "", root: Root = 
 
 def rm(
     containers: Ids,
-    force: Annotated[
-        bool, typer.Option("--force", "-f", help="Kill what runs; what is not there is no error.")
-    ] = False,
+    force: Annotated[bool, typer.Option("--force", "-f", help="Kill running ones, and ignore missing ones.")] = False,
     root: Root = "",
 ) -> None:
     """Remove containers; their bundles stay."""
@@ -140,18 +140,22 @@ def rm(
 
 def cp(
     source: Annotated[
-        str, typer.Argument(metavar="SRC", help="ID:PATH, a path here, or - for a tar on stdin.", show_default=False)
+        str,
+        typer.Argument(metavar="SRC", help="ID:PATH, a path on the host, or - for a tar on stdin.", show_default=False),
     ],
     target: Annotated[
-        str, typer.Argument(metavar="DEST", help="ID:PATH, a path here, or - for a tar on stdout.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="DEST", help="ID:PATH, a path on the host, or - for a tar on stdout.", show_default=False
+        ),
     ],
     archive: Annotated[bool, typer.Option("--archive", "-a", help="Keep owners.")] = False,
     follow_link: Annotated[
-        bool, typer.Option("--follow-link", "-L", help="If SRC is a symbolic link, copy what it leads to.")
+        bool, typer.Option("--follow-link", "-L", help="If SRC is a symbolic link, copy what it points to.")
     ] = False,
     root: Root = "",
 ) -> None:
-    """Copy files out of a container or into it; it may run or have ended."""
+    """Copy files out of a container or into it, whether it runs or has stopped."""
     from toolkit.runtime.comfort import copying
 
     copying.copy(_place(root), source, target, archive=archive, follow=follow_link, say=_say)

@@ -1,4 +1,4 @@
-"""The options of `ctk bootstrap` about how packages get here, and where they are left for another time."""
+"""The options of `ctk bootstrap` about downloading packages and keeping them for later builds."""
 
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -11,7 +11,7 @@ DownloadOnly = Annotated[
     bool,
     typer.Option(
         "--download-only",
-        help="Fetch and check the packages into the cache, and stop. Needs neither TARGET nor root.",
+        help="Download the packages into the cache, verify them, and stop. Needs neither TARGET nor root.",
         rich_help_panel=_OUTPUT,
     ),
 ]
@@ -20,7 +20,7 @@ CacheDir = Annotated[
     typer.Option(
         "--cache-dir",
         metavar="DIR",
-        help="A folder of .deb files (debootstrap's, APT's) to take from and add to.",
+        help="A folder of .deb files (debootstrap's, APT's) to read packages from and add them to.",
         rich_help_panel=_OUTPUT,
         show_default=False,
     ),
@@ -30,7 +30,7 @@ MakeTarball = Annotated[
     typer.Option(
         "--make-tarball",
         metavar="FILE",
-        help="Write the packages to FILE, for --unpack-tarball (debootstrap's, too), and stop. Needs no TARGET.",
+        help="Write the packages to FILE, for --unpack-tarball (ours or debootstrap's), and stop. Needs no TARGET.",
         rich_help_panel=_OUTPUT,
         show_default=False,
     ),
@@ -40,7 +40,7 @@ UnpackTarball = Annotated[
     typer.Option(
         "--unpack-tarball",
         metavar="FILE",
-        help="Take the packages from such a file (debootstrap's, too), and ask no network.",
+        help="Take the packages from a --make-tarball file (ours or debootstrap's), without a network.",
         rich_help_panel=_SOURCE,
         show_default=False,
     ),
@@ -49,7 +49,7 @@ KeepDebootstrapDir = Annotated[
     bool,
     typer.Option(
         "--keep-debootstrap-dir",
-        help="Leave /debootstrap in the tree: which packages, where from, and the log.",
+        help="Keep /debootstrap in the tree: the package list, its sources, and the log.",
         rich_help_panel=_OUTPUT,
     ),
 ]
@@ -58,7 +58,7 @@ Certificate = Annotated[
     typer.Option(
         "--certificate",
         metavar="FILE",
-        help="Client certificate (PEM) for https mirrors that want one.",
+        help="Client certificate (PEM) for https mirrors that require one.",
         rich_help_panel=_SOURCE,
         show_default=False,
     ),
@@ -68,7 +68,7 @@ PrivateKey = Annotated[
     typer.Option(
         "--private-key",
         metavar="FILE",
-        help="The certificate's key (PEM), where it isn't in the same file.",
+        help="The certificate's key (PEM), if it isn't in the same file.",
         rich_help_panel=_SOURCE,
         show_default=False,
     ),
@@ -77,7 +77,7 @@ PrivateKey = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class DownloadOptions:
-    """How packages get here, and where they are left for another time."""
+    """How packages are downloaded, and where they are kept for later builds."""
 
     download_only: DownloadOnly = False
     cache_dir: CacheDir = ""
@@ -88,7 +88,7 @@ class DownloadOptions:
     private_key: PrivateKey = ""
 
     def fields(self) -> dict[str, Any]:
-        """The fields of a Request that they stand for."""
+        """These options as fields of a Request."""
         return {
             "cache_dir": self.cache_dir,
             "unpack_tarball": self.unpack_tarball,

@@ -1,4 +1,4 @@
-"""Learn: `ctk check`, `ctk explain`."""
+"""Learning: `ctk check`, `ctk explain`."""
 
 import dataclasses
 import os
@@ -28,7 +28,7 @@ def check(
 ) -> None:
     """List everything that is wrong with a bundle.
 
-    Exit code 0: nothing, or warnings only; 1: errors.
+    The exit code is 0 if there is nothing, or only warnings; 1 if there are errors.
     """
     from toolkit.explain import check as checks
     from toolkit.ui import findings as screen
@@ -59,13 +59,13 @@ def explain(
         ),
     ] = "",
     bundle: Annotated[
-        str, typer.Option("--bundle", "-b", metavar="DIR", help="Whose config.json to look into.", show_default=".")
+        str, typer.Option("--bundle", "-b", metavar="DIR", help="Bundle whose config.json to read.", show_default=".")
     ] = "",
     container_id: Annotated[
         str, typer.Option("--id", metavar="ID", help="The container's id.", show_default="the folder's name")
     ] = "",
     script: Annotated[bool, typer.Option("--script", help="Write the launch as a shell script.")] = False,
-    run: Annotated[bool, typer.Option("--run", help="Carry it out, and show each step as it is done.")] = False,
+    run: Annotated[bool, typer.Option("--run", help="Run the container, and show each step as it is done.")] = False,
     as_json: Json = False,
 ) -> None:
     """Explain a launch step by step, a field of config.json, or a code."""
@@ -87,7 +87,7 @@ def explain(
 
 
 def of_run(options: Options) -> int:
-    """`ctk run --explain`: tell what would be done; the exit code."""
+    """`ctk run --explain`: show what `run` would do; returns the exit code."""
     from toolkit.explain import launch
     from toolkit.ui import plan as screen
 

@@ -1,36 +1,36 @@
-"""Words that Docker's and podman's users type: what does that here, or why nothing does."""
+"""Commands and options of Docker and podman that ctk doesn't have: what to use instead, or why there is nothing."""
 
 _ROOT = "a container here is a folder with files and a config.json, not an image"
 
 INSTEAD = {
-    "images": f"{_ROOT}; ctk cache list tells the trees that are kept, ctk list the containers",
+    "images": f"{_ROOT}; ctk cache list shows the cached trees, ctk list the containers",
     "image": f"{_ROOT}; ctk bootstrap makes the files, ctk spec --from-image reads an image's configuration",
-    "build": "ctk bootstrap SUITE ./root --include PACKAGES --customize-hook … makes a root, ctk spec its description",
+    "build": "ctk bootstrap SUITE ./root --include PACKAGES --customize-hook … makes a root, ctk spec its config.json",
     "pull": "nothing is pulled: ctk up SUITE NAME makes the files from the distribution's packages",
     "push": f"{_ROOT}; ctk bootstrap SUITE root.tar writes one that docker import and podman import take",
-    "rmi": f"{_ROOT}; ctk bootstrap --remove DIR takes a tree away, ctk cache prune the kept ones",
-    "commit": f"{_ROOT}; what a container writes is in its root already, ctk diff NAME tells it",
-    "history": f"{_ROOT}, so there are no layers; ctk diff NAME tells what has changed",
-    "save": "tar -C ROOT -c . is all there is to save; docker import and podman import take it",
-    "export": "tar -C ROOT -c . is all there is to export; docker import and podman import take it",
+    "rmi": f"{_ROOT}; ctk bootstrap --remove DIR removes a tree, ctk cache prune cached ones",
+    "commit": f"{_ROOT}; what a container writes is in its root already, and ctk diff NAME shows it",
+    "history": f"{_ROOT}, so there are no layers; ctk diff NAME shows what has changed",
+    "save": "a root is plain files: save them with tar -C ROOT -c . for docker import or podman import",
+    "export": "a root is plain files: export them with tar -C ROOT -c . for docker import or podman import",
     "load": "unpack the files into a folder and describe it with ctk spec --rootfs DIR",
     "import": "unpack the files into a folder and describe it with ctk spec --rootfs DIR",
     "search": "ctk up takes the name of a suite: bookworm, trixie, jammy, noble, …",
-    "login": "no registry is asked for anything",
+    "login": "ctk doesn't use a registry",
     "container": "leave the word out: ctk list, ctk rm, ctk inspect",
     "containers": "ctk list",
     "ls": "ctk list",
     "volume": "ctk up SUITE NAME -v ./folder:/folder, as in ctk spec -v",
-    "network": "ctk up SUITE NAME --share-net uses the host's network; alone it has only lo",
-    "port": "ctk inspect NAME tells the open ports; with --share-net they are the host's",
+    "network": "ctk up SUITE NAME --share-net uses the host's network; without it there is only lo",
+    "port": "ctk inspect NAME shows the open ports; with --share-net they are the host's",
     "compose": "ctk generate systemd NAME writes a unit; systemd starts several",
-    "system": "ctk doctor tells what the host can do, ctk gc takes away what the dead have left",
-    "prune": "ctk gc takes away what the dead have left, ctk cache prune what builds keep",
+    "system": "ctk doctor checks what the host can do, ctk gc removes what dead containers left behind",
+    "prune": "ctk gc removes what dead containers left behind, ctk cache prune what builds have cached",
     "info": "ctk doctor, ctk features",
     "version": "ctk --version",
-    "wait": "ctk attach NAME ends with the container's exit code",
+    "wait": "ctk attach NAME waits, and exits with the container's exit code",
     "unpause": "ctk resume NAME",
-    "rename": "a container keeps its name; --replace gives the name to a new one",
+    "rename": "a container keeps its name; ctk up --replace gives it to a new one",
     "shell": "ctk exec -t NAME sh",
     "enter": "ctk exec -t NAME sh",
     "debootstrap": "ctk bootstrap SUITE TARGET",
@@ -38,28 +38,29 @@ INSTEAD = {
 }
 
 
-# Options of `docker run` that `up` has by another name, or not.
+# Options of `docker run` that `up` has under another name, or not at all.
 OPTIONS = {
     "--name": "the name is the second word: ctk up SUITE NAME",
-    "-p": "no port is published; --share-net uses the host's network, ports and all",
-    "--publish": "no port is published; --share-net uses the host's network, ports and all",
-    "--network": "--share-net uses the host's network, without it there is only lo",
-    "--net": "--share-net uses the host's network, without it there is only lo",
-    "-it": "leave it out: on a terminal it gets one (--tty and --no-tty say otherwise)",
-    "-i": "leave it out: standard input is passed on, and on a terminal it gets one: ctk up SUITE NAME -- COMMAND",
-    "-t": "leave it out: on a terminal it gets one (--tty and --no-tty say otherwise)",
+    "-p": "ctk publishes no ports; --share-net uses the host's network, ports and all",
+    "--publish": "ctk publishes no ports; --share-net uses the host's network, ports and all",
+    "--network": "--share-net uses the host's network; without it there is only lo",
+    "--net": "--share-net uses the host's network; without it there is only lo",
+    "-it": "leave it out: the program gets a terminal if you have one (override with --tty or --no-tty)",
+    "-i": "leave it out: standard input is passed on, and the program gets a terminal if you have one: "
+    "ctk up SUITE NAME -- COMMAND",
+    "-t": "leave it out: the program gets a terminal if you have one (override with --tty or --no-tty)",
     "-w": "--cwd DIR",
     "--workdir": "--cwd DIR",
-    "--entrypoint": "the command is what follows: ctk up SUITE NAME -- COMMAND",
-    "--restart": "ctk generate systemd NAME writes a unit that does",
+    "--entrypoint": "the command comes last: ctk up SUITE NAME -- COMMAND",
+    "--restart": "ctk generate systemd NAME writes a unit that restarts it",
 }
 
 
 def instead(word: str) -> str:
-    """What to type in place of `word`; '' for one that we don't know either."""
+    """What to type instead of the command `word`; '' if the word isn't in the table."""
     return INSTEAD.get(word, "")
 
 
 def option(word: str) -> str:
-    """What to type to `ctk up` in place of an option of Docker's; '' for one that we don't know either."""
+    """What to give `ctk up` instead of Docker's option `word`; '' if the word isn't in the table."""
     return OPTIONS.get(word, "")

@@ -1,4 +1,4 @@
-"""Look at what runs: `ctk inspect`, `ctk stats`, `ctk top`, `ctk diff`."""
+"""Observation: `ctk inspect`, `ctk stats`, `ctk top`, `ctk diff`."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -23,15 +23,15 @@ Id = Annotated[
 Ids = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[ID…]", help="The containers.", show_default="all that run", autocompletion=complete.containers
+        metavar="[ID…]", help="The containers.", show_default="all that are running", autocompletion=complete.containers
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Root = Annotated[
     str, typer.Option("--root", metavar="DIR", help="Folder of the container records.", show_default=False)
 ]
-NoStream = Annotated[bool, typer.Option("--no-stream", help="Print once and stop; so it is in a pipe.")]
-Interval = Annotated[float, typer.Option("--interval", metavar="SECONDS", min=0.1, help="Time between two looks.")]
+NoStream = Annotated[bool, typer.Option("--no-stream", help="Print once and stop, as in a pipe.")]
+Interval = Annotated[float, typer.Option("--interval", metavar="SECONDS", min=0.1, help="Time between updates.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -61,7 +61,7 @@ def inspect(identity: Id, json: Json = False, root: Root = "") -> None:
 def stats(
     identities: Ids = None, no_stream: NoStream = False, json: Json = False, interval: Interval = 1.0, root: Root = ""
 ) -> None:
-    """Show what containers use: processor, memory, processes, disks; again and again on a terminal, until q."""
+    """Show what containers use: CPU, memory, processes, disks. On a terminal it keeps updating until you press q."""
     from toolkit.observe import rows
     from toolkit.ui import tables
     from toolkit.ui.keys import Keys
@@ -89,7 +89,7 @@ def stats(
 def top(
     identities: Ids = None, no_stream: NoStream = False, json: Json = False, interval: Interval = 1.0, root: Root = ""
 ) -> None:
-    """Show the containers' processes, the busiest first; again and again on a terminal, until q."""
+    """Show the containers' processes, busiest first. On a terminal it keeps updating until you press q."""
     from toolkit.observe import rows
     from toolkit.ui import tables
     from toolkit.ui.keys import Keys
@@ -138,5 +138,5 @@ def _root(given: str) -> str:
 def _look(root: str, identities: list[str] | None) -> "Callable[[], Sequence[Record]]":
     from toolkit.observe import living
 
-    living.running(_root(root), identities or ())  # who is not there is told before the first look
+    living.running(_root(root), identities or ())  # a missing container is an error at once
     return lambda: [one for one in living.running(_root(root)) if not identities or one.id in identities]

@@ -1,6 +1,6 @@
-"""Options in groups: a command takes one dataclass where typer wants a parameter for each option.
+"""Options in groups: a command takes a dataclass where typer expects one parameter per option.
 
-typer reads a command's signature, and a command with sixty options would have sixty parameters.
+typer reads a command's signature, so a command with sixty options would need sixty parameters.
 """
 
 import inspect
@@ -10,7 +10,7 @@ from typing import Any, get_type_hints
 
 
 def flat(command: Callable[..., None]) -> Callable[..., None]:
-    """`command` as typer is to see it: each parameter that is a dataclass stands for one option a field."""
+    """`command` with the signature that typer needs: a parameter that is a dataclass becomes one option per field."""
     groups: dict[str, Any] = {}
     every: list[inspect.Parameter] = []
     hints = get_type_hints(command, include_extras=True)

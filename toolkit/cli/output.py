@@ -1,7 +1,7 @@
-"""Where the words of a command go: results to stdout, progress to stderr, or with --json every event to stdout.
+"""The output of commands: results to stdout, progress to stderr; with --json every event to stdout.
 
-Nothing that a container, a caller or an archive chose is obeyed by a terminal: all of cli writes through here
-(tests/architecture/test_printing.py).
+All of cli writes through here, so that control characters in names from containers, callers or archives never reach a
+terminal (tests/architecture/test_printing.py).
 """
 
 import json as json_
@@ -31,7 +31,7 @@ def document(value: object, indent: int = 1) -> None:
 
 
 def exactly(text: str) -> None:
-    """Write what a program reads (a script) to standard output as it is; on a terminal as `out` does."""
+    """Write text for a program (a script) to standard output unchanged; on a terminal, as `out` does."""
     if sys.stdout.isatty():
         text = printable(text)
     sys.stdout.write(text)
@@ -39,7 +39,7 @@ def exactly(text: str) -> None:
 
 @contextmanager
 def progress(*, json: bool, verbose: bool = False) -> Iterator[Emit]:
-    """Gives the Emit of a command. With `json` an expected failure is the last event, and we exit with its code."""
+    """Give a command its Emit. With `json`, an expected failure is the last event, and we exit with its code."""
     stream = sys.stdout if json else sys.stderr
     try:
         with renderer(json=json, stream=stream, verbose=verbose) as emit:
@@ -57,5 +57,5 @@ def commas(words: list[str] | None) -> tuple[str, ...]:
 
 
 def several(words: list[str] | None, last: str = "") -> tuple[str, ...]:
-    """The values of a repeated option and an argument that means the same; ("",) for none."""
+    """The values of a repeated option, then an argument that means the same; ("",) if there are none."""
     return tuple(word for word in (*(words or ()), last) if word) or ("",)

@@ -1,4 +1,4 @@
-"""Help of typer's commands, as our own pages: typer cuts names at 80 columns and spends half of them on boxes."""
+"""The help pages of typer's commands, in our own layout: typer cuts names at 80 columns and draws wide boxes."""
 
 import os
 import sys
@@ -15,7 +15,7 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 
 def page(context: Any) -> help_pages.Page:
-    """The page of the command that `context` stands at, from what typer knows about it."""
+    """The help page of the context's command, from typer's description of it."""
     command = context.command
     sections: dict[str, list[tuple[str, str]]] = {}
     arguments = [one for one in command.get_params(context) if one.param_type_name == "argument"]
@@ -52,10 +52,10 @@ def _runtimes(option: Any) -> str:
 
 
 def names(option: Any) -> str:
-    """'--volume, -v SRC:DST[:ro]': all names of an option, and what it takes."""
+    """'--volume, -v SRC:DST[:ro]': all names of an option, and its value."""
     flag = getattr(option, "is_flag", False) or getattr(option, "count", False)
     value = "" if flag else " " + (option.metavar or option.name.upper())
-    # The long name first, as everywhere: click keeps those of --help in a set, whose order changes from run to run.
+    # The long name first, as everywhere: click keeps --help's names in a set, whose order changes from run to run.
     opts = sorted(option.opts, key=lambda name: not name.startswith("--"))
     return ", ".join([*opts, *option.secondary_opts]) + value
 
@@ -91,7 +91,7 @@ def _text(context: Any) -> str:
 
 
 class Command(core.TyperCommand):
-    """A command whose help is a page of ours."""
+    """A command with our help page."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the page."""
@@ -99,7 +99,7 @@ class Command(core.TyperCommand):
 
 
 class Group(core.TyperGroup):
-    """A group of commands whose help is a page of ours."""
+    """A group of commands with our help page."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the page."""
@@ -107,7 +107,7 @@ class Group(core.TyperGroup):
 
 
 class App(typer.Typer):
-    """A typer application all of whose help are our pages."""
+    """A typer application whose help uses our pages throughout."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(cls=Group, rich_markup_mode=None, **settings)

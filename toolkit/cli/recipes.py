@@ -1,4 +1,4 @@
-"""Learn: `ctk quickstart`, `ctk recipe list|show|run|new`."""
+"""Learning: `ctk quickstart`, `ctk recipe list|show|run|new`."""
 
 import sys
 from typing import Annotated
@@ -35,9 +35,9 @@ def quickstart(
         list[str] | None, typer.Argument(metavar="[-- CMD…]", help="What to run.", show_default="a shell")
     ] = None,
 ) -> None:
-    """For those who only want the result: a shell in a new container, in one word.
+    """Start a shell in a new container, with one command.
 
-    It is `ctk up` for the host's own release (else bookworm), or where no archive answers for the host's own programs.
+    It is `ctk up` with the host's own release (else bookworm), or with the host's own programs if no archive answers.
     """
     from toolkit.bootstrap.acquire.mirrors import host_suite
     from toolkit.up import launch
@@ -53,7 +53,7 @@ def quickstart(
 
 @recipes.command("list")
 def list_() -> None:
-    """List the recipes: how long each takes, and what it needs of the host."""
+    """List the recipes: how long each takes, and what it needs from the host."""
     from toolkit.recipe import conditions, shelf
     from toolkit.ui import tutorial
 
@@ -77,22 +77,20 @@ def run(
     name: Name,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Run every step without asking.")] = False,
     first: Annotated[
-        int, typer.Option("--from", metavar="STEP", help="Begin at this step; take --work of the run before.")
+        int, typer.Option("--from", metavar="STEP", help="Begin at this step; use the --work of the earlier run.")
     ] = 1,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show all, run nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show every step, run nothing.")] = False,
     work: Annotated[
         str, typer.Option("--work", metavar="DIR", help="Folder to work in.", show_default="a new one")
     ] = "",
-    restart: Annotated[
-        bool, typer.Option("--restart", help="Clean up after the run that was stopped, and begin anew.")
-    ] = False,
+    restart: Annotated[bool, typer.Option("--restart", help="Clean up after the stopped run, and start over.")] = False,
     clean_up: Annotated[
-        bool, typer.Option("--clean-up", help="Clean up after the run that was stopped, and no more.")
+        bool, typer.Option("--clean-up", help="Clean up after the stopped run, and do nothing else.")
     ] = False,
 ) -> None:
     """Play a recipe step by step: read, press Enter, see it happen.
 
-    Stopped with q, it goes on there with the next call.
+    If you stop with q, the next run continues there.
     """
     from toolkit.care.recipe_group import RecipeGroup
     from toolkit.recipe import play, shelf
@@ -108,7 +106,7 @@ def run(
 
 @recipes.command("new", epilog="Example: ctk recipe new my-first-service")
 def new(name: Annotated[str, typer.Argument(metavar="NAME", help="Its name; the file is NAME.md, here.")]) -> None:
-    """Begin a recipe of your own: a page that plays already."""
+    """Begin a recipe of your own, with a page that already runs."""
     from toolkit.recipe import shelf
 
     path = shelf.begin(name)

@@ -1,4 +1,4 @@
-"""Signals that end us, as exceptions: what was begun is cleaned up on the way out, then the shell gets 128 + n."""
+"""Signals that end us, as exceptions: unfinished work is cleaned up on the way out, and the exit code is 128 + n."""
 
 import signal
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from typing import NoReturn
 
 
 class Ended(KeyboardInterrupt):
-    """SIGTERM or SIGHUP came. A KeyboardInterrupt, because whoever cleans up after Ctrl-C must do so after these."""
+    """SIGTERM or SIGHUP came. It is a KeyboardInterrupt so that code that cleans up after Ctrl-C does so here too."""
 
 
 class Caught:
@@ -19,9 +19,9 @@ class Caught:
 
 @contextmanager
 def as_exceptions() -> Iterator[Caught]:
-    """Within it SIGTERM and SIGHUP raise `Ended` in the main thread; a SIGHUP that was ignored (nohup) stays so.
+    """Make SIGTERM and SIGHUP raise `Ended` in the main thread. A SIGHUP that was ignored (nohup) stays ignored.
 
-    What is caught is told apart by the value: typer wraps the exception, differently in its different versions.
+    The signal is read from the yielded value, not from the exception: typer's versions wrap that in different ways.
     """
     caught = Caught()
 

@@ -1,4 +1,4 @@
-"""The options of `ctk bootstrap` about which packages come from where, and what it says of them."""
+"""The options of `ctk bootstrap` about package sources, and about the reports it writes on packages."""
 
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -24,7 +24,7 @@ Pocket = Annotated[
         "--pocket",
         "--extra-suites",
         metavar="A,B",
-        help="Suites beside this one, resolved together: updates, security, backports, or names in full.",
+        help="More suites, resolved together with this one: updates, security, backports, or full names.",
         rich_help_panel=_SOURCE,
         show_default=False,
     ),
@@ -35,7 +35,7 @@ Source = Annotated[
         "--source",
         "--repo",
         metavar="LINE",
-        help="A further archive, as a line of sources.list; its key by signed-by=FILE.",
+        help="Another archive, as a line of sources.list; signed-by=FILE gives its key.",
         rich_help_panel=_SOURCE,
         show_default=False,
     ),
@@ -45,7 +45,7 @@ Sources = Annotated[
     typer.Option(
         "--sources",
         metavar="FILE",
-        help="A .sources (deb822) or .list file of further archives.",
+        help="A .sources (deb822) or .list file with more archives.",
         rich_help_panel=_SOURCE,
         show_default=False,
     ),
@@ -55,7 +55,7 @@ Pin = Annotated[
     typer.Option(
         "--pin",
         metavar="PIN",
-        help="As apt pins: 'PACKAGE release n=SUITE|origin HOST|version V PRIORITY'.",
+        help="An apt pin: 'PACKAGE release n=SUITE|origin HOST|version V PRIORITY'.",
         rich_help_panel=_SOURCE,
         show_default=False,
     ),
@@ -65,7 +65,7 @@ Preferences = Annotated[
     typer.Option(
         "--preferences",
         metavar="FILE",
-        help="Pins in a file, see apt_preferences(5).",
+        help="A file with pins, see apt_preferences(5).",
         rich_help_panel=_SOURCE,
         show_default=False,
     ),
@@ -75,7 +75,7 @@ Snapshot = Annotated[
     typer.Option(
         "--snapshot",
         metavar="DATE",
-        help="The archive as it was then: 2026-11-20, or 2026-11-20T12:00:00Z.",
+        help="Use the archive as it was at that time: 2026-11-20, or 2026-11-20T12:00:00Z.",
         rich_help_panel=_SOURCE,
         show_default=False,
     ),
@@ -85,21 +85,21 @@ IncludeFile = Annotated[
     typer.Option(
         "--include-file",
         metavar="FILE",
-        help="More packages to add, one or several a line.",
+        help="A file with more packages to add, one or more per line.",
         rich_help_panel=_CONTENT,
         show_default=False,
     ),
 ]
 Recommends = Annotated[
     bool,
-    typer.Option("--recommends", help="With what the packages to add recommend.", rich_help_panel=_CONTENT),
+    typer.Option("--recommends", help="Also install what the added packages recommend.", rich_help_panel=_CONTENT),
 ]
 Lock = Annotated[
     str,
     typer.Option(
         "--lock",
         metavar="FILE",
-        help="Write the exact packages, with hashes and sources.",
+        help="Write a lock file: the exact packages, with hashes and sources.",
         rich_help_panel=_OUTPUT,
         show_default=False,
     ),
@@ -109,7 +109,7 @@ Locked = Annotated[
     typer.Option(
         "--locked",
         metavar="FILE",
-        help="Build exactly what such a file says.",
+        help="Build exactly what a lock file says.",
         rich_help_panel=_SOURCE,
         show_default=False,
     ),
@@ -126,15 +126,13 @@ Sbom = Annotated[
 ]
 Diff = Annotated[
     bool,
-    typer.Option(
-        "--diff", help="Make nothing: say what changed between two locks or roots, A and B.", rich_help_panel=_OUTPUT
-    ),
+    typer.Option("--diff", help="Only show what changed between two locks or roots, A and B.", rich_help_panel=_OUTPUT),
 ]
 
 
 @dataclass(frozen=True, slots=True)
 class SourceOptions:
-    """Which packages come from where, and what is written down of them."""
+    """Where packages come from, and which reports are written about them."""
 
     pocket: Pocket = None
     source: Source = None
@@ -150,7 +148,7 @@ class SourceOptions:
     diff: Diff = False
 
     def fields(self) -> dict[str, Any]:
-        """The fields of a Request that they stand for."""
+        """These options as fields of a Request."""
         return {
             "pockets": commas(self.pocket),
             "sources": tuple(self.source or ()),
@@ -167,7 +165,7 @@ class SourceOptions:
 
 
 def print_difference(a: str, b: str, *, json: bool) -> None:
-    """The packages that changed from lock or root `a` to `b`, a line each."""
+    """Print the packages that changed from lock or root `a` to `b`, one per line."""
     from toolkit.bootstrap.resolve import diff
     from toolkit.errors import Usage
     from toolkit.text import one_line

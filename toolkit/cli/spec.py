@@ -1,4 +1,4 @@
-"""Describe: `ctk spec`."""
+"""Description: `ctk spec`."""
 
 from typing import Annotated, Any
 
@@ -36,19 +36,19 @@ def spec(
         ),
     ] = ".",
     update: Annotated[
-        bool, typer.Option("--update", help="Change the config.json that is there.", rich_help_panel=_FILE)
+        bool, typer.Option("--update", help="Change the existing config.json.", rich_help_panel=_FILE)
     ] = False,
     diff: Annotated[
         bool, typer.Option("--diff", help="Show what would change; write nothing.", rich_help_panel=_FILE)
     ] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Replace the config.json that is there.", rich_help_panel=_FILE)
+        bool, typer.Option("--force", help="Replace the existing config.json.", rich_help_panel=_FILE)
     ] = False,
     **words: Any,
 ) -> None:
     """Write config.json, which describes the container.
 
-    Without options it is the file that runc spec writes.
+    Without options it writes the same file as runc spec.
     """
     from toolkit.bundle import build
     from toolkit.cli.output import progress

@@ -1,4 +1,4 @@
-"""The options of `ctk bootstrap` that change a tree beyond its packages, and the ways to make it."""
+"""The options of `ctk bootstrap` that change the tree beyond its packages, and those that choose how it is built."""
 
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -12,10 +12,10 @@ def _hook(stage: str, when: str) -> typer.models.OptionInfo:
     option: typer.models.OptionInfo = typer.Option(
         f"--{stage}-hook",
         metavar="CMD",
-        help=f"Run CMD {when}, with the root as $1; or copy-in, copy-out, sync-in, sync-out, tar-in, tar-out, upload, "
-        "download with their paths."
+        help=f"Run CMD {when}, with the root as $1. CMD can also be copy-in, copy-out, sync-in, sync-out, tar-in, "
+        "tar-out, upload or download, with paths."
         if stage == "setup"
-        else f"The same {when}.",
+        else f"The same, {when}.",
         rich_help_panel=_HOOKS,
         show_default=False,
     )
@@ -25,15 +25,15 @@ def _hook(stage: str, when: str) -> typer.models.OptionInfo:
 Hooks = list[str] | None
 SetupHook = Annotated[Hooks, _hook("setup", "before the download")]
 ExtractHook = Annotated[Hooks, _hook("extract", "after unpacking")]
-EssentialHook = Annotated[Hooks, _hook("essential", "when the required packages are configured")]
-CustomizeHook = Annotated[Hooks, _hook("customize", "when all is configured")]
+EssentialHook = Annotated[Hooks, _hook("essential", "after the required packages are configured")]
+CustomizeHook = Annotated[Hooks, _hook("customize", "after all packages are configured")]
 HookDir = Annotated[
     list[str] | None,
     typer.Option(
         "--hook-dir",
         "--hook-directory",
         metavar="DIR",
-        help="Programs in DIR as hooks, by the names that they begin with: setup, extract, essential, customize.",
+        help="Run the programs in DIR whose names begin with setup, extract, essential or customize as such hooks.",
         rich_help_panel=_HOOKS,
         show_default=False,
     ),
@@ -44,7 +44,7 @@ DpkgOpt = Annotated[
         "--dpkg-opt",
         "--dpkgopt",
         metavar="OPT|FILE",
-        help="An option for dpkg, kept in the tree: 'path-exclude=/usr/share/doc/*'.",
+        help="A dpkg option, also written into the tree: 'path-exclude=/usr/share/doc/*'.",
         rich_help_panel=_CHANGE,
         show_default=False,
     ),
@@ -55,7 +55,7 @@ AptOpt = Annotated[
         "--apt-opt",
         "--aptopt",
         metavar="OPT|FILE",
-        help="A setting for apt, kept in the tree: 'Acquire::Languages \"none\"'.",
+        help="An apt setting, also written into the tree: 'Acquire::Languages \"none\"'.",
         rich_help_panel=_CHANGE,
         show_default=False,
     ),
@@ -65,7 +65,7 @@ SetupUser = Annotated[
     typer.Option(
         "--setup-user",
         metavar="NAME[:UID][:sudo]",
-        help="Make a user without a password; with sudo it may become root.",
+        help="Create a user without a password; with sudo it may become root.",
         rich_help_panel=_CHANGE,
         show_default=False,
     ),
@@ -93,7 +93,11 @@ Timezone = Annotated[
 Hostname = Annotated[
     str,
     typer.Option(
-        "--hostname", metavar="NAME", help="/etc/hostname.", rich_help_panel=_CHANGE, show_default="the host's"
+        "--hostname",
+        metavar="NAME",
+        help="Content of /etc/hostname.",
+        rich_help_panel=_CHANGE,
+        show_default="the host's",
     ),
 ]
 ResolvConf = Annotated[
@@ -101,7 +105,7 @@ ResolvConf = Annotated[
     typer.Option(
         "--resolv-conf",
         metavar="copy|keep|none|FILE",
-        help="/etc/resolv.conf: the host's, what packages and hooks make, nothing, or FILE.",
+        help="/etc/resolv.conf: a copy of the host's, as packages and hooks leave it, none, or FILE.",
         rich_help_panel=_CHANGE,
         show_default="copy",
     ),
@@ -113,14 +117,14 @@ RootPassword = Annotated[
         metavar="WORD",
         help="locked, none (no password), hashed:HASH (as in shadow(5)), file:PATH (its first line).",
         rich_help_panel=_CHANGE,
-        show_default="no login by password",
+        show_default="no password login",
     ),
 ]
 MergedUsr = Annotated[
     bool | None,
     typer.Option(
         "--merged-usr/--no-merged-usr",
-        help="/bin, /sbin and /lib as links into /usr.",
+        help="Make /bin, /sbin and /lib symbolic links into /usr.",
         rich_help_panel=_CHANGE,
         show_default="the suite's rule",
     ),
@@ -130,7 +134,7 @@ Engine = Annotated[
     typer.Option(
         "--engine",
         metavar="NAME",
-        help="native, or debootstrap: the real program, with the same result file and next step.",
+        help="native, or debootstrap: run the real program; the result file and the next step are the same.",
         rich_help_panel=_ENGINE,
     ),
 ]
@@ -139,7 +143,7 @@ EngineOpt = Annotated[
     typer.Option(
         "--engine-opt",
         metavar="OPT",
-        help="An option for --engine debootstrap alone, as it is: --engine-opt=--no-resolve-deps.",
+        help="An option to pass to debootstrap (--engine debootstrap only): --engine-opt=--no-resolve-deps.",
         rich_help_panel=_ENGINE,
         show_default=False,
     ),
@@ -152,7 +156,7 @@ Foreign = Annotated[
     bool,
     typer.Option(
         "--foreign",
-        help="Only the half in which no program of the tree runs; --second-stage is the other.",
+        help="Do only the first stage, in which no program of the tree runs; --second-stage does the rest.",
         rich_help_panel=_ENGINE,
     ),
 ]
@@ -160,7 +164,7 @@ SecondStage = Annotated[
     bool,
     typer.Option(
         "--second-stage",
-        help="Finish a tree that --foreign (ours or debootstrap's) has begun: --second-stage TARGET.",
+        help="Finish a tree begun with --foreign (ours or debootstrap's): --second-stage TARGET.",
         rich_help_panel=_ENGINE,
     ),
 ]
@@ -169,7 +173,7 @@ SecondStageTarget = Annotated[
     typer.Option(
         "--second-stage-target",
         metavar="DIR",
-        help="The tree of --second-stage, in debootstrap's word for it.",
+        help="The tree of --second-stage, by debootstrap's option name.",
         rich_help_panel=_ENGINE,
         show_default=False,
     ),
@@ -179,7 +183,7 @@ ForceCheckGpg = Annotated[
     typer.Option(
         "--force-check-gpg",
         "--force-check-sig",  # its name from debootstrap 1.0.139 on
-        help="What ctk always does, unless --no-check-gpg is said.",
+        help="ctk does this by default, unless --no-check-gpg is given.",
         hidden=True,
     ),
 ]
@@ -187,7 +191,7 @@ ForceCheckGpg = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class TreeOptions:
-    """What changes a tree beyond its packages, and the ways to make it."""
+    """What changes the tree beyond its packages, and how it is built."""
 
     setup_hook: SetupHook = None
     extract_hook: ExtractHook = None
@@ -211,7 +215,7 @@ class TreeOptions:
     force_check_gpg: ForceCheckGpg = False
 
     def fields(self) -> dict[str, Any]:
-        """The fields of a Request that they stand for."""
+        """These options as fields of a Request."""
         from toolkit.bootstrap.facts.hooks_config import Customisation
 
         custom = Customisation(

@@ -1,4 +1,4 @@
-"""Build: `ctk up`."""
+"""`ctk up`: bootstrap, spec and run in one command."""
 
 import os
 import sys
@@ -15,7 +15,7 @@ from toolkit.text import quote
 
 _EXAMPLE = "Example: sudo ctk up bookworm web -- cat /etc/os-release"
 _OUTPUT, _RUN = "How", "The run"
-_MADE = ("rootfs", "rootless", "from_image", "init")  # what `up` makes by itself, or gives to the run
+_MADE = ("rootfs", "rootless", "from_image", "init")  # what `up` sets itself, or passes to the run
 
 
 Identity = Annotated[str, typer.Argument(metavar="ID", help="The container's name.", show_default=False)]
@@ -32,7 +32,7 @@ Bundle = Annotated[
     ),
 ]
 Force = Annotated[
-    bool, typer.Option("--force", help="Make the bundle anew, whatever is there.", rich_help_panel=_OUTPUT)
+    bool, typer.Option("--force", help="Build the bundle again, replacing what is there.", rich_help_panel=_OUTPUT)
 ]
 
 
@@ -46,7 +46,7 @@ Overlay = Annotated[
     typer.Option(
         "--overlay",
         metavar="DIR",
-        help="Write into DIR, not into the rootfs.",
+        help="Write changes to DIR, not to the rootfs.",
         rich_help_panel=_RUN,
         show_default=False,
     ),
@@ -55,14 +55,16 @@ Overlay = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """What the run of the container gets."""
+    """The options that `ctk run` gets."""
 
-    detach: Annotated[bool, _flag("--detach", "-d", help="In the background: ctk logs, attach and stop.")] = False
-    rm: Annotated[bool, _flag("--rm", help="Remove the container at its end; the bundle stays.")] = False
-    replace: Annotated[bool, _flag("--replace", help="Remove a container of that name first.")] = False
-    ephemeral: Annotated[bool, _flag("--ephemeral", help="Write into memory, not into the rootfs.")] = False
+    detach: Annotated[bool, _flag("--detach", "-d", help="Run in the background; see ctk logs, attach and stop.")] = (
+        False
+    )
+    rm: Annotated[bool, _flag("--rm", help="Remove the container when it ends; the bundle stays.")] = False
+    replace: Annotated[bool, _flag("--replace", help="First remove any container with that name.")] = False
+    ephemeral: Annotated[bool, _flag("--ephemeral", help="Keep changes in memory, not in the rootfs.")] = False
     overlay: Overlay = ""
-    init: Annotated[bool, _flag("--init", help="A first process that reaps and passes signals on.")] = False
+    init: Annotated[bool, _flag("--init", help="Run a small init that reaps orphans and passes signals on.")] = False
     tell: Annotated[bool, _flag("--tell", help="Say why it ended.")] = False
 
     def words(self, *, shell: bool) -> list[str]:
@@ -72,7 +74,7 @@ class RunOptions:
         if self.overlay:
             found.append(f"--overlay={self.overlay}")
         if self.detach:
-            # A shell without a terminal waits for what is typed to it, and ends where nobody can.
+            # A shell reads its standard input, and would end at once if that were closed.
             found += ["--detach", "--hold", *(["--interactive"] if shell else [])]
         return found
 
@@ -98,9 +100,9 @@ def up(
     verbose: Verbose = False,
     **words: Any,
 ) -> None:
-    """Make a container and run it: bootstrap, spec and run in one go.
+    """Make a container and run it: bootstrap, spec and run in one command.
 
-    What is already there is not made again.
+    What already exists is reused.
     """
     from toolkit.bootstrap.facts.model import Request
     from toolkit.bundle.build import SpecRequest

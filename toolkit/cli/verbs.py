@@ -1,4 +1,4 @@
-"""The runtime verbs in `ctk --help` and in a shell's completion; the first door carries them out."""
+"""The runtime verbs in `ctk --help` and in shell completion. The runtime's door (runtime/main.py) carries them out."""
 
 import inspect
 from typing import Annotated, Any
@@ -14,7 +14,7 @@ _NEW = ("run", "create", "restore")
 
 
 def register(app: typer.Typer) -> None:
-    """Add each verb of the table, those that one meets first in front."""
+    """Add each verb of the table, the most used ones first."""
     for verb in dict.fromkeys((*_SHOWN_FIRST, *VERBS)):
         if verb in VERBS and verb not in _OURS:
             app.command(
@@ -33,9 +33,9 @@ def _title(verb: str, summary: str) -> str:
 
 
 def _command(verb: str) -> Any:
-    """A function whose signature has the options of the runtime's table: what completion offers.
+    """A function whose signature has the options of the runtime's table, for completion.
 
-    It is never called with them: toolkit/__main__.py has answered the verb before typer is loaded.
+    It is never called: toolkit/__main__.py handles the verb before typer is loaded.
     """
     _, arguments, _, _, _, table = VERBS[verb]
 
