@@ -39,18 +39,11 @@ class Cgroups:
         free = "" if systemd else ".told"
         wanted = path.rstrip("/") + free if path else None
         rootless = os.geteuid() != 0
-        manager: Any = cgroups.manager(wanted, container_id + free, systemd=systemd, rootless=rootless)
-        if hasattr(manager, "paths"):
-            manager.paths = {key: at.removesuffix(free) for key, at in manager.paths.items()}
-        elif not systemd:
-            manager.path = manager.path.removesuffix(free)
-        self._manager = manager
-        self.unified: bool = self._manager.unified
-        paths = getattr(self._manager, "paths", None)
+        self._manager = cgroups.manager(wanted, container_id + free, systemd=systemd, rootless=rootless)
+        self._free = free
+        self.unified = self._manager.unified
         # Hierarchy ('cpu,cpuacct', 'name=systemd', '' for v2) -> folder.
-        self.paths: dict[str, str] = dict(paths) if paths else {"": getattr(self._manager, "path", "")}
-        if not any(self.paths.values()):
-            self.paths = {}
+        self.paths = {key: path.removesuffix(free) for key, path in self._manager.folders().items()}
 
     def folder(self, controller: str) -> str:
         """Where a controller's files of the container are; "" if this host has none."""
@@ -67,7 +60,7 @@ class Cgroups:
         if self.unified:
             lines += self._controllers()
         elif cpuset := self.folder("cpuset"):
-            lines += _filled(cpuset, getattr(self._manager, "mountpoints", {}).get("cpuset", ""))
+            lines += _filled(cpuset, self._manager.mountpoint("cpuset"))
         calls = "; ".join(f'mkdir("{path}", 0755)' for path in self.paths.values())
         note = "systemd is asked for a scope, which makes the cgroups" if self.systemd else ""
         return Act("outside", "make the container's cgroup", calls, tuple(lines), "linux.cgroupsPath", note=note)
@@ -75,7 +68,7 @@ class Cgroups:
     def _controllers(self) -> list[str]:
         """v2: each cgroup above hands its controllers down."""
         path = self.paths.get("", "")
-        top = getattr(self._manager, "mount", "/sys/fs/cgroup")
+        top = self._manager.mountpoint("")
         wanted = " ".join(sorted({write[0] for write in self._plan()} - {"cgroup"}))
         if not wanted:
             return []
@@ -162,21 +155,19 @@ class Cgroups:
                 lines.append(f"mount -t {kind} {shell_words.dash_o(words)}cgroup {inside}")
                 calls.append(f'mount("cgroup", "{step.destination}/{name}", "{kind}", {flags}, "{extra}")')
                 continue
+            host_path = host_path.removesuffix(self._free)
             lines.append(f"mount --rbind {quote(host_path)} {inside}")
             if attributes:
                 lines.append(f"mount -o remount,bind,{attributes} {inside}")
             calls.append(f'move_mount(open_tree("{host_path}", OPEN_TREE_CLONE), "{step.destination}/{name}")')
         lines += [
-            f"ln -s {quote(to)} {shell_words.in_root(f'{step.destination}/{link}')}" for link, to in self._links()
+            f"ln -s {quote(to)} {shell_words.in_root(f'{step.destination}/{link}')}"
+            for link, to in self._manager.mount_links()
         ]
         if step.options.flags & mounts.MS_RDONLY:
             lines.append(f"mount -o remount,bind,ro {target}")
             calls.append(f'mount_setattr(root, "{step.destination}", 0, {{attr_set=MOUNT_ATTR_RDONLY}}, 32)')
         return Act("inside", sentence, "; ".join(calls), tuple(lines), step.field, step=place)
-
-    def _links(self) -> list[tuple[str, str]]:
-        links: list[tuple[str, str]] = self._manager.mount_links()
-        return links
 
     def removed(self) -> list[str]:
         """Shell lines that take the folders away again."""

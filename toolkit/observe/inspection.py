@@ -131,11 +131,8 @@ def _cgroups(container: Record) -> dict[str, Any]:
     if not container.cgroups:
         return {"paths": {}, "limits": []}
     manager = cgroups.from_facts(container.cgroups)
-    facts = manager.facts()
-    facts = facts.get("inner", facts)  # systemd's manager has one of the cgroup file system in it
-    paths = dict(facts["paths"]) if facts.get("paths") else {"": facts.get("path", "")}
-    paths = {name: path for name, path in paths.items() if path}
-    table = _V2 if list(paths) == [""] else _V1
+    paths = manager.folders()
+    table = _V2 if manager.unified else _V1
     limits = []
     for name, limit_file, current_file, peak_file in table:
         controller = limit_file.partition(".")[0]

@@ -20,10 +20,11 @@ from toolkit.text import quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from _socket import socket
     from typing import Any
 
     from toolkit.oci.types import Spec
-    from toolkit.runtime.conversation import Conversation
+    from toolkit.runtime.console import MakeConsole
     from toolkit.runtime.notify import Listener
     from toolkit.runtime.options import Options
     from toolkit.runtime.record import Record
@@ -41,8 +42,8 @@ class Launch:
         self.text = b""  # of config.json
         self.bundle = ""
         self.record: "Record | None" = None
-        self.cgroup: "Any" = None
-        self.console: "Any" = None  # our end of the terminal's socket, when we relay it ourselves
+        self.cgroup: "cgroups.Manager | None" = None
+        self.console: "socket | None" = None  # our end of the terminal's socket, when we relay it ourselves
         self.mapped = False  # the ids of the new user namespace are mapped
         self.master = -1  # of that terminal
         self.waits = False  # the child waits at its fifo for `start`
@@ -204,8 +205,8 @@ def _start_child(launch: Launch, root: str, wait_for_start: bool) -> None:
     console_step, child_end = preparation.console_step(launch, launch.spec.get("process") or {})
     the_plan = _planned(launch, root, console_step)
     identity = Identity(launch.spec.get("process") or {})
-    rec = launch.record
-    assert rec is not None
+    rec, cgroup = launch.record, launch.cgroup
+    assert rec is not None and cgroup is not None
     identity.keeps_groups = rec.annotations.get("run.oci.keep_original_groups") == "1"
     if wait_for_start:
         rec.make_fifo()
@@ -213,7 +214,7 @@ def _start_child(launch: Launch, root: str, wait_for_start: bool) -> None:
         ending.fifo = os.open(rec.fifo_path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     preparation.open_label_proc(ending)
     parent, childs = words.pair()
-    stage = Stage(root, childs, launch.cgroup, "user" in the_plan.new or spawn.joins_user(the_plan))
+    stage = Stage(root, childs, cgroup, "user" in the_plan.new or spawn.joins_user(the_plan))
     preparation.load_for_child(the_plan, copies_up=b"tmpcopyup" in launch.text)
     _ready_hooks(launch, the_plan)
     prepared = spawn.Prepared(the_plan, identity, ending, stage, parent)
@@ -244,7 +245,7 @@ def _ending(launch: Launch) -> "child.Ending":
     return ending
 
 
-def _planned(launch: Launch, root: str, console_step: "Any") -> "plan.LaunchPlan":
+def _planned(launch: Launch, root: str, console_step: "MakeConsole | None") -> "plan.LaunchPlan":
     spec = launch.spec
     linux = spec.get("linux") or {}
     the_plan = plan.plan(
@@ -282,7 +283,7 @@ def _handshake(launch: Launch, prepared: spawn.Prepared) -> None:
     stage, parent = prepared.stage, prepared.parent
     if stage.opener is not None:
         stage.opener.close()
-    _talk(launch, prepared.plan, parent)
+    _talk(launch, prepared)
     if stage.opener is not None:
         from toolkit.runtime import opener
 
@@ -314,9 +315,10 @@ def _enter_bundle(launch: Launch) -> None:
     os.chdir(launch.bundle)
 
 
-def _talk(launch: Launch, the_plan: "plan.LaunchPlan", parent: "Conversation") -> None:
+def _talk(launch: Launch, prepared: spawn.Prepared) -> None:
     """Our half of the conversation, up to the moment before GO."""
     spec, rec, pid = launch.spec, launch.record, launch.pid
+    the_plan, cgroup, parent = prepared.plan, prepared.stage.cgroup, prepared.parent
     assert rec is not None
     linux = spec.get("linux") or {}
     the_process = spec.get("process") or {}
@@ -329,19 +331,19 @@ def _talk(launch: Launch, the_plan: "plan.LaunchPlan", parent: "Conversation") -
     resources = linux.get("resources") or {}
     raise_rlimits(pid, the_process.get("rlimits") or [])
     if not launch.in_cgroup:
-        spawn.create_cgroup(launch.cgroup)
+        spawn.create_cgroup(cgroup)
         stops.passed("parent")
-        launch.cgroup.join(pid)
+        cgroup.join(pid)
         stops.passed("parent")
     preparation.reset_affinity(pid)
-    launch.cgroup.delegate(spec)
+    cgroup.delegate(spec)
     parent.say(words.JOINED)
-    launch.cgroup.apply(resources)
+    cgroup.apply(resources)
     stops.passed("parent")
     if the_process.get("oomScoreAdj") is not None:
         outside.write_oom_score(pid, the_process["oomScoreAdj"])
     rec.pid, rec.start_time = pid, process.start_time(pid)
-    rec.cgroups = launch.cgroup.facts()
+    rec.cgroups = cgroup.facts()
     for name, device in (linux.get("netDevices") or {}).items():
         from toolkit.runtime import net_devices
 
@@ -361,7 +363,7 @@ def _talk(launch: Launch, the_plan: "plan.LaunchPlan", parent: "Conversation") -
     log.debug(f"child process in init() is ready: pid {pid}")
     stops.passed("parent")
     # Only now: the deny-all of device rules must not meet the child's mknod(2).
-    launch.cgroup.apply_devices(resources.get("devices") or ())
+    cgroup.apply_devices(resources.get("devices") or ())
     rec.save()
     stops.passed("parent")
     if launch.options.pid_file:

@@ -61,9 +61,9 @@ def spawn(launch: "Launch", prepared: Prepared) -> None:
     own_pid_namespace = _enter_pid_namespace(the_plan)
     # A v2 cgroup is entered by the clone itself (CLONE_INTO_CGROUP); it must exist by then.
     cgroup_fd = -1
-    if launch.cgroup.unified:
-        create_cgroup(launch.cgroup)
-        cgroup_fd = launch.cgroup.child_fd()
+    if stage.cgroup.unified:
+        create_cgroup(stage.cgroup)
+        cgroup_fd = stage.cgroup.child_fd()
         launch.in_cgroup = cgroup_fd >= 0
     launch.pid, prepared.pidfd = process.clone3(
         the_plan.clone_flags, cgroup_fd=cgroup_fd, want_pidfd=bool(launch.options.pidfd_socket)

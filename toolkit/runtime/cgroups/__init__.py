@@ -9,18 +9,15 @@
     record m.facts()     later: from_facts(facts).pids(), freeze(), update(…), kill(), delete(), …
 
 `apply` comes late by choice: a memory limit that lets the container's program run can be too low for the interpreter
-that sets it up. What the methods promise is written at `v1.Manager`; the other managers have the same ones.
+that sets it up. What the methods promise is written at `interface.Manager`, which all managers satisfy.
 """
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, TypeAlias
+    from typing import Any
 
-    from toolkit.runtime.cgroups.systemd import Manager as _Systemd
-    from toolkit.runtime.cgroups.v1 import Manager as _V1
-    from toolkit.runtime.cgroups.v2 import Manager as _V2
-
-    Manager: TypeAlias = "_V1 | _V2 | _Systemd"
+    from toolkit.runtime.cgroups.interface import Files
+    from toolkit.runtime.cgroups.interface import Manager as Manager
 
 
 def manager(
@@ -79,7 +76,13 @@ def _from_facts(facts: "dict[str, Any]") -> "Manager":
     if facts.get("driver") == "systemd":
         from toolkit.runtime.cgroups import systemd as driver
 
-        return driver.from_facts(facts, _from_facts(facts["inner"]))
+        return driver.from_facts(facts, _files_from_facts(facts["inner"]))
+    return _files_from_facts(facts)
+
+
+def _files_from_facts(facts: "dict[str, Any]") -> "Files":
+    if facts.get("driver") == "systemd":
+        raise ValueError("a unit's cgroups are not a unit's")
     rootless = bool(facts.get("rootless"))
     if facts.get("version") == 2:
         from toolkit.runtime.cgroups import v2

@@ -12,14 +12,11 @@ from toolkit.runtime.cgroups import dbus, files, layout, units
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Any, TypeAlias
+    from typing import Any
 
     from toolkit.oci.types import DeviceRule, Resources
+    from toolkit.runtime.cgroups.interface import Files
     from toolkit.runtime.cgroups.layout import Hierarchy
-    from toolkit.runtime.cgroups.v1 import Manager as V1
-    from toolkit.runtime.cgroups.v2 import Manager as V2
-
-    Files: TypeAlias = "V1 | V2"
 
 _NAME = "org.freedesktop.systemd1"
 _OBJECT = "/org/freedesktop/systemd1"
@@ -114,7 +111,7 @@ def _unescaped(value: str) -> str:
 
 
 class Manager:
-    """A container's unit. What is not here is done by `inner`, the manager of the files. See v1.Manager."""
+    """A container's unit; `inner` is the manager of its files. See interface.Manager for what each method is."""
 
     def __init__(
         self,
@@ -131,14 +128,17 @@ class Manager:
         self.slice = slice_name
         self.unit = unit
         self.unified = inner.unified
+        self.rootless = inner.rootless
         self.systemd = Systemd(user)
         self._extra = list(extra)
         self._not_ours = False
-
-    def __getattr__(self, name: str) -> "Any":
-        if name == "inner":
-            raise AttributeError(name)
-        return getattr(self.inner, name)
+        # With these systemd has nothing to do.
+        self.folders, self.mountpoint, self.delegate = inner.folders, inner.mountpoint, inner.delegate
+        self.pids, self.exists, self.stats = inner.pids, inner.exists, inner.stats
+        self.oom_kills, self.oom_events = inner.oom_kills, inner.oom_events
+        self.freezer_folder, self.freeze, self.thaw = inner.freezer_folder, inner.freeze, inner.thaw
+        self.let_end, self.frozen = inner.let_end, inner.frozen
+        self.mounts, self.mount_links = inner.mounts, inner.mount_links
 
     def create(self) -> None:
         """Nothing: a scope is made with its first process, by `join`."""
@@ -203,12 +203,12 @@ class Manager:
             self._tell_devices(resources["devices"])
             self.inner.update({"devices": resources["devices"]})
 
-    def apply_devices(self, rules: "list[DeviceRule] | None") -> None:
+    def apply_devices(self, rules: "Sequence[DeviceRule] | None") -> None:
         """Allow what the rules and runc's defaults allow, nothing else."""
-        self._tell_devices(list(rules or ()))
+        self._tell_devices(rules or ())
         self.inner.apply_devices(rules)
 
-    def _tell_devices(self, rules: "list[DeviceRule]") -> None:
+    def _tell_devices(self, rules: "Sequence[DeviceRule]") -> None:
         # On v2 our own program is the filter, and systemd leaves programs of others alone. On v1 it would write its
         # idea of the list over ours at the next daemon-reload.
         if not self.unified:
@@ -230,7 +230,7 @@ class Manager:
     def join_sub(self, pid: int, subs: "Sequence[str]", init_pid: int = 0) -> None:
         """Put a process of `exec` into the unit; a user's process is moved by systemd, for the user may not."""
         if self.systemd.user and self.unified and len(subs) < 2:
-            whole = str(self.path)
+            whole = self.folders().get("", "")
             path = files.below(whole, subs[0] if subs else "", pid)[len(whole) :]
             try:
                 self.systemd.call("AttachProcessesToUnit", "ssau", self.unit, path or "/", [pid])
@@ -307,8 +307,6 @@ def make(
     return Manager(inner, container_id, slice_name, unit, user=rootless, extra=extra)
 
 
-def from_facts(facts: "dict[str, Any]", inner: "V1 | V2 | Manager") -> Manager:
-    """The manager of a container that was made before; `inner` is that of its cgroups. Raises ValueError."""
-    if isinstance(inner, Manager):
-        raise ValueError("a unit's cgroups are not a unit's")
+def from_facts(facts: "dict[str, Any]", inner: "Files") -> Manager:
+    """The manager of a container that was made before; `inner` is that of its cgroups."""
     return Manager(inner, facts["id"], facts["slice"], facts["unit"], user=facts["user"])

@@ -23,7 +23,7 @@ _SIGKILL = 9
 
 
 class Manager:
-    """The cgroups of one container. `paths`: hierarchy ('cpu,cpuacct', 'name=systemd', '' for v2) -> directory."""
+    """The cgroups of one container; `paths` as `folders` gives them. See interface.Manager for what each method is."""
 
     unified = False
 
@@ -33,6 +33,14 @@ class Manager:
         self.optional = optional  # rootless without a cgroupsPath: what may not be made is gone without
         self.mountpoints: dict[str, str] = {}
         self._adopting = False
+
+    def folders(self) -> "dict[str, str]":
+        """Hierarchy -> the container's directory in it."""
+        return dict(self.paths)
+
+    def mountpoint(self, hierarchy: str) -> str:
+        """Where a hierarchy is mounted; "" if the manager was made from facts."""
+        return self.mountpoints.get(hierarchy, "")
 
     # -- making and joining
 
@@ -151,15 +159,15 @@ class Manager:
         path = self._folder("cpu")
         return completed_v1(resources, lambda name: files.get(f"{path}/{name}").strip())
 
-    def apply_devices(self, rules: "list[DeviceRule] | None") -> None:
+    def apply_devices(self, rules: "Sequence[DeviceRule] | None") -> None:
         """Allow what the rules and runc's defaults allow, nothing else. The child must have made its nodes by then.
 
         Where the host does not let us (a user namespace), devices stay as they are: nodes made there do not work.
         Raises Invalid, HostLacks, SystemCall.
         """
-        self._devices(rules or [], running=False)
+        self._devices(rules or (), running=False)
 
-    def _devices(self, rules: "list[DeviceRule]", *, running: bool) -> None:
+    def _devices(self, rules: "Sequence[DeviceRule]", *, running: bool) -> None:
         from toolkit.runtime.cgroups import devices
 
         path = self._folder("devices")

@@ -19,7 +19,7 @@ _FREEZE_TIMEOUT_S = 10.0
 
 
 class Manager:
-    """The cgroup of one container at `path`, below the mount point `mount`. See v1.Manager for what each method is."""
+    """The cgroup of one container at `path`, below `mount`. See interface.Manager for what each method is."""
 
     unified = True
 
@@ -29,6 +29,14 @@ class Manager:
         self.rootless = rootless
         self.optional = optional
         self._made: list[str] = []
+
+    def folders(self) -> "dict[str, str]":
+        """{"": the container's directory}; {} where there is none."""
+        return {"": self.path} if self.path else {}
+
+    def mountpoint(self, hierarchy: str) -> str:
+        """Where cgroup v2 is mounted."""
+        return self.mount
 
     # -- making and joining
 
@@ -209,7 +217,7 @@ class Manager:
         except OSError:
             return ""
 
-    def apply_devices(self, rules: "list[DeviceRule] | None") -> None:
+    def apply_devices(self, rules: "Sequence[DeviceRule] | None") -> None:
         """Allow what the rules and runc's defaults allow, nothing else; a filter that is there is replaced at once.
 
         Raises Invalid, SystemCall.
@@ -217,7 +225,7 @@ class Manager:
         from toolkit.kernel import bpf
         from toolkit.runtime.cgroups import devices
 
-        default, exceptions = devices.settle(list(rules or ()))
+        default, exceptions = devices.settle(rules or ())
         if not self.path:
             return
         code = bpf.device_program(default, exceptions.items())

@@ -10,9 +10,19 @@ from toolkit.errors import CtkError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import TypedDict
 
+    from toolkit.runtime.cgroups import Manager
     from toolkit.runtime.record import Record
+
+    class Kills(TypedDict, total=False):
+        """Kills for want of memory."""
+
+        kills: int
+        limit: int  # bytes; 0: not known
+        peak: int  # bytes; 0: not known
+        before_s: float  # so long ago the kernel told of the last one; seconds
+
 
 _POLLPRI, _POLLIN = 2, 1
 
@@ -24,9 +34,9 @@ class Watch:
         self.fd = -1
         self.events = _POLLIN
         self.told_s = -1.0  # when the kernel last told of a kill; -1: it has not
-        self.found: "dict[str, int]" = {}  # `facts` of that moment: systemd removes an empty scope's cgroup at once
+        self.found: "Kills" = {}  # `facts` of that moment: systemd removes an empty scope's cgroup at once
         self._limit = 0
-        self._manager: "Any" = None
+        self._manager: "Manager | None" = None
         self._file = -1
         self._kills = 0
         try:
@@ -71,6 +81,7 @@ class Watch:
             return
         self.told_s = time.monotonic()
         self.found = {"kills": self._kills, "limit": self._limit, "peak": 0} if self._kills else {}
+        assert self._manager is not None
         try:
             self.found = facts(self._manager) or self.found
         except (CtkError, OSError, KeyError):
@@ -86,7 +97,7 @@ class Watch:
         return int(words[words.index(b"oom_kill") + 1]) if b"oom_kill" in words else 0
 
 
-def facts(manager: "Any") -> "dict[str, int]":
+def facts(manager: "Manager") -> "Kills":
     """How many the kernel has killed in the cgroup, its limit and its peak (bytes); {} for no kill.
 
     Raises CtkError, OSError, KeyError where the cgroup is gone, or was never limited.

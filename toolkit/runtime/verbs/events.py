@@ -15,6 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from toolkit.runtime.cgroups import Manager
     from toolkit.runtime.options import Options
     from toolkit.runtime.record import Record
 
@@ -57,12 +58,11 @@ def run(options: "Options") -> int:
     return 0
 
 
-def _oom_kills(manager: "Any") -> int:
+def _oom_kills(manager: "Manager") -> int:
     try:
-        kills: int = manager.oom_kills()
+        return manager.oom_kills()
     except OSError:
         return 0  # the cgroup went with the container
-    return kills
 
 
 def _tell(container: "Record", stats: "dict[str, Any]") -> None:

@@ -13,6 +13,7 @@ from toolkit.runtime.identity import Identity, raise_rlimits, set_affinity, set_
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from _socket import socket
     from typing import Any
 
     from toolkit.oci.types import Capabilities, Process, Spec, User
@@ -91,7 +92,7 @@ def _check_status(record: "records.Record", options: "Options") -> None:
         lifecycle.require(record, "exec")
 
 
-def _place(pid: int, the_process: "Process", group: "Any", subs: "list[str]", init: int) -> None:
+def _place(pid: int, the_process: "Process", group: "cgroups.Manager | None", subs: "list[str]", init: int) -> None:
     """Limits, processors, and the cgroup, where the clone did not join it (`group` is None where it did)."""
     raise_rlimits(pid, the_process.get("rlimits") or [])
     affinity = the_process.get("execCPUAffinity") or {}
@@ -112,7 +113,7 @@ def _handshake(
     options: "Options",
     the_process: "Process",
     parent: "words.Conversation",
-    ours: "Any",
+    ours: "socket | None",
 ) -> int:
     """Go with the process to the point where its program begins; the master of its terminal, -1 for none."""
     parent.say(words.JOINED)
@@ -137,7 +138,7 @@ def _handshake(
     return master
 
 
-def _terminal_socket(options: "Options", terminal: bool) -> "tuple[Any, Any]":
+def _terminal_socket(options: "Options", terminal: bool) -> "tuple[socket | None, socket | None]":
     """(our end, the child's end) of the socket that the master goes through; an engine's is only the child's."""
     if not terminal:
         return None, None

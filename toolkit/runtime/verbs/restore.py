@@ -63,7 +63,7 @@ def run(options: "Options") -> int:
     return code
 
 
-def _read(images: str, name: str) -> "Any":
+def _read(images: str, name: str) -> "object":
     try:
         return json_text.loads(reading.read(os.path.join(images, name)), name)
     except OSError as error:
@@ -108,10 +108,10 @@ class _Restoring:
             raise
         return record
 
-    def carry_out(self, program: str, description: "Any", streams: "Any") -> None:
+    def carry_out(self, program: str, description: object, streams: object) -> None:
         """From the record to a running container. Raises CtkError."""
         record, cgroup, options = self.launch.record, self.launch.cgroup, self.options
-        assert record is not None
+        assert record is not None and cgroup is not None
         work = os.path.abspath(options.value("work-path") or self.images)
         ours.make_private(work)
         root = self._bind_root(record)
@@ -131,9 +131,10 @@ class _Restoring:
         record.cgroups = cgroup.facts()
         record.save()
 
-    def _call(self, program: str, root: str, work: str, description: "Any", streams: "Any") -> None:
+    def _call(self, program: str, root: str, work: str, description: object, streams: object) -> None:
         """Let criu make the processes. Raises CtkError with what its log says."""
         cgroup = self.launch.cgroup
+        assert cgroup is not None
         request = self._request(description, streams)
         request["root"] = root
         # Opened in the new mount namespace: criu mounts on what it reaches from there.
@@ -154,7 +155,7 @@ class _Restoring:
         finally:
             session.close()
 
-    def _request(self, description: "Any", streams: "Any") -> "dict[str, Any]":
+    def _request(self, description: object, streams: object) -> "dict[str, Any]":
         options = self.options
         request: dict[str, Any] = {
             "evasive_devices": True,
@@ -188,9 +189,10 @@ class _Restoring:
         self._join_namespaces(request)
         return request
 
-    def _outside_mounts(self, description: "Any") -> "list[Any]":
+    def _outside_mounts(self, description: object) -> "list[list[tuple[int, str]]]":
         """(name, source) of each mount that comes from outside. Raises Invalid for one that the spec does not know."""
         spec, cgroup = self.launch.spec, self.launch.cgroup
+        assert cgroup is not None
         cgroup_mounts = {}
         for mount in spec.get("mounts") or ():
             if mount.get("type") == "cgroup":
@@ -317,7 +319,7 @@ class _Restoring:
                 outside.write_pid_file(options.pid_file, pid)
 
 
-def _files(description: "Any") -> "list[tuple[str, int]]":
+def _files(description: object) -> "list[tuple[str, int]]":
     """(criu's name, number of the stream, or NULL) of the host's files that the standard streams were.
 
     Never by path: whoever wrote the images could name any file of the host.
@@ -328,7 +330,7 @@ def _files(description: "Any") -> "list[tuple[str, int]]":
     return list(files.items())
 
 
-def _cgroup_roots(pid: int) -> "list[Any]":
+def _cgroup_roots(pid: int) -> "list[list[tuple[int, str]]]":
     """Where criu is to make the container's cgroups: there where it stands itself, a controller at a time."""
     roots = []
     for line in reading.read(f"/proc/{pid}/cgroup").decode("utf-8", "surrogateescape").rstrip("\n").split("\n"):

@@ -1,0 +1,115 @@
+"""What every manager of a container's cgroups can do: the types that v1, v2 and systemd's manager satisfy.
+
+For the checker only: nothing imports it at run time.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from toolkit.oci.types import DeviceRule, Resources, Spec
+
+
+class Manager(Protocol):
+    """The cgroups of one container. A method whose cgroup is gone by then does nothing, unless it says otherwise."""
+
+    @property
+    def unified(self) -> bool:
+        """Whether it is cgroup v2: one directory for all controllers."""
+
+    @property
+    def rootless(self) -> bool:
+        """Whether it is a user's: what the kernel refuses to a user is gone without, where it may be."""
+
+    def folders(self) -> dict[str, str]:
+        """Hierarchy ('cpu,cpuacct', 'name=systemd', '' for v2) -> the container's directory in it."""
+
+    def mountpoint(self, hierarchy: str) -> str:
+        """Where a hierarchy is mounted; "" where the manager was made from facts, which do not say it for v1."""
+
+    def create(self) -> None:
+        """Make the cgroups. On failure nothing is left. Raises InUse (it has processes, it is frozen), SystemCall."""
+
+    def child_fd(self) -> int:
+        """A descriptor for CLONE_INTO_CGROUP, close-on-exec; -1 if the process must join by its pid. SystemCall."""
+
+    def join(self, pid: int) -> None:
+        """Put the container's first process into the cgroups. Raises HostLacks, SystemCall, CtkError."""
+
+    def delegate(self, spec: Spec) -> None:
+        """Give the cgroup to the container's user, where the spec lets it have one. Raises SystemCall."""
+
+    def apply(self, resources: Resources | None) -> None:
+        """Set the limits, not the devices. Raises Invalid, HostLacks, SystemCall, CtkError."""
+
+    def update(self, resources: Resources | None) -> None:
+        """Set the limits, and the device rules if `devices` is there, of a container that may be running."""
+
+    def apply_devices(self, rules: Sequence[DeviceRule] | None) -> None:
+        """Allow what the rules and runc's defaults allow, nothing else. Raises Invalid, HostLacks, SystemCall."""
+
+    def facts(self) -> dict[str, Any]:
+        """What `from_facts` needs to find the cgroups again; JSON."""
+
+    def pids(self, recursive: bool = True) -> list[int]:
+        """The container's processes, as the caller's pid namespace numbers them; [] if the cgroup is gone."""
+
+    def exists(self) -> bool:
+        """Whether the cgroup is there."""
+
+    def oom_kills(self) -> int:
+        """How many processes the kernel killed for the memory limit."""
+
+    def oom_events(self) -> tuple[str, str]:
+        """How to be told of such a kill: (kind, file), ("", "") if not at all.
+
+        "file": poll it for POLLPRI; "eventfd": name it to the kernel in cgroup.event_control.
+        """
+
+    def stats(self) -> dict[str, Any]:
+        """What `events --stats` prints as its data. Raises OSError."""
+
+    def freezer_folder(self) -> str:
+        """The cgroup by which the container is frozen, "" if there is none."""
+
+    def freeze(self) -> None:
+        """Stop every process of the container. Raises CtkError if it can't be had; then all run on."""
+
+    def thaw(self) -> None:
+        """Let the processes run on. Raises HostLacks, SystemCall."""
+
+    def let_end(self) -> None:
+        """Thaw all that a SIGKILL was sent to, frozen by us or by the container itself, where it would wait else."""
+
+    def frozen(self) -> bool:
+        """Whether the container's cgroup is frozen by itself (not only because one above it is)."""
+
+    def kill(self) -> None:
+        """SIGKILL everything in the container, also what is frozen; returns when the processes are dying."""
+
+    def delete(self) -> None:
+        """Remove the cgroups, those below them first. Raises CtkError that names what stays and who is in it."""
+
+    def join_sub(self, pid: int, subs: Sequence[str], init_pid: int = 0) -> None:
+        """Put a process of `exec` into the cgroups, or those that `exec --cgroup` names. Invalid, NotFound, SystemCall.
+
+        Where the container's first process, `init_pid`, has moved further down, the process may have to follow it.
+        """
+
+    def mounts(self) -> list[tuple[str, str, str]]:
+        """(name below /sys/fs/cgroup, mount data, the container's own directory) for each mount that it is shown."""
+
+    def mount_links(self) -> list[tuple[str, str]]:
+        """(link, to) for the controllers that are mounted together: cpu -> cpu,cpuacct."""
+
+
+class Files(Manager, Protocol):
+    """A manager that writes cgroupfs itself; systemd's has one for what systemd does not do."""
+
+    def adopt(self) -> None:
+        """Take over the cgroup that systemd made with our process in it, and make those that it does not use."""
+
+    def check_memory(self, resources: Resources) -> None:
+        """Raise Invalid if `checkBeforeUpdate` is asked for and the limit is below what is in use: v2 would kill."""
+
+    def completed(self, resources: Resources) -> Resources:
+        """The resources of an update, with what the kernel or systemd takes as a pair filled in from what is set."""
