@@ -60,9 +60,9 @@ class MakeConsole(Step):
 
     def describe(self) -> "tuple[str, str, str]":
         """As toolkit/runtime/console.py has it."""
-        from toolkit.runtime.console import MakeConsole as Real
+        from toolkit.runtime.console import DESCRIPTION
 
-        return Real(None, None).describe()
+        return DESCRIPTION
 
     def apply(self, stage: Stage) -> None:
         """Never: this step is only told."""

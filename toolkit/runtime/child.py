@@ -18,8 +18,9 @@ from toolkit.runtime.identity import set_rlimits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from _socket import socket
     from collections.abc import Callable
-    from typing import Any, NoReturn
+    from typing import NoReturn
 
     from toolkit.oci.types import Box, Process, Rlimit, Spec
     from toolkit.runtime.conversation import Conversation
@@ -53,7 +54,7 @@ class Ending:
         self.selinux: str = spec.get("selinuxLabel") or ""
         self.seccomp = b""
         self.seccomp_flags = 0
-        self.listener_end: "Any" = None  # a socket, if the filter has a listener
+        self.listener_end: "socket | None" = None  # a socket, if the filter has a listener
         self.listener_message: "Callable[[int], bytes] | None" = None  # what goes with its descriptor, given our pid
         self.keyring = ""  # name of the new session keyring, "" to keep the caller's
 
@@ -265,7 +266,7 @@ def _name_of(fd: int) -> str:
         return ""
 
 
-def _filter_loader(ending: Ending) -> "Any":
+def _filter_loader(ending: Ending) -> "Callable[[], None]":
     from toolkit.kernel import seccomp
 
     def load() -> None:
@@ -280,7 +281,7 @@ def _filter_loader(ending: Ending) -> "Any":
     return load
 
 
-def join_terminal(end: "Any", size: "Box | None") -> None:
+def join_terminal(end: "socket", size: "Box | None") -> None:
     """exec --tty: a pty of the container that we have just joined. Raises CtkError, OSError."""
     from toolkit.kernel import beneath
     from toolkit.runtime import console

@@ -10,7 +10,7 @@ from toolkit.runtime.steps import Stage, Step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from _socket import socket
 
     from toolkit.oci.types import Box
     from toolkit.runtime.steps import Description
@@ -21,7 +21,7 @@ _ONTO = mounts.MOVE_MOUNT_F_EMPTY_PATH | mounts.MOVE_MOUNT_T_EMPTY_PATH
 _CONNECT_S = 10
 
 
-def bound(end: "Any") -> None:
+def bound(end: "socket") -> None:
     """Let connect(2) and send(2) of a Unix socket fail with EAGAIN after 10 s: where nobody takes a connection from a
     full queue they would wait for ever (SO_SNDTIMEO, socket(7); a socket that does not block fails at once instead).
     """
@@ -35,7 +35,7 @@ def refused(error: OSError) -> str:
     return reason(error)
 
 
-def connect(path: str) -> "Any":
+def connect(path: str) -> "socket":
     """A stream socket connected to an engine's --console-socket or --pidfd-socket. Raises LaunchFailed."""
     import _socket
 
@@ -53,7 +53,7 @@ def connect(path: str) -> "Any":
     return end
 
 
-def pair() -> "tuple[Any, Any]":
+def pair() -> "tuple[socket, socket]":
     """Two connected stream sockets, for a terminal that we relay ourselves. Raises OSError."""
     import _socket
 
@@ -61,7 +61,7 @@ def pair() -> "tuple[Any, Any]":
     return reading[0], reading[1]
 
 
-def send_descriptor(end: "Any", fd: int, name: bytes) -> None:
+def send_descriptor(end: "socket", fd: int, name: bytes) -> None:
     """Pass `fd` over a Unix socket (SCM_RIGHTS, unix(7)), with `name` as the message. Raises OSError."""
     end.sendmsg([name], [(1, 1, fd.to_bytes(4, "little"))])  # SOL_SOCKET, SCM_RIGHTS
 
@@ -74,7 +74,7 @@ def send_pidfd(path: str, fd: int) -> None:
     os.close(fd)
 
 
-def receive_descriptor(end: "Any") -> int:
+def receive_descriptor(end: "socket") -> int:
     """The fd that the other side sent, -1 if it closed without one. Raises OSError."""
     _, ancillary, _, _ = end.recvmsg(256, 32)
     for level, kind, data in ancillary:
@@ -83,7 +83,7 @@ def receive_descriptor(end: "Any") -> int:
     return -1
 
 
-def take(end: "Any") -> int:
+def take(end: "socket") -> int:
     """The master end of a terminal that we relay ourselves, from the socket that the child sends it through; or -1."""
     master = receive_descriptor(end)
     if master >= 0:
@@ -142,23 +142,27 @@ def _console_file(stage: Stage) -> int:
     return target
 
 
+DESCRIPTION = (
+    "make a terminal of the container's own and hand out its master end",
+    'open("/dev/pts/ptmx"); ioctl(TIOCGPTPEER); move_mount(slave, "/dev/console"); ioctl(TIOCSCTTY)',
+    "",
+)
+"""Of `MakeConsole`, which can't be made without a socket."""
+
+
 class MakeConsole(Step):
     """process.terminal: a pty of the container's devpts, bound on /dev/console."""
 
     __slots__ = ("end", "mounted", "size")
 
-    def __init__(self, end: "Any", size: "Box | None") -> None:
+    def __init__(self, end: "socket", size: "Box | None") -> None:
         super().__init__("process.terminal")
         self.end = end  # the socket that the master goes to
         self.size = size
         self.mounted = True  # False: nothing is mounted, the terminal is one of the host's
 
     def describe(self) -> "Description":
-        return (
-            "make a terminal of the container's own and hand out its master end",
-            'open("/dev/pts/ptmx"); ioctl(TIOCGPTPEER); move_mount(slave, "/dev/console"); ioctl(TIOCSCTTY)',
-            "",
-        )
+        return DESCRIPTION
 
     def apply(self, stage: Stage) -> None:
         if not self.mounted:

@@ -12,7 +12,6 @@ from toolkit.errors import LaunchFailed, reason
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import Any
 
     from toolkit.oci.types import Hook
 
@@ -63,7 +62,7 @@ def run(kind: str, hooks: "Sequence[Hook]", state: bytes) -> None:
             )
 
 
-def _output(held: int, number: int) -> "tuple[Any, ...]":
+def _output(held: int, number: int) -> "tuple[int, int, int]":
     return (os.POSIX_SPAWN_DUP2, _outputs.get(number, held), number)
 
 

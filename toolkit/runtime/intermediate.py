@@ -14,9 +14,7 @@ from toolkit.runtime import conversation as words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
-    from toolkit.oci.types import Spec
+    from toolkit.oci.types import Spec, TimeOffset
     from toolkit.runtime.conversation import Conversation
     from toolkit.runtime.identity import Identity
     from toolkit.runtime.plan import LaunchPlan
@@ -145,7 +143,7 @@ def _join(joins: "list[tuple[str, int]]") -> None:
             child.become_root()
 
 
-def _write_offsets(fd: int, offsets: "dict[str, Any]") -> None:
+def _write_offsets(fd: int, offsets: "dict[str, TimeOffset]") -> None:
     """linux.timeOffsets (time_namespaces(7)): only before the namespace has a member. Raises LaunchFailed."""
     lines = [f"{clock} {value.get('secs') or 0} {value.get('nanosecs') or 0}\n" for clock, value in offsets.items()]
     if lines:

@@ -13,8 +13,8 @@ from toolkit.runtime import log
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from _socket import socket
     from collections.abc import Callable
-    from typing import Any
 
     from toolkit.oci.types import Mount, Spec
     from toolkit.runtime.record import Record
@@ -55,7 +55,7 @@ def prepare(record: "Record", spec: "Spec") -> bool:
     return True
 
 
-def _manager() -> "Any":
+def _manager() -> "socket | None":
     """A socket connected to who waits for us, None if that is nobody: the variable may be an ancestor's."""
     import _socket
 

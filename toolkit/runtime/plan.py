@@ -24,9 +24,9 @@ from toolkit.runtime.steps import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from collections.abc import Sequence
 
-    from toolkit.oci.types import Linux, Spec
+    from toolkit.oci.types import Linux, Namespace, Spec
 
 EARLY_HOOKS = ("prestart", "createRuntime", "createContainer")
 
@@ -133,7 +133,7 @@ def plan(
     return result
 
 
-def _namespaces(result: LaunchPlan, listed: "Any") -> None:
+def _namespaces(result: LaunchPlan, listed: "Sequence[Namespace]") -> None:
     paths = {entry["type"]: entry.get("path") or "" for entry in listed}
     for kind, (flag, _) in namespaces.NAMESPACES.items():
         if kind in paths:

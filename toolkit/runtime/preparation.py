@@ -11,10 +11,11 @@ from toolkit.runtime import log
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from _socket import socket
 
     from toolkit.oci.types import Linux, Process, Spec
     from toolkit.runtime.child import Ending
+    from toolkit.runtime.console import MakeConsole
     from toolkit.runtime.launch import Launch
     from toolkit.runtime.plan import LaunchPlan
     from toolkit.runtime.record import Record
@@ -58,7 +59,7 @@ def reset_affinity(pid: int) -> None:
         log.debug(f"reset the cpu affinity: {error.strerror}")
 
 
-def console_step(launch: "Launch", the_process: "Process") -> "tuple[Any, Any]":
+def console_step(launch: "Launch", the_process: "Process") -> "tuple[MakeConsole, socket] | tuple[None, None]":
     """(the step that makes the terminal, the child's end of the socket that its master goes through)."""
     if not the_process.get("terminal"):
         return None, None

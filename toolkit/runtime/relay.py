@@ -17,7 +17,7 @@ from toolkit.runtime import foreground, log
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Any, Protocol
+    from typing import Protocol
 
     class Watch(Protocol):
         """Something else to listen to."""
@@ -286,7 +286,7 @@ class _Relay:
 def run(pid: int, wake: int, master: int = -1, watches: "Sequence[Watch]" = ()) -> int:
     """The exit code of `pid`, as foreground.wait has it. `wake`: what foreground.wake_up gave."""
     ours = master >= 0 and os.isatty(0)
-    before: "Any" = None
+    before: "list[object] | None" = None
     if ours:
         foreground.as_a_job()
         before = terminal.raw(0)

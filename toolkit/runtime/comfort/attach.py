@@ -12,8 +12,10 @@ from toolkit.text import quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from _socket import socket
     from typing import Any
 
+    from toolkit.runtime.comfort.ending import End
     from toolkit.runtime.record import Record
 
 DETACH_KEYS = "ctrl-p,ctrl-q"
@@ -77,7 +79,7 @@ def attach(root: str, container_id: str, *, detach_keys: str = DETACH_KEYS, prox
     has_terminal = b"t" in hello
     wake = foreground.wake_up()
     ours = has_terminal and os.isatty(0)
-    before: "Any" = None
+    before: "list[object] | None" = None
     if ours:
         foreground.as_a_job()
         before = terminal.raw(0)
@@ -97,7 +99,7 @@ def attach(root: str, container_id: str, *, detach_keys: str = DETACH_KEYS, prox
     return int(found["code"])
 
 
-def _connect(container: "Record") -> "Any":
+def _connect(container: "Record") -> "socket":
     import _socket
 
     end = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
@@ -124,7 +126,7 @@ def _connect(container: "Record") -> "Any":
     return end
 
 
-def _hello(end: "Any") -> "tuple[bytes, int]":
+def _hello(end: "socket") -> "tuple[bytes, int]":
     data, ancillary, _, _ = end.recvmsg(256, 32)
     for level, kind, payload in ancillary:
         if (level, kind) == (1, 1):  # SOL_SOCKET, SCM_RIGHTS
@@ -136,7 +138,7 @@ def _hello(end: "Any") -> "tuple[bytes, int]":
 
 class _Session:
     def __init__(
-        self, container: "Record", end: "Any", input_fd: int, has_terminal: bool, detach: Keys, proxy: bool
+        self, container: "Record", end: "socket", input_fd: int, has_terminal: bool, detach: Keys, proxy: bool
     ) -> None:
         self.container = container
         self.end = end
@@ -159,11 +161,11 @@ class _Session:
         except OSError:
             pass
 
-    def run(self, wake: int) -> "dict[str, Any] | None":
+    def run(self, wake: int) -> "End | None":
         """The facts of the container's end; None if we detached. Raises CtkError."""
         import select
 
-        last: "dict[str, Any] | None" = None
+        last: "End | None" = None
         while True:
             for shown in self.shown:
                 if shown.lost:
@@ -200,7 +202,7 @@ class _Session:
                 else:
                     self.shown[fd - 1].flush()
 
-    def _told(self) -> "dict[str, Any] | None":
+    def _told(self) -> "End | None":
         """Take a packet of the holder's; the facts of the end if it is that. Raises CtkError."""
         try:
             packet = self.end.recv(1 << 17)
@@ -257,8 +259,10 @@ class _Session:
         return False
 
 
-def _facts(text: bytes) -> "dict[str, Any]":
-    found: Any = json_text.loads(text, "the holder's last words")
-    if not isinstance(found, dict) or not isinstance(found.get("code"), int):
+def _facts(text: bytes) -> "End":
+    document = json_text.loads(text, "the holder's last words")
+    if not isinstance(document, dict) or not isinstance(document.get("code"), int):
         raise Invalid("", "they are none", document="the holder's last words")
-    return found
+    found: "Any" = document
+    end: "End" = found
+    return end

@@ -9,11 +9,22 @@ from toolkit.runtime import log, record, signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, NotRequired, TypedDict
 
     from toolkit.oci.types import Process, Spec
-    from toolkit.runtime.comfort.oom import Watch
+    from toolkit.runtime.comfort.oom import Kills, Watch
     from toolkit.runtime.record import Record
+
+    class End(TypedDict):
+        """What is known of a container's end."""
+
+        id: str
+        at: str
+        code: int
+        signal: int  # 0: none
+        why: NotRequired[str]  # its program could not be executed
+        oom: NotRequired[Kills]
+
 
 _NO_LIMIT = 1 << 60
 _KILL = 9
@@ -21,12 +32,12 @@ _SOON_S = 3.0
 """So long after the kernel has told of a kill the end may still be its doing: all that memory is given back first."""
 
 
-def facts(container: "Record", code: int, signal: int, watch: "Watch | None" = None) -> "dict[str, Any]":
+def facts(container: "Record", code: int, signal: int, watch: "Watch | None" = None) -> "End":
     """What is known of the end, while the cgroups are still there: exit code, signal (0: none), memory in bytes.
 
     `watch` has listened to kills for want of memory since the beginning.
     """
-    found: "dict[str, Any]" = {"id": container.id, "at": record.now(), "code": code, "signal": signal}
+    found: "End" = {"id": container.id, "at": record.now(), "code": code, "signal": signal}
     if code in (126, 127):
         try:
             found["why"] = why_not_executed(container.rootfs, container.config().get("process") or {})
@@ -35,13 +46,13 @@ def facts(container: "Record", code: int, signal: int, watch: "Watch | None" = N
     from toolkit.runtime import cgroups
     from toolkit.runtime.comfort import oom
 
-    killed: "dict[str, Any]" = {}
+    killed: "Kills" = {}
     try:
-        killed = dict(oom.facts(cgroups.from_facts(container.cgroups)))
+        killed = oom.facts(cgroups.from_facts(container.cgroups))
     except (CtkError, OSError, KeyError):
         pass  # no cgroups, or gone already: the rest is still worth telling
     if not killed and watch is not None:
-        killed = dict(watch.found)
+        killed = {**watch.found}
     if killed:
         found["oom"] = killed
         if watch is not None and watch.told_s >= 0:
@@ -93,7 +104,7 @@ def _rights_of_the_file(fd: int, the_process: "Process") -> str:
     return f"its file asks for {', '.join(missing)}, which the container may not have" if missing else ""
 
 
-def sentence(found: "dict[str, Any]", spec: "Spec | None" = None) -> str:
+def sentence(found: "End", spec: "Spec | None" = None) -> str:
     """One line, without the program's name in front; "" for an end that needs no words."""
     code, signal, oom = found["code"], found["signal"], found.get("oom")
     if oom:
@@ -143,7 +154,7 @@ def _size(count: int) -> str:
     return f"{count} bytes"
 
 
-def tell(found: "dict[str, Any]", spec: "Spec | None" = None, *, asked: bool = True) -> None:
+def tell(found: "End", spec: "Spec | None" = None, *, asked: bool = True) -> None:
     """Say it on standard error. Not `asked` for, only what a shell's user does not know: no plain code, no Ctrl-C."""
     code = found["code"]
     if not asked and not found.get("oom") and not found["signal"] and (code < 125 or code == 130):
@@ -155,19 +166,20 @@ def tell(found: "dict[str, Any]", spec: "Spec | None" = None, *, asked: bool = T
 FILE = "ended.json"
 
 
-def keep(container: "Record", found: "dict[str, Any]") -> None:
+def keep(container: "Record", found: "End") -> None:
     """Write it into the record, for `ctk logs`. Raises CtkError."""
     from toolkit.oci import json_text
 
     container._replace(FILE, json_text.dumps(found).encode())
 
 
-def kept(container: "Record") -> "dict[str, Any] | None":
+def kept(container: "Record") -> "End | None":
     """What `keep` wrote; None while the container runs, or if nobody held it."""
     from toolkit.oci import json_text
 
     try:
-        found: Any = json_text.loads(reading.read(os.path.join(container.folder, FILE)), FILE)
+        found: "Any" = json_text.loads(reading.read(os.path.join(container.folder, FILE)), FILE)
     except (OSError, CtkError):
         return None
-    return found if isinstance(found, dict) and {"id", "code", "signal"} <= found.keys() else None
+    end: "End" = found
+    return end if isinstance(found, dict) and {"id", "code", "signal"} <= found.keys() else None

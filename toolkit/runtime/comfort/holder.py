@@ -26,8 +26,9 @@ from toolkit.text import quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from _socket import socket
 
+    from toolkit.runtime.comfort.ending import End
     from toolkit.runtime.launch import Launch
     from toolkit.runtime.record import Record
     from toolkit.runtime.relay import Watch
@@ -134,7 +135,7 @@ def _begun(pid: int, reading: int, before: "set[int]") -> int:
     return 0 if began else os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def _note(container: "Record", code: int, watch: "oom.Watch") -> "dict[str, Any]":
+def _note(container: "Record", code: int, watch: "oom.Watch") -> "End":
     """The facts of the end; kept in the record, unless the container has been removed meanwhile."""
     facts = ending.facts(container, code, foreground.signal_of_end, watch)
     try:
@@ -181,7 +182,7 @@ class Streams:
             self.outputs = {under_way.master: 1}
 
 
-def _listen(container: "Record") -> "Any":
+def _listen(container: "Record") -> "socket":
     """The listening socket in the container's record. Raises OSError."""
     import _socket
 
@@ -205,7 +206,7 @@ class _Client:
 
     __slots__ = ("_packets", "_size", "end", "took_s")
 
-    def __init__(self, end: "Any") -> None:
+    def __init__(self, end: "socket") -> None:
         self.end = end
         self._packets: "list[bytes]" = []
         self._size = 0
@@ -245,7 +246,7 @@ class _Client:
 
 class _Loop:
     def __init__(
-        self, pid: int, streams: Streams, listener: "Any", output: "journal.Writer", watches: "list[Watch]"
+        self, pid: int, streams: Streams, listener: "socket", output: "journal.Writer", watches: "list[Watch]"
     ) -> None:
         import select
 
@@ -297,7 +298,7 @@ class _Loop:
                 self._gone(fd)
         return ready
 
-    def say_end(self, facts: "dict[str, Any]") -> None:
+    def say_end(self, facts: "End") -> None:
         """Tell those who are attached; nobody else is let in any more."""
         from toolkit.oci import json_text
 
@@ -370,7 +371,7 @@ class _Loop:
         import _socket
 
         try:
-            fd, _ = self.listener._accept()
+            fd, _ = self.listener._accept()  # type: ignore[attr-defined]  # typeshed lacks it
         except OSError:
             return
         end = _socket.socket(fileno=fd)

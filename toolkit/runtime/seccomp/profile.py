@@ -130,7 +130,7 @@ def _words(
     return words
 
 
-def _number(value: "Any", path: str, limit: int) -> int:
+def _number(value: object, path: str, limit: int) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= limit:
         raise Invalid(path, f"must be a whole number from 0 to {limit}")
     return value

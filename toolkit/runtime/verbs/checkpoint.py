@@ -186,7 +186,7 @@ def _external_namespaces(container: "Record") -> "list[str]":
     return found
 
 
-def _describe(container: "Record", images: str) -> "tuple[list[Any], list[str]]":
+def _describe(container: "Record", images: str) -> "tuple[list[list[tuple[int, str]]], list[str]]":
     """Write the description of the container into the images; the outside mounts and files for the request."""
     try:
         text = mountinfo.read(f"/proc/{container.pid}/mountinfo")

@@ -10,7 +10,7 @@ from toolkit.text import in_json, one_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from collections.abc import Sequence
 
     from toolkit.runtime.options import Options
 
@@ -73,9 +73,9 @@ def _owner(container: "record.Record", known: "dict[int, str]") -> str:
     return known[uid]
 
 
-def table(rows: "list[Any]") -> str:
+def table(named: "Sequence[Sequence[str]]") -> str:
     """Rows as runc's table: columns at least 12 wide and 3 apart; the first row becomes the heading, in capitals."""
-    rows = [[one_line(cell) for cell in row] for row in rows]
+    rows = [[one_line(cell) for cell in row] for row in named]
     widths = [max(12, 3 + max(len(row[i]) for row in rows)) for i in range(len(rows[0]) - 1)]
     lines = []
     for number, row in enumerate(rows):
