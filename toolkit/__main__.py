@@ -1,7 +1,7 @@
-"""Two doors: the runtime verbs go straight to `runtime.main`, everything else to the typer app.
+"""The entry point, with two doors: runtime verbs go straight to `runtime.main`, everything else to the typer app.
 
-The first door is the hot path: an engine calls it several times a container, so nothing that is slow to import may be
-reached from it (tests/architecture/test_hot_path.py reads `sys.modules` afterwards).
+The first door is the hot path: an engine calls it several times for each container, so it must not import anything
+slow (tests/architecture/test_hot_path.py reads `sys.modules` afterwards).
 """
 
 import _signal
@@ -13,20 +13,20 @@ from toolkit import preload
 
 
 def _advice(error: Exception) -> str:
-    """What may be wrong with the host; asked for by the first door when a verb has failed on somebody's terminal."""
+    """What may be wrong with the host; the first door asks for it when a verb has failed on a terminal."""
     from toolkit.care import doctor
     from toolkit.errors import CtkError
 
     try:
         return doctor.advice(error) if isinstance(error, CtkError) else ""
     except (CtkError, OSError, ImportError):
-        return ""  # the error itself has been told; a second one would hide it
+        return ""  # the error itself has been printed; a second one would hide it
 
 
 def _fill_standard_descriptors() -> None:
-    """Open /dev/null where the caller closed 0, 1 or 2: the next file that is opened would take its place.
+    """Open /dev/null for each of 0, 1 and 2 that the caller closed: the next file opened would get that number.
 
-    That file would be read or written as the container's input or output. Go's runtime does the same (checkfds).
+    The container would then use that file as its input or output. Go's runtime does the same (checkfds).
     """
     for fd in (0, 1, 2):
         try:
@@ -34,7 +34,7 @@ def _fill_standard_descriptors() -> None:
         except OSError:
             try:
                 opened = os.open("/dev/null", os.O_RDWR)
-            except OSError:  # a host without one: an empty file in memory ends a reader too
+            except OSError:  # no /dev/null on this host: an empty memory file also gives a reader end of file
                 opened = os.memfd_create("null")
             os.set_inheritable(opened, True)
 
@@ -48,17 +48,17 @@ def _fill_standard_streams() -> None:
 
 def main() -> None:
     """Run the command line in `sys.argv`; never returns."""
-    if sys.getfilesystemencoding() != "utf-8":  # `python -m toolkit` in such a locale; the launcher sees to it itself
+    if sys.getfilesystemencoding() != "utf-8":  # `python -m toolkit` in such a locale; the launcher sets UTF-8 itself
         os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
     _fill_standard_descriptors()
-    # Whose caller ignores it never hears of a child's end, and finds none to wait for (wait(2), NOTES).
+    # A caller that ignores SIGCHLD passes that on to us: then wait(2) finds no child (wait(2), NOTES).
     _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
-    gc.disable()  # a verb lives for milliseconds; the second door switches it on again
+    gc.disable()  # a verb runs for milliseconds; the second door switches it on again
     preload.load("toolkit.runtime.main")
     from toolkit.runtime.main import main as runtime_main
 
-    # Returns only if the verb is not one of the runtime's, or is to be explained.
-    told = runtime_main(sys.argv[1:], _advice)
+    # Returns only if the verb is not one of the runtime's, or if the user asked for it to be explained.
+    remaining = runtime_main(sys.argv[1:], _advice)
     gc.enable()
     _fill_standard_streams()
     if sys.flags.no_site:
@@ -71,10 +71,10 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("toolkit"):
             raise
-        # The launcher took another Python, because this user may not enter the folder of ours.
+        # The launcher took another Python, because this user may not enter the folder that holds ours.
         hint = "install ctk for that Python, or let this user run the one that has it"
         sys.exit(f"ctk: {sys.executable} has no {error.name!r}\n  hint: {hint}")
-    cli_main(told)
+    cli_main(remaining)
 
 
 if __name__ == "__main__":

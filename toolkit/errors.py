@@ -1,23 +1,23 @@
-"""What can go wrong, as a tree.
+"""The errors that ctk expects, as a tree of exception classes.
 
 CtkError
 ├── Usage             the command line is not one we know                         exit 1
 ├── NotFound          a container, file, suite or package that is not there       exit 1
-├── InUse             an id, a target or a lock that somebody else holds          exit 1
-├── Invalid           a document that breaks its standard; `path` is its JSON path exit 1
+├── InUse             an id, a target or a lock that another process holds        exit 1
+├── Invalid           a document that violates its standard; `path` is a JSON path  exit 1
 ├── HostLacks         the kernel or the host does not offer what was asked        exit 1
-├── SystemCall        the kernel said no; the message is the call, as strace shows it
+├── SystemCall        a system call failed; the message is the call, as strace shows it
 ├── LaunchFailed      the container's program could not be started                exit 1 (exec: 255)
 ├── ArchiveError      a mirror, its signatures, indexes and packages
-│   ├── Unreachable       no answer, or not the answer asked for
+│   ├── Unreachable       no response, or an unexpected one
 │   ├── Untrusted         no keyring, bad signature, wrong hash, expired
-│   ├── Malformed         not the format that it claims to be
-│   └── Unsolvable        the packages asked for cannot be installed together
+│   ├── Malformed         not in the format that it claims to have
+│   └── Unsolvable        the requested packages cannot be installed together
 ├── BuildFailed       a step inside the new root failed; carries the last lines and the log's path
 └── Interrupted       Ctrl-C or SIGTERM, after the clean-up                       exit 130 / 143
 
 An error says what we were doing, what stopped us, and what to try: `CtkError(doing, because=…, hint=…)`. An expected
-failure is a CtkError; anything else that escapes is a bug and shows its traceback. Only `cli` and `runtime.main` exit.
+failure is a CtkError; any other exception is a bug and shows its traceback. Only `cli` and `runtime.main` exit.
 
 This module is on the runtime's hot path: it imports nothing.
 """
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-LONGEST = 2000  # characters of an error that is told
+LONGEST = 2000  # characters of an error message
 
 
 def bounded(text: str) -> str:
-    """`text` with its middle left out where it is longer than `LONGEST`.
+    """`text`, with its middle cut out if it is longer than `LONGEST`.
 
-    An error may quote what a document or a command line holds, which may be megabytes, or a secret. What was done
-    stands at the beginning and what stopped it at the end.
+    An error may quote part of a document or a command line, which can be megabytes long or hold a secret. The beginning
+    says what was being done and the end what stopped it, so these two are kept.
     """
     if len(text) <= LONGEST:
         return text
@@ -43,19 +43,19 @@ def bounded(text: str) -> str:
 
 
 def reason(error: OSError) -> str:
-    """What stopped a call, in the system's words, as a sentence goes on: "no such file or directory"."""
+    """The system's text for the error, in the form that follows a colon: "no such file or directory"."""
     return (error.strerror or str(error)).lower()
 
 
 def reason_and_path(error: OSError) -> str:
-    """The same with the file that it is about, where the error knows it."""
+    """The same, followed by the file's name if the error has one."""
     return f"{reason(error)} ({error.filename!r})" if error.filename else reason(error)
 
 
 class CtkError(Exception):
     """An expected failure: `doing` (what we did), `because` (what stopped us), `hint` (what to try).
 
-    As a string it is one of at most `LONGEST` characters.
+    Its string has at most `LONGEST` characters.
     """
 
     exit_code = 1
@@ -96,7 +96,7 @@ class InUse(CtkError):
 
 
 class Invalid(CtkError):
-    """A document that breaks its standard. `path` is the JSON path of the offending value."""
+    """A document that violates its standard. `path` is the JSON path of the offending value."""
 
     code = "E020"
 
@@ -145,7 +145,7 @@ class Unsolvable(ArchiveError):
 
 
 class BuildFailed(CtkError):
-    """A step in the new root failed. `tail` holds its last lines of output, `log` the path of all of it."""
+    """A step in the new root failed. `tail` holds the last lines of its output, `log` the path of the whole log."""
 
     code = "E070"
 

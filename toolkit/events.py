@@ -1,7 +1,7 @@
-"""What a stage may say. A closed set: a renderer matches it to the end (`assert_never`).
+"""The events that a stage can emit. The set is closed: a renderer handles each of them (`assert_never`).
 
-Stages state facts and take `emit` last; nothing below `ui` prints. The screen is a fold over the list of events, and a
-file of events (one JSON object a line, `as_json`) is the build log.
+A stage emits facts, and `emit` is its last parameter; nothing below `ui` prints. The screen is computed from the list
+of events, and a file of events (one JSON object a line, `as_json`) is the build log.
 """
 
 from collections.abc import Callable
@@ -27,7 +27,7 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Progressed:
-    """`done` of `total` `unit`s so far (absolute, not a delta); `item` is what is under way."""
+    """`done` of `total` `unit`s so far (absolute, not a delta); `item` is the one being worked on."""
 
     stage: str
     done: int
@@ -38,7 +38,7 @@ class Progressed:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """A stage ended well. `detail` is one line in plain words; `skipped` says its result was already there."""
+    """A stage succeeded. `detail` is one line in plain words; `skipped`: its result was already there."""
 
     stage: str
     seconds: float
@@ -56,7 +56,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """Something that the reader should know; `warning` when it may be wrong."""
+    """Something that the user should know; `warning` if it may be a mistake."""
 
     text: str
     warning: bool = False
@@ -64,7 +64,7 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The whole command ended well. `result` is machine-readable, `next_steps` are the lines to type next."""
+    """The whole command succeeded. `result` is machine-readable, `next_steps` are the commands to type next."""
 
     text: str
     seconds: float

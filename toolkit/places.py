@@ -1,4 +1,4 @@
-"""Where ctk keeps things. The environment is read here, once a call, and nowhere else.
+"""The folders where ctk keeps its files. The environment is read here, once a call, and nowhere else.
 
 | what                     | root                | user                                   | override      |
 |--------------------------|---------------------|----------------------------------------|---------------|
@@ -13,7 +13,7 @@ import os
 
 
 def runtime_root() -> str:
-    """Folder of the container records; one sub-folder an id."""
+    """Folder of the container records; one sub-folder for each id."""
     given = os.environ.get("CTK_ROOT")
     if given:
         return given
@@ -24,9 +24,10 @@ def runtime_root() -> str:
 
 
 def _is_user() -> bool:
-    """Whether an ordinary user's folders are meant: podman without root calls its runtime as root of a user namespace.
+    """Whether to use an ordinary user's folders.
 
-    The rule is runc's: root of a namespace of the user's own, if the environment still has his XDG_RUNTIME_DIR.
+    Rootless podman calls its runtime as root of a user namespace. The rule is runc's: we are root in a namespace that
+    the user owns, and the environment still has the user's XDG_RUNTIME_DIR.
     """
     if os.geteuid() != 0:
         return True

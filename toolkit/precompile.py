@@ -1,11 +1,11 @@
-"""Write the file of compiled code that preload.py reads: `python -m toolkit.precompile`, or as it is found stale.
+"""Write the file of compiled code that preload.py reads: by `python -m toolkit.precompile`, or when it is found stale.
 
-No installer runs code of ours (pip has no such hook, and a wheel's files get new times), so the first call by who owns
-the installation writes it, as Python does with what it compiles; scripts/venv does at once. It is never written for
-somebody else's installation, nor by a caller whose umask lets others write.
+An installer can't run our code (pip has no such hook, and a wheel's files get new times), so the first call by the
+owner of the installation writes the file, as Python does with its own compiled code; scripts/venv writes it at once.
+It is never written for another user's installation, nor by a caller whose umask lets others write.
 """
 
-import _ast as ast  # built in; the module `ast` takes 5 ms of whoever finds the file stale
+import _ast as ast  # built in; importing the module `ast` would cost 5 ms in the call that finds the file stale
 import marshal
 import os
 import sys
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 
 
 def write() -> None:
-    """Write the file, all or nothing; a folder that we may not write to, or that is not ours, is left alone."""
+    """Write the file, all or nothing; do nothing if the folder is not ours or not writable."""
     try:
-        if preload.ours():  # it is root's, mostly, whose own call will write it
+        if preload.ours():  # it mostly belongs to root, whose next call will write it
             _replace(_compiled())
     except (OSError, SyntaxError, ValueError):
         pass
 
 
 def _compiled() -> bytes:
-    """What the file holds: the index in a block of its own, then the groups."""
+    """The contents of the file: the index in a block of its own, then the groups."""
     modules: dict[str, Entry] = {}
     needs: dict[str, list[str]] = {}
     for name, path in _sources():
@@ -37,7 +37,7 @@ def _compiled() -> bytes:
         status = os.stat(whole)
         with open(whole, encoding="utf-8") as file:
             source = file.read()
-        # 2: without docstrings. The name is for tracebacks alone; preload uses the file only where it is true.
+        # 2: without docstrings. The name is for tracebacks only; preload uses the file only where that name is right.
         code = compile(source, whole, "exec", dont_inherit=True, optimize=2)
         is_package = path.endswith("/__init__.py")
         modules[name] = (name, path, status.st_size, status.st_mtime_ns, is_package, code)
@@ -60,10 +60,10 @@ def _compiled() -> bytes:
 
 
 def _replace(data: bytes) -> None:
-    # kernel/atomic.py does the same; what it would import here is what is compiled here.
+    # kernel/atomic.py does the same, but it is one of the modules being compiled here.
     folder = os.path.dirname(preload.FILE)
     try:
-        os.mkdir(folder, 0o755)  # whatever the umask: never one that others may write to
+        os.mkdir(folder, 0o755)  # whatever the umask: others must never be able to write to it
     except FileExistsError:
         pass
     temporary = f"{preload.FILE}.{os.urandom(8).hex()}"
@@ -78,7 +78,7 @@ def _replace(data: bytes) -> None:
 
 
 def _sources() -> "Iterator[tuple[str, str]]":
-    """(name, path below the package's folder) of each module that the file has."""
+    """(name, path below the package's folder) of each module that goes into the file."""
     for name in preload.SINGLE:
         yield "toolkit." + name, name + ".py"
     for folder in preload.FOLDERS:
@@ -96,7 +96,7 @@ def _parsed(source: str) -> ast.Module:
 
 
 def _imports(body: "list[ast.stmt]", module: str) -> "Iterator[str]":
-    """What of ours a module imports when it is run, in order; not for the type checker, nor in a function."""
+    """The modules of ours that a module imports when it runs, in order; not those in TYPE_CHECKING or in functions."""
     for statement in body:
         if isinstance(statement, ast.Import):
             yield from (alias.name for alias in statement.names if alias.name.startswith("toolkit."))

@@ -1,14 +1,14 @@
-"""The hot path's modules in one file: read at once instead of looked up one by one.
+"""Load the hot path's modules from one file instead of looking them up one by one.
 
 A runtime verb imports some fifty small modules, and Python's import system spends more on finding each one (listing
 folders, stat, open, read, spec) than on running it. So their compiled code is kept together in `__pycache__` beside
-this file, where the interpreter keeps what it compiles too and with the same trust: who can write there can write the
-sources, or it is not read. A module is taken from it only while its source has the size and the time of modification
-that it was compiled from, and only in the very folder that it was compiled in: a copy of the installation makes its
-own. Where the file is missing or stale, the modules are imported as ever and precompile.py writes it anew.
+this file, where the interpreter keeps its own compiled code, and with the same trust: the file is read only if nobody
+can write there who can't write the sources. A module is taken from it only while its source has the size and the
+modification time that it was compiled from, and only in the folder that it was compiled in: a copy of the installation
+makes its own. If the file is missing or stale, the modules are imported as usual and precompile.py writes it again.
 What it saves is in docs/performance.md.
 
-Way out: a faster import system (PEP 810 and its kin); then this file and its calls can go.
+This file and its calls can go when Python's import system is fast enough (PEP 810 and the like).
 """
 
 import marshal
@@ -33,15 +33,15 @@ INDEX_BYTES = 16384
 MAIN = "toolkit.runtime.main"
 _Module = type(sys)
 
-# Where in the file a group of modules is: (offset, length). "+NAME" is a module with all that it imports, what is
-# needed first first; "NAME" is the module alone. A group is marshalled as one: its modules share their strings.
+# The place of a group of modules in the file: (offset, length). "+NAME" is a module with all that it imports, in the
+# order in which they are needed; "NAME" is the module alone. A group is marshalled as one: its modules share strings.
 _index: "dict[str, tuple[int, int]]" = {}
 _identity = (0, 0, 0)
 _stale = False
 
 
 def load(name: str) -> None:
-    """Run `name` and what it imports from the file, as far as it is fresh; the rest is left to the import system."""
+    """Load `name` and its imports from the file as far as they are fresh; the rest is left to the import system."""
     if not _index and not _stale:
         _open()
         if _index:
@@ -68,7 +68,7 @@ def load(name: str) -> None:
 
 
 class _Finder:
-    """What functions import later, from the file too (importlib asks the finders of sys.meta_path in turn)."""
+    """Finds later imports inside functions in the file too (importlib asks sys.meta_path's finders in turn)."""
 
     def __init__(self, code: "CodeType") -> None:
         self.code = code
@@ -100,7 +100,7 @@ class _Finder:
 
 
 def _spoiled() -> None:
-    """The file is missing or stale: modules come the ordinary way, whose files are looked at now, and only now."""
+    """The file is missing or stale: import the usual way, and check Python's own compiled files, which are now read."""
     global _stale
     if not _stale:
         _stale = True
@@ -118,9 +118,9 @@ def _open() -> None:
             _identity = (status.st_ino, status.st_size, status.st_mtime_ns)
             home, index = marshal.loads(posix.read(fd, INDEX_BYTES))
             there, here = posix.stat(home), posix.stat(HERE)
-            # By identity, not by name: the launcher has as many names for a folder as there are ways to call it.
+            # Compared by inode, not by name: the launcher's name for a folder depends on how it was called.
             if (there.st_ino, there.st_dev) != (here.st_ino, here.st_dev):
-                raise ValueError("a copy of another installation's")
+                raise ValueError("a copy from another installation")
             _index = index
         finally:
             posix.close(fd)
@@ -169,17 +169,17 @@ def stale() -> bool:
 
 
 def ours() -> bool:
-    """Whether the installation is the caller's own, and nobody else may write to where compiled code is kept."""
+    """Whether the caller owns the installation, and nobody else can write to the folder of compiled code."""
     if posix.stat(HERE).st_uid != posix.geteuid():
         return False
     try:
         return trusted(FILE.rpartition("/")[0])
     except OSError:
-        return True  # to be made
+        return True  # not made yet
 
 
 def trusted(path: str, fd: int = -1) -> bool:
-    """Whether compiled code at `path` (or in the open file `fd`) is as safe as the sources: no others may write there.
+    """Whether compiled code at `path` (or in the open file `fd`) is as safe as the sources: nobody else can write it.
 
     Raises OSError if there is none.
     """
@@ -190,7 +190,7 @@ def trusted(path: str, fd: int = -1) -> bool:
 
 
 def distrust_what_others_wrote(folders: "Sequence[str]") -> None:
-    """Neither read nor write Python's own files of compiled code if others may write to where those of `folders` are.
+    """Don't use Python's own compiled files, if others can write to one of the `__pycache__` of `folders`.
 
     A caller whose umask lets others write makes such a `__pycache__` (importlib asks mkdir(2) for 0777).
     """
@@ -199,7 +199,7 @@ def distrust_what_others_wrote(folders: "Sequence[str]") -> None:
             if trusted(f"{HERE}/{folder}/__pycache__"):
                 continue
         except OSError:
-            continue  # there is none
+            continue  # it does not exist
         sys.pycache_prefix = "/dev/null"  # no folder: nothing can be found or made below it
         sys.dont_write_bytecode = True
         return

@@ -1,15 +1,16 @@
-"""Text of somebody else's where it could act: on a terminal, in a shell.
+"""Escape untrusted text for a terminal or a shell, where it could do something.
 
-What a container, a caller or an archive chose goes through `printable` or `one_line` on its way to a screen, and
-through `quote` into a command that we print or write. This module imports nothing: it is on the hot path.
+Text that comes from a container, a caller or an archive goes through `printable` or `one_line` on its way to a screen,
+and through `quote` into a command that we print or write. This module imports nothing: it is on the hot path.
 """
 
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./:=,+@%")
 
 
 def printable(text: str) -> str:
-    """`text` with what would move a cursor, change colours or turn the reading direction as escapes; newlines and tabs
-    stay.
+    """`text` with the characters escaped that move the cursor, change colours or reverse the reading direction.
+
+    Newlines and tabs stay.
     """
     if text.isprintable():
         return text
@@ -24,8 +25,9 @@ def one_line(text: str) -> str:
 
 
 def in_json(text: str) -> str:
-    """A JSON text with the same value, whose strings do nothing to a terminal (RFC 8259 demands less: DEL, U+009B and
-    their like may stand in them as they are).
+    """A JSON text with the same value, whose strings do nothing to a terminal.
+
+    RFC 8259 demands less: it allows DEL, U+009B and the like unescaped.
     """
     if text.replace("\n", "").isprintable():
         return text
@@ -33,15 +35,15 @@ def in_json(text: str) -> str:
 
 
 def number(text: str) -> int:
-    """The number that `text` is, in ASCII digits; -1 for all else, and for one that no file, version or size has.
+    """`text`, which is ASCII digits, as a number; -1 for anything else, and for one too large for a file or version.
 
-    str.isdigit() takes "²", which int() does not, and int() gives up at 4300 digits: each a way to stop a reader.
+    str.isdigit() accepts "²", which int() does not, and int() refuses more than 4300 digits: both would crash a reader.
     """
     return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else -1
 
 
 def quote(text: str) -> str:
-    """`text` as one word of a POSIX shell, whatever is in it."""
+    """`text` quoted as one word of a POSIX shell."""
     if text and _PLAIN.issuperset(text):
         return text
     return "'" + text.replace("'", "'\\''") + "'"

@@ -150,7 +150,7 @@ def _numbers(resources: Spec, at: str) -> list[Found]:
         sizes = set()
     for index, entry in enumerate(resources.get("hugepageLimits") or ()):
         if entry.get("pageSize") and sizes and entry["pageSize"] not in sizes:
-            message = f"{entry['pageSize']!r} is none of {', '.join(sorted(sizes))}"
+            message = f"{entry['pageSize']!r} is not one of {', '.join(sorted(sizes))}"
             listed.append(found("E239", f"{at}hugepageLimits[{index}].pageSize", message))
     limit = _get(resources, "memory.limit")
     if isinstance(limit, int) and 0 < limit < _LEAST_MEMORY:

@@ -1,1 +1,1 @@
-"""The only folder that speaks C: system calls under their man-page names."""
+"""Wrappers of system calls under their man-page names; the only folder that calls C."""

@@ -1,9 +1,9 @@
-"""A file that a reader never sees half of: written under another name beside it, then renamed (rename(2)).
+"""Write files atomically: under another name in the same folder, then renamed (rename(2)).
 
-The other name is random and must be new: one left by a process that was killed is in nobody's way, and one that
-somebody else made (a link to a file of ours, where others may write) is never opened.
+The temporary name is random and must be new: one left by a killed process does no harm, and one that somebody else
+made (a link to a file of ours, in a folder where others can write) is never opened.
 
-`replace` and `create` are for what is whole in memory, `Writing` for what comes piece by piece.
+`replace` and `create` are for data that is whole in memory, `Writing` for data that comes piece by piece.
 """
 
 import os
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 
 class Writing:
-    """A new file at `path` (below `dir_fd`) until `name` renames it; after the block it is gone if nobody did.
+    """A temporary file at `path` (below `dir_fd`). `name` renames it; if it was not called, the block's end removes it.
 
-    `fd` is open for reading and writing. The place must be on the file system of the name. Raises OSError.
+    `fd` is open for reading and writing. `path` must be on the same file system as the final name. Raises OSError.
     """
 
     def __init__(self, path: str, *, mode: int = 0o600, dir_fd: "int | None" = None) -> None:
@@ -29,16 +29,16 @@ class Writing:
         return self
 
     def name(self, path: str) -> None:
-        """Give it its name, in place of what has it. Raises OSError."""
+        """Give it its final name, replacing a file of that name. Raises OSError."""
         os.rename(self.path, path, src_dir_fd=self._dir_fd, dst_dir_fd=self._dir_fd)
         self.path = ""
 
     def close(self) -> None:
-        """Close it: a disk that is full may say so only here. Raises OSError."""
+        """Close it: a full disk may be reported only here. Raises OSError."""
         os.close(self.take())
 
     def take(self) -> int:
-        """The descriptor, which is the caller's to close from now on."""
+        """The descriptor; from now on the caller has to close it."""
         fd, self.fd = self.fd, -1
         return fd
 
@@ -51,13 +51,13 @@ class Writing:
                 try:
                     os.unlink(self.path, dir_fd=self._dir_fd)
                 except OSError:
-                    pass  # what failed before is what is to be told
+                    pass  # the earlier error is the one to report
 
 
 def replace(path: str, data: bytes, *, mode: int = 0o600, dir_fd: "int | None" = None) -> None:
-    """Make the file `path` (below `dir_fd`) hold `data`; `mode` is its mode but for the umask.
+    """Make the file `path` (below `dir_fd`) hold `data`; `mode` is its mode, less the umask.
 
-    Raises OSError; then what was there is as it was, and nothing is left beside it.
+    Raises OSError; then an existing file is unchanged, and no temporary file is left.
     """
     with Writing(beside(path), mode=mode, dir_fd=dir_fd) as new:
         write(new.fd, data)
@@ -66,7 +66,7 @@ def replace(path: str, data: bytes, *, mode: int = 0o600, dir_fd: "int | None" =
 
 
 def create(path: str, data: bytes, *, mode: int = 0o600) -> None:
-    """The same for a file that is not there: link(2) fails if the name exists, whenever it came. Raises OSError."""
+    """The same for a new file: link(2) fails if the name exists, even if it came a moment ago. Raises OSError."""
     with Writing(beside(path), mode=mode) as new:
         write(new.fd, data)
         new.close()
@@ -74,13 +74,13 @@ def create(path: str, data: bytes, *, mode: int = 0o600) -> None:
 
 
 def beside(path: str) -> str:
-    """A name for what will be `path`, in its folder. Short, whatever that is: a name may have 255 bytes already."""
+    """A temporary name in the folder of `path`. It is always short: the name itself may have 255 bytes already."""
     folder, slash, _ = path.rpartition("/")
     return f"{folder}{slash}.{os.urandom(8).hex()}.new"
 
 
 def write(fd: int, data: bytes) -> None:
-    """Write all of `data`: one write(2) may take less of it. Raises OSError."""
+    """Write all of `data`: a single write(2) may write less. Raises OSError."""
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]

@@ -1,7 +1,7 @@
 """Open paths inside a root, never through its symlinks to the outside (openat2(2), Linux 5.6).
 
-A container's root is written by strangers: each path in it is resolved by the kernel, with the root as `/`, in
-one call. Looking first and opening then is what CVE-2019-19921, CVE-2021-30465 and CVE-2025-31133 were made of.
+A container's root is untrusted: the kernel resolves each path in it, with the root as `/`, in one call. Checking a path
+first and opening it afterwards caused CVE-2019-19921, CVE-2021-30465 and CVE-2025-31133.
 """
 
 import errno
@@ -17,7 +17,7 @@ RESOLVE_BENEATH = 8
 RESOLVE_IN_ROOT = 16
 
 O_PATH = os.O_PATH
-_SLOW_PATHS = 128  # openat2 gives EAGAIN when a rename raced with the walk; it asks to be called again
+_SLOW_PATHS = 128  # openat2 fails with EAGAIN when a rename raced with the walk, and is then called again
 
 
 def openat2(dirfd: int, path: str, flags: int, mode: int = 0, resolve: int = 0) -> int:
@@ -43,11 +43,11 @@ def open_beneath(rootfd: int, path: str, flags: int, mode: int = 0) -> int:
     return openat2(rootfd, path.lstrip("/") or ".", flags, mode, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
 
 
-_MAX_LINKS = 40  # as the kernel's own limit (path_resolution(7))
+_MAX_LINKS = 40  # the kernel's own limit (path_resolution(7))
 
 
 def _through_link(folder_fd: int, folder: str, name: str, links: int) -> str:
-    """Where the dangling symlink `name` in `folder` points to, as a path inside the root. Raises OSError (ELOOP)."""
+    """The target of the dangling symlink `name` in `folder`, as a path inside the root. Raises OSError (ELOOP)."""
     if links >= _MAX_LINKS:
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), folder + "/" + name)
     target = os.readlink(name, dir_fd=folder_fd)
@@ -55,9 +55,9 @@ def _through_link(folder_fd: int, folder: str, name: str, links: int) -> str:
 
 
 def make_directories(rootfd: int, path: str, mode: int = 0o755, *, links: int = 0) -> int:
-    """Open the directory `path` inside the root (O_PATH), making what is missing of it. Raises SystemCall, OSError.
+    """Open the directory `path` inside the root (O_PATH), making its missing parts. Raises SystemCall, OSError.
 
-    A symlink that points nowhere gets what it points to made, inside the root. `links`: how many were met on the way.
+    The target of a dangling symlink is made too, inside the root. `links`: how many symlinks were followed so far.
     """
     try:
         return open_beneath(rootfd, path, O_PATH | os.O_DIRECTORY)
@@ -82,7 +82,7 @@ def make_directories(rootfd: int, path: str, mode: int = 0o755, *, links: int = 
                     try:
                         target = _through_link(current, above, word, links)
                     except OSError as problem:
-                        if problem.errno != errno.EINVAL:  # EINVAL: no symlink; somebody else made the directory
+                        if problem.errno != errno.EINVAL:  # EINVAL: not a symlink: another process made the directory
                             raise
                     else:
                         rest = "/".join([target, *words[index + 1 :]])
@@ -101,7 +101,7 @@ def make_directories(rootfd: int, path: str, mode: int = 0o755, *, links: int = 
 def make_file(rootfd: int, path: str, mode: int = 0o644, *, links: int = 0) -> int:
     """Open the file `path` inside the root (O_PATH), making an empty one and its folders if missing.
 
-    Symlinks that point nowhere as with `make_directories`. Raises SystemCall, OSError.
+    Dangling symlinks are treated as in `make_directories`. Raises SystemCall, OSError.
     """
     try:
         return open_beneath(rootfd, path, O_PATH)
@@ -127,5 +127,5 @@ def make_file(rootfd: int, path: str, mode: int = 0o644, *, links: int = 0) -> i
 
 
 def fd_path(fd: int) -> str:
-    """The name by which mount(2) and its kin reach what `fd` holds, whatever became of its path."""
+    """The path by which mount(2) and the like reach the file that `fd` is open on, even if it was renamed."""
     return f"/proc/self/fd/{fd}"

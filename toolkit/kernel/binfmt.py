@@ -1,7 +1,7 @@
-"""Programs of another architecture, run by qemu-user through binfmt_misc (kernel: admin-guide/binfmt-misc).
+"""Run programs of another architecture by qemu-user through binfmt_misc (kernel: admin-guide/binfmt-misc).
 
-Since Linux 6.7 a user namespace has its own list of formats, seen by its processes only and gone with its last mount.
-The flag F makes the kernel open the emulator when the format is registered: no file of it need be in the tree.
+Since Linux 6.7 a user namespace has its own list of formats, visible to its processes only and gone with its last
+mount. The flag F makes the kernel open the emulator at registration, so the emulator need not be in the tree.
 """
 
 import os
@@ -46,15 +46,15 @@ def pattern(architecture: str) -> "tuple[bytes, bytes]":
 
 
 def registration(architecture: str, interpreter: str) -> bytes:
-    """The line that registers the architecture's programs. Raises KeyError for one that has no entry above."""
+    """The line that registers the architecture's programs. Raises KeyError if the table above has no entry for it."""
     magic, mask = (b"".join(b"\\x%02x" % byte for byte in part) for part in pattern(architecture))
     name = b"ctk-" + architecture.encode()
-    # O and C: the emulator gets the program opened and its credentials, so that set-uid programs are what they are.
+    # O and C: the emulator gets the program as an open file, and its credentials, so that set-uid programs work.
     return b":" + name + b":M::" + magic + b":" + mask + b":" + os.fsencode(interpreter) + b":OCF"
 
 
 def register(line: bytes) -> int:
-    """Register a format in this process's own user namespace; it is there as long as the returned descriptor.
+    """Register a format in this process's own user namespace; it lasts as long as the returned descriptor is open.
 
     Raises SystemCall (EPERM before Linux 6.7), OSError.
     """
@@ -82,7 +82,7 @@ def enter_user_namespace() -> None:
     mine, theirs = os.pipe2(os.O_CLOEXEC)
     parent = os.getpid()
     child = os.fork()
-    if child == 0:  # a map is written from outside: of what is root there, nobody inside may map more than itself
+    if child == 0:  # the parent namespace must write the map: from inside, only one's own id may be mapped
         code = 1
         try:
             os.close(theirs)

@@ -36,12 +36,12 @@ def _instruction(opcode: int, dst: int = 0, src: int = 0, offset: int = 0, immed
 
 
 def device_program(default: bool, exceptions: "Iterable[tuple[tuple[str, int, int], int]]") -> bytes:
-    """The program for rules (docs: runtime/cgroups/devices.py): what no exception matches gets `default`.
+    """The program for some rules (see runtime/cgroups/devices.py); access that no exception matches gets `default`.
 
-    An exception that allows must hold every access asked for; one that denies bites if it holds any of them.
+    An exception that allows must cover all of the access asked for; one that denies matches if it covers any of it.
     """
     code = [
-        _instruction(_LDX_W, 2, 1, 0),  # r2 = access_type: the device's type below, the access above
+        _instruction(_LDX_W, 2, 1, 0),  # r2 = access_type: device type in the low 16 bits, access in the high 16
         _instruction(_MOV32_X, 3, 2),
         _instruction(_AND32_K, 2, immediate=0xFFFF),
         _instruction(_RSH32_K, 3, immediate=16),
@@ -51,7 +51,7 @@ def device_program(default: bool, exceptions: "Iterable[tuple[tuple[str, int, in
     for (kind, major, minor), access in exceptions:
         block: list[tuple[int, int, int, int]] = [(_JNE_K, 2, 0, _CHAR if kind == "c" else _BLOCK)]
         if default:
-            # Denied if access & held != 0, so the rule is passed over if it is 0: r1 = access & held; if r1 == 0.
+            # Denied if access & held != 0; so skip the rule if that is 0: r1 = access & held; if r1 == 0.
             block += [(_MOV32_X, 1, 3, 0), (_AND32_K, 1, 0, access), (_JEQ_K, 1, 0, 0)]
         elif access != _EVERY_ACCESS:
             block += [(_MOV32_X, 1, 3, 0), (_AND32_K, 1, 0, access), (_JNE_X, 1, 3, 0)]
@@ -85,7 +85,7 @@ def _bpf(command: int, attributes: bytes, call: str) -> "tuple[int, bytes]":
 
 
 def load(code: bytes) -> int:
-    """Load a device program; its descriptor, close-on-exec.
+    """Load a device program; returns its close-on-exec descriptor.
 
     Raises SystemCall (EPERM: without CAP_BPF and CAP_NET_ADMIN, or in a user namespace).
     """
@@ -105,7 +105,7 @@ def load(code: bytes) -> int:
 
 
 def attached(cgroup_fd: int) -> "list[int]":
-    """The ids of the device programs attached to this very cgroup, oldest first. Raises SystemCall."""
+    """The ids of the device programs attached to this cgroup itself, oldest first. Raises SystemCall."""
     ids = libc.buffer(64 * 4)
     attributes = _u32(cgroup_fd, _ATTACH_CGROUP_DEVICE, 0, 0) + _u64(libc.address(ids)) + _u32(64, 0)
     _, after = _bpf(_PROG_QUERY, attributes, f"bpf(BPF_PROG_QUERY, {{target_fd={cgroup_fd}, BPF_CGROUP_DEVICE}}, …)")
@@ -120,10 +120,10 @@ def _by_id(program: int) -> int:
 
 
 def attach(cgroup_fd: int, program_fd: int) -> None:
-    """Make `program_fd` the one device program of the cgroup. Raises SystemCall.
+    """Make `program_fd` the only device program of the cgroup. Raises SystemCall.
 
-    A single one that is there is replaced at once (BPF_F_REPLACE, Linux 5.6): at no time is the cgroup without a
-    filter, nor under both. Of several, as other managers leave them, all older ones are taken off afterwards.
+    If one is attached, it is replaced atomically (BPF_F_REPLACE, Linux 5.6): the cgroup is never without a filter, and
+    never under both. If there are several, as other managers leave them, all older ones are detached afterwards.
     """
     older = [_by_id(program) for program in attached(cgroup_fd)]
     try:

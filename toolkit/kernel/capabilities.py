@@ -25,7 +25,7 @@ _VERSION_3 = 0x20080522
 
 
 def mask(names: "Iterable[str]") -> int:
-    """The bit mask of some capability names; names that are not known count as nothing."""
+    """The bit mask of some capability names; unknown names are ignored."""
     bits = 0
     for name in names:
         number = NUMBERS.get(name)
@@ -40,10 +40,10 @@ def names(bits: int) -> "list[str]":
 
 
 def insisted_on(file: "int | str", *, below: bool = False) -> int:
-    """What execve(2) of a file must be able to give, as a bit mask: else it fails with EPERM. 0 if it is content.
+    """The capabilities that execve(2) of a file must grant or fail with EPERM, as a bit mask; 0 if there are none.
 
     (capabilities(7), "Safety checking for capability-dumb binaries".) `below`: it is started in a user namespace below
-    that of its mount, where an attribute without a root id, version 2, counts for nothing.
+    that of its mount, where an attribute of version 2, without a root id, is ignored.
     """
     try:
         data = os.getxattr(file, "security.capability")
@@ -113,7 +113,7 @@ def drop_bounding(keep: int, last_capability: int) -> None:
 
 
 def set_ambient(bits: int) -> int:
-    """Make the ambient set `bits`; returns those that the kernel refused. Raises SystemCall."""
+    """Set the ambient set to `bits`; returns the bits that the kernel refused. Raises SystemCall."""
     process.prctl(process.PR_CAP_AMBIENT, 4)  # PR_CAP_AMBIENT_CLEAR_ALL
     refused = 0
     for number in range(len(NAMES)):

@@ -1,7 +1,7 @@
-"""Which cgroup controllers an ordinary user may set limits with: those of the cgroups that were delegated to it.
+"""The cgroup controllers that an ordinary user can set limits with: those of the cgroups delegated to the user.
 
-Where a container of ours goes is decided in runtime/cgroups: beside the caller's own cgroup on v2, below it on v1. So
-that is where one has to be allowed to write (cgroups(7), "Cgroup delegation").
+runtime/cgroups decides where a container of ours goes: beside the caller's own cgroup on v2, below it on v1. So that
+is where the user must be able to write (cgroups(7), "Cgroup delegation").
 """
 
 import os
@@ -16,7 +16,7 @@ def controllers() -> "tuple[str, ...]":
 
 
 def found(table: str, own: str) -> "set[str]":
-    """The same from the texts of mountinfo and cgroup (proc(5)); asks the kernel only who may write where."""
+    """The same from the texts of mountinfo and cgroup (proc(5)); asks the kernel only which folders are writable."""
     paths = {}
     for line in own.rstrip("\n").split("\n"):
         _, _, rest = line.partition(":")
@@ -44,7 +44,7 @@ def _writable(folder: str) -> bool:
 
 
 def visible(mountpoint: str, shown: str, path: str) -> str:
-    """Where the cgroup `path` is seen below a mount that shows the cgroup `shown`."""
+    """The path of the cgroup `path` below a mount whose root is the cgroup `shown`."""
     inside = path if shown == "/" else path[len(shown) :] if path.startswith(shown + "/") else ""
     if ".." in inside.split("/"):
         inside = ""

@@ -1,4 +1,4 @@
-"""What this host is: read when asked for, each fact once, by the file or call that proves it.
+"""Facts about this host: each is read once, when it is first needed, from the file or call that proves it.
 
 `HostFacts` is lazy because the hot path needs two or three of the facts and `doctor` all of them.
 """
@@ -20,7 +20,7 @@ def read(path: str, limit: int = 65536) -> str:
         return ""
     data = b""
     try:
-        # The kernel gives such a file in parts of less than a page, however much is asked for (fs/seq_file.c).
+        # The kernel returns such a file in parts of less than a page, however large the buffer (fs/seq_file.c).
         while len(data) < limit and (part := os.read(fd, limit)):
             data += part
         return data.decode("utf-8", "replace")
@@ -69,7 +69,7 @@ def _cgroup_layout() -> str:
 
 
 def _user_namespaces() -> str:
-    """'' if an unprivileged user may make one, else what forbids it."""
+    """'' if an unprivileged user may create a user namespace, else what forbids it."""
     if not os.path.exists("/proc/self/ns/user"):
         return "the kernel is built without CONFIG_USER_NS"
     if read("/proc/sys/user/max_user_namespaces").strip() == "0":

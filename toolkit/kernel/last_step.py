@@ -1,8 +1,8 @@
-"""The last program of ours in a container: a sealed few hundred bytes in place of the host's Python.
+"""The exec stub: a sealed program of a few hundred bytes that waits in the container in place of the host's Python.
 
-Whatever crosses into a container as /proc/PID/exe can be opened from inside; were it the host's python3, an image whose
-`/bin/sh` is `#!/proc/self/exe` could rewrite it (CVE-2019-5736). Our last exec is a memfd, sealed against every
-write, that waits for `start` without holding any of Python's memory, and becomes the user's program
+A container can open the program of any process in it as /proc/PID/exe; if that were the host's python3, an image whose
+`/bin/sh` is `#!/proc/self/exe` could rewrite it (CVE-2019-5736). So our last exec is of a memfd, sealed against
+writes. It waits for `start` without holding any of Python's memory, and then becomes the user's program
 (docs/decisions/0004-last-step.md; the source is last_step.c beside this file).
 """
 
@@ -40,7 +40,8 @@ def image(
 ) -> bytes:
     """The ELF file: the code and its orders (`struct orders` in last_step.c). Pure. Raises HostLacks.
 
-    `codes`: machine code by architecture; init_code.CODE stays as the first process and has a child become the program.
+    `codes`: machine code by architecture. init_code.CODE remains as the first process, and its child becomes the
+    program.
     """
     code = codes.get(libc.MACHINE)
     if code is None:
@@ -104,12 +105,12 @@ def sealed(data: bytes) -> int:
 
 
 def execute(image_fd: int, argv: "list[str]", environment: "list[bytes]", *, by_name: str = "") -> None:
-    """Become the sealed program; `argv` and `environment` are what the user's program gets.
+    """Become the sealed program; `argv` and `environment` are those of the user's program.
 
-    `by_name`: a path of the image, for execve(2) in place of execveat(2). Raises SystemCall, OSError.
+    `by_name`: a path of the image, for execve(2) instead of execveat(2). Raises SystemCall, OSError.
     """
-    if by_name and argv:  # Python's execve refuses an empty argv; without `process` there is one
+    if by_name and argv:  # Python's execve refuses an empty argv, which a spec without `process` has
         variables = dict(entry.partition(b"=")[::2] for entry in environment)
-        variables.pop(b"", None)  # Python's execve takes no variable without a name
+        variables.pop(b"", None)  # Python's execve refuses a variable without a name
         os.execve(by_name, argv, variables)
     process.execveat(image_fd, "", argv, environment, AT_EMPTY_PATH)

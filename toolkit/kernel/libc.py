@@ -1,4 +1,4 @@
-"""The one door to the kernel: `syscall(2)`, and how its failures are told.
+"""`syscall(2)`, through which every wrapper of this folder goes, and how failures are reported.
 
 `_ctypes` is used directly: `import ctypes` costs 4-5 ms, an eighth of a whole container (docs/performance.md).
 Every wrapper in this folder has its man-page name and raises `SystemCall` with the call in strace's notation.

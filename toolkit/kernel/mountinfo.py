@@ -1,8 +1,7 @@
-"""The mounts of a process, as /proc/PID/mountinfo tells them (proc(5)): the one place that knows how it is written.
+"""Parse /proc/PID/mountinfo, the mounts of a process (proc(5)). No other module parses it.
 
-A line ends with a newline and with nothing else that Python takes for a line's end: a mount point may hold a carriage
-return or U+2028, and the kernel writes both as they are. Names are bytes; what is not UTF-8 in them comes as
-os.fsdecode gives it.
+Only a newline ends a line, not the other characters that end one for Python: a mount point may hold a carriage return
+or U+2028, and the kernel writes both unescaped. Names are bytes, decoded as by os.fsdecode.
 """
 
 import os
@@ -22,7 +21,7 @@ def read(path: str = OWN) -> str:
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         parts = []
-        # The kernel gives it in parts of less than a page, however much is asked for (fs/seq_file.c).
+        # The kernel returns it in parts of less than a page, however large the buffer (fs/seq_file.c).
         while part := os.read(fd, 1 << 17):
             parts.append(part)
     finally:
@@ -31,7 +30,7 @@ def read(path: str = OWN) -> str:
 
 
 def mounts(text: str) -> "Iterator[Mount]":
-    """Each mount of such a text in its order. A line that is none (a cut-off one) is left out."""
+    """The mounts of such a text, in its order. A line that is not a mount (a cut-off one) is skipped."""
     for line in text.split("\n"):
         before, _, after = line.partition(" - ")
         head, tail = before.split(" "), after.split(" ", 2)
@@ -41,7 +40,7 @@ def mounts(text: str) -> "Iterator[Mount]":
 
 
 def unescaped(field: str) -> str:
-    """A field as it was before the kernel wrote blanks, tabs, newlines, backslashes (and #) as \\ooo."""
+    """A field with the kernel's escapes undone: it writes blanks, tabs, newlines, backslashes (and #) as \\ooo."""
     if "\\" not in field:
         return field
     first, *rest = field.split("\\")

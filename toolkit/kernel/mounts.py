@@ -177,7 +177,7 @@ def fsmount(fs_fd: int, flags: int = FSMOUNT_CLOEXEC, attributes: int = 0) -> in
 
 
 PROC_SUPER_MAGIC = 0x9FA0
-_STATX_MNT_ID = 0x5000  # STATX_MNT_ID, and STATX_MNT_ID_UNIQUE (Linux 6.8): one that never comes round again
+_STATX_MNT_ID = 0x5000  # STATX_MNT_ID, and STATX_MNT_ID_UNIQUE (Linux 6.8), which is never reused
 SYSFS_MAGIC = 0x62656572
 CGROUP2_SUPER_MAGIC = 0x63677270
 
@@ -193,23 +193,23 @@ def fstatfs_type(fd: int) -> int:
 
 
 def place_of(fd: int) -> "tuple[int, int, int]":
-    """(mount id, device, inode) of what `fd` holds: the same place of the same mount, however it was reached.
+    """(mount id, device, inode) of the file that `fd` is open on: equal for the same file of the same mount.
 
-    The mount id is 0 where the kernel does not tell it: before Linux 5.8, or without statx(2). Raises OSError.
+    The mount id is 0 where the kernel does not report it: before Linux 5.8, or without statx(2). Raises OSError.
     """
     result = libc.buffer(256)
     try:
         libc.syscall(libc.number("statx"), fd, b"", AT_EMPTY_PATH, _STATX_MNT_ID, result)
     except OSError:
-        pass  # as under a seccomp filter that is older than the call
-    told = bytes(result)
-    known = int.from_bytes(told[:4], "little") & _STATX_MNT_ID
+        pass  # for example under a seccomp filter that is older than the call
+    answer = bytes(result)
+    known = int.from_bytes(answer[:4], "little") & _STATX_MNT_ID
     status = os.fstat(fd)
-    return int.from_bytes(told[144:152], "little") if known else 0, status.st_dev, status.st_ino
+    return int.from_bytes(answer[144:152], "little") if known else 0, status.st_dev, status.st_ino
 
 
 def new_filesystem(fstype: str, options: "Mapping[str, str]", attributes: int = 0) -> int:
-    """A detached mount of a new `fstype` (fsopen, fsconfig, fsmount): nobody else can reach it. Raises SystemCall."""
+    """A detached mount of a new `fstype` (fsopen, fsconfig, fsmount), which only we can reach. Raises SystemCall."""
     fs = fsopen(fstype)
     try:
         for key, value in options.items():

@@ -20,7 +20,7 @@ CLONE_NEWPID = 0x20000000
 CLONE_NEWNET = 0x40000000
 
 # The spec's name: (clone flag, name in /proc/PID/ns). In the order in which they are joined: the user namespace first,
-# for the others may belong to it; the mount namespace last, for the paths of the others are looked up before.
+# because the others may belong to it; the mount namespace last, because the paths of the others are looked up before.
 NAMESPACES = {
     "user": (CLONE_NEWUSER, "user"),
     "pid": (CLONE_NEWPID, "pid"),
@@ -49,7 +49,7 @@ def unshare(flags: int) -> None:
 
 
 def refused(call: str, flags: int, error: OSError) -> "NoReturn":
-    """Raise the SystemCall for new namespaces that were not made; strerror(3) alone misleads (user_namespaces(7))."""
+    """Raise the SystemCall for namespaces that could not be created; strerror(3) misleads here (user_namespaces(7))."""
     number = error.errno or 0
     reason, hint = os.strerror(number).lower(), ""
     user = flags & CLONE_NEWUSER
@@ -59,13 +59,13 @@ def refused(call: str, flags: int, error: OSError) -> "NoReturn":
         limit = "/proc/sys/user/max_user_namespaces" if user else "the limits in /proc/sys/user"
         hint = f"run as root, or raise {limit}; they nest 32 deep at most" if user else f"raise {limit}"
     elif number == errno.EPERM and user:
-        reason += " (the host does not let this user make user namespaces)"
+        reason += " (the host does not let this user create user namespaces)"
         hint = "run as root, or allow them: sysctl kernel.unprivileged_userns_clone=1 on Debian, "
         hint += "kernel.apparmor_restrict_unprivileged_userns=0 on Ubuntu; "
-        hint += "inside a container its seccomp profile decides, and in a chroot nobody may (user_namespaces(7))"
+        hint += "in a container its seccomp profile may forbid it, and a chroot always does (user_namespaces(7))"
     elif number == errno.EPERM and flags & ~CLONE_NEWUSER & sum(_FLAG_NAMES.values()):
         if os.geteuid():
-            reason += " (only root makes namespaces without a user namespace)"
+            reason += " (only root can create namespaces without a user namespace)"
             hint = "run as root, or make the config with `ctk spec --rootless`"
         else:
             reason += " (root here lacks CAP_SYS_ADMIN: is this a container?)"
@@ -74,7 +74,7 @@ def refused(call: str, flags: int, error: OSError) -> "NoReturn":
 
 
 def setns(fd: int, flags: int) -> None:
-    """setns(2) by a namespace fd (flags: its type or 0) or, since Linux 5.8, by a pidfd (flags: which).
+    """setns(2) by a namespace fd (flags: its type or 0) or, since Linux 5.8, by a pidfd (flags: which namespaces).
 
     Raises SystemCall.
     """
@@ -90,9 +90,10 @@ def open_namespace(pid: "int | str", kind: str) -> int:
 
 
 def returns_to_own_pid_namespace() -> bool:
-    """Whether a setns(2) into our own pid namespace is allowed, and so the way back from another one.
+    """Whether setns(2) into our own pid namespace is allowed, so that we could come back from another one.
 
-    Root of a user namespace that does not own it may leave it and not come back: a runtime of podman's without root.
+    Root of a user namespace that does not own our pid namespace can leave it but not come back: rootless podman's
+    runtime is in this situation.
     """
     fd = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
     try:

@@ -1,11 +1,11 @@
-"""Whether what we are about to believe is ours: nobody else could have put it there, or something in its place.
+"""Check that a file or folder is ours: that nobody else could have put it there, or could replace it.
 
-A name is only as safe as each folder on the way to it: who may write to one of them may rename what is below. So the
-way is walked by descriptor, component by component, its symlinks too, and what is opened is what was looked at (the
-rule is that of sshd's StrictModes and sudo's check of its files, path_resolution(7) for the walk).
+A path is only as safe as each folder on it: who can write to one of them can rename what is below. So the path is
+walked by descriptor, component by component, its symlinks too, and the file that was checked is the one that is opened
+(the rule is that of sshd's StrictModes and sudo's check of its files; path_resolution(7) for the walk).
 
-Who is trusted with a folder on the way: root, we ourselves, and the owner of `/`, who could replace all of it. That one
-is how a user namespace shows the host's root: as the overflow id (user_namespaces(7)).
+The trusted owners of a folder on the path: root, ourselves, and the owner of `/`, who could replace all of it. The
+last is for a user namespace, which shows the host's root as the overflow id (user_namespaces(7)).
 """
 
 import errno
@@ -26,7 +26,7 @@ class NotOurs(CtkError):
 def open_folder(path: str, doing: str, *, make: bool = False, hint: str = "") -> int:
     """An O_PATH descriptor of the folder `path`, which only root and we can write to or replace.
 
-    With `make` what is missing of it is made, 0700. Raises NotOurs (`doing` and `hint` are its words), OSError.
+    With `make` its missing parts are made, 0700. Raises NotOurs (with `doing` and `hint`), OSError.
     """
     fd = os.open("/", _TOP)
     try:
@@ -42,7 +42,7 @@ def open_folder(path: str, doing: str, *, make: bool = False, hint: str = "") ->
                 status = os.fstat(after)
                 here = f"{word!r}, on the way to it" if rest else "it"
                 if status.st_uid not in trusted:
-                    raise NotOurs(doing, because=_told(here, status), hint=hint)
+                    raise NotOurs(doing, because=_reason(here, status), hint=hint)
                 kind = status.st_mode & _TYPE
                 if kind == _LINK:
                     links += 1
@@ -57,7 +57,7 @@ def open_folder(path: str, doing: str, *, make: bool = False, hint: str = "") ->
                 elif kind != _FOLDER:
                     raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
                 elif rest and _replaceable(status):
-                    raise NotOurs(doing, because=_told(here, status), hint=hint)
+                    raise NotOurs(doing, because=_reason(here, status), hint=hint)
                 fd, after = after, fd
             finally:
                 os.close(after)
@@ -69,7 +69,7 @@ def open_folder(path: str, doing: str, *, make: bool = False, hint: str = "") ->
 
 
 def make_private(path: str) -> None:
-    """Make the folder `path`, and what is missing above it: each 0700, whatever the umask. Raises OSError."""
+    """Make the folder `path` and its missing parents, each 0700 whatever the umask. Raises OSError."""
     missing = []
     above = os.path.abspath(path)
     while not os.path.lexists(above):
@@ -78,7 +78,7 @@ def make_private(path: str) -> None:
     for folder in missing[::-1]:
         try:
             os.mkdir(folder, 0o700)
-        except FileExistsError:  # somebody else's call, just now
+        except FileExistsError:  # another process made it just now
             continue
         os.chmod(folder, 0o700)
     if not os.path.isdir(path):
@@ -91,30 +91,30 @@ def _open(fd: int, word: str, *, make: bool, path: str) -> int:
         return os.open(word, flags, dir_fd=fd)
     except OSError as error:
         if not make or error.errno != errno.ENOENT:
-            raise OSError(error.errno, error.strerror, path) from None  # the whole of it, not the component alone
+            raise OSError(error.errno, error.strerror, path) from None  # the whole path, not the component alone
     try:
         os.mkdir(word, 0o700, dir_fd=fd)
-        os.chmod(word, 0o700, dir_fd=fd)  # whatever the caller's umask took away
+        os.chmod(word, 0o700, dir_fd=fd)  # the bits that the caller's umask removed
     except FileExistsError:
-        pass  # somebody else was faster; who it was is looked at as ever
+        pass  # another process was faster; its owner is checked as usual
     return os.open(word, flags, dir_fd=fd)
 
 
 def _replaceable(status: os.stat_result) -> bool:
-    """Whether others may rename what is in such a folder; where it is sticky they may not (inode(7))."""
+    """Whether others can rename files in such a folder; in a sticky one they can't (inode(7))."""
     if status.st_mode & _STICKY:
         return False
-    # A group of root's is root's; our own is the one that Debian gives each user for himself.
+    # Group 0 is root's alone; our own is the private group that Debian gives each user.
     return bool(status.st_mode & _OTHERS or (status.st_mode & _GROUP and status.st_gid not in (0, os.getegid())))
 
 
 def check(status: os.stat_result, what: str, doing: str, *, hint: str = "") -> None:
-    """Raise NotOurs unless what has this status is root's or ours, and nobody else may write to it."""
+    """Raise NotOurs unless the file of this status belongs to root or us, and nobody else can write to it."""
     if status.st_uid not in (0, os.geteuid()) or status.st_mode & (_GROUP | _OTHERS):
-        raise NotOurs(doing, because=_told(what, status), hint=hint)
+        raise NotOurs(doing, because=_reason(what, status), hint=hint)
 
 
-def _told(what: str, status: os.stat_result) -> str:
+def _reason(what: str, status: os.stat_result) -> str:
     stranger = status.st_uid not in (0, os.geteuid())
     said = f"{what} is somebody else's" if stranger else f"others can write into {what}"
     return f"{said} (owner {status.st_uid}, mode {status.st_mode & 0o7777:o})"

@@ -44,7 +44,7 @@ def clone3(
 ) -> "tuple[int, int]":
     """clone3(2) without CLONE_VM, like fork(2): (0, -1) in the child, (pid, pidfd or -1) in the caller.
 
-    Only for a process with one thread: Python's own bookkeeping after a fork is not run. Raises SystemCall.
+    Only for a process with one thread: Python's own work after a fork is skipped. Raises SystemCall.
     """
     holder = libc.buffer(4) if want_pidfd else None
     if want_pidfd:
@@ -73,7 +73,7 @@ def prctl(operation: int, a: int = 0, b: int = 0, c: int = 0, d: int = 0) -> int
 
 
 def knows_capability(number: int) -> bool:
-    """Whether the kernel knows a capability of that number (PR_CAPBSET_READ fails with EINVAL if not)."""
+    """Whether the kernel knows this capability number (PR_CAPBSET_READ fails with EINVAL if not)."""
     try:
         libc.syscall(libc.number("prctl"), PR_CAPBSET_READ, number)
     except OSError:
@@ -82,11 +82,11 @@ def knows_capability(number: int) -> bool:
 
 
 def hide() -> None:
-    """Be undumpable: nobody of a user namespace below the one that we were executed in can look into us (ptrace(2)).
+    """Become undumpable: no process in a user namespace below the one we were executed in can trace us (ptrace(2)).
 
-    To be called before such a namespace is joined, while nobody of it may yet, and again after each change of
-    credentials, which sets what fs.suid_dumpable says (proc(5)): 0 on most hosts, but not on all. Our files in /proc
-    belong to root from then on. Children inherit it, up to execve(2). Raises SystemCall.
+    Call it before such a namespace is joined, while its processes can't trace us yet, and again after each change of
+    credentials, which resets the flag to fs.suid_dumpable (proc(5)): 0 on most hosts, but not on all. From then on our
+    files in /proc belong to root. Children inherit it, up to execve(2). Raises SystemCall.
     """
     prctl(PR_SET_DUMPABLE, 0)
 
@@ -108,7 +108,7 @@ def pidfd_open(pid: int) -> int:
 
 
 def execveat(fd: int, path: str, argv: "Sequence[str]", environment: "Sequence[bytes]", flags: int) -> None:
-    """execveat(2), Linux 3.19; AT_EMPTY_PATH executes the file that `fd` holds. `environment`: b"NAME=value" strings.
+    """execveat(2), Linux 3.19; AT_EMPTY_PATH executes the file open as `fd`. `environment`: b"NAME=value" strings.
 
     Raises SystemCall; does not return otherwise.
     """
@@ -123,13 +123,13 @@ def execveat(fd: int, path: str, argv: "Sequence[str]", environment: "Sequence[b
 
 
 def _shown(argv: "Sequence[str]") -> str:
-    """argv as strace shows it: the first words, each with its beginning. What is too long may also be a secret."""
+    """argv as strace shows it: only the first words, and the beginning of each. The rest could be long, or a secret."""
     words = [libc.quoted(word[:32]) + "…" * (len(word) > 32) for word in argv[:8]]
     return f"[{', '.join(words + ['…'] * (len(argv) > 8))}]"
 
 
 def _vector(words: "Sequence[bytes]") -> "tuple[object, object]":
-    """A NULL-terminated `char *[]` and what keeps its strings alive."""
+    """A NULL-terminated `char *[]`, and the object that keeps its strings alive."""
     strings = [libc.buffer(word + b"\0") for word in words]
     pointers = b"".join(libc.address(s).to_bytes(8, "little") for s in strings) + bytes(8)
     return strings, libc.buffer(pointers)
@@ -208,12 +208,12 @@ def stat_fields(pid: int) -> "list[str]":
         text = os.read(fd, 4096)
     finally:
         os.close(fd)
-    # The name, in brackets, may hold anything, brackets included: the last one ends it.
+    # The name stands in brackets and may itself contain brackets: the last one ends it.
     return text[text.rindex(b")") + 2 :].decode("ascii").split()
 
 
 def start_time(pid: int) -> int:
-    """When the process started, in clock ticks since boot; with the pid it names a process.
+    """When the process started, in clock ticks since boot; together with the pid it identifies a process.
 
     Raises OSError if it is gone.
     """

@@ -1,7 +1,7 @@
-"""The one reader of files that a stranger may have made: bounded, of regular files only, and it never waits.
+"""Read untrusted files: regular files only, up to a limit, and without ever blocking.
 
-A name can turn out to be a fifo that nobody writes to, /dev/zero, or a sparse file of a terabyte; each of them once
-held up or filled the memory of a program that only wanted to look (containers/storage CVE-2024-9676 and kin).
+A name can turn out to be a fifo that has no writer, /dev/zero, or a sparse file of a terabyte. Such files have hung
+other programs or filled their memory (containers/storage CVE-2024-9676 and similar ones).
 """
 
 import errno
@@ -25,11 +25,11 @@ def read(
     owners: "Sequence[int]" = (),
     handed: bool = False,
 ) -> bytes:
-    """All of the regular file `path`, of at most `limit_bytes`.
+    """The contents of the regular file `path`, of at most `limit_bytes`.
 
     A symlink as its last component is followed only with `follow`. With `owners` it must belong to one of these uids.
-    `handed`: the name may be that of a pipe handed to us (/dev/fd/N, a shell's `<(…)`), which is read to its end.
-    Raises OSError, its `strerror` in our words: EISDIR, EINVAL (no regular file), EFBIG, EPERM (another owner), ELOOP.
+    `handed`: the name may be that of a pipe passed to us (/dev/fd/N, a shell's `<(…)`), which is read to its end.
+    Raises OSError with a `strerror` of our own: EISDIR, EINVAL (not a regular file), EFBIG, EPERM (owner), ELOOP.
     """
     fd = open_file(path, limit_bytes=limit_bytes, dir_fd=dir_fd, follow=follow, owners=owners, handed=handed)
     try:
@@ -39,12 +39,15 @@ def read(
 
 
 def named(path: str, *, limit_bytes: int = MOST_BYTES) -> bytes:
-    """All of a file that people name on the command line: through symlinks, or a pipe handed to us. Raises OSError."""
+    """The contents of a file named on the command line: symlinks are followed, pipes passed to us are read.
+
+    Raises OSError.
+    """
     return read(path, limit_bytes=limit_bytes, follow=True, handed=True)
 
 
 def text(path: str, *, limit_bytes: int = MOST_BYTES, errors: str = "strict") -> str:
-    """The same as text (UTF-8, whatever ends its lines). Raises OSError; EILSEQ is what it has for broken UTF-8."""
+    """The same as text (UTF-8, with any line endings). Raises OSError (EILSEQ: not valid UTF-8)."""
     try:
         found = named(path, limit_bytes=limit_bytes).decode("utf-8", errors)
     except UnicodeDecodeError as error:
@@ -61,7 +64,7 @@ def open_file(
     owners: "Sequence[int]" = (),
     handed: bool = False,
 ) -> int:
-    """A descriptor of a regular file, looked at as `read` does. Raises OSError."""
+    """A descriptor of a regular file, checked as by `read`. Raises OSError."""
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
     fd = os.open(path, flags, dir_fd=dir_fd)
     try:
@@ -79,9 +82,9 @@ def open_file(
 
 
 def check(fd: int, path: str, limit_bytes: int = MOST_BYTES) -> None:
-    """Raise OSError unless `fd`, called `path` in it, is a regular file of at most `limit_bytes`.
+    """Raise OSError, with `path` as the name, unless `fd` is a regular file of at most `limit_bytes`.
 
-    For what was opened another way, as below a root: open it with O_NONBLOCK, and read it by `whole`.
+    For files that were opened in another way, such as below a root: open with O_NONBLOCK, and read with `whole`.
     """
     status = os.fstat(fd)
     kind = status.st_mode & _TYPE
@@ -94,7 +97,7 @@ def check(fd: int, path: str, limit_bytes: int = MOST_BYTES) -> None:
 
 
 def whole(fd: int, path: str, limit_bytes: int = MOST_BYTES) -> bytes:
-    """All that can be read from `fd`, called `path` in errors. Raises OSError: EFBIG beyond `limit_bytes`."""
+    """All that can be read from `fd`; errors name it `path`. Raises OSError: EFBIG if there are over `limit_bytes`."""
     parts = []
     left = limit_bytes
     while part := os.read(fd, 1 << 16):

@@ -1,8 +1,7 @@
-"""Remove all that is in a folder, whatever strangers made in it: modes that keep even the owner out, folders in folders
-without end.
+"""Remove the contents of an untrusted folder, even with modes that keep the owner out and with any depth of nesting.
 
-Every folder is opened by the kernel with the one above it as its limit (openat2: no symlinks, no other mount), so
-neither a link in the tree nor a mount below it leads out.
+Each folder is opened beneath the one above it (openat2: no symlinks, no other mount), so neither a link in the tree nor
+a mount below it leads out.
 """
 
 import os
@@ -20,7 +19,7 @@ _STAY_HERE = (
 
 
 def empty(fd: int, *, but: "Collection[str]" = (), last: str = "") -> None:
-    """Remove all that is in the folder `fd` save the names `but`; `last` goes when nothing else is left.
+    """Remove everything in the folder `fd` except the names `but`; `last` is removed after everything else.
 
     Raises OSError, SystemCall (EXDEV: something is mounted there).
     """
@@ -35,7 +34,7 @@ def empty(fd: int, *, but: "Collection[str]" = (), last: str = "") -> None:
 
 
 def remove(fd: int, name: str) -> None:
-    """Remove the folder `name` of the folder `fd`, with all in it. Raises OSError, SystemCall."""
+    """Remove the folder `name` in the folder `fd` with its contents. Raises OSError, SystemCall."""
     inside = _open(fd, name)
     try:
         empty(inside)
@@ -49,7 +48,7 @@ def _remove(fd: int, name: str, is_folder: bool, top: int, depth: int) -> None:
         os.unlink(name, dir_fd=fd)
         return
     if depth > _DEEP:
-        # Each level holds a descriptor, and a container may nest folders without end: what is deep begins anew above.
+        # Each level holds a descriptor, and a container can nest folders without limit: move a deep one to the top.
         os.rename(name, f".ctk-deep-{os.urandom(8).hex()}", src_dir_fd=fd, dst_dir_fd=top)
         return
     inside = _open(fd, name)
@@ -64,7 +63,7 @@ def _remove(fd: int, name: str, is_folder: bool, top: int, depth: int) -> None:
 
 
 def _open(fd: int, name: str) -> int:
-    """A folder of the tree, whose owner may have kept even itself out (mode 0555 or less)."""
+    """Open a folder of the tree, even if its mode keeps its owner out (0555 or less)."""
     here = beneath.openat2(fd, name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, 0, _STAY_HERE)
     try:
         if os.fstat(here).st_mode & 0o700 != 0o700:

@@ -1,7 +1,8 @@
-"""Our `/` and the root of our mount namespace: two things in a chroot (chroot(2)), where the second is somebody else's.
+"""Our `/` and the root of our mount namespace, which differ in a chroot (chroot(2)).
 
-setns(2) into a mount namespace makes its root ours, whatever the members' own roots are. So a container that was made
-in a chroot by pivot_root(2) alone, which moves the mount that is our `/`, is left by whoever enters it (quirk 40).
+setns(2) into a mount namespace makes that namespace's root ours, whatever the roots of its members are. pivot_root(2)
+in a chroot moves only the mount that is our `/`. So whoever enters a container that was made by this alone ends up
+outside of it (quirk 40).
 """
 
 import errno
@@ -12,7 +13,7 @@ from toolkit.kernel import mounts, namespaces
 
 
 def is_own(path: str) -> bool:
-    """Does `path` lead to our own `/`, by whatever name or link? Not by a bind mount of it. Raises OSError."""
+    """Whether `path` leads to our own `/`, by any name or link but not by a bind mount of it. Raises OSError."""
     places = []
     for each in ("/", path):
         fd = os.open(each, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -26,9 +27,9 @@ def is_own(path: str) -> bool:
 def leave_chroot() -> "tuple[int, int] | None":
     """Make the root of our mount namespace our `/`.
 
-    None if it was already: nothing has changed. Otherwise descriptors of our former `/` and working directory (-1 where
-    we may not search it), for `come_back`. None, too, where we lack CAP_SYS_CHROOT: then nobody that we start can do
-    this. Raises OSError, SystemCall.
+    Returns descriptors of our former `/` and working directory (-1 if we may not search it) for `come_back`. Returns
+    None if nothing was changed: because it is our `/` already, or because we lack CAP_SYS_CHROOT, and then nothing that
+    we start can do this either. Raises OSError, SystemCall.
     """
     namespace = namespaces.open_namespace("self", "mount")
     root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -57,7 +58,7 @@ def leave_chroot() -> "tuple[int, int] | None":
 
 
 def come_back(former: "tuple[int, int]") -> None:
-    """Take the `/` and the working directory again that `leave_chroot` gave up. Raises OSError."""
+    """Go back to the `/` and the working directory that `leave_chroot` left. Raises OSError."""
     root, folder = former
     os.fchdir(root)
     os.chroot(".")
@@ -68,9 +69,9 @@ def come_back(former: "tuple[int, int]") -> None:
 
 
 def in_chroot() -> bool:
-    """Is our `/` another than the root of our mount namespace? Asked by a child, so that nothing of ours changes.
+    """Whether our `/` differs from the root of our mount namespace. A child finds out, so nothing of ours changes.
 
-    False where that can't be told, for lack of CAP_SYS_CHROOT. Raises OSError.
+    False where we can't know, for lack of CAP_SYS_CHROOT. Raises OSError.
     """
     pid = os.fork()
     if pid == 0:

@@ -23,7 +23,7 @@ SECCOMP_RET_TRACE = 0x7FF00000
 SECCOMP_RET_LOG = 0x7FFC0000
 SECCOMP_RET_ALLOW = 0x7FFF0000
 
-# The kernel's own words (seccomp(2), "/proc interfaces").
+# The kernel's names for the actions (seccomp(2), "/proc interfaces").
 _ACTION_WORDS = {
     "kill_process": SECCOMP_RET_KILL_PROCESS,
     "kill_thread": SECCOMP_RET_KILL_THREAD,
@@ -50,11 +50,11 @@ _FLAG_NAMES = {
 
 
 def install(program: bytes, flags: int = 0) -> int:
-    """Put the calling thread, and all that it will start, under `program`, an array of struct sock_filter.
+    """Put the calling thread and everything it starts later under `program`, an array of struct sock_filter.
 
-    The answer is the notification descriptor if `flags` has SECCOMP_FILTER_FLAG_NEW_LISTENER, else 0. The caller has
+    Returns the notification descriptor if `flags` has SECCOMP_FILTER_FLAG_NEW_LISTENER, else 0. The caller needs
     CAP_SYS_ADMIN or no_new_privs. Raises SystemCall: EACCES without those, EINVAL for a program or a flag that this
-    kernel does not take.
+    kernel does not accept.
     """
     count = len(program) // 8
     code = libc.buffer(program)
@@ -66,7 +66,7 @@ def install(program: bytes, flags: int = 0) -> int:
         if error.errno != _ENOSYS or flags:
             words = libc.flag_names(flags, _FLAG_NAMES)
             libc.failed(f"seccomp(SECCOMP_SET_MODE_FILTER, {words}, {{len={count}, filter=…}})", error)
-    # A sandbox around us that does not know seccomp(2) answers ENOSYS; prctl(2) does the same, without flags.
+    # In a sandbox that does not know seccomp(2) it fails with ENOSYS; prctl(2) does the same, without flags.
     try:
         return libc.syscall(libc.number("prctl"), _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, libc.buffer(header))
     except OSError as error:
@@ -74,9 +74,9 @@ def install(program: bytes, flags: int = 0) -> int:
 
 
 def available_actions() -> "tuple[str, ...]":
-    """The kernel's own words for what a filter may answer: 'kill_process', 'errno', 'user_notif' …
+    """The kernel's names for the actions that a filter may return: 'kill_process', 'errno', 'user_notif' …
 
-    Asked of seccomp(2), because /proc may be hidden. Empty on a kernel that has no seccomp filters (or is older than
+    seccomp(2) is asked, because /proc may be hidden. Empty on a kernel that has no seccomp filters (or is older than
     4.14).
     """
     found = []
@@ -90,7 +90,7 @@ def available_actions() -> "tuple[str, ...]":
 
 
 def available_flags() -> int:
-    """The flags that this kernel's seccomp(2) knows, or-ed.
+    """The flags that this kernel's seccomp(2) knows, ORed together.
 
     A call with a flag and without a program fails with EFAULT if the kernel knows the flag, with EINVAL if not.
     """

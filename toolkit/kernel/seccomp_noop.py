@@ -1,12 +1,12 @@
-"""A seccomp filter under which some system calls do nothing and say that all went well, or that there are none.
+"""A seccomp filter that makes some system calls do nothing and succeed, or fail as if the kernel did not have them.
 
-Syncs, for trees that are thrown away when their build fails: dpkg and the maintainer scripts sync some 600 times in a
-minbase, 8,000 times if dpkg unpacks as well. Ownership, for a user with no ids to give away: chown(2) would fail for
-all of them but one. Unlike a preloaded library the filter needs nothing in the tree and works for static programs,
-every libc and every architecture that the kernel runs.
+`syncs` is for trees that are thrown away when their build fails: dpkg and the maintainer scripts sync some 600 times in
+a minbase, 8,000 times if dpkg unpacks as well. `owners` is for a user without subordinate ids: chown(2) would fail for
+all ids but one. Unlike a preloaded library the filter needs nothing in the tree and works for static programs, every
+libc and every architecture that the kernel runs.
 
-`confined` is for programs that get no further than their namespaces: what no namespace parts is not there. Keys are the
-host's everywhere; so are sockets of some families (AF_VSOCK leads to the hypervisor, or to every guest). A new user
+`confined` is for programs that must not reach beyond their namespaces: what no namespace separates is hidden. Keys are
+the host's everywhere; so are sockets of some families (AF_VSOCK leads to the hypervisor, or to every guest). A new user
 namespace would give back each capability that was dropped, with the cgroups and file systems that go with it; in
 debootstrap's chroot(2) the kernel itself refuses it (user_namespaces(7), EPERM).
 
@@ -22,22 +22,22 @@ _RET_EPERM = _RET_ERRNO_0 | 1
 _RET_EAFNOSUPPORT = _RET_ERRNO_0 | 97
 
 _LOAD, _JUMP_IF_EQUAL, _JUMP_IF_SET, _RETURN = 0x20, 0x15, 0x45, 0x06  # BPF_LD|BPF_W|BPF_ABS, BPF_JMP|BPF_J*|BPF_K, …
-_NUMBER, _ARCHITECTURE, _FIRST = 0, 4, 16  # offsets in struct seccomp_data; of an argument its lower half
+_NUMBER, _ARCHITECTURE, _FIRST = 0, 4, 16  # offsets in struct seccomp_data; of an argument: its lower half
 _NEWUSER = 0x10000000  # CLONE_NEWUSER
 
-# What a network namespace binds: AF_UNIX, AF_INET, AF_INET6, AF_NETLINK, AF_PACKET.
+# The families that a network namespace isolates: AF_UNIX, AF_INET, AF_INET6, AF_NETLINK, AF_PACKET.
 _FAMILIES = (1, 2, 10, 16, 17)
-_SOCKET, _SOCKETPAIR = 1, 8  # what socketcall(2) is to do
+_SOCKET, _SOCKETPAIR = 1, 8  # values of the argument `call` of socketcall(2)
 
-# By AUDIT_ARCH_*, those calls that there are, with their 32 bit forms:
+# By AUDIT_ARCH_*, those calls that exist there, with their 32-bit forms:
 # - silent: fsync, fdatasync, sync, syncfs, sync_file_range, msync
 # - owners: chown, fchown, lchown, fchownat, setgroups
-# - unknown: add_key, request_key, keyctl; clone3, whose flags no filter can see: libc falls back on clone;
+# - unknown: add_key, request_key, keyctl; clone3, whose flags no filter can see: libc falls back to clone;
 #   io_uring_setup, io_uring_enter, io_uring_register, whose operations (a socket is one) no filter sees
 # - flags: clone, unshare
 # - sockets: socket, socketpair
-# - multiplexed: socketcall, whose arguments no filter sees: it knows no family, which programs bear better than ENOSYS
-#   (groupadd asks for the audit system, and stops)
+# - multiplexed: socketcall, whose arguments no filter sees: it supports no family, which programs handle better than
+#   ENOSYS (groupadd asks for the audit system, and stops)
 _COMMON = (435, 425, 426, 427)
 _X32 = 0x40000000  # its calls are those of x86_64 with this bit
 _Calls = dict[str, tuple[int, ...]]
@@ -119,7 +119,7 @@ def program(machine: str, *, syncs: bool, owners: bool, confined: bool = False) 
 
 
 def install(*, syncs: bool = False, owners: bool = False, confined: bool = False) -> bool:
-    """Put this thread and all that it starts under the filter; False on a machine whose numbers aren't known.
+    """Put this thread and everything it starts under the filter; False on a machine whose numbers aren't known.
 
     Needs CAP_SYS_ADMIN in the caller's user namespace, or no_new_privs. Raises SystemCall.
     """

@@ -1,4 +1,4 @@
-"""Subordinate ids: which ids a user may map into a user namespace beside the own one (subuid(5), subgid(5))."""
+"""Subordinate ids: the ids that a user may map into a user namespace besides its own (subuid(5), subgid(5))."""
 
 import os
 
@@ -12,7 +12,7 @@ ENOUGH = 65535
 
 
 def ranges(table: str, uid: int, name: str) -> "list[tuple[int, int]]":
-    """(first, count) of every range that `table` gives to the user, by name or number, in its order."""
+    """(first, count) of each range that `table` gives to the user, by name or number, in the order of the table."""
     found = []
     for line in read(table, 1 << 20).splitlines():
         words = line.strip().split(":")
@@ -22,7 +22,7 @@ def ranges(table: str, uid: int, name: str) -> "list[tuple[int, int]]":
 
 
 def mapping(own: int, given: "list[tuple[int, int]]") -> "list[tuple[int, int, int]]":
-    """The id map (inside, outside, count) with 0 as the own id and 1… as the given ranges, one after another."""
+    """The id map (inside, outside, count): 0 is the user's own id, 1 and up are the given ranges one after another."""
     lines = [(0, own, 1)]
     inside = 1
     for first, count in given:
@@ -32,7 +32,7 @@ def mapping(own: int, given: "list[tuple[int, int]]") -> "list[tuple[int, int, i
 
 
 def of_caller() -> "tuple[list[tuple[int, int, int]], list[tuple[int, int, int]]]":
-    """The uid and the gid map that the caller may make; of one line each where nothing is given, or too little."""
+    """The uid map and the gid map that the caller may make; of one line each if too few ids or none are given."""
     uid, gid = os.getuid(), os.getgid()
     name = _name(uid)
     uids, gids = ranges(SUBUID, uid, name), ranges(SUBGID, uid, name)
@@ -42,13 +42,13 @@ def of_caller() -> "tuple[list[tuple[int, int, int]], list[tuple[int, int, int]]
 
 
 def alone() -> bool:
-    """Whether this process's user namespace has one id only, so that no program in it can become another user."""
+    """Whether this process's user namespace has only one id, so that no program in it can change its user."""
     lines = read("/proc/self/uid_map").splitlines()
     return len(lines) == 1 and lines[0].split()[2:] == ["1"]
 
 
 def _name(uid: int) -> str:
-    """The user's name; "" if none is known. `pwd` is in the interpreter's core: no slow import."""
+    """The user's name; "" if it has none. `pwd` is built into the interpreter: no slow import."""
     import pwd
 
     try:

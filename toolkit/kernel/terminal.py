@@ -35,12 +35,12 @@ def open_pty(ptmx: str = "/dev/ptmx") -> "tuple[int, int, int]":
 
 
 def open_peer(master: int) -> int:
-    """One more descriptor of the slave of `master`, not to become anybody's controlling terminal. Raises OSError."""
+    """Another descriptor of the slave of `master`, opened with O_NOCTTY. Raises OSError."""
     return fcntl.ioctl(master, TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
 
 
 def end_of_input(master: int) -> "tuple[bool, bytes]":
-    """(is the terminal read by lines?, the character that ends its input: VEOF, Ctrl-D unless somebody changed it)."""
+    """(is the terminal in canonical mode?, the character that ends its input: VEOF, Ctrl-D unless it was changed)."""
     try:
         settings = fcntl.ioctl(master, _TCGETS, bytes(_TERMIOS_SIZE))
     except OSError:
@@ -50,7 +50,7 @@ def end_of_input(master: int) -> "tuple[bool, bytes]":
 
 
 def get_size(fd: int) -> bytes:
-    """The window size as the kernel's struct winsize. Raises OSError if `fd` is no terminal."""
+    """The window size as the kernel's struct winsize. Raises OSError if `fd` is not a terminal."""
     return fcntl.ioctl(fd, TIOCGWINSZ, bytes(8))
 
 
@@ -65,14 +65,14 @@ def winsize(rows: int, columns: int) -> bytes:
 
 
 def make_controlling(fd: int) -> None:
-    """Make the terminal the caller's controlling one; the caller must lead its session. Raises OSError."""
+    """Make `fd` the caller's controlling terminal; the caller must be a session leader. Raises OSError."""
     fcntl.ioctl(fd, TIOCSCTTY, 0)
 
 
 def raw(fd: int) -> "list[object] | None":
-    """Put the terminal into raw mode (cfmakeraw(3)); the settings to `restore`, None if it has gone away.
+    """Put the terminal into raw mode (cfmakeraw(3)); returns the settings for `restore`, None if the terminal is gone.
 
-    Its output is still processed: what comes from the container's terminal has bare newlines (`keep_newlines`).
+    Its output is still processed, because the container's terminal sends bare newlines (`keep_newlines`).
     """
     import termios
 
@@ -93,9 +93,9 @@ def raw(fd: int) -> "list[object] | None":
 
 
 def keep_newlines(fd: int) -> None:
-    """Let a pty pass newlines on as they are, not as carriage return and newline. Raises OSError.
+    """Make a pty pass newlines on unchanged, not as carriage return and newline (ONLCR). Raises OSError.
 
-    What a container with a terminal prints into our pipe or file is then what it would print without one.
+    Then a container with a terminal prints the same into our pipe or file as one without.
     """
     settings = bytearray(fcntl.ioctl(fd, _TCGETS, bytes(_TERMIOS_SIZE)))
     flags = int.from_bytes(settings[4:8], "little") & ~_ONLCR  # the second of four 32-bit flag words: c_oflag
@@ -104,19 +104,19 @@ def keep_newlines(fd: int) -> None:
 
 
 def restore(fd: int, settings: "list[object]") -> None:
-    """Undo `raw`; a terminal that has gone away meanwhile needs it no more."""
+    """Undo `raw`; does nothing if the terminal is gone."""
     _set(fd, settings)
 
 
 def _set(fd: int, settings: "list[object]") -> bool:
-    """tcsetattr(3) at once: to wait until all output is out would take for ever on a terminal that stands still."""
+    """tcsetattr(3) at once: waiting until all output is written would take forever on a terminal that is stopped."""
     import termios
 
     while True:
         try:
             termios.tcsetattr(fd, termios.TCSANOW, settings)  # type: ignore[arg-type]
         except termios.error as error:
-            if error.args[0] == errno.EINTR:  # stopped and continued by a shell, or a signal that is handled
+            if error.args[0] == errno.EINTR:  # stopped and continued by a shell, or a handled signal
                 continue
             return False
         return True

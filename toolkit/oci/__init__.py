@@ -1,1 +1,1 @@
-"""The words of the OCI standards, and nothing else."""
+"""The OCI runtime spec's documents: schema, types, checks, defaults, state. No system calls."""

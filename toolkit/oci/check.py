@@ -1,9 +1,9 @@
 """Checks over a spec: types first (schema.py), then the rules of the runtime spec that a type cannot say.
 
-A rule is a small pure function that is given the document and a `report`; it opens no file and asks the kernel nothing.
-Rules run only on a document whose types are right, so none of them has to be careful. A finding names the JSON path.
-An error is what the runtime spec says must fail, or what the kernel is known to refuse; a warning is what it says
-should be told and may go on.
+A rule is a small pure function that gets the document and a `report`; it opens no file and makes no system call.
+Rules run only on a document whose types are right, so they need not check types. A finding names the JSON path.
+An error is what the runtime spec says must fail, or what the kernel is known to refuse; a warning is what the spec
+says should be reported without failing.
 
 Source: the OCI runtime spec 1.2, config.md and config-linux.md.
 """
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class Finding:
     """What is wrong: `path` as "process.args[0]", `message`, `hint` (what to write instead); `warning`: not fatal.
 
-    `code` names the kind of mistake; toolkit/explain/codes.py tells each in words.
+    `code` names the kind of mistake; toolkit/explain/codes.py describes each.
     """
 
     __slots__ = ("code", "hint", "message", "path", "warning")
@@ -43,7 +43,7 @@ class Finding:
 
 
 def findings(spec: "Any", *, exec: bool = False) -> "list[Finding]":
-    """All that is wrong with a spec, errors and warnings; with `exec`, `spec` is a process object (exec --process)."""
+    """All errors and warnings of a spec; with `exec`, `spec` is a process object (exec --process)."""
     found: list[Finding] = []
 
     def report(path: str, message: str, hint: str = "", warning: bool = False, *, code: str) -> None:
@@ -72,12 +72,12 @@ def findings(spec: "Any", *, exec: bool = False) -> "list[Finding]":
 
 
 def errors(spec: "Any", *, exec: bool = False) -> "list[Finding]":
-    """What makes a spec unusable, in the order of the document; [] for a good one."""
+    """The errors of a spec, without the warnings, in the order of the document."""
     return [finding for finding in findings(spec, exec=exec) if not finding.warning]
 
 
 def resource_errors(resources: "Any") -> "list[Finding]":
-    """What is wrong with a resources object by itself, as `update --resources` takes it."""
+    """The errors of a resources object by itself, as `update --resources` takes it."""
     found: list[Finding] = []
 
     def report(path: str, message: str, hint: str = "", warning: bool = False, *, code: str) -> None:
@@ -95,7 +95,7 @@ def resource_errors(resources: "Any") -> "list[Finding]":
 
 
 def type_errors(value: "Any", want: "Any", path: str) -> "list[Finding]":
-    """What is wrong with the types of one value, as the part of toolkit/oci/schema.py that `want` is has them."""
+    """The type errors of one value; `want` is the part of toolkit/oci/schema.py that describes it."""
     found: list[Finding] = []
 
     def report(path: str, message: str, hint: str = "", warning: bool = False, *, code: str) -> None:
@@ -106,7 +106,7 @@ def type_errors(value: "Any", want: "Any", path: str) -> "list[Finding]":
 
 
 def hooks_errors(hooks: "Any") -> "list[Finding]":
-    """What is wrong with the types of a hooks object by itself."""
+    """The type errors of a hooks object by itself."""
     found: list[Finding] = []
 
     def report(path: str, message: str, hint: str = "", warning: bool = False, *, code: str) -> None:
@@ -117,7 +117,7 @@ def hooks_errors(hooks: "Any") -> "list[Finding]":
 
 
 def require(spec: "Any", *, exec: bool = False, document: str = "config.json") -> "list[Finding]":
-    """The warnings of a usable spec. Raises Invalid for the first error, naming how many more there are."""
+    """The warnings of a valid spec. Raises Invalid for the first error, and says how many more there are."""
     found = findings(spec, exec=exec)
     wrong = [finding for finding in found if not finding.warning]
     if wrong:
@@ -129,14 +129,14 @@ def require(spec: "Any", *, exec: bool = False, document: str = "config.json") -
 
 
 def unknown_fields(spec: "Any", *, exec: bool = False) -> "list[str]":
-    """JSON paths of members that the runtime spec does not know; a runtime ignores them, a typing error hides there."""
+    """JSON paths of members that the runtime spec does not define; a runtime ignores them, but they may be typos."""
     found: list[str] = []
     _unknown(spec, schema.PROCESS if exec else schema.SPEC, "", found)
     return found
 
 
 def unknown_in(value: "Any", want: "Any", path: str) -> "list[str]":
-    """The same of one value, which stands at `path`; `want` as in `type_errors`."""
+    """The same for the value at `path`; `want` as in `type_errors`."""
     found: list[str] = []
     _unknown(value, want, path, found)
     return found
@@ -169,7 +169,7 @@ _RANGES = {
 
 
 def _types(value: "Any", want: "Any", path: str, report: "Report") -> None:
-    """Report every part of `value` whose type is not what the schema wants; null is always right (absent)."""
+    """Report each part of `value` whose type is not the schema's; null is always allowed (it means absent)."""
     if want == "str":
         if type(value) is str:
             if "\0" in value:

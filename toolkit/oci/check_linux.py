@@ -1,4 +1,4 @@
-"""Rules over the `linux` part of a spec: namespaces, ids, devices, sysctls, paths, and what goes with what."""
+"""Rules for the `linux` part of a spec: namespaces, ids, devices, sysctls, paths, and which fields go together."""
 
 from toolkit.oci.check_process import id_mappings, is_number_list
 
@@ -45,7 +45,9 @@ def namespaces(spec: "Spec", report: "Report") -> None:
         where = f"linux.namespaces[{index}]"
         if kind not in NAMESPACES:
             report(
-                where + ".type", f"{kind!r} is none of {', '.join(NAMESPACES)}" if kind else "is required", code="E105"
+                where + ".type",
+                f"{kind!r} is not one of {', '.join(NAMESPACES)}" if kind else "is required",
+                code="E105",
             )
         elif kind in seen:
             report(where + ".type", f"{kind!r} is given twice", code="E107")
@@ -56,7 +58,7 @@ def namespaces(spec: "Spec", report: "Report") -> None:
 
 
 def mappings(spec: "Spec", report: "Report") -> None:
-    """Id mappings: with a user namespace of one's own and only then."""
+    """Id mappings: only with a new user namespace, and then they should be there."""
     linux = spec["linux"]
     given = [name for name in ("uidMappings", "gidMappings") if linux.get(name)]
     for name in given:
@@ -78,7 +80,7 @@ def mappings(spec: "Spec", report: "Report") -> None:
 
 
 def time_offsets(spec: "Spec", report: "Report") -> None:
-    """timeOffsets: of the two clocks that time_namespaces(7) knows, with a time namespace of one's own."""
+    """timeOffsets: only for the two clocks of time_namespaces(7), and only with a new time namespace."""
     linux = spec["linux"]
     offsets = linux.get("timeOffsets")
     if not offsets:
@@ -102,7 +104,7 @@ def devices(spec: "Spec", report: "Report") -> None:
         where = f"linux.devices[{index}]"
         kind = device.get("type") or ""
         if kind not in ("b", "c", "u", "p"):
-            report(where + ".type", f"{kind!r} is none of b, c, u, p" if kind else "is required", code="E105")
+            report(where + ".type", f"{kind!r} is not one of b, c, u, p" if kind else "is required", code="E105")
         path = device.get("path")
         if not path:
             report(where + ".path", "is required", code="E104")
@@ -147,7 +149,7 @@ def _sysctl(name: str, linux: "Spec", where: str, report: "Report") -> None:
 
 
 def sysctl_namespace(parts: "list[str]") -> str:
-    """The kind of namespace that a sysctl belongs to, "" if it is the whole host's. `parts` as of `sysctl_parts`."""
+    """The kind of namespace that a sysctl belongs to, "" if it is host-wide. `parts` come from `sysctl_parts`."""
     dotted = ".".join(parts)
     if dotted in _IPC_SYSCTLS or dotted.startswith("fs.mqueue."):
         return "ipc"
@@ -167,7 +169,7 @@ def sysctl_parts(name: str) -> "list[str]":
 
 
 def mount_label(spec: "Spec", report: "Report") -> None:
-    """mountLabel: it goes to the kernel in quotes, among a mount's other options (config-linux.md, "Mount Label")."""
+    """mountLabel: the kernel gets it in quotes, among the mount's other options (config-linux.md, "Mount Label")."""
     given = spec["linux"].get("mountLabel")
     if given and set(given) & set('"\\\n\0'):
         report("linux.mountLabel", f"{given!r} is not an SELinux context", code="E109")
@@ -189,18 +191,18 @@ def propagation(spec: "Spec", report: "Report") -> None:
     """rootfsPropagation: one of mount(2)'s types."""
     given = spec["linux"].get("rootfsPropagation")
     if given and given not in PROPAGATIONS:
-        report("linux.rootfsPropagation", f"{given!r} is none of {', '.join(sorted(PROPAGATIONS))}", code="E105")
+        report("linux.rootfsPropagation", f"{given!r} is not one of {', '.join(sorted(PROPAGATIONS))}", code="E105")
 
 
 def cgroups_path(spec: "Spec", report: "Report") -> None:
-    """cgroupsPath: never out of its parent."""
+    """cgroupsPath: must not leave its parent (no `..`)."""
     given = spec["linux"].get("cgroupsPath")
     if given and ".." in given.split("/"):
         report("linux.cgroupsPath", f"{given!r} has a `..` component", code="E119")
 
 
 def personality(spec: "Spec", report: "Report") -> None:
-    """personality: two domains, no flags yet (config-linux.md, "Personality")."""
+    """personality: two domains, and no flags are defined yet (config-linux.md, "Personality")."""
     given = spec["linux"].get("personality")
     if given is not None:
         if given.get("domain") not in ("LINUX", "LINUX32"):
@@ -244,7 +246,7 @@ def memory_policy(spec: "Spec", report: "Report") -> None:
 
 
 def _count(nodes: str) -> int:
-    """How many numbers a list of numbers names; 0 for what is none."""
+    """How many numbers such a list contains; 0 if it is not a list of numbers."""
     if not is_number_list(nodes):
         return 0
     total = 0
@@ -262,7 +264,7 @@ def intel_rdt(spec: "Spec", report: "Report") -> None:
 
 
 def deadline_and_cpus(spec: "Spec", report: "Report") -> None:
-    """SCHED_DEADLINE wants all cpus of the machine (sched_setattr(2), EPERM)."""
+    """SCHED_DEADLINE requires that all cpus of the machine are allowed (sched_setattr(2), EPERM)."""
     scheduler = (spec.get("process") or {}).get("scheduler") or {}
     cpus = ((spec["linux"].get("resources") or {}).get("cpu") or {}).get("cpus")
     if scheduler.get("policy") == "SCHED_DEADLINE" and cpus:

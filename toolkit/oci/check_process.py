@@ -1,4 +1,4 @@
-"""Rules over the parts of a spec that are not Linux's own: version, root, process, mounts, hooks, annotations."""
+"""Rules for the parts of a spec outside `linux`: version, root, process, mounts, hooks, annotations."""
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,13 +31,14 @@ _SCHEDULER_FLAGS = frozenset(
     )
 )  # fmt: skip
 IO_CLASSES = ("IOPRIO_CLASS_RT", "IOPRIO_CLASS_BE", "IOPRIO_CLASS_IDLE")
-_NO_ID = 0xFFFFFFFF  # (uid_t)-1, "leave it" to the kernel
+_NO_ID = 0xFFFFFFFF  # (uid_t)-1, which means "don't change it" to the kernel
 
 
 def version(spec: "Spec", report: "Report") -> None:
     """ociVersion: required, SemVer 2.0.0, major 1 (config.md, "Specification version").
 
-    Major 0 too: the standard's own schema/test has 0.5.0-dev, and runc, which never looks, has always run such bundles.
+    Major 0 is accepted too: the standard's own schema/test has 0.5.0-dev, and runc, which never checks the version, has
+    always run such bundles.
     """
     given = spec.get("ociVersion")
     if not given:
@@ -47,7 +48,7 @@ def version(spec: "Spec", report: "Report") -> None:
     if len(numbers) != 3 or not all(number.isascii() and number.isdigit() for number in numbers):
         report("ociVersion", f"{given!r} is not a version (SemVer 2.0.0)", hint='write "1.3.0"', code="E109")
     elif numbers[0] not in ("0", "1"):
-        report("ociVersion", f"{given!r} is not a version that we carry out", hint="versions 0.x, 1.x", code="E110")
+        report("ociVersion", f"{given!r} is not a version that ctk supports", hint="versions 0.x, 1.x", code="E110")
 
 
 def root(spec: "Spec", report: "Report") -> None:
@@ -69,7 +70,7 @@ def process_present(spec: "Spec", report: "Report") -> None:
 
 
 def process(given: "Spec", at: str, report: "Report") -> None:
-    """The process object; `at` is what stands before its fields' names ("process." or "")."""
+    """The process object; `at` is the prefix of its fields' names ("process." or "")."""
     args = given.get("args")
     if not args:
         report(at + "args", "must not be empty", hint='name the program, as ["sh"]', code="E104")
@@ -105,7 +106,7 @@ def process(given: "Spec", at: str, report: "Report") -> None:
     if priority is not None:
         if priority.get("class") not in IO_CLASSES:
             report(
-                at + "ioPriority.class", f"{priority.get('class')!r} is none of {', '.join(IO_CLASSES)}", code="E105"
+                at + "ioPriority.class", f"{priority.get('class')!r} is not one of {', '.join(IO_CLASSES)}", code="E105"
             )
         if not 0 <= (priority.get("priority") or 0) <= 7:
             report(at + "ioPriority.priority", f"{priority['priority']} is out of range (0 to 7)", code="E108")
@@ -158,7 +159,9 @@ def _scheduler(scheduler: "Spec", at: str, report: "Report") -> None:
     """sched_setattr(2): which field goes with which policy."""
     policy = scheduler.get("policy") or ""
     if policy not in POLICIES:
-        report(at + "policy", f"{policy!r} is none of {', '.join(POLICIES)}" if policy else "is required", code="E105")
+        report(
+            at + "policy", f"{policy!r} is not one of {', '.join(POLICIES)}" if policy else "is required", code="E105"
+        )
         return
     nice = scheduler.get("nice") or 0
     if policy in ("SCHED_OTHER", "SCHED_BATCH") and not -20 <= nice <= 19:
@@ -176,7 +179,7 @@ def _scheduler(scheduler: "Spec", at: str, report: "Report") -> None:
 
 
 def _deadline(scheduler: "Spec", at: str, report: "Report") -> None:
-    """sched_setattr(2): 1024 ns <= runtime <= deadline <= period, and a period of 0 stands for the deadline."""
+    """sched_setattr(2): 1024 ns <= runtime <= deadline <= period, and a period of 0 means the deadline."""
     call = "sched_setattr: `SCHED_DEADLINE`"
     for name in ("runtime", "deadline"):
         if scheduler.get(name) is None:
@@ -245,7 +248,7 @@ def id_mappings(mappings: "Any", path: str, report: "Report") -> None:
 
 
 def hooks(spec: "Spec", report: "Report") -> None:
-    """Hooks: an absolute path, a timeout above 0 (config.md, "POSIX-platform Hooks")."""
+    """Hooks: an absolute path, and a timeout above 0 if given (config.md, "POSIX-platform Hooks")."""
     for kind, entries in (spec.get("hooks") or {}).items():
         if kind not in HOOK_KINDS:
             continue

@@ -1,4 +1,4 @@
-"""Rules over `linux.resources`, also of the document that `update --resources` takes."""
+"""Rules for `linux.resources`, and for the document that `update --resources` takes."""
 
 from toolkit.oci.check_process import is_number_list
 
@@ -12,16 +12,16 @@ if TYPE_CHECKING:
 
 
 def resources(given: "Resources", at: str, report: "Report") -> None:
-    """All rules; `at` is what stands before the fields' names ("linux.resources." or "")."""
+    """All rules; `at` is the prefix of the fields' names ("linux.resources." or "")."""
     for index, rule in enumerate(given.get("devices") or ()):
         where = f"{at}devices[{index}]"
         if rule.get("type") not in (None, "", "a", "b", "c"):
-            report(where + ".type", f"{rule['type']!r} is none of a, b, c", code="E105")
+            report(where + ".type", f"{rule['type']!r} is not one of a, b, c", code="E105")
         if not set(rule.get("access") or "") <= set("rwm"):
-            # runc takes no notice of the others, and its tests have some.
+            # runc ignores other letters, and its tests contain some.
             report(where + ".access", f"{rule['access']!r} has other letters than r, w, m", warning=True, code="W126")
         for name in ("major", "minor"):
-            # -1, and in old documents any negative number, stands for all.
+            # -1, and in old documents any negative number, means all.
             if (rule.get(name) or 0) > 0xFFFFFFFF:
                 report(f"{where}.{name}", f"{rule[name]} is out of range", code="E108")
     _memory(given.get("memory") or {}, at + "memory.", report)
@@ -52,7 +52,7 @@ def resources(given: "Resources", at: str, report: "Report") -> None:
 
 
 def _memory(memory: "Resources", at: str, report: "Report") -> None:
-    # 0 stands for unset in what engines send.
+    # Engines send 0 for an unset value.
     if (memory.get("swappiness") or 0) > 100:
         report(at + "swappiness", f"{memory['swappiness']} is out of range (0 to 100)", code="E108")
     limit, swap = memory.get("limit") or 0, memory.get("swap") or 0

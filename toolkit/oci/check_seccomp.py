@@ -1,4 +1,4 @@
-"""Rules over `linux.seccomp` (config-linux.md, "Seccomp")."""
+"""Rules for `linux.seccomp` (config-linux.md, "Seccomp")."""
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ _WITH_ERRNO = ("SCMP_ACT_ERRNO", "SCMP_ACT_TRACE")
 
 
 def seccomp(given: "dict[str, Any]", report: "Report") -> None:
-    """Names of actions, operators, architectures and flags; what goes with what."""
+    """Names of actions, operators, architectures and flags, and which of them can be combined."""
     default = given.get("defaultAction") or ""
     _action(default, "linux.seccomp.defaultAction", report)
     if default == "SCMP_ACT_NOTIFY":
@@ -40,7 +40,7 @@ def seccomp(given: "dict[str, Any]", report: "Report") -> None:
             report(f"linux.seccomp.architectures[{index}]", f"unknown architecture {name!r}", code="E105")
     for index, name in enumerate(given.get("flags") or ()):
         if name not in FLAGS:
-            report(f"linux.seccomp.flags[{index}]", f"{name!r} is none of {', '.join(FLAGS)}", code="E105")
+            report(f"linux.seccomp.flags[{index}]", f"{name!r} is not one of {', '.join(FLAGS)}", code="E105")
     notifies = False
     for index, rule in enumerate(given.get("syscalls") or ()):
         where = f"linux.seccomp.syscalls[{index}]"
@@ -63,7 +63,7 @@ def seccomp(given: "dict[str, Any]", report: "Report") -> None:
             if argument.get("op") not in OPERATORS:
                 report(
                     f"{where}.args[{number}].op",
-                    f"{argument.get('op')!r} is none of {', '.join(OPERATORS)}",
+                    f"{argument.get('op')!r} is not one of {', '.join(OPERATORS)}",
                     code="E105",
                 )
     if given.get("listenerMetadata") and not given.get("listenerPath"):
@@ -74,7 +74,7 @@ def seccomp(given: "dict[str, Any]", report: "Report") -> None:
 
 def _action(name: str, where: str, report: "Report") -> None:
     if name not in ACTIONS:
-        report(where, f"{name!r} is none of {', '.join(ACTIONS)}" if name else "is required", code="E105")
+        report(where, f"{name!r} is not one of {', '.join(ACTIONS)}" if name else "is required", code="E105")
 
 
 def _errno(value: "int | None", action: str, where: str, report: "Report") -> None:

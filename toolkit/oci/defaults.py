@@ -1,7 +1,7 @@
 """The spec that `spec` writes without options: the distribution's `runc spec`, value for value and key for key.
 
-tests/unit/test_defaults.py compares it with the binary's. The version is the oldest one that all of it needs, so that
-older runtimes and engines take the file too.
+tests/unit/test_defaults.py compares the two. The version is the oldest one that has all of these fields, so that older
+runtimes and engines accept the file too.
 """
 
 import os
@@ -29,21 +29,21 @@ _READONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-tri
 
 
 def default_spec(rootless: bool = False, *, uid: int = -1, gid: int = -1) -> "dict[str, Any]":
-    """A fresh config.json document, every part of it the caller's to change.
+    """A fresh config.json document, which the caller may change.
 
-    `rootless` makes the one that needs no privileges: a user namespace that maps `uid` and `gid` (-1: ours) to 0, the
-    host's network and /sys, no limits.
+    `rootless`: one that needs no privileges, with a user namespace that maps `uid` and `gid` (-1: ours) to 0, the
+    host's network and /sys, and no limits.
     """
     mounts = [_mount(*row) for row in _MOUNTS]
     namespaces = ["pid", "network", "ipc", "uts", "mount"]
     if os.path.exists("/sys/fs/cgroup/cgroup.controllers"):
         namespaces.append(
             "cgroup"
-        )  # on pure cgroup v2 only, as runc: there the namespace costs nothing and hides the host
+        )  # on pure cgroup v2 only, as in runc: there the namespace costs nothing and hides the host's cgroups
     linux: dict[str, Any] = {}
     if rootless:
         namespaces = [name for name in namespaces if name != "network"] + ["user"]
-        # gid 5 has no mapping there, and sysfs can be mounted only by who owns the network namespace.
+        # gid 5 has no mapping there, and only the owner of the network namespace can mount sysfs.
         mounts[2]["options"].remove("gid=5")
         mounts[5] = _mount("/sys", "none", "/sys", "rbind,nosuid,noexec,nodev,ro")
         linux["uidMappings"] = [{"containerID": 0, "hostID": os.geteuid() if uid < 0 else uid, "size": 1}]

@@ -1,9 +1,9 @@
-"""JSON text in and out, on the interpreter's C scanner without the `json` package.
+"""Read and write JSON with the interpreter's C scanner, without the `json` package.
 
 `import json` costs 3 to 4 ms (it compiles regular expressions), a tenth of a whole container; the scanner and the
 encoder below it, `_json`, are built in. Strict where Go's encoding/json is: no NaN, no Infinity, no byte order mark,
-nothing but white space after the value. A key given twice counts once, the last, as in Go; a null member is left
-out, because in the OCI documents it means the same as none (Go leaves the field as it was).
+nothing but white space after the value. If a key is given twice the last one counts, as in Go; a member that is null is
+dropped, because in the OCI documents it means the same as an absent one (Go leaves the field as it was).
 """
 
 import _json
@@ -29,7 +29,7 @@ class _Settings:
 
     @staticmethod
     def parse_constant(word: str) -> "Any":
-        raise ValueError(f"{word!r} is no number")
+        raise ValueError(f"{word!r} is not a number")
 
 
 _scan = _json.make_scanner(_Settings)  # type: ignore[arg-type]
@@ -39,8 +39,8 @@ _quote = _json.encode_basestring
 def loads(text: "str | bytes", document: str = "config.json", *, any_path: bool = False) -> "Any":
     """The value of a JSON text. `document` names it in errors.
 
-    `any_path` keeps lone surrogates, which stand for the bytes of a path that is not UTF-8 (PEP 383): for documents
-    that `dumps` wrote for ourselves.
+    `any_path` keeps lone surrogates, which represent the bytes of a path that is not UTF-8 (PEP 383). It is for
+    documents that we wrote ourselves with `dumps`.
 
     Raises Invalid, its `because` naming line and column, for anything that RFC 8259 does not allow.
     """
@@ -67,7 +67,7 @@ def loads(text: "str | bytes", document: str = "config.json", *, any_path: bool 
     except RecursionError:
         raise Invalid("", "invalid JSON: nested too deeply", document=document) from None
     except ValueError as error:
-        # A JSONDecodeError knows its place; a number of more than 4300 digits and NaN do not.
+        # A JSONDecodeError has a position; the errors for a number of more than 4300 digits and for NaN do not.
         where = getattr(error, "pos", -1)
         reason = getattr(error, "msg", str(error))
         if reason[1:2].islower():
@@ -78,7 +78,7 @@ def loads(text: "str | bytes", document: str = "config.json", *, any_path: bool 
         end += 1
     if end != length:
         raise Invalid("", "invalid JSON: more text after the value" + _at(text, end), document=document)
-    try:  # what the scanner has room for, these may not have
+    try:  # these recurse too, and may run out of stack where the scanner did not
         if "\\ud" in text or "\\uD" in text:
             value = _whole(value, any_path)
         if "null" in text:
@@ -107,10 +107,10 @@ class _DecodeError(ValueError):
 
 
 def _scan_for_the_error(text: str, start: int) -> "Any":
-    """Scan again, a text that is known to be wrong.
+    """Scan a text again that is known to be invalid, to get the error.
 
-    Python 3.11's scanner takes the class of its error from `sys.modules["json.decoder"]` and raises none if that is
-    not loaded (_json.c, raise_errmsg); 3.12 imports it. So it finds one here. Drop when 3.12 is our floor.
+    Python 3.11's scanner takes the class of its error from `sys.modules["json.decoder"]` and raises none if that module
+    is not loaded (_json.c, raise_errmsg); 3.12 imports it. So this puts a class there. Drop when 3.12 is our floor.
     """
     stand_in = type(sys)("json.decoder")
     stand_in.JSONDecodeError = _DecodeError  # type: ignore[attr-defined]
@@ -128,14 +128,14 @@ def _at(text: str, where: int) -> str:
 
 
 def _whole(value: "Any", any_path: bool) -> "Any":
-    """Lone surrogates (`"\\ud800"`) become U+FFFD, as in Go: no string that cannot be encoded leaves this module."""
+    """Lone surrogates (`"\\ud800"`) become U+FFFD, as in Go: every string that this module returns can be encoded."""
     if isinstance(value, str):
         if any_path:
             try:
                 value.encode("utf-8", "surrogateescape")
                 return value
             except UnicodeEncodeError:
-                pass  # no path
+                pass  # not a path
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if isinstance(value, list):
         return [_whole(item, any_path) for item in value]
@@ -155,7 +155,7 @@ _encode = _json.make_encoder(None, _not_json, _quote, None, ":", ",", False, Fal
 def dumps(value: "Any", indent: "str | None" = None) -> str:
     """The JSON text of a value as Go's encoding/json writes it: `indent` as MarshalIndent's, else compact.
 
-    No newline at the end. Raises ValueError for NaN, TypeError for what is no JSON value.
+    No newline at the end. Raises ValueError for NaN, TypeError for an object that JSON cannot represent.
     """
     if indent is None:
         text = "".join(_encode(value, 0))
@@ -163,13 +163,13 @@ def dumps(value: "Any", indent: "str | None" = None) -> str:
         parts: list[str] = []
         _indented(value, "\n", indent, parts.append)
         text = "".join(parts)
-    # Go's encoder makes its text safe inside HTML; these characters occur inside strings only.
+    # Go's encoder makes its text safe inside HTML; these characters can occur only inside strings.
     if "<" in text or ">" in text or "&" in text:
         text = text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
     if "\u2028" in text or "\u2029" in text:
         text = text.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
     if not text.isascii():
-        # A path that is not UTF-8 holds lone surrogates (PEP 383): as escapes they are JSON, and come back the same.
+        # A path that is not UTF-8 holds lone surrogates (PEP 383): escaped, they are JSON and survive a round trip.
         text = text.encode("utf-8", "backslashreplace").decode()
     return text
 

@@ -1,6 +1,6 @@
 """The types of config.json's fields: OCI runtime spec 1.3.
 
-A type is "str", "bool", an integer's width ("u32", "i64"…), [T] for an array of T, (T,) for an object with any keys and
+A type is "str", "bool", an integer type ("u32", "i64"…), [T] for an array of T, (T,) for an object with any keys and
 values of T, or a dict of fields. Pure data.
 """
 

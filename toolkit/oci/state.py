@@ -5,7 +5,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 SPEC_VERSION = "1.3.0"
-"""The version of the runtime spec that we carry out."""
+"""The version of the runtime spec that we implement."""
 
 
 def state(
@@ -19,7 +19,7 @@ def state(
     annotations: "dict[str, str]",
     owner: str = "",
 ) -> "dict[str, Any]":
-    """What `state` prints and `list --format json` lists: runc's keys in runc's order.
+    """The document that `state` prints, and of which `list --format json` is a list: runc's keys in runc's order.
 
     `pid` is 0 for a stopped container; `created` is RFC 3339 in UTC.
     """

@@ -1,6 +1,6 @@
-"""config.json's objects for the type checker, as `schema.py` has them: OCI runtime spec 1.3, by specs-go's names.
+"""config.json's objects for the type checker, after `schema.py`: OCI runtime spec 1.3, with the names of specs-go.
 
-Nothing imports this at run time. No field is required here: what has to be there, `check.py` says.
+Nothing imports this at run time. No field is required here: `check.py` checks for the required ones.
 """
 
 from typing import TypedDict
