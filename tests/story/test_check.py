@@ -71,7 +71,7 @@ def test_an_ordinary_user_is_told_of_what_is_closed_to_him(ctk: Command, busybox
     for closed in (root / "root", root):
         closed.chmod(0o700)
         found, said = asked()
-        assert ("W215", f"{str(closed)!r} is closed to you") in found, (found, said)
+        assert ("W215", f"you may not read {str(closed)!r}") in found, (found, said)
         assert {code for code, _ in found} <= {"W215", "E232"} and not said
     assert "error E202 process.args[0]: '/root/program' is not in the root" in ctk("check", str(busybox_bundle)).out
 

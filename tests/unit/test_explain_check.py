@@ -249,7 +249,7 @@ def test_a_missing_root(bundle: Path) -> None:
         (["foreign"], "E206", "is for s390x"),
         (["text"], "E207", "neither an ELF file nor a script"),
         (["nothing"], "E207", "is empty"),
-        (["late"], "E207", "not in its very first bytes"),
+        (["late"], "E207", "not at the very beginning"),
     ],
 )
 def test_what_keeps_a_program_from_starting(bundle: Path, words: list[str], code: str, message: str) -> None:

@@ -1,16 +1,16 @@
-"""One act of a launch, told."""
+"""One act of a launch, described."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Act:
-    """What is done, in a sentence; the system calls; shell lines that do the same (none where no shell can); the field
+    """What is done, in a sentence; the system calls; shell lines that do the same (none if a shell can't); the field
     of config.json that asked for it ("": ctk itself); who does it.
 
-    `side`: "outside" (ctk), "inside" (the container's first process), "program" (it too, at the very end). `flags` are
-    the part of this act in a wrapping command (unshare, nsenter, prlimit, setpriv), named by `tool`; `step` is its
-    place among the plan's steps, -1 for an act around them.
+    `side`: "outside" (ctk), "inside" (the container's first process), "program" (the same process, at the very end).
+    `flags` are this act's options of the wrapping command `tool` (unshare, nsenter, prlimit, setpriv); `step` is its
+    index among the plan's steps, -1 for an act of ctk's around them.
     """
 
     side: str

@@ -1,4 +1,4 @@
-"""Carry a launch out while it is shown: `ctk explain --run`. It is `ctk run` itself, watched at its stops."""
+"""`ctk explain --run`: carry a launch out and show its steps. It is `ctk run` itself, observed at its stops."""
 
 import time
 from typing import Protocol
@@ -8,17 +8,17 @@ from toolkit.runtime import argv, stops
 
 
 class Watcher(Protocol):
-    """Who shows it; called in the container's first process, where nothing may be imported or opened."""
+    """Shows the steps. It is called in the container's first process, where nothing may be imported or opened."""
 
     def begins(self) -> None:
         """Before anything is done."""
 
     def done(self, step: int, nanoseconds: int) -> None:
-        """The plan's step of this number took so long."""
+        """The plan's step with this index took so long."""
 
 
 def run(launch: Launch, watcher: Watcher) -> int:
-    """The program's exit code, as `ctk run` gives it. Raises CtkError."""
+    """Run the launch and return the program's exit code, as `ctk run` does. Raises CtkError."""
     from toolkit.runtime import main
     from toolkit.runtime.verbs import run as verb
 

@@ -1,4 +1,4 @@
-"""The container's cgroups told: where they are on this host, what is written to them, and which field asked for it."""
+"""The acts about the container's cgroups: where they are on this host, what is written there, and for which field."""
 
 import os
 from typing import Any
@@ -28,14 +28,14 @@ _FIELDS = {
 
 
 class Cgroups:
-    """The cgroups that a container of this spec and id would get; nothing is made. Raises CtkError."""
+    """The cgroups that a container with this spec and id would get. Makes nothing. Raises CtkError."""
 
     def __init__(self, spec: Spec, container_id: str, *, systemd: bool = False) -> None:
         linux = spec.get("linux") or {}
         self.systemd = systemd
         self.resources: Spec = linux.get("resources") or {}
         path = linux.get("cgroupsPath")
-        # A container of that id may be running: for a name that nobody has, nothing is refused.
+        # A container with that id may be running, and then its name would be refused; this one is always free.
         free = "" if systemd else ".told"
         wanted = path.rstrip("/") + free if path else None
         rootless = os.geteuid() != 0
@@ -46,27 +46,27 @@ class Cgroups:
         self.paths = {key: path.removesuffix(free) for key, path in self._manager.folders().items()}
 
     def folder(self, controller: str) -> str:
-        """Where a controller's files of the container are; "" if this host has none."""
+        """The folder of a controller's files for the container; "" if this host doesn't have the controller."""
         if self.unified:
             return self.paths.get("", "")
         return next((path for key, path in self.paths.items() if controller in key.split(",")), "")
 
     def made(self) -> Act:
-        """The making of the folders."""
+        """The act that makes the folders."""
         words = [quote(path) for path in self.paths.values()]
         above = [quote(os.path.dirname(path)) for path in self.paths.values()]
-        # Not -p for the last: one that is there is another container's.
+        # No -p for the last: if it exists, it is another container's.
         lines = [f"mkdir -p {' '.join(dict.fromkeys(above))}", f"mkdir {' '.join(words)}"] if words else []
         if self.unified:
             lines += self._controllers()
         elif cpuset := self.folder("cpuset"):
             lines += _filled(cpuset, self._manager.mountpoint("cpuset"))
         calls = "; ".join(f'mkdir("{path}", 0755)' for path in self.paths.values())
-        note = "systemd is asked for a scope, which makes the cgroups" if self.systemd else ""
+        note = "ctk asks systemd for a scope, and systemd makes the cgroups" if self.systemd else ""
         return Act("outside", "make the container's cgroup", calls, tuple(lines), "linux.cgroupsPath", note=note)
 
     def _controllers(self) -> list[str]:
-        """v2: each cgroup above hands its controllers down."""
+        """v2: lines that enable the controllers in each ancestor's cgroup.subtree_control."""
         path = self.paths.get("", "")
         top = self._manager.mountpoint("")
         wanted = " ".join(sorted({write[0] for write in self._plan()} - {"cgroup"}))
@@ -99,14 +99,14 @@ class Cgroups:
         return acts
 
     def devices_limited(self) -> list[Act]:
-        """The device rules. They come last: the child has to make its nodes first."""
+        """The device rules. They come last, because the child has to make its device nodes first."""
         rules = self.resources.get("devices") or []
         field = "linux.resources.devices"
         if self.unified:
             default, exceptions = devices.settle(list(rules))
             what = f"{'allow' if default else 'deny'} all devices but {len(exceptions)} kinds"
             program = "bpf(BPF_PROG_LOAD, {prog_type=BPF_PROG_TYPE_CGROUP_DEVICE, …}); bpf(BPF_PROG_ATTACH, …)"
-            return [Act("outside", what, program, field=field, note="v2 takes an eBPF program: no shell line does it")]
+            return [Act("outside", what, program, field=field, note="v2 needs an eBPF program: no shell line does it")]
         folder = self.folder("devices")
         if not folder:
             return []
@@ -119,7 +119,7 @@ class Cgroups:
         return [Act("outside", "say which devices may be used", "; ".join(calls), tuple(lines), field)]
 
     def joined(self, step: JoinCgroup, place: int) -> Act:
-        """The step that waits for the cgroup: in a shell, a process puts itself there by writing 0."""
+        """The step that waits for the cgroup. In a shell, a process joins it by writing 0 to cgroup.procs."""
         sentence, _, _ = step.describe()
         calls = [f'write(open("{path}/cgroup.procs", O_WRONLY), PID)' for path in self.paths.values()]
         if self.unified and self.paths:
@@ -131,7 +131,7 @@ class Cgroups:
         return Act("inside", sentence, "; ".join(calls), tuple(lines), step.field, step=place)
 
     def mounted(self, step: MountCgroup, place: int) -> Act:
-        """The step that shows the container its cgroups."""
+        """The step that mounts the container's cgroups in it."""
         sentence, _, _ = step.describe()
         target = shell_words.in_root(step.destination)
         words = shell_words.options(step.options)
@@ -170,12 +170,12 @@ class Cgroups:
         return Act("inside", sentence, "; ".join(calls), tuple(lines), step.field, step=place)
 
     def removed(self) -> list[str]:
-        """Shell lines that take the folders away again."""
+        """Shell lines that remove the folders."""
         return [f"rmdir {quote(path)}" for path in self.paths.values()]
 
 
 def known(spec: Spec, container_id: str, *, systemd: bool = False) -> "Cgroups | None":
-    """The cgroups, or None where this host has none that we may use."""
+    """The cgroups, or None if this host has none that we may use."""
     try:
         return Cgroups(spec, container_id, systemd=systemd)
     except CtkError:
@@ -191,7 +191,7 @@ def _field(name: str) -> str:
 
 
 def _filled(path: str, mountpoint: str) -> list[str]:
-    """A v1 cpuset takes no process before it has CPUs and memory nodes: each new folder gets those of the one above."""
+    """A v1 cpuset accepts no process until it has CPUs and memory nodes: each new folder gets its parent's."""
     lines = []
     folder = mountpoint
     for part in path[len(mountpoint) :].strip("/").split("/"):

@@ -1,8 +1,8 @@
-"""`ctk check`: all that is wrong with a bundle, not the first thing; each with why it matters and what to write.
+"""`ctk check`: everything that is wrong with a bundle; each finding with why it matters and what to write instead.
 
-Three layers: the document by itself (what `run` and `create` check too, toolkit/oci/check.py, and the typing errors
-that they must ignore), the bundle's files (program.py), and this host (host.py). A part whose type is wrong is reported
-and left out, so that the rules can look at the rest.
+Three layers: the document by itself (what `run` and `create` check too, toolkit/oci/check.py, and the misspellings
+that they must ignore), the bundle's files (program.py), and this host (host.py). A value of the wrong type is reported
+and removed, so that the rules can check the rest.
 """
 
 import copy
@@ -53,7 +53,7 @@ def bundle(folder: str, *, terminal: bool, privileged: bool) -> list[Found]:
 
 
 def document(spec: Any) -> tuple[list[Found], Any]:
-    """(findings of a document by itself, the document without the parts whose type is wrong)."""
+    """(findings of a document by itself, the document without the values of a wrong type)."""
     first = rules.findings(spec)
     sound, pruned = _sound(spec, first)
     if pruned:
@@ -69,7 +69,7 @@ def document(spec: Any) -> tuple[list[Found], Any]:
 
 
 def _sound(spec: Any, findings: "list[rules.Finding]") -> tuple[Any, list[str]]:
-    """The document without what has a wrong type, and the paths that were taken out."""
+    """The document without the values of a wrong type, and the paths that were removed."""
     wrong = [f.path for f in findings if f.code in ("E101", "E102", "E103")]
     if not isinstance(spec, dict):
         return spec, []
@@ -78,7 +78,7 @@ def _sound(spec: Any, findings: "list[rules.Finding]") -> tuple[Any, list[str]]:
     for path in wrong:
         if not path:
             continue
-        # An element of a list is taken out with its list, or the places of the others would shift.
+        # An element of a list is removed with its list, or the indexes of the others would shift.
         path = re.split(r"\[\d+\]", path, maxsplit=1)[0] if "[" in path else path
         at: Any = sound
         parts = _parts(path)
@@ -94,7 +94,7 @@ def _parts(path: str) -> list[str]:
 
 
 def _hides(path: str, pruned: list[str]) -> bool:
-    """Is a finding only about the hole that was cut? (`process.args is required`, when it has a wrong type.)"""
+    """Is a finding only about a value that we removed? (`process.args is required`, when it had a wrong type.)"""
     return any(path == hole or path.startswith((hole + ".", hole + "[")) for hole in pruned)
 
 
@@ -133,7 +133,7 @@ def _nearest_value(finding: "rules.Finding", where: str, spec: Any) -> str:
 
 
 def _converted(path: str, spec: Any) -> str:
-    """What a value of the wrong type would be in the right one, where that is plain."""
+    """A value of the wrong type converted to the right one, where that is obvious."""
     given = _value(spec, path)
     where = fields.generic(path)
     want = dict(fields.paths()).get(where.removesuffix("[]").removesuffix("{}"))
@@ -157,13 +157,13 @@ def _unknown(path: str) -> Found:
     near = nearest(name, known)
     if not near and (ends := [p for p, _ in fields.paths() if p.endswith("." + name) and "[" not in p]):
         instead = f"did you mean {ends[0]}? Fields here: {', '.join(known)}"
-        return found("W130", path, f"{name!r} is no field here: it is ignored", instead)
+        return found("W130", path, f"{name!r} is not a field here: it is ignored", instead)
     instead = f'did you mean "{near}"?' if near else f"Fields here: {', '.join(known)}"
-    return found("W130", path, f"{name!r} is no field of the runtime spec: it is ignored", instead)
+    return found("W130", path, f"{name!r} is not a field of the runtime spec: it is ignored", instead)
 
 
 def _holder(path: str) -> tuple[list[str], str]:
-    """(the fields that there are beside an unknown one, its name), from its path: a name may have dots in it."""
+    """(the known fields beside an unknown one, its name), from its path: a name may have dots in it."""
     want: Any = schema.SPEC
     rest = path
     while True:
@@ -185,7 +185,7 @@ _SHELL = re.compile(r"[|<>*;&`]|\$[A-Za-z_({]")
 
 
 def _slips(spec: Spec) -> list[Found]:
-    """What is right by the letter and hardly meant."""
+    """What is valid, but almost certainly a mistake."""
     listed = []
     for index, mount in enumerate(spec.get("mounts") or ()):
         for place, option in enumerate(mount.get("options") or ()):
@@ -194,7 +194,7 @@ def _slips(spec: Spec) -> list[Found]:
                 continue
             if near := nearest(name, MOUNT_OPTIONS):
                 path = f"mounts[{index}].options[{place}]"
-                listed.append(found("W131", path, f"{option!r} is no mount option", f'did you mean "{near}"?'))
+                listed.append(found("W131", path, f"{option!r} is not a mount option", f'did you mean "{near}"?'))
     args = (spec.get("process") or {}).get("args") or []
     if args and isinstance(args[0], str):
         words = args[0].split()
@@ -228,7 +228,7 @@ _SHELLS = (
     "expr",
     "test",
 )
-# Options of file systems that look like a typing error of mount(8)'s.
+# Options of file systems that look like misspelled ones of mount(8)'s.
 _DATA = ("newinstance", "nr_inodes", "nr_blocks", "size", "mode", "uid", "gid", "ptmxmode", "hidepid", "xattr", "huge")
 
 
@@ -241,8 +241,8 @@ def _system_calls(seccomp: Spec) -> list[Found]:
     listed = []
     for index, rule in enumerate(rules_):
         for place, name in enumerate(rule.get("names") or ()):
-            # Names of machines that we have no table of stand beside those that they resemble (sync_file_range2).
+            # System calls of machines that we have no table for are listed beside similar ones (sync_file_range2).
             if name and name not in known and (near := nearest(name, known - listed_names, 0.88)):
                 path = f"linux.seccomp.syscalls[{index}].names[{place}]"
-                listed.append(found("W134", path, f"{name!r} is no system call", f'did you mean "{near}"?'))
+                listed.append(found("W134", path, f"{name!r} is not a system call", f'did you mean "{near}"?'))
     return listed

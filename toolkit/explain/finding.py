@@ -1,4 +1,4 @@
-"""One finding of `ctk check`, whoever made it."""
+"""One finding of `ctk check`."""
 
 from dataclasses import dataclass
 
@@ -37,5 +37,5 @@ class Found:
 
 
 def found(code: str, path: str, message: str, instead: str = "") -> Found:
-    """A finding; without `instead` the code's own advice is given."""
+    """A finding; without `instead` it has the code's own advice."""
     return Found(code, path, message, instead or CODES[code][2])

@@ -1,4 +1,4 @@
-"""Findings about this host: what of a document it cannot honour. Only facts that can be read are judged."""
+"""Findings about this host: the parts of a document that it cannot carry out, judged only by facts that can be read."""
 
 import os
 from typing import Any
@@ -23,7 +23,10 @@ _LEAST_MEMORY = 512 << 10
 
 
 def findings(spec: Spec, *, terminal: bool, privileged: bool, facts: HostFacts | None = None) -> list[Found]:
-    """What this host cannot honour; `facts` are its own unless given. `terminal`, `privileged`: the caller's."""
+    """What this host cannot carry out; `facts` are its own unless given.
+
+    `terminal`: the caller has one; `privileged`: the caller is root.
+    """
     facts = facts or HostFacts()
     linux = spec.get("linux") or {}
     process = spec.get("process") or {}
@@ -37,12 +40,12 @@ def findings(spec: Spec, *, terminal: bool, privileged: bool, facts: HostFacts |
     if process.get("selinuxLabel") and not facts.selinux:
         listed.append(found("E233", "process.selinuxLabel", "this host does not run SELinux"))
     if linux.get("intelRdt"):
-        listed.append(found("E234", "linux.intelRdt", "is not driven by this build of ctk"))
+        listed.append(found("E234", "linux.intelRdt", "is not supported by this build of ctk"))
     for name in linux.get("netDevices") or ():
         if not os.path.exists(f"/sys/class/net/{name}"):
-            listed.append(found("E240", f"linux.netDevices[{name!r}]", "is no interface of this host"))
+            listed.append(found("E240", f"linux.netDevices[{name!r}]", "is not an interface of this host"))
     if process.get("terminal") and not terminal:
-        listed.append(found("W250", "process.terminal", "this is no terminal that the container could take over"))
+        listed.append(found("W250", "process.terminal", "there is no terminal here that the container could take over"))
     listed += _file_systems(spec)
     return listed + _resources(linux.get("resources") or {}, facts)
 
@@ -58,7 +61,7 @@ def _namespaces(linux: Spec, privileged: bool, facts: HostFacts) -> list[Found]:
         if not os.path.exists("/proc/self/ns/" + namespaces.NAMESPACES[kind][1]):
             listed.append(found("E230", f"linux.namespaces[{index}].type", f"this kernel has no {kind} namespaces"))
         if path.startswith("/") and not os.path.exists(path):
-            listed.append(found("E231", f"linux.namespaces[{index}].path", f"{path!r} is not there"))
+            listed.append(found("E231", f"linux.namespaces[{index}].path", f"{path!r} does not exist"))
     if not privileged:
         if "user" not in kinds:
             message = "there is no user namespace, and you are not root"
@@ -106,7 +109,7 @@ def _resources(resources: Spec, facts: HostFacts) -> list[Found]:
             del value
             controller = name.partition(".")[0]
             if controller not in ("cgroup", *_controllers()):
-                listed.append(found("E235", f"{at}unified[{name!r}]", f"there is no controller {controller!r} here"))
+                listed.append(found("E235", f"{at}unified[{name!r}]", f"this host has no controller {controller!r}"))
     elif resources.get("unified") and facts.cgroup_layout != "none":
         listed.append(found("E236", at + "unified", "this host has cgroup v1"))
     there = _controllers()
@@ -114,7 +117,7 @@ def _resources(resources: Spec, facts: HostFacts) -> list[Found]:
     for path, controller in _CONTROLLERS:
         if _get(resources, path) and controller not in there and (path.partition(".")[0], controller) not in missing:
             missing.add((path.partition(".")[0], controller))
-            listed.append(found("E235", at + path, f"there is no controller {controller!r} here"))
+            listed.append(found("E235", at + path, f"this host has no controller {controller!r}"))
     listed += _numbers(resources, at)
     try:
         from toolkit.runtime.cgroups import limits
@@ -143,7 +146,7 @@ def _numbers(resources: Spec, at: str) -> list[Found]:
         there = _list(read(file).strip())
         if asked and there and not asked <= there:
             extra = ", ".join(str(number) for number in sorted(asked - there)[:5])
-            listed.append(found("E238", f"{at}cpu.{name}", f"this host has none of number {extra}"))
+            listed.append(found("E238", f"{at}cpu.{name}", f"this host does not have number {extra}"))
     try:
         sizes = {_page_size(name) for name in os.listdir("/sys/kernel/mm/hugepages")}
     except OSError:
@@ -160,7 +163,7 @@ def _numbers(resources: Spec, at: str) -> list[Found]:
 
 
 def _list(text: str) -> set[int]:
-    """The numbers of a kernel list such as 0-3,7; empty for what is none."""
+    """The numbers of a kernel list such as 0-3,7; empty if `text` is not such a list."""
     numbers: set[int] = set()
     for part in text.split(","):
         low, _, high = part.strip().partition("-")
@@ -170,7 +173,7 @@ def _list(text: str) -> set[int]:
 
 
 def _page_size(name: str) -> str:
-    """hugepages-2048kB as the spec writes it: 2MB."""
+    """The page size of a folder such as hugepages-2048kB, in the spec's form: 2MB."""
     size = int(name.removeprefix("hugepages-").removesuffix("kB"))
     for unit in ("KB", "MB", "GB"):
         if size < 1024:

@@ -1,6 +1,6 @@
-"""A container's files seen from outside, before there is a container: its root with the bind mounts in their places.
+"""The files that a container would see, found on the host before it exists: its root with the bind mounts on it.
 
-Symbolic links are followed as the container would follow them: an absolute one begins at the root again.
+Symbolic links are followed as the container would follow them: an absolute one starts at the container's root.
 """
 
 import errno
@@ -12,11 +12,11 @@ _LINKS = 40  # path_resolution(7)
 
 
 class Inside:
-    """The root `root` with the mounts of a spec on it."""
+    """A bundle's root with the mounts of its spec on it."""
 
     def __init__(self, spec: dict[str, Any], bundle: str) -> None:
         self.spec = spec
-        self.closed = ""  # a folder of the host's that we were not let into: what is in it is unknown, not missing
+        self.closed = ""  # a folder on the host that we may not enter: what is in it is unknown, not missing
         self.root = os.path.normpath(os.path.join(bundle, (spec.get("root") or {}).get("path") or ""))
         self._mounts: list[tuple[str, str]] = []  # (destination, source on the host; "" for a new file system)
         for mount in spec.get("mounts") or ():
@@ -27,7 +27,7 @@ class Inside:
                 self._mounts.append((os.path.normpath("/" + (mount.get("destination") or "/").lstrip("/")), source))
 
     def host_path(self, path: str) -> str:
-        """Where a path of the container lies on the host, links followed; "" if it is not there, or made at launch."""
+        """The host's path of a path in the container, links followed; "" if it doesn't exist or is made at launch."""
         left = [part for part in reversed(path.split("/")) if part not in ("", ".")]
         at = ""
         links = 0
@@ -60,7 +60,7 @@ class Inside:
         return host if host and os.path.lexists(host) else ""
 
     def _place(self, path: str) -> str:
-        """The host's path of one whose parents hold no links; "" below a new file system."""
+        """The host's path of a path whose parents are not links; "" below a new file system."""
         best, source = "", self.root
         for destination, given in self._mounts:
             inside = destination == "/" or path == destination or path.startswith(destination + "/")
@@ -72,9 +72,9 @@ class Inside:
         return source.rstrip("/") + rest if rest.strip("/") else source
 
     def writable(self, path: str) -> bool:
-        """Is there a mount at `path` or above it (but the root), so that root.readonly does not count?"""
+        """Is there a mount at `path` or above it, other than the root, so that root.readonly has no effect there?"""
         return any(d != "/" and (path == d or path.startswith(d + "/")) for d, _ in self._mounts)
 
     def covered(self, path: str) -> bool:
-        """Is `path` on a file system that is made at launch, so that nobody can look into it now?"""
+        """Is `path` on a file system that is made at launch, so that its content is unknown now?"""
         return any(not source and (path == d or path.startswith(d + "/")) for d, source in self._mounts)

@@ -1,7 +1,7 @@
 """Findings about a bundle's files: the root, the program and what it needs to start, sources of mounts, hooks.
 
-What execve(2) says of a missing interpreter is "no such file or directory", of the file that is there; here the
-missing one is named.
+If an interpreter is missing, execve(2) says "no such file or directory" about the script, which exists; these findings
+name the file that is missing.
 """
 
 import os
@@ -20,13 +20,13 @@ _LONGEST_PATH_BYTES = 4096  # PATH_MAX
 
 _PACKAGE_MANAGERS = ("apt", "apt-get", "aptitude", "dpkg", "debconf")
 _NEEDED = ("CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_SETGID", "CAP_SETUID")
-# e_machine (elf.h) -> what uname(2) calls such a machine.
+# e_machine (elf.h) -> uname(2)'s name for the machine.
 _MACHINES = {
     3: "i386", 8: "mips", 20: "ppc", 21: "ppc64le", 22: "s390x", 40: "arm", 62: "x86_64", 183: "aarch64",
     243: "riscv64", 258: "loongarch64",
 }  # fmt: skip
 _RUNS = {"x86_64": (62, 3), "aarch64": (183, 40), "riscv64": (243,), "loongarch64": (258,)}
-# What says that something is not in the root.
+# The codes that say that something is missing from the root.
 _MISSING = ("E202", "E204", "E205")
 
 
@@ -41,7 +41,7 @@ def findings(spec: Spec, bundle: str) -> list[Found]:
         elif _closed(inside.root):
             inside.closed = inside.root
         elif not os.path.isdir(inside.root):
-            what = "is no folder" if os.path.lexists(inside.root) else "is not there"
+            what = "is not a folder" if os.path.lexists(inside.root) else "does not exist"
             listed.append(
                 found("E201", "root.path", f"{inside.root!r} {what}", f"ctk bootstrap bookworm {quote(inside.root)}")
             )
@@ -52,7 +52,7 @@ def findings(spec: Spec, bundle: str) -> list[Found]:
     listed += _hooks(spec, inside)
     if inside.closed:
         listed = [one for one in listed if one.code not in _MISSING and "startContainer" not in one.path]
-        listed.append(found("W215", "root.path", f"{inside.closed!r} is closed to you"))
+        listed.append(found("W215", "root.path", f"you may not read {inside.closed!r}"))
     return listed + _packages(spec, inside)
 
 
@@ -76,7 +76,7 @@ def _mounts(spec: Spec, bundle: str) -> list[Found]:
             near = nearest(os.path.basename(path), _listed(os.path.dirname(path)))
             close = os.path.join(os.path.dirname(path), near)
             hint = f"did you mean {close!r}?" if near else f"mkdir -p {quote(path)}"
-            listed.append(found("E210", f"mounts[{index}].source", f"{path!r} is not there", hint))
+            listed.append(found("E210", f"mounts[{index}].source", f"{path!r} does not exist", hint))
             continue
         there = inside.host_path(mount.get("destination") or "/")
         if there and os.path.exists(path) and os.path.isdir(path) != os.path.isdir(there):
@@ -120,8 +120,8 @@ def _program(spec: Spec, inside: Inside) -> list[Found]:
     else:
         path = next((e[5:] for e in reversed(process.get("env") or ()) if e.startswith("PATH=")), "")
         if not path:
-            hint = "add PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin, or give the whole path"
-            return [found("E202", "process.env", f"there is no PATH to find {name!r} by", hint)]
+            hint = "add PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin, or give the full path"
+            return [found("E202", "process.env", f"there is no PATH to find {name!r} in", hint)]
         candidates = [f"{folder or '.'}/{name}" for folder in path.split(":")]
     problem: Found | None = None
     for candidate in candidates:
@@ -132,7 +132,7 @@ def _program(spec: Spec, inside: Inside) -> list[Found]:
         if st.S_ISDIR(mode):
             problem = problem or found("E203", where, f"{candidate!r} is a folder")
         elif not st.S_ISREG(mode):
-            problem = problem or found("E203", where, f"{candidate!r} is no regular file")
+            problem = problem or found("E203", where, f"{candidate!r} is not a regular file")
         elif not mode & 0o111:
             hint = f"chmod +x {quote(host)}"
             problem = problem or found("E203", where, f"{candidate!r} has no execute bit", hint)
@@ -141,7 +141,7 @@ def _program(spec: Spec, inside: Inside) -> list[Found]:
     if problem is not None:
         return [problem]
     if any(inside.covered(os.path.normpath(candidate)) for candidate in candidates):
-        return []  # it may be there by then
+        return []  # it may exist by then
     if "/" in name:
         others = _listed(inside.host_path(os.path.dirname(candidates[0])) or "/nonexistent")
         near = nearest(os.path.basename(name), others)
@@ -158,16 +158,16 @@ def _rights_it_lacks(host: str, spec: Spec) -> list[str]:
     """The capabilities that a file insists on and that process.capabilities.bounding withholds."""
     limits = (spec.get("process") or {}).get("capabilities")
     if limits is None:
-        return []  # then nothing is taken away
+        return []  # then no capability is dropped
     below = any(namespace.get("type") == "user" for namespace in (spec.get("linux") or {}).get("namespaces") or ())
     allowed = capabilities.mask(limits.get("bounding") or ())
     return capabilities.names(capabilities.insisted_on(host, below=below) & ~allowed)
 
 
 def _executable(path: str, host: str, inside: Inside, where: str, depth: int = 0) -> list[Found]:
-    """What stops execve(2) of a file that is there and executable, read from its first bytes (elf(5), execve(2))."""
+    """What stops execve(2) of an existing, executable file, read from its first bytes (elf(5), execve(2))."""
     try:
-        # A stranger's file: a fifo without a writer, a header that speaks of 2^62 bytes.
+        # The file is not trusted: it may be a FIFO without a writer, or its header may claim 2^62 bytes.
         with open(reading.open_file(host, limit_bytes=_MOST_BYTES), "rb") as file:
             head = file.read(4096)
             if head[:2] == b"#!":
@@ -175,14 +175,14 @@ def _executable(path: str, host: str, inside: Inside, where: str, depth: int = 0
             if head[:4] != b"\x7fELF":
                 what = "is empty" if not head else "is neither an ELF file nor a script with #!"
                 if head.lstrip()[:2] == b"#!":
-                    what = "has #! not in its very first bytes"
+                    what = "has its #! not at the very beginning"
                 return [found("E207", where, f"{path!r} {what}")]
             machine = int.from_bytes(head[18:20], "little" if head[5] == 1 else "big")
             if machine not in _RUNS.get(os.uname().machine, (machine,)) and not _has_emulator():
                 name = _MACHINES.get(machine, f"e_machine {machine}")
                 return [found("E206", where, f"{path!r} is for {name}, this host is {os.uname().machine}")]
             if missing := _rights_it_lacks(host, inside.spec):
-                return [found("E208", where, f"{path!r} asks for {', '.join(missing)}, outside of the bounding set")]
+                return [found("E208", where, f"{path!r} asks for {', '.join(missing)}, outside the bounding set")]
             loader = _loader(file, head)
     except OSError:
         return []
@@ -222,13 +222,13 @@ def _loader(file: Any, head: bytes) -> str:
             offset, length = (
                 (number(row, 8, 8), number(row, 32, 8)) if wide else (number(row, 4, 4), number(row, 16, 4))
             )
-            # The kernel takes none longer than a path either (fs/binfmt_elf.c).
+            # The kernel accepts none longer than a path either (fs/binfmt_elf.c).
             return os.fsdecode(_part(file, offset, length).rstrip(b"\0")) if length <= _LONGEST_PATH_BYTES else ""
     return ""
 
 
 def _part(file: Any, offset: int, length: int) -> bytes:
-    """So much of a file; b"" where no file has anything."""
+    """`length` bytes of a file at `offset`; b"" beyond the largest possible file."""
     if offset > _MOST_BYTES:
         return b""
     file.seek(offset)
@@ -237,7 +237,7 @@ def _part(file: Any, offset: int, length: int) -> bytes:
 
 
 def _has_emulator() -> bool:
-    """Does binfmt_misc run foreign programs here? Then it is not for us to say."""
+    """Does binfmt_misc run programs of other machines here? Then we can't judge them."""
     return any(name.startswith("qemu-") for name in _listed("/proc/sys/fs/binfmt_misc"))
 
 
@@ -245,7 +245,7 @@ def _hooks(spec: Spec, inside: Inside) -> list[Found]:
     listed = []
     for kind, hooks in (spec.get("hooks") or {}).items():
         for index, hook in enumerate(hooks if isinstance(hooks, list) else ()):
-            # Of a kind that there isn't nobody has checked the types.
+            # The types in a kind of hook that doesn't exist have not been checked.
             path = hook.get("path") if isinstance(hook, dict) else ""
             if not isinstance(path, str) or not path.startswith("/"):
                 continue
@@ -253,7 +253,7 @@ def _hooks(spec: Spec, inside: Inside) -> list[Found]:
             if not host and inside.covered(path):
                 continue
             if not host or not os.path.exists(host):
-                listed.append(found("E212", f"hooks.{kind}[{index}].path", f"{path!r} is not there"))
+                listed.append(found("E212", f"hooks.{kind}[{index}].path", f"{path!r} does not exist"))
             elif not os.access(host, os.X_OK):
                 hint = f"chmod +x {quote(host)}"
                 listed.append(found("E212", f"hooks.{kind}[{index}].path", f"{path!r} is not executable", hint))
@@ -276,5 +276,5 @@ def _packages(spec: Spec, inside: Inside) -> list[Found]:
     effective = (process.get("capabilities") or {}).get("effective") or ()
     missing = [name for name in _NEEDED if name not in effective]
     if missing and not (process.get("user") or {}).get("uid"):
-        listed.append(found("W252", "process.capabilities", f"{manager!r} will miss {', '.join(missing)}"))
+        listed.append(found("W252", "process.capabilities", f"{manager!r} will lack {', '.join(missing)}"))
     return listed
