@@ -53,6 +53,6 @@ def test_what_is_near_nothing_is_told_as_before() -> None:
 
 
 def test_only_what_an_archive_has_is_meant() -> None:
-    assert architectures.meant("amd46", ("amd64v3", "amd64")) == "; did you mean 'amd64'?"
-    assert architectures.meant("amd64v3", ("amd64v3", "amd64")) == ""
-    assert architectures.meant("vax", ("riscv64", "amd64")) == ""
+    assert architectures.suggestion("amd46", ("amd64v3", "amd64")) == "; did you mean 'amd64'?"
+    assert architectures.suggestion("amd64v3", ("amd64v3", "amd64")) == ""
+    assert architectures.suggestion("vax", ("riscv64", "amd64")) == ""

@@ -147,7 +147,7 @@ def test_a_snapshot_is_the_archive_as_it_was(world: World, tmp_path: Path) -> No
 
 def test_b3_a_snapshot_that_is_newer_than_its_moment_is_refused(world: World) -> None:
     publish(Archive(world.folder / "snapshot/20230102T000000Z", world.archive.key))
-    with pytest.raises(Untrusted, match="later than the moment asked for"):
+    with pytest.raises(Untrusted, match="later than the time asked for"):
         world.lock(mirror=world.server.url + "/snapshot", snapshot="2023-01-02")
 
 

@@ -79,7 +79,7 @@ def test_a_wrong_name_gets_near_ones() -> None:
     [
         ("debian", "'debian' is the distribution", "stable, trixie, bookworm"),
         ("Ubuntu", "'ubuntu' is the distribution", "noble, jammy"),
-        ("debian:latest", "'debian' is the distribution, and 'latest' none of its suites", "stable"),
+        ("debian:latest", "'debian' is the distribution, and 'latest' is not one of its suites", "stable"),
     ],
 )
 def test_a_distribution_is_no_suite(name: str, because: str, hint: str) -> None:

@@ -1,4 +1,4 @@
-"""From mirrors to files: which mirror, which sources, their indexes, and the packages themselves.
+"""Choosing mirrors and sources, and fetching their indexes and packages.
 
 Uses `facts`.
 """

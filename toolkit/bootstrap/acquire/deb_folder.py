@@ -1,6 +1,7 @@
-"""`--cache-dir`: a folder of .deb files by their usual names, as debootstrap's and APT's own caches are.
+"""`--cache-dir`: a folder of .deb files under their usual names, like the caches of debootstrap and APT.
 
-It is a second cache beside ctk's: what it has is copied into that one and checked there, what it lacks is put into it.
+It is a second cache beside ctk's own. A package found in it is copied into ctk's cache and checked there; a package
+missing from it is added.
 """
 
 import os
@@ -15,12 +16,12 @@ from toolkit.text import quote
 
 
 def deb_name(package: Package) -> str:
-    """The file's name in APT's folder: an epoch's colon as debootstrap and APT write it."""
+    """The file's name in APT's folder. The colon of an epoch is written %3a, as debootstrap and APT do."""
     return f"{package.name}_{package.version}_{package.architecture}.deb".replace(":", "%3a")
 
 
 class DebFolder:
-    """The folder `path`, which is there already. Raises NotFound. Any thread may use it."""
+    """The folder `path`. Raises NotFound if it does not exist. Any thread may use it."""
 
     def __init__(self, path: str) -> None:
         self.path = os.path.abspath(path)
@@ -28,9 +29,9 @@ class DebFolder:
             raise NotFound(f"use --cache-dir {path!r}", because="there is no such folder", hint=f"mkdir {quote(path)}")
 
     def open(self, package: Package, cache: Cache) -> int | None:
-        """A descriptor (at offset 0) of the package, checked and by now in `cache`; None if it isn't here, or another.
+        """Copy the package into `cache`, which checks it; return a descriptor of the copy, at offset 0.
 
-        Raises CtkError when the cache can't be written.
+        None if it isn't here or its hash differs. Raises CtkError if the cache can't be written.
         """
         fd = self._there(package)
         if fd is None:
@@ -43,7 +44,7 @@ class DebFolder:
             os.close(fd)
 
     def keep(self, package: Package, deb: int) -> None:
-        """Put the package in, unless it is there; one of that name with other bytes is replaced. Raises CtkError."""
+        """Add the package, unless it is there; a file of that name with other contents is replaced. Raises CtkError."""
         fd = self._there(package)
         if fd is not None:
             try:
@@ -69,7 +70,7 @@ class DebFolder:
         return os.path.join(self.path, deb_name(package))
 
     def _there(self, package: Package) -> int | None:
-        """A descriptor of the file of that name and size."""
+        """A descriptor of the file with the package's name and size; None without one."""
         try:
             fd = os.open(self._name(package), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError:
@@ -82,7 +83,7 @@ class DebFolder:
 
 
 def _chunks(fd: int) -> Iterator[bytes]:
-    """The whole file; the descriptor's offset stays, for others share it."""
+    """Read the whole file. The offset of the descriptor does not change: other users share it."""
     position = 0
     while chunk := os.pread(fd, 1 << 20, position):
         position += len(chunk)

@@ -1,7 +1,7 @@
-"""Fetch a lock's packages, and hand every one on the moment it is there and checked.
+"""Fetch the packages of a lock, and pass each one on as soon as it has been fetched and checked.
 
-Two kinds of threads: fetchers wait for the network (or re-hash what the cache has), consumers are the cores that
-unpack. The biggest packages go first, so that none is left alone at the end.
+There are two kinds of threads. Fetchers wait for the network (or re-hash what the cache has); consumers, one per core,
+unpack. The biggest packages go first, so that no big one is left for the end.
 """
 
 import os
@@ -18,12 +18,12 @@ from toolkit.events import Emit, Progressed
 from toolkit.fetch.cache import Cache
 from toolkit.fetch.http import Client
 
-# Connections to one mirror: browsers take six, apt one. More than eight gains nothing on any line tried and looks like
-# an attack to some mirrors.
+# Connections to one mirror: browsers use six, apt one. More than eight was no faster on any connection tried, and some
+# mirrors take it for an attack.
 _MOST_FETCHERS = 8
-# Fetched packages that wait for a core hold a descriptor each; the usual limit of a process is 1024.
+# Each fetched package that waits for a core holds a descriptor; the usual limit of a process is 1024.
 _WAITING = 64
-_TOLD_EVERY_S = 0.05
+_REPORT_EVERY_S = 0.05
 
 Consume = Callable[[Package, int], None]
 
@@ -35,9 +35,9 @@ class _Stop(Exception):
 class Download:
     """The packages of `lock`, fetched by `fetchers` threads and given to `consume(package, fd)` in `consumers` threads.
 
-    `consume` must not keep the descriptor. `run` blocks until all is done, and raises the first error of any thread
-    after all threads have stopped; on KeyboardInterrupt and the like it stops them, too. `folder` is asked after the
-    cache, and gets every package. With `repacked`, a package's copy there may come in the place of the cache's.
+    `consume` must not keep the descriptor. `run` blocks until all is done. It raises the first error of any thread
+    once all threads have stopped; KeyboardInterrupt and the like stop them too. `folder` is looked at after the cache,
+    and every package is added to it. With `repacked`, `consume` may get the copy there in place of the cache's.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Download:
         self.cached_bytes = 0
         self._done_bytes = 0
         self.fetched_at = 0.0  # monotonic seconds when the last package had landed
-        self._told_s = 0.0
+        self._reported_s = 0.0
         self.total_bytes = sum(package.size_bytes for package in lock.packages)
 
     def run(self) -> None:
@@ -90,8 +90,8 @@ class Download:
                 thread.join()
         except BaseException:
             self._stop()
-            # A consumer writes into the target: nobody may remove that before it has stopped. A fetcher may hang in
-            # the network a while longer and touches nothing but the cache.
+            # Consumers write into the target, so they must have stopped before the caller removes it. A fetcher may
+            # wait for the network a while longer; it writes to the cache only.
             for thread in threads[self._fetchers :]:
                 if thread.ident is not None:
                     thread.join()
@@ -102,11 +102,11 @@ class Download:
             raise self._errors[0]
 
     def reopen(self, package: Package) -> int:
-        """A descriptor of a package's .deb as the archive has it, once more, its size and hash checked."""
+        """Open a package's .deb again, as the archive has it. Size and hash are checked."""
         fd = self._cache.open(package.sha256, package.size_bytes)
         if fd is None and self._folder is not None:
             fd = self._folder.open(package, self._cache)
-        return self._fetched(package) if fd is None else fd
+        return self._fetch(package) if fd is None else fd
 
     def _thread(self, name: str, loop: Callable[[], None]) -> threading.Thread:
         def run() -> None:
@@ -133,7 +133,7 @@ class Download:
                     package = self._todo.get_nowait()
                 except queue.Empty:
                     return
-                fd = self._one(package)
+                fd = self._open(package)
                 try:
                     self._hand_on((package, fd))
                 except BaseException:
@@ -175,8 +175,8 @@ class Download:
             finally:
                 os.close(fd)
 
-    def _one(self, package: Package) -> int:
-        """A descriptor of the package's .deb, its size and hash checked."""
+    def _open(self, package: Package) -> int:
+        """A descriptor of the package's .deb. Size and hash are checked."""
         fd = self._repacked.open(package) if self._repacked else None
         if fd is None:
             fd = self._cache.open(package.sha256, package.size_bytes)
@@ -185,9 +185,9 @@ class Download:
         if fd is None and self._folder is not None:
             fd = self._folder.open(package, self._cache)
         if fd is None:
-            fd = self._fetched(package)
+            fd = self._fetch(package)
         else:
-            self._tell(package, package.size_bytes, cached=True)
+            self._report(package, package.size_bytes, cached=True)
         if self._folder is not None:
             try:
                 self._folder.keep(package, fd)
@@ -196,23 +196,23 @@ class Download:
                 raise
         return fd
 
-    def _fetched(self, package: Package) -> int:
+    def _fetch(self, package: Package) -> int:
         url = f"{self._lock.sources[package.source].mirror}/{quoted(package.filename)}"
         doing = f"check package {package.name!r} ({url})"
-        told = 0
+        reported = 0
 
         def passing(chunks: Iterator[bytes]) -> Iterator[bytes]:
-            nonlocal told
+            nonlocal reported
             for chunk in chunks:
-                told += len(chunk)
-                self._tell(package, len(chunk))
+                reported += len(chunk)
+                self._report(package, len(chunk))
                 yield chunk
 
         def store(chunks: Iterator[bytes]) -> int:
-            nonlocal told
-            if told:
-                self._tell(package, -told)  # an earlier try came to nothing
-                told = 0
+            nonlocal reported
+            if reported:
+                self._report(package, -reported)  # take back what an earlier attempt has counted
+                reported = 0
             return self._cache.store(passing(chunks), package.sha256, package.size_bytes, doing=doing)
 
         try:
@@ -228,7 +228,7 @@ class Download:
                 raise _Stop from None
             raise
 
-    def _tell(self, package: Package, count: int, *, cached: bool = False) -> None:
+    def _report(self, package: Package, count: int, *, cached: bool = False) -> None:
         with self._state:
             self._done_bytes += count
             if cached:
@@ -237,9 +237,9 @@ class Download:
                 self.fetched_bytes += count
             done = self._done_bytes
             now = time.monotonic()
-            if now - self._told_s < _TOLD_EVERY_S and done < self.total_bytes:
+            if now - self._reported_s < _REPORT_EVERY_S and done < self.total_bytes:
                 return
-            self._told_s = now
+            self._reported_s = now
         self._emit(Progressed("download", done, self.total_bytes, "bytes", package.name))
 
     def _drain(self) -> None:
@@ -253,7 +253,7 @@ class Download:
 
 
 def quoted(filename: str) -> str:
-    """A Filename as a path of a URL: `+` and `~` as they are (mirrors differ in what they make of %2B), `%` not."""
+    """A Filename as the path of a URL. `%` is quoted; `+` and `~` are not, because mirrors differ about %2B."""
     from urllib.parse import quote
 
     return quote(filename, safe="/+~:=@,!$&'()*;-._")

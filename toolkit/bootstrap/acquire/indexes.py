@@ -1,4 +1,4 @@
-"""The Packages files that a verified Release vouches for: fetched by their hashes, unpacked within bounds, kept."""
+"""The Packages indexes listed in a verified Release: fetched, checked by hash, unpacked within a limit, cached."""
 
 import bz2
 import lzma
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from toolkit.bootstrap.acquire.sources import ENDINGS, INDEX_LIMIT, Opened
-from toolkit.bootstrap.facts.architectures import meant
+from toolkit.bootstrap.facts.architectures import suggestion
 from toolkit.bootstrap.facts.pool import Member
 from toolkit.deb.index import Index
 from toolkit.deb.release import Entry, Release
@@ -19,7 +19,7 @@ from toolkit.events import Emit, Progressed
 from toolkit.fetch.cache import Cache, check
 from toolkit.fetch.http import Client
 
-_TABLE = "offsets"  # kept beside an index: where its paragraphs begin
+_TABLE = "offsets"  # stored beside an index: where its paragraphs begin
 _SLICE_BYTES = 128 << 10
 # Decompression on one core, output bytes per second (measured: lzma 95, zlib 380 MB/s; docs/performance.md).
 _SPEED = dict(zip(ENDINGS, (95e6, 380e6, 30e6, 1e12), strict=True))
@@ -28,8 +28,8 @@ _SPEED = dict(zip(ENDINGS, (95e6, 380e6, 30e6, 1e12), strict=True))
 def load_members(
     client: Client, cache: Cache, number: int, opened: Opened, architectures: tuple[str, ...], emit: Emit
 ) -> list[Member]:
-    """The indexes of a source's components. `number` is its place among the sources, `architectures` begin with the
-    root's own. Raises as `Client.receive`, Untrusted, Malformed, NotFound."""
+    """The indexes of a source's components. `number` is the source's place in Lock.sources; the first of
+    `architectures` is the root's own. Raises like `Client.receive`, and Untrusted, Malformed, NotFound."""
     release, own = opened.release, architectures[0]
     if opened.source.kind == "flat":
         # One index for all architectures.
@@ -40,7 +40,7 @@ def load_members(
         raise NotFound(
             f"use architecture {missing[0]!r}",
             because=f"suite {opened.source.suite!r} has only: {' '.join(release.architectures)}"
-            + meant(missing[0], release.architectures),
+            + suggestion(missing[0], release.architectures),
             hint="old and new architectures live on a ports mirror: name it with --mirror",
         )
     separate_all = "all" in release.architectures and not release.packages_without_all
@@ -82,7 +82,7 @@ def _index(client: Client, cache: Cache, opened: Opened, base: str, emit: Emit) 
     def seconds(form: tuple[str, Entry]) -> float:
         return form[1].size_bytes / opened.bytes_per_s + size / _SPEED[form[0]]
 
-    # The plain file is listed by its hash but seldom served; it is taken last.
+    # The uncompressed file is listed but seldom on the mirror, so it is tried last.
     for form in sorted(forms, key=lambda form: (form[0] == "", seconds(form))):
         try:
             packed, ending = _fetch_entry(client, opened, form[1], emit), form[0]
@@ -93,10 +93,10 @@ def _index(client: Client, cache: Cache, opened: Opened, base: str, emit: Emit) 
         raise Unreachable(
             f"fetch {what}",
             because="the mirror has none of the forms that its Release file lists",
-            hint="the mirror may be in the middle of an update: try again in some minutes, or take another --mirror",
+            hint="the mirror may be in the middle of an update: try again in a few minutes, or use another --mirror",
         )
     if plain is None:
-        # Nothing signed says how long the text is; the limit only stops a decompression bomb.
+        # No signed file gives the size of the text; the limit only stops a decompression bomb.
         return Index(b"".join(_unpacked(packed, ending, what, limit=INDEX_LIMIT)), what=what)
     fd = cache.store(
         _unpacked(packed, ending, what, limit=plain.size_bytes), plain.sha256, plain.size_bytes, doing=f"unpack {what}"
@@ -115,7 +115,7 @@ def _fetch_entry(client: Client, opened: Opened, entry: Entry, emit: Emit) -> by
     name = entry.path.rpartition("/")[2]
     urls = [f"{folder}/{entry.path}"]
     if opened.release.by_hash:
-        # Never out of step with the Release file, even while the mirror is being updated.
+        # By hash the index always fits the Release file, even while the mirror is being updated.
         urls.insert(0, f"{folder}/{entry.path.removesuffix(name)}by-hash/SHA256/{entry.sha256}")
 
     if entry.size_bytes > INDEX_LIMIT:
@@ -124,14 +124,14 @@ def _fetch_entry(client: Client, opened: Opened, entry: Entry, emit: Emit) -> by
     def consume(chunks: Iterator[bytes]) -> bytes:
         parts = []
         done = 0
-        told = 0.0
+        reported = 0.0
         for chunk in chunks:
             parts.append(chunk)
             done += len(chunk)
             now = time.monotonic()
-            if now - told > 0.05:
+            if now - reported > 0.05:
                 emit(Progressed("index", done, entry.size_bytes, "bytes", entry.path))
-                told = now
+                reported = now
         emit(Progressed("index", done, entry.size_bytes, "bytes", entry.path))
         return b"".join(parts)
 
@@ -148,12 +148,12 @@ def _fetch_entry(client: Client, opened: Opened, entry: Entry, emit: Emit) -> by
 
 
 def _unpacked(packed: bytes, ending: str, what: str, *, limit: int) -> Iterator[bytes]:
-    """The text of an index in pieces, never more than `limit` bytes and a piece of it."""
+    """The text of an index in pieces. Raises Untrusted as soon as a piece goes beyond `limit` bytes."""
     if ending == "":
         yield packed
         return
-    # Fed a slice at a time: zlib would copy all that is left over on every call, and a slice bounds what a bomb can
-    # become before it is counted.
+    # The input is fed in slices: zlib copies its unused input on every call, and a slice bounds how far a bomb can
+    # grow before it is counted.
     machine: Any = (
         zlib.decompressobj(31)
         if ending == ".gz"

@@ -1,7 +1,7 @@
-"""Which mirror: the argument, CTK_MIRROR, the host's own apt sources if they are of the same distribution, the table.
+"""Choose the mirror: the argument, CTK_MIRROR, the host's own apt sources if of the same distribution, the suite table.
 
-The host's sources are asked because they are near, they may be the only ones that a firewall lets through, and their
-owner has chosen them. What their owner has said about dates goes with them (`Choice.dates_unchecked`).
+The host's sources are used because they are near, they may be the only ones that a firewall lets through, and the
+host's administrator has chosen them. A setting there about dates applies here too (`Choice.dates_unchecked`).
 """
 
 import contextlib
@@ -18,23 +18,23 @@ from toolkit.kernel import reading
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Base URI without a trailing slash, and why it was chosen (for the reader)."""
+    """Base URI without a trailing slash, and why it was chosen (shown to the user)."""
 
     mirror: str
     why: str
-    dates_unchecked: bool = False  # the host's apt is told not to look at Valid-Until for this mirror
+    dates_unchecked: bool = False  # the host's apt is configured not to check Valid-Until for this mirror
 
 
-_MOST_BYTES = 16 << 20  # of a file of /etc that may be a tree's
+_MOST_BYTES = 16 << 20  # read from a file of /etc, which may be that of an untrusted tree
 
 
 def choose(
     suite: Suite, architecture: str, given: str, *, today: str, native: bool = True, root: str = "/"
 ) -> tuple[Choice, ...]:
-    """The mirrors to try, best first; later ones only when an earlier one does not have the suite.
+    """The mirrors to try, best first. A later one is tried only if an earlier one does not have the suite.
 
-    `given` is the argument ("" for none), `today` an ISO day, `native` says that `architecture` is the host's own,
-    `root` is the host's root (for tests). Raises NotFound for an unknown suite without a mirror.
+    `given` is the argument ("" is none), `today` an ISO date, `native` whether `architecture` is the host's own, `root`
+    the host's root (for tests). Raises NotFound for an unknown suite without a mirror.
     """
     sources = tuple(one.of(architecture) for one in host_sources(root))
     given = given or os.environ.get("CTK_MIRROR", "")
@@ -52,7 +52,7 @@ def choose(
     choices: list[Choice] = []
     over = bool(suite.over) and today > suite.over
     host_id, host_like = host_distribution(root)
-    # Ubuntu's architectures live on two mirrors: the host's is of use for the host's own.
+    # Ubuntu's architectures are on two mirrors; the host's mirror has the host's own architecture.
     if distribution.name in (host_id, *host_like) and (native or not distribution.main_architectures):
         for uri in _main_archives(sources, distribution.name):
             choices.append(Choice(uri, "the host's apt sources", _dates_unchecked(uri, sources, root)))
@@ -61,18 +61,18 @@ def choose(
         table = distribution.ports_mirror
     listed = [Choice(table, "the suite table"), Choice(distribution.archive_mirror, "the suite table")]
     if over:
-        # The host's mirror is asked last: it rarely keeps what is over, but behind a firewall it may.
+        # The host's mirror comes last: it rarely has suites that have ended, but behind a firewall it may.
         return (listed[1], *choices, listed[0])
     return (*choices, *listed)
 
 
-def tell_login(given: str, emit: Emit) -> None:
-    """Say where apt in the tree is to have the name and password of a mirror from, if `given` has any."""
+def note_login(given: str, emit: Emit) -> None:
+    """Note how to give apt in the tree the name and password of a mirror, if `given` contains them."""
     mirror = bare(given)
     if mirror != given:
         emit(
             Note(
-                f"the tree's list of sources names {mirror} without your name and password; for its apt, put "
+                f"the tree's sources.list names {mirror} without your name and password; for its apt, put "
                 f"'machine {mirror.rstrip('/')} login NAME password PASSWORD' into a file of its /etc/apt/auth.conf.d "
                 "(apt_auth.conf(5)), or of the host's: --customize-hook 'copy-in FILE /etc/apt/auth.conf.d'",
                 warning=True,
@@ -81,13 +81,13 @@ def tell_login(given: str, emit: Emit) -> None:
 
 
 def host_distribution(root: str = "/") -> tuple[str, tuple[str, ...]]:
-    """ID and ID_LIKE of the host's os-release; empty when there is none."""
+    """ID and ID_LIKE of the host's os-release(5); empty without one."""
     fields = _os_release(root)
     return fields.get("ID", "").lower(), tuple(fields.get("ID_LIKE", "").lower().split())
 
 
 def host_suite(root: str = "/") -> str:
-    """The host's own suite where it is Debian or Ubuntu (trixie); "" where it is neither, or says none."""
+    """The host's own suite if it is Debian or Ubuntu (`trixie`); "" for another system, or without a code name."""
     fields = _os_release(root)
     return fields.get("VERSION_CODENAME", "") if fields.get("ID") in ("debian", "ubuntu") else ""
 
@@ -108,7 +108,7 @@ def _os_release(root: str) -> dict[str, str]:
 
 
 def host_sources(root: str = "/") -> tuple[AptSource, ...]:
-    """The `deb` entries of the host's /etc/apt, both forms (sources.list(5)); unreadable ones are left out."""
+    """The `deb` entries of the host's /etc/apt in both forms (sources.list(5)). Unreadable files are skipped."""
     folder = os.path.join(root, "etc/apt")
     files = [os.path.join(folder, "sources.list")]
     parts = os.path.join(folder, "sources.list.d")
@@ -122,7 +122,7 @@ def host_sources(root: str = "/") -> tuple[AptSource, ...]:
             data = reading.named(path, limit_bytes=_MOST_BYTES)
         except OSError:
             continue
-        # The host's apt will complain about what is broken; it is no reason not to build.
+        # A broken file is for the host's apt to report; it does not prevent a build.
         if path.endswith(".list"):
             for line in data.decode(errors="replace").splitlines():
                 with contextlib.suppress(CtkError):
@@ -135,10 +135,10 @@ def host_sources(root: str = "/") -> tuple[AptSource, ...]:
 
 
 def _main_archives(sources: tuple[AptSource, ...], distribution: str) -> list[str]:
-    """The URIs that serve the distribution's own release pocket, without repeats.
+    """The URIs that serve the distribution's own release pocket, each once.
 
-    An entry counts when it lists `main` for a suite of the table (not a pocket, not somebody else's repository):
-    third-party repositories name a suite too, but hold none of its base.
+    An entry qualifies if it lists `main` for a suite of the table, not for a pocket, and its URI is the distribution's:
+    third-party repositories name a suite too, but have none of its base packages.
     """
     from toolkit.bootstrap.facts.suites import SUITES
 
@@ -154,7 +154,7 @@ def _main_archives(sources: tuple[AptSource, ...], distribution: str) -> list[st
         if "main" in source.components
         and names.intersection(source.suites)
         and source.uri.startswith(("http://", "https://", "file:", "copy:"))
-        # "debian", "ubuntu", "debian-archive"…: the last part of the path says whose archive it is.
+        # The last part of the path names the archive: "debian", "ubuntu", "debian-archive", …
         and distribution in source.uri.rpartition("/")[2]
     ]
     return list(dict.fromkeys(uris))
@@ -171,7 +171,7 @@ def _dates_unchecked(mirror: str, sources: tuple[AptSource, ...], root: str) -> 
 
 
 def _apt_conf_checks_dates(root: str) -> bool:
-    """What Acquire::Check-Valid-Until of the host's apt.conf says (the last mention counts; apt.conf(5))."""
+    """Acquire::Check-Valid-Until of the host's apt.conf; the last occurrence counts (apt.conf(5))."""
     import re
 
     folder = os.path.join(root, "etc/apt/apt.conf.d")

@@ -1,12 +1,12 @@
-"""Packages of the cache with their files compressed by zstd, for the builds after the next.
+"""zstd copies of cached packages, written at a package's second use.
 
-Debian's packages are compressed with xz, which takes ten times as long to undo as zstd (bookworm's minbase: 1.8 s of
-processor time in place of 0.2, for a third more bytes). The copy is written while a package of the cache is unpacked:
-that is its second use at least, so who builds a suite once pays nothing.
+Debian's packages are compressed with xz, which takes ten times as long to decompress as zstd (bookworm's minbase: 1.8 s
+of processor time in place of 0.2, for a third more bytes). A copy is written while a package from the cache is
+unpacked, that is, at its second use or later; a suite that is built once costs nothing extra.
 
-    CACHE/files/ab/abcdef….zst    a package as deb(5) has it, with a last member "_sha256": the SHA-256 of all before it
+    CACHE/files/ab/abcdef….zst    a .deb (deb(5)) whose last member, "_sha256", is the SHA-256 of all before it
 
-It stands for what was verified when it was written, and is hashed again before it is used, as the cached trees are.
+The package was verified when its copy was written; the copy is hashed again before it is used, like a cached tree.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from toolkit.deb.archive import Deb
 from toolkit.fetch.cache import Cache, hash_of
 
 KIND = "zst"
-_LEVEL = 1  # 3 is a tenth smaller and takes half as long again to write
+_LEVEL = 1  # level 3 is a tenth smaller and takes half as long again to write
 _NAME = b"_sha256"  # deb(5): members whose names begin with "_" are ignored
 _DIGEST_BYTES = 64
 _TAIL_BYTES = 60 + _DIGEST_BYTES
@@ -27,14 +27,14 @@ Write = Callable[[bytes], object]
 
 
 class Repacked:
-    """The repacked packages of one cache, for one build. Any thread may call."""
+    """The repacked packages of a cache, for one build. Thread-safe."""
 
     def __init__(self, cache: Cache) -> None:
         self._cache = cache
         self._cached: set[str] = set()
 
     def open(self, package: Package) -> int | None:
-        """A descriptor of the package's copy, hashed just now; None if there is none that is whole."""
+        """A descriptor of the package's copy, its hash checked; None without an intact copy."""
         path = f"{self._cache.path(package.sha256)}.{KIND}"
         try:
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
@@ -44,7 +44,7 @@ class Repacked:
             undo.callback(os.close, fd)
             end = os.fstat(fd).st_size - _TAIL_BYTES
             if end > 0 and os.pread(fd, _TAIL_BYTES, end) == _tail(hash_of(fd, end)):
-                os.utime(fd)  # used now: the longest unused are pruned first
+                os.utime(fd)  # mark it as used: the least recently used are pruned first
                 undo.pop_all()
                 return fd
         with contextlib.suppress(OSError):
@@ -52,14 +52,14 @@ class Repacked:
         return None
 
     def cached(self, package: Package) -> None:
-        """Note that the package lay in the cache before this build."""
+        """Note that the package was in the cache before this build."""
         self._cached.add(package.sha256)
 
     @contextlib.contextmanager
     def writing(self, package: Package, deb: Deb) -> Iterator[Write | None]:
-        """What takes the blocks of the package's tar stream, to be kept when the block ends well; None for no copy.
+        """A function to write the blocks of the package's tar stream to; None if no copy is to be made.
 
-        A copy that can't be written is no error.
+        The copy is stored when the `with` block ends without an exception. Failing to write it is not an error.
         """
         if package.sha256 not in self._cached or not deb.slow:
             yield None
@@ -89,7 +89,7 @@ class Repacked:
 
 
 class _Out:
-    """A file that is written to until that fails; then it takes anything."""
+    """A file that ignores all writes after the first that fails."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
@@ -100,7 +100,7 @@ class _Out:
         while data and not self.failed:
             try:
                 count = os.write(self._fd, data)
-            except OSError:  # no space, most often
+            except OSError:  # usually ENOSPC
                 self.failed = True
                 return
             self.size += count
@@ -108,7 +108,7 @@ class _Out:
 
 
 def _member(name: bytes, size: int) -> bytes:
-    """A header of ar(5)'s common format."""
+    """A member header of ar(5)'s common format."""
     return b"%-16s%-12d%-6d%-6d%-8s%-10d`\n" % (name, 0, 0, 0, b"100644", size)
 
 

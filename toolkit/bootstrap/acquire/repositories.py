@@ -1,4 +1,4 @@
-"""Every archive that a build takes packages from: the suite itself, its pockets, and further sources with own keys."""
+"""The repositories that a build takes packages from: the suite, its pockets, and added sources with their own keys."""
 
 import base64
 import os
@@ -24,23 +24,23 @@ _ARMOUR = "-----BEGIN PGP PUBLIC KEY BLOCK-----"
 
 @dataclass(frozen=True, slots=True)
 class Repository:
-    """One suite of one archive, as it was asked for."""
+    """One suite of one archive, as requested."""
 
     suite: Suite
     choices: tuple[Choice, ...]
-    keyring: Keyring | None  # None: its signature is not looked at
+    keyring: Keyring | None  # None: its signature is not checked
     components: tuple[str, ...] = ()  # () is the distribution's
-    own: bool = False  # a source of its own: not of the suite's distribution, with keys of its own
+    own: bool = False  # an added source (--source): not of the suite's distribution, with keys of its own
     flat: bool = False  # no dists/: the suite's name is a folder, with Release and Packages in it
     check_date: bool = True
     table_keys: bool = False  # the keys are those that the suite table names
-    options: str = ""  # for the tree's list of sources
+    options: str = ""  # for the tree's sources.list
     key: str = ""  # base64, for the tree
-    pocket: bool = False  # beside the main suite, by the same hand
+    pocket: bool = False  # a pocket of the main suite, from the same archive
 
 
 def main(request: Request, suite: Suite, choices: tuple[Choice, ...], keyrings: tuple[str, ...]) -> Repository:
-    """The suite that was asked for."""
+    """The requested suite."""
     return Repository(
         suite,
         choices,
@@ -53,7 +53,7 @@ def main(request: Request, suite: Suite, choices: tuple[Choice, ...], keyrings: 
 
 
 def pockets(request: Request, first: Repository, actual: Suite, mirror: str) -> Iterator[Repository]:
-    """The pockets that were asked for, of the suite that `first` turned out to be (`actual`, from `mirror`)."""
+    """The requested pockets of the suite that `first` turned out to be (`actual`, from `mirror`)."""
     for asked in request.pockets:
         name = pocket_name(actual, asked)
         suite = replace(actual, name=name)
@@ -66,7 +66,7 @@ def pockets(request: Request, first: Repository, actual: Suite, mirror: str) -> 
 
 
 def pocket_name(suite: Suite, asked: str) -> str:
-    """The name under dists/ of a pocket: `updates` is `bookworm-updates`; a whole name is itself."""
+    """The name under dists/ of a pocket: `updates` is `bookworm-updates`; a full name stays as it is."""
     named = dict(suite.pockets).get(asked)
     if named:
         return named
@@ -91,7 +91,7 @@ def _pocket_mirrors(request: Request, suite: Suite, mirror: str) -> tuple[Choice
     if request.snapshot:
         return (Choice(snapshot.security_mirror(request, distribution), "the snapshot"), here)
     choices = []
-    # Debian's security archive is one of its own, by custom beside the other: …/debian and …/debian-security.
+    # Debian's security archive is separate, by convention beside the main one: …/debian and …/debian-security.
     if mirror.rpartition("/")[2] == "debian":
         choices.append(Choice(mirror + "-security", "beside the mirror"))
     if not request.mirror and not os.environ.get("CTK_MIRROR"):
@@ -101,12 +101,12 @@ def _pocket_mirrors(request: Request, suite: Suite, mirror: str) -> tuple[Choice
         choices = [Choice(uri, "the host's apt sources") for uri in dict.fromkeys(listed)]
         choices.append(Choice(distribution.security_mirror, "the suite table"))
         choices.append(Choice(distribution.archived_security_mirror, "the suite table"))
-    # Last: who mirrors both in one place.
+    # Last: a mirror that has both in one place.
     return (*choices, here)
 
 
 def further(request: Request, default: Keyring | None, architecture: str) -> Iterator[Repository]:
-    """The sources of --source and --sources. `default` are the keys where a source names none of its own."""
+    """The sources of --source and --sources. `default` are the keys for a source that names none."""
     for written in request.sources:
         found = parse_line(written if written.lstrip().startswith("deb") else "deb " + written, what="--source")
         if found is None:
@@ -137,7 +137,7 @@ def _of(source: AptSource, request: Request, default: Keyring | None) -> Iterato
         for name in ("arch", "architectures", "trusted", "check-valid-until")
         if name in source.options
     ]
-    if keyring is not None and key:  # the tree's copy has the selected certificates only: what else was said of them
+    if keyring is not None and key:  # the tree's copy holds the selected certificates only; "!" (exact) must be kept
         exact = [one for one in keyring.selected if one.endswith("!")]
         options += [f"signed-by={','.join(keyring.selected)}"] if exact else []
     for written in source.suites:
@@ -157,12 +157,12 @@ def _of(source: AptSource, request: Request, default: Keyring | None) -> Iterato
 
 
 def _keys(source: AptSource, default: Keyring | None, place: str) -> tuple[Keyring | None, str]:
-    """The keys that may sign a source, and those that the tree is to have for it (base64)."""
+    """The keys that may sign a source, and those to install in the tree for it (base64)."""
     given = source.options.get("signed-by", "").strip()
     if not given:
         return default, ""
     if _ARMOUR in given:
-        # deb822(5): a line of a folded field begins with a blank, an empty one is a dot.
+        # deb822(5): a continuation line of a field begins with a space, and an empty one is a dot.
         lines = [line.strip() for line in given.split("\n")]
         data = "\n".join("" if line == "." else line for line in lines).encode() + b"\n"
         return keyring_of(data, place), base64.b64encode(data).decode()
@@ -173,7 +173,7 @@ def _keys(source: AptSource, default: Keyring | None, place: str) -> tuple[Keyri
         return (None if default is None else only(default, fingerprints)), ""
     rings = [load_keyring(file) for file in files]
     keyring = Keyring(", ".join(files), tuple(one for ring in rings for one in ring.certificates))
-    if fingerprints:  # they select from the files
+    if fingerprints:  # they select keys from the files
         keyring = only(keyring, fingerprints)
         if not keyring.certificates:
             because = f"none of its keys is {', '.join(fingerprints)}"
@@ -183,5 +183,5 @@ def _keys(source: AptSource, default: Keyring | None, place: str) -> tuple[Keyri
 
 
 def site(mirror: str) -> str:
-    """What a pin's `origin` means: the host of an address, "" for this machine."""
+    """What `origin` of a pin is compared with: the host of an address, "" for this machine."""
     return urlsplit(mirror).hostname or ""

@@ -1,4 +1,4 @@
-"""The archive as it was on a day: the snapshot services keep every state of it under its moment."""
+"""--snapshot: the archive as it was at a time. The snapshot services keep each state under its timestamp."""
 
 import re
 
@@ -7,19 +7,19 @@ from toolkit.bootstrap.facts.model import Request
 from toolkit.bootstrap.facts.suites import Distribution, Suite
 from toolkit.errors import NotFound, Usage
 
-# What the tree's list of sources says of a state that is meant to be old.
+# The option in the tree's sources.list for a state that is old on purpose.
 OPTIONS = "check-valid-until=no"
 
 _MOMENT = re.compile(r"(\d{4})-?(\d\d)-?(\d\d)(?:[T ](\d\d):?(\d\d):?(\d\d)Z?)?\Z")
 
 
 def moment(written: str) -> str:
-    """A day or a moment (UTC) as the services write it: 20261120T000000Z. Raises Usage."""
+    """A date or timestamp (UTC) as the services write it: 20261120T000000Z. Raises Usage."""
     match = _MOMENT.match(written.strip())
     if match is None or not (1 <= int(match[2]) <= 12 and 1 <= int(match[3]) <= 31):
         raise Usage(
             f"read --snapshot {written!r}",
-            because="it is no day and no moment",
+            because="it is neither a date nor a timestamp",
             hint="--snapshot 2026-11-20, or 2026-11-20T12:00:00Z",
         )
     year, month, day, *clock = match.groups()
@@ -27,9 +27,10 @@ def moment(written: str) -> str:
 
 
 def mirror(request: Request, suite: Suite) -> Choice:
-    """Where the suite is to be found as of `request.snapshot`.
+    """The mirror that has the suite as of `request.snapshot`.
 
-    With a mirror given, that is a service of the same shape: {date} in it is replaced, else the moment is a folder.
+    A given mirror is taken for such a service: {date} in it is replaced; without {date} the timestamp is appended as a
+    folder.
     """
     date = moment(request.snapshot)
     if request.mirror:
@@ -38,13 +39,13 @@ def mirror(request: Request, suite: Suite) -> Choice:
         raise NotFound(
             f"find a snapshot of suite {suite.name!r}",
             because="the suite table names no snapshot service for it",
-            hint="name one with --mirror URL; {date} in it stands for the moment",
+            hint="name one with --mirror URL; {date} in it stands for the timestamp",
         )
     return Choice(suite.distribution.snapshot.replace("{date}", date), f"the snapshot of {date}")
 
 
 def security_mirror(request: Request, distribution: Distribution) -> str:
-    """The same for Debian's security archive; beside a given mirror, as …/debian-security is beside …/debian."""
+    """The same for Debian's security archive. It is beside a given mirror, as …/debian-security beside …/debian."""
     date = moment(request.snapshot)
     if not request.mirror:
         return distribution.security_snapshot.replace("{date}", date)

@@ -1,10 +1,10 @@
-"""From a mirror's address to a suite that can be believed: its Release file, the signature, what that promises."""
+"""From a mirror's address to a verified suite: fetch its Release file, check the signature, the dates and the names."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 
-from toolkit.bootstrap.acquire.mirrors import Choice, tell_login
+from toolkit.bootstrap.acquire.mirrors import Choice, note_login
 from toolkit.bootstrap.acquire.repositories import Repository, site
 from toolkit.bootstrap.facts.model import Source
 from toolkit.bootstrap.facts.policy import Facts
@@ -23,20 +23,20 @@ from toolkit.fetch.verify import (
 )
 
 _RELEASE_LIMIT = 32 << 20  # sid's InRelease has 0.2 MB
-INDEX_LIMIT = 512 << 20  # held in memory; Debian's largest, main of sid, has 12 MB packed and 60 plain
+INDEX_LIMIT = 512 << 20  # held in memory; Debian's largest, main of sid, has 12 MB compressed and 60 uncompressed
 ENDINGS = (".xz", ".gz", ".bz2", "")  # of an index, the smallest form first
 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A verified suite: what its Release says, which rules apply, and how fast the mirror answered."""
+    """A verified suite: its Release, the rules that apply to it, and how fast the mirror answered."""
 
     source: Source
     release: Release
     suite: Suite
     bytes_per_s: float
     folder: str  # where its Release file is
-    prefetched: Mapping[str, bytes] = field(default_factory=dict)  # indexes that are here already, by their paths
+    prefetched: Mapping[str, bytes] = field(default_factory=dict)  # indexes that are fetched already, by their paths
 
     @property
     def facts(self) -> Facts:
@@ -58,10 +58,10 @@ def open_source(
 ) -> Opened:
     """Fetch and verify the Release of a repository from the first of its mirrors that has it.
 
-    `as_of` is the moment of a snapshot, as in its address; of `architectures` the packages are taken from a trusted
-    folder that has no Release file (sources.list(5), trusted=yes). Raises Unreachable, Untrusted, Malformed, NotFound.
-    A mirror that has the suite but fails the checks is an error, never a reason to try the next one: only "not there"
-    and "no answer" are.
+    `as_of` is the timestamp of a snapshot, as in its address. `architectures` are those whose indexes are taken from a
+    trusted folder that has no Release file (sources.list(5), trusted=yes). Raises Unreachable, Untrusted, Malformed,
+    NotFound. If a mirror has the suite but fails the checks, that is an error; the next mirror is tried only if one
+    does not have the suite or does not answer.
     """
     suite = repository.suite
     failed: NotFound | Unreachable | None = None
@@ -79,13 +79,13 @@ def open_source(
                 prefetched = _indexes_alone(client, repository, folder, architectures, error)
                 verified = Verified(_release_of(prefetched, architectures), ())
                 emit(
-                    Note(f"{what} is not there: nothing says whether its packages are whole, or how old", warning=True)
+                    Note(f"{what} does not exist: nothing shows that its packages are intact and current", warning=True)
                 )
         except Untrusted as error:
             if suite.weak_keys and repository.table_keys:
                 error.hint = (
-                    "the keys of this suite's time are too weak for today's rules (SHA-1, DSA): nothing can vouch for "
-                    "it any more. --no-check-gpg builds it all the same, trusting the network"
+                    "the keys of this suite's time are too weak for today's rules (SHA-1, DSA): its signature can't be "
+                    "verified any more. --no-check-gpg builds it all the same, trusting the network"
                 )
             elif repository.own and not repository.key:
                 error.hint = "name the source's own key: 'deb [signed-by=FILE] URL SUITE COMPONENTS'"
@@ -95,9 +95,9 @@ def open_source(
             if len(choices) > 1:
                 emit(Note(f"suite {suite.name!r} not from {choice.mirror} ({choice.why}): {error.because}"))
             continue
-        # A file: mirror counts as fast: the index form that is read soonest is taken.
+        # A file: mirror counts as fast, so that the index form that decompresses fastest is chosen.
         rate = client.bytes_per_s if local_path(folder) is None else 1e9
-        tell_login(given.mirror, emit)
+        note_login(given.mirror, emit)
         return _opened(verified, prefetched, repository, choice, folder, what, rate, as_of, emit)
     assert failed is not None
     if isinstance(failed, Unreachable):
@@ -128,9 +128,9 @@ def _opened(
         _check_moment(release, as_of, what, emit)
     else:
         _check_dates(release, repository.check_date, choice, what, emit)
-    _tell_expired(verified, repository, what, emit)
+    _warn_expired(verified, repository, what, emit)
     components = () if repository.flat else _components(release, repository, what)
-    # A pocket's Origin may be another ("Debian Backports"); that the same keys signed it says whose it is.
+    # A pocket may have another Origin ("Debian Backports"); the signature of the same keys shows that it belongs here.
     is_main = not (repository.own or repository.pocket)
     actual = for_release(suite, release.codename, release.origin) if is_main else suite
     if repository.table_keys and actual.distribution != suite.distribution:
@@ -161,7 +161,7 @@ def _verified_release(client: Client, keys: Keyring | None, folder: str, what: s
     try:
         inline: bytes | None = client.read(f"{folder}/InRelease", limit=_RELEASE_LIMIT, fresh=True)
     except NotFound:
-        # Only "not there" leads to the other form: whoever can drop one answer must not choose the form.
+        # Only a 404 leads to the other form: an attacker who can drop an answer must not choose the form.
         inline = None
     if keys is None:
         emit(Note(f"the signature of {what} was NOT checked, as asked (--no-check-gpg, trusted=yes)", warning=True))
@@ -186,9 +186,9 @@ def _verified_release(client: Client, keys: Keyring | None, folder: str, what: s
 def _indexes_alone(
     client: Client, repository: Repository, folder: str, architectures: tuple[str, ...], error: NotFound
 ) -> dict[str, bytes]:
-    """The indexes of a folder without a Release file, by their paths, each in the first form that is there.
+    """The indexes of a folder without a Release file, by their paths, each in the first form that exists.
 
-    Raises `error` where there is none either.
+    Raises `error` if there are no indexes either.
     """
     bases = ["Packages"]
     if not repository.flat:
@@ -208,7 +208,7 @@ def _indexes_alone(
 
 
 def _release_of(indexes: Mapping[str, bytes], architectures: tuple[str, ...]) -> bytes:
-    """A Release file's text that says what the indexes are, so that the lock is of these very ones."""
+    """The text of a Release file that lists these indexes, so that the lock records their hashes."""
     import hashlib
 
     names = [*architectures, *(["all"] if any("/binary-all/" in path for path in indexes) else [])]
@@ -218,7 +218,7 @@ def _release_of(indexes: Mapping[str, bytes], architectures: tuple[str, ...]) ->
 
 
 def _check_suite(release: Release, repository: Repository, what: str, emit: Emit) -> None:
-    """Strict for the distribution's own suites; of a source that was added apt only warns, and many are named so."""
+    """Strict for the distribution's own suites. For an added source apt only warns, and many have another name."""
     try:
         check_suite(release, repository.suite.name, what=what)
     except Untrusted as error:
@@ -227,31 +227,31 @@ def _check_suite(release: Release, repository: Repository, what: str, emit: Emit
         emit(Note(f"{what}: {error.because}; going on, as apt does with a source that is added", warning=True))
 
 
-def _tell_expired(verified: Verified, repository: Repository, what: str, emit: Emit) -> None:
-    """A signature counts if its key was good when it signed (decision 0002); who builds from such a suite is told."""
+def _warn_expired(verified: Verified, repository: Repository, what: str, emit: Emit) -> None:
+    """Warn about keys that have expired. A signature counts if its key was valid when it signed (decision 0002)."""
     if repository.keyring is None:
         return
     for fingerprint, until in expired_signers(repository.keyring, verified.signed_by, _now()):
         emit(
             Note(
-                f"{what} is signed by key {fingerprint[-16:]}, which expired on {until:%Y-%m-%d}: it was good when it "
-                "signed, and an archived suite gets no newer one",
+                f"{what} is signed by key {fingerprint[-16:]}, which expired on {until:%Y-%m-%d}: it was valid when it "
+                "signed, and an archived suite is not signed again",
                 warning=True,
             )
         )
 
 
 def _check_moment(release: Release, as_of: str, what: str, emit: Emit) -> None:
-    """A snapshot must not be newer than asked for; that its Valid-Until is over is the point of it, and is told."""
+    """Raise Untrusted for a snapshot newer than requested. An expired Valid-Until is expected; its date is noted."""
     date = parse_date(release.date, what=what)
     moment = datetime.strptime(as_of, "%Y%m%dT%H%M%SZ").replace(tzinfo=timezone.utc)  # noqa: UP017
     if date > moment:
         raise Untrusted(
             f"check {what}",
-            because=f"it is dated {release.date}, later than the moment asked for ({as_of})",
-            hint="the mirror is no snapshot service, or sends another state",
+            because=f"it is dated {release.date}, later than the time asked for ({as_of})",
+            hint="the mirror is not a snapshot service, or it sends another state",
         )
-    emit(Note(f"{what} is the state of {release.date}: no update since is in it"))
+    emit(Note(f"{what} is the state of {release.date}: it has no later updates"))
 
 
 def _now() -> datetime:
@@ -267,7 +267,7 @@ def _check_dates(release: Release, asked: bool, choice: Choice, what: str, emit:
         elif choice.dates_unchecked:
             emit(
                 Note(
-                    f"{what}: {error.because}; going on, because the host's apt is told not to check dates "
+                    f"{what}: {error.because}; going on, because the host's apt is configured not to check dates "
                     "(Acquire::Check-Valid-Until)",
                     warning=True,
                 )
@@ -277,12 +277,12 @@ def _check_dates(release: Release, asked: bool, choice: Choice, what: str, emit:
 
 
 def _components(release: Release, repository: Repository, what: str) -> tuple[str, ...]:
-    """Those asked for, in the order of the Release file. Raises NotFound for one that it does not have."""
+    """The requested components in the order of the Release file. Raises NotFound for one that it does not have."""
     distribution = repository.suite.distribution
     wanted = repository.components or (distribution.components if distribution else ("main",))
     missing = [one for one in wanted if release.components and one not in release.components]
     if repository.pocket and len(missing) < len(wanted):
-        missing = []  # one that was added to the release later: non-free-firmware
+        missing = []  # the pocket may lack a component that the release got later: non-free-firmware
     if missing:
         raise NotFound(
             f"use component {missing[0]!r}",

@@ -1,4 +1,4 @@
-"""What is asked for and what is known beforehand: the request's and the lock's types, suites, architectures, policy.
+"""The types of request, lock and result, and what is known without a network: suites, architectures, apt's policy.
 
 Uses no other room of the builder.
 """

@@ -1,4 +1,4 @@
-"""Debian's names of architectures, and which one the host has."""
+"""Debian's architecture names, and which one the host has."""
 
 import os
 import sys
@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 from toolkit.errors import HostLacks
 
-# uname's machine → Debian's name of the architecture (dpkg's cputable); a 32-bit Python says what user space is.
+# machine of uname(2) → Debian's architecture name (dpkg's cputable). A 32-bit Python means a 32-bit user space.
 _ARCHITECTURES = {
     "x86_64": "amd64",
     "aarch64": "arm64",
@@ -22,7 +22,7 @@ _ARCHITECTURES = {
     "mips64": "mips64el",
 }
 
-# Debian's names for Linux: dpkg 1.21's cputable, and what its tupletable adds to that with glibc.
+# Debian's names for Linux: dpkg 1.21's cputable, and what its tupletable adds for glibc.
 NAMES = frozenset(
     "alpha amd64 arc arm arm64 arm64ilp32 armeb armel armhf avr32 hppa i386 ia64 loong64 m32r m68k mips mips64 "
     "mips64el mips64r6 mips64r6el mipsel mipsn32 mipsn32el mipsn32r6 mipsn32r6el mipsr6 mipsr6el nios2 or1k powerpc "
@@ -31,8 +31,8 @@ NAMES = frozenset(
 _ELSEWHERE = {**_ARCHITECTURES, "x64": "amd64", "x86": "i386", "386": "i386", "armv7": "armhf"}  # uname's, OCI's
 
 
-def meant(name: str, names: Collection[str] = NAMES) -> str:
-    """Which of `names` is meant by one that is none of them: "; did you mean …?" for an error, "" for no idea."""
+def suggestion(name: str, names: Collection[str] = NAMES) -> str:
+    """A suggestion for a name that is not in `names`, to append to an error: "; did you mean …?", "" for none."""
     import difflib
 
     asked = name.lower()
@@ -41,7 +41,7 @@ def meant(name: str, names: Collection[str] = NAMES) -> str:
 
 
 def host_architecture() -> str:
-    """Debian's name of the host's architecture. Raises HostLacks for one that Debian has no name for."""
+    """Debian's name of the host's architecture. Raises HostLacks if Debian has none for it."""
     machine = os.uname().machine
     if sys.maxsize < 1 << 32:
         machine = {"x86_64": "i686", "aarch64": "armv7l"}.get(machine, machine)

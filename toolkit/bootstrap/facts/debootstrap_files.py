@@ -1,4 +1,4 @@
-"""Where debootstrap keeps what one half of a build leaves for the other: in a tree, and in a tarball of packages."""
+"""Where debootstrap stores what the first stage leaves for the second: in a tree, and in a tarball of packages."""
 
 ARCHIVES = "var/cache/apt/archives"
 LISTS = "var/lib/apt/lists"

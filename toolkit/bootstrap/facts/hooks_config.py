@@ -1,6 +1,6 @@
-"""What a request wants beyond its packages: hooks, options of dpkg and apt, names, users. Plain facts and their checks.
+"""What a request asks for beyond packages: hooks, options of dpkg and apt, names, users. Plain values and their checks.
 
-Source of the words: mmdebstrap(1), sections OPTIONS and HOOKS.
+The names are those of mmdebstrap(1), sections OPTIONS and HOOKS.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ _RESOLV_WORDS = ("", "copy", "keep", "none")
 
 
 class User(NamedTuple):
-    """An account to make. `uid` is -1 where useradd(8) may choose."""
+    """An account to create. `uid` is -1 if useradd(8) may choose it."""
 
     name: str
     uid: int
@@ -33,15 +33,15 @@ class User(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Customisation:
-    """As typed; `check` says whether it can be."""
+    """The options as typed; `check` checks them."""
 
     setup_hooks: tuple[str, ...] = ()
     extract_hooks: tuple[str, ...] = ()
     essential_hooks: tuple[str, ...] = ()
     customize_hooks: tuple[str, ...] = ()
     hook_folders: tuple[str, ...] = ()
-    dpkg_options: tuple[str, ...] = ()  # an option of dpkg(1) without its dashes, or a file of them
-    apt_options: tuple[str, ...] = ()  # a setting of apt.conf(5), or a file of them
+    dpkg_options: tuple[str, ...] = ()  # each an option of dpkg(1) without its dashes, or a file of them
+    apt_options: tuple[str, ...] = ()  # each a setting of apt.conf(5), or a file of them
     users: tuple[str, ...] = ()  # NAME[:UID][:sudo]
     locale: str = ""
     timezone: str = ""
@@ -51,7 +51,7 @@ class Customisation:
     merged_usr: bool | None = None  # None: the suite's rule
 
     def hooks(self, stage: str) -> tuple[str, ...]:
-        """The commands of one of HOOK_STAGES in their order: the folders' scripts (by name), then those typed."""
+        """The commands of one of HOOK_STAGES in order: the scripts of the hook folders (by name), then those typed."""
         scripts = []
         for folder in self.hook_folders:
             found = sorted(name for name in os.listdir(folder) if name.startswith(stage))
@@ -61,7 +61,7 @@ class Customisation:
         return (*scripts, *typed)
 
     def packages(self) -> tuple[str, ...]:
-        """The packages without which what is wanted can't be."""
+        """The packages that the options need."""
         wanted = []
         if self.locale and self.locale not in _BUILT_IN_LOCALES:
             wanted.append("locales")
@@ -76,11 +76,11 @@ class Customisation:
         return tuple(_user(text) for text in self.users)
 
     def dpkg_lines(self) -> tuple[str, ...]:
-        """The lines of /etc/dpkg/dpkg.cfg.d/… that `dpkg_options` make. Raises NotFound."""
+        """`dpkg_options` as lines of /etc/dpkg/dpkg.cfg.d/… Raises NotFound."""
         return tuple(line for text in self.dpkg_options for line in _file_or(text.removeprefix("--")))
 
     def apt_lines(self) -> tuple[str, ...]:
-        """The lines of /etc/apt/apt.conf.d/… that `apt_options` make; a semicolon ends every setting."""
+        """`apt_options` as lines of /etc/apt/apt.conf.d/…; each setting ends with a semicolon."""
         lines: list[str] = []
         for text in self.apt_options:
             content = _file_or(text)
@@ -90,14 +90,14 @@ class Customisation:
         return tuple(lines)
 
     def build_id(self, build_id: str) -> str:
-        """The id of a build with this customisation of what would be `build_id` without any."""
+        """The build id with this customisation; `build_id` is the one without any."""
         if self == NOTHING:
             return build_id
         facts = asdict(self) | {"dpkg_options": self.dpkg_lines(), "apt_options": self.apt_lines()}
         return hashlib.sha256(repr((build_id, sorted(facts.items()))).encode()).hexdigest()
 
     def check(self) -> None:
-        """Raise Usage or NotFound for what can't be, before anything is made or asked."""
+        """Raise Usage or NotFound for an invalid option, before anything is fetched or made."""
         self.accounts()
         self.dpkg_lines()
         self.apt_lines()
@@ -107,14 +107,14 @@ class Customisation:
             ("--timezone", self.timezone, _ZONE),
         ):
             if value and not pattern.fullmatch(value):
-                raise Usage(_DOING, because=f"{option} {value!r} is no such name")
+                raise Usage(_DOING, because=f"{option} {value!r} is not a valid name")
         for folder in self.hook_folders:
             if not os.path.isdir(folder):
                 raise NotFound(f"read the hooks of {folder!r}", because="there is no such folder")
         if self.resolv_conf not in _RESOLV_WORDS and not os.path.isfile(self.resolv_conf):
             raise Usage(
                 _DOING,
-                because=f"--resolv-conf {self.resolv_conf!r} is no file",
+                because=f"--resolv-conf {self.resolv_conf!r} is not a file",
                 hint="copy (the host's, the default), keep (whatever the packages and hooks make), none, or a FILE",
             )
         _check_password(self.root_password)
@@ -129,7 +129,8 @@ def _user(text: str) -> User:
     numbers = [word for word in rest if word != "sudo"]
     right = _USER.fullmatch(name) and len(numbers) <= 1 and all(word.isascii() and word.isdigit() for word in numbers)
     if not right or (numbers and not 0 < int(numbers[0]) < 0xFFFFFFFF):
-        raise Usage(_DOING, because=f"--setup-user {text!r} is no NAME[:UID][:sudo]", hint="for example dev:1000:sudo")
+        because = f"--setup-user {text!r} is not of the form NAME[:UID][:sudo]"
+        raise Usage(_DOING, because=because, hint="for example dev:1000:sudo")
     return User(name, int(numbers[0]) if numbers else -1, sudo)
 
 
@@ -144,12 +145,12 @@ def _check_password(word: str) -> None:
     raise Usage(
         _DOING,
         because="--root-password takes locked, none, hashed:HASH or file:PATH",
-        hint="a password typed as it is would be seen by all of this machine's users in `ps`",
+        hint="a plain password on the command line can be seen in `ps` by every user of this machine",
     )
 
 
 def _file_or(text: str) -> tuple[str, ...]:
-    """The lines of the file that `text` names if there is one, else `text`."""
+    """The lines of the file named `text` if it exists, otherwise `text` itself."""
     if not os.path.isfile(text):
         return (text,)
     return tuple(reading.text(text, errors="surrogateescape").splitlines())

@@ -1,8 +1,8 @@
-"""The words of a bootstrap: what was asked (Request), what will be installed (Lock), what came of it (Result).
+"""The types of a bootstrap: what is asked for (Request), what will be installed (Lock), what was made (Result).
 
     Request --resolve--> Lock (exact packages and hashes; its hash is the build id) --build--> Result
 
-All of them are plain immutable facts; none opens a file.
+All are plain immutable values; none opens a file.
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ class Request:
     target: str
     variant: str = "-"  # debootstrap's names: "-", "minbase", "buildd"; mmdebstrap's others
     architecture: str = ""  # Debian's name; "" is the host's
-    mirror: str = ""  # "" is worked out: CTK_MIRROR, the host's apt sources, the suite table
+    mirror: str = ""  # "": chosen from CTK_MIRROR, the host's apt sources, the suite table
     mirrors: tuple[str, ...] = ()  # further ones of the same archive
     keyring: str = ""  # "" is the one that the suite table names
     check_gpg: bool = True
@@ -30,30 +30,30 @@ class Request:
     source_files: tuple[str, ...] = ()  # .list and .sources files with more of them
     pins: tuple[str, ...] = ()  # --pin, see policy.parse_pin
     preferences: tuple[str, ...] = ()  # files, see apt_preferences(5)
-    include_files: tuple[str, ...] = ()  # each line a wish, or several
+    include_files: tuple[str, ...] = ()  # files with package specifications, one or more a line
     recommends: bool = False
-    snapshot: str = ""  # a day or a moment; the archive as it was then
+    snapshot: str = ""  # a date or timestamp: the archive as it was then
     locked: str = ""  # a lock file: build exactly this
     lock: str = ""  # where to write one
     sboms: tuple[str, ...] = ()  # "spdx=FILE", "cyclonedx=FILE"
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
-    jobs: int = 0  # 0: as many as pay
-    restart: bool = False  # wipe a half-made target of ours and begin anew; never touches anything else
-    or_host: bool = False  # take the host's own programs where no archive answers (host.py)
-    keep_failed: bool = False  # leave the half-made tree of a failed build for a look
-    format: str = ""  # of the target (outputs.py); "" goes by its suffix
-    use_kept: bool = True  # lay out a cached tree of the same build, and keep this one (tree_cache.py)
+    jobs: int = 0  # 0: chosen by the number of cores
+    restart: bool = False  # remove a half-made target of ours and start again; touches nothing else
+    or_host: bool = False  # use the host's own programs if no archive can be reached (host.py)
+    keep_failed: bool = False  # leave the half-made tree of a failed build for inspection
+    format: str = ""  # of the target (outputs.py); "": by its suffix
+    use_kept: bool = True  # use a cached tree of the same build, and cache this one (tree_cache.py)
     cache_dir: str = ""  # a folder of .deb files to take from and add to (deb_folder.py)
     unpack_tarball: str = ""  # packages in a file (tarball_write.py), in place of an archive
     keep_debootstrap_dir: bool = False  # leave /debootstrap in the finished tree
-    certificate: str = ""  # a PEM file, shown to https mirrors that ask who we are
-    private_key: str = ""  # its key; "" is in the certificate's file
+    certificate: str = ""  # a PEM file: the client certificate for https mirrors that ask for one
+    private_key: str = ""  # its key; "": in the certificate's file
     custom: Customisation = NOTHING  # hooks, options of dpkg and apt, names, users
     engine: str = "native"  # or "debootstrap", the real program
     engine_options: tuple[str, ...] = ()  # for debootstrap, as they are
     script: str = ""  # debootstrap's suite script, by name or path
-    foreign: bool = False  # only the half in which no program of the tree runs
+    foreign: bool = False  # only the first stage, in which no program of the tree runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +69,13 @@ class Source:
     release_sha256: str  # of the signed text that was verified
     signed_by: tuple[str, ...] = ()  # fingerprints; () only with check_gpg=False
     options: str = ""  # as in a line of sources.list, without signed-by: "trusted=yes check-valid-until=no"
-    key: str = ""  # the keyring that the tree is to trust for this source alone, base64; "" is the distribution's
-    kind: str = "archive"  # "flat": no dists/; "file": package files of the command line, which no list names
+    key: str = ""  # the keyring that the tree trusts for this source alone, base64; "": the distribution's
+    kind: str = "archive"  # "flat": no dists/; "file": package files of the command line, not in sources.list
 
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """One package version of an index. `paragraph` holds the index's fields as written, by their names."""
+    """One package version of an index. `paragraph` holds the fields of the index as written, by name."""
 
     name: str
     version: str
@@ -90,10 +90,10 @@ class Package:
 
 @dataclass(frozen=True, slots=True)
 class Lock:
-    """The exact packages of one build, in the order of debootstrap's two sets.
+    """The exact packages of one build, in debootstrap's two sets.
 
     `required` and `base` are disjoint and sorted by name; together they are what is installed. `build_id` is the
-    SHA-256 (hex) of everything that decides the tree.
+    SHA-256 (hex) of everything that determines the tree.
     """
 
     suite: str  # the code name
@@ -104,10 +104,10 @@ class Lock:
     required: tuple[Package, ...]
     base: tuple[Package, ...]
     build_id: str
-    preferences: str = ""  # apt's, for the tree: the pins that the packages were chosen by
+    preferences: str = ""  # apt_preferences(5) for the tree: the pins by which the packages were chosen
 
     def key(self, package: Package) -> str:
-        """How dpkg is told of one of the packages: its name, with the architecture where that is a foreign one."""
+        """A package's name for dpkg: with its architecture if that is a foreign one."""
         if package.architecture in (self.architecture, "all"):
             return package.name
         return f"{package.name}:{package.architecture}"
@@ -124,7 +124,7 @@ class Lock:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a finished bootstrap leaves beside the tree (as JSON) and tells its caller."""
+    """The result of a bootstrap: returned to the caller, and written beside the tree as JSON."""
 
     target: str
     suite: str
@@ -136,7 +136,7 @@ class Result:
     seconds: float
     build_id: str
     engine: str = "native"
-    foreign: bool = False  # only the first half of it: the second stage is still to come
+    foreign: bool = False  # only the first stage is done; the second has still to run
 
     @property
     def title(self) -> str:
@@ -145,5 +145,5 @@ class Result:
 
 
 def _title(suite: str, variant: str, architecture: str) -> str:
-    """The default variant, "-", has no name worth showing."""
+    """The default variant, "-", is not shown."""
     return f"{suite} ({'' if variant == '-' else variant + ', '}{architecture})"

@@ -1,8 +1,9 @@
-"""Which of several versions of a package counts: apt's priorities and pins.
+"""Which of several versions of a package is the candidate: apt's priorities and pins.
 
-Source: apt_preferences(5). Nothing is installed yet when a root is made, so of its rules these are left: a version
-below zero is never taken; the highest priority wins, and of equal ones the highest version. Without pins a source
-counts 500, one that says `NotAutomatic: yes` 1, and with `ButAutomaticUpgrades: yes` beside it (backports) 100.
+Source: apt_preferences(5). When a root is made nothing is installed yet, so these of its rules apply: a version with a
+priority below zero is never chosen; the highest priority wins, and among equal ones the highest version. Without pins
+the priority of a source is 500, with `NotAutomatic: yes` 1, and with `ButAutomaticUpgrades: yes` as well (backports)
+100.
 """
 
 import fnmatch
@@ -19,7 +20,7 @@ _KINDS = ("release", "origin", "version")
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a pin can ask of the source that lists a version: Release fields, and the host of its address."""
+    """The properties of a source that a pin can match: fields of its Release, and the host of its address."""
 
     archive: str = ""  # Release's Suite: "stable", "bookworm-backports"
     codename: str = ""
@@ -29,7 +30,7 @@ class Facts:
     site: str = ""  # host of the URI; "" is this machine
     not_automatic: bool = False
     automatic_upgrades: bool = False
-    fixed: int = 0  # a priority that no pin changes: a file named on the command line
+    fixed: int = 0  # a priority that no pin changes: for package files of the command line
 
     @property
     def priority(self) -> int:
@@ -53,11 +54,11 @@ class Pin:
         return self.packages == ("*",)
 
     def text(self) -> str:
-        """The record as apt reads it."""
+        """The record in the format of apt_preferences(5)."""
         return f"Package: {' '.join(self.packages)}\nPin: {self.kind} {self.words}\nPin-Priority: {self.priority}\n"
 
     def names(self, package: str, source_package: str) -> bool:
-        """Whether the record speaks of this package; `src:NAME` speaks of all that a source package makes."""
+        """Whether the record names this package; `src:NAME` names all binary packages of a source package."""
         for written in self.packages:
             wanted, _, _ = written.partition(":") if not written.startswith("src:") else (written, "", "")
             name = package
@@ -68,7 +69,7 @@ class Pin:
         return False
 
     def fits(self, facts: Facts, component: str, architecture: str, version: str) -> bool:
-        """Whether a version of that source, component and architecture is meant."""
+        """Whether the pin matches a version of that source, component and architecture."""
         if self.kind == "version":
             return _matches(self.words, version)
         if self.kind == "origin":
@@ -87,19 +88,19 @@ class Pin:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The pins of a build, and what its sources say of themselves (in the order of Lock.sources)."""
+    """The pins of a build, and the properties of its sources (in the order of Lock.sources)."""
 
     sources: Sequence[Facts]
     pins: tuple[Pin, ...] = ()
 
     def priority(self, source: int, component: str, fields: Mapping[str, str]) -> int:
-        """The priority of the version that `fields` (of an index of that source) describe."""
+        """The priority of the version described by `fields`, a paragraph of an index of that source."""
         facts = self.sources[source]
         if facts.fixed:
             return facts.fixed
         name, version = fields.get("Package", ""), fields.get("Version", "")
         made_from = fields.get("Source", name).partition(" ")[0]
-        # apt_preferences(5): the first specific record that matches, failing that the first general one.
+        # apt_preferences(5): the first specific record that matches, otherwise the first general one.
         for general in (False, True):
             for pin in self.pins:
                 if (
@@ -143,12 +144,12 @@ def _pin(packages: list[str], pin: str, priority: str, what: str) -> Pin:
     kind, _, words = pin.strip().partition(" ")
     kind = kind.lower()
     if kind not in _KINDS or not words.strip():
-        raise Usage(f"read {what}", because=f"{pin!r} is no pin", hint="a pin is release …, origin … or version …")
+        raise Usage(f"read {what}", because=f"{pin!r} is not a pin", hint="a pin is release …, origin … or version …")
     try:
         number = int(priority)
     except ValueError:
         raise Usage(
-            f"read {what}", because=f"{priority!r} is no priority", hint="a priority is a whole number"
+            f"read {what}", because=f"{priority!r} is not a priority", hint="a priority is a whole number"
         ) from None
     if number == 0 or not -32768 <= number <= 32767:
         raise Usage(f"read {what}", because=f"priority {number} has no meaning", hint="see apt_preferences(5)")
@@ -156,10 +157,10 @@ def _pin(packages: list[str], pin: str, priority: str, what: str) -> Pin:
     if kind == "release":
         for part in words.replace(",", " ").split():
             key, equals, value = part.partition("=")
-            if not equals:  # `release unstable` is `release a=unstable`; a version where it begins with a digit
+            if not equals:  # `release unstable` is `release a=unstable`; what begins with a digit is a version
                 key, value = ("v" if part[:1].isdigit() else "a"), part
             if key not in _KEYS:
-                raise Usage(f"read {what}", because=f"{part!r} is no release pin", hint="a= n= v= o= l= c= b=")
+                raise Usage(f"read {what}", because=f"{part!r} is not a release pin", hint="a= n= v= o= l= c= b=")
             asked[_KEYS[key]] = value
     return Pin(tuple(packages), kind, words.strip(), number, asked)
 
@@ -169,5 +170,5 @@ def _matches(wanted: str, value: str) -> bool:
         try:
             return re.search(wanted[1:-1], value) is not None
         except re.error as error:
-            raise Usage("read a pin", because=f"{wanted!r} is no regular expression: {error}") from None
+            raise Usage("read a pin", because=f"{wanted!r} is not a regular expression: {error}") from None
     return fnmatch.fnmatchcase(value, wanted)

@@ -1,8 +1,8 @@
-"""The packages that a bootstrap may choose from: the indexes of its sources, asked in a fixed order.
+"""The packages that a bootstrap may choose from: the indexes of its sources, searched in a fixed order.
 
-With one source the first index that has a name wins, as in debootstrap. With several, or with pins, apt's rules decide
-which version counts (policy.py). A package of a foreign architecture is known by NAME:ARCHITECTURE, every other one by
-its name alone.
+With one source the first index that has a name wins, as in debootstrap. With several sources, or with pins, apt's rules
+decide which version is the candidate (policy.py). The key of a package of a foreign architecture is NAME:ARCHITECTURE;
+that of any other package is its name.
 """
 
 import re
@@ -26,7 +26,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One index of the pool: which source (its place in Lock.sources) and component it belongs to."""
+    """One index of the pool, with its source (the place in Lock.sources) and component."""
 
     source: int
     component: str
@@ -36,7 +36,7 @@ class Member:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Candidate:
-    """One version of a package that could be chosen."""
+    """A version of a package that can be chosen."""
 
     key: str  # its name, with ":ARCHITECTURE" for a foreign one
     fields: dict[str, str]
@@ -61,7 +61,7 @@ class Candidate:
 
 
 class Pool:
-    """Indexes in the order in which they are searched."""
+    """Indexes, in the order in which they are searched."""
 
     def __init__(self, members: list[Member], architecture: str, policy: Policy | None = None) -> None:
         self.members = members
@@ -78,12 +78,12 @@ class Pool:
         return any(name in member.index for member in self.members)
 
     def fields(self, name: str) -> dict[str, str] | None:
-        """The fields of package `name` in the version that counts, or None."""
+        """The fields of the candidate of package `name`, or None."""
         found = self.candidate(name)
         return found.fields if found else None
 
     def candidate(self, key: str) -> Candidate | None:
-        """The version of a package that counts; None if there is none, or a pin forbids all."""
+        """The candidate of a package; None if it has no versions, or pins forbid all of them."""
         try:
             return self._chosen[key]
         except KeyError:
@@ -91,18 +91,18 @@ class Pool:
             return found
 
     def use(self, candidate: Candidate) -> None:
-        """From now on this version of its package counts."""
+        """Make this version the candidate of its package."""
         self._chosen[candidate.key] = candidate
 
     def versions(self, key: str) -> list[Candidate]:
-        """Every version of a package, the best first (priority, then version), those that pins forbid left out."""
+        """The versions of a package, the best first (by priority, then version), without those that pins forbid."""
         name, _, foreign = key.partition(":")
         found = []
         for member in self.members:
             if member.foreign != foreign:
                 continue
             for fields in member.index.versions(name):
-                # A foreign index lists the packages of architecture `all` once more, a flat one all architectures.
+                # A foreign index lists the packages of architecture `all` again; a flat one lists all architectures.
                 if fields.get("Architecture") not in ((foreign,) if foreign else (self.architecture, "all")):
                     continue
                 priority = self.policy.priority(member.source, member.component, fields) if self.policy else 500
@@ -112,7 +112,7 @@ class Pool:
         return found
 
     def package(self, name: str) -> Package:
-        """Package `name`, every field that becomes a path, a URL or a limit checked. Raises KeyError, Malformed."""
+        """Package `name`. Checks every field that becomes a path, a URL or a limit. Raises KeyError, Malformed."""
         package = self._packages.get(name)
         if package is None:
             found = self.candidate(name)
@@ -122,18 +122,18 @@ class Pool:
         return package
 
     def having(self, line: str) -> list[str]:
-        """Names of the packages with this very line, e.g. 'Priority: required', index after index."""
+        """Names of the packages with exactly this line, e.g. 'Priority: required', in the order of the indexes."""
         names = dict.fromkeys(
             name for member in self.members if not member.foreign for name in member.index.having(line)
         )
         if self.policy is None:
             return list(names)
-        # Another version of it may count, which says something else.
+        # The candidate may be another version, with another value.
         field, _, value = line.partition(": ")
         return [name for name in names if (self.fields(name) or {}).get(field) == value]
 
     def providers(self, virtual: str) -> list[str]:
-        """Names of the packages that provide `virtual`, index after index."""
+        """Names of the packages that provide `virtual`, in the order of the indexes."""
         names = (
             name
             for member in self.members
@@ -146,7 +146,7 @@ class Pool:
     def satisfied_by(self, wanted: Alternative) -> Iterator[str]:
         """Names of packages that satisfy `wanted`: the package itself first, then its providers (Policy 7.5).
 
-        Providers in the order of their priority, as apt prefers them, and of the indexes.
+        Providers are sorted by their Priority, as apt prefers them, then in the order of the indexes.
         """
         found = self.fields(wanted.name)
         if found is not None and satisfies(found.get("Version", ""), wanted.relation, wanted.version):
@@ -158,7 +158,7 @@ class Pool:
                 yield name
 
     def first_mention(self, name: str) -> tuple[int, ...]:
-        """Which index first speaks of a package, and where in it."""
+        """Where a package is first mentioned: the number of the index, and the place in it; () for nowhere."""
         known = self._mentions.get(name)
         if known is None:
             places = ((number, member.index.mention(name)) for number, member in enumerate(self.members))
@@ -185,7 +185,7 @@ class Pool:
 
 
 def provided(fields: dict[str, str], virtual: str) -> list[str]:
-    """The versions with which a package provides `virtual`: "" for none stated; [] if it doesn't."""
+    """The versions in which a package provides `virtual`, "" for an unversioned one; [] if it doesn't provide it."""
     written = fields.get("Provides", "")
     if virtual not in written:
         return []
@@ -198,7 +198,7 @@ def provided(fields: dict[str, str], virtual: str) -> list[str]:
 
 
 def answers(version: str, wanted: Alternative) -> bool:
-    """Whether a Provides with that version answers `wanted`; an unversioned one answers no version (Policy 7.5)."""
+    """Whether a Provides with that version satisfies `wanted`; an unversioned one satisfies no version (Policy 7.5)."""
     return not wanted.relation or bool(version and satisfies(version, wanted.relation, wanted.version))
 
 
@@ -209,7 +209,7 @@ def priority_rank(fields: dict[str, str]) -> int:
 
 
 def package_of(member: Member, fields: dict[str, str], architecture: str) -> Package:
-    """A paragraph of an index as a Package, for a root of `architecture`. Raises Malformed."""
+    """A paragraph of an index as a Package for a root of `architecture`. Raises Malformed."""
     name = fields.get("Package", "")
     doing = f"read {member.index.what}, package {name!r}"
 
@@ -221,7 +221,7 @@ def package_of(member: Member, fields: dict[str, str], architecture: str) -> Pac
 
     filename = fields.get("Filename", "")
     parts = filename.split("/")
-    # The name becomes part of a URL and must not lead out of the mirror, nor carry a query or a second line.
+    # The name becomes part of a URL: it must not lead out of the mirror, nor contain a query or a line break.
     if not filename or filename.startswith("/") or ".." in parts or re.search(r"[\s?#\\\x00-\x1f]", filename):
         raise Malformed(doing, because=f"field Filename is {filename!r}")
     size = fields.get("Size", "")

@@ -1,7 +1,7 @@
 """Every suite of Debian and Ubuntu: names, mirrors, keyrings, and what debootstrap does differently for each.
 
 Dates and versions: distro-info-data 2026.10.12-1. Rules: debootstrap 1.0.128 and 1.0.141, scripts `sid`,
-`debian-common` and `gutsy`. A suite that is not here works from its signed Release file alone, given --mirror and
+`debian-common` and `gutsy`. A suite that is not listed works from its signed Release file alone, given --mirror and
 --keyring (`unknown`).
 """
 
@@ -12,19 +12,19 @@ from toolkit.errors import NotFound
 
 @dataclass(frozen=True, slots=True)
 class Distribution:
-    """What all suites of one distribution share. Mirrors have no trailing slash."""
+    """What all suites of one distribution have in common. Mirrors have no trailing slash."""
 
     name: str
     mirror: str
-    ports_mirror: str  # where the architectures outside `main_architectures` are; "" is `mirror`
-    archive_mirror: str  # where suites go when they are over
+    ports_mirror: str  # for the architectures outside `main_architectures`; "" is `mirror`
+    archive_mirror: str  # where suites are moved after their end of life
     main_architectures: tuple[str, ...]  # () is all
     keyring: str  # file in the shipped keyrings
-    components: tuple[str, ...]  # what debootstrap takes without --components
+    components: tuple[str, ...]  # debootstrap's default for --components
     all_components: tuple[str, ...]
     security_mirror: str = ""  # of the pocket `security`; "" is `mirror`
     archived_security_mirror: str = ""
-    # The archive as it was, {date} being YYYYMMDDTHHMMSSZ; the second one that of `security_mirror`.
+    # The archive as it was at {date} (YYYYMMDDTHHMMSSZ), and the same for `security_mirror`.
     snapshot: str = ""
     security_snapshot: str = ""
 
@@ -59,21 +59,21 @@ DISTRIBUTIONS = {one.name: one for one in (DEBIAN, UBUNTU)}
 
 @dataclass(frozen=True, slots=True)
 class Suite:
-    """One suite. `merged_usr` and `merged_usr_buildd` say whether /bin and friends are links into /usr when the
-    packages have been unpacked, for the buildd variant and for all others."""
+    """One suite. `merged_usr` and `merged_usr_buildd` say whether /bin and the like are links into /usr once the
+    packages are unpacked: the latter in the buildd variant, the former in all others."""
 
     codename: str
     version: str
     distribution: Distribution | None  # None: unknown
-    over: str = ""  # day (ISO) from which it is to be found on `archive_mirror`; "" is not in sight
+    over: str = ""  # date (ISO) from which it is on `archive_mirror`; "": not known yet
     merged_usr: bool = True
     merged_usr_buildd: bool = True
-    keyrings: tuple[str, ...] = ()  # files of the shipped keyrings, any of whose keys will do
+    keyrings: tuple[str, ...] = ()  # files of the shipped keyrings; a signature by any of their keys is enough
     aliases: tuple[str, ...] = ()
     name: str = ""  # the folder under dists/; differs from the code name when an alias was asked for
-    packages: tuple[str, ...] = ()  # joined to the required set: bookworm's usr-is-merged
+    packages: tuple[str, ...] = ()  # added to the required set: bookworm's usr-is-merged
     ignored_dependencies: tuple[str, ...] = ()  # debootstrap's EXCLUDE_DEPENDENCY
-    https_packages: tuple[str, ...] = ("ca-certificates",)  # joined to the base set when the mirror is https
+    https_packages: tuple[str, ...] = ("ca-certificates",)  # added to the base set if the mirror is https
     pockets: tuple[tuple[str, str], ...] = ()  # pocket → suite name under dists/
     weak_keys: bool = False  # signed only by keys whose self-signatures are SHA-1 or DSA
 
@@ -81,7 +81,7 @@ class Suite:
         return self.merged_usr_buildd if variant == "buildd" else self.merged_usr
 
 
-# version  code name  day it moved (or is expected to move) to the archive: end of long-term support and some months
+# version, code name, date of its move (or expected move) to the archive: end of long-term support plus a few months
 _DEBIAN = """
 3.1 sarge 2010-01-01
 4.0 etch 2010-06-01
@@ -150,8 +150,8 @@ _UBUNTU = """
 27.04 tenacious 2028-01-20
 """
 
-# Names that move from suite to suite. The folder under dists/ keeps the name that was asked for, and the signed
-# Release file says which code name it is today; this table only guesses before that is read.
+# Aliases, which move from suite to suite. The folder under dists/ has the name that was asked for, and the signed
+# Release file gives today's code name; this table is only a guess before that is read.
 _MOVING = {
     "oldoldstable": "bullseye",
     "oldstable": "bookworm",
@@ -164,11 +164,11 @@ _MOVING = {
 
 _USUAL = {"debian": ("stable", "trixie", "bookworm"), "ubuntu": ("resolute", "noble", "jammy")}
 
-# Releases before these kept /bin, /sbin and /lib apart (in brackets: in the buildd variant, which held out longer).
+# Releases before these have separate /bin, /sbin and /lib (_BUILDD: in the buildd variant, which was merged later).
 _DEBIAN_MERGED, _DEBIAN_MERGED_BUILDD = "buster", "trixie"
-_UBUNTU_MERGED, _UBUNTU_SPLIT_BUILDD = "disco", "hirsute"  # hirsute's buildds alone were held back once more
+_UBUNTU_MERGED, _UBUNTU_SPLIT_BUILDD = "disco", "hirsute"  # of later releases, only hirsute's buildd is not merged
 _DEBIAN_HTTPS_SINCE, _UBUNTU_HTTPS_SINCE = "buster", "artful"
-# The oldest releases whose archive keys a present-day OpenPGP policy accepts (docs/decisions/0002-openpgp.md).
+# The oldest releases whose archive keys today's OpenPGP policy accepts (docs/decisions/0002-openpgp.md).
 _DEBIAN_KEYS_SINCE, _UBUNTU_KEYS_SINCE = "wheezy", "artful"
 
 
@@ -250,9 +250,9 @@ SUITES: dict[str, Suite] = {suite.codename: suite for suite in (*_debian(), *_ub
 
 
 def lookup(name: str) -> Suite:
-    """The suite called `name`: code name, alias (`stable`) or version (`12`, `12.5`, `22.04`, `debian:12`).
+    """The suite called `name`: a code name, an alias (`stable`) or a version (`12`, `12.5`, `22.04`, `debian:12`).
 
-    Raises NotFound, naming the nearest names that exist.
+    Raises NotFound, with the closest names that exist.
     """
     asked = name.strip().lower()
     only, colon, rest = asked.partition(":")
@@ -264,7 +264,7 @@ def lookup(name: str) -> Suite:
     if asked in _MOVING:
         return replace(SUITES[_MOVING[asked]], name="experimental" if asked == "rc-buggy" else asked)
     version = asked.removesuffix("lts").strip()
-    # A point release last: 12.5 is bookworm, but 14.04 is trusty before it could be forky's.
+    # The major number alone is tried last: 12.5 is bookworm, but 14.04 is trusty and not a point release of forky.
     for wanted in (version, version.partition(".")[0]) if version.replace(".", "").isdigit() else ():
         for suite in SUITES.values():
             if suite.version and suite.version == wanted:
@@ -272,7 +272,7 @@ def lookup(name: str) -> Suite:
     if asked in DISTRIBUTIONS or (colon and only in DISTRIBUTIONS):
         raise NotFound(
             f"find suite {name!r}",
-            because=f"{only!r} is the distribution" + (f", and {rest!r} none of its suites" if rest else ""),
+            because=f"{only!r} is the distribution" + (f", and {rest!r} is not one of its suites" if rest else ""),
             hint="name a suite of it: " + ", ".join(_USUAL[only]),
         )
     raise NotFound(
@@ -283,15 +283,14 @@ def lookup(name: str) -> Suite:
 
 
 def unknown(name: str) -> Suite:
-    """A suite that is in no table: today's rules, and everything else from its signed Release file."""
+    """A suite that is not in the table: the rules of the newest release, all else from its signed Release file."""
     return Suite(codename=name, version="", distribution=None, name=name)
 
 
 def for_release(asked: Suite, codename: str, origin: str) -> Suite:
-    """The suite that a verified Release file turned out to be: `stable` may be another one than we believed.
+    """The suite that a verified Release file is for: `stable` may be another one than the table says.
 
-    For a code name that is not in the table (a release newer than ctk, a derivative) the rules are those of the
-    newest release.
+    A code name that is not in the table (a release newer than ctk, a derivative) gets the rules of the newest release.
     """
     if codename == asked.codename:
         return asked
@@ -308,9 +307,9 @@ def for_release(asked: Suite, codename: str, origin: str) -> Suite:
 
 
 def mirror_inside(mirror: str, distribution: str, architecture: str) -> str:
-    """What a tree's sources.list names: `mirror`, or the distribution's own where that means nothing inside the tree.
+    """The mirror for a tree's sources.list: `mirror`, or the distribution's own if `mirror` is a path or a file: URI.
 
-    debootstrap's rule, for mirrors that are a path or a file: URI.
+    This is debootstrap's rule: a path of the host means nothing inside the tree.
     """
     known = DISTRIBUTIONS.get(distribution)
     if mirror.startswith(("http://", "https://")) or known is None:

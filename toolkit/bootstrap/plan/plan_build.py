@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from toolkit import places
 from toolkit.bootstrap.acquire.deb_folder import DebFolder
-from toolkit.bootstrap.acquire.mirrors import tell_login
+from toolkit.bootstrap.acquire.mirrors import note_login
 from toolkit.bootstrap.facts.architectures import host_architecture
 from toolkit.bootstrap.facts.model import Lock, Request, Source
 from toolkit.bootstrap.facts.stage import stage
@@ -113,7 +113,7 @@ def _locked(request: Request, client: Client, emit: Emit) -> Lock:
     given = [client.logins.take(mirror).rstrip("/") for mirror in (request.mirror, *request.mirrors) if mirror]
     if len(given) > 1:
         client.mirrors.add(tuple(dict.fromkeys(given)))
-    tell_login(request.mirror, emit)
+    note_login(request.mirror, emit)
     for name in ("release", "index"):
         emit(Finished(name, 0.0, "the lock says it", skipped=True))
     with stage("resolve", emit) as report:

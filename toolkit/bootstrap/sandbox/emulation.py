@@ -7,7 +7,7 @@ It registers nothing on the host and needs no root.
 import os
 from typing import Literal, NamedTuple
 
-from toolkit.bootstrap.facts.architectures import host_architecture, is_native, meant
+from toolkit.bootstrap.facts.architectures import host_architecture, is_native, suggestion
 from toolkit.errors import HostLacks, NotFound
 from toolkit.kernel import binfmt
 from toolkit.kernel.host import HostFacts
@@ -31,7 +31,7 @@ def emulation(architecture: str) -> Emulation:
     """
     if is_native(architecture) or architecture in _SIBLINGS.get(host_architecture(), ()):
         return Emulation("native")
-    near = meant(architecture)
+    near = suggestion(architecture)
     if near:
         raise NotFound(
             f"use architecture {architecture!r}",
