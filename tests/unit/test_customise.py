@@ -16,7 +16,7 @@ import zstandard
 
 from tests.fixtures import debs
 from tests.unit.test_unpack import member
-from toolkit.archive.tar_read import DIRECTORY, FILE, SYMLINK
+from toolkit.archive.entries import DIRECTORY, FILE, SYMLINK
 from toolkit.bootstrap.customize import customize, hooks
 from toolkit.bootstrap.customize.copy_in_out import Transfer
 from toolkit.bootstrap.facts import architectures

@@ -11,11 +11,8 @@ import pytest
 
 from tests.fixtures.command import tool
 from toolkit.archive import extract_tree, tar_write
-from toolkit.archive.extract import SKIP, TRY, Extractor, Policy, as_entry
-from toolkit.archive.tar_read import BLOCK, CHARACTER, FIFO, FILE, SYMLINK, Entry
-from toolkit.archive.walk import DIRECTORY as FOLDER
-from toolkit.archive.walk import FILE as REGULAR
-from toolkit.archive.walk import Member
+from toolkit.archive.entries import BLOCK, CHARACTER, DIRECTORY, FIFO, FILE, HARD_LINK, SYMLINK, Entry, of_file
+from toolkit.archive.extract import SKIP, TRY, Extractor, Policy
 from toolkit.errors import CtkError, Malformed
 
 MTIME_NS = 1_234_567_890_123_456_789
@@ -251,15 +248,15 @@ def test_a_race_for_the_name_leads_nowhere(folder: int, kind: bytes, tmp_path: P
         thread.join()
 
 
-def stream(*members: Member, data: bytes = b"") -> Iterator[bytes]:
+def stream(*members: Entry, data: bytes = b"") -> Iterator[bytes]:
     for one in members:
-        yield tar_write.header(one, prefix=b"") + data.ljust(-(-len(data) // 512) * 512, b"\0") * (one.kind == REGULAR)
+        yield tar_write.header(one, prefix=b"") + data.ljust(-(-len(data) // 512) * 512, b"\0") * (one.kind == FILE)
     yield tar_write.END
 
 
-def found(path: bytes, kind: str = REGULAR, size: int = 0) -> Member:
-    made = Member(path, kind, os.stat("/"))
-    made.size_bytes, made.mode, made.uid, made.gid = size, 0o755, os.geteuid(), os.getegid()
+def found(path: bytes, kind: bytes = FILE, size: int = 0) -> Entry:
+    made = Entry(path, kind, size)
+    made.mode, made.uid, made.gid = 0o755, os.geteuid(), os.getegid()
     return made
 
 
@@ -292,7 +289,7 @@ def test_no_name_leads_out_of_a_tree(name: bytes, folder: int) -> None:
     with pytest.raises(Malformed):
         extract_tree.extract_tree(folder, stream(found(name)), "a tree")
     linked = found(b"x")
-    linked.kind, linked.link = "link", name
+    linked.kind, linked.link = HARD_LINK, name
     with pytest.raises(Malformed):
         extract_tree.extract_tree(folder, iter([tar_write.header(linked, prefix=b"")]), "a tree")
     assert os.listdir(folder) == []
@@ -301,9 +298,9 @@ def test_no_name_leads_out_of_a_tree(name: bytes, folder: int) -> None:
 def test_a_link_on_the_way_leads_nowhere(folder: int, tmp_path: Path) -> None:
     """Not for a file, not as the target of a hard link: with the root as `/` there is no such path."""
     way = found(b"way")
-    way.kind, way.link = "symlink", os.fsencode(tmp_path)
+    way.kind, way.link = SYMLINK, os.fsencode(tmp_path)
     linked = found(b"copy")
-    linked.kind, linked.link = "link", b"way/victim"
+    linked.kind, linked.link = HARD_LINK, b"way/victim"
     for second in (found(b"way/planted"), linked):
         with pytest.raises((OSError, CtkError)):
             extract_tree.extract_tree(folder, stream(way, second), "a tree")
@@ -313,11 +310,11 @@ def test_a_link_on_the_way_leads_nowhere(folder: int, tmp_path: Path) -> None:
 
 def test_names_without_end_end(folder: int, tmp_path: Path) -> None:
     with pytest.raises((OSError, CtkError)):
-        extract_tree.extract_tree(folder, stream(found(b"d/" * 3000, FOLDER)), "a tree")
+        extract_tree.extract_tree(folder, stream(found(b"d/" * 3000, DIRECTORY)), "a tree")
     with pytest.raises((OSError, CtkError)):
         extract_tree.extract_tree(folder, stream(found(b"n" * 256)), "a tree")
     with pytest.raises((OSError, CtkError)):  # a directory within a directory, one a member
-        extract_tree.extract_tree(folder, stream(*(found(b"d/" * n, FOLDER) for n in range(1, 3000))), "a tree")
+        extract_tree.extract_tree(folder, stream(*(found(b"d/" * n, DIRECTORY) for n in range(1, 3000))), "a tree")
     subprocess.run([tool("rm"), "-r", tmp_path / "in/d"], check=True)  # deeper than Python's own way goes
     with pytest.raises(Malformed):
         extract_tree.extract_tree(folder, stream(found(b"a\0b" + b"n" * 200)), "a tree")
@@ -327,12 +324,12 @@ def test_sizes_without_end_end(folder: int) -> None:
     with pytest.raises(Malformed, match="middle"):
         extract_tree.extract_tree(folder, stream(found(b"x", size=1 << 62), data=b"x"), "a tree")
     with pytest.raises(CtkError, match=str(1 << 62)):
-        put(folder, Policy(check_size=True), entry(size=1 << 62))
+        put(folder, Policy(check_size=True), entry(size_bytes=1 << 62))
     assert os.listdir(folder) == ["x"]  # extract_tree's; what asks first makes nothing
 
 
 def test_a_file_that_was_found_is_a_member(folder: int, tmp_path: Path) -> None:
     about = put(folder, OVER, entry(mode=0o640, uid=os.geteuid(), gid=os.getegid()), data=b"text")
-    made = as_entry("x", about)
-    assert made is not None and (made.kind, made.mode, made.size, made.mtime_ns) == (FILE, 0o640, 4, MTIME_NS)
-    assert as_entry("dir", os.fstat(folder)).kind == b"5"  # type: ignore[union-attr]
+    made = of_file(b"x", about)
+    assert made is not None and (made.kind, made.mode, made.size_bytes, made.mtime_ns) == (FILE, 0o640, 4, MTIME_NS)
+    assert of_file(b"dir", os.fstat(folder)).kind == DIRECTORY  # type: ignore[union-attr]

@@ -14,6 +14,7 @@ import zstandard
 from tests.fixtures.command import tool
 from tests.fixtures.trees import LONG, a_tree, facts
 from toolkit.archive import extract_tree, streams, tar_write, walk
+from toolkit.archive.entries import FILE, Entry
 from toolkit.errors import Malformed
 
 
@@ -93,11 +94,10 @@ def test_errors_of_other_threads_arrive(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", [b"../out", b"/out", b"a/../../out"])
 def test_s1_no_name_leads_out(name: bytes, tmp_path: Path) -> None:
-    member = walk.Member(name, walk.FILE, os.stat(__file__))
-    member.size_bytes = 0
+    entry = Entry(name, FILE, 0)
     (tmp_path / "in").mkdir()
     fd = os.open(tmp_path / "in", os.O_RDONLY | os.O_DIRECTORY)
     with pytest.raises(Malformed):
-        extract_tree.extract_tree(fd, iter([tar_write.header(member, prefix=b""), tar_write.END]), "an archive")
+        extract_tree.extract_tree(fd, iter([tar_write.header(entry, prefix=b""), tar_write.END]), "an archive")
     os.close(fd)
     assert [path.name for path in tmp_path.iterdir()] == ["in"] and not list((tmp_path / "in").iterdir())

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fixtures.command import tool
-from toolkit.archive.tar_read import DIRECTORY, FILE, KINDS, SYMLINK
+from toolkit.archive.entries import DIRECTORY, FILE, KINDS, SYMLINK
 from toolkit.archive.tar_read_any import AnyTar
 from toolkit.errors import Malformed
 

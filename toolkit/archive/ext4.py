@@ -14,9 +14,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from toolkit.archive import ext4_layout as layout
+from toolkit.archive.entries import BLOCK as BLOCK_DEVICE
+from toolkit.archive.entries import CHARACTER, DIRECTORY, FIFO, FILE, HARD_LINK, SYMLINK, Entry
 from toolkit.archive.ext4_layout import BLOCK, Geometry
-from toolkit.archive.walk import BLOCK as BLOCK_DEVICE
-from toolkit.archive.walk import CHARACTER, DIRECTORY, FIFO, FILE, HARD_LINK, SYMLINK, Member, read
+from toolkit.archive.walk import read
 from toolkit.errors import CtkError
 
 _MODES = {
@@ -36,24 +37,24 @@ _LOST_FOUND_BLOCKS = 4
 
 @dataclass(slots=True)
 class _Node:
-    member: Member
+    member: Entry
     number: int
     links: int = 1
     parent: int = _ROOT
     children: list[tuple[bytes, int, int]] = field(default_factory=list)  # name, inode, type
 
 
-def write(rootfd: int, out: int, members: Iterable[Member], *, time_s: int) -> None:
+def write(rootfd: int, out: int, members: Iterable[Entry], *, time_s: int) -> None:
     """Write the image to the empty file `out`: a third larger than its content, for `resize2fs` to grow.
 
     Raises OSError, CtkError for what the format can't hold.
     """
     nodes = _nodes(members)
-    digest = hashlib.sha256(repr([(n.member.path, n.member.mode, n.member.size_bytes) for n in nodes]).encode())
+    digest = hashlib.sha256(repr([(n.member.name, n.member.mode, n.member.size_bytes) for n in nodes]).encode())
     _Image(rootfd, out, nodes, time_s, digest.digest()[:16]).write()
 
 
-def _nodes(members: Iterable[Member]) -> list[_Node]:
+def _nodes(members: Iterable[Entry]) -> list[_Node]:
     nodes: list[_Node] = []
     by_path: dict[bytes, _Node] = {}
     numbers = itertools.count(_FIRST)
@@ -63,14 +64,14 @@ def _nodes(members: Iterable[Member]) -> list[_Node]:
             node.links += 1
         else:
             known = {b"": _ROOT, b"lost+found": _LOST_FOUND}
-            node = _Node(member, known[member.path] if member.path in known else next(numbers))
+            node = _Node(member, known[member.name] if member.name in known else next(numbers))
             if member.kind == DIRECTORY:
                 node.links = 2
             nodes.append(node)
-        by_path[member.path] = node
-        if not member.path:
+        by_path[member.name] = node
+        if not member.name:
             continue
-        above, _, name = member.path.rpartition(b"/")
+        above, _, name = member.name.rpartition(b"/")
         parent = by_path[above]
         parent.children.append((name, node.number, _TYPES[node.member.kind]))
         if member.kind == DIRECTORY:

@@ -5,6 +5,7 @@ Chosen: blocks of 4 KiB, inodes of 256 bytes, extents, a journal, copies of the 
 """
 
 import struct
+from collections.abc import Mapping
 
 BLOCK = 4096
 INODE = 256
@@ -184,7 +185,7 @@ def entry(number: int, size: int, name: bytes, kind: int) -> bytes:
     return struct.pack("<IHBB", number, size, len(name), kind) + name + bytes(-len(name) % 4)
 
 
-def xattrs(found: dict[str, bytes]) -> tuple[bytes, bytes]:
+def xattrs(found: Mapping[str, bytes]) -> tuple[bytes, bytes]:
     """Extended attributes as what follows an inode's 160 bytes, or else as a block of their own."""
     pairs = []
     for name, value in found.items():

@@ -15,23 +15,13 @@ import stat
 from collections.abc import Callable, Iterable
 from typing import NamedTuple, TypeVar
 
-from toolkit.archive.tar_read import BLOCK, CHARACTER, DIRECTORY, FIFO, FILE, SYMLINK, Entry
+from toolkit.archive.entries import BLOCK, CHARACTER, FIFO, FILE, SYMLINK, XATTRS, Entry
 from toolkit.errors import CtkError, Malformed
 
 MAKE, TRY, SKIP = "make", "try", "skip"  # device nodes: or fail, or leave out, or always leave out
-# What belongs to the file and not to the host that it lies on (security.selinux, trusted.overlay.*, … do).
-XATTRS = ("user.", "security.capability", "system.posix_acl_access", "system.posix_acl_default")
 
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _THE_ENTRY_ITSELF = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
-_TYPES = {
-    stat.S_IFREG: FILE,
-    stat.S_IFDIR: DIRECTORY,
-    stat.S_IFLNK: SYMLINK,
-    stat.S_IFCHR: CHARACTER,
-    stat.S_IFBLK: BLOCK,
-    stat.S_IFIFO: FIFO,
-}
 _NODES = {CHARACTER: stat.S_IFCHR, BLOCK: stat.S_IFBLK, FIFO: stat.S_IFIFO}
 _UNOWNED = 0o1777  # without its owner a setuid file would be ours: a stranger's program with our rights
 
@@ -166,11 +156,9 @@ class Extractor:
         """Refuse a file that is longer than the whole file system of `fd`: it may be all holes, which cost nothing."""
         about = os.fstatvfs(fd)
         whole = about.f_blocks * about.f_frsize
-        if 0 < whole < entry.size:
-            because = (
-                f"{os.fsdecode(entry.name)!r} has {entry.size} bytes, and the file system that it would go to {whole}"
-            )
-            raise CtkError(self.doing, because=because)
+        if 0 < whole < entry.size_bytes:
+            file = f"{os.fsdecode(entry.name)!r} has {entry.size_bytes} bytes"
+            raise CtkError(self.doing, because=f"{file}, and the file system that it would go to {whole}")
 
     def _make(self, parent: int, name: bytes | str, make: Callable[[], T]) -> T:
         try:
@@ -203,7 +191,7 @@ class Extractor:
 
     def _attributes(self, where: int | str, entry: Entry) -> None:
         policy = self.policy
-        for name, value in (entry.xattrs or {}).items():
+        for name, value in entry.xattrs.items():
             if name.startswith(policy.xattrs):
                 try:
                     os.setxattr(where, name, value)
@@ -212,18 +200,3 @@ class Extractor:
                         raise
             elif policy.refuse_xattrs:
                 raise Malformed(self.doing, because=f"{os.fsdecode(entry.name)!r} has the extended attribute {name!r}")
-
-
-def as_entry(name: str, about: os.stat_result, link: str = "") -> Entry | None:
-    """A file that was found, as a member: what stat(2) knows of it.
-
-    None for a socket: without its program it is nothing.
-    """
-    kind = _TYPES.get(stat.S_IFMT(about.st_mode))
-    if kind is None:
-        return None
-    entry = Entry(os.fsencode(name), kind, about.st_size if kind == FILE else 0)
-    entry.mode, entry.uid, entry.gid = stat.S_IMODE(about.st_mode), about.st_uid, about.st_gid
-    entry.mtime_ns, entry.link = about.st_mtime_ns, os.fsencode(link)
-    entry.major, entry.minor = os.major(about.st_rdev), os.minor(about.st_rdev)
-    return entry

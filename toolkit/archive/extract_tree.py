@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 
 from toolkit.archive import tar_read
+from toolkit.archive.entries import DIRECTORY, HARD_LINK, Entry
 from toolkit.archive.extract import TRY, Extractor, Policy
 from toolkit.archive.streams import ahead
 from toolkit.errors import Malformed
@@ -41,21 +42,21 @@ class _Tree:
         self._extractor = Extractor(_POLICY, doing)
         self._above = b""
         self._parent = os.dup(rootfd)
-        self._directories: list[tuple[bytes, tar_read.Entry]] = []
+        self._directories: list[tuple[bytes, Entry]] = []
 
     def close(self) -> None:
         os.close(self._parent)
 
-    def put(self, entry: tar_read.Entry, content: tar_read.Tar) -> None:
+    def put(self, entry: Entry, content: tar_read.Tar) -> None:
         path = self._relative(entry.name)
-        if entry.kind == tar_read.DIRECTORY:
+        if entry.kind == DIRECTORY:
             self._directories.append((path, entry))
             if path:
                 parent, last = self._place(path)
                 os.mkdir(last, 0o755, dir_fd=parent)
             return
         parent, last = self._place(path)
-        if entry.kind == tar_read.HARD_LINK:
+        if entry.kind == HARD_LINK:
             above, _, target = self._relative(entry.link).rpartition(b"/")
             source = open_beneath(self._rootfd, os.fsdecode(above), O_PATH | os.O_DIRECTORY)
             try:

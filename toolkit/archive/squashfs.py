@@ -10,11 +10,12 @@ Source: Linux, Documentation/filesystems/squashfs.rst and fs/squashfs/squashfs_f
 
 import os
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from toolkit.archive.entries import BLOCK, CHARACTER, DIRECTORY, FIFO, FILE, HARD_LINK, SYMLINK, Entry
 from toolkit.archive.streams import side_by_side
-from toolkit.archive.walk import BLOCK, CHARACTER, DIRECTORY, FIFO, FILE, HARD_LINK, SYMLINK, Member, read
+from toolkit.archive.walk import read
 from toolkit.errors import CtkError
 
 _BLOCK_LOG = 17
@@ -30,7 +31,7 @@ _EXTENDED = 7  # added to the type of an inode that has extended attributes, or 
 _PREFIXES = {"user.": 0, "trusted.": 1, "security.": 2}
 
 
-def write(rootfd: int, out: int, members: Iterable[Member], *, time_s: int) -> None:
+def write(rootfd: int, out: int, members: Iterable[Entry], *, time_s: int) -> None:
     """Write the image to the empty file `out`. `time_s` is when it was made. Raises OSError, CtkError.
 
     Default and access ACLs have no place in the format and are left out.
@@ -42,7 +43,7 @@ def write(rootfd: int, out: int, members: Iterable[Member], *, time_s: int) -> N
 class _Node:
     """A member with what becomes known of it: where its content and its inode are."""
 
-    member: Member
+    member: Entry
     number: int
     links: int = 1
     start: int = 0
@@ -54,7 +55,7 @@ class _Node:
 
 
 class _Image:
-    def __init__(self, rootfd: int, out: int, members: list[Member]) -> None:
+    def __init__(self, rootfd: int, out: int, members: list[Entry]) -> None:
         self._rootfd = rootfd
         self._out = out
         self._at = _SUPERBLOCK.size
@@ -70,9 +71,9 @@ class _Image:
             else:
                 node = _Node(member, len(self._nodes) + 1)
                 self._nodes.append(node)
-            by_path[member.path] = node
-            if member.path:
-                above, _, name = member.path.rpartition(b"/")
+            by_path[member.name] = node
+            if member.name:
+                above, _, name = member.name.rpartition(b"/")
                 by_path[above].children.append((name, node))
 
     def write(self, time_s: int) -> None:
@@ -280,7 +281,7 @@ class _Xattrs:
         self.entries: list[bytes] = []
         self._known: dict[bytes, int] = {}
 
-    def add(self, xattrs: dict[str, bytes]) -> int:
+    def add(self, xattrs: Mapping[str, bytes]) -> int:
         """The number of the set; _NOTHING for an empty one."""
         pairs = b""
         count = 0

@@ -10,55 +10,13 @@ Source: tar(5); POSIX.1-2017 pax, "ustar Interchange Format" and "pax Header Blo
 
 from collections.abc import Iterator
 
+from toolkit.archive.entries import BLOCK, CHARACTER, DIRECTORY, FILE, KINDS, SECOND_NS, Entry
 from toolkit.errors import Malformed
-
-FILE, HARD_LINK, SYMLINK, CHARACTER, BLOCK, DIRECTORY, FIFO = b"0", b"1", b"2", b"3", b"4", b"5", b"6"
-KINDS = {
-    FILE: "file",
-    HARD_LINK: "hard link",
-    SYMLINK: "symlink",
-    CHARACTER: "character device",
-    BLOCK: "block device",
-    DIRECTORY: "directory",
-    FIFO: "fifo",
-}
 
 LONG_BYTES = 1 << 20  # of a long name or a pax header; the kernel's paths end at 4096
 NO_ID = 0xFFFFFFFF  # chown(2) takes it for "leave it"
 _BLANK = bytes(512)
-SECOND_NS = 10**9
 LATEST_NS = SECOND_NS << 62
-
-
-class Entry:
-    """One member. `mode` holds the permission bits (setuid and kin included), `mtime_ns` nanoseconds.
-
-    `uname` and `gname` are its owner's and group's names, b"" where the archive has none; who is root has the number 0.
-    """
-
-    __slots__ = (
-        "gid", "gname", "kind", "link", "major", "minor", "mode", "mtime_ns", "name", "size", "uid", "uname", "xattrs",
-    )  # fmt: skip
-
-    def __init__(self, name: bytes, kind: bytes, size: int) -> None:
-        self.name = name
-        self.kind = kind
-        self.size = size
-        self.mode = 0
-        self.uid = 0
-        self.gid = 0
-        self.uname = b"root"
-        self.gname = b"root"
-        self.mtime_ns = 0
-        self.link = b""
-        self.major = 0
-        self.minor = 0
-        self.xattrs: dict[str, bytes] | None = None
-
-    @property
-    def mtime_s(self) -> int:
-        """The whole seconds of `mtime_ns`."""
-        return self.mtime_ns // SECOND_NS
 
 
 class Tar:
@@ -119,12 +77,12 @@ class Tar:
                 entry.gid = 0
             self._check(entry)
             if entry.kind == FILE:
-                self._left = (entry.size + 511) & ~511
+                self._left = (entry.size_bytes + 511) & ~511
             yield entry
 
     def pieces(self, entry: Entry) -> Iterator[memoryview]:
         """The content of the member that the iterator stands at, in pieces as they lie in memory."""
-        return self._stored(entry.size)
+        return self._stored(entry.size_bytes)
 
     def _stored(self, wanted: int) -> Iterator[memoryview]:
         while wanted:
@@ -140,8 +98,8 @@ class Tar:
         numbers = max(entry.uid, entry.gid) >= NO_ID or abs(entry.mtime_ns) >= LATEST_NS
         if numbers or (entry.major | entry.minor) >> 32:
             raise self._malformed(f"{entry.name!r} has an owner, a time or a device number that can't be")
-        if entry.size < 0 and entry.kind == FILE:
-            raise self._malformed(f"{entry.name!r} has a size of {entry.size}")
+        if entry.size_bytes < 0 and entry.kind == FILE:
+            raise self._malformed(f"{entry.name!r} has a size of {entry.size_bytes}")
 
     def _entry(self, header: bytes, kind: bytes, size: int) -> Entry:
         name = header[:100]
@@ -215,7 +173,7 @@ class Tar:
                 elif keyword == b"linkpath":
                     entry.link = value
                 elif keyword == b"size":
-                    entry.size = int(value)
+                    entry.size_bytes = int(value)
                 elif keyword == b"uid":
                     entry.uid = int(value)
                 elif keyword == b"gid":
@@ -227,8 +185,7 @@ class Tar:
                 elif keyword == b"mtime":
                     entry.mtime_ns = int(value.partition(b".")[0]) * SECOND_NS
                 elif keyword.startswith(b"SCHILY.xattr."):
-                    entry.xattrs = entry.xattrs or {}
-                    entry.xattrs[keyword[13:].decode()] = value
+                    entry.xattrs = {**entry.xattrs, keyword[13:].decode(): value}
                 elif keyword.startswith(b"GNU.sparse."):
                     raise self._malformed(f"{entry.name!r} is sparse, which no package may hold")
             except ValueError:

@@ -9,7 +9,8 @@ Source: POSIX.1-2017 pax; "Basic Tar Format" and "Storing Sparse Files" in the m
 
 from collections.abc import Iterable, Iterator
 
-from toolkit.archive.tar_read import FILE, KINDS, LONG_BYTES, SECOND_NS, Entry, Tar
+from toolkit.archive.entries import FILE, KINDS, SECOND_NS, Entry
+from toolkit.archive.tar_read import LONG_BYTES, Tar
 
 _BLANK = bytes(512)
 _EXTENDED = b"LKxXg"
@@ -60,7 +61,7 @@ class AnyTar(Tar):
 
     def pieces(self, entry: Entry) -> Iterator[memoryview]:
         """As `Tar`; a sparse file's holes are zeros."""
-        return super().pieces(entry) if self._parts is None else self._with_holes(self._parts, entry.size)
+        return super().pieces(entry) if self._parts is None else self._with_holes(self._parts, entry.size_bytes)
 
     def _check_sum(self, header: bytes) -> None:
         """Some writers add up signed bytes (tar(5))."""
@@ -98,7 +99,7 @@ class AnyTar(Tar):
         if pax.get(b"mtime"):
             entry.mtime_ns = self._time_ns(pax[b"mtime"])
         self._check(entry)
-        self._left = (entry.size + 511) & ~511 if entry.kind == FILE else 0
+        self._left = (entry.size_bytes + 511) & ~511 if entry.kind == FILE else 0
         self._parts = None
         if kind == _SPARSE:
             self._old_sparse(entry, header)
@@ -132,12 +133,12 @@ class AnyTar(Tar):
             fields, more = block[:504], block[504]
         real = self._number(header, 483, 495)
         self._left = stored
-        self._set_parts(entry, parts, entry.size, real)
+        self._set_parts(entry, parts, entry.size_bytes, real)
 
     def _pax_sparse(self, entry: Entry, words: dict[bytes, bytes], records: Iterable[tuple[bytes, bytes]]) -> None:
         """GNU's ways since pax: 0.0 (many records), 0.1 (one record), 1.0 (before the content)."""
         try:
-            stored = entry.size
+            stored = entry.size_bytes
             if b"GNU.sparse.map" in words:
                 numbers = [int(word) for word in words[b"GNU.sparse.map"].split(b",") if word]
             elif words.get(b"GNU.sparse.major") == b"1" and words.get(b"GNU.sparse.minor") == b"0":
@@ -179,7 +180,7 @@ class AnyTar(Tar):
             end = offset + size
         if end > real or sum(size for _, size in parts) != stored or len(parts) > _MOST_PARTS:
             raise self._malformed(f"{entry.name!r} is sparse, and its map is not its content's")
-        entry.size, self._parts = real, parts
+        entry.size_bytes, self._parts = real, parts
 
     def _with_holes(self, parts: Parts, size: int) -> Iterator[memoryview]:
         end = 0

@@ -9,34 +9,26 @@ Source: POSIX.1-2017 pax, "ustar Interchange Format", "pax Header Block"; tar(5)
 
 from collections.abc import Iterable, Iterator
 
-from toolkit.archive.walk import BLOCK, CHARACTER, DIRECTORY, FIFO, FILE, HARD_LINK, SYMLINK, Member, read
+from toolkit.archive.entries import BLOCK, CHARACTER, DIRECTORY, FILE, HARD_LINK, Entry
+from toolkit.archive.walk import read
 
 END = bytes(1024)
-_TYPES = {
-    FILE: b"0",
-    HARD_LINK: b"1",
-    SYMLINK: b"2",
-    CHARACTER: b"3",
-    BLOCK: b"4",
-    DIRECTORY: b"5",
-    FIFO: b"6",
-}
 _SEGMENT_BYTES = 2 << 20
 
 
-def header(member: Member, *, prefix: bytes = b"./") -> bytes:
-    """The header of a member, with its pax header before it if it needs one."""
-    name = prefix + member.path
-    if member.kind == DIRECTORY and not name.endswith(b"/"):
+def header(entry: Entry, *, prefix: bytes = b"./") -> bytes:
+    """The header of a entry, with its pax header before it if it needs one."""
+    name = prefix + entry.name
+    if entry.kind == DIRECTORY and not name.endswith(b"/"):
         name += b"/"
-    link = prefix + member.link if member.kind == HARD_LINK else member.link
-    records = b"".join(_record(b"SCHILY.xattr." + key.encode(), value) for key, value in sorted(member.xattrs.items()))
+    link = prefix + entry.link if entry.kind == HARD_LINK else entry.link
+    records = b"".join(_record(b"SCHILY.xattr." + key.encode(), value) for key, value in sorted(entry.xattrs.items()))
     if len(name) > 100:
         records += _record(b"path", name)
     if len(link) > 100:
         records += _record(b"linkpath", link)
-    numbers = {b"uid": (member.uid, 7), b"gid": (member.gid, 7), b"size": (member.size_bytes, 11)}
-    numbers[b"mtime"] = (member.mtime_s, 11)
+    numbers = {b"uid": (entry.uid, 7), b"gid": (entry.gid, 7), b"size": (entry.size_bytes, 11)}
+    numbers[b"mtime"] = (entry.mtime_s, 11)
     fitting = {}
     for key, (value, digits) in numbers.items():
         fits = 0 <= value < 8**digits
@@ -49,15 +41,15 @@ def header(member: Member, *, prefix: bytes = b"./") -> bytes:
         pax += records + bytes(-len(records) % 512)
     return pax + _block(
         name[:100],
-        member.mode,
+        entry.mode,
         fitting[b"uid"],
         fitting[b"gid"],
         fitting[b"size"],
         fitting[b"mtime"],
-        _TYPES[member.kind],
+        entry.kind,
         link[:100],
-        member.major if member.kind in (CHARACTER, BLOCK) else 0,
-        member.minor if member.kind in (CHARACTER, BLOCK) else 0,
+        entry.major if entry.kind in (CHARACTER, BLOCK) else 0,
+        entry.minor if entry.kind in (CHARACTER, BLOCK) else 0,
     )
 
 
@@ -96,21 +88,21 @@ def _record(key: bytes, value: bytes) -> bytes:
     return b"%d %s=%s\n" % (length, key, value)
 
 
-def segments(rootfd: int, members: Iterable[Member]) -> Iterator[bytes]:
+def segments(rootfd: int, entrys: Iterable[Entry]) -> Iterator[bytes]:
     """The whole stream in segments of some MiB, each but the last at least that long. Raises OSError."""
     parts: list[bytes] = []
     size = 0
-    for member in members:
-        parts.append(header(member))
+    for entry in entrys:
+        parts.append(header(entry))
         size += len(parts[-1])
-        if member.kind == FILE:
-            for piece in read(rootfd, member):
+        if entry.kind == FILE:
+            for piece in read(rootfd, entry):
                 parts.append(piece)
                 size += len(piece)
                 if size >= _SEGMENT_BYTES:
                     yield b"".join(parts)
                     parts, size = [], 0
-            padding = -member.size_bytes % 512
+            padding = -entry.size_bytes % 512
             parts.append(bytes(padding))
             size += padding
         if size >= _SEGMENT_BYTES:

@@ -9,76 +9,30 @@ import os
 import stat
 from collections.abc import Iterator
 
-from toolkit.archive.extract import XATTRS
+from toolkit.archive.entries import DIRECTORY, HARD_LINK, SECOND_NS, SYMLINK, XATTRS, Entry, of_file
 
-FILE, DIRECTORY, SYMLINK, HARD_LINK, CHARACTER, BLOCK, FIFO = "file", "dir", "symlink", "link", "char", "block", "fifo"
-_KINDS = {
-    stat.S_IFREG: FILE,
-    stat.S_IFDIR: DIRECTORY,
-    stat.S_IFLNK: SYMLINK,
-    stat.S_IFCHR: CHARACTER,
-    stat.S_IFBLK: BLOCK,
-    stat.S_IFIFO: FIFO,
-}
 _DEEPEST = 200
 _NO_XATTRS = (errno.ENOTSUP, errno.EPERM, errno.ENODATA)
 
 
-def kind(found: os.stat_result) -> str | None:
-    """Which of the kinds it is, but for HARD_LINK; None for a socket: nobody listens on it any more."""
-    return _KINDS.get(stat.S_IFMT(found.st_mode))
-
-
-class Member:
-    """One path of a tree. `path` is relative, b"" for the root itself; `mode` holds the permission bits only."""
-
-    __slots__ = (
-        "gid",
-        "kind",
-        "link",
-        "links",
-        "major",
-        "minor",
-        "mode",
-        "mtime_s",
-        "path",
-        "size_bytes",
-        "uid",
-        "xattrs",
-    )
-
-    def __init__(self, path: bytes, kind: str, found: os.stat_result) -> None:
-        self.path = path
-        self.kind = kind
-        self.mode = found.st_mode & 0o7777
-        self.uid = found.st_uid
-        self.gid = found.st_gid
-        self.mtime_s = int(found.st_mtime)
-        self.size_bytes = found.st_size if kind == FILE else 0
-        self.links = found.st_nlink
-        self.link = b""  # a symlink's text; for HARD_LINK the path of the first of its names
-        self.major = os.major(found.st_rdev)
-        self.minor = os.minor(found.st_rdev)
-        self.xattrs: dict[str, bytes] = {}
-
-
-def walk(rootfd: int, *, without: frozenset[bytes] = frozenset(), latest_s: int | None = None) -> Iterator[Member]:
+def walk(rootfd: int, *, without: frozenset[bytes] = frozenset(), latest_s: int | None = None) -> Iterator[Entry]:
     """The members below the directory `rootfd`, itself first. Sockets are left out: nobody listens on them any more.
 
     `without` names entries of the root that don't belong to it; no time is later than `latest_s`. Raises OSError.
     """
     names: dict[tuple[int, int], bytes] = {}
-    root = Member(b"", DIRECTORY, os.fstat(rootfd))
+    root = of_file(b"", os.fstat(rootfd))
+    assert root is not None
     root.xattrs = _xattrs(f"/proc/self/fd/{rootfd}/.")
     yield _clamped(root, latest_s)
-    for member in _below(rootfd, b"", without, names):
-        yield _clamped(member, latest_s)
+    for entry in _below(rootfd, b"", without, names):
+        yield _clamped(entry, latest_s)
 
 
-def _clamped(member: Member, latest_s: int | None) -> Member:
-    if latest_s is not None and member.mtime_s > latest_s:
-        member.mtime_s = latest_s
-    return member
+def _clamped(entry: Entry, latest_s: int | None) -> Entry:
+    if latest_s is not None and entry.mtime_s > latest_s:
+        entry.mtime_ns = latest_s * SECOND_NS
+    return entry
 
 
 def folders(fd: int, path: bytes = b"") -> Iterator[tuple[int, list[tuple[str, os.stat_result]]]]:
@@ -104,30 +58,29 @@ def _check_depth(path: bytes) -> None:
         raise OSError(errno.ENAMETOOLONG, f"folders are nested more than {_DEEPEST} deep", os.fsdecode(path[:60]) + "…")
 
 
-def _below(fd: int, path: bytes, without: frozenset[bytes], names: dict[tuple[int, int], bytes]) -> Iterator[Member]:
+def _below(fd: int, path: bytes, without: frozenset[bytes], names: dict[tuple[int, int], bytes]) -> Iterator[Entry]:
     _check_depth(path)
     prefix = path + b"/" if path else b""
     for name in sorted(os.fsencode(one) for one in os.listdir(fd)):
         if name in without:
             continue
-        found = os.stat(name, dir_fd=fd, follow_symlinks=False)
-        sort = kind(found)
-        if sort is None:
+        about = os.stat(name, dir_fd=fd, follow_symlinks=False)
+        entry = of_file(prefix + name, about)
+        if entry is None:
             continue
-        member = Member(prefix + name, sort, found)
-        if sort == SYMLINK:
-            member.link = os.readlink(name, dir_fd=fd)
-        elif sort != DIRECTORY and found.st_nlink > 1:
-            first = names.setdefault((found.st_dev, found.st_ino), member.path)
-            if first != member.path:
-                member.kind, member.link, member.size_bytes = HARD_LINK, first, 0
-        if member.kind not in (SYMLINK, HARD_LINK):
-            member.xattrs = _xattrs(b"/proc/self/fd/%d/%s" % (fd, name))
-        yield member
-        if sort == DIRECTORY:
+        if entry.kind == SYMLINK:
+            entry.link = os.readlink(name, dir_fd=fd)
+        elif entry.kind != DIRECTORY and about.st_nlink > 1:
+            first = names.setdefault((about.st_dev, about.st_ino), entry.name)
+            if first != entry.name:
+                entry.kind, entry.link, entry.size_bytes = HARD_LINK, first, 0
+        if entry.kind not in (SYMLINK, HARD_LINK):
+            entry.xattrs = _xattrs(b"/proc/self/fd/%d/%s" % (fd, name))
+        yield entry
+        if entry.kind == DIRECTORY:
             inner = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
             try:
-                yield from _below(inner, member.path, frozenset(), names)
+                yield from _below(inner, entry.name, frozenset(), names)
             finally:
                 os.close(inner)
 
@@ -142,15 +95,15 @@ def _xattrs(path: str | bytes) -> dict[str, bytes]:
     return {name: os.getxattr(path, name, follow_symlinks=False) for name in sorted(names) if name.startswith(XATTRS)}
 
 
-def read(rootfd: int, member: Member, piece_bytes: int = 1 << 20) -> Iterator[bytes]:
+def read(rootfd: int, entry: Entry, piece_bytes: int = 1 << 20) -> Iterator[bytes]:
     """The content of a FILE in pieces: exactly its size of them. Raises OSError, also when the file is shorter now."""
-    fd = os.open(member.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=rootfd)
+    fd = os.open(entry.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=rootfd)
     try:
-        left = member.size_bytes
+        left = entry.size_bytes
         while left:
             piece = os.read(fd, min(left, piece_bytes))
             if not piece:
-                raise OSError(errno.EIO, "it became shorter while it was read", os.fsdecode(member.path))
+                raise OSError(errno.EIO, "it became shorter while it was read", os.fsdecode(entry.name))
             left -= len(piece)
             yield piece
     finally:

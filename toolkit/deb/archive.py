@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from toolkit.archive.tar_read import FILE, Tar
+from toolkit.archive.entries import FILE
+from toolkit.archive.tar_read import Tar
 from toolkit.errors import Malformed
 
 CONTROL_LIMIT_BYTES = 64 << 20

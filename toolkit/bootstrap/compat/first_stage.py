@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 
-from toolkit.archive import tar_read
+from toolkit.archive import entries
 from toolkit.bootstrap.acquire.deb_folder import deb_name
 from toolkit.bootstrap.acquire.download import Download
 from toolkit.bootstrap.customize import customize
@@ -208,9 +208,9 @@ def _from_archive(request: Request, lock: Lock) -> dict[str, bytes]:
             name = os.fsdecode(entry.name).removeprefix("./")
             short = "debootstrap" if name == _PROGRAM else name.removeprefix(_SHARE)
             if short == "debootstrap" or (name.startswith(_SHARE) and _FETCHED.fullmatch(short)):
-                if entry.kind == tar_read.FILE:
+                if entry.kind == entries.FILE:
                     files[short] = b"".join(archive.pieces(entry))
-                elif entry.kind == tar_read.SYMLINK:
+                elif entry.kind == entries.SYMLINK:
                     links[short] = os.path.join(os.path.dirname(short), os.path.basename(os.fsdecode(entry.link)))
 
     try:

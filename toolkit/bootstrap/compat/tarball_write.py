@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from toolkit.archive import streams, tar_write, walk
+from toolkit.archive.entries import Entry
 from toolkit.bootstrap.compat import first_stage
 from toolkit.bootstrap.facts import debootstrap_files
 from toolkit.bootstrap.facts.model import Lock, Request
@@ -90,11 +91,11 @@ def _check_one_architecture(lock: Lock) -> None:
             )
 
 
-def _members(rootfd: int) -> Iterator[walk.Member]:
+def _members(rootfd: int) -> Iterator[Entry]:
     """What is in the tarball: root's, whoever makes it, and with the times of SOURCE_DATE_EPOCH."""
     epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
-    for member in walk.walk(rootfd, latest_s=int(epoch) if epoch.isdigit() else None):
-        member.uid = member.gid = 0
-        member.xattrs = {}
-        if member.path:
-            yield member
+    for entry in walk.walk(rootfd, latest_s=int(epoch) if epoch.isdigit() else None):
+        entry.uid = entry.gid = 0
+        entry.xattrs = {}
+        if entry.name:
+            yield entry

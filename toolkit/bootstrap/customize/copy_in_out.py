@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from typing import IO
 
 from toolkit.archive.compressed_tar import plain_pieces, tar_writer
-from toolkit.archive.extract import Extractor, Policy, as_entry
-from toolkit.archive.tar_read import DIRECTORY, FILE, HARD_LINK, Entry
+from toolkit.archive.entries import DIRECTORY, FILE, HARD_LINK, SYMLINK, Entry, of_file
+from toolkit.archive.extract import Extractor, Policy
 from toolkit.archive.tar_read_any import AnyTar
 from toolkit.errors import CtkError
 from toolkit.kernel.beneath import O_PATH, make_directories, open_beneath
@@ -96,7 +96,7 @@ class Transfer:
                 if ".." in words:
                     raise CtkError(extractor.doing, because=f"{name!r} leads out of the folder")
                 path = "/".join((inside.rstrip("/"), *words))
-                entry.xattrs = None
+                entry.xattrs = {}
                 if entry.kind == DIRECTORY:
                     os.close(make_directories(self._root, path))
                     later.append((path, entry))
@@ -127,10 +127,11 @@ class Transfer:
         """One entry, and all below it. `inside` is the new entry's path in the root; "" if it is outside."""
         about = os.stat(name, dir_fd=source, follow_symlinks=False)
         extractor = self._into if inside else self._out_of
-        link = os.readlink(name, dir_fd=source) if stat.S_ISLNK(about.st_mode) else ""
-        entry = as_entry(name, about, link)
+        entry = of_file(os.fsencode(name), about)
         if entry is None:
             return
+        if entry.kind == SYMLINK:
+            entry.link = os.fsencode(os.readlink(name, dir_fd=source))
         if entry.kind == DIRECTORY:
             with _folder(source, name) as below, self._new_folder(folder, new, inside) as (made, fresh):
                 for one in sorted(os.listdir(below)):

@@ -7,7 +7,7 @@ import re
 import stat
 from collections.abc import Callable, Iterator
 
-from toolkit.archive.tar_read import DIRECTORY, FILE, SYMLINK
+from toolkit.archive.entries import DIRECTORY, FILE, SYMLINK
 from toolkit.bootstrap.customize import hooks
 from toolkit.bootstrap.facts.hooks_config import HOOK_STAGES, NOTHING, Customisation, User
 from toolkit.bootstrap.facts.model import Lock, Request

@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable
 
-from toolkit.archive import tar_read
+from toolkit.archive import entries
 from toolkit.bootstrap.facts.model import Lock
 from toolkit.bootstrap.install import owners
 from toolkit.bootstrap.install.by_dpkg import ByDpkg
@@ -90,7 +90,7 @@ class BaseSet:
         if self._empties(one):
             return True
         late = conffiles(one.control)
-        if any(item.name in late and item.kind != tar_read.FILE for item in one.held):
+        if any(item.name in late and item.kind != entries.FILE for item in one.held):
             return True
         if one.owned and owners.differ(self._rootfd, one.owned, may_change="preinst" in one.control):
             return True

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from toolkit.archive import tar_read
+from toolkit.archive import entries, tar_read
 from toolkit.archive.extract import Extractor, Policy
 from toolkit.bootstrap.install.path_filter import Skips
 from toolkit.bootstrap.install.usrmerge import ALIASES
@@ -111,37 +111,37 @@ class Layout:
             os.close(fd)
         self._open.clear()
 
-    def put(self, entry: tar_read.Entry, content: tar_read.Tar) -> None:
+    def put(self, entry: entries.Entry, content: tar_read.Tar) -> None:
         """Lay out one member. Raises Malformed, OSError."""
         name, shown = self._relative(entry.name)
         kind = entry.kind
-        (self._links if kind == tar_read.SYMLINK else self._listed).append(b"/" + (shown or b"."))
-        if kind != tar_read.DIRECTORY:
+        (self._links if kind == entries.SYMLINK else self._listed).append(b"/" + (shown or b"."))
+        if kind != entries.DIRECTORY:
             self.names.append(shown)
         if self._skips is not None and name and self._skips(name, kind):
             return
-        if kind == tar_read.DIRECTORY:
+        if kind == entries.DIRECTORY:
             self._directory(name, shown, entry)
             return
         if not name:
             raise self._refused(entry, "it takes the place of the root itself")
         # trixie's base-files ships the links of a merged /usr itself.
-        path = name if kind == tar_read.SYMLINK and name in ALIASES else self._tree.place(name)
+        path = name if kind == entries.SYMLINK and name in ALIASES else self._tree.place(name)
         self._shipped.add(path)
         if not self._claim(path, shown):
             return
         parent, last = self._spot(path)
         self.placed.append(Placed(path, shown, kind, None, last))
         self._note_owner(path, entry)
-        if kind == tar_read.FILE:
+        if kind == entries.FILE:
             self._file(parent, last, path, name, entry, content)
             return
-        if kind == tar_read.HARD_LINK:
+        if kind == entries.HARD_LINK:
             self._hard_link(path, entry)
             return
-        if kind == tar_read.SYMLINK and not entry.link:
+        if kind == entries.SYMLINK and not entry.link:
             raise self._refused(entry, "a link to nothing")
-        if kind in (tar_read.CHARACTER, tar_read.BLOCK):
+        if kind in (entries.CHARACTER, entries.BLOCK):
             if not self._in_dev(path):
                 raise self._refused(entry, "a device outside of /dev")
             parent, last = self._spot(path)  # to look may have closed it
@@ -159,11 +159,11 @@ class Layout:
         above, _, last = path.rpartition(b"/")
         return self._parent(above), last
 
-    def _note_owner(self, path: bytes, entry: tar_read.Entry) -> None:
+    def _note_owner(self, path: bytes, entry: entries.Entry) -> None:
         if entry.uname not in _NOBODY_ELSE or entry.gname not in _NOBODY_ELSE:
             self.owned.append(Owned(path, entry.kind, entry.mode, entry.uid, entry.gid, entry.uname, entry.gname))
 
-    def _settle(self, parent: int, last: bytes, path: bytes, entry: tar_read.Entry) -> None:
+    def _settle(self, parent: int, last: bytes, path: bytes, entry: entries.Entry) -> None:
         """Give what has no descriptor its owner, mode and times."""
         # Another package may put a link in its place the moment that it may have the path, and chmod(2) follows it.
         with self._tree.unclaimable:
@@ -206,7 +206,7 @@ class Layout:
             fd = self._open[path] = self._tree.open_directory(path)
         return fd
 
-    def _directory(self, name: bytes, shown: bytes, entry: tar_read.Entry) -> None:
+    def _directory(self, name: bytes, shown: bytes, entry: entries.Entry) -> None:
         path = self._tree.place(name)
         rank = self._position
         if path != name and name in ALIASES:
@@ -238,7 +238,7 @@ class Layout:
         raise FileExistsError(errno.EEXIST, "a file is in the place of this directory", path)
 
     def _file(
-        self, parent: int, last: bytes, path: bytes, name: bytes, entry: tar_read.Entry, content: tar_read.Tar
+        self, parent: int, last: bytes, path: bytes, name: bytes, entry: entries.Entry, content: tar_read.Tar
     ) -> None:
         opened: list[int] = []
         if not self._make(lambda: opened.append(self._extractor.new_file(parent, last, entry)), parent, last, path):
@@ -256,7 +256,7 @@ class Layout:
             self._sums[path] = digest.hexdigest()
             self.sums.append((self._sums[path], self.names[-1]))
 
-    def _hard_link(self, path: bytes, entry: tar_read.Entry) -> None:
+    def _hard_link(self, path: bytes, entry: entries.Entry) -> None:
         """Link to an earlier file of the same package, whose owner, mode and times it has."""
         target = self._tree.place(self._relative(entry.link)[0])
         if target not in self._shipped:
@@ -292,7 +292,7 @@ class Layout:
                         break
         return True
 
-    def _refused(self, entry: tar_read.Entry, why: str) -> Malformed:
+    def _refused(self, entry: entries.Entry, why: str) -> Malformed:
         return Malformed(f"unpack {self._what}", because=f"{os.fsdecode(entry.name)!r} is {why}")
 
 

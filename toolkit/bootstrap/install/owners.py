@@ -6,7 +6,7 @@ import contextlib
 import os
 from collections.abc import Iterable
 
-from toolkit.archive import tar_read
+from toolkit.archive import entries
 from toolkit.bootstrap.install.extract_package import Owned
 from toolkit.errors import SystemCall
 from toolkit.kernel.beneath import O_PATH, open_beneath
@@ -42,7 +42,7 @@ def _give(rootfd: int, one: Owned, uid: int, gid: int) -> None:
         except SystemCall:
             return  # a script has removed it
         undo.callback(os.close, parent)
-        if one.kind == tar_read.SYMLINK:
+        if one.kind == entries.SYMLINK:
             with contextlib.suppress(FileNotFoundError):
                 os.chown(last or b".", uid, gid, dir_fd=parent, follow_symlinks=False)
             return

@@ -8,7 +8,7 @@ import fnmatch
 import re
 from collections.abc import Callable, Iterable, Iterator
 
-from toolkit.archive.tar_read import DIRECTORY, SYMLINK
+from toolkit.archive.entries import DIRECTORY, SYMLINK
 
 Skips = Callable[[bytes, bytes], bool]  # (path in the package without its first slash, kind of tar_read)
 

@@ -11,7 +11,7 @@ import errno
 import os
 import stat
 
-from toolkit.archive import tar_read
+from toolkit.archive import entries
 from toolkit.bootstrap.install.extract_package import Directory, Layout, Placed, Tree
 from toolkit.bootstrap.install.path_filter import Skips
 from toolkit.errors import SystemCall
@@ -28,7 +28,7 @@ HOLD = ".ctk-unpacked"
 NOT_YET = b".dpkg-new"  # how dpkg names a conffile until its package is configured
 
 _OPEN_FOLDERS = 48
-_DEVICES = (tar_read.CHARACTER, tar_read.BLOCK)
+_DEVICES = (entries.CHARACTER, entries.BLOCK)
 
 
 class Shelf(Layout):
@@ -106,11 +106,11 @@ class Held:
                     if error.errno != errno.ENOENT:
                         return True
                 else:
-                    followed = one.kind == tar_read.SYMLINK or one.name in conffiles
-                    if stat.S_ISDIR(found) != (one.kind == tar_read.DIRECTORY) or (followed and stat.S_ISLNK(found)):
+                    followed = one.kind == entries.SYMLINK or one.name in conffiles
+                    if stat.S_ISDIR(found) != (one.kind == entries.DIRECTORY) or (followed and stat.S_ISLNK(found)):
                         return True
                     continue
-            if one.kind == tar_read.DIRECTORY:
+            if one.kind == entries.DIRECTORY:
                 fresh.add(one.path)
         return False
 

@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from toolkit.archive import tar_read
+from toolkit.archive import entries
 from toolkit.bootstrap.acquire.repacked import Repacked
 from toolkit.bootstrap.facts.model import Lock, Package
 from toolkit.bootstrap.install import replaces
@@ -183,7 +183,7 @@ class Unpacker:
 
     def _note(self, package: Package, position: int, control: dict[str, ControlFile], layout: Layout) -> None:
         held = position >= self._required
-        links = [one for one in layout.placed if one.kind == tar_read.SYMLINK] if held else []
+        links = [one for one in layout.placed if one.kind == entries.SYMLINK] if held else []
         unpacked = Unpacked(
             package,
             position,
@@ -193,7 +193,7 @@ class Unpacker:
             {} if held else layout.digests,
             frozenset(layout.names),
             tuple(layout.owned),
-            (*(one for one in layout.placed if one.kind != tar_read.SYMLINK), *links) if held else (),
+            (*(one for one in layout.placed if one.kind != entries.SYMLINK), *links) if held else (),
             layout.odd,
         )
         with self._mutex:

@@ -221,7 +221,7 @@ def _write_out(form: Format, tree: str, out: int, request: Request) -> int:
     except OSError as error:
         needed = ""
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            size = sum(member.size_bytes + 512 for member in walk.walk(rootfd))
+            size = sum(entry.size_bytes + 512 for entry in walk.walk(rootfd))
             needed = f" (the tree has {-(-size >> 20)} MiB, unpacked)"
         raise failed(request.target, error, needed) from None
     finally:

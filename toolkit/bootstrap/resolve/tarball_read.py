@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from toolkit.archive.compressed_tar import plain_pieces
-from toolkit.archive.tar_read import FILE
+from toolkit.archive.entries import FILE
 from toolkit.archive.tar_read_any import AnyTar
 from toolkit.bootstrap.acquire import mirrors
 from toolkit.bootstrap.facts import debootstrap_files, suites
@@ -87,7 +87,7 @@ class _Found:
                 members = AnyTar(stream, what)
                 for one in members:
                     if one.kind == FILE:
-                        self._take(os.fsdecode(one.name).removeprefix("./"), one.size, members.pieces(one), cache)
+                        self._take(os.fsdecode(one.name).removeprefix("./"), one.size_bytes, members.pieces(one), cache)
         except OSError as error:
             raise NotFound(self._doing, because=reason(error)) from None
 

@@ -11,8 +11,8 @@ import errno
 import os
 import stat as st
 
+from toolkit.archive.entries import DIRECTORY, FILE, HARD_LINK, KINDS, SYMLINK, Entry
 from toolkit.archive.extract import SKIP, Extractor, Policy
-from toolkit.archive.tar_read import DIRECTORY, FILE, HARD_LINK, KINDS, SYMLINK, Entry
 from toolkit.archive.tar_read_any import AnyTar
 from toolkit.errors import CtkError, SystemCall
 from toolkit.kernel import beneath
@@ -82,7 +82,7 @@ class Unpacker:
         archive = AnyTar(iter(lambda: stream.read(_PIECE_BYTES), b""), f"the tar for {self.target!r}")
         onto = False
         for number, entry in enumerate(archive):
-            entry.xattrs = None
+            entry.xattrs = {}
             if number == 0 and self._begin(entry, plain):
                 self._onto(archive, entry)
                 onto = True

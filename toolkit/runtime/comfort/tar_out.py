@@ -7,7 +7,8 @@ is why it doesn't walk as archive/walk.py does, which is for trees at rest, and 
 
 import os
 
-from toolkit.archive import tar_write, walk
+from toolkit.archive import tar_write
+from toolkit.archive.entries import DIRECTORY, FILE, HARD_LINK, SYMLINK, Entry, of_file
 from toolkit.kernel import mounts
 from toolkit.runtime.comfort import names
 
@@ -33,24 +34,23 @@ class _Packer:
     def add(self, fd: int, name: bytes, above: int) -> None:
         """`above`: the device of the folder that it was found in, 0 for the first."""
         status = os.fstat(fd)
-        kind = walk.kind(status)
-        if kind is None:
-            return  # a socket file is nothing without who listens
-        member = walk.Member(name, kind, status)
-        if kind == walk.FILE:
-            self._file(fd, member, status)
+        entry = of_file(name, status)
+        if entry is None:
             return
-        if kind == walk.SYMLINK:
-            member.link = os.fsencode(os.readlink("", dir_fd=fd))
-        self._header(member)
+        if entry.kind == FILE:
+            self._file(fd, entry, status)
+            return
+        if entry.kind == SYMLINK:
+            entry.link = os.fsencode(os.readlink("", dir_fd=fd))
+        self._header(entry)
         # What the kernel tells of itself is no file to copy, and has no end.
-        if kind == walk.DIRECTORY and (
+        if entry.kind == DIRECTORY and (
             status.st_dev == above or mounts.fstatfs_type(fd) not in (_PROC, _SYSFS, _CGROUP, _CGROUP2)
         ):
             self._below(fd, name, status.st_dev)
 
-    def _header(self, member: walk.Member) -> None:
-        self.out.write(tar_write.header(member, prefix=b""))
+    def _header(self, entry: Entry) -> None:
+        self.out.write(tar_write.header(entry, prefix=b""))
 
     def _below(self, fd: int, name: bytes, device: int) -> None:
         folder = os.open(names.of_fd(fd), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -68,19 +68,19 @@ class _Packer:
             finally:
                 os.close(found)
 
-    def _file(self, fd: int, member: walk.Member, status: os.stat_result) -> None:
-        first = member.path
+    def _file(self, fd: int, entry: Entry, status: os.stat_result) -> None:
+        first = entry.name
         if status.st_nlink > 1:
-            first = self.links.setdefault((status.st_dev, status.st_ino), member.path)
-        if first != member.path:
-            member.kind, member.link, member.size_bytes = walk.HARD_LINK, first, 0
-            self._header(member)
+            first = self.links.setdefault((status.st_dev, status.st_ino), entry.name)
+        if first != entry.name:
+            entry.kind, entry.link, entry.size_bytes = HARD_LINK, first, 0
+            self._header(entry)
             return
         # Through its descriptor: the very file that was looked at.
         file = os.open(names.of_fd(fd), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
-            self._header(member)
-            self._content(file, member.size_bytes)
+            self._header(entry)
+            self._content(file, entry.size_bytes)
         finally:
             os.close(file)
 
