@@ -40,7 +40,8 @@ from toolkit.bootstrap.output.target import MARKER, Target, check_space, empty
 from toolkit.bootstrap.output.tree_cache import Spoilt, TreeCache
 from toolkit.bootstrap.plan import plan_build
 from toolkit.bootstrap.plan.plan_build import Solved, solve_open, understood
-from toolkit.bootstrap.sandbox import confinement, emulation, rootless
+from toolkit.bootstrap.sandbox import confinement, emulation
+from toolkit.children import rootless
 from toolkit.errors import CtkError, Unreachable, Usage, reason
 from toolkit.events import Done, Emit, Finished, Note, Planned, Started
 from toolkit.fetch.cache import check_private

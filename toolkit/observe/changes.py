@@ -3,7 +3,7 @@
 import os
 
 from toolkit.bootstrap.output import manifest, target
-from toolkit.bootstrap.sandbox import rootless
+from toolkit.children import rootless
 from toolkit.errors import CtkError, NotFound
 from toolkit.events import Emit
 from toolkit.kernel import subids

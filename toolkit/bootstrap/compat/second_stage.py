@@ -25,8 +25,9 @@ from toolkit.bootstrap.install.staging import HOLD
 from toolkit.bootstrap.install.unpack import Unpacker
 from toolkit.bootstrap.output.next_steps import next_steps
 from toolkit.bootstrap.output.target import write_result
-from toolkit.bootstrap.sandbox import emulation, rootless
+from toolkit.bootstrap.sandbox import emulation
 from toolkit.bootstrap.sandbox.sandbox import Sandbox
+from toolkit.children import rootless
 from toolkit.deb.archive import Deb
 from toolkit.deb.control import parse
 from toolkit.deb.index import Index

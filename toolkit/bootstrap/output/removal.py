@@ -18,7 +18,7 @@ from toolkit.bootstrap.output.target import (
     read_result,
     result_path,
 )
-from toolkit.bootstrap.sandbox import rootless
+from toolkit.children import rootless
 from toolkit.errors import CtkError, InUse, NotFound, SystemCall, reason
 from toolkit.events import Done, Emit
 from toolkit.kernel import rmtree_beneath, subids

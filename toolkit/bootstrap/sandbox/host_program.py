@@ -7,11 +7,11 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from toolkit.bootstrap.sandbox import interpreter
 from toolkit.bootstrap.sandbox.build_log import BuildLog
 from toolkit.bootstrap.sandbox.host_program_init import Settings
 from toolkit.bootstrap.sandbox.sandbox import ended
 from toolkit.bootstrap.sandbox.sandbox_init import receive, send
+from toolkit.children import interpreter
 from toolkit.errors import BuildFailed, HostLacks
 
 _TAIL_LINES = 20

@@ -17,9 +17,9 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from toolkit.bootstrap.sandbox import interpreter
 from toolkit.bootstrap.sandbox.build_log import BuildLog
 from toolkit.bootstrap.sandbox.sandbox_init import Request, Settings, receive, send
+from toolkit.children import interpreter
 from toolkit.errors import BuildFailed, CtkError, HostLacks
 
 _KEPT_LINES = 500

@@ -21,7 +21,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from toolkit import errors, places
-from toolkit.bootstrap.sandbox import interpreter
+from toolkit.children import interpreter
 from toolkit.errors import BuildFailed, CtkError, HostLacks, SystemCall, reason
 from toolkit.events import Emit, Event, Note
 from toolkit.kernel import namespaces, process, seccomp_noop, subids
@@ -40,7 +40,7 @@ def run(function: Callable[..., Any], argument: Any, emit: Emit) -> Any:
     """
     refused = HostFacts().user_namespaces
     if refused:
-        raise HostLacks("build without root", because=refused, hint="run it with sudo")
+        raise HostLacks("become root of a user namespace", because=refused, hint="run it with sudo")
     uids, gids = subids.of_caller()
     if len(uids) == 1:
         emit(
@@ -55,7 +55,7 @@ def run(function: Callable[..., Any], argument: Any, emit: Emit) -> Any:
     with os.fdopen(our_out, "wb") as out, os.fdopen(our_in, "rb") as replies:
         try:
             child = subprocess.Popen(
-                interpreter.command("toolkit.bootstrap.sandbox.rootless", their_in, their_out, os.getpid(), site=True),
+                interpreter.command("toolkit.children.rootless", their_in, their_out, os.getpid(), site=True),
                 stdin=subprocess.DEVNULL,
                 pass_fds=(their_in, their_out),
                 start_new_session=True,
@@ -88,7 +88,7 @@ def _converse(
         try:
             kind, value = pickle.load(replies)
         except EOFError:
-            raise BuildFailed("build without root", because="the building process died") from None
+            raise BuildFailed("become root of a user namespace", because="the building process died") from None
         if kind == "unshared":
             _write_map(child.pid, "uid", maps[0])
             _write_map(child.pid, "gid", maps[1])
@@ -131,7 +131,7 @@ def _write_map(pid: int, kind: str, lines: Map) -> None:
     program = shutil.which(f"new{kind}map", path=_PATH)
     if program is None:
         raise HostLacks(
-            "build without root",
+            "become root of a user namespace",
             because=f"new{kind}map(1) is not installed",
             hint="install it (Debian: apt install uidmap), or run with sudo",
         )
@@ -139,7 +139,7 @@ def _write_map(pid: int, kind: str, lines: Map) -> None:
     done = subprocess.run(words, capture_output=True, text=True, env={"PATH": _PATH}, stdin=subprocess.DEVNULL)
     if done.returncode != 0:
         because = done.stderr.strip() or f"exit code {done.returncode}"
-        raise HostLacks("build without root", because=because, hint=f"look at /etc/sub{kind}, or run with sudo")
+        raise HostLacks("become root of a user namespace", because=because, hint=f"look at /etc/sub{kind}, or run with sudo")
 
 
 def _put(path: str, text: str) -> None:
@@ -147,7 +147,7 @@ def _put(path: str, text: str) -> None:
         with open(path, "w") as file:
             file.write(text)
     except OSError as error:
-        raise HostLacks("build without root", because=f"{path}: {reason(error)}", hint="run it with sudo") from None
+        raise HostLacks("become root of a user namespace", because=f"{path}: {reason(error)}", hint="run it with sudo") from None
 
 
 def main(in_fd: int, out_fd: int, parent: int) -> NoReturn:
@@ -167,7 +167,7 @@ def main(in_fd: int, out_fd: int, parent: int) -> NoReturn:
         try:
             namespaces.unshare(namespaces.CLONE_NEWUSER)
         except SystemCall as error:
-            raise HostLacks("build without root", because=str(error), hint="run it with sudo") from None
+            raise HostLacks("become root of a user namespace", because=str(error), hint="run it with sudo") from None
         say("unshared", None)
         function, argument, single = pickle.load(requests)
         if single:
