@@ -28,6 +28,7 @@ from toolkit.kernel import namespaces, process, seccomp_noop, subids
 from toolkit.kernel.host import HostFacts
 
 _PATH = "/usr/bin:/usr/local/bin:/bin"
+_DOING = "become root of a user namespace"
 
 Map = list[tuple[int, int, int]]
 
@@ -40,7 +41,7 @@ def run(function: Callable[..., Any], argument: Any, emit: Emit) -> Any:
     """
     refused = HostFacts().user_namespaces
     if refused:
-        raise HostLacks("become root of a user namespace", because=refused, hint="run it with sudo")
+        raise HostLacks(_DOING, because=refused, hint="run it with sudo")
     uids, gids = subids.of_caller()
     if len(uids) == 1:
         emit(
@@ -88,7 +89,7 @@ def _converse(
         try:
             kind, value = pickle.load(replies)
         except EOFError:
-            raise BuildFailed("become root of a user namespace", because="the building process died") from None
+            raise BuildFailed(_DOING, because="the building process died") from None
         if kind == "unshared":
             _write_map(child.pid, "uid", maps[0])
             _write_map(child.pid, "gid", maps[1])
@@ -131,7 +132,7 @@ def _write_map(pid: int, kind: str, lines: Map) -> None:
     program = shutil.which(f"new{kind}map", path=_PATH)
     if program is None:
         raise HostLacks(
-            "become root of a user namespace",
+            _DOING,
             because=f"new{kind}map(1) is not installed",
             hint="install it (Debian: apt install uidmap), or run with sudo",
         )
@@ -139,7 +140,7 @@ def _write_map(pid: int, kind: str, lines: Map) -> None:
     done = subprocess.run(words, capture_output=True, text=True, env={"PATH": _PATH}, stdin=subprocess.DEVNULL)
     if done.returncode != 0:
         because = done.stderr.strip() or f"exit code {done.returncode}"
-        raise HostLacks("become root of a user namespace", because=because, hint=f"look at /etc/sub{kind}, or run with sudo")
+        raise HostLacks(_DOING, because=because, hint=f"look at /etc/sub{kind}, or run with sudo")
 
 
 def _put(path: str, text: str) -> None:
@@ -147,7 +148,7 @@ def _put(path: str, text: str) -> None:
         with open(path, "w") as file:
             file.write(text)
     except OSError as error:
-        raise HostLacks("become root of a user namespace", because=f"{path}: {reason(error)}", hint="run it with sudo") from None
+        raise HostLacks(_DOING, because=f"{path}: {reason(error)}", hint="run it with sudo") from None
 
 
 def main(in_fd: int, out_fd: int, parent: int) -> NoReturn:
@@ -167,7 +168,7 @@ def main(in_fd: int, out_fd: int, parent: int) -> NoReturn:
         try:
             namespaces.unshare(namespaces.CLONE_NEWUSER)
         except SystemCall as error:
-            raise HostLacks("become root of a user namespace", because=str(error), hint="run it with sudo") from None
+            raise HostLacks(_DOING, because=str(error), hint="run it with sudo") from None
         say("unshared", None)
         function, argument, single = pickle.load(requests)
         if single:
