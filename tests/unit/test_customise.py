@@ -1,6 +1,7 @@
 """toolkit.bootstrap: customisation, path_filter, transfer, emulation: what needs no archive."""
 
 import bz2
+import errno
 import gzip
 import io
 import lzma
@@ -233,22 +234,60 @@ def test_folders_go_in_and_come_out_as_they_were(root: tuple[Path, Transfer], tm
     assert (folder / "etc/other-name").stat().st_mode & 0o7777 == 0o755 and (tmp_path / "got/it").read_text() == "tool"
 
 
-@pytest.mark.parametrize("ending", ["tar", "tar.gz", "tar.xz", "tar.zst"])
+@pytest.mark.parametrize("ending", ["tar", "tar.gz", "tbz2", "tar.xz", "tar.zst"])
 def test_a_tar_goes_round(ending: str, root: tuple[Path, Transfer], tmp_path: Path) -> None:
     folder, transfer = root
     (folder / "etc/conf").mkdir(mode=0o750)
     (folder / "etc/conf/a").write_text("a" * 70_000)
     os.symlink("a", folder / "etc/conf/b")
     os.symlink("conf", folder / "etc/also")
+    os.link(folder / "etc/conf/a", folder / "etc/one-more")
     transfer.tar_out("/etc", str(tmp_path / f"etc.{ending}"))
     (folder / "copy").mkdir()
     transfer.tar_in(str(tmp_path / f"etc.{ending}"), "/copy")
     assert (folder / "copy/conf/a").read_text() == "a" * 70_000
     assert os.readlink(folder / "copy/conf/b") == "a" and os.readlink(folder / "copy/also") == "conf"
     assert (folder / "copy/conf").stat().st_mode & 0o7777 == 0o750
+    assert os.path.samefile(folder / "copy/conf/a", folder / "copy/one-more")
     if ending != "tar.zst":
         with tarfile.open(tmp_path / f"etc.{ending}") as tar:
             assert {"./conf/a", "./conf/b", "./also"} <= set(tar.getnames())
+
+
+def test_what_comes_out_is_whole_or_not_there(
+    root: tuple[Path, Transfer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, transfer = root
+    (folder / "etc/a").write_text("a")
+    os.mkdir(tmp_path / "out")
+    (tmp_path / "out/etc.tar").write_text("before")
+
+    def full(fd: int, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        for act in (
+            lambda: transfer.tar_out("/etc", str(tmp_path / "out/etc.tar")),
+            lambda: transfer.download("/etc/a", str(tmp_path / "out/a")),
+        ):
+            with pytest.raises(OSError, match="No space"):
+                act()
+    assert os.listdir(tmp_path / "out") == ["etc.tar"] and (tmp_path / "out/etc.tar").read_text() == "before"
+
+
+@pytest.mark.parametrize("act", ["tar_out", "download"])
+def test_what_is_no_file_is_written_to(act: str, root: tuple[Path, Transfer], tmp_path: Path) -> None:
+    """`download /etc/hostname /dev/stdout`: nobody wants a file in its place."""
+    folder, transfer = root
+    (folder / "etc/a").write_text("text")
+    os.mkfifo(tmp_path / "fifo")
+    os.symlink("fifo", tmp_path / "out")
+    reader = os.open(tmp_path / "fifo", os.O_RDONLY | os.O_NONBLOCK)
+    getattr(transfer, act)("/etc" if act == "tar_out" else "/etc/a", str(tmp_path / "out"))
+    assert b"text" in os.read(reader, 1 << 16)
+    os.close(reader)
+    assert (tmp_path / "fifo").is_fifo() and os.readlink(tmp_path / "out") == "fifo"
 
 
 @pytest.mark.parametrize("pack", [gzip.compress, zstandard.compress, lzma.compress, bz2.compress])

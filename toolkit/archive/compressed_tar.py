@@ -1,13 +1,12 @@
-"""Tar files under any of the usual compressions: for what people name on a command line."""
+"""Tar files under any of the usual compressions, read: for what people name on a command line."""
 
 import bz2
 import contextlib
 import gzip
 import lzma
-import tarfile
 import zlib
 from collections.abc import Iterator
-from typing import IO, Any, cast
+from typing import IO, Any
 
 from toolkit.errors import Malformed
 
@@ -48,17 +47,3 @@ def _pieces(file: IO[bytes], broken: tuple[type[Exception], ...], what: str) -> 
             yield piece
     except broken as error:
         raise Malformed(f"read {what}", because=str(error).lower() or "broken data") from None
-
-
-@contextlib.contextmanager
-def tar_writer(path: str) -> Iterator[tarfile.TarFile]:
-    """A new tar file, compressed as its ending says; a pax archive."""
-    ending = path.rpartition(".")[2]
-    with contextlib.ExitStack() as stack:
-        file: Any = stack.enter_context(open(path, "wb"))
-        mode = {"gz": "w|gz", "tgz": "w|gz", "bz2": "w|bz2", "xz": "w|xz"}.get(ending, "w|")
-        if ending == "zst":
-            import zstandard
-
-            file = stack.enter_context(zstandard.ZstdCompressor().stream_writer(file))
-        yield stack.enter_context(tarfile.open(fileobj=file, mode=cast(Any, mode), format=tarfile.PAX_FORMAT))

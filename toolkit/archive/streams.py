@@ -58,6 +58,30 @@ def _gzip_member(segment: bytes) -> bytes:
     return machine.compress(segment) + machine.flush()
 
 
+def _bz2_stream(segment: bytes) -> bytes:
+    import bz2
+
+    return bz2.compress(segment)
+
+
+def _xz_stream(segment: bytes) -> bytes:
+    import lzma
+
+    return lzma.compress(segment)
+
+
+_BY_ENDING = {
+    ".gz": _gzip_member, ".tgz": _gzip_member, ".bz2": _bz2_stream, ".tbz2": _bz2_stream, ".xz": _xz_stream,
+    ".txz": _xz_stream, ".zst": zstd_frame, ".tzst": zstd_frame,
+}  # fmt: skip
+
+
+def by_ending(path: str, segments: Iterable[bytes]) -> Iterable[bytes]:
+    """Each segment compressed as the ending of the file's name says; as it is for any other name."""
+    work = _BY_ENDING.get(os.path.splitext(path)[1])
+    return segments if work is None else side_by_side(work, segments)
+
+
 def ahead(items: Iterable[T], depth: int = 4) -> Iterator[T]:
     """The same items, produced by a thread of its own, up to `depth` before they are asked for."""
     line: queue.Queue[tuple[bool, T | BaseException | None]] = queue.Queue(depth)

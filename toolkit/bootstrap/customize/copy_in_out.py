@@ -8,16 +8,17 @@ one (/bin of a merged /usr). Outside, only the path that the caller typed is fol
 import contextlib
 import os
 import stat
-import tarfile
 import time
 from collections.abc import Iterator
 from typing import IO
 
-from toolkit.archive.compressed_tar import plain_pieces, tar_writer
+from toolkit.archive import streams, tar_write, walk
+from toolkit.archive.compressed_tar import plain_pieces
 from toolkit.archive.entries import DIRECTORY, FILE, HARD_LINK, SYMLINK, Entry, of_file
 from toolkit.archive.extract import Extractor, Policy
 from toolkit.archive.tar_read_any import AnyTar
 from toolkit.errors import CtkError
+from toolkit.kernel import atomic
 from toolkit.kernel.beneath import O_PATH, make_directories, open_beneath
 
 _READ_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a fifo of that name must not make us wait
@@ -77,11 +78,9 @@ class Transfer:
         with open(fd, "rb") as source:
             if not stat.S_ISREG(os.fstat(fd).st_mode):
                 raise CtkError(f"download {inside!r}", because="it is no file", hint="folders go by copy-out")
-            os.makedirs(os.path.dirname(os.path.abspath(outside)), exist_ok=True)
-            with _opened(os.path.dirname(os.path.abspath(outside))) as folder:
-                name = os.path.basename(outside)
-                extractor = Extractor(_POLICY._replace(owners=False), "copy out of the root")
-                extractor.put(folder, name, _new_entry(name, 0o644), _pieces(source))
+            with _written(outside) as file:
+                for piece in _pieces(source):
+                    atomic.write(file, piece)
 
     def tar_in(self, outside: str, inside: str) -> None:
         """Unpack a tar file (plain, gz, bz2, xz, zst) in the folder `inside`."""
@@ -108,12 +107,9 @@ class Transfer:
 
     def tar_out(self, inside: str, outside: str) -> None:
         """Pack what is in the folder `inside` as a tar file, compressed as its ending says."""
-        os.makedirs(os.path.dirname(os.path.abspath(outside)), exist_ok=True)
-        with self._inside(inside) as top, tar_writer(outside) as tar:
-            for above, folders, files, fd in os.fwalk(".", dir_fd=top):
-                folders.sort()
-                for name in (".", *sorted((*files, *(one for one in folders if _is_link(fd, one))))):
-                    _pack(tar, fd, name, os.path.normpath(os.path.join(above, name)))
+        with self._inside(inside) as top, _written(outside) as file:
+            for piece in streams.by_ending(outside, tar_write.segments(top, walk.walk(top))):
+                atomic.write(file, piece)
 
     @contextlib.contextmanager
     def _inside(self, path: str) -> Iterator[int]:
@@ -181,10 +177,6 @@ def _join(folder: str, name: str) -> str:
     return folder.rstrip("/") + "/" + name
 
 
-def _is_link(folder: int, name: str) -> bool:
-    return stat.S_ISLNK(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
-
-
 @contextlib.contextmanager
 def _opened(path: str) -> Iterator[int]:
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -192,6 +184,24 @@ def _opened(path: str) -> Iterator[int]:
         yield fd
     finally:
         os.close(fd)
+
+
+@contextlib.contextmanager
+def _written(path: str) -> Iterator[int]:
+    """A file of the caller's to write: it has its name once it is whole. What is no file is written to: /dev/stdout."""
+    path = os.path.realpath(path)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    if os.path.exists(path) and not os.path.isfile(path):
+        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+        return
+    with atomic.Writing(atomic.beside(path), mode=0o644) as new:
+        yield new.fd
+        new.close()
+        new.name(path)
 
 
 @contextlib.contextmanager
@@ -213,26 +223,3 @@ def _new_entry(name: str, mode: int) -> Entry:
 def _pieces(source: IO[bytes]) -> Iterator[bytes]:
     while piece := source.read(1 << 20):
         yield piece
-
-
-def _pack(tar: tarfile.TarFile, folder: int, name: str, path: str) -> None:
-    about = os.stat(name, dir_fd=folder, follow_symlinks=False)
-    member = tarfile.TarInfo(path if path == "." else "./" + path)
-    member.mode, member.uid, member.gid = stat.S_IMODE(about.st_mode), about.st_uid, about.st_gid
-    member.mtime = int(about.st_mtime)
-    kind = stat.S_IFMT(about.st_mode)
-    if kind == stat.S_IFREG:
-        with open(os.open(name, _READ_FILE, dir_fd=folder), "rb") as file:
-            member.size = os.fstat(file.fileno()).st_size
-            tar.addfile(member, file)
-        return
-    if kind == stat.S_IFLNK:
-        member.type, member.linkname = tarfile.SYMTYPE, os.readlink(name, dir_fd=folder)
-    elif kind in (stat.S_IFCHR, stat.S_IFBLK):
-        member.type = tarfile.CHRTYPE if kind == stat.S_IFCHR else tarfile.BLKTYPE
-        member.devmajor, member.devminor = os.major(about.st_rdev), os.minor(about.st_rdev)
-    elif kind in (stat.S_IFDIR, stat.S_IFIFO):
-        member.type = tarfile.DIRTYPE if kind == stat.S_IFDIR else tarfile.FIFOTYPE
-    else:
-        return  # a socket
-    tar.addfile(member)
