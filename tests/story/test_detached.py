@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import stat
 import subprocess
 import threading
 import time
@@ -194,6 +195,37 @@ def test_an_ephemeral_root_forgets_and_an_overlay_keeps(ctk: Command, busybox_bu
     assert (layer / "upper/note").read_text() == "again\nagain\n"
     assert sorted(os.listdir(busybox_bundle.rootfs)) == before
     assert not (busybox_bundle.rootfs / "note").exists()
+
+
+def test_a_root_of_layers(ctk: Command, busybox_bundle: Bundle, tmp_path: Path) -> None:
+    """As the layers of an image lie: the upper one hides and takes away, and none of them is written to."""
+    lower, upper = tmp_path / "lower", tmp_path / "up,per"
+    for layer in (lower, upper):
+        (layer / "d").mkdir(parents=True)
+    (lower / "d/gone").write_text("lower\n")
+    (lower / "d/kept").write_text("lower\n")
+    (lower / "d/both").write_text("lower\n")
+    (upper / "d/both").write_text("upper\n")
+    os.mknod(upper / "d/gone", stat.S_IFCHR)  # overlayfs' whiteout
+    rootfs = str(busybox_bundle.rootfs)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    busybox_bundle.sh("cd /d; cat *; echo new > new; cat new")
+    busybox_bundle.edit(lambda c: c["root"].update(path=str(empty), readonly=False))
+    layers = ("--lower", str(upper), "--lower", str(lower), "--lower", rootfs)
+    cwd = str(busybox_bundle.path)
+    for _ in range(2):
+        assert ctk("run", "--ephemeral", *layers, ctk.id(), cwd=cwd).ok().out == "upper\nlower\nnew\n"
+    ctk("run", "--overlay", str(tmp_path / "kept"), *layers, ctk.id(), cwd=cwd).ok()
+    assert (tmp_path / "kept/upper/d/new").read_text() == "new\n"
+    assert [sorted(os.listdir(layer / "d")) for layer in (lower, upper)] == [["both", "gone", "kept"], ["both", "gone"]]
+    assert not os.listdir(empty)
+    told = ctk("run", *layers, ctk.id(), cwd=cwd)
+    assert told.rc == 1 and "--ephemeral" in told.err
+    told = ctk("run", "--ephemeral", "--lower", f"{tmp_path}/none", ctk.id(), cwd=cwd)
+    assert told.rc == 1 and "no such folder" in told.err
+    told = ctk("run", "--explain", "--ephemeral", *layers, "nobody", cwd=cwd).ok()
+    assert f"lowerdir={upper}:{lower}:{rootfs}" in told.out.replace("\n", "").replace(" ", "")
 
 
 @pytest.mark.parametrize("other_root", [False, True])

@@ -98,6 +98,7 @@ def of_run(options: Options) -> int:
         no_pivot=options.no_pivot,
         systemd=options.systemd_cgroup or options.cgroup_manager == "systemd",
         layer=options.overlay or "" if options.overlay or options.ephemeral else None,
+        lowers=tuple(options.lower),
         init=options.init,
     )
     screen.show(told.acts, told.root, sys.stdout)

@@ -77,11 +77,13 @@ def of(
     no_pivot: bool = False,
     systemd: bool = False,
     layer: str | None = None,
+    lowers: tuple[str, ...] = (),
     init: bool = False,
 ) -> Launch:
     """The launch of the bundle in the folder `bundle`, with all its acts. Raises NotFound, Invalid.
 
-    `layer` is the folder of a writable layer over the root, "" for one in memory; `init` adds a small first process.
+    `layer` is the folder of a writable layer over the root, "" for one in memory; `lowers` are
+    the folders below it, if they are not the root. `init` adds a small first process.
     """
     text, bundle = read(bundle, config)
     document = json_text.loads(text)
@@ -94,7 +96,9 @@ def of(
     root = plans.root_path(spec, bundle)
     process = spec.get("process") or {}
     console = MakeConsole("process.terminal") if process.get("terminal") else None
-    over = LayOver(os.path.abspath(layer) if layer else "", in_user_namespace=False) if layer is not None else None
+    over = None
+    if layer is not None:
+        over = LayOver(os.path.abspath(layer) if layer else "", lowers, in_user_namespace=False)
     plan = plans.plan(spec, bundle, root, no_pivot=no_pivot, console=console, over=over)
     if "user" in plan.new:
         from toolkit.runtime import mapping

@@ -96,6 +96,8 @@ _COMFORT: "tuple[Option, ...]" = (
     ("interactive", "i", "flag", False, "", "with --detach, keep its standard input open for `ctk attach`"),
     ("ephemeral", "", "flag", False, "", "write into memory in place of the rootfs; gone with the container"),
     ("overlay", "", "value", "", "DIR", "write into DIR in place of the rootfs; the next run goes on with it"),
+    ("lower", "", "list", (), "DIR",
+     "make the root of these folders, the topmost first, with --overlay or --ephemeral over them"),
     ("init", "", "flag", False, "", "a small first process that reaps orphans and passes signals on"),
     ("tell", "", "flag", False, "", "say on standard error why it ended; so it is anyway on a terminal"),
 )  # fmt: skip
@@ -277,6 +279,7 @@ class Options:
         interactive: bool
         ephemeral: bool
         overlay: str
+        lower: list[str]
         init: bool
         tell: bool
         explain: bool

@@ -1,5 +1,7 @@
 """A writable layer over the root (overlayfs): --ephemeral keeps it in memory, --overlay DIR in a folder.
 
+With --lower the root is made of folders, such as the layers of an image; the bundle's own is only where it is mounted.
+
 Everything is mounted in the container's own mount namespace, so there is nothing to unmount, whatever ends it, and the
 rootfs is never written to. The layers are named by descriptors: no character of a path can be taken for an option.
 """
@@ -7,7 +9,7 @@ rootfs is never written to. The layers are named by descriptors: no character of
 import errno
 import os
 
-from toolkit.errors import CtkError, HostLacks, InUse, SystemCall, Usage, reason, reason_and_path
+from toolkit.errors import CtkError, HostLacks, InUse, NotFound, SystemCall, Usage, reason, reason_and_path
 from toolkit.kernel import mounts, ours
 from toolkit.runtime.steps import Stage, Step
 from toolkit.text import quote
@@ -30,9 +32,13 @@ def over(spec: "Spec", root: str, options: "Options") -> "LayOver":
             hint='add {"type": "mount"} to linux.namespaces',
         )
     folder = os.path.abspath(options.overlay) if options.overlay else ""
+    lowers = tuple(os.path.abspath(one) for one in options.lower)
+    for lower in lowers:
+        if not os.path.isdir(lower):
+            raise NotFound(f"make the root of {lower!r} (--lower)", because="there is no such folder")
     if folder:
-        _make(folder, root)
-    return LayOver(folder, in_user_namespace="user" in kinds or _in_user_namespace())
+        _make(folder, lowers[0] if lowers else root)
+    return LayOver(folder, lowers, in_user_namespace="user" in kinds or _in_user_namespace())
 
 
 def claim(folder: str, root: str, container_id: str) -> None:
@@ -137,25 +143,30 @@ def _check_folder(fd: int, name: str, uid: int, doing: str) -> None:
 
 
 _LEAVING_S = 5.0
+_MOST_OPTIONS = 4000  # mount(2) takes one page of them
 _ANOTHER_FOLDER = "name a folder of your own, or one that is not there yet"
 _ANOTHER = "end that container first, or name another folder: two at once would spoil what is in it"
 
 
 class LayOver(Step):
-    """Mount an overlay on the root; `folder` keeps what is written, "" is a tmpfs that nobody else can reach."""
+    """Mount an overlay on the root; `folder` keeps what is written, "" is a tmpfs that nobody else can reach.
 
-    __slots__ = ("folder", "user_attributes")
+    `lowers` are the folders below it, the topmost first; none of them: the root itself.
+    """
 
-    def __init__(self, folder: str, *, in_user_namespace: bool) -> None:
+    __slots__ = ("folder", "lowers", "user_attributes")
+
+    def __init__(self, folder: str, lowers: "tuple[str, ...]" = (), *, in_user_namespace: bool) -> None:
         super().__init__()
         self.folder = folder
+        self.lowers = lowers
         # trusted.* attributes are the host root's; user.* ones can be had by all (overlayfs, Linux 5.11: userxattr).
         self.user_attributes = in_user_namespace
 
     def describe(self) -> "Description":
         folder = self.folder or "tmpfs"
         more = ",userxattr" if self.user_attributes else ""
-        layers = f"lowerdir=root,upperdir={folder}/upper,workdir={folder}/work{more}"
+        layers = f"lowerdir={':'.join(self.lowers) or 'root'},upperdir={folder}/upper,workdir={folder}/work{more}"
         first = "" if self.folder else "mount -t tmpfs tmpfs tmpfs && mkdir tmpfs/upper tmpfs/work && "
         return (
             f"lay a writable layer over the root, kept in {self.folder or 'memory'}",
@@ -164,15 +175,18 @@ class LayOver(Step):
         )
 
     def apply(self, stage: Stage) -> None:
-        lower = stage.root_fd
+        flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
         try:
-            if self.folder:
-                layer = os.open(self.folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-            else:
-                layer = self._in_memory(stage, os.fstat(lower))
-            options = f"lowerdir={_name(lower)},upperdir={_name(layer)}/upper,workdir={_name(layer)}/work"
+            lowers = [os.open(lower, flags) for lower in self.lowers] or [os.dup(stage.root_fd)]
+            layer = os.open(self.folder, flags) if self.folder else self._in_memory(stage, os.fstat(lowers[0]))
+            below = ":".join(map(_name, lowers))
+            options = f"lowerdir={below},upperdir={_name(layer)}/upper,workdir={_name(layer)}/work"
+            if len(options) > _MOST_OPTIONS:
+                because = f"{len(lowers)} folders are more than mount(2) can name"
+                raise CtkError("make the root of its layers", because=because)
             mounts.mount("overlay", stage.root, "overlay", 0, options + ",userxattr" * self.user_attributes)
-            os.close(layer)
+            for fd in (*lowers, layer):
+                os.close(fd)
         except SystemCall as error:
             raise HostLacks(
                 "lay a writable layer over the root", because=str(error), hint=_hint(error.errno, self.folder)

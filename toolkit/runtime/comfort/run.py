@@ -1,4 +1,4 @@
-"""`run` with options that only ctk has: --rm, --replace, --hold, --ephemeral, --overlay, --init."""
+"""`run` with options that only ctk has: --rm, --replace, --hold, --ephemeral, --overlay, --lower, --init."""
 
 import os
 
@@ -46,6 +46,8 @@ def _check(options: "Options") -> None:
         raise Usage(doing, because="--rm and --keep say the opposite")
     if options.ephemeral and options.overlay:
         raise Usage(doing, because="--ephemeral forgets what --overlay keeps", hint="give one of them")
+    if options.lower and not (options.ephemeral or options.overlay):
+        raise Usage(doing, because="--lower needs --ephemeral or --overlay DIR, which take what is written")
     for name in ("hold", "interactive"):
         if options.value(name) and not options.detach:
             raise Usage(doing, because=f"--{name} is for a detached container", hint="add --detach (-d)")
@@ -63,7 +65,7 @@ def _make_way(options: "Options") -> None:
 
 _KEPT = frozenset(
     "systemd-cgroup cgroup-manager rootless no-pivot no-new-keyring config "
-    "rm hold interactive ephemeral overlay init".split()
+    "rm hold interactive ephemeral overlay lower init".split()
 )
 
 
@@ -78,7 +80,8 @@ def _words(options: "Options") -> "list[str]":
                 value = options.value(name)
                 if kind == "flag":
                     value = "true" if value else "false"
-                words.append(f"--{name}={os.path.abspath(value) if name == 'overlay' else value}")
+                for one in value if kind == "list" else [value]:
+                    words.append(f"--{name}={os.path.abspath(one) if name in ('overlay', 'lower') else one}")
         if table is GLOBAL:
             words.append("run")
     return words
