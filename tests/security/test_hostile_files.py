@@ -78,7 +78,7 @@ def test_b13_a_cache_that_others_may_write_to_is_not_believed(world: World, whic
         folder.symlink_to(world.folder / "moved")
         os.lchown(folder, 12345, -1)
     refused = world.build("c")
-    assert refused.rc == 1 and "somebody else may write" in refused.err, refused.err
+    assert refused.rc == 1 and "other users can write" in refused.err, refused.err
     assert not (world.folder / "c").exists()
 
 

@@ -129,7 +129,7 @@ def test_a_kept_table_spares_the_scan_and_is_never_believed_blindly() -> None:
     for torn in (table[:-1], b"", b"p1\n\n", table + b"x"):
         assert len(Index(data, table=torn)) == 2000
     moved = Index(data, table=b"p5\n\n" + (data.index(b"Package: p6")).to_bytes(8, "little"))
-    with pytest.raises(Malformed, match="another package stands there: 'p6'"):
+    with pytest.raises(Malformed, match="found another package there: 'p6'"):
         moved.get("p5")
     inside = Index(data, table=b"p5\n\n" + (data.index(b"Package: p5") + 12).to_bytes(8, "little"))
     with pytest.raises(Malformed, match="table of offsets is wrong"):

@@ -165,7 +165,7 @@ def test_devices_are_made_or_tried_or_left_out(folder: int) -> None:
         assert trying.put(folder, "fifo", entry(FIFO), ())
 
     as_nobody(work)
-    with pytest.raises(Malformed, match="kind"):
+    with pytest.raises(Malformed, match="type"):
         put(folder, NEW, entry(b"7"))
 
 

@@ -1,4 +1,4 @@
-"""Tar files under any of the usual compressions, read: for what people name on a command line."""
+"""Read tar files with any of the usual compressions, as users name them on the command line."""
 
 import bz2
 import contextlib
@@ -15,15 +15,15 @@ _PIECE_BYTES = 1 << 18
 
 @contextlib.contextmanager
 def plain_pieces(path: str, what: str) -> Iterator[Iterator[bytes]]:
-    """The bytes of the tar in a tar file (plain, gz, bz2, xz, zst), for tar_read_any.
+    """The decompressed bytes of a tar file (plain, gz, bz2, xz, zst), for tar_read_any.
 
-    To take them raises Malformed, which begins with `what`, and OSError.
+    Iterating raises Malformed, whose message begins with `what`, and OSError.
     """
     broken: tuple[type[Exception], ...] = (EOFError,)
     with contextlib.ExitStack() as stack:
         file: Any = stack.enter_context(open(path, "rb"))
-        # Each of these reads on after the end of the first of several compressed pieces, as pigz(1), pixz(1), zstd(1)
-        # and ctk write them.
+        # Each of these goes on after the end of the first compressed stream: pigz(1), pixz(1), zstd(1) and ctk write
+        # several.
         head = file.peek(6)
         if head.startswith(b"\x28\xb5\x2f\xfd"):  # RFC 8878
             import zstandard

@@ -1,12 +1,10 @@
-"""One member of a tree, as an archive holds it or as it was found on a file system: the same for whoever reads, walks,
-extracts or writes.
-"""
+"""The members of archives and trees: one type for the readers, the writers, the extractor and the walk over a tree."""
 
 import os
 import stat
 from collections.abc import Mapping
 
-# The kinds, by the letters of a tar header.
+# The kinds, as the type flags of a tar header.
 FILE, HARD_LINK, SYMLINK, CHARACTER, BLOCK, DIRECTORY, FIFO = b"0", b"1", b"2", b"3", b"4", b"5", b"6"
 KINDS = {
     FILE: "file",
@@ -25,18 +23,18 @@ _FOUND = {
     stat.S_IFBLK: BLOCK,
     stat.S_IFIFO: FIFO,
 }
-# What belongs to the file and not to the host that it lies on (security.selinux, trusted.overlay.*, … do).
+# Attributes that belong to the file. Others (security.selinux, trusted.overlay.*, …) belong to the host that it is on.
 XATTRS = ("user.", "security.capability", "system.posix_acl_access", "system.posix_acl_default")
 SECOND_NS = 10**9
 _NO_XATTRS: Mapping[str, bytes] = {}
 
 
 class Entry:
-    """One member. `mode` holds the permission bits (setuid and kin included), `mtime_ns` nanoseconds.
+    """One member. `mode` holds the permission bits (with setuid, setgid and sticky), `mtime_ns` nanoseconds.
 
-    `name` is its path as the archive has it; of what was found, the path below the tree's root, b"" for the root.
-    `link` is a symlink's text, and for a HARD_LINK the name of the member that it is one more name of. `uname` and
-    `gname` are its owner's and group's names, b"" where the archive has none; who is root has the number 0.
+    `name` is its path as in the archive; for a file of a tree, the path below the tree's root, b"" for the root itself.
+    `link` is a symlink's target, and for a HARD_LINK the name of the member that it links to. `uname` and `gname` are
+    the names of its owner and group, b"" if the archive has none, and b"" for root, whose number is 0.
     """
 
     __slots__ = (
@@ -66,9 +64,9 @@ class Entry:
 
 
 def of_file(name: bytes, about: os.stat_result) -> Entry | None:
-    """What stat(2) knows of a file: all but its attributes and, of a symlink, the text.
+    """The entry for a file, from its stat(2): everything except its attributes and a symlink's target.
 
-    None for a socket: without its program it is nothing.
+    None for a socket: it is useless without the program that listens on it.
     """
     kind = _FOUND.get(stat.S_IFMT(about.st_mode))
     if kind is None:

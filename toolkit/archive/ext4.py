@@ -1,7 +1,7 @@
-"""Write a tree as an ext4 image, without mkfs, mount, or root: what is written depends on the tree and nothing else.
+"""Write a tree as an ext4 image, without mkfs, mount, or root. The image depends on the tree and nothing else.
 
-Blocks are given out from the first to the last and never back, so a file is one extent for each block group that it
-lies in. The file stays sparse where nothing is written: inode tables, journal, and the room that is left free.
+Blocks are allocated from the first to the last and never freed, so a file has one extent for each block group that it
+lies in. The image stays sparse where nothing is written: inode tables, journal, and free space.
 
 Source: Linux, Documentation/filesystems/ext4/ (super, group_descr, inodes, ifork, directory, attributes, journal).
 """
@@ -31,7 +31,7 @@ _MODES = {
 _TYPES = {FILE: 1, DIRECTORY: 2, CHARACTER: 3, BLOCK_DEVICE: 4, FIFO: 5, SYMLINK: 7}
 _ROOT, _JOURNAL, _LOST_FOUND, _FIRST = 2, 8, 11, 12
 _FAST_SYMLINK = 60
-_JOURNAL_BLOCKS = 4096  # 16 MiB, what mke2fs gives to a file system of this size
+_JOURNAL_BLOCKS = 4096  # 16 MiB, as mke2fs makes for a file system of this size
 _LOST_FOUND_BLOCKS = 4
 
 
@@ -47,7 +47,7 @@ class _Node:
 def write(rootfd: int, out: int, members: Iterable[Entry], *, time_s: int) -> None:
     """Write the image to the empty file `out`: a third larger than its content, for `resize2fs` to grow.
 
-    Raises OSError, CtkError for what the format can't hold.
+    Raises OSError, and CtkError for what the format can't hold.
     """
     nodes = _nodes(members)
     digest = hashlib.sha256(repr([(n.member.name, n.member.mode, n.member.size_bytes) for n in nodes]).encode())
@@ -105,7 +105,7 @@ class _Image:
             self._lost_found()
         self._bookkeeping()
 
-    # ---- what an inode is of
+    # ---- the contents of inodes
 
     def _node(self, node: _Node) -> None:
         member = node.member
@@ -149,7 +149,7 @@ class _Image:
         self._inode(node.number, head + inside)
 
     def _stored(self, pieces: Iterator[bytes], count: int) -> tuple[bytes, int]:
-        """Write content into new blocks: the inode's extent tree, and how many blocks both take."""
+        """Write content into new blocks; returns the inode's extent tree, and how many blocks both take."""
         runs = self._allocator.take(count)
         for start, length in runs:
             at, end = start * BLOCK, (start + length) * BLOCK
@@ -157,7 +157,7 @@ class _Image:
                 piece = next(pieces, b"")
                 if not piece:
                     break
-                # A piece is a MiB, runs end anywhere: the rest of it belongs to the next run.
+                # A piece is a MiB, but a run may end anywhere: the rest of the piece belongs to the next run.
                 now, rest = piece[: end - at], piece[end - at :]
                 if now.count(0) != len(now):
                     self._write(now, at)
@@ -196,13 +196,13 @@ class _Image:
         self._inode(_LOST_FOUND, made)
         self._directories.append(_LOST_FOUND)
 
-    # ---- the file system around them
+    # ---- the metadata of the file system
 
     def _bookkeeping(self) -> None:
         geometry = self._geometry
         used_inodes = max(_LOST_FOUND, *(node.number for node in self._nodes))
         if used_inodes > geometry.inodes:
-            raise CtkError("write an ext4 image", because="its inodes were counted wrongly")
+            raise CtkError("write an ext4 image", because="it has a wrong count of inodes (a bug)")
         descriptors = b""
         free_blocks = free_inodes = 0
         for group in range(geometry.groups):
@@ -243,7 +243,7 @@ class _Image:
 
 
 def _blocks_of(node: _Node) -> int:
-    """No fewer blocks than a node will take: content, the tree of its extents, attributes."""
+    """An upper bound of the blocks that a node takes: content, extent tree, attributes."""
     member = node.member
     attributes = 1 if member.xattrs else 0
     if member.kind == DIRECTORY:
@@ -255,7 +255,7 @@ def _blocks_of(node: _Node) -> int:
 
 
 def _listing(node: _Node) -> Iterator[bytes]:
-    """The blocks of a directory: its entries in order, none across two blocks (linear directories)."""
+    """The blocks of a directory: its entries in order, none across a block's end (linear directories)."""
     entries = [(b".", node.number, 2), (b"..", node.parent, 2), *sorted(node.children)]
     block: list[tuple[bytes, int, int]] = []
     room = BLOCK
@@ -278,7 +278,7 @@ def _packed_entries(entries: list[tuple[bytes, int, int]]) -> bytes:
 
 
 def _in_blocks(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """The same bytes in pieces of whole blocks, but for the last."""
+    """The same bytes in pieces of whole blocks, except for the last piece."""
     rest = b""
     for piece in pieces:
         rest += piece

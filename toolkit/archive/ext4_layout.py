@@ -1,7 +1,8 @@
-"""ext4's structures as bytes, and which block belongs to what. Opens nothing; ext4.py writes them.
+"""ext4's structures as bytes, and the allocation of blocks. Opens nothing; ext4.py writes them.
 
-Chosen: blocks of 4 KiB, inodes of 256 bytes, extents, a journal, copies of the superblock in group 1 and the powers of
-3, 5 and 7; no checksums of metadata (crc32c in Python would take longer than all the rest): `tune2fs -O metadata_csum`.
+The layout has blocks of 4 KiB, inodes of 256 bytes, extents, a journal, and copies of the superblock in group 1 and the
+powers of 3, 5 and 7. It has no metadata checksums (crc32c in Python would take longer than all the rest together);
+`tune2fs -O metadata_csum` adds them.
 """
 
 import struct
@@ -25,7 +26,7 @@ Run = tuple[int, int]  # first block, how many
 
 
 class Geometry:
-    """How many blocks, groups and inodes a file system has that is to hold so much, and where its own things are."""
+    """The number of blocks, groups and inodes of a file system that must hold so much, and where its metadata is."""
 
     def __init__(self, needed_blocks: int, needed_inodes: int) -> None:
         wanted = needed_blocks + needed_blocks // 3 + (16 << 20) // BLOCK
@@ -38,7 +39,7 @@ class Geometry:
             self.inodes_per_group = -(-per_group // _INODES_PER_BLOCK) * _INODES_PER_BLOCK
             self.descriptor_blocks = -(-self.groups * 32 // BLOCK)
             own = sum(self.own_blocks(group) for group in range(self.groups))
-            # The last group must have room for its own bitmaps and inodes, and be worth having.
+            # The last group must have room for its own bitmaps and inodes, and for some files.
             least = (self.groups - 1) * BLOCKS_PER_GROUP + self.own_blocks(self.groups - 1) + 64
             total = max(wanted + own, least)
             if total <= self.blocks:
@@ -59,24 +60,24 @@ class Geometry:
         return False
 
     def own_blocks(self, group: int) -> int:
-        """The blocks at a group's begin that hold no files."""
+        """The number of blocks at the start of a group that hold metadata, not files."""
         head = 1 + self.descriptor_blocks if self.has_copy(group) else 0
         return head + 2 + self.inodes_per_group // _INODES_PER_BLOCK
 
     def bitmaps_at(self, group: int) -> int:
-        """The block bitmap's block; the inode bitmap and the inodes follow."""
+        """The block that holds the block bitmap; the inode bitmap and the inode table follow it."""
         return group * BLOCKS_PER_GROUP + (1 + self.descriptor_blocks if self.has_copy(group) else 0)
 
     def blocks_in(self, group: int) -> int:
         return min(BLOCKS_PER_GROUP, self.blocks - group * BLOCKS_PER_GROUP)
 
     def count_used(self, bitmap: bytes, group: int) -> int:
-        """The used blocks of a group: the bits beyond the file system's end are set, too."""
+        """The used blocks of a group. (The bits beyond the file system's end are also set, but don't count.)"""
         return int.from_bytes(bitmap, "little").bit_count() - (BLOCKS_PER_GROUP - self.blocks_in(group))
 
 
 class Allocator:
-    """Gives out the blocks that are nobody's, from the first to the last."""
+    """Allocates free blocks, from the first to the last."""
 
     def __init__(self, geometry: Geometry) -> None:
         self._geometry = geometry
@@ -84,7 +85,7 @@ class Allocator:
         self._next = [geometry.own_blocks(group) for group in range(geometry.groups)]
 
     def take(self, count: int) -> list[Run]:
-        """So many blocks, in as few runs as there are. The geometry has counted them before."""
+        """Allocate `count` blocks, in as few runs as possible. The geometry was made large enough for all of them."""
         runs = []
         while count:
             free = self._geometry.blocks_in(self._group) - self._next[self._group]
@@ -105,13 +106,13 @@ class Allocator:
 
 
 def filled(taken: int, per_group: int) -> bytes:
-    """A group's inode bitmap: the first `taken`, and what is behind the group's last inode."""
+    """A group's inode bitmap: the first `taken` bits are set, and those beyond the group's last inode."""
     beyond = ((1 << 8 * BLOCK) - 1) >> per_group << per_group
     return ((1 << taken) - 1 | beyond).to_bytes(BLOCK, "little")
 
 
 def extents(runs: list[Run], allocator: Allocator) -> tuple[bytes, list[tuple[int, bytes]]]:
-    """An inode's extent tree of at most two levels (45 MB of file a leaf's entry at worst): its root, its leaves."""
+    """An inode's extent tree of at most two levels: its root, and its leaves (at worst 45 MB of file a leaf entry)."""
     entries = []
     logical = 0
     for start, length in runs:
@@ -169,24 +170,24 @@ def inode(
 
 
 def device(major: int, minor: int) -> bytes:
-    """A device number as block map: the old form where it fits, as Linux writes it."""
+    """A device number as a block map: in the old encoding where it fits, as Linux does."""
     if major < 256 and minor < 256:
         return struct.pack("<I", major << 8 | minor)
     return struct.pack("<II", 0, minor & 0xFF | major << 8 | (minor & ~0xFF) << 12)
 
 
 def entry_size(name: bytes) -> int:
-    """The bytes of a directory entry."""
+    """The size of a directory entry in bytes."""
     return 8 + (len(name) + 3 & ~3)
 
 
 def entry(number: int, size: int, name: bytes, kind: int) -> bytes:
-    """A directory entry of `size` bytes, without what pads it beyond entry_size."""
+    """A directory entry whose length field says `size`, without the padding beyond entry_size."""
     return struct.pack("<IHBB", number, size, len(name), kind) + name + bytes(-len(name) % 4)
 
 
 def xattrs(found: Mapping[str, bytes]) -> tuple[bytes, bytes]:
-    """Extended attributes as what follows an inode's 160 bytes, or else as a block of their own."""
+    """Extended attributes: either as the bytes that follow an inode's first 160, or as a block of their own."""
     pairs = []
     for name, value in found.items():
         if name in _ACL_INDEX:
@@ -207,7 +208,7 @@ def xattrs(found: Mapping[str, bytes]) -> tuple[bytes, bytes]:
 
 
 def _attributes(pairs: list[tuple[int, bytes, bytes]], room: int, offset: int) -> tuple[bytes, int]:
-    """Entries from the front, values from the back; and the hash of all."""
+    """The block with entries from its front and values from its back, and the hash of all."""
     entries, values = b"", b""
     whole = 0
     for index, name, value in pairs:
@@ -230,7 +231,7 @@ def _hash(name: bytes, value: bytes) -> int:
 
 
 def _acl(value: bytes) -> bytes:
-    """acl(5) as the kernel shows it (version 2, ids everywhere) in ext4's form (version 1, ids where they matter)."""
+    """An acl(5) from the kernel's form (version 2, an id in each entry) to ext4's (version 1, ids where needed)."""
     data = struct.pack("<I", 1)
     for tag, allowed, identity in struct.iter_unpack("<HHI", value[4:]):
         data += struct.pack("<HH", tag, allowed)
@@ -248,7 +249,7 @@ def journal(blocks: int, identity: bytes) -> bytes:
 def superblock(
     geometry: Geometry, free_blocks: int, free_inodes: int, group: int, time_s: int, identity: bytes, *, journal: int
 ) -> bytes:
-    """The superblock as it stands in `group`; `identity` becomes its UUID."""
+    """The superblock's copy for `group`; `identity` becomes its UUID."""
     known = bytearray(identity)
     known[6] = known[6] & 0x0F | 0x80  # RFC 9562: version 8, made of a hash
     known[8] = known[8] & 0x3F | 0x80

@@ -1,12 +1,12 @@
-"""Make what the members of an archive are, one at a time, in a directory that the caller has opened.
+"""Extract the members of an archive, one at a time, into a directory that the caller has opened.
 
-Where a member goes is for the caller to say: the parent is a descriptor, the name is one word. Nothing here resolves a
-path, and nothing follows a symbolic link, not even one that somebody puts there meanwhile. A `Policy` says what a
-member may bring with it. Directories get their owners, modes and times at the end (`finish`), when nothing is made in
-them any more.
+The caller says where a member goes: the parent is a descriptor, the name a single component. Nothing here resolves a
+path or follows a symbolic link, not even one that somebody puts there meanwhile. A `Policy` says which owners, devices
+and attributes are kept. Directories get their owners, modes and times at the end (`finish`), when nothing more is made
+in them.
 
-What a caller does before a member is made stays with it: dpkg's claims (bootstrap/install), the renaming of `cp`. An
-image layer's whiteouts belong there as well: they take away, and make nothing.
+What must be done before a member is made is up to the caller: dpkg's claims on paths (bootstrap/install), the renaming
+of `cp`. An image layer's whiteouts belong there too: they remove something and make nothing.
 """
 
 import errno
@@ -18,45 +18,45 @@ from typing import NamedTuple, TypeVar
 from toolkit.archive.entries import BLOCK, CHARACTER, FIFO, FILE, SYMLINK, XATTRS, Entry
 from toolkit.errors import CtkError, Malformed
 
-MAKE, TRY, SKIP = "make", "try", "skip"  # device nodes: or fail, or leave out, or always leave out
+MAKE, TRY, SKIP = "make", "try", "skip"  # device nodes: make or fail, make or skip, always skip
 
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _THE_ENTRY_ITSELF = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _NODES = {CHARACTER: stat.S_IFCHR, BLOCK: stat.S_IFBLK, FIFO: stat.S_IFIFO}
-_UNOWNED = 0o1777  # without its owner a setuid file would be ours: a stranger's program with our rights
+_UNOWNED = 0o1777  # a setuid file that did not get its owner would be ours: an untrusted program with our rights
 
 T = TypeVar("T")
 
 
 class Policy(NamedTuple):
-    """What members bring with them.
+    """Which properties of a member are kept, and what happens to those that can't be.
 
-    A umask says that the tree is made from nothing by root, with that umask: what is as it has to be from the start is
-    not set once more. None takes nothing for granted.
+    `umask` not None means that root makes a new tree with that umask: owners and modes that are already right when a
+    file is made are not set again. With None nothing is taken for granted.
     """
 
-    owners: bool = True  # without them a file has no setuid and setgid bits
-    lenient: bool = False  # an owner or attribute that can't be given is left out; else it is an OSError
-    xattrs: tuple[str, ...] = XATTRS  # how the names begin of those that are set
-    refuse_xattrs: bool = True  # the others are Malformed; else they are left out
+    owners: bool = True  # without owners a file has no setuid and setgid bits
+    lenient: bool = False  # an owner or attribute that can't be set is skipped; else it is an OSError
+    xattrs: tuple[str, ...] = XATTRS  # prefixes of the names that are set
+    refuse_xattrs: bool = True  # other names are Malformed; else they are skipped
     devices: str = MAKE
-    replace: bool = False  # whatever has the name but a directory; else it is a FileExistsError
+    replace: bool = False  # replace an existing file (not a directory); else it is a FileExistsError
     check_size: bool = False  # a file longer than its file system is refused
     umask: int | None = None
 
 
 class Extractor:
-    """Makes members by one policy. `doing` begins each message: "unpack bash 5.2"."""
+    """Makes members by one policy. Each error message begins with `doing`, as in "unpack bash 5.2"."""
 
     def __init__(self, policy: Policy, doing: str) -> None:
         self.policy = policy
         self.doing = doing
-        self.left_out = 0  # device nodes
+        self.left_out = 0  # device nodes that were skipped
 
     def put(self, parent: int, name: bytes | str, entry: Entry, pieces: Iterable[bytes | memoryview]) -> bool:
-        """Make a member that is no directory and no hard link; False for a device that is left out.
+        """Make a member that is neither a directory nor a hard link; False for a device that is skipped.
 
-        Raises OSError, Malformed, CtkError, and what `pieces` raises.
+        Raises OSError, Malformed, CtkError, and whatever `pieces` raises.
         """
         if entry.kind == FILE:
             fd = self.new_file(parent, name, entry)
@@ -71,10 +71,10 @@ class Extractor:
         return True
 
     def new_file(self, parent: int, name: bytes | str, entry: Entry) -> int:
-        """A new file of this name, to be filled and closed."""
+        """Create a file of this name; the caller fills and closes it."""
         if self.policy.check_size:
             self.check_size(parent, entry)
-        # Until it belongs to its owner, it is nobody else's to read.
+        # Until it has its owner, nobody else may read it.
         mode = 0o600 if self.policy.umask is None else entry.mode & 0o777
         return self._make(parent, name, lambda: os.open(name, _NEW_FILE, mode, dir_fd=parent))
 
@@ -87,9 +87,9 @@ class Extractor:
         self.finish(fd, entry, made_as=entry.mode & 0o777)
 
     def finish(self, fd: int, entry: Entry, *, made_as: int | None = None) -> None:
-        """Give an open file or directory its owner, mode, attributes and time.
+        """Set the owner, mode, attributes and time of an open file or directory.
 
-        `made_as`: the mode that it was made with now, before the umask; None if it may have any.
+        `made_as`: the mode that it was just created with, before the umask; None if its mode is not known.
         """
         mode = self._mode(fd, entry)
         umask = self.policy.umask
@@ -100,14 +100,14 @@ class Extractor:
         os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
 
     def new_node(self, parent: int, name: bytes | str, entry: Entry) -> bool:
-        """Make a symbolic link, a fifo or a device; False for a device that is left out."""
+        """Make a symbolic link, a fifo or a device; False for a device that is skipped."""
         kind = entry.kind
         if kind == SYMLINK:
             self._make(parent, name, lambda: os.symlink(entry.link, os.fsencode(name), dir_fd=parent))
             return True
         node = _NODES.get(kind)
         if node is None:
-            raise Malformed(self.doing, because=f"{os.fsdecode(entry.name)!r} is of a kind that no tree holds")
+            raise Malformed(self.doing, because=f"{os.fsdecode(entry.name)!r} is of an unknown type")
         device = 0 if kind == FIFO else os.makedev(entry.major, entry.minor)
         if kind != FIFO and self.policy.devices == SKIP:
             self.left_out += 1
@@ -122,14 +122,14 @@ class Extractor:
         return True
 
     def settle(self, parent: int, name: bytes | str, entry: Entry) -> None:
-        """Give what `new_node` has made its owner, mode, attributes and time."""
+        """Set the owner, mode, attributes and time of what `new_node` has made."""
         times = (entry.mtime_ns, entry.mtime_ns)
         if entry.kind == SYMLINK:
             if self.policy.owners:
                 self._own(name, entry, parent, follow=False)
             os.utime(name, ns=times, dir_fd=parent, follow_symlinks=False)
             return
-        # chmod(2) follows a link that has been put in its place: it is opened as it is, and looked at.
+        # chmod(2) would follow a link put in its place, so open it without following and check what it is.
         fd = os.open(name, _THE_ENTRY_ITSELF, dir_fd=parent)
         try:
             found = os.fstat(fd)
@@ -145,7 +145,7 @@ class Extractor:
             os.close(fd)
 
     def link(self, source: int, target: bytes | str, parent: int, name: bytes | str) -> None:
-        """Make `name` in `parent` one more name of `target` in `source`, which is not followed if it is a link."""
+        """Hard-link `target` in `source` as `name` in `parent`; a `target` that is a symbolic link is not followed."""
         self._make(
             parent,
             name,
@@ -153,12 +153,12 @@ class Extractor:
         )
 
     def check_size(self, fd: int, entry: Entry) -> None:
-        """Refuse a file that is longer than the whole file system of `fd`: it may be all holes, which cost nothing."""
+        """Refuse a file that is longer than the whole file system of `fd`: it may be all holes, which take no space."""
         about = os.fstatvfs(fd)
         whole = about.f_blocks * about.f_frsize
         if 0 < whole < entry.size_bytes:
             file = f"{os.fsdecode(entry.name)!r} has {entry.size_bytes} bytes"
-            raise CtkError(self.doing, because=f"{file}, and the file system that it would go to {whole}")
+            raise CtkError(self.doing, because=f"{file}, but its file system has only {whole}")
 
     def _make(self, parent: int, name: bytes | str, make: Callable[[], T]) -> T:
         try:
@@ -173,12 +173,12 @@ class Extractor:
         return make()
 
     def _mode(self, where: int | str, entry: Entry) -> int:
-        """Give it its owner; the mode that it has to get afterwards, for chown(2) takes setuid bits away."""
+        """Set its owner; returns the mode to set afterwards, because chown(2) clears setuid bits."""
         owned = self.policy.owners and self._own(where, entry)
         return entry.mode if owned else entry.mode & _UNOWNED
 
     def _own(self, where: int | bytes | str, entry: Entry, parent: int | None = None, *, follow: bool = True) -> bool:
-        """Whether it has its owner now. An id that the user namespace doesn't have is EINVAL, a stranger's EPERM."""
+        """Set its owner; False if that failed: EINVAL for an id that is not mapped, EPERM for lack of privilege."""
         if self.policy.umask is not None and entry.uid == 0 and entry.gid == 0:
             return True
         try:

@@ -1,7 +1,7 @@
-"""Extract a tree from a tar stream of ours (tar_write.py): into an empty directory, with nobody else at work in it.
+"""Extract a tree from a tar stream of ours (tar_write.py) into an empty directory that nobody else is using.
 
-One thread makes the files while another one reads ahead: making them is the kernel's work, and two threads only wait
-for each other there (docs/performance.md).
+One thread makes the files while another reads ahead. Two threads that make files would only wait for each other in the
+kernel (docs/performance.md).
 """
 
 import os
@@ -18,10 +18,10 @@ _POLICY = Policy(devices=TRY, umask=0o022)
 
 
 def extract_tree(rootfd: int, stream: Iterator[bytes], what: str) -> int:
-    """Make what the stream holds below `rootfd`; the number of members. The umask must be 022.
+    """Extract the stream below `rootfd`; returns the number of members. The umask must be 022.
 
-    Device nodes that the kernel refuses to an ordinary user are left out. Raises OSError, SystemCall, Malformed, and
-    what `stream` raises.
+    Device nodes that the kernel doesn't let an ordinary user make are skipped. Raises OSError, SystemCall, Malformed,
+    and whatever `stream` raises.
     """
     tree = _Tree(rootfd, f"extract {what}")
     content = tar_read.Tar(ahead(stream), what)
@@ -67,12 +67,12 @@ class _Tree:
             self._extractor.put(parent, last, entry, content.pieces(entry))
 
     def finish(self) -> None:
-        """Give the directories their owners, modes and times, innermost first."""
+        """Set the owners, modes and times of the directories, innermost first."""
         for path, entry in reversed(self._directories):
             fd = open_beneath(self._rootfd, os.fsdecode(path), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
             try:
                 if not path:
-                    os.fchown(fd, entry.uid, entry.gid)  # it was there before us
+                    os.fchown(fd, entry.uid, entry.gid)  # it already existed
                 self._extractor.finish(fd, entry)
             finally:
                 os.close(fd)
@@ -88,5 +88,5 @@ class _Tree:
     def _relative(self, name: bytes) -> bytes:
         path = name.removeprefix(b"./").rstrip(b"/")
         if path.startswith(b"/") or b".." in path.split(b"/"):
-            raise Malformed(self._extractor.doing, because=f"{os.fsdecode(name)!r} is not a path in a root")
+            raise Malformed(self._extractor.doing, because=f"{os.fsdecode(name)!r} is not a path inside a root")
         return path

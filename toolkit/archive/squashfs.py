@@ -1,9 +1,9 @@
-"""Write a tree as a squashfs image: read-only, compressed, mounted by every Linux since 4.14 (zstd in squashfs).
+"""Write a tree as a squashfs image: read-only, compressed, mountable since Linux 4.14 (zstd in squashfs).
 
     superblock | data blocks and fragments | inodes | directories | fragment table | ids | attributes
 
-Data goes out as it is read, compressed on all cores; what is kept in memory is a few words a file. Nothing in the image
-depends on the machine, the time or the number of threads.
+Data is written as it is read, compressed on all cores; only a few words for each file are kept in memory. The image
+does not depend on the machine, the time or the number of threads.
 
 Source: Linux, Documentation/filesystems/squashfs.rst and fs/squashfs/squashfs_fs.h (format 4.0).
 """
@@ -34,14 +34,14 @@ _PREFIXES = {"user.": 0, "trusted.": 1, "security.": 2}
 def write(rootfd: int, out: int, members: Iterable[Entry], *, time_s: int) -> None:
     """Write the image to the empty file `out`. `time_s` is when it was made. Raises OSError, CtkError.
 
-    Default and access ACLs have no place in the format and are left out.
+    The format has no place for default and access ACLs, so they are left out.
     """
     _Image(rootfd, out, list(members)).write(time_s)
 
 
 @dataclass(slots=True)
 class _Node:
-    """A member with what becomes known of it: where its content and its inode are."""
+    """A member, and where its content and its inode are in the image."""
 
     member: Entry
     number: int
@@ -121,7 +121,7 @@ class _Image:
         os.pwrite(self._out, head, 0)
 
     def _put(self, data: bytes) -> int:
-        """Append; where it begins."""
+        """Append `data`; returns the offset where it begins."""
         at = self._at
         view = memoryview(data)
         while view:
@@ -144,7 +144,7 @@ class _Image:
             node.blocks.append(size)
 
     def _pieces(self) -> Iterator[tuple[_Node | None, bytes]]:
-        """Whole blocks with their file, and blocks of the files' ends with None; a file's blocks follow one another."""
+        """Whole blocks with their file, and fragment blocks (file tails) with None; a file's blocks are adjacent."""
         ends = bytearray()
         count = 0
         for node in self._nodes:
@@ -216,7 +216,7 @@ class _Image:
         return self._put(table.finish())
 
     def _lookup(self, entries: list[bytes]) -> int:
-        """Entries in metadata blocks, and behind them where each block begins; the place of that list."""
+        """Write entries in metadata blocks, then the list of the blocks' offsets; returns the offset of that list."""
         table = _Metadata()
         for entry in entries:
             table.add(entry)
@@ -245,7 +245,7 @@ class _Metadata:
         self._block = bytearray()
 
     def add(self, data: bytes) -> tuple[int, int]:
-        """Append; the start of the block that it begins in, and its place in that."""
+        """Append `data`; returns the start of the block that it begins in, and its offset in that block."""
         if len(self._block) == _META:
             self._flush()
         place = len(self._done), len(self._block)
@@ -274,7 +274,7 @@ class _Metadata:
 
 
 class _Xattrs:
-    """The sets of extended attributes, each written once."""
+    """The sets of extended attributes; equal sets are written once."""
 
     def __init__(self) -> None:
         self.values = _Metadata()
@@ -282,7 +282,7 @@ class _Xattrs:
         self._known: dict[bytes, int] = {}
 
     def add(self, xattrs: Mapping[str, bytes]) -> int:
-        """The number of the set; _NOTHING for an empty one."""
+        """The number of the set; _NOTHING for an empty set."""
         pairs = b""
         count = 0
         for name, value in xattrs.items():
@@ -303,7 +303,7 @@ class _Xattrs:
 
 
 def _listing(children: list[tuple[bytes, _Node]]) -> Iterator[bytes]:
-    """The entries of a directory, sorted; a header for each run that shares an inode block."""
+    """The entries of a directory, sorted, with a header before each run of entries that share an inode block."""
     entries = sorted(children, key=lambda one: one[0])
     while entries:
         block, base = entries[0][1].inode[0], entries[0][1].number

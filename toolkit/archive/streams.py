@@ -1,4 +1,4 @@
-"""Segments of a stream through several cores and back, in their order, with a bounded number of them in memory."""
+"""Process the segments of a stream on several cores, in order, with a bounded number of them in memory."""
 
 import os
 import queue
@@ -16,7 +16,7 @@ LEVEL = 3
 
 
 def side_by_side(work: Callable[[T], U], items: Iterable[T], threads: int = 0) -> Iterator[U]:
-    """`work(item)` of every item, in order, by as many threads as there are cores; no more than twice that waiting."""
+    """`work(item)` of every item, in order, with one thread a core; at most twice that many results are waiting."""
     threads = threads or len(os.sched_getaffinity(0))
     pool = ThreadPoolExecutor(threads, thread_name_prefix="archive")
     pending: deque[Future[U]] = deque()
@@ -32,7 +32,7 @@ def side_by_side(work: Callable[[T], U], items: Iterable[T], threads: int = 0) -
 
 
 def zstd(segments: Iterable[bytes], threads: int = 0) -> Iterator[bytes]:
-    """Each segment as a zstd frame of its own (RFC 8878): what follows one another is one stream to any reader.
+    """Each segment as a zstd frame of its own (RFC 8878); any reader takes consecutive frames for one stream.
 
     The frames depend on the segments only, not on the number of threads.
     """
@@ -40,7 +40,7 @@ def zstd(segments: Iterable[bytes], threads: int = 0) -> Iterator[bytes]:
 
 
 def zstd_frame(segment: bytes) -> bytes:
-    """One frame, with its size and checksum in it. One context a call: they are not to be shared by threads."""
+    """One frame that holds its size and checksum. Each call has its own context: threads must not share one."""
     import zstandard
 
     return zstandard.ZstdCompressor(level=LEVEL, write_checksum=True, write_content_size=True).compress(segment)
@@ -83,7 +83,7 @@ def by_ending(path: str, segments: Iterable[bytes]) -> Iterable[bytes]:
 
 
 def ahead(items: Iterable[T], depth: int = 4) -> Iterator[T]:
-    """The same items, produced by a thread of its own, up to `depth` before they are asked for."""
+    """The same items, produced by another thread, up to `depth` of them ahead."""
     line: queue.Queue[tuple[bool, T | BaseException | None]] = queue.Queue(depth)
     stop = threading.Event()
 

@@ -1,10 +1,10 @@
-"""Read a tar stream, member by member, as Debian's packages use it: ustar, GNU long names, pax headers.
+"""Read a tar stream member by member, in the formats that Debian's packages use: ustar, GNU long names, pax headers.
 
 The standard library's tarfile needs 60-90 µs a member (it builds an object with twenty attributes); a minbase has 6,500
-of them, so that would be half of the whole unpacking. This reader needs 6, keeps no more than one block of the stream,
-and refuses what no .deb may hold: sparse members, volumes, contiguous files.
+of them, so that would be half of the whole unpacking. This reader needs 6 µs, keeps no more than one block of the
+stream, and refuses what a .deb may not hold: sparse members, volumes, contiguous files.
 
-Checksums of headers are not looked at: every byte has been under a signed SHA-256 before it comes here.
+Header checksums are not checked: every byte has been verified against a signed SHA-256 before it comes here.
 Source: tar(5); POSIX.1-2017 pax, "ustar Interchange Format" and "pax Header Block".
 """
 
@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from toolkit.archive.entries import BLOCK, CHARACTER, DIRECTORY, FILE, KINDS, SECOND_NS, Entry
 from toolkit.errors import Malformed
 
-LONG_BYTES = 1 << 20  # of a long name or a pax header; the kernel's paths end at 4096
-NO_ID = 0xFFFFFFFF  # chown(2) takes it for "leave it"
+LONG_BYTES = 1 << 20  # limit of a long name or a pax header; the kernel's paths end at 4096
+NO_ID = 0xFFFFFFFF  # chown(2) takes it for "don't change"
 _BLANK = bytes(512)
 LATEST_NS = SECOND_NS << 62
 
@@ -22,8 +22,8 @@ LATEST_NS = SECOND_NS << 62
 class Tar:
     """The members of the tar stream whose bytes `source` yields; iterate once.
 
-    While the iterator stands at a member, `pieces()` gives its content; what is not taken is skipped.
-    Every failure is Malformed and begins with `what`.
+    While the iterator is at a member, `pieces()` gives its content; what is not read is skipped.
+    Every failure is Malformed, and its message begins with `what`.
     """
 
     __slots__ = ("_block", "_left", "_position", "_source", "_what")
@@ -33,7 +33,7 @@ class Tar:
         self._what = what
         self._block = b""
         self._position = 0
-        self._left = 0  # of the member's content and its padding
+        self._left = 0  # unread bytes of the member's content and its padding
 
     def __iter__(self) -> Iterator[Entry]:
         long_name = long_link = b""
@@ -44,7 +44,7 @@ class Tar:
             if header[:1] == b"\0" or not header:
                 if header and header != _BLANK:
                     raise self._malformed("a header without a name")
-                # Some writers leave the blank blocks at the end away; dpkg and GNU tar read their archives.
+                # Some writers omit the zero blocks at the end; dpkg and GNU tar accept such archives.
                 self._drain()
                 return
             kind = header[156:157]
@@ -62,7 +62,7 @@ class Tar:
                     long_link = data.rstrip(b"\0")
                 elif kind == b"x":
                     pax = dict(self._records(data))
-                continue  # g, global: comments of the archiver; dpkg ignores them as well
+                continue  # g, global: comments by the archiver, which dpkg ignores as well
             entry = self._entry(header, kind, size)
             if long_name:
                 entry.name, long_name = long_name, b""
@@ -81,7 +81,7 @@ class Tar:
             yield entry
 
     def pieces(self, entry: Entry) -> Iterator[memoryview]:
-        """The content of the member that the iterator stands at, in pieces as they lie in memory."""
+        """The content of the member that the iterator is at, in pieces of the read buffer (not copied)."""
         return self._stored(entry.size_bytes)
 
     def _stored(self, wanted: int) -> Iterator[memoryview]:
@@ -97,7 +97,7 @@ class Tar:
     def _check(self, entry: Entry) -> None:
         numbers = max(entry.uid, entry.gid) >= NO_ID or abs(entry.mtime_ns) >= LATEST_NS
         if numbers or (entry.major | entry.minor) >> 32:
-            raise self._malformed(f"{entry.name!r} has an owner, a time or a device number that can't be")
+            raise self._malformed(f"{entry.name!r} has an owner, a time or a device number that is out of range")
         if entry.size_bytes < 0 and entry.kind == FILE:
             raise self._malformed(f"{entry.name!r} has a size of {entry.size_bytes}")
 
@@ -136,18 +136,18 @@ class Tar:
         return entry
 
     def _number(self, header: bytes, start: int, end: int) -> int:
-        """A numeric field: octal digits ended by a blank or NUL, or GNU's base 256 (first bit set)."""
+        """A numeric field: octal digits up to a blank or NUL, or GNU's base-256 form (first bit set)."""
         field = header[start:end]
         if field[0] & 0x80:
             value = int.from_bytes(field, "big") - (1 << (8 * len(field) - 1))
-            if field[0] & 0x40:  # negative: two's complement over the bits below the mark
+            if field[0] & 0x40:  # negative: two's complement of the bits below the first
                 value -= 1 << (8 * len(field) - 1)
             return value
         digits = field.split(b"\0", 1)[0].strip(b" ")
         if not digits:
             return 0
         if digits.strip(b"01234567"):
-            raise self._malformed(f"{field!r} is no number")
+            raise self._malformed(f"{field!r} is not a number")
         return int(digits, 8)
 
     def _records(self, data: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -161,7 +161,7 @@ class Tar:
             end = position + int(length)
             keyword, equals, value = data[blank + 1 : end - 1].partition(b"=")
             if not equals or end > len(data) or data[end - 1 : end] != b"\n":
-                raise self._malformed("an extended header with a torn record")
+                raise self._malformed("an extended header with a broken record")
             yield keyword, value
             position = end
 
@@ -191,7 +191,7 @@ class Tar:
             except ValueError:
                 raise self._malformed(f"an extended header says {keyword!r}={value!r}") from None
         if b"\0" in entry.name or b"\0" in entry.link or entry.uid < 0 or entry.gid < 0:
-            raise self._malformed(f"an extended header gives {entry.name!r} values that cannot be")
+            raise self._malformed(f"an extended header gives {entry.name!r} values that are out of range")
 
     def _next_block(self) -> None:
         self._block = b""
@@ -202,7 +202,7 @@ class Tar:
         self._position = 0
 
     def _take(self, size: int) -> bytes:
-        """The next `size` bytes; b"" at the very end of the stream."""
+        """The next `size` bytes; b"" at the end of the stream."""
         position = self._position
         end = position + size
         if end <= len(self._block):
@@ -229,7 +229,7 @@ class Tar:
             self._left -= step
 
     def _drain(self) -> None:
-        """Read on to the end, so that a checksum at the end of the compressed stream is looked at."""
+        """Read on to the end, so that the decompressor checks a checksum at the end of its stream."""
         self._block = b""
         for _ in self._source:
             pass

@@ -1,7 +1,7 @@
-"""Read a tar stream that anybody may have written: what tar_read.py reads, and what no package holds.
+"""Read any tar stream: what tar_read.py reads, and also what does not occur in packages.
 
-That is global pax headers, sparse files in GNU's four ways, contiguous files, and kinds that this program doesn't know,
-which are handed on without their content. The sums of headers are looked at: nothing has vouched for these bytes.
+That is global pax headers, sparse files in GNU's four formats, contiguous files, and types that this program doesn't
+know, which are returned without their content. Header checksums are checked: nothing has verified these bytes before.
 
 tarfile reads the same archives, at a third of the speed, and takes a damaged header for the end of the archive.
 Source: POSIX.1-2017 pax; "Basic Tar Format" and "Storing Sparse Files" in the manual of GNU tar.
@@ -15,14 +15,14 @@ from toolkit.archive.tar_read import LONG_BYTES, Tar
 _BLANK = bytes(512)
 _EXTENDED = b"LKxXg"
 _CONTIGUOUS, _SPARSE = b"7", b"S"
-_MOST_PARTS = 1 << 17  # of a sparse file
+_MOST_PARTS = 1 << 17  # limit for a sparse file
 _HOLE = memoryview(bytes(1 << 18))
 
-Parts = list[tuple[int, int]]  # (offset, size in bytes) of what a sparse file holds but holes
+Parts = list[tuple[int, int]]  # (offset, size in bytes) of the data between a sparse file's holes
 
 
 class AnyTar(Tar):
-    """As `Tar`. The owners are the numbers in the archive, whatever names it gives them; times have nanoseconds."""
+    """As `Tar`, but owners are the archive's numbers whatever names it has, and times have nanoseconds."""
 
     __slots__ = ("_parts",)
 
@@ -39,9 +39,9 @@ class AnyTar(Tar):
             self._skip()
             header = self._take(512)
             if not header and not begun:
-                raise self._malformed("nothing came")
+                raise self._malformed("it is empty")
             if not header or header == _BLANK:
-                self._drain()  # or who writes it is told that nobody reads any more
+                self._drain()  # else the writer could fail with EPIPE
                 return
             begun = True
             self._check_sum(header)
@@ -60,16 +60,16 @@ class AnyTar(Tar):
             names, here = {}, []
 
     def pieces(self, entry: Entry) -> Iterator[memoryview]:
-        """As `Tar`; a sparse file's holes are zeros."""
+        """As `Tar`; a sparse file's holes are returned as zeros."""
         return super().pieces(entry) if self._parts is None else self._with_holes(self._parts, entry.size_bytes)
 
     def _check_sum(self, header: bytes) -> None:
-        """Some writers add up signed bytes (tar(5))."""
-        told = self._number(header, 148, 156)
+        """Check a header's checksum. Some writers add up signed bytes (tar(5))."""
+        stated = self._number(header, 148, 156)
         others = header[:148] + header[156:]
         unsigned = sum(others) + 8 * ord(" ")
-        if told != unsigned and told != unsigned - 256 * sum(byte > 127 for byte in others):
-            raise self._malformed("a header whose sum is wrong")
+        if stated != unsigned and stated != unsigned - 256 * sum(byte > 127 for byte in others):
+            raise self._malformed("a header with a wrong checksum")
 
     def _extension(self, size: int) -> bytes:
         if not 0 <= size <= LONG_BYTES:
@@ -94,7 +94,7 @@ class AnyTar(Tar):
         entry.link = names.get(b"K", entry.link)
         pax = {**always, **dict(here)}
         sparse = {word: pax.pop(word) for word in list(pax) if word.startswith(b"GNU.sparse.")}
-        # A keyword without a value says that the header's holds.
+        # A keyword without a value means that the header's own value counts.
         self._override(entry, {word: value for word, value in pax.items() if value})
         if pax.get(b"mtime"):
             entry.mtime_ns = self._time_ns(pax[b"mtime"])
@@ -117,7 +117,7 @@ class AnyTar(Tar):
         return int(whole) * SECOND_NS + (-part if whole.startswith(b"-") else part)
 
     def _old_sparse(self, entry: Entry, header: bytes) -> None:
-        """GNU's own type: four parts in the header, the others in blocks between it and the content."""
+        """GNU's old format: four parts in the header, the others in blocks between it and the content."""
         fields, more, stored = header[386:482], header[482], self._left
         parts: Parts = []
         while True:
@@ -136,7 +136,7 @@ class AnyTar(Tar):
         self._set_parts(entry, parts, entry.size_bytes, real)
 
     def _pax_sparse(self, entry: Entry, words: dict[bytes, bytes], records: Iterable[tuple[bytes, bytes]]) -> None:
-        """GNU's ways since pax: 0.0 (many records), 0.1 (one record), 1.0 (before the content)."""
+        """GNU's pax formats: 0.0 (many records), 0.1 (one record), 1.0 (a map before the content)."""
         try:
             stored = entry.size_bytes
             if b"GNU.sparse.map" in words:
@@ -149,14 +149,14 @@ class AnyTar(Tar):
                 numbers = [int(value) for word, value in records if word in wanted]
             real = int(words.get(b"GNU.sparse.realsize") or words.get(b"GNU.sparse.size") or b"-1")
         except ValueError:
-            raise self._malformed(f"{entry.name!r} is sparse, and its map is torn") from None
+            raise self._malformed(f"{entry.name!r} is sparse, and its map is broken") from None
         entry.name = words.get(b"GNU.sparse.name") or entry.name
         if b"\0" in entry.name:
-            raise self._malformed(f"an extended header gives {entry.name!r} values that cannot be")
+            raise self._malformed(f"an extended header gives {entry.name!r} values that are out of range")
         self._set_parts(entry, list(zip(numbers[::2], numbers[1::2], strict=False)), stored, real)
 
     def _map_before_content(self, stored: int) -> tuple[list[int], int]:
-        """The numbers, and how many bytes of the content they took. Raises ValueError."""
+        """The numbers of the map, and how many bytes of the content they took. Raises ValueError."""
         data, lines, count = bytearray(), 0, -1
         while count < 0 or lines <= 2 * count:
             if len(data) + 512 > stored:
@@ -179,7 +179,7 @@ class AnyTar(Tar):
                 raise self._malformed(f"{entry.name!r} is sparse, and its parts overlap")
             end = offset + size
         if end > real or sum(size for _, size in parts) != stored or len(parts) > _MOST_PARTS:
-            raise self._malformed(f"{entry.name!r} is sparse, and its map is not its content's")
+            raise self._malformed(f"{entry.name!r} is sparse, and its map does not match its content")
         entry.size_bytes, self._parts = real, parts
 
     def _with_holes(self, parts: Parts, size: int) -> Iterator[memoryview]:

@@ -1,8 +1,8 @@
-"""Write a tree as a tar stream that depends on nothing but the tree: sorted, whole seconds, numbers for names.
+"""Write a tree as a tar stream that depends on nothing but the tree: sorted, whole seconds, ids without names.
 
-Plain ustar headers, with a pax header before those that don't fit (long names, large numbers, extended attributes as
-SCHILY.xattr, as GNU tar, bsdtar, podman and Docker read them). The stream comes in segments, which can be compressed
-side by side.
+Plain ustar headers, with a pax header where a member does not fit (long names, large numbers, extended attributes as
+SCHILY.xattr, which GNU tar, bsdtar, podman and Docker read). The stream comes in segments, which can be compressed in
+parallel.
 
 Source: POSIX.1-2017 pax, "ustar Interchange Format", "pax Header Block"; tar(5) of libarchive for SCHILY.xattr.
 """
@@ -17,7 +17,7 @@ _SEGMENT_BYTES = 2 << 20
 
 
 def header(entry: Entry, *, prefix: bytes = b"./") -> bytes:
-    """The header of a entry, with its pax header before it if it needs one."""
+    """The header of a member, preceded by a pax header if it needs one."""
     name = prefix + entry.name
     if entry.kind == DIRECTORY and not name.endswith(b"/"):
         name += b"/"
@@ -88,11 +88,11 @@ def _record(key: bytes, value: bytes) -> bytes:
     return b"%d %s=%s\n" % (length, key, value)
 
 
-def segments(rootfd: int, entrys: Iterable[Entry]) -> Iterator[bytes]:
-    """The whole stream in segments of some MiB, each but the last at least that long. Raises OSError."""
+def segments(rootfd: int, entries: Iterable[Entry]) -> Iterator[bytes]:
+    """The whole stream in segments of at least some MiB each, except for the last. Raises OSError."""
     parts: list[bytes] = []
     size = 0
-    for entry in entrys:
+    for entry in entries:
         parts.append(header(entry))
         size += len(parts[-1])
         if entry.kind == FILE:

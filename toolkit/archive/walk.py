@@ -1,7 +1,7 @@
-"""The members of a tree in one order that never changes: by name, a directory before what is in it.
+"""The members of a tree in a fixed order: by name, a directory before its contents.
 
-The tree must be at rest. Nothing here follows a link, and nothing leaves the tree: every name is taken below an open
-directory.
+The tree must not change meanwhile. Nothing here follows a link or leaves the tree: every name is looked up below an
+open directory.
 """
 
 import errno
@@ -16,9 +16,9 @@ _NO_XATTRS = (errno.ENOTSUP, errno.EPERM, errno.ENODATA)
 
 
 def walk(rootfd: int, *, without: frozenset[bytes] = frozenset(), latest_s: int | None = None) -> Iterator[Entry]:
-    """The members below the directory `rootfd`, itself first. Sockets are left out: nobody listens on them any more.
+    """The members below the directory `rootfd`, itself first. Sockets are left out: nothing listens on them any more.
 
-    `without` names entries of the root that don't belong to it; no time is later than `latest_s`. Raises OSError.
+    `without` names entries of the root to leave out; times later than `latest_s` are set to it. Raises OSError.
     """
     names: dict[tuple[int, int], bytes] = {}
     root = of_file(b"", os.fstat(rootfd))
@@ -36,9 +36,9 @@ def _clamped(entry: Entry, latest_s: int | None) -> Entry:
 
 
 def folders(fd: int, path: bytes = b"") -> Iterator[tuple[int, list[tuple[str, os.stat_result]]]]:
-    """Each folder of the tree `fd`, itself first: its descriptor, and the names in it with what they are.
+    """Each folder of the tree `fd`, itself first: its descriptor, and the names in it with their stat(2).
 
-    The descriptor is good until the next one is asked for. Raises OSError, as `walk`.
+    The descriptor is valid until the next folder is asked for. Raises OSError, as `walk` does.
     """
     _check_depth(path)
     found = [(name, os.stat(name, dir_fd=fd, follow_symlinks=False)) for name in os.listdir(fd)]
@@ -53,7 +53,7 @@ def folders(fd: int, path: bytes = b"") -> Iterator[tuple[int, list[tuple[str, o
 
 
 def _check_depth(path: bytes) -> None:
-    """A script may nest folders without end; each level holds a descriptor and a frame of ours."""
+    """Limit the depth: a script may nest folders without end, and each level takes a descriptor and a stack frame."""
     if path.count(b"/") > _DEEPEST:
         raise OSError(errno.ENAMETOOLONG, f"folders are nested more than {_DEEPEST} deep", os.fsdecode(path[:60]) + "…")
 
@@ -96,7 +96,7 @@ def _xattrs(path: str | bytes) -> dict[str, bytes]:
 
 
 def read(rootfd: int, entry: Entry, piece_bytes: int = 1 << 20) -> Iterator[bytes]:
-    """The content of a FILE in pieces: exactly its size of them. Raises OSError, also when the file is shorter now."""
+    """The content of a FILE in pieces, exactly its size in all. Raises OSError, also if the file became shorter."""
     fd = os.open(entry.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=rootfd)
     try:
         left = entry.size_bytes

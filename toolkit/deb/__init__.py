@@ -1,1 +1,1 @@
-"""Debian's formats, pure: no file is opened here, no network, no process."""
+"""Debian's formats. Pure: nothing here opens a file, uses the network or starts a process."""

@@ -1,8 +1,8 @@
 """Read a binary package (.deb) as a stream: an ar archive of debian-binary, control.tar and data.tar.
 
-Nothing is ever read or unpacked as a whole: a .deb is taken 64 KiB at a time, a member comes out in blocks, and the
+Nothing is ever read or unpacked as a whole: a .deb is read 64 KiB at a time, a member is returned in blocks, and the
 decompressors let other threads run meanwhile (lzma, zlib, bz2 and zstandard all release the GIL), so two packages
-unpack on two cores. What a member may grow to is bounded, for a 10 kB member can hold gigabytes.
+unpack on two cores. The decompressed size of a member is limited, because a 10 kB member can expand to gigabytes.
 
 Source: deb(5); ar(5), the common format, as dpkg-deb reads it.
 """
@@ -45,9 +45,9 @@ class _Member:
 
 
 class Deb:
-    """A package opened for reading. `fd` stays the caller's; `what` names the package in errors.
+    """A package opened for reading. The caller keeps and closes `fd`; `what` names the package in errors.
 
-    Raises Malformed (also from every method) for whatever deb(5) doesn't allow.
+    Raises Malformed (also from every method) for anything that deb(5) doesn't allow.
     """
 
     def __init__(self, fd: int, what: str) -> None:
@@ -64,30 +64,30 @@ class Deb:
             if entry.kind != FILE:
                 continue
             if not name or "/" in name or name.startswith("."):
-                raise Malformed(f"read {self.what}: {self._control.name}", because=f"a file named {name!r}")
+                raise Malformed(f"read {self.what}: {self._control.name}", because=f"it has a file named {name!r}")
             files[name] = ControlFile(b"".join(tar.pieces(entry)), entry.mode, entry.mtime_s)
         if "control" not in files:
-            raise Malformed(f"read {self.what}: {self._control.name}", because="it holds no file 'control'")
+            raise Malformed(f"read {self.what}: {self._control.name}", because="it has no file 'control'")
         return files
 
     @property
     def slow(self) -> bool:
-        """Whether data.tar is of a kind that takes long to decompress."""
+        """Whether the compression of data.tar takes long to decompress."""
         return self._data.name.endswith((".xz", ".lzma", ".bz2"))
 
     def head(self) -> bytes:
-        """All that stands before data.tar, as it is."""
+        """Everything before data.tar, unchanged."""
         return os.pread(self._fd, self._data.start - 60, 0)
 
     def data(self, installed_size_kib: int = 0, copy: Callable[[bytes], object] | None = None) -> Tar:
-        """data.tar; `copy` is given its blocks as well, to the last.
+        """data.tar; all of its blocks are passed to `copy` as well.
 
-        With the package's Installed-Size known, a stream that outgrows it four times is refused.
+        If the package's Installed-Size is given, a stream that is more than four times as large is refused.
         """
         limit = DATA_LIMIT_BYTES
         if installed_size_kib:
-            # Installed-Size is an estimate of the packager's: hard links, sparse files and the 512 byte headers of many
-            # small files have made it too low by half in real packages.
+            # Installed-Size is the packager's estimate: hard links, sparse files and the 512-byte headers of many small
+            # files have made it too low by half in real packages.
             limit = min(limit, (installed_size_kib << 12) + (64 << 20))
         blocks = self._bytes(self._data, limit)
         return Tar(blocks if copy is None else _copied(blocks, copy), f"{self.what}: {self._data.name}")
@@ -95,7 +95,7 @@ class Deb:
     def _members(self) -> tuple[_Member, _Member]:
         total = os.fstat(self._fd).st_size
         if os.pread(self._fd, 8, 0) != _MAGIC:
-            raise Malformed(f"read {self.what}", because="not a Debian package (no ar archive)")
+            raise Malformed(f"read {self.what}", because="not a Debian package (not an ar archive)")
         members = []
         position = 8
         while position < total:
@@ -104,10 +104,10 @@ class Deb:
             if len(header) < 60 or header[58:] != b"`\n":
                 raise Malformed(f"read {self.what}", because=f"no ar member at byte {position}")
             if not size.isdigit() or position + 60 + int(size) > total:
-                raise Malformed(f"read {self.what}", because=f"member {name!r} says it is {size!r} bytes long")
+                raise Malformed(f"read {self.what}", because=f"member {name!r} has the size {size!r}")
             members.append(_Member(name.decode("ascii", "replace"), position + 60, int(size)))
             position += 60 + int(size) + int(size) % 2
-        # deb(5): members whose names begin with "_" may stand anywhere after debian-binary and are ignored.
+        # deb(5): members whose names begin with "_" may be anywhere after debian-binary and are ignored.
         known = members[:1] + [m for m in members[1:] if not m.name.startswith("_")]
         names = [member.name for member in known]
         if (
@@ -121,7 +121,7 @@ class Deb:
             )
         version = os.pread(self._fd, min(known[0].size, 64), known[0].start)
         if not version.startswith(b"2."):
-            raise Malformed(f"read {self.what}", because=f"format {version!r} is not known")
+            raise Malformed(f"read {self.what}", because=f"unknown format {version!r}")
         return known[1], known[2]
 
     def _bytes(self, member: _Member, limit_bytes: int) -> Iterator[bytes]:
@@ -130,7 +130,7 @@ class Deb:
         suffix = member.name.partition(".tar")[2]
         stream = _STREAMS.get(suffix)
         if stream is None:
-            raise Malformed(f"read {what}", because=f"compression {suffix!r} is not known")
+            raise Malformed(f"read {what}", because=f"unknown compression {suffix!r}")
         total = 0
         try:
             for block in stream(_Reader(self._fd, member.start, member.size)):
@@ -138,11 +138,11 @@ class Deb:
                 if total > limit_bytes:
                     raise Malformed(
                         f"read {what}",
-                        because=f"it grows beyond {limit_bytes >> 20} MiB, which its package does not account for",
+                        because=f"it grows beyond {limit_bytes >> 20} MiB, far more than the package states",
                     )
                 yield block
         except (lzma.LZMAError, zlib.error, EOFError, OSError) as error:
-            # bz2 tells of broken data by OSError without an errno; a real one is not ours to rename.
+            # bz2 reports broken data by an OSError without an errno; one with an errno is a real I/O error.
             if isinstance(error, OSError) and error.errno is not None:
                 raise
             raise Malformed(f"read {what}", because=str(error).lower() or "broken data") from None
@@ -155,7 +155,7 @@ def _copied(blocks: Iterator[bytes], copy: Callable[[bytes], object]) -> Iterato
 
 
 class _Reader:
-    """A part of a file as something to read from; never moves the descriptor's own offset, which threads share."""
+    """A part of a file as a reader; it never moves the descriptor's own offset, which threads share."""
 
     __slots__ = ("_end", "_fd", "_position", "_start", "size")
 
@@ -167,7 +167,7 @@ class _Reader:
         self.size = size
 
     def at(self, position: int, size: int) -> bytes:
-        """These bytes of the part, as many as there are; `read` goes on where it was."""
+        """These bytes of the part, or as many of them as exist; the position of `read` does not change."""
         return os.pread(self._fd, max(0, min(size, self.size - position)), self._start + position)
 
     def read(self, size: int = -1) -> bytes:
@@ -195,7 +195,7 @@ def _plain(reader: _Reader) -> Iterator[bytes]:
 
 
 def _blocks(reader: _Reader, new: Callable[[], _Decompressor]) -> Iterator[bytes]:
-    """What a decompressor of lzma's kind makes of `reader`: one stream after another."""
+    """The decompressed blocks of `reader`, stream after stream, by a decompressor with lzma's interface."""
     machine = new()
     data = reader.read(_INPUT_BYTES)
     while True:
@@ -250,7 +250,7 @@ def _zstd(reader: _Reader) -> Iterator[bytes]:
                 yield block
     except zstandard.ZstdError as error:
         raise EOFError(str(error)) from None
-    if not _zstd_is_whole(reader):  # its decompressor takes a frame that is cut off for one that ends
+    if not _zstd_is_whole(reader):  # its decompressor takes a truncated frame for a complete one
         raise EOFError("the compressed data ends in the middle")
 
 
@@ -258,7 +258,7 @@ def _zstd_is_whole(reader: _Reader) -> bool:
     """Whether the last frame ends with its last block (RFC 8878, 3.1.1)."""
     at = 0
     while head := reader.at(at, 18):
-        if head[1:4] == b"\x2a\x4d\x18" and head[0] & 0xF0 == 0x50:  # a frame to be skipped
+        if head[1:4] == b"\x2a\x4d\x18" and head[0] & 0xF0 == 0x50:  # a skippable frame
             at += 8 + int.from_bytes(head[4:8], "little")
             continue
         if head[:4] != b"\x28\xb5\x2f\xfd" or len(head) < 5:

@@ -12,7 +12,7 @@ from toolkit.errors import Malformed
 def parse(paragraph: bytes, *, what: str = "control paragraph") -> dict[str, str]:
     """The fields of one paragraph, by their names as written. Lines that begin with `#` are comments.
 
-    A line that isn't UTF-8, as Policy 5.1 demands, is taken for Latin-1: what decides anything is ASCII. Raises
+    A line that isn't UTF-8, which Policy 5.1 demands, is read as Latin-1: the fields that matter here are ASCII. Raises
     Malformed for a line that is neither a field nor a continuation, and for a field given twice.
     """
     try:
@@ -21,7 +21,7 @@ def parse(paragraph: bytes, *, what: str = "control paragraph") -> dict[str, str
         text = "\n".join(map(_decoded, paragraph.split(b"\n")))
     fields: dict[str, str] = {}
     name = ""
-    # split, not splitlines: that one also breaks at form feeds and U+2028, which would let a value forge a field.
+    # split, not splitlines, which also breaks at form feeds and U+2028 and would let a value forge a field.
     for line in text.rstrip("\n").split("\n"):
         if line.startswith("#"):
             continue
@@ -35,7 +35,7 @@ def parse(paragraph: bytes, *, what: str = "control paragraph") -> dict[str, str
         if not colon or not name or " " in name:
             raise Malformed(f"read {what}", because=f"{line[:80]!r} is not a field")
         if name in fields:
-            raise Malformed(f"read {what}", because=f"field {name!r} stands there twice")
+            raise Malformed(f"read {what}", because=f"field {name!r} is given twice")
         fields[name] = value.strip(" \t\r")
     return fields
 
@@ -48,7 +48,7 @@ def _decoded(line: bytes) -> str:
 
 
 def paragraphs(data: bytes, *, what: str = "control file") -> Iterator[dict[str, str]]:
-    """Every paragraph of `data`; paragraphs are parted by lines that are empty or only blanks."""
+    """Every paragraph of `data`; paragraphs are separated by lines that are empty or only blanks."""
     lines: list[bytes] = []
     for line in data.split(b"\n"):
         if line.strip(b" \t\r"):

@@ -1,11 +1,11 @@
-"""Packages indexes: find the paragraphs of a few packages among sixty thousand without parsing the rest.
+"""Packages indexes: find the paragraphs of a few packages among sixty thousand without parsing the others.
 
-A scan notes where each paragraph begins (name → offset) and nothing else: 50 MB take about a tenth of a second. Only
-the paragraphs asked for are parsed. The bytes may be a `bytes` or an `mmap`. What a scan found can be kept (`table`)
-and given to the next Index of the same bytes, which takes a hundredth; it is advice, not truth: an offset counts only
-if a paragraph of that very name begins there.
+A scan notes only where each paragraph begins (name → offset): 50 MB take about a tenth of a second. Only the paragraphs
+asked for are parsed. The data may be a `bytes` or an `mmap`. The result of a scan can be kept (`table`) and given to
+the next Index of the same data, which takes a hundredth. The table is not trusted: an offset counts only if a paragraph
+of that name begins there.
 
-A repository may list several versions of a package. `get` gives the last, as debootstrap takes it, `versions` all.
+A repository may list several versions of a package. `get` returns the last, as debootstrap does, `versions` all.
 """
 
 import mmap
@@ -34,14 +34,14 @@ _READ_BY_APT = (
 
 
 class Index:
-    """The packages of one component. Names are `str` at the outside, bytes within (less to decode)."""
+    """The packages of one component. Names are `str` in the interface, bytes inside (less to decode)."""
 
     __slots__ = ("_data", "_earlier", "_offsets", "_parsed", "_provides", "what")
 
     def __init__(self, data: Buffer, *, what: str = "Packages index", table: bytes | None = None) -> None:
         self.what = what
         if data[max(0, data.find(b"\n") - 1) : data.find(b"\n")] == b"\r":
-            data = bytes(data[:]).replace(b"\r\n", b"\n")  # made on Windows: apt reads it
+            data = bytes(data[:]).replace(b"\r\n", b"\n")  # an index made on Windows, which apt reads
         self._data = data
         self._offsets, self._earlier = (_read_table(table) if table else None) or _scan(data, what)
         self._parsed: dict[str, dict[str, str]] = {}
@@ -54,8 +54,8 @@ class Index:
         return len(self._offsets)
 
     def table(self) -> bytes:
-        """What the scan found, for a later Index of the same bytes."""
-        # Earlier paragraphs first: whoever makes a dict of it finds the last one of each name.
+        """The result of the scan, for a later Index of the same data."""
+        # Earlier paragraphs first, so that a dict made from it has the last one of each name.
         names = [name for name, starts in self._earlier.items() for _ in starts] + list(self._offsets)
         starts = [start for starts in self._earlier.values() for start in starts] + list(self._offsets.values())
         return b"\n".join(names) + b"\n\n" + array("Q", starts).tobytes()
@@ -84,23 +84,23 @@ class Index:
     def _at(self, name: str, start: int) -> dict[str, str]:
         what = f"{self.what}, package {name!r}"
         if start and self._data[start - 2 : start] != b"\n\n":
-            raise Malformed(f"read {what}", because="the kept table of offsets is wrong", hint="clear the cache")
+            raise Malformed(f"read {what}", because="the cached table of offsets is wrong", hint="clear the cache")
         fields = parse(self._paragraph(start), what=what)
         if fields.get("Package") != name:
-            raise Malformed(f"read {what}", because=f"another package stands there: {fields.get('Package')!r}")
+            raise Malformed(f"read {what}", because=f"found another package there: {fields.get('Package')!r}")
         return fields
 
     def having(self, line: str) -> list[str]:
-        """The names of the packages with this very line in their paragraph, e.g. 'Priority: required'."""
+        """The names of the packages that have exactly this line in their paragraph, e.g. 'Priority: required'."""
         found: list[str] = []
         pattern = b"\n" + line.encode() + b"\n"
         at = self._data.find(pattern)
         while at >= 0:
             start = self._data.rfind(b"\n\n", 0, at) + 2 if at else 0
-            if start == 1:  # rfind said -1: the first paragraph
+            if start == 1:  # rfind returned -1: the first paragraph
                 start = 0
             name = self._name_at(start)
-            # Only the paragraph that counts: the same package may stand there twice with other priorities.
+            # Only the paragraph that counts: a package may be listed twice with different priorities.
             if self._offsets.get(name) == start:
                 found.append(name.decode())
             at = self._data.find(pattern, at + 1)
@@ -118,7 +118,7 @@ class Index:
         return list(found)
 
     def _find_provides(self) -> list[tuple[bytes, int]]:
-        """Every Provides with where its paragraph begins: sought once, 0.1 s for 50 MB, for many questions."""
+        """Each Provides field with the start of its paragraph. Searched once (0.1 s for 50 MB) for many look-ups."""
         data = self._data
         found = []
         at = data.find(b"\nProvides: ")
@@ -133,7 +133,7 @@ class Index:
         return found
 
     def mention(self, name: str) -> tuple[int, int, int] | None:
-        """Where package `name` is first spoken of: its own paragraph or a relation of an earlier one; None if nowhere.
+        """Where package `name` is first mentioned: its own paragraph or a relation of an earlier one; None if nowhere.
 
         Ordered as apt numbers packages: by paragraph, by field in the order in which apt reads them, by place in it.
         """
@@ -149,7 +149,7 @@ class Index:
             place = _place(self._paragraph(start), word)
             if place is not None:
                 return (start, *place)
-            # Nothing in this paragraph: on with the next one.
+            # Nothing in this paragraph: go on with the next one.
             after = self._data.find(b"\n\n", at)
             at = -1 if after < 0 else self._data.find(wanted, after, end)
         return None if own is None else (own, -1, 0)
@@ -210,7 +210,7 @@ def _scan(data: Buffer, what: str) -> _Offsets:
 
 
 def _read_table(table: bytes) -> _Offsets | None:
-    """The offsets of a kept table; None when it is not whole."""
+    """The offsets of a cached table; None if it is damaged."""
     names, _, rest = table.partition(b"\n\n")
     keys = names.split(b"\n")
     if len(rest) != 8 * len(keys):
@@ -228,5 +228,5 @@ def _read_table(table: bytes) -> _Offsets | None:
 def _late_name(paragraph: bytes, what: str) -> bytes:
     at = paragraph.find(b"\nPackage: ")
     if at < 0:
-        raise Malformed(f"read {what}", because=f"a paragraph names no package: {paragraph[:60]!r}")
+        raise Malformed(f"read {what}", because=f"a paragraph without a Package field: {paragraph[:60]!r}")
     return paragraph[at + 10 : paragraph.find(b"\n", at + 1)].strip()

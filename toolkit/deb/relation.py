@@ -33,7 +33,7 @@ def parse_relations(text: str, architecture: str = "") -> tuple[Group, ...]:
     """The groups of a dependency field, in order; a group is satisfied by any of its alternatives.
 
     Alternatives whose `[architectures]` exclude `architecture` are left out (only source packages and hand-written
-    lists have them). Raises Malformed.
+    lists have such lists). Raises Malformed.
     """
     groups: list[Group] = []
     for written in text.replace("\n", " ").split(","):
@@ -41,7 +41,7 @@ def parse_relations(text: str, architecture: str = "") -> tuple[Group, ...]:
             continue
         alternatives = []
         for one in written.split("|"):
-            # One blank at most: between so many things that may be left out a long run of them is tried in every way.
+            # Collapse blanks: the pattern has so many optional parts that a long run would be tried in every way.
             match = _ALTERNATIVE.match(" ".join(one.split()))
             if match is None:
                 raise Malformed("read a dependency", because=f"{one.strip()!r} is not a relation")

@@ -1,7 +1,7 @@
-"""Release files: what a suite says about itself and the hashes of its indexes (Debian wiki RepositoryFormat).
+"""Release files: the description of a suite and the hashes of its indexes (Debian wiki RepositoryFormat).
 
-A `Release` is made from text that has been verified already; this module checks its form and its promises (suite,
-dates), never its signature.
+A `Release` is made from text that has been verified already; this module checks its form, its suite and its dates,
+never its signature.
 """
 
 from dataclasses import dataclass, field
@@ -14,13 +14,13 @@ from toolkit.text import number
 
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
-# A clock that runs a little behind its mirror's is common (a machine just booted); apt allows ten seconds by
-# Acquire::Max-FutureTime. An hour also covers one that took its zone for UTC.. no further.
+# A clock that is a little behind the mirror's is common (a machine that just booted); apt allows ten seconds by
+# Acquire::Max-FutureTime. An hour also covers a clock one zone off UTC, but no more.
 _CLOCK_SLACK = timedelta(hours=1)
 
 
 class Entry(NamedTuple):
-    """One file that the Release vouches for: path relative to dists/SUITE, size and SHA-256 (hex)."""
+    """One file listed in the Release: path relative to dists/SUITE, size and SHA-256 (hex)."""
 
     path: str
     size_bytes: int
@@ -43,8 +43,8 @@ class Release:
     by_hash: bool
     packages_without_all: bool  # "No-Support-for-Architecture-all: Packages": binary-ARCH lists arch:all packages too
     entries: dict[str, Entry] = field(repr=False)
-    not_automatic: bool = False  # "NotAutomatic: yes": nothing comes from here by itself (experimental, backports)
-    automatic_upgrades: bool = False  # "ButAutomaticUpgrades: yes": except for what came from here before
+    not_automatic: bool = False  # "NotAutomatic: yes": installed from only on request (experimental, backports)
+    automatic_upgrades: bool = False  # "ButAutomaticUpgrades: yes": but packages from here are upgraded
 
 
 def parse_release(text: bytes, *, what: str = "Release file") -> Release:
@@ -87,7 +87,7 @@ def parse_release(text: bytes, *, what: str = "Release file") -> Release:
 
 
 def parse_date(text: str, *, what: str = "Release file") -> datetime:
-    """An RFC 2822 date as Release files have it: 'Sat, 11 Jul 2026 10:16:37 UTC', or with an offset such as +0200."""
+    """Parse an RFC 2822 date of a Release file: 'Sat, 11 Jul 2026 10:16:37 UTC', or with an offset such as +0200."""
     words = text.replace(",", " ").split()
     try:
         day, month, year, clock = int(words[1]), _MONTHS.index(words[2]) + 1, int(words[3]), words[4]
@@ -99,7 +99,7 @@ def parse_date(text: str, *, what: str = "Release file") -> datetime:
 
 
 def _offset(zone: str) -> timedelta:
-    """How far a zone is before UTC. Raises ValueError for one that is only a name."""
+    """How far a zone is ahead of UTC. Raises ValueError for a zone given only by name."""
     if zone in ("UTC", "GMT", "Z"):
         return timedelta()
     if len(zone) != 5 or zone[0] not in "+-" or not (zone[1:].isascii() and zone[1:].isdigit()):
@@ -109,7 +109,7 @@ def _offset(zone: str) -> timedelta:
 
 
 def check_dates(release: Release, now: datetime, *, what: str) -> None:
-    """Refuse a Release that has expired (a frozen or replayed mirror) or that comes from the future.
+    """Refuse a Release that has expired (a frozen or replayed mirror) or that is dated in the future.
 
     Raises Untrusted. Suites without Valid-Until (Debian's stable suites, all of Ubuntu's) never expire.
     """
@@ -128,13 +128,13 @@ def check_dates(release: Release, now: datetime, *, what: str) -> None:
                 f"check {what}",
                 because=f"it expired on {release.valid_until}, {(now - until).days} days ago by this machine's clock",
                 hint=f"the clock says {now:%a, %d %b %Y %H:%M:%S} UTC; if that is right, the mirror is stale or "
-                "somebody replays an old state: take another --mirror; for a snapshot that is old on purpose pass "
+                "somebody replays an old state: use another --mirror; for a snapshot that is old on purpose pass "
                 "--no-check-date",
             )
 
 
 def check_suite(release: Release, asked: str, *, what: str) -> None:
-    """Refuse the genuine Release of another suite in the place of the one asked for (a downgrade)."""
+    """Refuse a genuine Release of another suite than the one asked for (a downgrade)."""
     # Security suites were 'bookworm/updates' in dists/ with Codename 'bookworm-security' since bullseye, and
     # old-style 'stretch/updates' with Suite 'oldstable' and Codename 'stretch' before.
     names = {release.suite, release.codename}
@@ -144,5 +144,5 @@ def check_suite(release: Release, asked: str, *, what: str) -> None:
     raise Untrusted(
         f"check {what}",
         because=f"asked for suite {asked!r}, {sent}",
-        hint="the mirror serves another suite under this name: take another --mirror",
+        hint="the mirror serves another suite under this name: use another --mirror",
     )

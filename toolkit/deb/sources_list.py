@@ -1,4 +1,4 @@
-"""apt's lists of sources, both forms (sources.list(5)): one line a source, and paragraphs (deb822)."""
+"""apt's lists of sources in both formats (sources.list(5)): one line for each source, and paragraphs (deb822)."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -18,23 +18,23 @@ class AptSource:
     options: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def of(self, architecture: str) -> "AptSource":
-        """The source with `$(ARCH)` in its URI and suites put in (sources.list(5))."""
+        """The source with `$(ARCH)` replaced in its URI and suites (sources.list(5))."""
         suites = tuple(one.replace("$(ARCH)", architecture) for one in self.suites)
         return replace(self, uri=self.uri.replace("$(ARCH)", architecture), suites=suites)
 
     @property
     def check_valid_until(self) -> bool | None:
-        """None: as apt.conf says."""
+        """Whether Valid-Until is checked; None: as apt.conf says."""
         return self.flag("check-valid-until")
 
     def flag(self, name: str) -> bool | None:
-        """An option that is yes or no; None where it is not given."""
+        """A boolean option; None if it is not given."""
         value = self.options.get(name)
         return None if value is None else is_yes(value)
 
 
 def is_yes(value: str) -> bool:
-    """How apt reads a truth value."""
+    """Whether apt reads `value` as true."""
     return value.strip().lower() in ("yes", "true", "with", "on", "enable", "1")
 
 
@@ -67,7 +67,7 @@ def parse_line(line: str, *, what: str) -> AptSource | None:
 
 
 def _shown(line: str) -> str:
-    """The line for an error: without the password that an address in it may have."""
+    """The line for an error message, without a password in its address."""
     return re.sub(r"://[^/\s]*@", "://", line.strip())
 
 

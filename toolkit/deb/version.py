@@ -2,11 +2,11 @@
 
 from functools import total_ordering
 
-_DIGITS = frozenset("0123456789")  # str.isdigit() knows more of them, which int() does not take
+_DIGITS = frozenset("0123456789")  # str.isdigit() accepts others, which int() does not
 
 
 def _number(digits: str) -> int:
-    """A number that orders as the digits do, however many they are: int() gives up at 4300."""
+    """A number that orders as the digits do, however many there are: int() refuses more than 4300."""
     return int.from_bytes(digits.lstrip("0").encode(), "big")
 
 
@@ -17,11 +17,11 @@ def _weight(character: str) -> int:
 
 
 def _part_key(part: str) -> list[int]:
-    """A key that orders one of the two parts (upstream version, revision) as the policy says.
+    """A sort key for one of the two parts (upstream version, revision), in the policy's order.
 
-    Non-digits are compared by weight with the end of the part weighing 0 (so `~` sorts before the end, and the end
-    before letters), and every run of non-digits is closed by a 0, then the number follows. Both lists therefore
-    alternate in step and plain list comparison gives the policy's answer.
+    Non-digits are compared by weight, and the end of the part weighs 0 (so `~` sorts before the end, and the end before
+    letters). Each run of non-digits ends with a 0, then the number follows. So both lists alternate in step, and plain
+    list comparison gives the policy's order.
     """
     key: list[int] = []
     at = 0

@@ -1,1 +1,1 @@
-"""Bytes from mirrors: HTTP, cache, verification."""
+"""Download from mirrors: HTTP, cache, verification."""

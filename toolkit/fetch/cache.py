@@ -1,11 +1,11 @@
-"""A folder of files named by their SHA-256, shared by every build of this user.
+"""A folder of files named by their SHA-256, shared by all builds of this user.
 
-A file gets in by a rename of a finished, checked one, so no reader ever sees half a file, however many builds run at
-once. What comes out is hashed again through the very descriptor that is handed out: the folder is 0700, but disks rot
-and people copy caches about.
+A file is renamed into it when it is complete and checked, so no reader ever sees half a file, however many builds run
+at once. A file is hashed again when it is opened, through the descriptor that is returned: the folder is 0700, but
+disks fail and people copy caches.
 
     CACHE/files/ab/abcdef…    the files
-    CACHE/files/ab/abcdef….X  worked out from one (`note`, bootstrap/acquire/repacked.py), never looked at without it
+    CACHE/files/ab/abcdef….X  derived from one (`note`, bootstrap/acquire/repacked.py), never used without it
     CACHE/files/tmp.…         being written; left-overs older than a day are removed
 """
 
@@ -19,26 +19,26 @@ from toolkit.errors import CtkError, Untrusted, reason
 from toolkit.kernel import atomic, ours
 from toolkit.text import quote
 
-FOLDERS = ("files", "trees", "asks", "logs", "building", "trees.new")  # that ctk makes in a cache
+FOLDERS = ("files", "trees", "asks", "logs", "building", "trees.new")  # the folders that ctk makes in a cache
 _READ_BYTES = 1 << 20
 _STALE_S = 24 * 3600
 
 
 class Cache:
-    """Content-addressed files below `folder`, which is made (0700) when first written to."""
+    """Content-addressed files below `folder`, which is made (0700) at the first write."""
 
     def __init__(self, folder: str) -> None:
         self.folder = os.path.join(folder, "files")
         self._ready = False
 
     def path(self, sha256: str) -> str:
-        """Where the file with this hash is, or would be."""
+        """The path of the file with this hash, whether it exists or not."""
         return os.path.join(self.folder, sha256[:2], sha256)
 
     def open(self, sha256: str, size_bytes: int) -> int | None:
-        """A descriptor (at offset 0) of the file with this hash, hashed just now; None when there is no such file.
+        """A descriptor (at offset 0) of the file with this hash, hashed again just now; None if there is no such file.
 
-        A file that does not match its name any more is removed and counts as missing.
+        A file that no longer matches its name is removed and counts as missing.
         """
         path = self.path(sha256)
         try:
@@ -48,7 +48,7 @@ class Cache:
         try:
             if os.fstat(fd).st_size == size_bytes and hash_of(fd) == sha256:
                 os.lseek(fd, 0, os.SEEK_SET)
-                os.utime(fd)  # used now: the longest unused are pruned first
+                os.utime(fd)  # used now: the least recently used are pruned first
                 return fd
         except BaseException:
             os.close(fd)
@@ -61,7 +61,7 @@ class Cache:
         return None
 
     def check_room(self, wanted: Iterable[tuple[str, int]]) -> None:
-        """Raise CtkError when the disk has clearly too little room for those files (hash, size) that aren't here."""
+        """Raise CtkError if the disk clearly has too little room for those files (hash, size) that aren't cached."""
         missing = sum(size for sha256, size in wanted if not os.path.exists(self.path(sha256)))
         try:
             self.prepare()
@@ -77,15 +77,15 @@ class Cache:
             )
 
     def store(self, chunks: Iterable[bytes], sha256: str, size_bytes: int, *, doing: str) -> int:
-        """Write `chunks` as the file with this hash; a descriptor of it at offset 0.
+        """Write `chunks` as the file with this hash; returns a descriptor of it at offset 0.
 
-        Hashes while it writes. Raises Untrusted when size or hash differ (nothing is kept then), CtkError when the
-        disk is full or the folder can't be written.
+        The hash is computed during the write. Raises Untrusted if size or hash differ (nothing is kept then), CtkError
+        if the disk is full or the folder can't be written.
         """
         return self._take(chunks, size_bytes, lambda got, size: check(doing, got, size, sha256, size_bytes))[0]
 
     def add(self, chunks: Iterable[bytes], size_bytes: int) -> tuple[int, str]:
-        """The same for a file that nobody has promised anything of: its descriptor, and its hash. Raises CtkError."""
+        """The same for a file whose hash is not known before; returns its descriptor and its hash. Raises CtkError."""
         return self._take(chunks, size_bytes, None)
 
     def _take(
@@ -118,14 +118,14 @@ class Cache:
             return new.take(), sha256
 
     def writing(self) -> atomic.Writing:
-        """A new file of the cache's, which gets its name when it is whole. Raises OSError.
+        """A new file of the cache, which gets its final name when it is complete. Raises OSError.
 
-        Until then its name is in the folder of all, with our pid: so `prepare` and `ctk gc` find what is left of it.
+        Until then it has a temporary name with our pid in the top folder, where `prepare` and `ctk gc` find left-overs.
         """
         return atomic.Writing(os.path.join(self.folder, f"tmp.{os.getpid()}.{os.urandom(6).hex()}"))
 
     def note(self, sha256: str, kind: str, data: bytes) -> None:
-        """Keep something worked out from the file with this hash. A cache that can't be written is no error."""
+        """Keep data derived from the file with this hash. A cache that can't be written is not an error."""
         try:
             with self.writing() as new:
                 atomic.write(new.fd, hashlib.sha256(data).digest() + data)
@@ -134,7 +134,7 @@ class Cache:
             pass
 
     def noted(self, sha256: str, kind: str) -> bytes | None:
-        """What `note` kept, if it is there and whole. Anybody who may write here may have changed it knowingly."""
+        """The data that `note` kept, if it exists and is intact. Not authenticated: who can write here can forge it."""
         try:
             with open(f"{self.path(sha256)}.{kind}", "rb") as file:
                 data = file.read()
@@ -143,7 +143,7 @@ class Cache:
         return data[32:] if hashlib.sha256(data[32:]).digest() == data[:32] else None
 
     def prepare(self) -> None:
-        """Make the folder, and clear it of what killed builds left. Raises OSError, CtkError if others may write."""
+        """Make the folder, and remove what killed builds left. Raises OSError, CtkError if others can write to it."""
         if self._ready:
             return
         ours.make_private(self.folder)
@@ -157,7 +157,7 @@ class Cache:
                     if now - entry.stat(follow_symlinks=False).st_mtime > _STALE_S:
                         os.unlink(entry.path)
                 except FileNotFoundError:
-                    pass  # another build's, which has just got its name
+                    pass  # another build's, which was just renamed
         self._ready = True
 
     def _failed(self, error: OSError, needed: int = 0) -> CtkError:
@@ -172,16 +172,17 @@ class Cache:
 
 
 def check_private(folder: str) -> None:
-    """Raise CtkError when somebody else may write to the cache `folder` or to one of its own folders.
+    """Raise CtkError if other users can write to the cache `folder` or to one of its own folders.
 
-    Hashes are no help against it: cached trees and locks are believed because nobody else could have put them there,
-    and an open file may change after it was hashed. A folder like /tmp will do, whose sticky bit keeps ours ours.
+    Hashes do not protect against that: cached trees and locks are trusted because nobody else could have put them
+    there, and an open file may change after it was hashed. A sticky folder like /tmp above it is fine: others can't
+    rename or remove our folder in it.
     """
     try:
         about = os.stat(folder)
         inside = [entry for entry in os.scandir(folder) if not entry.is_file(follow_symlinks=False)]
     except OSError:
-        return  # not there: we make it
+        return  # it does not exist: we make it
     if about.st_mode & stat.S_ISVTX:
         inside = [entry for entry in inside if entry.name in FOLDERS]
     elif about.st_uid != os.geteuid() or about.st_mode & 0o022:
@@ -195,7 +196,7 @@ def check_private(folder: str) -> None:
 def _shared(path: str) -> CtkError:
     return CtkError(
         f"use the cache {path!r}",
-        because="somebody else may write to it",
+        because="other users can write to it",
         hint=f"remove it, or `chmod go-w {quote(path)}`; CTK_CACHE names another folder",
     )
 
@@ -205,7 +206,7 @@ def _mib(size_bytes: int) -> str:
 
 
 def hash_of(fd: int, end: int = 1 << 63) -> str:
-    """SHA-256 (hex) of a whole file, or of its first `end` bytes, by its descriptor; leaves the offset behind them."""
+    """SHA-256 (hex) of a whole file, or of its first `end` bytes, by its descriptor; leaves the offset after them."""
     digest = hashlib.sha256()
     buffer = bytearray(_READ_BYTES)
     view = memoryview(buffer)
@@ -217,7 +218,7 @@ def hash_of(fd: int, end: int = 1 << 63) -> str:
 
 
 def check(doing: str, got_sha256: str, got_size: int, sha256: str, size_bytes: int) -> None:
-    """Raise Untrusted unless what came is what the signed index promised."""
+    """Raise Untrusted unless size and hash are those of the signed index."""
     if got_size != size_bytes:
         because = f"it has {got_size} bytes, the signed index states {size_bytes}"
     elif got_sha256 != sha256:
@@ -228,5 +229,5 @@ def check(doing: str, got_sha256: str, got_size: int, sha256: str, size_bytes: i
         doing,
         because=because,
         hint="the mirror, or something between, changed the file; or the mirror is in the middle of an update: "
-        "try again in some minutes, or take another --mirror",
+        "try again in some minutes, or use another --mirror",
     )

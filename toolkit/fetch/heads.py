@@ -1,7 +1,7 @@
-"""The head of a server's answer (status line and headers) gets a bound of time and of size, as its body has.
+"""Limit the time and the size of a response's head (status line and headers), as for its body.
 
 http.client reads it line by line, and each read may take as long as the socket's time-out: a server that sends a byte
-now and then, or "100 Continue" without end (http.client, HTTPResponse.begin), held a build up for ever.
+now and then, or "100 Continue" without end (http.client, HTTPResponse.begin), could hang a build forever.
 """
 
 import http.client
@@ -16,12 +16,12 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from toolkit.fetch.permanent_errors import HeadTooLong
 
-_MOST_BYTES = 1 << 20  # http.client alone would take 100 headers of 64 KiB, behind any number of answers "100"
+_MOST_BYTES = 1 << 20  # http.client alone would accept 100 headers of 64 KiB, after any number of responses "100"
 _MOST_REDIRECT_BYTES = 1 << 16
 
 
 class _Stream(io.RawIOBase):
-    """What comes from a socket. Until `open_ended`, all of it has the time that is otherwise that of one read."""
+    """The bytes from a socket. Until `open_ended` is called, all reads together have the time-out of a single one."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._raw: Any = sock.makefile("rb", buffering=0)
@@ -43,13 +43,13 @@ class _Stream(io.RawIOBase):
             count: int | None = self._raw.readinto(buffer)
         except TimeoutError:
             if self._left_bytes == _MOST_BYTES:
-                raise  # not a word: it may be busy, and is asked again
+                raise  # nothing came: the server may be busy, and is asked again
             raise HeadTooLong(f"its headers did not end within {self._patience_s:.0f} s") from None
         self._left_bytes -= count or 0
         return count
 
     def open_ended(self) -> None:
-        """The head is whole: from here on each read has the socket's own time."""
+        """The head is complete: from here on each read has the socket's own time-out."""
         self._deadline = 0.0
         self._sock.settimeout(self._patience_s)
 
@@ -67,7 +67,7 @@ class _Response(http.client.HTTPResponse):
 
     def begin(self) -> None:
         super().begin()
-        if self.status not in requests.models.REDIRECT_STATI:  # the body of such a one counts as part of the head
+        if self.status not in requests.models.REDIRECT_STATI:  # the body of a redirect counts as part of the head
             self._stream.open_ended()
 
 
@@ -91,19 +91,19 @@ _POOLS = {"http": _PlainPool, "https": _SecurePool}
 
 
 class Adapter(requests.adapters.HTTPAdapter):
-    """requests' own, whose connections bound the heads of answers, and the bodies of redirects; of a proxy, too."""
+    """requests' adapter with limits for the heads of responses and the bodies of redirects, a proxy's as well."""
 
     def send(self, *arguments: Any, **named: Any) -> requests.Response:
-        """An answer; of a redirect without its body, which requests would read and unpack, however long it is."""
+        """The response; a redirect's without its body, which requests would read and unpack, however long it is."""
         response = super().send(*arguments, **named)
         if response.is_redirect:
             raw = response.raw
             try:
-                # A short one leaves a connection that can be used again.
+                # After a short body the connection can be used again.
                 if len(raw.read(_MOST_REDIRECT_BYTES + 1, decode_content=False)) > _MOST_REDIRECT_BYTES:
                     raw.close()
             except (urllib3.exceptions.HTTPError, OSError):
-                raw.close()  # where it leads is known all the same
+                raw.close()  # the redirect's target is known without it
             response.raw = io.BytesIO()
         return response
 

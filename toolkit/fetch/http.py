@@ -1,8 +1,8 @@
-"""Bytes from mirrors: http, https, file: and plain paths; bounded, retried, over kept connections.
+"""Fetch files by http, https, file: and plain paths, with limits and retries, over persistent connections.
 
 One `requests` session a thread (sessions are not meant to be shared). Nothing here trusts what arrives: a caller that
-knows the size says so, everybody states a limit, and hashing is done by whoever consumes the chunks. Redirects lead to
-http and https only; a transfer that stands still for `stall_s` seconds is broken off and tried again.
+knows the size states it, every caller states a limit, and the consumer of the chunks computes the hash. Redirects may
+lead to http and https only; a transfer that stalls for `stall_s` seconds is aborted and tried again.
 """
 
 import os
@@ -27,21 +27,21 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _CHUNK_BYTES = 64 * 1024
-# Statuses that may be gone a moment later (RFC 9110 15.6; 429 from RFC 6585); everything else in 4xx stays.
+# Statuses that may be temporary (RFC 9110 15.6; 429 from RFC 6585); everything else in 4xx is permanent.
 _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 _WANT_LOGIN = {
-    401: "the mirror wants a login: http://NAME:PASSWORD@HOST/…",
-    407: "the proxy wants a login: set http_proxy=http://user:password@…",
+    401: "the mirror requires a login: http://NAME:PASSWORD@HOST/…",
+    407: "the proxy requires a login: set http_proxy=http://user:password@…",
 }
-_ANOTHER = "is the mirror's address whole? Most end in /debian or /ubuntu; --mirror names another"
+_ANOTHER = "is the mirror's address complete? Most end in /debian or /ubuntu; --mirror names another"
 _COMPRESSED = (".gz", ".tgz", ".xz", ".bz2", ".lzma", ".zst", ".deb")
-# Slower than this over half a minute is a stall that keeps dripping.
+# Slower than this over half a minute counts as a stall.
 _DRIP_BYTES_PER_S = 512
 _DRIP_WINDOW_S = 30.0
 
 
 class _NotThere(Exception):
-    """The server has nothing by this name, or says that it hasn't for us; `error` is how that is told."""
+    """The server has no such file, or says that we may not have it; `error` is the error to raise."""
 
     def __init__(self, error: CtkError) -> None:
         super().__init__(str(error))
@@ -49,10 +49,10 @@ class _NotThere(Exception):
 
 
 class Client:
-    """Fetches from any number of threads. `retries` counts the tries after the first.
+    """Fetches files, for any number of threads. `retries` counts the tries after the first.
 
-    `certificate` and `private_key` are PEM files that https servers are shown who want to know who asks; raises Usage
-    when they can't be used.
+    `certificate` and `private_key` are PEM files for https servers that ask for a client certificate; raises Usage if
+    they can't be used.
     """
 
     def __init__(
@@ -66,13 +66,13 @@ class Client:
         private_key: str = "",
     ) -> None:
         _check_certificate(certificate, private_key)
-        self._answered = False  # somebody has, to whatever
+        self._answered = False  # whether any server has answered any request
         self._certificate = (certificate, private_key or certificate) if certificate else None
         self.cancelled = threading.Event()
         self.mirrors = Mirrors()
         self.logins = Logins()
-        self._quoting: set[tuple[str, str]] = set()  # servers (scheme, host) that have `+` as %2B
-        self.bytes_per_s = 0.0  # of the last whole file that came over the network, its first byte to its last
+        self._quoting: set[tuple[str, str]] = set()  # servers (scheme, host) that need `+` written as %2B
+        self.bytes_per_s = 0.0  # of the last whole file from the network, from its first byte to its last
         self._timeout = (connect_s, stall_s)
         self._retries = retries
         self._back_off_s = back_off_s
@@ -81,7 +81,7 @@ class Client:
         self._lock = threading.Lock()
 
     def read(self, url: str, *, limit: int, exact: int | None = None, fresh: bool = False) -> bytes:
-        """All of a small file. Raises NotFound for 404 and 410, Unreachable, and Untrusted beyond `limit` bytes."""
+        """A small file's contents. Raises NotFound for 404 and 410, Unreachable, Untrusted beyond `limit` bytes."""
         return self.receive(url, b"".join, limit=limit, exact=exact, fresh=fresh)
 
     def receive(
@@ -93,13 +93,13 @@ class Client:
         exact: int | None = None,
         fresh: bool = False,
     ) -> T:
-        """What `consume` makes of the chunks of `url`; called anew for every try, so it starts from nothing.
+        """The result of `consume` for the chunks of `url`; it is called again for each try, and must then start anew.
 
-        `fresh` is for what changes under one name: caches on the way shall ask whether theirs is still the one.
+        `fresh` is for files that change under one name: caches on the way must revalidate their copy.
 
         With `exact` (the size that a signed index states) any other size is an error and no byte beyond it is read;
-        what broke off goes on where it was, and the other mirrors that have the same (`mirrors`) are asked, too.
-        Raises as `read`, and whatever `consume` raises.
+        an aborted transfer is resumed, and the other mirrors with the same files (`mirrors`) are tried too.
+        Raises what `read` raises, and whatever `consume` raises.
         """
         if exact is not None:
             return self._receive_exact(url, consume, limit, exact, fresh)
@@ -143,7 +143,7 @@ class Client:
             try:
                 return consume(iter(transfer))
             except (NotFound, Untrusted) as error:
-                # What one mirror hasn't, or has wrong, another may have: from the start, and without the first one.
+                # Another mirror may have what this one lacks or has wrong: start again without the first one.
                 first = first or error
                 self.mirrors.blame(transfer.at)
                 urls = [one for one in urls if one != transfer.at]
@@ -153,7 +153,7 @@ class Client:
         raise first
 
     def cancel(self) -> None:
-        """Make every thread stop at its next chunk."""
+        """Make all threads stop at their next chunk."""
         self.cancelled.set()
 
     def close(self) -> None:
@@ -174,8 +174,8 @@ class Client:
                 session.mount(scheme, Adapter())
             session.headers.update({"User-Agent": f"ctk/{__version__}", "Accept-Encoding": "identity"})
             session.max_redirects = 8
-            # requests would read the environment and ~/.netrc for every single file; the answers don't change
-            # within a mirror, and a password file has no business here.
+            # requests would read the environment and ~/.netrc for each file; the answers don't change within a
+            # mirror, and a password file must not be used here.
             session.trust_env = False
             session.proxies.update(requests.utils.get_environ_proxies(url))
             session.verify = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or session.verify
@@ -188,9 +188,9 @@ class Client:
     def _read_http(
         self, url: str, limit: int, exact: int | None, start: int = 0, least_bytes_per_s: int = 0, *, fresh: bool
     ) -> Iterator[bytes]:
-        """The chunks, from `start` on. A `+` is asked for as it stands and, where there is nothing, as %2B.
+        """The chunks, from `start` on. A `+` is sent as it is and, if nothing is found, as %2B.
 
-        Object stores (S3) take it for a blank; servers of plain files may not decode what they are asked for: quirk 26.
+        Object stores (S3) take `+` for a blank; servers of plain files may not decode %2B: quirk 26.
         """
         server, quoted = urlsplit(url)[:2], url.replace("+", "%2B")
         first = quoted if server in self._quoting else url
@@ -229,7 +229,7 @@ class Client:
                 elif done > skip:
                     yield chunk[skip - done :]
             if done < whole:
-                raise _Broken(f"broken off after {done} of {whole} bytes")
+                raise _Broken(f"aborted after {done} of {whole} bytes")
             if exact is not None and done != exact:
                 raise _too_short(doing, done, exact)
             self.bytes_per_s = (done - start * resumed) / max(time.monotonic() - began, 1e-6)
@@ -248,19 +248,19 @@ class Client:
             return session.get(url, stream=True, timeout=self._timeout, headers=headers, auth=auth)
         except (requests.exceptions.InvalidSchema, requests.exceptions.InvalidURL) as error:
             # The only schemes with an adapter are http and https, so this is a redirect to something else.
-            raise Untrusted(doing, because=f"redirected to what is no http address: {error}") from None
+            raise Untrusted(doing, because=f"redirected to something other than http: {error}") from None
         except requests.exceptions.TooManyRedirects:
-            raise Unreachable(doing, because="the redirects go round in circles") from None
+            raise Unreachable(doing, because="too many redirects") from None
         except requests.exceptions.MissingSchema as error:
             raise Usage(doing, because=str(error)) from None
         except requests.exceptions.RequestException as error:
-            # A mirror that has answered is there, and may be starting anew.
+            # A mirror that has answered before exists, and may be restarting.
             raise _Broken(_plain(error), lasting=not self._answered and is_lasting(error)) from None
         except (urllib3.exceptions.LocationParseError, ValueError) as error:
-            raise Untrusted(doing, because=f"redirected to what is no http address: {_plain(error)}") from None
+            raise Untrusted(doing, because=f"redirected to something other than http: {_plain(error)}") from None
 
     def _body(self, raw: Any, doing: str, limit: int, exact: int | None, done: int, pace: "Pace") -> Iterator[bytes]:
-        """What comes, as it comes, from the byte `done` on; no more than `exact` or `limit` bytes in all."""
+        """The body as it arrives, from byte `done` on; no more than `exact` or `limit` bytes in all."""
         import urllib3.exceptions
 
         read = getattr(raw, "read1", None) or raw.read
@@ -270,10 +270,10 @@ class Client:
             if self.cancelled.is_set():
                 raise Interrupted(doing, because="interrupted")
             try:
-                # One byte beyond the bound is asked for, so that "too long" is seen and not cut off.
+                # Ask for one byte beyond the bound, so that "too long" is noticed and not cut off.
                 chunk = read(min(_CHUNK_BYTES, bound + 1 - done), decode_content=False)
             except (urllib3.exceptions.HTTPError, OSError) as error:
-                raise _Broken(f"broken off after {done} bytes: {_plain(error)}") from None
+                raise _Broken(f"aborted after {done} bytes: {_plain(error)}") from None
             if not chunk:
                 return
             done += len(chunk)
@@ -309,9 +309,9 @@ class Client:
 
 
 def local_path(url: str) -> str | None:
-    """The path that `url` means when it is a file: or copy: URI or a plain path; None for http and https.
+    """The path of a file: or copy: URI or a plain path; None for http and https.
 
-    Raises Usage for every other scheme.
+    Raises Usage for any other scheme.
     """
     if url.startswith(("/", "./", "../")):
         return url
@@ -329,10 +329,10 @@ def local_path(url: str) -> str | None:
 
 
 def _check_certificate(certificate: str, private_key: str) -> None:
-    """Raise Usage for what TLS could not use, before anything is asked for."""
+    """Raise Usage, before any request, for a certificate or key that TLS could not use."""
     if not certificate:
         if private_key:
-            raise Usage("read the command line", because="--private-key is nothing without --certificate FILE")
+            raise Usage("read the command line", because="--private-key needs --certificate FILE")
         return
     import ssl
 
@@ -340,7 +340,7 @@ def _check_certificate(certificate: str, private_key: str) -> None:
     doing = f"use the certificate {certificate!r}" + (f" and its key {private_key!r}" if private_key else "")
 
     def ask() -> str:
-        raise Usage(doing, because=encrypted, hint="openssl pkey -in KEY -out PLAIN, and mind who may read it")
+        raise Usage(doing, because=encrypted, hint="openssl pkey -in KEY -out PLAIN removes it; keep PLAIN private")
 
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(certificate, private_key or None, ask)
@@ -350,31 +350,31 @@ def _check_certificate(certificate: str, private_key: str) -> None:
 
 
 def _check_answer(url: str, doing: str, response: "requests.Response", start: int) -> bool:
-    """Whether it goes on at `start`, as it was asked to. Raises for an answer that has not the file in it."""
+    """Whether the response resumes at `start`, as requested. Raises for a response that does not hold the file."""
     status = response.status_code
     says = f"the server says {status} {response.reason}"
     if status in (404, 410):
         raise _NotThere(NotFound(doing, because=says))
-    if status == 403:  # S3 says so, too, to whom it doesn't tell what there is
+    if status == 403:  # S3 also answers this for a missing file, to clients that may not list files
         raise _NotThere(Unreachable(doing, because=says))
     if status in _PASSING:
         raise _Broken(says)
     if status not in (200, 206) or (status == 206 and not start):
         raise Unreachable(doing, because=says, hint=_WANT_LOGIN.get(status, _ANOTHER))
     encoding = response.headers.get("Content-Encoding", "identity").lower()
-    # Apache's AddEncoding says so of files that are compressed by themselves; of any other, the size and the
-    # hash that we know are not those of what would come.
+    # Apache's AddEncoding sets this header for files that are compressed themselves. For any other file, what arrives
+    # would not have the size and the hash that we know.
     if encoding != "identity" and not urlsplit(url).path.endswith(_COMPRESSED):
-        because = f"the server sends it compressed ({encoding[:40]!r}), which it was asked not to"
+        because = f"the server sends it compressed ({encoding[:40]!r}), though we asked for it uncompressed"
         raise Unreachable(doing, because=because, hint="name another mirror with --mirror")
     resumed = status == 206
     if resumed and not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
-        raise _Broken("the server answered with another part of the file than was asked for")
+        raise _Broken("the server sent a different part of the file than was asked for")
     return resumed
 
 
 def _check_stated(doing: str, stated: int, limit: int, exact: int | None) -> None:
-    """Refuse by what the server says about the size, before a byte is read; -1 is nothing said."""
+    """Refuse a wrong size that the server states, before a byte is read; -1: it states none."""
     if stated < 0:
         return
     if exact is not None and stated > exact:
@@ -395,7 +395,7 @@ def _too_short(doing: str, done: int, exact: int) -> Untrusted:
     return Untrusted(
         doing,
         because=f"it has {done} bytes, the signed index states {exact}",
-        hint="the mirror may be in the middle of an update: try again in some minutes, or take another --mirror",
+        hint="the mirror may be in the middle of an update: try again in some minutes, or use another --mirror",
     )
 
 
@@ -410,7 +410,7 @@ def _plain(error: BaseException) -> str:
             break
         seen = inner
     text = getattr(seen, "strerror", None) or str(seen)
-    # urllib3 wraps the system's reason in its own words: "<…>: Failed to …: [Errno 111] Connection refused".
+    # urllib3 wraps the system's reason in text of its own: "<…>: Failed to …: [Errno 111] Connection refused".
     for lead in ("] ", ">: "):
         if lead in text:
             text = text.rpartition(lead)[2]

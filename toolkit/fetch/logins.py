@@ -1,14 +1,14 @@
 """Names and passwords in the addresses of mirrors (http://NAME:PASSWORD@HOST/…), kept apart from the addresses.
 
-Whatever is made of a mirror's address, a list of sources, a lock, a log, an error, an event, is read by more people
-than may log in there. So the address goes on without them, and only the client knows them.
+A mirror's address ends up in a list of sources, a lock, a log, an error or an event, which are read by more people than
+may log in there. So the address is passed on without the login, and only the client keeps the login.
 """
 
 import re
 import threading
 from urllib.parse import unquote, urlsplit
 
-# RFC 3986, 3.2: the authority ends at the first slash, question mark or hash; what is before its last @ is the user.
+# RFC 3986, 3.2: the authority ends at the first slash, question mark or hash; the part before its last @ is the user.
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)([^/?#]*)@(.*)", re.DOTALL)
 
 Login = tuple[str, str]
@@ -21,14 +21,14 @@ def bare(url: str) -> str:
 
 
 class Logins:
-    """Who we are at which server. Any thread may ask."""
+    """Our logins at servers. Usable from any thread."""
 
     def __init__(self) -> None:
         self._known: dict[str, Login] = {}
         self._lock = threading.Lock()
 
     def take(self, url: str) -> str:
-        """The bare address; the name and password in it, if any, are for all below it, and for its server else."""
+        """The bare address. A name and password in it are kept for all URLs below it, and else for its server."""
         match = _ADDRESS.fullmatch(url)
         if match is None:
             return url
@@ -39,12 +39,12 @@ class Logins:
         return match[1] + match[3]
 
     def of(self, url: str) -> Login | None:
-        """The login of the longest address that `url` is below, else one of the same server; None if there is none."""
+        """The login of the longest address that `url` is below, or one of the same server; None if there is none."""
         with self._lock:
             known = dict(self._known)
         fitting = [base for base in known if url == base or url.startswith(base + "/")]
         if not fitting:
-            # …/debian-security beside …/debian. It is the same server that it was given for.
+            # …/debian-security next to …/debian: the same server that the login was given for.
             server = urlsplit(url)[:2]
             fitting = [base for base in known if urlsplit(base)[:2] == server]
         return known[max(fitting, key=len)] if fitting else None

@@ -1,7 +1,7 @@
-"""Which failures to connect will be the same some seconds later: a name that is not, nobody who listens, no network.
+"""Tell which connection errors a retry won't cure: an unknown host name, a port where nothing listens, no network.
 
-As curl(1) sees it, whose --retry takes none of them for passing unless told to. A name server that did not answer
-(EAI_AGAIN) may answer the next time, but only where there is a network to reach it by.
+This follows curl(1), whose --retry treats none of them as transient by default. A name server that did not answer
+(EAI_AGAIN) may answer the next time, but only if there is a network to reach it.
 """
 
 import errno
@@ -16,11 +16,11 @@ _HERE_ONLY = ("fe80", "ff00")  # link-local and multicast: every interface that 
 
 
 class HeadTooLong(http.client.HTTPException):
-    """The head of an answer took more time, or more bytes, than one has."""
+    """The head of a response took too much time or too many bytes."""
 
 
 def is_lasting(error: BaseException) -> bool:
-    """Whether one of the errors behind this one (of requests, urllib3) says that no retry of seconds will help."""
+    """Whether this error, or one that it wraps (from requests, urllib3), will persist for more than some seconds."""
     waiting: list[object] = [error]
     seen: set[int] = set()
     while waiting:
@@ -39,7 +39,7 @@ def is_lasting(error: BaseException) -> bool:
 
 
 def has_network() -> bool:
-    """Whether a route leads out of this machine (/proc/net/route and ipv6_route; proc(5)). True where neither tells."""
+    """Whether a route leads out of this machine (/proc/net/route and ipv6_route; proc(5)). True if neither says."""
     four, six = read("/proc/net/route"), read("/proc/net/ipv6_route")
     if not four and not six:
         return True

@@ -1,7 +1,7 @@
-"""One file from one of several mirrors, whatever happens on the way: taken up where it broke off, on the next of them.
+"""Transfer one file from several mirrors: an aborted transfer is resumed from the next mirror.
 
-Only for files whose size and hash a signed index states: pieces of two mirrors are as good as those of one if the whole
-is what was promised, and who hashes it finds out if not.
+Only for files whose size and hash a signed index states: then the file may be pieced together from two mirrors, because
+the caller's check of the hash finds any mismatch.
 """
 
 import threading
@@ -10,17 +10,17 @@ from collections.abc import Callable, Iterator
 
 from toolkit.errors import Interrupted, Unreachable
 
-# A mirror that gives less than this for so long is left for another one, where there is another one.
+# A mirror slower than this for PATIENCE_S is left for another one, if there is another one.
 SLOW_BYTES_PER_S = 100_000
 PATIENCE_S = 3.0
-_PROGRESS_BYTES = 64 << 10  # less than this between two breaks is none: the server only drips
-_MOST_BREAKS = 100  # of one file, however much arrives in between
+_PROGRESS_BYTES = 64 << 10  # less than this between two breaks counts as no progress
+_MOST_BREAKS = 100  # for one file, however much arrives in between
 
 
 class Broken(Exception):
-    """The transfer broke off; worth another try. `args[0]` is the reason in plain words.
+    """The transfer was aborted; worth another try. `args[0]` is the reason in plain words.
 
-    What seconds will not cure (`lasting`) is worth one only.
+    If the cause will not go away in seconds (`lasting`), only one more try is worth it.
     """
 
     def __init__(self, reason: str, *, lasting: bool = False) -> None:
@@ -28,16 +28,16 @@ class Broken(Exception):
         self.lasting = lasting
 
     def tries_again(self, retries: int) -> int:
-        """How often to try again, where `retries` is for what passes."""
+        """How often to try again; `retries` is the number for transient causes."""
         return min(retries, 1) if self.lasting else retries
 
 
 class Slow(Broken):
-    """It goes on, but so slowly that another mirror is to be tried."""
+    """The transfer works, but so slowly that another mirror should be tried."""
 
 
 class Mirrors:
-    """Base URLs that hold the same archive, and what each has been like so far. Any thread may ask."""
+    """Base URLs of mirrors of the same archive, and their failures so far. Usable from any thread."""
 
     def __init__(self) -> None:
         self._groups: list[tuple[str, ...]] = []
@@ -45,11 +45,11 @@ class Mirrors:
         self._lock = threading.Lock()
 
     def add(self, bases: tuple[str, ...]) -> None:
-        """These hold the same; the first is preferred."""
+        """Add mirrors of the same archive; the first is preferred."""
         self._groups.append(tuple(base.rstrip("/") for base in bases))
 
     def urls(self, url: str) -> list[str]:
-        """Where the file of `url` is, those that gave the least trouble first."""
+        """The file's URLs on all mirrors, those with the fewest failures first."""
         for group in self._groups:
             base = next((one for one in group if url.startswith(one + "/")), "")
             if base:
@@ -59,7 +59,7 @@ class Mirrors:
         return [url]
 
     def blame(self, url: str) -> None:
-        """The file of `url` did not come as it should."""
+        """Count a failure for the mirror of `url`."""
         for group in self._groups:
             for base in group:
                 if url.startswith(base + "/"):
@@ -68,15 +68,15 @@ class Mirrors:
                     return
 
 
-# What reads from one URL: (url, first byte, bytes a second that are too few; 0 for none). Raises Broken, NotFound, …
+# A function that reads from one URL: (url, first byte, least bytes a second; 0: no limit). Raises Broken, NotFound, …
 Read = Callable[[str, int, int], Iterator[bytes]]
 
 
 class Transfer:
-    """The chunks of a file as one stream, from whatever mirrors; iterate once.
+    """The chunks of a file as one stream, from any of its mirrors; iterate once.
 
-    Raises Unreachable when `retries` tries at each mirror in a row brought next to nothing, and what `read` raises when
-    it isn't Broken. `at` is the URL that was read from last, `breaks` how often it was taken up again.
+    Raises Unreachable if `retries` tries at each mirror in a row made almost no progress, and whatever `read` raises
+    apart from Broken. `at` is the URL that was read from last, `breaks` how often the transfer was resumed.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class Transfer:
 
     def __iter__(self) -> Iterator[bytes]:
         done = 0
-        failures = 0  # in a row, with next to nothing in between
+        failures = 0  # in a row, with almost no progress in between
         unhurried = len(self._urls) < 2
         tried = 0
         while True:
@@ -110,7 +110,7 @@ class Transfer:
                 self.breaks += 1
                 tried += 1
                 failures = 1 if done - before >= _PROGRESS_BYTES else failures + 1
-                # All of them are slow then: the line is.
+                # All mirrors are slow then, so it is our own connection.
                 unhurried = unhurried or tried >= len(self._urls)
                 reason = str(error)
                 if isinstance(error, Slow):
@@ -128,7 +128,7 @@ class Transfer:
 
 
 class Pace:
-    """How fast a transfer is, in windows of PATIENCE_S."""
+    """The speed of a transfer, measured in windows of PATIENCE_S."""
 
     def __init__(self, least_bytes_per_s: int) -> None:
         self._least = least_bytes_per_s
@@ -136,7 +136,7 @@ class Pace:
         self._bytes = 0
 
     def took(self, count: int) -> None:
-        """Raise Slow at the end of a window with too little in it."""
+        """Count `count` bytes. Raises Slow at the end of a window in which too few came."""
         if not self._least:
             return
         self._bytes += count

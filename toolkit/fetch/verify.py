@@ -1,8 +1,8 @@
-"""OpenPGP: which bytes of a Release file carry a good signature of a key that we trust.
+"""OpenPGP: find the bytes of a Release file that carry a good signature by a trusted key.
 
-Callers parse what `Verified.text` holds and nothing else; text outside the signed part never leaves this module
-(docs/decisions/0002-openpgp.md). The keyring is the only source of trust: no key servers, no web of trust, no user's
-own keyring, and without a keyring there is no verification but an error.
+Callers parse `Verified.text` and nothing else; text outside the signed part never leaves this module
+(docs/decisions/0002-openpgp.md). The keyring is the only source of trust: no key servers, no web of trust, not the
+user's own keyring. Without a keyring, verification is an error.
 """
 
 import os
@@ -25,13 +25,13 @@ _ARMOR_KEY = b"-----BEGIN PGP PUBLIC KEY BLOCK-----"
 
 _NEVER = datetime.max.replace(tzinfo=timezone.utc)  # noqa: UP017
 
-# No real Release line is longer than some hundred bytes; parsers of long lines have had their bugs.
+# No real Release line is longer than some hundred bytes, and parsers have had bugs with long lines.
 _LONGEST_LINE = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """Signed bytes, and the fingerprints (hex, upper case) of the certificates whose signature on them is good."""
+    """Signed bytes, and the fingerprints (hex, upper case) of the certificates with a good signature on them."""
 
     text: bytes
     signed_by: tuple[str, ...]
@@ -42,7 +42,7 @@ class Keyring:
     """The certificates of one file, or of a folder's *.gpg, *.pgp and *.asc files.
 
     `selected` are the fingerprints (upper case) of those among them that may sign, () for all: with all their subkeys,
-    or with a `!` at the end this very key or subkey (sources.list(5), Signed-By).
+    or with a `!` at the end only this key or subkey (sources.list(5), Signed-By).
     """
 
     path: str
@@ -59,7 +59,7 @@ class Keyring:
 
 
 def load_keyrings(paths: Sequence[str]) -> Keyring:
-    """Several keyrings as one. Raises as `load_keyring`, and Untrusted when `paths` is empty."""
+    """Several keyrings as one. Raises what `load_keyring` raises, and Untrusted if `paths` is empty."""
     if not paths:
         raise Untrusted("check a signature", because="no keyring is known", hint="name one with --keyring FILE")
     rings = [load_keyring(path) for path in paths]
@@ -67,7 +67,7 @@ def load_keyrings(paths: Sequence[str]) -> Keyring:
 
 
 def load_keyring(path: str) -> Keyring:
-    """Read a keyring: binary or armoured, one certificate or many. Raises Untrusted when there is nothing usable."""
+    """Read a keyring: binary or armoured, one certificate or many. Raises Untrusted if it has no usable key."""
     doing = f"read keyring {path!r}"
     hint = "give the archive's own keyring with --keyring FILE"
     files = [path]
@@ -81,7 +81,7 @@ def load_keyring(path: str) -> Keyring:
             raise Untrusted(doing, because=reason(error), hint=hint) from None
         certificates.extend(_certificates(data, doing, hint))
     if not certificates:
-        raise Untrusted(doing, because="it holds no OpenPGP certificate", hint=hint)
+        raise Untrusted(doing, because="it has no OpenPGP certificate", hint=hint)
     return Keyring(path, tuple(certificates))
 
 
@@ -90,7 +90,7 @@ def keyring_of(data: bytes, name: str) -> Keyring:
     hint = "give the source's own key with signed-by"
     certificates = _certificates(data, f"read the key of {name}", hint)
     if not certificates:
-        raise Untrusted(f"read the key of {name}", because="it holds no OpenPGP certificate", hint=hint)
+        raise Untrusted(f"read the key of {name}", because="it has no OpenPGP certificate", hint=hint)
     return Keyring(name, tuple(certificates))
 
 
@@ -110,7 +110,7 @@ def _certificates(data: bytes, doing: str, hint: str) -> "list[Cert]":
 
 
 def only(keyring: Keyring, fingerprints: Sequence[str]) -> Keyring:
-    """Those certificates of a keyring that are named by their fingerprints, or by those of their subkeys."""
+    """The keyring with only the certificates that `fingerprints` name, by their own or by those of their subkeys."""
     selected = tuple(one.upper().removeprefix("0X") for one in fingerprints)
     wanted = tuple(one.rstrip("!") for one in selected)
     kept = tuple(
@@ -122,9 +122,9 @@ def only(keyring: Keyring, fingerprints: Sequence[str]) -> Keyring:
 
 
 def expired_signers(keyring: Keyring, signed_by: Sequence[str], now: datetime) -> list[tuple[str, datetime]]:
-    """Those of the signers whose certificate has expired since, and when (UTC).
+    """The signers whose certificate has expired since, and when (UTC).
 
-    Of several copies of one the last to expire counts: a renewed key often stands beside its old copy.
+    Of several copies of a certificate the last to expire counts: a keyring often has a renewed key and its old copy.
     """
     ends: dict[str, datetime] = {}
     for one in keyring.certificates:
@@ -133,14 +133,14 @@ def expired_signers(keyring: Keyring, signed_by: Sequence[str], now: datetime) -
             continue
         try:
             until = one.expiration or _NEVER
-        except Exception:  # asked about today, Sequoia refuses a key whose self-signature is too weak by now
+        except Exception:  # Sequoia refuses a key whose self-signature is too weak by today's policy
             continue
         ends[fingerprint] = max(until, ends.get(fingerprint, until))
     return [(fingerprint, until) for fingerprint, until in ends.items() if until < now]
 
 
 def _armour_blocks(data: bytes, begin: bytes) -> list[bytes]:
-    """One block for binary data; the armoured blocks of a concatenated file, which a reader takes one by one."""
+    """The armoured blocks of a concatenated file, which must be read one by one; one block for binary data."""
     if begin not in data:
         return [data]
     return [begin + part for part in data.split(begin)[1:]]
@@ -149,7 +149,7 @@ def _armour_blocks(data: bytes, begin: bytes) -> list[bytes]:
 def verify_inline(data: bytes, keyring: Keyring, *, what: str) -> Verified:
     """The signed text of a cleartext-signed file (InRelease; RFC 9580 section 7).
 
-    Raises Malformed unless the file is exactly one signed message from its first byte to its last, Untrusted when no
+    Raises Malformed unless the file is exactly one signed message from its first byte to its last, Untrusted if no
     signature is by a key of `keyring` or the text was changed.
     """
     check_frame(data, what=what)
@@ -157,9 +157,9 @@ def verify_inline(data: bytes, keyring: Keyring, *, what: str) -> Verified:
 
 
 def verify_detached(data: bytes, signature: bytes, keyring: Keyring, *, what: str) -> Verified:
-    """`data`, when one of the detached signatures (Release.gpg, armoured or binary) is by a key of `keyring`.
+    """`data`, if one of the detached signatures (Release.gpg, armoured or binary) is by a key of `keyring`.
 
-    The file holds one signature for each key that the archive signs with; one good one is enough. Raises Malformed,
+    The file has one signature for each key that the archive signs with; one good one is enough. Raises Malformed,
     Untrusted.
     """
     try:
@@ -167,7 +167,7 @@ def verify_detached(data: bytes, signature: bytes, keyring: Keyring, *, what: st
     except Exception as error:
         raise Malformed(f"read the signature of {what}", because=_first_line(error)) from None
     if not signatures:
-        raise Malformed(f"read the signature of {what}", because="it holds no signature")
+        raise Malformed(f"read the signature of {what}", because="it has no signature")
     good: list[str] = []
     failed: CtkError | None = None
     for one in signatures:
@@ -181,11 +181,11 @@ def verify_detached(data: bytes, signature: bytes, keyring: Keyring, *, what: st
 
 
 def check_frame(data: bytes, *, what: str) -> None:
-    """Refuse everything around and inside the armour that a Release file has no use for.
+    """Refuse anything around or inside the armour that a Release file does not need.
 
     OpenPGP implementations skip text before and after the message, and accept several messages in a row; programs
-    that then parsed the whole file were fooled (CVE-2016-1252 and others like it). We only ever parse the verified
-    bytes, but a file that tries it is refused rather than half believed.
+    that then parsed the whole file were fooled (CVE-2016-1252 and similar ones). We only ever parse the verified
+    bytes, but a file that tries this is refused, not partly trusted.
     """
     doing = f"read {what}"
     if len(data) > _LONGEST_LINE and max(map(len, data.split(b"\n"))) > _LONGEST_LINE:
@@ -197,7 +197,7 @@ def check_frame(data: bytes, *, what: str) -> None:
         raise Malformed(
             doing,
             because="it does not begin with a signed message",
-            hint="a proxy or a login page may have answered in the mirror's place",
+            hint="a proxy or a login page may have answered instead of the mirror",
         )
     try:
         headers_end = lines.index(b"", 1)
@@ -218,7 +218,7 @@ def check_frame(data: bytes, *, what: str) -> None:
 
 
 def unverified_inline(data: bytes, *, what: str) -> bytes:
-    """The text of a cleartext-signed file without looking at its signature: for check_gpg=False alone."""
+    """The text of a cleartext-signed file, its signature unchecked: only for check_gpg=False."""
     check_frame(data, what=what)
     lines = data.split(b"\n")
     text = lines[next(i for i, line in enumerate(lines) if not line.strip()) + 1 :]
@@ -231,7 +231,7 @@ def unverified_inline(data: bytes, *, what: str) -> bytes:
 
 
 def _signatures(data: bytes) -> "list[Sig]":
-    """All signatures of a file of them; Sig.from_bytes would read the first one and forget the others."""
+    """All signatures of a file; Sig.from_bytes would read the first one and drop the others."""
     from pysequoia import Sig
     from pysequoia.packet import PacketPile, Tag
 
@@ -240,9 +240,9 @@ def _signatures(data: bytes) -> "list[Sig]":
 
 
 def _check_clock(data: bytes, signature: "Sig | None", what: str) -> None:
-    """Raise Untrusted if a signature that is not good is one of the future: Sequoia does not tell that from others.
+    """Raise Untrusted if a bad signature is dated in the future, which Sequoia does not report apart from other faults.
 
-    The time is believed by nobody yet, and said only to explain.
+    The signature's time is not verified at this point, and only serves to explain the failure.
     """
     try:
         signatures = [signature] if signature is not None else _signatures(data[data.index(_SIGNATURE) :])
@@ -255,7 +255,7 @@ def _check_clock(data: bytes, signature: "Sig | None", what: str) -> None:
             f"check the signature of {what}",
             because=f"it was made on {min(made):%a, %d %b %Y %H:%M:%S} UTC, but this machine's clock says "
             f"{now:%a, %d %b %Y %H:%M:%S} UTC",
-            hint="set the clock (`date -u`); if it is right, take another --mirror",
+            hint="set the clock (`date -u`); if it is right, use another --mirror",
         )
 
 
@@ -280,7 +280,7 @@ def _verify(data: bytes, signature: "Sig | None", keyring: Keyring, what: str) -
         raise Untrusted(
             f"check the signature of {what}",
             because=f"signed by {', '.join(key for _, key in valid)}; only {', '.join(keyring.selected)} may sign it",
-            hint="take another --mirror, or name the key that signs it (signed-by)",
+            hint="use another --mirror, or name the key that signs it (signed-by)",
         )
     if not signed_by or text is None:
         _check_clock(data, signature, what)
@@ -290,18 +290,15 @@ def _verify(data: bytes, signature: "Sig | None", keyring: Keyring, what: str) -
 
 def _bad_signature(why: str, wanted: list[str], keyring: Keyring, what: str) -> CtkError:
     known = _key_ids(keyring)
-    hint = "take another --mirror; for an archive with keys of its own give them with --keyring FILE"
+    hint = "use another --mirror; for an archive with keys of its own give them with --keyring FILE"
     keys = ", ".join(one.upper() for one in wanted) or "no key at all"
     if not wanted:
-        because = f"it carries no signature that can be read ({why})"
+        because = f"it has no readable signature ({why})"
     elif any(one.lower() in known for one in wanted) and _vouches_weakly(keyring, wanted):
-        because = (
-            f"the key of the signature by {keys} vouches for itself by SHA-1 alone (its self-signature), which nobody "
-            "should believe any more"
-        )
-        hint = "ask its owner for a renewed copy of the key; --no-check-gpg takes the archive unchecked"
+        because = f"the key of the signature by {keys} has only a SHA-1 self-signature, which is no longer secure"
+        hint = "ask its owner for a renewed copy of the key; --no-check-gpg uses the archive unchecked"
     elif any(one.lower() in known for one in wanted):
-        because = f"the signature by {keys} is not good: the file was changed, or the key must not sign any more"
+        because = f"the signature by {keys} is not good: the file was changed, or the key may no longer sign"
     else:
         because = f"signed by {keys}; no good signature by a key of {keyring.path!r}"
     return Untrusted(
@@ -312,7 +309,7 @@ def _bad_signature(why: str, wanted: list[str], keyring: Keyring, what: str) -> 
 
 
 def _vouches_weakly(keyring: Keyring, wanted: list[str]) -> bool:
-    """Whether those certificates among the signers that we have are bound to their names by SHA-1 or MD5 alone."""
+    """Whether the signers' certificates that we have are bound to their names only by SHA-1 or MD5."""
     from pysequoia.packet import HashAlgorithm, PacketPile, Tag
 
     ids = {one.lower() for one in wanted}
@@ -339,7 +336,7 @@ def _first_line(error: BaseException) -> str:
 
 
 def find_keyring(name: str, folders: tuple[str, ...]) -> str:
-    """The first of `folders` that has the keyring file `name`. Raises NotFound; never goes on without."""
+    """The keyring file `name` in the first of `folders` that has it. Raises NotFound; there is no default."""
     for folder in folders:
         path = os.path.join(folder, name)
         if os.path.isfile(path):
