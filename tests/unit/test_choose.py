@@ -109,7 +109,7 @@ def test_several_reasons_are_told_in_their_order() -> None:
         lock(*packages, variant="custom", include="app other")
     assert caught.value.because == (
         "'app' was asked for by --include; 'other' was asked for by --include; 'app' depends on one | two; "
-        "'one' depends on gone, which no package is or provides in main; 'two' conflicts with other"
+        "'one' depends on gone, which no package in main is or provides; 'two' conflicts with other"
     )
 
 

@@ -137,7 +137,7 @@ def test_an_unsolvable_request_tells_its_chain_of_reasons() -> None:
         lock(*packages, include="a")
     assert caught.value.doing == "install 'c'"
     assert caught.value.because == (
-        "it depends on d (>= 2) | e, which no package is or provides in main; 'c' is needed by 'b', 'b' is needed by "
+        "it depends on d (>= 2) | e, which no package in main is or provides; 'c' is needed by 'b', 'b' is needed by "
         "'a', 'a': it was asked for by --include"
     )
     with pytest.raises(Unsolvable, match="but the suite has gcc 1"):

@@ -75,7 +75,7 @@ def make(request: Request, path: str, emit: Emit) -> Lock:
             os.close(rootfd)
             solved.client.close()
     text = f"{len(lock.packages)} packages of {lock.title} are in {path}"
-    facts = download_only.told(lock, done) | {"tarball": os.path.abspath(path), "file_bytes": size}
+    facts = download_only.as_json(lock, done) | {"tarball": os.path.abspath(path), "file_bytes": size}
     step = "ctk bootstrap " + " ".join(map(quote, (request.suite, f"./{request.suite}", "--unpack-tarball", path)))
     emit(Done(text, round(time.monotonic() - began, 3), facts, (step,)))
     return lock

@@ -1,9 +1,10 @@
-"""Which files a program of this host needs to start: its interpreter and its libraries, found as ld.so(8) finds them.
+"""The files that a program of this host needs to start: its interpreter and its libraries, found as ld.so(8) does.
 
-For each DT_NEEDED name in turn: the DT_RPATH of who needs it and of those that brought it in (where they have no
-DT_RUNPATH), its DT_RUNPATH, /etc/ld.so.cache, the system's folders. Variants for better processors
-(glibc-hwcaps/…, "The subdirectories for hardware capabilities") are all taken, beside the plain library: which one is
-loaded is decided by the processor, later. LD_LIBRARY_PATH does not count: the container has its own environment.
+Each DT_NEEDED name is searched for in the DT_RPATH of the file that needs it and of those that loaded that one (if they
+have no DT_RUNPATH), in its DT_RUNPATH, in /etc/ld.so.cache, and in the system's folders. All variants for better
+processors (glibc-hwcaps/…, "The subdirectories for hardware capabilities") are included beside the plain library,
+because the processor decides later which one is loaded. LD_LIBRARY_PATH is ignored: the container has its own
+environment.
 """
 
 import os
@@ -26,7 +27,7 @@ _SYSTEM_FOLDERS = ("/lib64", "/usr/lib64", "/lib", "/usr/lib")
 
 @dataclass(frozen=True, slots=True)
 class Elf:
-    """What the loader reads of one file."""
+    """What the loader reads from one file."""
 
     path: str
     machine: tuple[str, int]
@@ -38,7 +39,7 @@ class Elf:
 
 
 def read(path: str) -> Elf | None:
-    """The file's dynamic part; None if it is no ELF file. Raises OSError."""
+    """The dynamic section of a file; None if it is not an ELF file. Raises OSError."""
     with open(path, "rb") as file:
         if file.read(4) != b"\x7fELF":
             return None
@@ -51,7 +52,7 @@ def read(path: str) -> Elf | None:
                 if isinstance(segment, InterpSegment):
                     interpreter = segment.get_interp_name()
                 elif isinstance(segment, DynamicSegment):
-                    tag: Any  # what it has depends on its kind
+                    tag: Any  # its attributes depend on its kind
                     for tag in segment.iter_tags():
                         kind = tag.entry.d_tag
                         if kind == "DT_NEEDED":
@@ -65,7 +66,7 @@ def read(path: str) -> Elf | None:
         except (ELFError, struct.error, ValueError):
             return None
     folder = os.path.dirname(os.path.realpath(path))
-    # A DT_RUNPATH makes its own DT_RPATH void (ld.so(8)).
+    # DT_RPATH is ignored if there is a DT_RUNPATH (ld.so(8)).
     return Elf(
         path,
         machine,
@@ -78,7 +79,7 @@ def read(path: str) -> Elf | None:
 
 
 def _expanded(folders: str, origin: str) -> tuple[str, ...]:
-    """A search path with $ORIGIN, $LIB and $PLATFORM put in ("Dynamic string tokens")."""
+    """A search path with $ORIGIN, $LIB and $PLATFORM expanded (ld.so(8), "Dynamic string tokens")."""
     found = []
     for folder in folders.split(":"):
         if not folder:
@@ -92,8 +93,8 @@ def _expanded(folders: str, origin: str) -> tuple[str, ...]:
 
 
 def cache_entries(data: bytes) -> dict[str, list[tuple[str, bool]]]:
-    """Library name to (path, whether of a glibc-hwcaps folder), in the cache's order; {} for another format."""
-    start = data.find(_CACHE_MAGIC)  # an older format may stand before it
+    """Library name to (path, whether it is in a glibc-hwcaps folder), in the cache's order; {} for another format."""
+    start = data.find(_CACHE_MAGIC)  # a table in the older format may come before it
     if start < 0 or len(data) < start + 48:
         return {}
     (count,) = struct.unpack_from("<I", data, start + 20)
@@ -113,7 +114,7 @@ def _text(data: bytes, at: int) -> str:
 
 
 class Loader:
-    """Finds libraries as the host's dynamic loader would; `closure` gives all that a set of files needs."""
+    """Finds libraries as the host's dynamic loader does; `closure` gives all that a file needs."""
 
     def __init__(self, cache: str = "/etc/ld.so.cache") -> None:
         self._cache: dict[str, list[tuple[str, bool]]] = {}
@@ -125,7 +126,7 @@ class Loader:
         self._read: dict[str, Elf | None] = {}
 
     def elf(self, path: str) -> Elf | None:
-        """`read`, once a file; None for one that can't be read."""
+        """`read`, once per file; None for a file that can't be read."""
         if path not in self._read:
             try:
                 self._read[path] = read(path)
@@ -134,9 +135,9 @@ class Loader:
         return self._read[path]
 
     def closure(self, path: str) -> list[str]:
-        """The paths of the interpreter and the libraries that the program or library at `path` needs, itself not.
+        """The paths of the interpreter and the libraries that the program or library at `path` needs, without `path`.
 
-        Raises NotFound for a library that is nowhere.
+        Raises NotFound for a library that can't be found.
         """
         first = self.elf(path)
         if first is None:
@@ -146,7 +147,7 @@ class Loader:
         interpreter = first.interpreter
         if interpreter:
             found.append(interpreter)
-            # Debian's loader knows its multiarch folder, which is where it lies itself.
+            # Debian's loader searches its multiarch folder, which is the one that it is in.
             system.insert(0, os.path.dirname(os.path.realpath(interpreter)))
         if "ld-musl-" in interpreter:
             system = _musl_folders(interpreter)
@@ -160,7 +161,8 @@ class Loader:
                 seen.add(name)
                 paths = self._find(name, elf, brought_by, first.machine, system)
                 if not paths:
-                    raise NotFound(f"find the library {name!r}", because=f"{elf.path!r} needs it, and it is nowhere")
+                    because = f"{elf.path!r} needs it, and it is in no library folder"
+                    raise NotFound(f"find the library {name!r}", because=because)
                 for library in paths:
                     if library not in found:
                         found.append(library)
@@ -170,7 +172,7 @@ class Loader:
         return found
 
     def named(self, name: str, like: str) -> list[str]:
-        """Where the library `name` is for a program like `like` that opens it by dlopen(3); [] for nowhere."""
+        """The paths of the library `name` for a program like `like` that opens it by dlopen(3); [] if there is none."""
         elf = self.elf(like)
         if elf is None:
             return []
@@ -180,7 +182,7 @@ class Loader:
     def _find(
         self, name: str, elf: Elf, brought_by: tuple[Elf, ...], machine: tuple[str, int], system: list[str]
     ) -> list[str]:
-        """The path that is loaded, and its variants for better processors."""
+        """The path of the library that is loaded, and its variants for better processors."""
         if "/" in name:
             return [name] if self._fits(name, machine) else []
         folders = list(elf.runpath)
@@ -225,7 +227,7 @@ def _musl_folders(interpreter: str) -> list[str]:
 
 
 def script_interpreter(path: str) -> list[str]:
-    """The words of a script's first line (`#!`), [] for what is no script. Raises OSError."""
+    """The words of a script's first line (`#!`); [] if it is not a script. Raises OSError."""
     with open(path, "rb") as file:
         if file.read(2) != b"#!":
             return []

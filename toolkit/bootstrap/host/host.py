@@ -1,11 +1,11 @@
-"""`ctk bootstrap host DIR`: a small root of the host's own programs, without a network, in a blink.
+"""`ctk bootstrap host DIR`: a small root of the host's own programs, made without a network in a moment.
 
-    find   the programs by name, scripts' interpreters, the libraries of all of them (elf.py)
-    copy   each under the host's own path, with the symbolic links that lead to it
-    etc    users, name services, terminals: as little as programs ask for
+    find   the programs by name, the interpreters of scripts, the libraries of all of them (elf.py)
+    copy   each to the same path as on the host, with the symbolic links that lead to it
+    etc    users, name services, terminals: the minimum that programs need
 
-For planes, classrooms and tests. It is no distribution: there is no package manager in it, and what a program opens
-beside its libraries (its own data, plugins) comes along only if it is named.
+For work offline, classrooms and tests. The result is not a distribution: it has no package manager, and files that a
+program opens beside its libraries (data, plugins) are copied only if they are named.
 """
 
 import errno
@@ -38,11 +38,11 @@ _PROGRAMS = (
 ).split()
 _SHELLS = ("bash", "dash", "sh")
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-# Opened with dlopen(3) by every glibc program: name services (built in since 2.34), unwinding for pthread_exit(3).
+# Opened by glibc itself with dlopen(3): name services (built in since 2.34), unwinding for pthread_exit(3).
 _OPENED_LATER = ("libnss_files.so.2", "libnss_dns.so.2", "libgcc_s.so.1")
 _TERMINALS = ("xterm", "xterm-256color", "linux", "screen", "screen-256color", "tmux", "tmux-256color", "vt100", "dumb")
 _TERMINFO = ("/etc/terminfo", "/lib/terminfo", "/usr/share/terminfo", "/usr/lib/terminfo")
-# The locale that all have, or none; a loader's cache names what is elsewhere than in the system's folders.
+# C.UTF-8 may be a file or built in. The loader's cache lists the libraries outside the system's folders.
 _ALSO = ("/usr/lib/locale/C.utf8", "/etc/ld.so.cache", "/etc/os-release", "/etc/debian_version", "/etc/alpine-release")
 _FOLDERS = {"proc": 0o555, "sys": 0o555, "dev": 0o755, "tmp": 0o1777, "run": 0o755, "root": 0o700, "home": 0o755}
 _FOLDERS |= {"etc": 0o755, "var": 0o755, "var/tmp": 0o1777, "usr/bin": 0o755}
@@ -50,7 +50,7 @@ _FILES = {
     "etc/passwd": "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/bin/false\n",
     "etc/group": "root:x:0:\ntty:x:5:\nnogroup:x:65534:\n",
     "etc/nsswitch.conf": "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\nservices: files\n",
-    # bash's own prompt names nobody.
+    # bash's default prompt shows neither user nor host.
     "root/.bashrc": "PS1='\\u@\\h:\\w\\$ '\n",
     "etc/hosts": "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n",
 }
@@ -60,8 +60,8 @@ _FICLONE = 0x40049409  # ioctl_ficlone(2)
 def bootstrap(request: Request, emit: Emit, *, lenient: bool = False) -> Result:
     """Make the root that `request` asks for; its `include` names programs, files or folders of the host.
 
-    `lenient` leaves out what is not there. Raises NotFound for a program that the host does not have, and what
-    Target.open raises; then nothing of the tree is left.
+    With `lenient`, programs that the host does not have are left out; otherwise they raise NotFound. Raises like
+    Target.open. On any error nothing of the tree is left.
     """
     began = time.monotonic()
     if request.architecture and request.architecture != host_architecture():
@@ -91,8 +91,8 @@ def bootstrap(request: Request, emit: Emit, *, lenient: bool = False) -> Result:
     spec = f"ctk spec --rootfs {quote(request.target)} --writable"
     steps = (spec, ("" if os.geteuid() else "sudo ") + "ctk run NAME")
     where = f"{result.distribution}, {result.architecture}"
-    told = f"{len(programs)} programs of this host ({where}) are in {request.target}"
-    emit(Done(told, result.seconds, {**asdict(result), "file": file}, steps))
+    text = f"{len(programs)} programs of this host ({where}) are in {request.target}"
+    emit(Done(text, result.seconds, {**asdict(result), "file": file}, steps))
     return result
 
 
@@ -116,12 +116,12 @@ def _facts(path: str, copying: "Copy", began: float) -> tuple[Result, Lock]:
 
 
 def find(request: Request, emit: Emit, *, lenient: bool) -> tuple[list[str], list[str]]:
-    """The programs' paths, a shell's first, and the paths of all files to copy. Raises NotFound."""
+    """The paths of the programs, a shell first, and the paths of all files to copy. Raises NotFound."""
     shell = next((name for name in _SHELLS if _program(name)), "")
     if not shell:
         raise NotFound("make a root of the host's programs", because=f"none of {', '.join(_SHELLS)} is on this host")
     wanted = [path for name in (shell, *_PROGRAMS) if name not in request.exclude and (path := _program(name))]
-    wanted += [path for path in ("/bin/sh",) if os.path.exists(path)]  # by the name that scripts ask for
+    wanted += [path for path in ("/bin/sh",) if os.path.exists(path)]  # the name that scripts use
     absent = []
     for name in request.include:
         path = os.path.abspath(name) if "/" in name else _program(name)
@@ -139,7 +139,7 @@ def find(request: Request, emit: Emit, *, lenient: bool) -> tuple[list[str], lis
 
 
 def _program(name: str) -> str:
-    """The path of a program on the host, "" for none: the usual folders, then the caller's own PATH."""
+    """The path of a program of the host, from the usual folders, then the caller's PATH; "" if there is none."""
     for folder in (_PATH + ":" + os.environ.get("PATH", "")).split(":"):
         path = os.path.join(folder, name)
         if folder.startswith("/") and os.path.isfile(path) and os.access(path, os.X_OK):
@@ -159,7 +159,7 @@ def _with_needed(wanted: list[str], asked: tuple[str, ...], emit: Emit) -> list[
             todo += [os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names]
             continue
         if not os.access(path, os.R_OK) and path not in asked:
-            emit(Note(f"{path} may not be read, so it is left out"))
+            emit(Note(f"{path} is not readable and is left out"))
             continue
         found[path] = None
         try:
@@ -187,7 +187,7 @@ def _terminals() -> list[str]:
 
 
 class Copy:
-    """Copies files of the host to the same places below `target`, a folder that nobody else writes to."""
+    """Copies files of the host to the same paths below `target`, a folder that nobody else writes to."""
 
     def __init__(self, target: str) -> None:
         self.target = target
@@ -202,7 +202,7 @@ class Copy:
                 self._folder(link)
 
     def add(self, path: str) -> None:
-        """Copy the file or folder at `path`, and every symbolic link on the way to it. Raises CtkError."""
+        """Copy the file or folder at `path`, with every symbolic link on the way to it. Raises CtkError."""
         try:
             real = self._walk(path)
             if os.path.isdir(real):
@@ -216,7 +216,7 @@ class Copy:
             raise CtkError(doing, because=reason(error)) from None
 
     def _walk(self, path: str) -> str:
-        """Make the folders and links that lead to `path`; where it really is, without a link in it."""
+        """Make the folders and links that lead to `path`. Returns its real path, without symbolic links."""
         todo, at, links = [part for part in path.split("/") if part], "", 0
         while todo:
             part = todo.pop(0)
@@ -242,7 +242,7 @@ class Copy:
         return at
 
     def _folder(self, path: str) -> None:
-        """A folder of the target, by the host's path, made with those above it; links of the host stay links."""
+        """Make a folder of the target, given by its path on the host, with its parents. Links stay links."""
         if not path or path in self._done:
             return
         if os.path.islink(path):

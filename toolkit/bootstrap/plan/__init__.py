@@ -1,4 +1,4 @@
-"""From a request to the exact packages: sources verified, indexes read, packages chosen; and their download alone.
+"""From a request to the exact packages: verify sources, read indexes, choose packages. Also `--download-only`.
 
 Uses `output` (reports), `resolve`, `acquire` and `facts`.
 """

@@ -18,9 +18,9 @@ STAGES = (*plan_build.STAGES, ("download", "Download"))
 
 
 def download_only(request: Request, emit: Emit) -> Lock:
-    """Fetch the packages of `request` into the cache (and its `cache_dir`), and say which. Needs no root, no target.
+    """Fetch the packages of `request` into the cache (and `cache_dir`), and list them. Needs neither root nor a target.
 
-    Raises every ArchiveError, NotFound, Usage; what has come by then stays in the cache.
+    Raises any ArchiveError, NotFound, Usage; the packages fetched by then stay in the cache.
     """
     check(request, "--download-only")
     began = time.monotonic()
@@ -32,7 +32,7 @@ def download_only(request: Request, emit: Emit) -> Lock:
         solved.client.close()
     lock = solved.lock
     reports.write(request, lock)
-    facts = told(lock, done)
+    facts = as_json(lock, done)
     for package, one in zip(lock.packages, facts["packages"], strict=True):
         one["file"] = (
             f"{solved.folder.path}/{deb_name(package)}" if solved.folder else solved.cache.path(package.sha256)
@@ -44,31 +44,31 @@ def download_only(request: Request, emit: Emit) -> Lock:
 
 
 def check(request: Request, option: str) -> None:
-    """Raise Usage where there is nothing to fetch, or somebody else fetches."""
+    """Raise Usage if there is nothing to fetch, or if the engine fetches for itself."""
     if request.engine != "native":
         raise Usage("read the command line", because=f"{option} is the native engine's", hint="leave out --engine")
     if request.suite == "host":
-        raise Usage("read the command line", because="of this host's own programs there is nothing to fetch")
+        raise Usage("read the command line", because="there is nothing to fetch for this host's own programs")
 
 
 def fetch(request: Request, solved: Solved, take: Consume, emit: Emit) -> Download:
-    """The stage `download`: each package to `take` when it is there and checked. Raises as `Download.run`."""
+    """The stage `download`: call `take` with each package, fetched and checked. Raises like `Download.run`."""
     with stage("download", emit) as report:
         download = Download(
             solved.client, solved.cache, solved.lock, take, emit, fetchers=request.jobs, folder=solved.folder
         )
         emit(Started("download", download.total_bytes, "bytes"))
         download.run()
-        report.detail = f"{download.fetched_bytes / 1e6:.1f} MB, {download.cached_bytes / 1e6:.1f} MB were there"
+        report.detail = f"{download.fetched_bytes / 1e6:.1f} MB, {download.cached_bytes / 1e6:.1f} MB were cached"
     return download
 
 
 def _leave_it(package: Package, deb: int) -> None:
-    """It is in the cache; nothing else is wanted of it."""
+    """Nothing more to do: the package is in the cache."""
 
 
-def told(lock: Lock, done: Download) -> dict[str, Any]:
-    """What was fetched, for programs."""
+def as_json(lock: Lock, done: Download) -> dict[str, Any]:
+    """What was fetched, for --json."""
     return {
         "suite": lock.suite,
         "variant": lock.variant,
@@ -90,7 +90,7 @@ def told(lock: Lock, done: Download) -> dict[str, Any]:
 
 
 def _next_steps(request: Request) -> tuple[str, ...]:
-    """With a lock the packages are all that a build needs; without one it asks the archive what is current."""
+    """A build from the fetched packages. Only with a lock: without one a build fetches what is current then."""
     if not request.lock:
         return ()
     return (f"ctk bootstrap {quote(request.suite)} {quote(f'./{request.suite}')} --locked {quote(request.lock)}",)

@@ -1,4 +1,4 @@
-"""Every source of a request opened and verified, and then its indexes read: what there is to choose from."""
+"""Open and verify every source of a request, then read their indexes into the pool to choose from."""
 
 import os
 import time
@@ -26,7 +26,7 @@ from toolkit.kernel import reading
 
 @dataclass(frozen=True, slots=True)
 class Gathered:
-    """The sources of a request: their Release files are verified, their indexes not read yet."""
+    """The sources of a request, with verified Release files. Their indexes are not read yet."""
 
     suite: suites.Suite  # as the main Release file says
     sources: tuple[Source, ...]
@@ -34,16 +34,16 @@ class Gathered:
     facts: tuple[Facts, ...]
     pins: tuple[Pin, ...]
     architectures: tuple[str, ...]  # the root's own first
-    files: tuple[Candidate, ...]  # the package files among the wishes
-    include: tuple[str, ...]  # the other wishes
+    files: tuple[Candidate, ...]  # the package files of --include
+    include: tuple[str, ...]  # its other package specifications
 
     @property
     def preferences(self) -> str:
-        """The pins as apt reads them."""
+        """The pins in the format of apt_preferences(5)."""
         return "\n".join(pin.text() for pin in self.pins)
 
     def read(self, client: Client, cache: Cache, emit: Emit) -> Pool:
-        """The indexes of all sources (the stage `index`). Raises as `load_members`."""
+        """Read the indexes of all sources (the stage `index`). Raises like `load_members`."""
         with stage("index", emit) as report:
             members = [
                 member
@@ -52,13 +52,13 @@ class Gathered:
             ]
             members += [one.member for one in self.files]
             report.detail = f"{sum(len(member.index) for member in members)} packages"
-        # With one source and no pins debootstrap's order of the indexes decides.
+        # With one source and no pins the order of the indexes decides, as in debootstrap.
         policy = Policy(self.facts, self.pins) if len(self.sources) > 1 or self.pins else None
         return Pool(members, self.architectures[0], policy)
 
 
 def gather(request: Request, client: Client, architecture: str, emit: Emit) -> Gathered:
-    """Open and verify every source (the stage `release`). Raises every ArchiveError, NotFound, Usage."""
+    """Open and verify every source (the stage `release`). Raises any ArchiveError, NotFound, Usage."""
     include = (*request.include, *(word for path in request.include_files for word in _words(path)))
     pins = [pin for written in request.pins for pin in parse_pin(written)]
     for path in request.preferences:
@@ -75,7 +75,7 @@ def gather(request: Request, client: Client, architecture: str, emit: Emit) -> G
             today=time.strftime("%Y-%m-%d", time.gmtime()),
             native=is_native(architecture),
         )
-        choices += tuple(mirrors.Choice(one.rstrip("/"), "given, too") for one in request.mirrors)
+        choices += tuple(mirrors.Choice(one.rstrip("/"), "given as well") for one in request.mirrors)
     first = repositories.main(request, suite, choices, _keyrings(request, suite))
     further = list(repositories.further(request, first.keyring, architecture))
     as_of = snapshot.moment(request.snapshot) if request.snapshot else ""
@@ -114,7 +114,7 @@ def gather(request: Request, client: Client, architecture: str, emit: Emit) -> G
 
 
 def _words(path: str) -> list[str]:
-    """The wishes of a file: parted by blanks, commas and lines; `#` begins a comment."""
+    """The package specifications of a file, separated by spaces, commas or newlines. `#` begins a comment."""
     text = _read(path, "--include-file").decode(errors="replace")
     lines = (line.partition("#")[0] for line in text.splitlines())
     return [word for line in lines for word in line.replace(",", " ").split()]

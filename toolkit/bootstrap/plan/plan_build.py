@@ -1,4 +1,4 @@
-"""The first half of a bootstrap: from a request to the exact packages, with nothing made yet."""
+"""The first half of a bootstrap: from a request to the exact packages. Nothing is made yet."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -28,16 +28,16 @@ Recall = Callable[[Request, tuple[Source, ...]], Lock | None]
 
 @dataclass(frozen=True, slots=True)
 class Solved:
-    """A lock, and what is needed to build it."""
+    """A lock, and what is needed to build from it."""
 
     lock: Lock
     client: Client
     cache: Cache
-    folder: DebFolder | None = None  # a second one, of the user's
+    folder: DebFolder | None = None  # a second cache: the user's --cache-dir
 
 
 def solve(request: Request, emit: Emit) -> Lock:
-    """The packages that `bootstrap` would install, without building: the first three stages. Needs no root."""
+    """The packages that `bootstrap` would install: its first three stages, without a build. Needs no root."""
     emit(Planned(STAGES))
     solved = solve_open(understood(request, emit), emit)
     solved.client.close()
@@ -46,20 +46,20 @@ def solve(request: Request, emit: Emit) -> Lock:
 
 
 def understood(request: Request, emit: Emit) -> Request:
-    """The request in words that have a meaning here: debootstrap's variant fakechroot is one for ordinary users."""
+    """The request without debootstrap's variant fakechroot, which is for builds by ordinary users."""
     if request.variant != "fakechroot" or request.engine != "native":
         return request
-    emit(Note("the variant '-' it is: ctk builds without root in a user namespace, and needs no fakechroot"))
+    emit(Note("the variant '-' is built instead: without root ctk uses a user namespace, and needs no fakechroot"))
     return replace(request, variant="-")
 
 
 def solve_open(request: Request, emit: Emit, recall: Recall | None = None) -> Solved:
-    """The first three stages; the caller closes `client`. Raises every ArchiveError, NotFound, Usage.
+    """The first three stages. The caller closes `client`. Raises any ArchiveError, NotFound, Usage.
 
-    `recall` may know the lock once the Release files are verified; then the other two stages are left out.
+    `recall` may return a cached lock for the verified Release files; index and resolve are then skipped.
     """
     request = replace(request, include=(*request.include, *request.custom.packages()))
-    variant_name(request.variant)  # a typing error is told before the network is asked
+    variant_name(request.variant)  # an unknown variant is reported before anything is fetched
     reports.check(request)
     check_private(places.cache_dir())
     folder = DebFolder(request.cache_dir) if request.cache_dir else None
@@ -115,7 +115,7 @@ def _locked(request: Request, client: Client, emit: Emit) -> Lock:
         client.mirrors.add(tuple(dict.fromkeys(given)))
     note_login(request.mirror, emit)
     for name in ("release", "index"):
-        emit(Finished(name, 0.0, "the lock says it", skipped=True))
+        emit(Finished(name, 0.0, "given by the lock", skipped=True))
     with stage("resolve", emit) as report:
         report.detail = f"{len(lock.packages)} packages of {request.locked}"
     return lock

@@ -1,4 +1,4 @@
-"""Which packages a build installs, and the lock that says so.
+"""Which packages a build installs, and the lock that records them.
 
 Uses `acquire` and `facts`.
 """

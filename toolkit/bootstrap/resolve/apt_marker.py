@@ -1,9 +1,9 @@
-"""What has to come with the packages that were asked for: apt's way, and a complete search where that fails.
+"""The dependencies of the requested packages, chosen as apt does; if that fails, by a complete search.
 
-apt marks a package, then walks through its dependencies in their order; of a group that nothing marked so far satisfies
-it takes the first alternative that can be marked with all that it needs itself. That is fast, and gives what people who
-know apt expect (tests/story/test_like_apt.py compares the sets). It isn't complete: a choice made early may exclude
-something that comes later. Then cdcl.py decides, and says why if there is no way at all.
+apt marks a package, then goes through its dependencies in order. For a group that no marked package satisfies it takes
+the first alternative that can be marked together with its own dependencies. That is fast, and gives what users of apt
+expect (tests/story/test_like_apt.py compares the sets). It is not complete: an early choice may exclude a package that
+is needed later. Then cdcl.py searches, and gives the reasons if there is no solution.
 """
 
 import sys
@@ -14,7 +14,7 @@ from toolkit.bootstrap.resolve.cdcl import search
 from toolkit.bootstrap.resolve.relations import Chosen, Relations
 from toolkit.errors import Unsolvable
 
-_DEEP = 20_000  # frames of Python; a chain of dependencies in Debian's main is some hundred packages long
+_DEEP = 20_000  # Python frames; a chain of dependencies in Debian's main is a few hundred packages long
 
 
 def choose(
@@ -25,10 +25,10 @@ def choose(
     excluded: frozenset[str] = frozenset(),
     recommends: bool = False,
 ) -> list[str]:
-    """The keys of what must be added to the packages `present` so that all `wishes` can be installed.
+    """The keys of the packages to add to those `present` so that all `wishes` can be installed.
 
-    `excluded` names what is taken only where nothing else will do; `recommends` follows Recommends as well.
-    Raises Unsolvable with the chain of reasons.
+    Packages in `excluded` are chosen only if no other alternative will do. `recommends` also follows Recommends. Raises
+    Unsolvable with the chain of reasons.
     """
     wishes = list(wishes)
     there = [found for key in present if (found := pool.candidate(key)) is not None]
@@ -50,7 +50,7 @@ def choose(
 
 
 class _Marking:
-    """One walk. What failed once is not tried again, as apt discards a candidate."""
+    """One run of apt's marking. A candidate that failed once is not tried again, as in apt."""
 
     def __init__(self, pool: Pool, there: list[Candidate], excluded: frozenset[str], *, recommends: bool) -> None:
         self.relations = Relations(pool)
@@ -63,7 +63,7 @@ class _Marking:
         self._fields = ("Pre-Depends", "Depends")
 
     def all(self, wishes: list[Candidate]) -> bool:
-        """Mark every wish first, and then what they need: a wish answers the other's dependency, as with apt."""
+        """Mark every wish first, then their dependencies: one wish may satisfy a dependency of another, as in apt."""
         new = [one for one in dict.fromkeys(wishes) if one.key not in self.chosen]
         for one in new:
             if any(True for _ in self.chosen.excluded_by(one)):
@@ -72,7 +72,7 @@ class _Marking:
         return all(self._needs(one) for one in new)
 
     def take(self, ways: list[Candidate]) -> None:
-        """Mark a set that was found elsewhere and holds together; then what it recommends."""
+        """Mark a consistent set that was found elsewhere, then what it recommends."""
         new = [one for one in ways if one.key not in self.chosen]
         for one in new:
             self.chosen.add(one)

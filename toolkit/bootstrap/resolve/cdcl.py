@@ -1,9 +1,9 @@
-"""Find a set of packages where the straight way fails, or show that there is none, and why.
+"""A SAT search for a set of packages when apt's way fails; if there is no such set, it gives the reasons.
 
-Conflict-driven clause learning, the way SAT solvers work (Marques-Silva and Sakallah 1996; MiniSat's paper of 2003 is
-the plan of this one): a package is a variable, "a needs b or c" and "a excludes b" are clauses. A decision takes the
-first alternative that is left of the first group that is not satisfied, so that the answer is near to apt's, and
-whatever nobody needs stays out. When no set exists, the clauses that the last contradiction came from are the reasons.
+Conflict-driven clause learning (Marques-Silva and Sakallah 1996; the design is that of the MiniSat paper, 2003): a
+package is a variable, and "a needs b or c" and "a excludes b" are clauses. A decision takes the first remaining
+alternative of the first unsatisfied group, so the result is close to apt's, and packages that nothing needs stay out.
+If no set exists, the reasons are the clauses that the last contradiction was derived from.
 
 Why not a library: docs/decisions, the page on the solver.
 """
@@ -15,23 +15,25 @@ from toolkit.bootstrap.resolve.conflict_report import Reason, explain
 from toolkit.bootstrap.resolve.relations import Chosen, Relations
 from toolkit.errors import Unsolvable
 
-_MOST_LEARNED = 5_000  # Debian's archive never needed a hundred; a pigeonhole problem of a stranger's has no end
-_MOST_REASONS = 40  # more than these are not made fewer one by one
+_MOST_LEARNED = (
+    5_000  # Debian's archive never needed a hundred; a hostile one (a pigeonhole problem) could go on forever
+)
+_MOST_REASONS = 40  # a larger set of reasons is not minimised
 
 
 @dataclass(slots=True)
 class _Clause:
-    """At least one literal holds: a variable's number, negative for "not chosen"."""
+    """At least one of its literals must hold. A literal is the number of a variable, negated for "not chosen"."""
 
     literals: list[int]
     reason: Reason | None  # None: learned
-    learned_from: tuple[int, ...] = ()  # clauses
+    learned_from: tuple[int, ...] = ()  # numbers of clauses
 
 
 def search(
     pool: Pool, relations: Relations, wishes: list[Candidate], there: list[Candidate], excluded: frozenset[str]
 ) -> list[Candidate]:
-    """A set that holds `wishes`, `there` and all that they need. Raises Unsolvable."""
+    """A set of `wishes`, `there` and all that they need. Raises Unsolvable."""
     problem = _Problem(relations, excluded)
     for one in there:
         problem.demand(one, Reason("present", one))
@@ -44,13 +46,13 @@ def search(
     if core is None:
         return [problem.candidates[variable - 1] for variable in solver.true()]
     if len(core) <= _MOST_REASONS:
-        core = _fewest(clauses, core, len(problem.candidates))
+        core = _minimised(clauses, core, len(problem.candidates))
     reasons = [reason for number in core if (reason := clauses[number].reason) is not None]
     raise explain(pool, reasons)
 
 
-def _fewest(clauses: list[_Clause], core: list[int], variables: int) -> list[int]:
-    """Leave out, one after the other, what the contradiction does not need."""
+def _minimised(clauses: list[_Clause], core: list[int], variables: int) -> list[int]:
+    """A minimal core: each clause without which the rest is still contradictory is left out."""
     for number in list(core):
         rest = [clauses[other] for other in core if other != number]
         copies = [_Clause(list(one.literals), one.reason) for one in rest]
@@ -60,7 +62,7 @@ def _fewest(clauses: list[_Clause], core: list[int], variables: int) -> list[int
 
 
 class _Problem:
-    """The clauses about everything that could be needed."""
+    """The clauses about all packages that could be needed."""
 
     def __init__(self, relations: Relations, excluded: frozenset[str]) -> None:
         self._relations = relations
@@ -77,7 +79,7 @@ class _Problem:
         self.clauses.append(_Clause([self._variable(one)], reason))
 
     def close(self) -> None:
-        """Add what is needed by anything that may be needed, and what excludes what."""
+        """Add the dependencies of every package that may be needed, and what excludes what."""
         known = Chosen(self._relations)
         done = 0
         while done < len(self.candidates):
@@ -89,17 +91,17 @@ class _Problem:
                     continue
                 pair = [-self._variables[who], -self._variables[whom]]
                 self.clauses.append(_Clause(pair, Reason("excludes", who, field, written, (whom,))))
-            # Two versions of one package are never both in question: the pool has settled which one counts.
+            # Two versions of one package are never considered: the pool has chosen the candidate.
             if one.key not in known:
                 known.add(one)
-            # The variant's own set is taken as the distribution made it.
+            # The variant's own set is not questioned.
             for field in ("Pre-Depends", "Depends") if one not in self._present else ():
                 for group in self._relations.of(one, field):
                     solutions = self._relations.solutions(one, group)
                     solutions.sort(key=lambda other: other.name in self._excluded)
                     literals = [self._variable(other) for other in solutions]
                     if variable in literals:
-                        continue  # it provides what it needs
+                        continue  # it provides what it needs itself
                     written = " | ".join(map(str, group))
                     reason = Reason("needs", one, field, written, tuple(solutions), group)
                     self.clauses.append(_Clause([-variable, *literals], reason))
@@ -114,17 +116,17 @@ class _Problem:
 
 
 class _Solver:
-    """One search over clauses; learned ones are added to the list."""
+    """One search over clauses. Learned clauses are added to the list."""
 
     def __init__(self, clauses: list[_Clause], variables: int, choices: dict[int, list[list[int]]]) -> None:
         self._clauses = clauses
         self._most = len(clauses) + _MOST_LEARNED
         self._choices = choices
-        self._value = [0] * (variables + 1)  # 1 chosen, -1 not, 0 open
+        self._value = [0] * (variables + 1)  # 1 chosen, -1 not chosen, 0 undecided
         self._level = [0] * (variables + 1)
         self._because: list[int] = [-1] * (variables + 1)  # the clause that forced it
         self._trail: list[int] = []
-        self._starts: list[int] = []  # where in the trail each level begins
+        self._starts: list[int] = []  # where each level begins in the trail
         self._next = 0
         self._watched: dict[int, list[int]] = {}
 
@@ -132,7 +134,7 @@ class _Solver:
         return [literal for literal in self._trail if literal > 0]
 
     def solve(self) -> list[int] | None:
-        """None when a set was found; else the clauses (not learned ones) that contradict each other."""
+        """None if a set was found; otherwise the clauses (not learned ones) that contradict each other."""
         for number in range(len(self._clauses)):
             conflict = self._attach(number)
             if conflict is not None:
@@ -150,7 +152,7 @@ class _Solver:
             elif len(self._clauses) > self._most:
                 raise Unsolvable(
                     "choose the packages",
-                    because=f"no set was found in {_MOST_LEARNED} tries: what excludes what is tangled beyond reason",
+                    because=f"no set was found in {_MOST_LEARNED} tries: too many packages exclude each other",
                     hint="leave packages or sources out, or name the ones to take with --include",
                 )
             else:
@@ -179,7 +181,7 @@ class _Solver:
         self._trail.append(literal)
 
     def _propagate(self) -> int | None:
-        """Follow all that is forced; the number of a clause that is broken by it, or None."""
+        """Unit propagation. Returns the number of a clause that is violated, or None."""
         while self._next < len(self._trail):
             false = -self._trail[self._next]
             self._next += 1
@@ -207,7 +209,7 @@ class _Solver:
         return None
 
     def _decision(self) -> int:
-        """The first alternative that is left of the first need that is not met; 0 when all are."""
+        """The first remaining alternative of the first unsatisfied group; 0 if all are satisfied."""
         for literal in self._trail:
             for group in self._choices.get(literal, ()) if literal > 0 else ():
                 if not any(self._value[other] > 0 for other in group):
@@ -215,7 +217,8 @@ class _Solver:
         return 0
 
     def _learn(self, conflict: int) -> None:
-        """Resolve the broken clause with its reasons back to one literal of this level; go back and set that one."""
+        """Resolve the violated clause with its reasons until one literal of this level is left (the first unique
+        implication point); go back and set that literal."""
         level = len(self._starts)
         seen: set[int] = set()
         learned: list[int] = []
@@ -232,7 +235,7 @@ class _Solver:
                 if self._level[variable] == level:
                     open_here += 1
                 else:
-                    learned.append(literal)  # of level 0 too: the core of an error names its reasons by it
+                    learned.append(literal)  # level 0 too: `_core` finds reasons through these
             while True:
                 at -= 1
                 if abs(self._trail[at]) in seen:
@@ -269,6 +272,6 @@ class _Solver:
             found.add(number)
             clause = self._clauses[number]
             todo += clause.learned_from
-            # Only what is settled for good: a learned clause's own literals were, one way or another, open then.
+            # Level 0 only: these assignments hold for good. The other literals of a learned clause were undecided.
             todo += [self._because[abs(one)] for one in clause.literals if self._level[abs(one)] == 0]
         return sorted(number for number in found if self._clauses[number].reason is not None)

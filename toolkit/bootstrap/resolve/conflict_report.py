@@ -1,4 +1,4 @@
-"""Why packages cannot be installed together, in words: from the wish to the relation that nothing answers."""
+"""The error for packages that can't be installed together: from the request to the relation that nothing satisfies."""
 
 from dataclasses import dataclass
 
@@ -36,7 +36,7 @@ class Reason:
 
 
 def explain(pool: Pool, reasons: list[Reason]) -> Unsolvable:
-    """The error for a contradiction of these reasons, the shortest story that tells it."""
+    """The error for a contradiction of these reasons, as short as possible."""
     needs = [reason for reason in reasons if reason.kind == "needs"]
     excludes = [reason for reason in reasons if reason.kind == "excludes"]
     parents: dict[Candidate, Reason] = {}
@@ -62,45 +62,46 @@ def explain(pool: Pool, reasons: list[Reason]) -> Unsolvable:
             because=f"{reason}; {_chain(one, parents, roots)}; {_chain(other, parents, roots)}",
             hint=f"--exclude {present[0].key} leaves that one out" if present else "include only one of them",
         )
-    told = [
+    lines = [
         str(reason) + (f", {lacking(pool, reason.group)}" if reason in dead else "") for reason in _ordered(reasons)
     ]
-    if len(told) > _LONGEST:
-        told = [*told[:_LONGEST], f"and {len(told) - _LONGEST} more"]
+    if len(lines) > _LONGEST:
+        lines = [*lines[:_LONGEST], f"and {len(lines) - _LONGEST} more"]
     return Unsolvable(
         "install all that was asked for",
-        because="; ".join(told),
+        because="; ".join(lines),
         hint="leave one of these out, or name another version with NAME=VERSION or NAME/SUITE",
     )
 
 
 def lacking(pool: Pool, group: Group) -> str:
-    """What of a group there is, but not in the right version or architecture."""
+    """Why nothing satisfies a group: what exists in another version or architecture, or that nothing does."""
     for wanted in group:
         found = pool.candidate(wanted.name)
         if found is not None:
             if wanted.qualifier == "any" and found.multi_arch != "allowed":
                 return f"but {wanted.name} is not for every architecture (Multi-Arch: allowed)"
             return f"but the suite has {wanted.name} {found.version}"
-    return "which no package is or provides in " + " ".join(dict.fromkeys(one.component for one in pool.members))
+    components = " ".join(dict.fromkeys(one.component for one in pool.members))
+    return f"which no package in {components} is or provides"
 
 
 def _chain(at: Candidate, parents: dict[Candidate, Reason], roots: dict[Candidate, Reason]) -> str:
-    told: list[str] = []
-    while len(told) < _LONGEST:
+    links: list[str] = []
+    while len(links) < _LONGEST:
         if at in roots:
             asked = roots[at].kind == "asked"
-            told.append(f"{at.key!r}: it " + ("was asked for by --include" if asked else "belongs to the variant"))
+            links.append(f"{at.key!r}: it " + ("was asked for by --include" if asked else "belongs to the variant"))
             break
         if at not in parents:
             break
-        told.append(f"{at.key!r} is needed by {parents[at].who.key!r}")
+        links.append(f"{at.key!r} is needed by {parents[at].who.key!r}")
         at = parents[at].who
-    return ", ".join(told)
+    return ", ".join(links)
 
 
 def _ordered(reasons: list[Reason]) -> list[Reason]:
-    """From the wishes on: a package's reasons after those that brought it in."""
+    """Sorted from the wishes on: the reasons of a package come after those that brought it in."""
     todo = [reason for reason in reasons if reason.kind in ("asked", "present")]
     found: list[Reason] = []
     reached: set[Candidate] = set()

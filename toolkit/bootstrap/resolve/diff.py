@@ -13,12 +13,13 @@ from toolkit.errors import NotFound, SystemCall, reason
 from toolkit.kernel.beneath import open_beneath
 
 _STATUS = "var/lib/dpkg/status"
-_STATUS_LIMIT_BYTES = 256 << 20  # that of a desktop with 3,000 packages has 4 MB
+_STATUS_LIMIT_BYTES = 256 << 20  # a desktop with 3,000 packages has 4 MB
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Change:
-    """One package. `kind` is "added", "removed", "upgraded", "downgraded" or "rebuilt" (same version, other bytes)."""
+    """A changed package. `kind` is "added", "removed", "upgraded", "downgraded" or "rebuilt" (same version, other
+    contents)."""
 
     name: str
     architecture: str
@@ -34,24 +35,24 @@ class Change:
             case "removed":
                 return f"- {package} {self.before}"
             case "rebuilt":
-                return f"! {package} {self.before}: the same version, other bytes"
+                return f"! {package} {self.before}: same version, different contents"
             case _:
                 return f"{'^' if self.kind == 'upgraded' else 'v'} {package} {self.before} -> {self.after}"
 
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """The packages of one side, (name, architecture) → (version, SHA-256 or ""), and what it was read from."""
+    """The packages of one side: (name, architecture) → (version, SHA-256 or ""), and what they were read from."""
 
     what: str
     packages: dict[tuple[str, str], tuple[str, str]]
 
 
 def compare(a: str, b: str) -> list[Change]:
-    """The changes from `a` to `b`, each a lock file or the folder of a root, by name. Raises NotFound, Malformed."""
+    """The changes from `a` to `b`, sorted by name. Each is a lock file or a root. Raises NotFound, Malformed."""
     before, after = inventory(a).packages, inventory(b).packages
     changes = []
-    # A package that goes from one architecture to another (`all` to amd64) is one change of a version, if it's alone.
+    # A package that moves to another architecture (`all` to amd64) is one change of version if it has only that one.
     moved = _moved(before, after)
     for key in sorted({*before, *after}):
         name, architecture = key
@@ -74,12 +75,12 @@ def compare(a: str, b: str) -> list[Change]:
 
 
 def as_json(a: str, b: str, changes: list[Change]) -> dict[str, Any]:
-    """The same for programs."""
+    """The changes for --json."""
     return {"a": a, "b": b, "changes": [asdict(change) for change in changes]}
 
 
 def inventory(path: str) -> Inventory:
-    """The packages of a lock, or of a root by what its dpkg says is installed. Raises NotFound, Malformed."""
+    """The packages of a lock, or those installed in a root by its dpkg status. Raises NotFound, Malformed."""
     if not os.path.isdir(path):
         found = lockfile.load(path)
         packages = {
@@ -106,7 +107,7 @@ def inventory(path: str) -> Inventory:
 
 
 def _read_status(path: str) -> bytes:
-    """dpkg's status file of the root at `path`, which strangers may have made: its links lead nobody out of it."""
+    """dpkg's status file of the root at `path`. The root may be untrusted: its symbolic links can't lead out of it."""
     rootfd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fd = open_beneath(rootfd, _STATUS, os.O_RDONLY | os.O_NONBLOCK)
@@ -124,7 +125,7 @@ def _read_status(path: str) -> bytes:
 def _moved(
     before: dict[tuple[str, str], tuple[str, str]], after: dict[tuple[str, str], tuple[str, str]]
 ) -> dict[tuple[str, str], tuple[str, str]]:
-    """Keys of `after` whose package had another architecture before, and that one's key."""
+    """Keys of `after` whose package had another architecture before, with the key it had."""
     gone: dict[str, list[tuple[str, str]]] = {}
     new: dict[str, list[tuple[str, str]]] = {}
     for key in before.keys() - after.keys():

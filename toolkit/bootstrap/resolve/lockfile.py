@@ -1,7 +1,7 @@
-"""A lock as a file: the exact packages of a build with their hashes, where they came from, and all that a build of
-the same tree needs of their indexes. What the result file beside a tree holds is the same (target.write_result).
+"""A lock as a file: the exact packages of a build with their hashes, their sources, and all that a build of the same
+tree needs of their indexes. The result file beside a tree contains the same (target.write_result).
 
-Whoever has the file trusts it: --locked fetches by its hashes, and looks at no signature.
+A lock file is trusted: --locked fetches by its hashes and checks no signature.
 """
 
 import json
@@ -24,11 +24,11 @@ VERSION = 1
 _TEXTS = ("suite", "distribution", "variant", "architecture", "preferences")
 
 
-_MOST_BYTES = 256 << 20  # also the result file beside a tree, which names all its paths
+_MOST_BYTES = 256 << 20  # large enough for the result file beside a tree, which lists all paths
 
 
 def document(lock: Lock) -> dict[str, Any]:
-    """The lock as JSON has it."""
+    """The lock as a JSON document."""
     return {
         "version": VERSION,
         "build_id": lock.build_id,
@@ -53,7 +53,7 @@ def document(lock: Lock) -> dict[str, Any]:
 
 
 def write(lock: Lock, path: str) -> None:
-    """Write the file; a reader never sees half of it. Raises CtkError."""
+    """Write the file atomically. Raises CtkError."""
     try:
         beside.write(path, json.dumps(document(lock), indent=1) + "\n")
     except OSError as error:
@@ -68,18 +68,18 @@ def load(path: str) -> dict[str, Any]:
     except OSError as error:
         raise NotFound(doing, because=reason(error)) from None
     except (ValueError, RecursionError) as error:
-        raise Malformed(doing, because=f"it is no JSON: {error}") from None
+        raise Malformed(doing, because=f"it is not JSON: {error}") from None
     if isinstance(found, dict) and isinstance(found.get("lock"), dict):
         found = found["lock"]
     if not isinstance(found, dict) or not isinstance(found.get("packages"), list):
-        raise Malformed(doing, because="it is no lock of ctk's", hint="--lock FILE writes one")
+        raise Malformed(doing, because="it is not a lock of ctk", hint="--lock FILE writes one")
     return found
 
 
 def read(path: str, request: Request) -> Lock:
-    """The lock of a file, checked as an index is. A mirror of `request` takes the place of the suite's own.
+    """The lock in a file, checked like an index. A mirror in `request` replaces the suite's own.
 
-    Raises NotFound, Malformed, Usage (the request says something else than the lock).
+    Raises NotFound, Malformed, Usage (the request contradicts the lock).
     """
     found = load(path)
     _check_epoch(found, f"read the lock {path!r}")
@@ -87,7 +87,7 @@ def read(path: str, request: Request) -> Lock:
 
 
 def of_document(found: dict[str, Any], path: str, request: Request) -> Lock:
-    """The same of what `document` gives, whenever it is to be built. Raises Malformed, Usage."""
+    """The same for a document of `document`, without the check of SOURCE_DATE_EPOCH. Raises Malformed, Usage."""
     doing = f"read the lock {path!r}"
     if found.get("version") != VERSION:
         raise Malformed(doing, because=f"it is of version {found.get('version')!r}, ctk reads {VERSION}")
@@ -107,18 +107,18 @@ def of_document(found: dict[str, Any], path: str, request: Request) -> Lock:
             sources[package.source]
             (required if written["required"] else base).append(package)
     except (KeyError, TypeError, IndexError, AttributeError) as error:
-        raise Malformed(doing, because=f"something is missing or of another kind: {error}") from None
+        raise Malformed(doing, because=f"a field is missing or has the wrong type: {error}") from None
     _check_request(request, texts, sources, doing)
     if request.mirror and sources:
         old, new = sources[0].mirror, request.mirror.rstrip("/")
-        # The pockets of the same mirror with it.
+        # Pockets of the same mirror are replaced too.
         sources = [replace(one, mirror=new) if one.mirror == old else one for one in sources]
     sources = [replace(one, mirror=bare(one.mirror)) for one in sources]
     return make_lock(sources=tuple(sources), required=tuple(required), base=tuple(base), **texts)
 
 
 def _package(written: dict[str, Any], architecture: str, path: str) -> Package:
-    """Through the same checks as a paragraph of an index: a lock is a file that somebody may have sent."""
+    """Checked like a paragraph of an index: the file may come from somebody else."""
     paragraph = {str(key): str(value) for key, value in written["fields"].items()}
     name = paragraph.get("Package", "")
     index = Index(b"", what=f"the lock {path!r}")
@@ -128,7 +128,7 @@ def _package(written: dict[str, Any], architecture: str, path: str) -> Package:
     package = package_of(Member(written["source"], str(written["component"]), index), paragraph, own)
     stated = (package.name, package.version, package.architecture, package.sha256, package.size_bytes)
     if stated != tuple(written[key] for key in ("name", "version", "architecture", "sha256", "size")):
-        raise Malformed(f"read the lock {path!r}", because=f"it says two things of package {name!r}")
+        raise Malformed(f"read the lock {path!r}", because=f"it contradicts itself about package {name!r}")
     return package
 
 
@@ -137,7 +137,7 @@ def _check_epoch(found: dict[str, Any], doing: str) -> None:
     if epoch != here:
         raise Usage(
             doing,
-            because=f"it was made with SOURCE_DATE_EPOCH={epoch or '(unset)'}, now it is {here or '(unset)'}",
+            because=f"it was made with SOURCE_DATE_EPOCH={epoch or '(unset)'}, which is now {here or '(unset)'}",
             hint=f"export SOURCE_DATE_EPOCH={quote(epoch)}" if epoch else "unset SOURCE_DATE_EPOCH",
         )
 

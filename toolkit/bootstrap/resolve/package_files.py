@@ -1,4 +1,4 @@
-"""Package files named on the command line (`--include ./x.deb`): read, hashed, and offered beside the indexes."""
+"""Package files of the command line (`--include ./x.deb`): read, hashed, and added to the pool beside the indexes."""
 
 import hashlib
 import os
@@ -12,13 +12,13 @@ from toolkit.deb.index import Index
 from toolkit.errors import NotFound, Unsolvable, reason
 from toolkit.kernel import reading
 
-# What was named file by file counts before every index, whatever the pins say, as with apt.
+# A package named as a file has priority over every index, whatever the pins say, as in apt.
 _MOST_BYTES = 16 << 30
 FACTS = Facts(archive="now", fixed=30_000)
 
 
 def read(path: str, number: int, architecture: str) -> tuple[Source, Candidate]:
-    """A file as source `number` of the build, and as the candidate that was asked for.
+    """A package file as source `number` of the build, and as a candidate.
 
     Raises NotFound, Malformed, Unsolvable (another architecture).
     """
@@ -46,7 +46,7 @@ def read(path: str, number: int, architecture: str) -> tuple[Source, Candidate]:
         origin="",
         components=(),
         date="",
-        release_sha256=digest,  # as a Release vouches for its packages; the cached trees go by it
+        release_sha256=digest,  # in place of a Release file's; part of the key of a cached tree
         kind="file",
     )
     return source, Candidate(fields.get("Package", ""), fields, member, architecture, FACTS.fixed)

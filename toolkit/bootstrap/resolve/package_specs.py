@@ -1,9 +1,9 @@
-"""What `--include` takes: the words that apt-get install takes, and a few of apt-patterns(7).
+"""Package specifications of `--include`: those that `apt-get install` takes, and a few of apt-patterns(7).
 
     NAME  NAME=VERSION  NAME/SUITE  NAME:ARCHITECTURE  ./FILE.deb
     ?essential  ?priority(P)  ?section(S)  ?name(REGEX)
 
-A version or suite that is asked for counts from then on, as in apt (`Pool.use`).
+A requested version, or one from a requested suite, becomes the candidate, as in apt (`Pool.use`).
 """
 
 import difflib
@@ -17,12 +17,12 @@ _PATTERN = re.compile(r"\?(?P<word>[a-z-]+)(?:\((?P<argument>.*)\))?\Z")
 
 
 def is_file(written: str) -> bool:
-    """Whether a wish names a package file, as apt tells it: by a slash at a path's beginning."""
+    """Whether a specification is a package file. By apt's rule: a path that begins with a slash, `./` or `../`."""
     return written.startswith(("/", "./", "../"))
 
 
 def foreign_architectures(include: tuple[str, ...], architecture: str) -> tuple[str, ...]:
-    """The architectures beside the root's own that wishes name."""
+    """The architectures named in `include` other than the root's own."""
     found = []
     for written in include:
         if not is_file(written) and not written.startswith("?"):
@@ -33,7 +33,7 @@ def foreign_architectures(include: tuple[str, ...], architecture: str) -> tuple[
 
 
 def find(pool: Pool, written: str) -> list[Candidate]:
-    """The packages of one wish that is no file. Raises Unsolvable, NotFound, Usage."""
+    """The packages of a specification that is not a file. Raises Unsolvable, NotFound, Usage."""
     if written.startswith("?"):
         return _pattern(pool, written)
     name, _, version = written.partition("=")
@@ -72,7 +72,7 @@ def _fits(pool: Pool, one: Candidate, version: str, suite: str) -> bool:
 
 
 def _follow(pool: Pool, one: Candidate, suite: str) -> None:
-    """Take from the same suite what `one` needs in a version that the others don't have, as apt's NAME/SUITE does."""
+    """Use the suite's versions of dependencies of `one` that no current candidate satisfies, as apt's NAME/SUITE."""
     relations = Relations(pool)
     todo, seen = [one], {one.key}
     while todo:
@@ -107,16 +107,16 @@ def _pattern(pool: Pool, written: str) -> list[Candidate]:
         try:
             names = [name for name in dict.fromkeys(pool.names()) if re.search(argument, name)]
         except re.error as error:
-            raise Usage(f"include {written!r}", because=f"no regular expression: {error}") from None
+            raise Usage(f"include {written!r}", because=f"it is not a regular expression: {error}") from None
     else:
         raise Usage(
             f"include {written!r}",
-            because="it is no pattern that ctk knows",
+            because="it is not a pattern that ctk knows",
             hint="patterns are ?essential, ?priority(important), ?section(shells), ?name(^python3-gi)",
         )
     found = [one for name in names if (one := pool.candidate(name)) is not None]
     if not found:
-        raise NotFound(f"include {written!r}", because="no package fits the pattern")
+        raise NotFound(f"include {written!r}", because="no package matches the pattern")
     return found
 
 

@@ -1,8 +1,8 @@
-"""What a growing set of packages offers, needs and excludes: relations answered with versions and architectures.
+"""What a growing set of packages provides, needs and excludes, by version and architecture.
 
-Sources: Debian Policy 7; for the architectures dpkg's deparchsatisfied(): a relation without a qualifier is answered by
-the architecture of the package that has it and by any package that is `Multi-Arch: foreign`; `:any` by one that is
-`Multi-Arch: allowed`; Conflicts and Breaks speak of every architecture.
+Sources: Debian Policy 7, and for architectures dpkg's deparchsatisfied(): a relation without a qualifier is satisfied
+by a package of the same architecture and by any `Multi-Arch: foreign` package; `:any` is satisfied by a
+`Multi-Arch: allowed` one; Conflicts and Breaks apply to every architecture.
 """
 
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from toolkit.bootstrap.facts.pool import Candidate, Pool, answers, priority_rank
 from toolkit.deb.relation import Alternative, Group, parse_relations
 from toolkit.deb.version import satisfies
 
-_Row = tuple[Candidate, str, bool]  # version with which a name is offered; True if it is the package itself
+_Row = tuple[Candidate, str, bool]  # who provides a name, in which version, True if it is the package's own name
 
 
 class Relations:
@@ -22,7 +22,7 @@ class Relations:
         self._parsed: dict[tuple[Candidate, str], tuple[Group, ...]] = {}
 
     def of(self, one: Candidate, *fields: str) -> tuple[Group, ...]:
-        """The groups of these fields, in this order."""
+        """The groups in these fields, in this order."""
         found: tuple[Group, ...] = ()
         for field in fields:
             written = one.fields.get(field)
@@ -35,8 +35,8 @@ class Relations:
         return found
 
     def solutions(self, one: Candidate, group: Group) -> list[Candidate]:
-        """The versions that count and satisfy a group of `one`: alternative after alternative, and for each the package
-        itself first, then its providers as apt's CompareProviders orders them."""
+        """The candidates that satisfy a group of `one`, by alternative; for each alternative the package itself first,
+        then its providers in the order of apt's CompareProviders."""
         found: dict[str, Candidate] = {}
         for wanted in group:
             here = [other for other in self._answering(wanted) if fits_architecture(other, wanted, one)]
@@ -65,7 +65,7 @@ class Relations:
         return [name, *(f"{name}:{foreign}" for foreign in self.pool.foreign)]
 
     def _settled(self, equals: list[Candidate]) -> list[Candidate]:
-        """apt's last resort: of equal providers the one that the indexes speak of last (it has the highest number)."""
+        """Among equal providers apt prefers the one that the indexes mention last: it has the highest id."""
         if len(equals) < 2:
             return equals
         return sorted(equals, key=lambda one: self.pool.first_mention(one.name), reverse=True)
@@ -80,7 +80,7 @@ class Relations:
 
 
 def fits_architecture(one: Candidate, wanted: Alternative, needed_by: Candidate) -> bool:
-    """Whether the architecture of `one` is right for a relation of `needed_by`."""
+    """Whether a relation of `needed_by` may be satisfied by the architecture of `one`."""
     if not wanted.qualifier:
         return one.architecture == needed_by.architecture or one.multi_arch == "foreign"
     if wanted.qualifier == "any":
@@ -89,7 +89,7 @@ def fits_architecture(one: Candidate, wanted: Alternative, needed_by: Candidate)
 
 
 class Chosen:
-    """A set of candidates that can be asked what it satisfies and excludes, and cut back to an earlier length."""
+    """A set of candidates that knows what it satisfies and excludes, and can be cut back to an earlier length."""
 
     def __init__(self, relations: Relations) -> None:
         self._relations = relations
@@ -111,7 +111,7 @@ class Chosen:
                 self._refused.setdefault(group[0].name, []).append((one, field, group[0]))
 
     def cut(self, length: int) -> None:
-        """Forget what was added last, until `length` are left."""
+        """Remove the last additions until `length` candidates are left."""
         while len(self.order) > length:
             one = self.order.pop()
             del self.by_key[one.key]
@@ -130,7 +130,7 @@ class Chosen:
         )
 
     def excluded_by(self, one: Candidate) -> Iterator[tuple[Candidate, str, str, Candidate]]:
-        """Whoever can't be beside `one`: (who says so, its field, what is written there, whom it means)."""
+        """What excludes `one` or is excluded by it: (the candidate with the relation, field, relation, its target)."""
         for field in ("Conflicts", "Breaks"):
             for group in self._relations.of(one, field):
                 for row in self._offered.get(group[0].name, ()):

@@ -1,12 +1,12 @@
 """Which packages a bootstrap installs.
 
 For debootstrap's variants (`-`, `minbase`, `buildd`) the set is debootstrap's own: seeds by priority, then the closure
-over Depends and Pre-Depends, first alternatives only, versions not looked at. debootstrap silently drops a dependency
-whose first alternative is no package of the index; such a group is then looked at again and, where nothing in the set
-satisfies it, the first package that does is added with its own closure, or the request is refused with the chain of
-reasons. For sets that debootstrap can install this second look finds nothing to do.
+over Depends and Pre-Depends, with first alternatives only and without versions. debootstrap silently drops a dependency
+whose first alternative is not in the index. Here such a group is checked again: if nothing in the set satisfies it, the
+first package that does is added with its own closure, or the request is refused with the chain of reasons. For sets
+that debootstrap can install this second pass adds nothing.
 
-What was asked for beyond that comes as `apt-get install` would bring it into the finished root (apt_marker.py).
+Packages requested beyond that are added as `apt-get install` in the finished root would (apt_marker.py).
 
 mmdebstrap's other variants seed by Essential: yes and priority (its manual page, VARIANTS).
 """
@@ -40,12 +40,12 @@ VARIANTS = (
 )
 _ALIASES = {"default": "-", "debootstrap": "-", "": "-"}
 
-# Counts up when the same packages give another tree (a change in unpack, seed, configure or tidy).
+# Must be increased when the same packages give another tree (a change in unpack, seed, configure or tidy).
 TREE_FORMAT = 1
 
 
 def variant_name(given: str) -> str:
-    """The variant by its usual name. Raises NotFound."""
+    """The canonical name of a variant. Raises NotFound."""
     variant = _ALIASES.get(given, given)
     if variant not in VARIANTS:
         import difflib
@@ -71,13 +71,13 @@ def resolve(
     recommends: bool = False,
     preferences: str = "",
 ) -> Lock:
-    """The exact packages of one build. `files` are the package files among the wishes, of which the pool knows.
+    """The exact packages of one build. `files` are the package files of --include; they are in the pool already.
 
-    Raises Unsolvable, Malformed, NotFound (variant), Usage. Opens nothing.
+    Raises Unsolvable, Malformed, NotFound (variant), Usage. Opens no file.
     """
     variant = variant_name(variant)
     left_out = frozenset(exclude)
-    # First of all: a wish for a version settles which one counts, for the variant's own set as well.
+    # This comes first: a requested version becomes the candidate, for the variant's own set as well.
     wanted = [one for written in include if written for one in package_specs.find(pool, written)]
     for one in files:
         pool.use(one)
@@ -87,14 +87,14 @@ def resolve(
     required_seeds, base_seeds = _seeds(pool, suite, variant, https=https)
     for name in (*required_seeds, *base_seeds):
         work.why.setdefault(name, f"variant {variant!r} has it")
-    # As debootstrap's --exclude: what is named there is no seed, but stays if another package depends on it.
+    # As in debootstrap, an excluded package is not a seed, but is installed if another package depends on it.
     required = work.closure(name for name in required_seeds if name not in left_out)
     base = work.closure(name for name in base_seeds if name not in left_out) - required
     work.complete(required, base)
     if wanted:
         _settle(wanted, pool)
         added = choose(pool, wanted, sorted(required | base), excluded=left_out, recommends=recommends)
-        # With no set of its own (extract, custom) the wishes are all there is, and what is there first is required.
+        # A variant without a set of its own (extract, custom) has only the wishes; they are its required set.
         (base if required_seeds else required).update(added)
     origin = sources[0].origin.lower()
     return lock(
@@ -112,11 +112,11 @@ def resolve(
 def _settle(wanted: list[Candidate], pool: Pool) -> None:
     """Refuse two versions of one package."""
     for one in wanted:
-        counts = pool.candidate(one.key)
-        if counts is not None and counts.version != one.version:
+        chosen = pool.candidate(one.key)
+        if chosen is not None and chosen.version != one.version:
             raise Unsolvable(
-                f"include {one.key!r} in versions {one.version} and {counts.version}",
-                because="one version of a package can be installed at a time",
+                f"include {one.key!r} in versions {one.version} and {chosen.version}",
+                because="only one version of a package can be installed at a time",
             )
 
 
@@ -131,10 +131,10 @@ def lock(
     base: tuple[Package, ...],
     preferences: str = "",
 ) -> Lock:
-    """A Lock with its build id: the SHA-256 of what decides the tree, written as JSON with sorted keys.
+    """A Lock with its build id: the SHA-256 of all that determines the tree, as JSON with sorted keys.
 
-    The mirror is part of it because it is written to sources.list; dates and signers are not. SOURCE_DATE_EPOCH is,
-    for the tree's own times follow it.
+    The mirror is part of it because it is written to sources.list, and SOURCE_DATE_EPOCH because it sets the tree's
+    times. Dates and signers are not.
     """
     facts = {
         "format": TREE_FORMAT,
@@ -169,7 +169,7 @@ def _seeds(pool: Pool, suite: Suite, variant: str, *, https: bool) -> tuple[list
     if variant in ("extract", "custom"):
         return [], []
     if variant in ("essential", "apt", "required", "important", "standard"):
-        # The names that debootstrap joins for merged /usr would pull in nothing else; apt works out the same.
+        # debootstrap adds further names for merged /usr, which would pull in nothing else; apt gets the same set.
         required = [*pool.having("Essential: yes"), *suite.packages]
         base: list[str] = []
         if variant != "essential":
@@ -194,7 +194,7 @@ def _seeds(pool: Pool, suite: Suite, variant: str, *, https: bool) -> tuple[list
 
 
 class _Work:
-    """One resolution under way. `why` says for every name what brought it in: the chain of reasons of an error."""
+    """The state of one resolution. `why` has for every name what brought it in, for the chain of reasons in errors."""
 
     def __init__(self, pool: Pool, ignored: set[str]) -> None:
         self.pool = pool
@@ -212,7 +212,7 @@ class _Work:
         return groups
 
     def closure(self, seeds: Iterable[str]) -> set[str]:
-        """debootstrap's resolve_deps: first alternatives, by name alone, what is no package left out."""
+        """debootstrap's resolve_deps: first alternatives, by name alone; unknown names are dropped."""
         found: set[str] = set()
         todo = [name for name in seeds if name in self.pool]
         while todo:
@@ -228,7 +228,7 @@ class _Work:
         return found
 
     def complete(self, required: set[str], base: set[str]) -> None:
-        """Add to each set what its own packages still lack (see the module's text). Raises Unsolvable."""
+        """Add to each set the dependencies that its packages still lack (see the module). Raises Unsolvable."""
         offered = Chosen(Relations(self.pool))
         for name in required | base:
             offered.add(self._candidate(name))

@@ -1,6 +1,6 @@
-"""What a tarball of packages holds (`--unpack-tarball`; tarball_write.py makes them): its packages, and their lock.
+"""`--unpack-tarball`: the packages in a tarball (tarball_write.py makes them), and their lock.
 
-As with debootstrap, whoever has the file trusts it: its packages are held to the hashes in it, not to a signature.
+As with debootstrap, the file is trusted: its packages are checked against the hashes in it, not against a signature.
 """
 
 import json
@@ -31,7 +31,7 @@ from toolkit.fetch.logins import bare
 
 _FACTS = ("suite", "arch", "required", "base", "debpaths")
 _FACT_BYTES = 256 << 20  # of all indexes; sid's main has 60 MB
-# The tarball says which packages there are: nothing can be added to it, and there is nothing to choose from.
+# Options that would change the set of packages, which is given by the tarball.
 _CHOOSING = (
     "exclude", "pockets", "sources", "source_files", "pins", "preferences", "include_files", "recommends", "snapshot",
     "locked",
@@ -39,10 +39,10 @@ _CHOOSING = (
 
 
 def open_lock(request: Request, cache: Cache, emit: Emit) -> Lock:
-    """The packages of the file `request.unpack_tarball`, which are all in `cache` afterwards. Asks no network.
+    """The lock of the packages in the file `request.unpack_tarball`; puts them all into `cache`. Uses no network.
 
-    Raises NotFound, Malformed, Untrusted (a package is not what the tarball itself says), Usage (the request says
-    something else than the tarball).
+    Raises NotFound, Malformed, Untrusted (a package differs from the tarball's own index), Usage (the request
+    contradicts the tarball).
     """
     path = request.unpack_tarball
     for name in _CHOOSING:
@@ -50,11 +50,11 @@ def open_lock(request: Request, cache: Cache, emit: Emit) -> Lock:
             option = "--" + name.replace("_", "-").removesuffix("s")
             raise Usage(
                 f"take the packages of {path!r}",
-                because=f"it says which packages there are, and {option} would change them",
+                because=f"its packages are fixed, and {option} would change them",
                 hint=f"make the tarball with {option}: --make-tarball FILE",
             )
     for name in ("release", "index"):
-        emit(Finished(name, 0.0, "the tarball says it", skipped=True))
+        emit(Finished(name, 0.0, "given by the tarball", skipped=True))
     with stage("resolve", emit) as report:
         found = _Found(path, cache)
         lock = found.lock(request)
@@ -67,12 +67,12 @@ def open_lock(request: Request, cache: Cache, emit: Emit) -> Lock:
                 hint="--make-tarball FILE --include … makes one that has",
             )
         report.detail = f"{len(lock.packages)} packages of {path}"
-    emit(Note(f"nothing asks whether the archive has signed the packages of {path}: that is for who made it"))
+    emit(Note(f"no signature of the archive is checked for the packages of {path}: its maker is trusted"))
     return lock
 
 
 class _Found:
-    """What a tarball holds; its packages are in the cache by now."""
+    """The contents of a tarball. Reading it puts its packages into the cache."""
 
     def __init__(self, path: str, cache: Cache) -> None:
         self._path = path
@@ -81,7 +81,7 @@ class _Found:
         self._facts: dict[str, str] = {}
         self._held_bytes = 0
         self._indexes: list[tuple[str, Index]] = []  # with their components
-        self._debs: dict[str, tuple[str, int, dict[str, str]]] = {}  # by name of file: hash, size, control file
+        self._debs: dict[str, tuple[str, int, dict[str, str]]] = {}  # file name: hash, size, control file
         try:
             with plain_pieces(path, what) as stream:
                 members = AnyTar(stream, what)
@@ -104,7 +104,7 @@ class _Found:
             return
         self._held_bytes += size
         if self._held_bytes > _FACT_BYTES:
-            raise Malformed(self._doing, because=f"its indexes and facts have more than {_FACT_BYTES} bytes: {name!r}")
+            raise Malformed(self._doing, because=f"its indexes and lists have more than {_FACT_BYTES} bytes: {name!r}")
         if is_index:
             match = re.search(r"_dists_.+_([^_]+)_binary-[^_]+_Packages\Z", last)
             component = match[1] if match else "main"
@@ -113,12 +113,12 @@ class _Found:
             self._facts[last] = b"".join(pieces).decode(errors="replace")
 
     def lock(self, request: Request) -> Lock:
-        """Raises as `open_lock`."""
+        """Raises like `open_lock`."""
         if debootstrap_files.OWN in self._facts:
             try:
                 document = json.loads(self._facts[debootstrap_files.OWN])
             except (ValueError, RecursionError) as error:
-                raise Malformed(self._doing, because=f"its {debootstrap_files.OWN} is no JSON: {error}") from None
+                raise Malformed(self._doing, because=f"its {debootstrap_files.OWN} is not JSON: {error}") from None
             lock = lockfile.of_document(document, self._path, request)
         else:
             lock = self._theirs(request)
@@ -127,8 +127,8 @@ class _Found:
             if one.sha256 not in hashes:
                 raise Untrusted(
                     self._doing,
-                    because=f"the package {one.name!r} in it is not the one that its lock says, or is missing",
-                    hint="make it anew: it is incomplete, or was changed",
+                    because=f"the package {one.name!r} in it is missing, or is not the one in its lock",
+                    hint="make it again: it is incomplete, or was changed",
                 )
         self._check_variant(request, lock.variant)
         return lock
@@ -182,7 +182,7 @@ class _Found:
     def _package(self, name: str, paths: dict[str, str], architecture: str) -> Package:
         last = paths.get(name, "").rpartition("/")[2]
         if last not in self._debs:
-            raise NotFound(self._doing, because=f"the package {name!r} is not in it", hint="make it anew")
+            raise NotFound(self._doing, because=f"the package {name!r} is not in it", hint="make it again")
         digest, size, control = self._debs[last]
         fields, component = control, "main"
         for listed, index in self._indexes:
@@ -196,7 +196,7 @@ class _Found:
         return package_of(Member(0, component, Index(b"", what=self._path)), whole, architecture)
 
     def _mirror(self, request: Request, suite: suites.Suite, architecture: str, uris: str) -> str:
-        """For the tree's list of sources: the one that is named, that the packages are from, or that is usual."""
+        """The mirror for the tree's sources.list: the request's, the one that the packages are from, or the usual."""
         for line in uris.splitlines() if not request.mirror else ():
             mirror, slash, _ = line.split()[-1].partition("/pool/") if line.strip() else ("", "", "")
             if slash:
