@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from tests.fixtures.command import tool
 from toolkit.archive.entries import DIRECTORY, FILE, KINDS, SYMLINK
+from toolkit.archive.extract import Extractor, Policy
 from toolkit.archive.tar_read_any import AnyTar
 from toolkit.errors import Malformed
 
@@ -87,6 +88,28 @@ def test_what_gnu_tar_writes(words: list[str], size: int, tree: Path) -> None:
     contents = {one[0]: one[-1] for one in found}
     assert contents[b"./holes"] == (tree / "holes").read_bytes()
     assert contents[b"./only-a-hole"] == bytes(700_000)
+
+
+@pytest.mark.parametrize("words", [["--format=posix"], *SPARSE], ids=" ".join)
+def test_holes_stay_holes(words: list[str], tree: Path, tmp_path: Path) -> None:
+    """As many blocks as GNU tar's own extraction takes."""
+    data = subprocess.run(
+        [tool("tar"), *words, "-C", tree, "-cf", "-", "holes", "only-a-hole"], capture_output=True, check=True
+    ).stdout
+    for folder in ("ours", "theirs"):
+        (tmp_path / folder).mkdir()
+    subprocess.run([tool("tar"), "-C", tmp_path / "theirs", "-xf", "-"], input=data, check=True)
+    extractor = Extractor(Policy(owners=False), "it")
+    parent = os.open(tmp_path / "ours", os.O_RDONLY | os.O_DIRECTORY)
+    archive = AnyTar(chunks(data), "it")
+    for one in archive:
+        extractor.put(parent, one.name, one, archive.content(one))
+    os.close(parent)
+    for name in ("holes", "only-a-hole"):
+        made, told = ((tmp_path / folder / name).stat() for folder in ("ours", "theirs"))
+        assert (tmp_path / "ours" / name).read_bytes() == (tree / name).read_bytes()
+        assert made.st_blocks == told.st_blocks
+        assert (made.st_blocks * 512 < made.st_size // 2) == ("-S" in words)
 
 
 def test_times_have_their_fractions(tree: Path) -> None:
@@ -174,6 +197,7 @@ def sparse(records: "dict[str, str]", content: bytes = b"d" * 512) -> bytes:
         {"GNU.sparse.map": "500,12,0,500", "GNU.sparse.size": "900"},  # out of order
         {"GNU.sparse.map": "0,100", "GNU.sparse.size": "900"},  # not all of the content
         {"GNU.sparse.map": "0,9999", "GNU.sparse.size": "99999"},  # more than it: the next header would be content
+        {"GNU.sparse.map": "0,512", "GNU.sparse.size": str(1 << 63)},  # than any file
         {"GNU.sparse.map": "-5,512", "GNU.sparse.size": "900"},
         {"GNU.sparse.map": "0,x", "GNU.sparse.size": "900"},
         {"GNU.sparse.map": "0,512"},

@@ -3,6 +3,7 @@
 import os
 import stat
 from collections.abc import Mapping
+from typing import NamedTuple
 
 # The kinds, as the type flags of a tar header.
 FILE, HARD_LINK, SYMLINK, CHARACTER, BLOCK, DIRECTORY, FIFO = b"0", b"1", b"2", b"3", b"4", b"5", b"6"
@@ -61,6 +62,12 @@ class Entry:
     def mtime_s(self) -> int:
         """The whole seconds of `mtime_ns`."""
         return self.mtime_ns // SECOND_NS
+
+
+class Hole(NamedTuple):
+    """A part of a sparse file's content that nothing is stored for: so many zeros."""
+
+    size_bytes: int
 
 
 def of_file(name: bytes, about: os.stat_result) -> Entry | None:

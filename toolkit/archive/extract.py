@@ -15,7 +15,7 @@ import stat
 from collections.abc import Callable, Iterable
 from typing import NamedTuple, TypeVar
 
-from toolkit.archive.entries import BLOCK, CHARACTER, FIFO, FILE, SYMLINK, XATTRS, Entry
+from toolkit.archive.entries import BLOCK, CHARACTER, FIFO, FILE, SYMLINK, XATTRS, Entry, Hole
 from toolkit.errors import CtkError, Malformed
 
 MAKE, TRY, SKIP = "make", "try", "skip"  # device nodes: make or fail, make or skip, always skip
@@ -53,7 +53,7 @@ class Extractor:
         self.doing = doing
         self.left_out = 0  # device nodes that were skipped
 
-    def put(self, parent: int, name: bytes | str, entry: Entry, pieces: Iterable[bytes | memoryview]) -> bool:
+    def put(self, parent: int, name: bytes | str, entry: Entry, pieces: Iterable[bytes | memoryview | Hole]) -> bool:
         """Make a member that is neither a directory nor a hard link; False for a device that is skipped.
 
         Raises OSError, Malformed, CtkError, and whatever `pieces` raises.
@@ -78,12 +78,19 @@ class Extractor:
         mode = 0o600 if self.policy.umask is None else entry.mode & 0o777
         return self._make(parent, name, lambda: os.open(name, _NEW_FILE, mode, dir_fd=parent))
 
-    def fill(self, fd: int, entry: Entry, pieces: Iterable[bytes | memoryview]) -> None:
-        """Write the content, then `finish`."""
+    def fill(self, fd: int, entry: Entry, pieces: Iterable[bytes | memoryview | Hole]) -> None:
+        """Write the content to the empty file, holes as holes; then `finish`."""
+        end = -1  # of the content, if nothing is written there
         for piece in pieces:
+            if isinstance(piece, Hole):
+                end = os.lseek(fd, piece.size_bytes, os.SEEK_CUR)
+                continue
+            end = -1
             written = os.write(fd, piece)
             while written < len(piece):
                 written += os.write(fd, piece[written:])
+        if end >= 0:
+            os.ftruncate(fd, end)
         self.finish(fd, entry, made_as=entry.mode & 0o777)
 
     def finish(self, fd: int, entry: Entry, *, made_as: int | None = None) -> None:

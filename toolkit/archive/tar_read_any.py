@@ -9,14 +9,14 @@ Source: POSIX.1-2017 pax; "Basic Tar Format" and "Storing Sparse Files" in the m
 
 from collections.abc import Iterable, Iterator
 
-from toolkit.archive.entries import FILE, KINDS, SECOND_NS, Entry
+from toolkit.archive.entries import FILE, KINDS, SECOND_NS, Entry, Hole
 from toolkit.archive.tar_read import LONG_BYTES, Tar
 
 _BLANK = bytes(512)
 _EXTENDED = b"LKxXg"
 _CONTIGUOUS, _SPARSE = b"7", b"S"
 _MOST_PARTS = 1 << 17  # limit for a sparse file
-_HOLE = memoryview(bytes(1 << 18))
+_ZEROS = memoryview(bytes(1 << 18))
 
 Parts = list[tuple[int, int]]  # (offset, size in bytes) of the data between a sparse file's holes
 
@@ -61,6 +61,15 @@ class AnyTar(Tar):
 
     def pieces(self, entry: Entry) -> Iterator[memoryview]:
         """As `Tar`; a sparse file's holes are returned as zeros."""
+        for piece in self.content(entry):
+            if not isinstance(piece, Hole):
+                yield piece
+                continue
+            for left in range(piece.size_bytes, 0, -len(_ZEROS)):
+                yield _ZEROS[:left]
+
+    def content(self, entry: Entry) -> Iterator[memoryview | Hole]:
+        """As `pieces`, but a sparse file's holes are returned as `Hole`."""
         return super().pieces(entry) if self._parts is None else self._with_holes(self._parts, entry.size_bytes)
 
     def _check_sum(self, header: bytes) -> None:
@@ -178,16 +187,14 @@ class AnyTar(Tar):
             if offset < end or size < 0:
                 raise self._malformed(f"{entry.name!r} is sparse, and its parts overlap")
             end = offset + size
-        if end > real or sum(size for _, size in parts) != stored or len(parts) > _MOST_PARTS:
+        if not end <= real < 1 << 63 or sum(size for _, size in parts) != stored or len(parts) > _MOST_PARTS:
             raise self._malformed(f"{entry.name!r} is sparse, and its map does not match its content")
         entry.size_bytes, self._parts = real, parts
 
-    def _with_holes(self, parts: Parts, size: int) -> Iterator[memoryview]:
+    def _with_holes(self, parts: Parts, size: int) -> Iterator[memoryview | Hole]:
         end = 0
         for offset, length in (*parts, (size, 0)):
-            while end < offset:
-                piece = _HOLE[: offset - end]
-                end += len(piece)
-                yield piece
+            if end < offset:
+                yield Hole(offset - end)
             yield from self._stored(length)
-            end += length
+            end = offset + length

@@ -14,7 +14,7 @@ from typing import IO
 
 from toolkit.archive import streams, tar_write, walk
 from toolkit.archive.compressed_tar import plain_pieces
-from toolkit.archive.entries import DIRECTORY, FILE, HARD_LINK, SYMLINK, Entry, of_file
+from toolkit.archive.entries import DIRECTORY, FILE, HARD_LINK, SYMLINK, Entry, Hole, of_file
 from toolkit.archive.extract import Extractor, Policy
 from toolkit.archive.tar_read_any import AnyTar
 from toolkit.errors import CtkError
@@ -100,7 +100,7 @@ class Transfer:
                     os.close(make_directories(self._root, path))
                     later.append((path, entry))
                 elif words:
-                    self._member(extractor, entry, tar.pieces(entry), path, inside)
+                    self._member(extractor, entry, tar.content(entry), path, inside)
             for path, entry in reversed(later):
                 with self._inside(path) as folder:
                     extractor.finish(folder, entry)
@@ -158,7 +158,9 @@ class Transfer:
         with self._inside(inside) if inside and not fresh else _folder(folder, name) as fd:
             yield fd, fresh
 
-    def _member(self, extractor: Extractor, entry: Entry, pieces: Iterator[memoryview], path: str, inside: str) -> None:
+    def _member(
+        self, extractor: Extractor, entry: Entry, pieces: Iterator[memoryview | Hole], path: str, inside: str
+    ) -> None:
         above, _, name = path.rpartition("/")
         with contextlib.ExitStack() as stack:
             parent = make_directories(self._root, above)

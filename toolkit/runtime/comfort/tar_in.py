@@ -11,7 +11,7 @@ import errno
 import os
 import stat as st
 
-from toolkit.archive.entries import DIRECTORY, FILE, HARD_LINK, KINDS, SYMLINK, Entry
+from toolkit.archive.entries import DIRECTORY, FILE, HARD_LINK, KINDS, SYMLINK, Entry, Hole
 from toolkit.archive.extract import SKIP, Extractor, Policy
 from toolkit.archive.tar_read_any import AnyTar
 from toolkit.errors import CtkError, SystemCall
@@ -132,11 +132,11 @@ class Unpacker:
             if not st.S_ISREG(os.fstat(fd).st_mode):
                 raise CtkError(f"copy to {self.target!r}", because="it is no regular file any more")
             self.extractor.check_size(fd, entry)
-            self._refill(fd, entry, archive.pieces(entry))
+            self._refill(fd, entry, archive.content(entry))
         finally:
             os.close(fd)
 
-    def _refill(self, fd: int, entry: Entry, pieces: "Iterator[memoryview]") -> None:
+    def _refill(self, fd: int, entry: Entry, pieces: "Iterator[memoryview | Hole]") -> None:
         """New content for the very file that `fd` (O_PATH) holds."""
         file = os.open(names.of_fd(fd), os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC)
         try:
@@ -181,7 +181,7 @@ class Unpacker:
         parent = self._parent(words[:-1])
         try:
             if entry.kind == FILE:
-                self._file(parent, words[-1], entry, archive.pieces(entry))
+                self._file(parent, words[-1], entry, archive.content(entry))
             elif entry.kind == HARD_LINK:
                 self._link(parent, words[-1], os.fsdecode(entry.link))
             else:
@@ -198,7 +198,7 @@ class Unpacker:
         finally:
             os.close(parent)
 
-    def _file(self, parent: int, name: str, entry: Entry, pieces: "Iterator[memoryview]") -> None:
+    def _file(self, parent: int, name: str, entry: Entry, pieces: "Iterator[memoryview | Hole]") -> None:
         try:
             file = self.extractor.new_file(parent, name, entry)
         except OSError as error:
