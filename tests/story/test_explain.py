@@ -328,7 +328,7 @@ def test_run_explain_knows_the_options_of_run(ctk: Command, busybox_bundle: Bund
     words = ["run", "--explain", "--bundle", str(busybox_bundle), "--no-pivot", "--init"]
     told = ctk(*words, "--overlay", str(busybox_bundle.path / "kept"), "nobody").ok().out
     assert "MS_MOVE" in told and "pivot_root" not in told
-    assert "stay as a small first process" in told
+    assert "stay as a small init" in told
     assert "lay a writable layer over the root, kept in " in told
     assert not (busybox_bundle.path / "kept").exists()
     assert "kept in memory" in ctk(*words, "--ephemeral", "nobody").ok().out

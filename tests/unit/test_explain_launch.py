@@ -212,7 +212,7 @@ def test_the_script_is_read_by_every_shell(tell: Tell, shell: str, tmp_path: Pat
     path.write_text(inner)
     subprocess.run([*words, str(path)], check=True)
     assert "--seccomp-filter" in text
-    assert "# Not in it: args[0] of hooks" in text
+    assert "# Left out: args[0] of hooks" in text
 
 
 @pytest.mark.parametrize(

@@ -218,7 +218,7 @@ def test_no_variable_of_the_containers_reaches_a_program_of_the_host(bundle: Pat
     text = of_document(bundle, lambda c: c["process"].update(env=evil))
     (line,) = [line for line in text.splitlines() if line.strip().startswith("env -i") and "&&" not in line]
     assert line.split() == ["env", "-i", "a.b=1", "\\"]
-    assert "Not in it: the variables BASH_FUNC_read%%" in text
+    assert "Left out: the variables BASH_FUNC_read%%" in text
     assert script_program.exported(evil) == ["PATH=/evil", "LD_PRELOAD=/evil.so", "ENV=/evil"]
 
 

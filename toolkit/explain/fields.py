@@ -1,4 +1,4 @@
-"""The dictionary of config.json: any field by its path, in plain words, with what a document says there."""
+"""The dictionary of config.json: any field by its path, in plain words, with its value in a document."""
 
 import json
 import re
@@ -26,7 +26,7 @@ _TYPES = {
 
 @dataclass(frozen=True)
 class Field:
-    """A field: its generic path (`[]`: a list's element), words, type, and where the kernel's part is written down."""
+    """A field: its generic path (`[]`: a list's element), what it means, what the kernel does, its manual and type."""
 
     path: str
     words: str
@@ -40,12 +40,12 @@ class Field:
 
 
 def generic(path: str) -> str:
-    """A path as findings write it, without places: `linux.sysctl['a.b']` is `linux.sysctl{}`."""
+    """A finding's path without indexes and keys: `linux.sysctl['a.b']` becomes `linux.sysctl{}`."""
     return re.sub(r"\[\d+\]", "[]", re.sub(r"\['.*?'\]", "{}", path))
 
 
 def paths() -> Iterator[tuple[str, Any]]:
-    """(generic path, schema type) of every field of the spec; a list and its elements are one."""
+    """(generic path, schema type) of every field of the spec; a list and its elements count as one field."""
     yield from _walk(schema.SPEC, "")
 
 
@@ -77,7 +77,7 @@ def entry(path: str) -> tuple[str, str, str, str] | None:
 
 
 def example(path: str) -> str:
-    """What to write for a field, as `"cwd": "/"`; "" for what is not one."""
+    """What to write for a field, such as `"cwd": "/"`; "" for a path that is not a field."""
     found = entry(generic(path))
     name = generic(path).removesuffix("[]").removesuffix("{}").rpartition(".")[2]
     return f'"{name}": {found[3]}' if found else ""
@@ -88,7 +88,7 @@ def _plain(path: str) -> str:
 
 
 def find(word: str) -> str:
-    """The generic path that `word` means: a path, with or without places, or the end of one. Raises NotFound."""
+    """The generic path that `word` means: a path, with or without indexes, or the end of one. Raises NotFound."""
     bare = re.sub(r"\[[^\]]*\]|\{\}", "", word).strip(".").removeprefix("config.json.")
     known = {_plain(path): path for path, _ in paths()}
     lower = {path.lower(): path for path in known}
@@ -98,7 +98,7 @@ def find(word: str) -> str:
         if isinstance(want, tuple):
             inside = bare[len(_plain(path)) + 1 :]
             if bare.startswith(_plain(path) + "."):
-                # linux.sysctl.net.ipv4.ip_forward, linux.timeOffsets.boottime.secs: any name may stand there.
+                # linux.sysctl.net.ipv4.ip_forward, linux.timeOffsets.boottime.secs: the key may be any name.
                 last = inside.rpartition(".")[2]
                 if isinstance(want[0], dict) and last in want[0]:
                     return f"{path}{{}}.{last}"
@@ -109,17 +109,17 @@ def find(word: str) -> str:
         return known[shortest[0]]
     if shortest:
         hint = "did you mean " + " or ".join(shortest[:4]) + "?"
-        raise NotFound(f"explain {word!r}", because=f"{len(ends)} fields end in it", hint=hint)
+        raise NotFound(f"explain {word!r}", because=f"{len(ends)} fields end with it", hint=hint)
     near = nearest(bare, known) or nearest(bare, {path.rpartition(".")[2] for path in known})
     hint = f"did you mean {near!r}?" if near else "a field (linux.namespaces), a code (E042) or a bundle's folder"
-    raise NotFound(f"explain {word!r}", because="that is no field of config.json, no code and no folder", hint=hint)
+    raise NotFound(f"explain {word!r}", because="it is not a field of config.json, a code or a folder", hint=hint)
 
 
 def field(word: str, spec: Any = None) -> Field:
-    """What there is to tell about the field that `word` means; `spec` is the document to look into, if any."""
+    """Everything known about the field that `word` means; `spec` is a document whose values are shown, if any."""
     path = find(word)
     told = entry(path)
-    assert told is not None, path  # tests/unit/test_explain_fields.py holds that none is missing
+    assert told is not None, path  # tests/unit/test_explain_fields.py checks that none is missing
     types = dict(paths())
     prefix = path + "."
     inner = []
@@ -152,7 +152,7 @@ def _type(want: Any) -> str:
 
 
 def _values(spec: Any, path: str, places: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
-    """(concrete path, value) of a generic path in a document; `places` picks elements of the lists on the way."""
+    """(concrete path, value) of a generic path in a document; `places` are indexes into the lists on the way."""
     left = list(places)
     found = [("", spec)]
     for part in re.findall(r"[^.\[\]{}]+|\[\]|\{\}", path):
@@ -166,7 +166,7 @@ def _values(spec: Any, path: str, places: tuple[str, ...]) -> Iterator[tuple[str
             elif isinstance(value, dict) and part in value:
                 following.append((f"{at}.{part}" if at else part, value[part]))
         found = following
-    if left:  # mounts[0]: a place behind the path's end
+    if left:  # mounts[0]: an index at the path's end
         pick = int(left[0])
         found = [(f"{at}[{pick}]", v[pick]) for at, v in found if isinstance(v, list) and pick < len(v)]
     yield from found

@@ -1,4 +1,4 @@
-"""linux.resources in our own words, in the form of fields_process.py. Pure data."""
+"""The fields of linux.resources in plain words, in the form of fields_process.py. Pure data."""
 
 FIELDS: dict[str, tuple[str, str, str, str]] = {
     "linux.resources": (
@@ -8,9 +8,9 @@ FIELDS: dict[str, tuple[str, str, str, str]] = {
         '{"memory": {"limit": 67108864}, "pids": {"limit": 100}}',
     ),
     "linux.resources.devices": (
-        "Which device files may be used, rule by rule; the last rule that fits counts. The default denies all but the "
-        "harmless ones (null, zero, full, random, urandom, tty, terminals).",
-        "cgroup v1: writes to devices.deny and devices.allow. v2: a small eBPF program that the kernel asks at every "
+        "Which device files may be used, as a list of rules; the last rule that matches counts. The default denies all "
+        "but the harmless ones (null, zero, full, random, urandom, tty, terminals).",
+        "cgroup v1: writes to devices.deny and devices.allow. v2: a small eBPF program that the kernel runs at every "
         "open(2) and mknod(2) of a device.",
         "cgroups(7), bpf(2)",
         '[{"allow": false, "access": "rwm"}]',
@@ -22,7 +22,7 @@ FIELDS: dict[str, tuple[str, str, str, str]] = {
         "true",
     ),
     "linux.resources.devices[].type": (
-        "c for character devices, b for block devices, a (or nothing) for all, which begins anew.",
+        "c for character devices, b for block devices, a (or nothing) for all; a discards the rules before it.",
         "First word of a devices.allow line.",
         "mknod(2)",
         '"c"',
@@ -59,7 +59,7 @@ FIELDS: dict[str, tuple[str, str, str, str]] = {
         "67108864",
     ),
     "linux.resources.memory.reservation": (
-        "Bytes that are taken back last when the host runs short: a wish, not a limit.",
+        "Bytes of the container's memory that the kernel reclaims last when the host runs short. It is a soft limit.",
         "v2: memory.low. v1: memory.soft_limit_in_bytes.",
         "cgroups(7)",
         "33554432",
@@ -71,8 +71,8 @@ FIELDS: dict[str, tuple[str, str, str, str]] = {
         "134217728",
     ),
     "linux.resources.memory.kernel": (
-        "A limit of the kernel's own memory: no kernel of today has it.",
-        "Nothing; memory.kmem.limit_in_bytes of v1 went with Linux 5.16.",
+        "A limit on the kernel's own memory. Current kernels no longer have it.",
+        "Nothing; Linux 5.16 removed memory.kmem.limit_in_bytes of v1.",
         "",
         "16777216",
     ),
@@ -89,19 +89,19 @@ FIELDS: dict[str, tuple[str, str, str, str]] = {
         "10",
     ),
     "linux.resources.memory.disableOOMKiller": (
-        "Make processes wait instead of being killed at the limit, cgroup v1 only. They may wait for ever.",
+        "Make processes wait at the limit instead of killing them, cgroup v1 only. They may wait for ever.",
         "v1: memory.oom_control. v2: nothing.",
         "cgroups(7)",
         "false",
     ),
     "linux.resources.memory.useHierarchy": (
-        "Whether cgroups below count too. They always do now.",
-        "Nothing: v2 has no other way, and v1 lost it with Linux 5.11.",
+        "Whether child cgroups count too. They always do now.",
+        "Nothing: v2 has no other way, and Linux 5.11 removed the choice from v1.",
         "",
         "true",
     ),
     "linux.resources.memory.checkBeforeUpdate": (
-        "Whether `ctk update` refuses a limit below what is in use, where v2 would kill at once.",
+        "Whether `ctk update` refuses a limit below the memory in use; cgroup v2 would kill processes at once.",
         "Nothing: ctk reads memory.current and compares.",
         "",
         "true",
@@ -113,7 +113,7 @@ FIELDS: dict[str, tuple[str, str, str, str]] = {
         '{"quota": 50000, "period": 100000}',
     ),
     "linux.resources.cpu.shares": (
-        "The container's weight when CPUs are scarce; everyone else has 1024. It limits nothing on an idle host.",
+        "The container's weight when CPUs are scarce; the default is 1024. On an idle host it limits nothing.",
         "v1: cpu.shares. v2: cpu.weight, converted (1024 is 100).",
         "cgroups(7)",
         "512",
@@ -121,7 +121,8 @@ FIELDS: dict[str, tuple[str, str, str, str]] = {
     "linux.resources.cpu.quota": (
         "Microseconds of CPU time in each period: half the period is half a CPU, twice the period two CPUs. "
         "-1 is no limit.",
-        "v1: cpu.cfs_quota_us. v2: the first number of cpu.max. Who has used it up waits for the next period.",
+        "v1: cpu.cfs_quota_us. v2: the first number of cpu.max. A container that has used it up waits for the next "
+        "period.",
         "cgroups(7)",
         "50000",
     ),
@@ -132,7 +133,7 @@ FIELDS: dict[str, tuple[str, str, str, str]] = {
         "20000",
     ),
     "linux.resources.cpu.period": (
-        "Length of a period in microseconds, 1000 to 1000000; 100000 if it is not given.",
+        "Length of a period in microseconds, 1000 to 1000000; 100000 by default.",
         "v1: cpu.cfs_period_us. v2: the second number of cpu.max.",
         "cgroups(7)",
         "100000",
@@ -162,7 +163,7 @@ FIELDS: dict[str, tuple[str, str, str, str]] = {
         '"0"',
     ),
     "linux.resources.cpu.idle": (
-        "1: the container runs only when nobody else wants the CPU.",
+        "1: the container runs only when no other process wants the CPU.",
         "cpu.idle (Linux 5.15): SCHED_IDLE for the whole cgroup.",
         "sched(7)",
         "1",
@@ -174,7 +175,7 @@ FIELDS: dict[str, tuple[str, str, str, str]] = {
         '{"limit": 100}',
     ),
     "linux.resources.pids.limit": (
-        "The number of tasks (processes and threads) at one time: the cure for fork bombs. -1 is no limit.",
+        "The number of tasks (processes and threads) at one time; it stops fork bombs. -1 is no limit.",
         "pids.max; above it fork(2) and clone(2) fail with EAGAIN.",
         "cgroups(7)",
         "100",
@@ -186,13 +187,14 @@ FIELDS: dict[str, tuple[str, str, str, str]] = {
         '{"weight": 100}',
     ),
     "linux.resources.blockIO.weight": (
-        "Share of the disks' time when they are busy, 10 to 1000. It takes a scheduler that knows weights (BFQ).",
+        "Share of the disks' time when they are busy, 10 to 1000. It needs a scheduler that supports weights (BFQ).",
         "v1: blkio.weight or blkio.bfq.weight. v2: io.weight (converted) or io.bfq.weight.",
         "cgroups(7)",
         "100",
     ),
     "linux.resources.blockIO.leafWeight": (
-        "The weight against its own child cgroups, cgroup v1 with the CFQ scheduler only; both are gone.",
+        "The container's weight against its own child cgroups. Only cgroup v1 with the CFQ scheduler had it, which is "
+        "gone.",
         "v1: blkio.leaf_weight. v2: nothing.",
         "",
         "100",
@@ -210,31 +212,31 @@ FIELDS: dict[str, tuple[str, str, str, str]] = {
         "100",
     ),
     "linux.resources.blockIO.weightDevice[].leafWeight": (
-        "As blockIO.leafWeight, for this disk.",
+        "The same as blockIO.leafWeight, for this disk.",
         "v1: blkio.leaf_weight_device. v2: nothing.",
         "",
         "100",
     ),
     "linux.resources.blockIO.throttleReadBpsDevice": (
-        "The most bytes a second that may be read from a disk.",
-        "v1: blkio.throttle.read_bps_device. v2: rbps of io.max. Who reads more is made to wait.",
+        "The most bytes per second that may be read from a disk.",
+        "v1: blkio.throttle.read_bps_device. v2: rbps of io.max. Faster reads have to wait.",
         "cgroups(7)",
         '[{"major": 8, "minor": 0, "rate": 1048576}]',
     ),
     "linux.resources.blockIO.throttleWriteBpsDevice": (
-        "The most bytes a second that may be written to a disk. On v1 only direct and synchronous writes count.",
+        "The most bytes per second that may be written to a disk. On v1 only direct and synchronous writes count.",
         "v1: blkio.throttle.write_bps_device. v2: wbps of io.max.",
         "cgroups(7)",
         '[{"major": 8, "minor": 0, "rate": 1048576}]',
     ),
     "linux.resources.blockIO.throttleReadIOPSDevice": (
-        "The most read requests a second to a disk.",
+        "The most read requests per second to a disk.",
         "v1: blkio.throttle.read_iops_device. v2: riops of io.max.",
         "cgroups(7)",
         '[{"major": 8, "minor": 0, "rate": 100}]',
     ),
     "linux.resources.blockIO.throttleWriteIOPSDevice": (
-        "The most write requests a second to a disk.",
+        "The most write requests per second to a disk.",
         "v1: blkio.throttle.write_iops_device. v2: wiops of io.max.",
         "cgroups(7)",
         '[{"major": 8, "minor": 0, "rate": 100}]',
@@ -246,25 +248,25 @@ FIELDS: dict[str, tuple[str, str, str, str]] = {
         "8",
     ),
     "linux.resources.blockIO.*Device[].minor": (
-        "The disk's minor number: `lsblk` shows it behind the colon.",
+        "The disk's minor number: `lsblk` shows it after the colon.",
         "Names the disk in the cgroup's file.",
         "lsblk(8)",
         "0",
     ),
     "linux.resources.blockIO.*Device[].rate": (
-        "Bytes or requests a second.",
+        "Bytes or requests per second.",
         "The number in the cgroup's file.",
         "cgroups(7)",
         "1048576",
     ),
     "linux.resources.hugepageLimits": (
         "How many bytes of huge pages the container may use, by page size.",
-        "Files hugetlb.SIZE.* of its cgroup; above it mmap(2) or the first touch fails.",
+        "Files hugetlb.SIZE.* of its cgroup; above the limit mmap(2) or the first access fails.",
         "mmap(2)",
         '[{"pageSize": "2MB", "limit": 4194304}]',
     ),
     "linux.resources.hugepageLimits[].pageSize": (
-        "The size that the limit is for, as 2MB or 1GB; /sys/kernel/mm/hugepages lists what the host has.",
+        "The page size that the limit is for, such as 2MB or 1GB; /sys/kernel/mm/hugepages lists the host's sizes.",
         "Part of the file's name.",
         "",
         '"2MB"',
@@ -276,7 +278,7 @@ FIELDS: dict[str, tuple[str, str, str, str]] = {
         "4194304",
     ),
     "linux.resources.network": (
-        "Marks for the container's packets, cgroup v1 only: firewall and traffic control can tell them apart.",
+        "Marks on the container's packets, cgroup v1 only, by which firewall and traffic control can tell them apart.",
         "v1: the controllers net_cls and net_prio. v2: nothing.",
         "tc(8)",
         '{"classID": 1048577}',
@@ -300,7 +302,7 @@ FIELDS: dict[str, tuple[str, str, str, str]] = {
         '"eth0"',
     ),
     "linux.resources.network.priorities[].priority": (
-        "The priority that packets get which have none of their own.",
+        "The priority of packets that have none of their own.",
         "Second word of a line of net_prio.ifpriomap.",
         "socket(7)",
         "5",
@@ -324,8 +326,8 @@ FIELDS: dict[str, tuple[str, str, str, str]] = {
         "1000",
     ),
     "linux.resources.unified": (
-        "Any file of the container's v2 cgroup, by name: for what the spec has no field for. An error on v1.",
-        "Each value is written to the file of that name as it is.",
+        "Any file of the container's v2 cgroup, by name, for limits that have no field in the spec. An error on v1.",
+        "Each value is written unchanged to the file of that name.",
         "cgroups(7)",
         '{"memory.high": "50331648"}',
     ),

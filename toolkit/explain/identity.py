@@ -1,6 +1,6 @@
-"""Who the program is, told: scheduler, rights, ids, limits, filter, and the execve(2) at the end.
+"""The acts that set the program's scheduler, rights, ids, limits and filter, and the execve(2) at the end.
 
-From the runtime's own Identity, in the order in which toolkit/runtime/child.py applies it.
+They are made from the runtime's own Identity, in the order in which toolkit/runtime/child.py applies it.
 """
 
 from typing import Any
@@ -27,7 +27,7 @@ def shaped(spec: Spec) -> list[Act]:
     if policy:
         call = f"set_mempolicy({policy.get('mode')}, {policy.get('nodes') or 'NULL'})"
         line = f"numactl … (mode {policy.get('mode')})"
-        acts.append(Act("inside", "say where its memory comes from", call, (), "linux.memoryPolicy", note=line))
+        acts.append(Act("inside", "choose the memory nodes of its memory", call, (), "linux.memoryPolicy", note=line))
     scheduler = process.get("scheduler")
     if scheduler:
         shown = ", ".join(f"sched_{name}={value}" for name, value in scheduler.items() if value)
@@ -57,7 +57,7 @@ def _caps(bits: int) -> str:
 
 
 def _setpriv(bits: int) -> str:
-    """A set as setpriv(1) takes it."""
+    """A capability set in the form of setpriv(1)."""
     return ",".join(["-all", *("+" + name[4:].lower() for name in capabilities.names(bits))])
 
 
@@ -66,7 +66,7 @@ def _privilege(sentence: str, call: str, flags: list[str], field: str) -> Act:
 
 
 def applied(spec: Spec, home: str) -> list[Act]:
-    """From the new root to the program; `home` is the HOME that is added, "" for none."""
+    """The acts from the new root to the program; `home` is the HOME that is added, "" for none."""
     process = spec.get("process")
     if not process:
         return [Act("program", "wait for `start`, which fails: there is no process", "", (), "process")]
@@ -106,13 +106,13 @@ def _rights(who: Identity) -> list[Act]:
     acts = []
     if who.no_new_privileges:
         call = "prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)"
-        what = "give up gaining rights by setuid programs"
+        what = "forbid gaining privileges from setuid programs"
         acts.append(_privilege(what, call, ["--no-new-privs"], "process.noNewPrivileges"))
     bounding = who.masks["bounding"]
     dropped = who.last + 1 - len(capabilities.names(bounding))
     acts.append(
         _privilege(
-            f"drop {dropped} capabilities for good",
+            f"drop {dropped} capabilities permanently",
             f"prctl(PR_CAPBSET_DROP, …) for all but {', '.join(capabilities.names(bounding)) or 'none'}",
             [f"--bounding-set={_setpriv(bounding)}"],
             "process.capabilities.bounding",
@@ -123,7 +123,7 @@ def _rights(who: Identity) -> list[Act]:
     field = "process.user.additionalGids"
     acts.append(
         _privilege(
-            f"take the groups {groups} only" if groups else "take no further groups",
+            f"keep only the groups {groups}" if groups else "drop all supplementary groups",
             call,
             [f"--groups={groups}" if groups else "--clear-groups"],
             field,
@@ -147,7 +147,7 @@ def _rights(who: Identity) -> list[Act]:
         + [f"prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, {name})" for name in capabilities.names(ambient)]
     )
     flags = [f"--ambient-caps={_setpriv(ambient)}"]
-    what = f"keep {len(capabilities.names(ambient)) or 'none'} of them over execve(2) of a plain user's"
+    what = f"keep {len(capabilities.names(ambient)) or 'none'} of them across execve(2) as an ordinary user"
     acts.append(_privilege(what, call, flags, "process.capabilities.ambient"))
     return acts
 
@@ -167,7 +167,7 @@ def _labels(process: Spec) -> list[Act]:
 
 
 def environment(process: Spec, home: str) -> list[str]:
-    """The program's environment; of a variable given twice the last counts."""
+    """The program's environment; if a variable is given twice, the last one counts."""
     listed = list({entry.partition("=")[0]: entry for entry in process.get("env") or ()}.values())
     if home:
         listed = [entry for entry in listed if not entry.startswith("HOME=")] + ["HOME=" + home]

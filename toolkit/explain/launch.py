@@ -1,7 +1,7 @@
-"""The launch of a container told act by act: the plan's own steps, with what ctk does around them.
+"""The launch of a container, act by act: the plan's own steps, with what ctk does around them.
 
 The steps are those that `ctk run` carries out (toolkit/runtime/plan.py), and each describes itself; the acts before,
-beside and after them are worked out from the same objects that the runtime uses (Identity, the cgroups' plans).
+beside and after them are computed from the same objects that the runtime uses (Identity, the cgroups' plans).
 """
 
 import os
@@ -34,15 +34,15 @@ _UNSHARE = {
 
 _INIT = Act(
     "program",
-    "stay as a small first process: start the program as a child, pass signals on, collect the dead",
+    "stay as a small init: start the program as a child, pass signals on, reap dead processes",
     "clone(SIGCHLD); kill(CHILD, SIGNAL); wait4(-1, …)",
-    note="a shell can, but with more than a line: trap, wait",
+    note="a shell needs more than a line for it: trap, wait",
 )
 
 
 @dataclass
 class Launch:
-    """A bundle's launch, worked out and not carried out."""
+    """A bundle's launch, planned but not carried out."""
 
     spec: Spec
     bundle: str
@@ -54,19 +54,19 @@ class Launch:
 
 
 class MakeConsole(Step):
-    """The console's step as it is told: the real one needs the socket that the terminal goes through."""
+    """The console's step, for explanation only: the real one needs the socket that the terminal is sent through."""
 
     __slots__ = ()
 
     def describe(self) -> "tuple[str, str, str]":
-        """As toolkit/runtime/console.py has it."""
+        """The same as in toolkit/runtime/console.py."""
         from toolkit.runtime.console import DESCRIPTION
 
         return DESCRIPTION
 
     def apply(self, stage: Stage) -> None:
-        """Never: this step is only told."""
-        raise AssertionError("a told step is not carried out")
+        """Never called: this step is only described."""
+        raise AssertionError("this step is only described, not carried out")
 
 
 def of(
@@ -88,7 +88,7 @@ def of(
     text, bundle = read(bundle, config)
     document = json_text.loads(text)
     if not isinstance(document, dict):
-        raise Invalid("", "it is no JSON object")
+        raise Invalid("", "it is not a JSON object")
     rules.require(document)
     spec: Any = document
     container_id = container_id or name_of(bundle)
@@ -113,7 +113,7 @@ def of(
 
 
 def name_of(bundle: str) -> str:
-    """An id after the bundle's folder, for a container that has none yet."""
+    """An id made from the name of the bundle's folder, for a container that has none yet."""
     name = "".join(c if c.isascii() and (c.isalnum() or c in "_.-") else "-" for c in os.path.basename(bundle))
     return name.lstrip(".-") or "container"
 
@@ -169,7 +169,11 @@ def _before(launch: Launch) -> list[Act]:
         target = (device or {}).get("name") or name
         call = f"sendmsg(netlink, {{RTM_NEWLINK, {name}, IFLA_NET_NS_PID=PID, IFLA_IFNAME={target}}})"
         line = f"ip link set {quote(name)} netns PID name {quote(target)}"
-        acts.append(Act("outside", f"hand the interface {name} over", call, (line,), f"linux.netDevices[{name!r}]"))
+        acts.append(
+            Act(
+                "outside", f"move the interface {name} into the container", call, (line,), f"linux.netDevices[{name!r}]"
+            )
+        )
     return acts
 
 
@@ -181,12 +185,12 @@ def _namespace_field(linux: Spec, kind: str) -> str:
 
 
 def _inside(launch: Launch) -> list[Act]:
-    """What the first process does before the plan's steps (toolkit/runtime/child.py)."""
+    """The acts of the first process before the plan's steps (toolkit/runtime/child.py)."""
     acts = [
-        Act("inside", "lead a session of its own", "setsid()", note="a shell keeps its terminal's session"),
+        Act("inside", "start a session of its own", "setsid()", note="a shell keeps its terminal's session"),
         Act(
             "inside",
-            "take a new session keyring, without your keys",
+            "join a new session keyring, without your keys",
             f'keyctl(KEYCTL_JOIN_SESSION_KEYRING, "_ses.{launch.id}")',
             note="no program of util-linux does it",
         ),

@@ -1,10 +1,10 @@
-"""A launch as a plain POSIX shell script: the acts' own shell lines, put together so that they really start it.
+"""A launch as a plain POSIX shell script: the acts' own shell lines, arranged so that they start the container.
 
-What makes it more than a list: after pivot_root(2) the host's programs are out of reach, and before it nothing may give
-up the privileges for it. So the container's first process ends as a shell of the host that has given up everything
-(setpriv, prlimit, env have run) and only waits, with builtins left to do. A helper outside then enters its mount
-namespace twice by nsenter(1): to pivot, and to unmount the old root. That second time it lands in the old root, which
-lies on top; pivot_root(2) has moved the waiting shell to the new one (pivot_root(2), NOTES).
+It takes more than a list of lines: after pivot_root(2) the host's programs are out of reach, and before it nothing may
+drop the privileges that it needs. So the container's first process becomes a shell of the host that has dropped
+everything (setpriv, prlimit, env have run) and waits, with only builtins left to run. A helper outside then enters its
+mount namespace twice with nsenter(1): to pivot, and to unmount the old root. The second time it enters the old root,
+which is on top; pivot_root(2) has moved the waiting shell to the new one (pivot_root(2), NOTES).
 """
 
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ _JOINED_BY_NSENTER = ("network", "ipc", "uts", "cgroup")
 
 
 def write(launch: Launch) -> str:
-    """The script. Raises HostLacks for a launch that no shell with util-linux can carry out."""
+    """The script. Raises HostLacks for a launch that a shell with util-linux can't carry out."""
     _refuse(launch)
     joins = [flag for act in launch.acts if act.tool == "nsenter" for flag in act.flags]
     unshare = next(act for act in launch.acts if act.tool == "unshare")
@@ -52,7 +52,7 @@ def write(launch: Launch) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Outside:
-    """What is done outside of the new namespaces."""
+    """The acts outside the new namespaces."""
 
     acts: list[Act]
     limits: list[Act]
@@ -66,7 +66,7 @@ class _Outside:
         return cls([act for act in every if act not in late and act not in limits], limits, late)
 
     def before(self) -> list[str]:
-        """What is done before the namespaces are made."""
+        """The lines before the namespaces are made."""
         lines = ["# -- outside"]
         for act in self.acts:
             if act.field.startswith("linux.netDevices"):
@@ -80,9 +80,11 @@ def _preamble(launch: Launch, *, user: bool) -> list[str]:
     hooked = any((launch.spec.get("hooks") or {}).values())
     return [
         "#!/bin/sh",
-        _comment(f"The container of {launch.bundle}/config.json, by `ctk explain --script`: the steps of ctk, done by"),
-        "# programs of util-linux and coreutils. Run it as root, and only with a root that you trust: unlike ctk it",
-        "# follows the root's symbolic links.",
+        _comment(
+            f"The container of {launch.bundle}/config.json, written by `ctk explain --script`: ctk's own steps, done"
+        ),
+        "# with programs of util-linux and coreutils. Run it as root, and only with a root file system that you trust:",
+        "# unlike ctk it follows the root's symbolic links.",
         *_left_out(launch),
         "set -eu",
         "",
@@ -98,7 +100,7 @@ def _preamble(launch: Launch, *, user: bool) -> list[str]:
 
 
 def _clean_up(launch: Launch) -> list[str]:
-    """What is done at the end, however it comes."""
+    """The clean-up, which runs however the script ends."""
     lines = ["clean_up() {"]
     if launch.cgroups:
         lines += ["  " + line + " 2>/dev/null || :" for line in launch.cgroups.removed()]
@@ -112,7 +114,7 @@ def _clean_up(launch: Launch) -> list[str]:
         *lines,
         '  rm -r "$work"',
         "}",
-        # A helper that has let the program go ends by itself; any other waits for what does not come.
+        # After the start the helper ends by itself; before it, it may wait for ever and has to be killed.
         "end() {",
         '  if [ -e "$work/started" ]; then wait "$helper" || :; else kill "$helper" 2>/dev/null || :; fi',
         "  clean_up",
@@ -124,7 +126,7 @@ def _clean_up(launch: Launch) -> list[str]:
 
 
 def _helper(launch: Launch, outside: _Outside, *, user: bool) -> list[str]:
-    """The process that stays outside and does its part when the inner one is ready for it."""
+    """The process that stays outside and does its part when the inner one is ready."""
     return [
         "# -- the limits, and the new root entered from outside: see the end of the inner part",
         "enter() {",
@@ -132,7 +134,7 @@ def _helper(launch: Launch, outside: _Outside, *, user: bool) -> list[str]:
         *("  " + line for line in (script_user.mapped_by_helper(launch) if user else ())),
         *(["  " + line for line in _hooks_from_outside(launch)] if script_hooks.awaited(launch) else []),
         '  read -r pid < "$work/ready"',
-        # As ctk does: only now, for what lets the program run can be too little for what sets it up.
+        # Late, as ctk does it: limits that are enough for the program can be too small for the set-up.
         *("  " + line for act in (*outside.limits, *(outside.late if user else ())) for line in _told(act)),
         *("  " + line for line in (script_user.named_by_helper(launch) if user else ())),
         f'  nsenter --mount="/proc/$pid/ns/mnt" sh -c \'cd "{"$work/root" if user else "$root"}" && pivot_root . .\'',
@@ -149,12 +151,12 @@ def _helper(launch: Launch, outside: _Outside, *, user: bool) -> list[str]:
 
 
 def _comment(text: str) -> str:
-    """A comment, which must not end before its line does, whatever a document's names are."""
+    """A comment on one line, even if a name in the document contains a newline."""
     return "# " + one_line(text)
 
 
 def _kept(name: str, lines: list[str]) -> list[str]:
-    """A script in a variable; the word that ends it is none of its lines."""
+    """Lines that put a script into a variable; the here-document's delimiter is not one of its lines."""
     inner = "\n".join(lines).split("\n")
     end = name.upper()
     while end in inner:
@@ -166,11 +168,11 @@ def _refuse(launch: Launch) -> None:
     because = ""
     plan = launch.plan
     if any(kind == "user" for kind, _ in plan.joins):
-        because = "it joins a user namespace, which the host's root is no more then"
+        because = "it joins a user namespace, in which a process no longer has the privileges of the host's root"
     elif "mount" not in plan.new:
         because = "it has no mount namespace of its own"
     elif any(kind not in _JOINED_BY_NSENTER for kind, _ in plan.joins):
-        because = "it joins a namespace that nsenter(1) cannot join on the way"
+        because = "it joins a kind of namespace that this script cannot join with nsenter(1)"
     elif not (launch.spec.get("process") or {}).get("args"):
         because = "there is no process"
     if because:
@@ -178,29 +180,29 @@ def _refuse(launch: Launch) -> None:
 
 
 def _left_out(launch: Launch) -> list[str]:
-    """What the script does not do, said in its head."""
+    """Comments at the top of the script about what it does not do."""
     process, linux = launch.spec.get("process") or {}, launch.spec.get("linux") or {}
     missing = ["a session and a keyring of its own (setsid, keyctl)"]
     if process.get("terminal"):
         missing.append("a terminal of its own devpts: script(1) makes one of the host's")
     missing += script_hooks.left_out(launch)
     if names := script_program.left_out(script_program.variables(launch)):
-        missing.append(f"the variables {one_line(', '.join(names))}: a shell keeps them for itself")
+        missing.append(f"the variables {one_line(', '.join(names))}: the shell reserves them")
     if linux.get("memoryPolicy"):
         missing.append("linux.memoryPolicy")
     if linux.get("netDevices"):
-        missing.append("linux.netDevices, but for the line that ip(8) would take")
+        missing.append("linux.netDevices, except for the ip(8) command in a comment")
     if launch.cgroups and launch.cgroups.unified:
         missing.append("device rules (linux.resources.devices): cgroup v2 takes an eBPF program for them")
     if launch.cgroups is None or launch.cgroups.systemd:
         missing.append("systemd's scope")
     if any(m.get("uidMappings") or "idmap" in (m.get("options") or ()) for m in launch.spec.get("mounts") or ()):
         missing.append("id-mapped mounts: owners are the host's")
-    return [f"# Not in it: {what}." for what in missing]
+    return [f"# Left out: {what}." for what in missing]
 
 
 def _told(act: Act) -> list[str]:
-    """An act's lines with the sentence and the field above them."""
+    """An act's lines, with its sentence and field in a comment above them."""
     if not act.shell:
         return []
     by = f"  ({act.field})" if act.field else ""
@@ -208,7 +210,7 @@ def _told(act: Act) -> list[str]:
 
 
 def _first(launch: Launch) -> list[str]:
-    """The first thing in the new namespaces: join the cgroups, of which a cgroup namespace is then made."""
+    """The first lines in the new namespaces: join the cgroups; they become the root of the cgroup namespace."""
     lines = []
     own_namespace = False
     for act in launch.acts:
@@ -256,7 +258,7 @@ def _inside(launch: Launch, late: list[Act]) -> list[str]:
 
 
 def _hooks_from_outside(launch: Launch) -> list[str]:
-    """For the helper: the hooks that see the finished root from the host."""
+    """For the helper: the hooks that run on the host once the root is set up."""
     return [
         'read -r pid < "$work/made"',
         *script_hooks.lines(launch, "prestart", "created", '"$pid"'),
@@ -279,11 +281,11 @@ def _filter(launch: Launch) -> list[str]:
     profile = (launch.spec.get("linux") or {}).get("seccomp")
     if not profile:
         return []
-    said = "the container is less confined: setpriv of util-linux 2.40 or newer loads the filter of linux.seccomp"
+    said = "no system call filter: loading linux.seccomp needs setpriv of util-linux 2.40 or newer"
     try:
         program = seccomp.program_for(profile, None)
     except CtkError as error:
-        return [_comment(f"Not in it: the system call filter: {error}"), "export filter="]
+        return [_comment(f"Left out: the system call filter: {error}"), "export filter="]
     code = "".join(f"\\{byte:03o}" for byte in program.code)
     return [
         "export filter=",

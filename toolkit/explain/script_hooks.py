@@ -1,6 +1,6 @@
-"""Hooks in a launch's script: each gets the container's state on its standard input, as ctk gives it.
+"""Hooks in a launch's script: each gets the container's state on its standard input, as with ctk.
 
-What a shell can't do is said in the script's head: argv[0] is always the hook's path.
+Comments at the top of the script say what a shell can't do: argv[0] is always the hook's path.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,12 +22,12 @@ def of(launch: Launch, kind: str) -> list[Hook]:
 
 
 def awaited(launch: Launch) -> bool:
-    """Do any run before the new root is entered?"""
+    """Does any hook run before the new root is entered?"""
     return any(of(launch, kind) for kind in (*FROM_OUTSIDE, "createContainer"))
 
 
 def state_function(launch: Launch) -> list[str]:
-    """`state STATUS [PID]` writes the state's JSON, whole but for these two."""
+    """A shell function: `state STATUS [PID]` writes the state's JSON with this status and pid."""
     head, tail = _ends(launch)
     return [f'state() {{ printf \'%s%s"%s%s\' {quote(head)} "$1" "${{2:+,\\"pid\\":$2}}" {quote(tail)}; }}']
 
@@ -39,13 +39,13 @@ def _ends(launch: Launch) -> tuple[str, str]:
 
 
 def lines(launch: Launch, kind: str, status: str, pid: str) -> list[str]:
-    """The hooks of a kind as lines for a shell of the host, with that function; `pid` is shell text, "" for none."""
+    """The hooks of a kind as lines for a shell of the host that has state(); `pid` is shell text, "" for none."""
     told = []
     for index, hook in enumerate(of(launch, kind)):
         words = ["timeout", "-s", "KILL", str(hook["timeout"])] if hook.get("timeout") else []
         if "env" in hook:
             words += ["env", "-i", *(quote(each) for each in hook["env"] or () if each.partition("=")[0])]
-            if "=" in hook["path"]:  # env would take it for a variable
+            if "=" in hook["path"]:  # env(1) would take it for a variable
                 words += ["/bin/sh", "-c", quote('exec "$@"'), "sh"]
         words += [quote(hook["path"]), *map(quote, (hook.get("args") or ())[1:])]
         run = f"(cd {quote(launch.bundle)} && exec {' '.join(words)})"
@@ -57,8 +57,8 @@ def lines(launch: Launch, kind: str, status: str, pid: str) -> list[str]:
 
 
 def in_container(launch: Launch, export: Sequence[str], exported: Callable[[Sequence[str]], list[str]]) -> list[str]:
-    """The startContainer hooks as lines of the waiting shell, which has builtins only, descriptor 7 for nothing and its
-    own process's number in $0. `export` sets the program's variables, which a hook without its own gets.
+    """The startContainer hooks as lines of the waiting shell. It has only builtins, /dev/null as descriptor 7, and its
+    own pid in $0. `export` sets the program's variables, which a hook without an env of its own gets.
     """
     told = []
     head, tail = _ends(launch)
@@ -75,7 +75,7 @@ def in_container(launch: Launch, export: Sequence[str], exported: Callable[[Sequ
 
 
 def left_out(launch: Launch) -> list[str]:
-    """What of the hooks the script does not do."""
+    """What the script leaves out about hooks."""
     every = [hook for kind in (launch.spec.get("hooks") or {}) for hook in of(launch, kind)]
     missing = []
     if any((hook.get("args") or [hook["path"]])[0] != hook["path"] for hook in every if isinstance(hook, dict)):

@@ -1,9 +1,9 @@
-"""The end of a launch's script: the shell that gives everything up, waits for the new root and becomes the program.
+"""The end of a launch's script: the shell that drops its privileges, waits for the new root and becomes the program.
 
-Nothing that config.json says may act on a program of the host. So a variable never reaches one: PATH would say which
-`sh` is run, LD_PRELOAD what runs in it. The waiting shell starts with an empty environment and exports the variables
-itself, by builtins, once it stands in the new root. What no shell can name (`a.b=1`) env(1) hands over, but for bash's
-functions, which a `sh` that is bash would run.
+config.json's variables must not affect programs of the host: PATH decides which `sh` is run, LD_PRELOAD what runs in
+it. So the waiting shell starts with an empty environment and exports the variables itself, with builtins, once it is in
+the new root. Names that a shell can't set (`a.b=1`) are passed by env(1), except bash's functions, which a `sh` that is
+bash would run.
 """
 
 import re
@@ -15,7 +15,7 @@ from toolkit.explain.script_hooks import in_container
 from toolkit.text import quote
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
-# A shell keeps these for itself: setting one is an error, or does something else.
+# A shell reserves these: setting one is an error, or does something else.
 _SHELLS_OWN = frozenset("BASHOPTS BASH_VERSINFO EUID GROUPS LINENO OPTIND PPID RANDOM SECONDS SHELLOPTS UID _".split())
 
 
@@ -25,12 +25,12 @@ def exported(variables: Sequence[str]) -> list[str]:
 
 
 def handed_over(variables: Sequence[str]) -> list[str]:
-    """Those that env(1) has to hand over: they mean nothing to a program on the way."""
+    """Those that env(1) has to pass: they mean nothing to the host's programs that run in between."""
     return [each for each in variables if not _NAME.fullmatch(_name(each)) and not _name(each).startswith("BASH_FUNC_")]
 
 
 def left_out(variables: Sequence[str]) -> list[str]:
-    """The names of those that the program doesn't get."""
+    """The names of the variables that the program doesn't get."""
     kept = {*exported(variables), *handed_over(variables)}
     return [_name(each) for each in variables if each not in kept]
 
@@ -46,7 +46,7 @@ def variables(launch: Launch) -> list[str]:
 
 
 def lines(launch: Launch) -> list[str]:
-    """The shell lines of the end, inside."""
+    """The last shell lines of the inner part."""
     process = launch.spec["process"]
     program = [act for act in launch.acts if act.side == "program"]
 
@@ -69,7 +69,7 @@ def lines(launch: Launch) -> list[str]:
     last += in_container(launch, export, exported)
     last += ["exec 7<&-", *export, 'exec "$@"']
     return [
-        "# the program: everything is given up first, then the helper outside enters the new root for us",
+        "# the program: privileges are dropped first, then the helper outside enters the new root for us",
         "read -r pid rest < /proc/self/stat",
         'exec 7<> /dev/null 8> "$work/ready" 9<> "$work/go"',
         "exec " + " \\\n  ".join(" ".join(words) for words in chain) + " \\",

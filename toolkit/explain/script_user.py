@@ -1,10 +1,10 @@
-"""A new user namespace in a launch's script: what has to be done outside of it, and in which order.
+"""A new user namespace in a launch's script: what has to be done outside it, and in which order.
 
-Root of the namespace is an ordinary user of the host. So what is the host's to give is made first, by root, in a mount
-namespace between the two: the root's mount, which may lie in a folder that such a user can't enter, the sources of bind
-mounts and the device nodes, which mknod(2) refuses inside. Then unshare(1) makes the user namespace alone; its process
-waits until the helper outside has written the maps, becomes root in it, and makes the other namespaces: they are its
-own (user_namespaces(7)).
+Root in the namespace is an ordinary user on the host. So the host's root first makes, in a mount namespace between the
+two, what that user could not: the mount of the root, which may be in a folder that the user can't enter, the sources of
+bind mounts, and the device nodes, because mknod(2) is refused inside. Then unshare(1) makes only the user namespace.
+Its process waits until the helper outside has written the maps, becomes root in it, and makes the other namespaces: the
+user namespace then owns them (user_namespaces(7)).
 """
 
 from typing import TYPE_CHECKING
@@ -28,7 +28,7 @@ def wanted(launch: Launch) -> bool:
 
 
 def root_of(launch: Launch) -> str:
-    """uid:gid on the host of root in the namespace; overflow ids' holder if it maps none."""
+    """uid:gid on the host of root in the namespace; 0 for an id that is not mapped."""
     linux = launch.spec["linux"]
     return f"{_on_host(0, linux['uidMappings'])}:{_on_host(0, linux['gidMappings'])}"
 
@@ -41,7 +41,7 @@ def _on_host(number: int, maps: list[dict[str, int]]) -> int:
 
 
 def rooms(launch: Launch) -> list[str]:
-    """Outside, once the folder of the script's own is there: who may open what in it."""
+    """Lines for outside, once the script's work folder exists: permissions in it."""
     return [
         'mkfifo "$work/unmapped" "$work/mapped"',
         f'chown {root_of(launch)} "$work/ready" "$work/go" "$work/made" "$work/hooked"',
@@ -50,7 +50,7 @@ def rooms(launch: Launch) -> list[str]:
 
 
 def mapped_by_helper(launch: Launch) -> list[str]:
-    """The helper's first task."""
+    """The helper's first task: write the maps."""
     lines = ['read -r pid < "$work/unmapped"']
     for act in launch.acts:
         if act.field in ("linux.uidMappings", "linux.gidMappings"):
@@ -59,7 +59,7 @@ def mapped_by_helper(launch: Launch) -> list[str]:
 
 
 def named_by_helper(launch: Launch) -> list[str]:
-    """The names, which only the host's root may write to its procfs (kernel, proc_sys_permission)."""
+    """Set the host and domain name: only the host's root may write them in its procfs (kernel, proc_sys_permission)."""
     names = [act for act in launch.acts if act.step >= 0 and isinstance(launch.plan.steps[act.step], SetNames)]
     return [
         f'nsenter --uts="/proc/$pid/ns/uts" sh -c {quote(line)}' for act in names for line in act.shell
@@ -67,7 +67,7 @@ def named_by_helper(launch: Launch) -> list[str]:
 
 
 def prepared(launch: Launch) -> list[str]:
-    """By the host's root, in the mount namespace in between."""
+    """Lines for the host's root, in the mount namespace in between."""
     lines = ['mkdir "$work/root"', 'mount --rbind "$root" "$work/root"', "root=$work/root"]
     for number, step in _binds(launch):
         place = f'"$work/bind{number}"'
@@ -82,7 +82,7 @@ def prepared(launch: Launch) -> list[str]:
 
 
 def entered(flags: tuple[str, ...], *, own_cgroups: bool) -> list[str]:
-    """In the new user namespace: wait for the maps, become its root, make the other namespaces."""
+    """Lines for the new user namespace: wait for the maps, become its root, make the other namespaces."""
     others = [flag for flag in flags if flag != "--user"]
     if own_cgroups:
         others.insert(0, "--cgroup")
@@ -95,7 +95,7 @@ def entered(flags: tuple[str, ...], *, own_cgroups: bool) -> list[str]:
 
 
 def told(launch: Launch, act: Act) -> Act | None:
-    """An act of the inside as it is done here; None for one that the helper does."""
+    """An inside act as it is done in a user namespace; None for one that the helper does."""
     step = launch.plan.steps[act.step] if act.step >= 0 else None
     if isinstance(step, SetNames):
         return None

@@ -1,4 +1,4 @@
-"""What a word on the command line of `ctk explain` means: a code, a bundle's folder, or a field."""
+"""What the argument of `ctk explain` means: a code, a bundle's folder, a field, a capability or a namespace."""
 
 import os
 import re
@@ -14,7 +14,7 @@ from toolkit.oci import json_text
 
 
 def kind_of(word: str) -> Literal["code", "bundle", "word", "field"]:
-    """Which it is; a word with a slash, or of a folder that has a config.json, is a bundle."""
+    """What `word` is; a word with a slash, or the name of a folder with a config.json, is a bundle."""
     if re.fullmatch(r"[EeWw]\d{1,4}", word):
         return "code"
     if _value(word):
@@ -46,12 +46,12 @@ def _value(word: str) -> str:
         return "CAP_" + name
     kind = re.sub(r"([ _-]?namespaces?|ns)(\(7\))?$", "", word.lower())
     kind = _SHORT.get(kind, kind)
-    # Alone these are fields too, or nearly: process.user, linux.resources.network, mounts.
+    # These words alone are (almost) fields too: process.user, linux.resources.network, mounts.
     return kind if kind in NAMESPACES and (kind not in ("user", "network", "mount") or kind != word.lower()) else ""
 
 
 def word(text: str, bundle: str) -> tuple[str, tuple[str, str, str]]:
-    """(the word, what it is, its words and what the bundle says, what to read) of a capability or namespace."""
+    """(the name, what it is, its explanation and what the bundle says, what to read) of a capability or namespace."""
     name = _value(text)
     spec = _spec(bundle)
     linux, process = (spec.get("linux") or {}), (spec.get("process") or {})

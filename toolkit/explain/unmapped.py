@@ -1,4 +1,4 @@
-"""Findings about ids that the document's own user namespace does not have: setting them is EINVAL."""
+"""Findings about ids that the document's own user namespace does not map: using them fails with EINVAL."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -7,12 +7,12 @@ from toolkit.explain.finding import Found, found
 
 Spec = dict[str, Any]
 
-# File systems that are mounted inside and take owners among their options.
+# File systems that are mounted inside, with owners among their options.
 _OWNED = ("devpts", "tmpfs", "mqueue", "ramfs")
 
 
 def findings(spec: Spec) -> list[Found]:
-    """All findings; `spec` has the right types. None for a namespace that is joined, or whose maps ctk fills in."""
+    """All findings; `spec` has the right types. None if the namespace is joined, or ctk fills in its mappings."""
     linux = spec.get("linux") or {}
     if not any(each.get("type") == "user" and not each.get("path") for each in linux.get("namespaces") or ()):
         return []
@@ -25,7 +25,7 @@ def findings(spec: Spec) -> list[Found]:
 
 
 def _ids(spec: Spec) -> Iterator[tuple[str, int, str, str]]:
-    """(uid or gid, the number, where it stands, what to write instead)."""
+    """(uid or gid, the number, its path, what to write instead)."""
     user = (spec.get("process") or {}).get("user") or {}
     for kind in ("uid", "gid"):
         yield kind, user.get(kind) or 0, f"process.user.{kind}", ""

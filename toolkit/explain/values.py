@@ -1,4 +1,4 @@
-"""The words that a field takes where the standard has a fixed list, for did-you-mean. Keys as in fields_process.py."""
+"""The values that a field allows if the standard has a fixed list, for "did you mean". Keys as in fields_process.py."""
 
 import difflib
 from collections.abc import Iterable
@@ -34,12 +34,12 @@ VALUES: dict[str, tuple[str, ...]] = {
 
 MOUNT_OPTIONS = (*mount_options.FLAGS, *mount_options.PROPAGATION, *mount_options.RECURSIVE, *mount_options.EXTENSIONS)
 
-# What people write instead: the kernel's and other tools' names.
+# What people write instead: names used by the kernel and other tools.
 _OTHER_NAMES = {"net": "network", "mnt": "mount", "ns": "mount", "hostname": "uts", "users": "user"}
 
 
 def nearest(word: str, known: Iterable[str], likeness: float = 0.65) -> str:
-    """The known word that was probably meant, "" if none is near (1: equal, 0: nothing in common)."""
+    """The known word that was probably meant, "" if none is as like as `likeness` (1: equal, 0: nothing in common)."""
     words = list(known)
     other = _OTHER_NAMES.get(word.lower(), "")
     if other in words:
@@ -55,7 +55,7 @@ def nearest(word: str, known: Iterable[str], likeness: float = 0.65) -> str:
 
 
 def system_calls() -> set[str]:
-    """The names of all system calls of all machines that ctk has tables of."""
+    """The names of all system calls of all machines that ctk has tables for."""
     from importlib import import_module
 
     found: set[str] = set()

@@ -76,7 +76,7 @@ def read_bundle(options: "Options") -> "tuple[Spec, bytes, str]":
         raise CtkError(f"open {path!r}", because=reason(error)) from None
     document = json_text.loads(text)
     if not isinstance(document, dict):
-        raise Invalid("", "it is no JSON object")
+        raise Invalid("", "it is not a JSON object")
     for finding in check.errors(document):
         raise Invalid(finding.path, finding.message, hint=finding.hint)
     spec: "Any" = document

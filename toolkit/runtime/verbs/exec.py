@@ -158,7 +158,7 @@ def _process(options: "Options", spec: "Spec") -> "Process":
             raise CtkError(f"open {options.process}", because=reason(error)) from None
         document = json_text.loads(text, options.process)
         if not isinstance(document, dict):
-            raise Invalid("", "it is no JSON object", document=options.process)
+            raise Invalid("", "it is not a JSON object", document=options.process)
         for finding in check.errors(document, exec=True):
             if finding.message != "is required":  # an option may give it; the types must be right before that
                 raise Invalid(finding.path, finding.message, hint=finding.hint, document=options.process)
