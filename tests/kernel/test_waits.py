@@ -40,7 +40,7 @@ def test_a_listener_that_takes_no_connection(tmp_path: Path, monkeypatch: pytest
         listener.bind(path)
         listener.listen(0)
         first.connect(path)
-        in_time(lambda: console.connect(path), "took no connection in 1 s")
+        in_time(lambda: console.connect(path), "accepted no connection within 1 s")
 
 
 @pytest.mark.root

@@ -130,7 +130,7 @@ def test_a_deletion_ends_the_wait_of_a_page_server(ctk, fake, running, tmp_path)
     os.close(ours)
     ctk("delete", "--force", running, timeout=9).ok()
     _, told = under_way.communicate(timeout=9)
-    assert under_way.returncode == 1 and "criu ended without an answer" in told
+    assert under_way.returncode == 1 and "criu ended without a response" in told
     assert "does not exist" in ctk("state", running).err
 
 

@@ -1,8 +1,8 @@
-"""The fast parser of the runtime verbs' command line, driven by the table in options.py.
+"""The fast command line parser of the runtime verbs, driven by the table in options.py.
 
 As in runc, an option may be written `--name value`, `--name=value`, `-name value`, and a flag `--name=false`; `--` ends
-the options. Options may follow the container's id, except for `exec` and `ps`, whose words after the id belong to
-another program.
+the options. Options may follow the container's id, except for `exec` and `ps`: their words after the id are for another
+program.
 """
 
 from toolkit.errors import Usage
@@ -21,11 +21,11 @@ class WrongOption(Usage):
     def __init__(self, message: str, verb: str = "", *, arguments: bool = False) -> None:
         super().__init__(message)
         self.verb = verb
-        self.arguments = arguments  # the number of arguments is wrong, not an option
+        self.arguments = arguments  # True: the number of arguments is wrong, not an option
 
 
 class HelpWanted(Exception):
-    """`--help` was among the words of `verb` ('' : the global options)."""
+    """`--help` was among the options of `verb` ('': the global options)."""
 
     def __init__(self, verb: str = "") -> None:
         super().__init__(verb)
@@ -74,7 +74,7 @@ def _parse(
     mixed: bool,
     words: "list[int]",
 ) -> None:
-    """Read options from `argv[at:]`; put the indexes of the other words into `words`."""
+    """Read options from `argv[at:]`; append the indexes of the other words to `words`."""
     end = len(argv)
     while at < end:
         word = argv[at]
@@ -136,11 +136,11 @@ FLAGS = {
     "1": True, "t": True, "T": True, "true": True, "TRUE": True, "True": True,
     "0": False, "f": False, "F": False, "false": False, "FALSE": False, "False": False,
 }  # fmt: skip
-"""A flag's values, as Go's strconv.ParseBool takes them."""
+"""A flag's values, as Go's strconv.ParseBool accepts them."""
 
 
 def integer(text: str) -> int:
-    """A decimal integer in ASCII; Python's own int() also takes "1_000", " 5" and other scripts' digits."""
+    """A decimal integer in ASCII; Python's own int() also accepts "1_000", " 5" and the digits of other scripts."""
     digits = text[1:] if text[:1] in ("-", "+") else text
     if not (digits.isascii() and digits.isdigit() and len(digits) < 20):
         raise ValueError(text)

@@ -1,4 +1,4 @@
-"""The steps that concern the container's own cgroup: waiting for it, its namespace, and /sys/fs/cgroup."""
+"""The steps for the container's own cgroup: wait for it, unshare its namespace, mount /sys/fs/cgroup."""
 
 import errno
 import os
@@ -18,7 +18,7 @@ _KEPT = mounts.MS_NOSUID | mounts.MS_NODEV | mounts.MS_NOEXEC | mounts.MS_RELATI
 
 
 class JoinCgroup(Step):
-    """Wait until the parent has put us into our cgroup; then its namespace can be made, for it is rooted there."""
+    """Wait until the parent has put us into our cgroup; only then make the cgroup namespace, which is rooted there."""
 
     __slots__ = ("unshare",)
 
@@ -40,7 +40,7 @@ class JoinCgroup(Step):
 
 
 class MountCgroup(Step):
-    """A mount of type cgroup: the container's own part of each hierarchy that the host has."""
+    """A mount of type cgroup: the container's own part of each cgroup hierarchy of the host."""
 
     __slots__ = ("destination", "in_namespace", "options")
 
@@ -77,12 +77,12 @@ class MountCgroup(Step):
         flags = self.options.flags & ~mounts.MS_BIND
         data = ",".join(self.options.data)
         try:
-            # Without a cgroup namespace of its own the container sees the host's tree, as with runc and crun: the paths
-            # in /proc/PID/cgroup, by which programs look for their limits (the JVM does), are right below the mount.
+            # Without a cgroup namespace of its own the container sees the host's tree, as with runc and crun: so the
+            # paths in /proc/PID/cgroup, where programs look for their limits (the JVM does), exist below the mount.
             mounts.mount("cgroup", beneath.fd_path(target), "cgroup2", flags, data)
             return
         except SystemCall as error:
-            # Not ours to mount (a user namespace without its own cgroup namespace, a masked /sys): bind it.
+            # We may not mount it (a user namespace without its own cgroup namespace, a masked /sys): bind it.
             if error.errno not in (errno.EPERM, errno.EBUSY):
                 raise
         for _, _, host_path in stage.cgroup.mounts():
@@ -96,8 +96,8 @@ class MountCgroup(Step):
         try:
             shown = set()
             for name, data, host_path in stage.cgroup.mounts():
-                # Rootless, a cgroup that the parent was not allowed to make is gone without; our copy of the list,
-                # from before, still names it.
+                # Rootless, a cgroup that the parent was not allowed to make is left out; our older copy of the list
+                # still names it.
                 if stage.cgroup.rootless and not os.path.isdir(host_path):
                     continue
                 shown.add(name)

@@ -1,7 +1,7 @@
-"""The side that becomes the container: from the clone to the sealed last step.
+"""The child side of a launch, which becomes the container: from the clone to the sealed last step.
 
-Nothing is imported here once the clone has happened: after pivot_root(2) an import would run the container's files as
-the runtime. `begin` empties the import system, so that a mistake is an error and not a hole.
+Nothing is imported here after the clone: after pivot_root(2) an import would run files of the container with the
+runtime's rights. `begin` empties the import system, so that a mistake is an error and not a security hole.
 """
 
 import _signal
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class Ending:
-    """How the child becomes the program: everything about the last step, gathered before the clone."""
+    """How the child becomes the program: everything that the last step needs, gathered before the clone."""
 
     __slots__ = (
         "apparmor", "arguments", "codes", "environment", "fifo", "keyring", "listener_end", "listener_message",
@@ -39,15 +39,15 @@ class Ending:
 
     def __init__(self, spec: "Process") -> None:
         self.arguments: "list[str]" = list(spec.get("args") or ())
-        # Of a variable given twice the last one counts, in the last one's place; getenv(3) would find the first.
+        # If a variable is given twice, the last one counts and keeps its place; getenv(3) would find the first.
         last: "dict[str, str]" = {}
         for entry in reversed(spec.get("env") or ()):
             last.setdefault(entry.partition("=")[0], entry)
         self.environment: "list[str]" = list(last.values())[::-1]
         self.rlimits: "list[Rlimit]" = list(spec.get("rlimits") or ())
-        self.codes = CODE  # of the last step, or of the one that stays as the first process
-        self.stdio: "tuple[int, int, int] | None" = None  # to be its standard streams in place of ours
-        self.fifo = -1  # the created container waits on it
+        self.codes = CODE  # of the last step, or of the small init that remains as the first process
+        self.stdio: "tuple[int, int, int] | None" = None  # its standard streams, if not ours
+        self.fifo = -1  # the fifo that a created container waits on
         self.preserved: "list[int]" = []  # descriptors from 3 on that stay open
         self.proc = -1  # a procfs of ours, for the security label
         self.apparmor: str = spec.get("apparmorProfile") or ""
@@ -55,19 +55,19 @@ class Ending:
         self.seccomp = b""
         self.seccomp_flags = 0
         self.listener_end: "socket | None" = None  # a socket, if the filter has a listener
-        self.listener_message: "Callable[[int], bytes] | None" = None  # what goes with its descriptor, given our pid
+        self.listener_message: "Callable[[int], bytes] | None" = None  # the message sent with its fd, for our pid
         self.keyring = ""  # name of the new session keyring, "" to keep the caller's
 
 
 def begin() -> None:
-    """First of all in the child: nothing more is imported, no signal is held or ignored, nobody looks in."""
+    """The child's first action: stop imports, reset signals to their defaults and unblock them, be undumpable."""
     global _host_pid
-    # Now, for later /proc may be the container's.
+    # Now, because later /proc may be the container's.
     _host_pid = int(os.readlink("/proc/self"))
     sys.meta_path.clear()
     sys.path_hooks.clear()
     sys.path.clear()
-    # CPython ignores SIGPIPE and SIGXFSZ, and the caller may ignore others: execve(2) would hand that down.
+    # CPython ignores SIGPIPE and SIGXFSZ, and the caller may ignore others: the program would inherit that.
     for number in _signal.valid_signals():
         if _signal.getsignal(number) != _signal.SIG_DFL:
             _signal.signal(number, _signal.SIG_DFL)
@@ -82,13 +82,13 @@ def container(
     ending: Ending,
     spec: "Spec",
 ) -> "NoReturn":
-    """Become the container's first process. Whatever stops it is said to the parent."""
+    """Become the container's first process. Any failure is reported to the parent."""
     conversation = stage.conversation
     try:
         begin()
         if "user" in plan.new or any(kind == "user" for kind, _ in plan.joins):
-            # A new user namespace has nobody in it who could look into us; without root its maps are written to files
-            # that must be ours until then. Whoever has joined one is hidden already (intermediate.py).
+            # A new user namespace has no other process that could trace us; without root its maps are written to files
+            # that must be ours until then. A process that has joined one is undumpable already (intermediate.py).
             conversation.hear(words.MAPPED)
             process.hide()
             become_root()
@@ -124,7 +124,7 @@ def container(
     except OSError as error:
         conversation.fail(LaunchFailed("start the container", because=reason_and_path(error)))
     except BaseException as error:
-        # A bug. Its traceback is not formatted: that would read source lines from the container's files.
+        # A bug. The traceback is not formatted: that would read source lines from the container's files.
         frame, line = error.__traceback__, 0
         while frame is not None:
             line, frame = frame.tb_lineno, frame.tb_next
@@ -135,12 +135,12 @@ def container(
         os._exit(1)
 
 
-_host_pid = 0  # of this process, as the host sees it
+_host_pid = 0  # the pid of this process on the host
 _joins: "list[tuple[str, int]]" = []
 
 
 def open_joins(plan: "LaunchPlan", kinds: "frozenset[str]") -> None:
-    """Open the namespaces to join, before the clone, where the host's paths mean what config.json meant."""
+    """Open the namespaces to join before the clone, while paths are still those of the host."""
     _joins.clear()
     for kind, path in plan.joins:
         if kind not in kinds:
@@ -162,7 +162,7 @@ def _opened_joins(plan: "LaunchPlan") -> "list[tuple[str, int]]":
 
 
 def become_root() -> None:
-    """Take the ids 0 of a new user namespace, now that they are mapped."""
+    """Change to uid and gid 0 of a new user namespace, now that they are mapped."""
     try:
         os.setresgid(0, 0, 0)
         os.setresuid(0, 0, 0)
@@ -184,7 +184,7 @@ def _new_keyring(name: str, conversation: "Conversation") -> None:
 
 
 def _loopback_up() -> None:
-    """Bring up `lo` of a new network namespace (netdevice(7)); a network that cannot even do that is the engine's."""
+    """Bring up `lo` of a new network namespace (netdevice(7)); if that fails the network is up to the engine."""
     import fcntl  # loaded by the parent
 
     from toolkit.kernel import libc
@@ -198,13 +198,13 @@ def _loopback_up() -> None:
 
 
 def finish(conversation: "Conversation", identity: "Identity", ending: Ending) -> "NoReturn":
-    """From the new root to the last step: credentials, the program, the seal. Raises CtkError."""
+    """From the new root to the last step: credentials, the program, the sealed stub. Raises CtkError."""
     for number, fd in enumerate(ending.stdio or ()):
         os.dup2(fd, number)
-    # Before the filter: one older than close_range(2) refuses it, and none of ours is opened without O_CLOEXEC later.
+    # Before the filter, which may be older than close_range(2) and refuse it; we open nothing without O_CLOEXEC later.
     fifo, errors, proc = _keep_open(ending)
-    # The last step loads the filter if it may. Else we do, as the last thing before it: CAP_SYS_ADMIN is kept for that,
-    # and a profile need allow no more of ours than capset(2) and execve(2).
+    # The last step loads the filter if it may. Else we do so just before it: CAP_SYS_ADMIN is kept for that, and a
+    # profile needs to allow only our capset(2) and execve(2).
     late = identity.filter_is_late() and ending.listener_end is None
     load = _filter_loader(ending) if ending.seccomp and not late else None
     kept = 1 << capabilities.NUMBERS["CAP_SYS_ADMIN"] if load else 0
@@ -213,7 +213,7 @@ def finish(conversation: "Conversation", identity: "Identity", ending: Ending) -
     identity.apply(conversation.warning, keep=kept)
     if not there:
         identity.enter_directory()
-    # Without `process` there is nothing to execute: the last step waits for `start`, fails on a directory, and ends.
+    # Without `process` there is nothing to execute: the last step waits for `start`, then fails on a directory.
     path = program.find(ending.arguments[0], ending.environment) if ending.arguments else "/"
     stops.passed("child")
     conversation.say(words.READY)
@@ -241,7 +241,7 @@ def finish(conversation: "Conversation", identity: "Identity", ending: Ending) -
     environment = [entry.encode("utf-8", "surrogateescape") for entry in ending.environment]
     by_name = ""
     if load:
-        # Profiles are written for runc and forget execveat(2): where the container's procfs is one, a name will do.
+        # Profiles are written for runc and often lack execveat(2): if the container has a real procfs, use a path.
         by_name = _name_of(sealed)
         identity.with_kept(kept, load)
     last_step.execute(sealed, ending.arguments, environment, by_name=by_name)
@@ -249,7 +249,7 @@ def finish(conversation: "Conversation", identity: "Identity", ending: Ending) -
 
 
 def _keep_open(ending: Ending) -> "tuple[int, int, int]":
-    """Every descriptor from 3 on ends with the next exec, but the preserved ones and the last step's own."""
+    """Make every descriptor from 3 on close-on-exec, except the preserved ones and the last step's own."""
     process.close_range(3, 0xFFFFFFFF, process.CLOSE_RANGE_CLOEXEC)
     for fd in (*ending.preserved, ending.fifo, ending.proc):
         if fd >= 0:
@@ -258,7 +258,7 @@ def _keep_open(ending: Ending) -> "tuple[int, int, int]":
 
 
 def _name_of(fd: int) -> str:
-    """The descriptor's name in /proc, "" if there is no procfs (or something else in its place)."""
+    """The descriptor's path in /proc, "" if there is no procfs (or something else is mounted there)."""
     name = f"/proc/self/fd/{fd}"
     try:
         return name if os.path.samestat(os.stat(name), os.fstat(fd)) else ""
@@ -282,7 +282,7 @@ def _filter_loader(ending: Ending) -> "Callable[[], None]":
 
 
 def join_terminal(end: "socket", size: "Box | None") -> None:
-    """exec --tty: a pty of the container that we have just joined. Raises CtkError, OSError."""
+    """exec --tty: open a pty of the container that we have just joined. Raises CtkError, OSError."""
     from toolkit.kernel import beneath
     from toolkit.runtime import console
 

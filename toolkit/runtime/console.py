@@ -1,4 +1,4 @@
-"""The container's terminal: of its own devpts, its master end handed out (runtime spec, process.terminal)."""
+"""The container's terminal: a pty of its own devpts; the caller gets its master (runtime spec, process.terminal)."""
 
 import errno
 import os
@@ -22,16 +22,18 @@ _CONNECT_S = 10
 
 
 def bound(end: "socket") -> None:
-    """Let connect(2) and send(2) of a Unix socket fail with EAGAIN after 10 s: where nobody takes a connection from a
-    full queue they would wait for ever (SO_SNDTIMEO, socket(7); a socket that does not block fails at once instead).
+    """Make connect(2) and send(2) of a Unix socket fail with EAGAIN after 10 s (SO_SNDTIMEO, socket(7)).
+
+    If the listener's queue is full and it accepts nothing, they would wait forever; a non-blocking socket would fail at
+    once.
     """
     end.setsockopt(1, 21, _CONNECT_S.to_bytes(8, "little") + bytes(8))  # SOL_SOCKET, SO_SNDTIMEO, struct timeval
 
 
 def refused(error: OSError) -> str:
-    """Why a bounded connect(2) failed, in words."""
+    """The reason why such a connect(2) failed, in words."""
     if error.errno == errno.EAGAIN:
-        return f"whoever listens there took no connection in {_CONNECT_S} s"
+        return f"the listener accepted no connection within {_CONNECT_S} s"
     return reason(error)
 
 
@@ -48,7 +50,7 @@ def connect(path: str) -> "socket":
         raise LaunchFailed(
             f"connect to the socket {path!r}",
             because=refused(error),
-            hint="whoever asks for a terminal must listen there first",
+            hint="the caller must listen there before it starts the container",
         ) from None
     return end
 
@@ -67,7 +69,7 @@ def send_descriptor(end: "socket", fd: int, name: bytes) -> None:
 
 
 def send_pidfd(path: str, fd: int) -> None:
-    """Pass the pidfd `fd` to who listens at --pidfd-socket `path`, and close it. Raises OSError, CtkError."""
+    """Send the pidfd `fd` to the listener at --pidfd-socket `path`, and close it. Raises OSError, CtkError."""
     end = connect(path)
     send_descriptor(end, fd, b"pidfd")
     end.close()
@@ -84,24 +86,24 @@ def receive_descriptor(end: "socket") -> int:
 
 
 def take(end: "socket") -> int:
-    """The master end of a terminal that we relay ourselves, from the socket that the child sends it through; or -1."""
+    """Receive the master end of a terminal that we relay ourselves from the child's socket; -1 if none was sent."""
     master = receive_descriptor(end)
     if master >= 0:
         terminal.keep_newlines(master)
         try:
             terminal.set_size(master, terminal.get_size(0))  # before the program asks for it
         except OSError:
-            pass  # we have no terminal: it keeps what process.consoleSize says
+            pass  # we have no terminal: it keeps the size of process.consoleSize
     return master
 
 
 def open_in(ptmx_fd: int) -> "tuple[int, int]":
-    """(master, slave) from an O_PATH fd of a container's ptmx, known to be one. Raises OSError, LaunchFailed."""
+    """(master, slave) from an O_PATH fd of a container's ptmx, after a check. Raises OSError, LaunchFailed."""
     status = os.fstat(ptmx_fd)
     if not st.S_ISCHR(status.st_mode) or status.st_rdev != os.makedev(5, 2):
         raise LaunchFailed(
             "open the container's terminal",
-            because="its /dev/pts/ptmx is no terminal multiplexer",
+            because="its /dev/pts/ptmx is not a pty multiplexer",
             hint='mounts must hold {"destination": "/dev/pts", "type": "devpts", "options": ["newinstance", …]}',
         )
     master, slave, _ = terminal.open_pty(f"/proc/self/fd/{ptmx_fd}")
@@ -120,7 +122,7 @@ def attach(slave: int) -> None:
 def _console_file(stage: Stage) -> int:
     """The file /dev/console of the root itself (O_PATH), made if missing. Raises LaunchFailed, SystemCall, OSError.
 
-    Not what a link of that name leads to: the terminal would lie over a file that is masked later (CVE-2025-52565).
+    A link of that name is not followed: the terminal could cover a file that is masked later (CVE-2025-52565).
     """
     dev = beneath.make_directories(stage.root_fd, "/dev")
     try:
@@ -143,23 +145,23 @@ def _console_file(stage: Stage) -> int:
 
 
 DESCRIPTION = (
-    "make a terminal of the container's own and hand out its master end",
+    "make a terminal for the container and send its master end to the caller",
     'open("/dev/pts/ptmx"); ioctl(TIOCGPTPEER); move_mount(slave, "/dev/console"); ioctl(TIOCSCTTY)',
     "",
 )
-"""Of `MakeConsole`, which can't be made without a socket."""
+"""The description of `MakeConsole`, which can't be made without a socket."""
 
 
 class MakeConsole(Step):
-    """process.terminal: a pty of the container's devpts, bound on /dev/console."""
+    """process.terminal: make a pty of the container's devpts and bind-mount it on /dev/console."""
 
     __slots__ = ("end", "mounted", "size")
 
     def __init__(self, end: "socket", size: "Box | None") -> None:
         super().__init__("process.terminal")
-        self.end = end  # the socket that the master goes to
+        self.end = end  # the socket to send the master to
         self.size = size
-        self.mounted = True  # False: nothing is mounted, the terminal is one of the host's
+        self.mounted = True  # False: nothing is mounted, the terminal is one of the host's devpts
 
     def describe(self) -> "Description":
         return DESCRIPTION
@@ -198,7 +200,7 @@ class MakeConsole(Step):
             send_descriptor(self.end, master, b"/dev/ptmx")
         except OSError as error:
             if error.errno == errno.EPIPE:
-                raise LaunchFailed("hand out the terminal", because="nobody took it") from None
+                raise LaunchFailed("send the terminal's master", because="nobody received it") from None
             raise
         os.close(master)
         attach(slave)

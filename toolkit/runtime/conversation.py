@@ -1,4 +1,4 @@
-"""What the side that stays (parent) and the side that becomes the container (child) say to each other.
+"""The handshake of a launch, between the runtime (parent) and the process that becomes the container (child).
 
     parent                                   child
       │── clone3 ─────────────────────────────▶│ new namespaces
@@ -14,8 +14,8 @@
       │── GO ─────────────────────────────────▶│ executes the sealed last step: the pipe closes
       │◀──────────────────────────────── EOF ──│
 
-At any point the child may say FAILED with the error that stopped it, and ends; a closed pipe before its time means that
-the other side died. A message out of turn is a bug and raises.
+At any point the child may send FAILED with the error that stopped it, and then it exits; a pipe that closes too early
+means that the other side died. A message out of order is a bug and raises.
 """
 
 import os
@@ -31,9 +31,9 @@ _NAMES = {
 
 
 class Conversation:
-    """One end of two pipes. `say` and `hear` are one byte each.
+    """One end of two pipes. `say` sends one byte, `hear` waits for one.
 
-    FAILED and WARNING carry an error after it, ROOT what mounts.place_of says of the container's root.
+    An error follows FAILED and WARNING; the mounts.place_of of the container's root follows ROOT.
     """
 
     __slots__ = ("reading", "root", "warnings", "writing")
@@ -42,10 +42,10 @@ class Conversation:
         self.reading = reading
         self.writing = writing
         self.warnings: "list[str]" = []
-        self.root: "list[int]" = []  # the container's, as the child has told it
+        self.root: "list[int]" = []  # the container's root, as the child reported it
 
     def say(self, message: int) -> None:
-        """Tell the other side. A side that is gone is noticed at the next `hear`."""
+        """Send `message`. If the other side is gone, the next `hear` notices it."""
         try:
             os.write(self.writing, bytes((message,)))
         except BrokenPipeError:
@@ -61,13 +61,13 @@ class Conversation:
                 self.warnings.append(_read_error(self.reading).doing)
                 continue
             if got and got[0] == ROOT:
-                told = _read_exactly(self.reading, 24)
-                self.root = [int.from_bytes(told[at : at + 8], "little") for at in (0, 8, 16)]
+                place = _read_exactly(self.reading, 24)
+                self.root = [int.from_bytes(place[at : at + 8], "little") for at in (0, 8, 16)]
                 continue
             self._other(got)
 
     def hear_end(self) -> None:
-        """Wait until the other side has executed its last step. Raises its error if it could not."""
+        """Wait until the other side has executed its last step. Raises its error if it failed."""
         got = os.read(self.reading, 1)
         if got:
             self._other(got)
@@ -80,22 +80,22 @@ class Conversation:
         raise AssertionError(f"{_NAMES.get(got[0], got[0])!r} said out of turn")
 
     def fail(self, error: "errors.CtkError") -> None:
-        """The child's last words."""
+        """Send FAILED with the error that stops the child."""
         self._tell(FAILED, error)
 
     def warning(self, text: str) -> None:
-        """Something that did not stop the child but that the user should know."""
+        """Send a warning for the user, which does not stop the child."""
         self._tell(WARNING, errors.CtkError(text))
 
     def tell_root(self, place: "tuple[int, int, int]") -> None:
-        """The child says which place of which mount the container's root is."""
+        """Send where the container's root is: mounts.place_of."""
         try:
             os.write(self.writing, bytes((ROOT,)) + b"".join(number.to_bytes(8, "little") for number in place))
         except BrokenPipeError:
             pass
 
     def close(self) -> None:
-        """Let go of both pipes."""
+        """Close both pipes."""
         os.close(self.reading)
         os.close(self.writing)
 

@@ -5,7 +5,7 @@ import stat as st
 
 
 def copy_directory(source: int, target: int) -> None:
-    """Copy everything in the directory `source` into `target`, by fds: types, modes, owners, times, no links followed.
+    """Copy the contents of the directory `source` to `target`, by fds: types, modes, owners, times; no link followed.
 
     Raises OSError.
     """

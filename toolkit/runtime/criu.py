@@ -1,12 +1,12 @@
 """Talk to CRIU over its own protocol: `criu swrk FD`, protocol buffers on a SOCK_SEQPACKET socket.
 
-A request names descriptors in two ways (CRIU, criu/cr-service.c, setup_opts_from_req): the folders, and the status fd,
-by their numbers among *ours*, which criu opens by /proc/PID/fd of the socket's maker (SO_PEERCRED in socket(7)); what
-it is to inherit by the numbers among its own. So folders are told by `images_fd` as we have them, and the rest are
-handed over as `extra`.
+A request names descriptors in two ways (CRIU, criu/cr-service.c, setup_opts_from_req). Folders and the status fd are
+given by *our* numbers, and criu opens them by /proc/PID/fd of the socket's creator (SO_PEERCRED in socket(7)).
+Descriptors to inherit are given by criu's own numbers. So folders go into `images_fd` with our numbers, and the rest
+are passed to criu as `extra`.
 
-Source: CRIU, images/rpc.proto. Of protocol buffers (protobuf.dev, "Encoding") two wire types are enough: varints for
-numbers and truth values, counted bytes for text and for messages inside messages. So no library is needed.
+Source: CRIU, images/rpc.proto. Two wire types of protocol buffers are enough (protobuf.dev, "Encoding"): varints for
+numbers and booleans, length-delimited bytes for text and nested messages. So no library is needed.
 """
 
 import os
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
-    # What to do about a notification: (its name, the pid that it tells of, the fd that came with it or -1).
+    # The handler of a notification: (its name, the pid that it reports, the fd that came with it or -1).
     Notified = Callable[[str, int, int], None]
 
 DUMP, RESTORE, CHECK, PRE_DUMP, NOTIFY, FEATURE_CHECK, VERSION = 1, 2, 3, 4, 6, 9, 10
@@ -37,11 +37,11 @@ _FIELDS = {
 }  # fmt: skip
 CGROUP_MODES = {"ignore": 0, "none": 1, "props": 2, "soft": 3, "full": 4, "strict": 5, "": 3}
 
-# A bare name is looked for here and not in the caller's PATH: it runs as root.
+# A bare name is searched in these folders and not in the caller's PATH, because criu runs as root.
 _FOLDERS = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 _ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
-_SOCKET = 3  # the fd at which criu finds its end
-FIRST_EXTRA = 4  # the number, among criu's own, of the first of the descriptors that it inherits
+_SOCKET = 3  # the fd of criu's end of the socket
+FIRST_EXTRA = 4  # criu's number of the first descriptor that it inherits
 
 _OWN_CONFIG, _RUNC_CONFIG = "/etc/criu/{}.conf", "/etc/criu/runc.conf"
 CONFIG_ANNOTATION = "org.criu.config"
@@ -55,16 +55,16 @@ def find(name: str) -> str:
             return path
     raise HostLacks(
         "checkpoint or restore",
-        because=f"there is no {name!r}",
+        because=f"{name!r} is not installed",
         hint="install the package criu, or name it with --criu",
     )
 
 
 def config_file(program: str, annotations: "Mapping[str, str]") -> str:
-    """CRIU's settings for containers, which win over what we ask for; "" for none. `program` is what we are called.
+    """CRIU's settings file for containers, which overrides our request; "" for none. `program` is the name we run as.
 
-    As runc and crun look for it: the file that the annotation org.criu.config names (nothing if that is empty), else
-    /etc/criu/PROGRAM.conf, else /etc/criu/runc.conf. CRIU does without a file that is not there.
+    As in runc and crun: the file that the annotation org.criu.config names (none if that is empty), else
+    /etc/criu/PROGRAM.conf, else /etc/criu/runc.conf. CRIU ignores a file that does not exist.
     """
     if CONFIG_ANNOTATION in annotations:
         return annotations[CONFIG_ANNOTATION]
@@ -73,7 +73,7 @@ def config_file(program: str, annotations: "Mapping[str, str]") -> str:
 
 
 def encode(fields: "Sequence[tuple[int, Any]]") -> bytes:
-    """A message: numbers and truth values as varints, text, bytes and messages (lists of fields) counted."""
+    """A message: numbers and booleans as varints; text, bytes and messages (lists of fields) with their length."""
     out = bytearray()
     for number, value in fields:
         if isinstance(value, int):
@@ -97,7 +97,7 @@ def _varint(value: int) -> bytes:
 
 
 def decode(data: bytes) -> "dict[int, Any]":
-    """The fields of a message by number, the last of each: int, or bytes. Raises ValueError for what is none."""
+    """The fields of a message by number, the last of each: int, or bytes. Raises ValueError for anything else."""
     fields: dict[int, Any] = {}
     at = 0
     while at < len(data):
@@ -131,7 +131,7 @@ def _read_varint(data: bytes, at: int) -> "tuple[int, int]":
 
 
 def request_options(options: "Mapping[str, Any]") -> bytes:
-    """criu_opts; a list gives the field once an element. False, None and "" are left out."""
+    """criu_opts; a list gives one field for each element. False, None and "" are left out."""
     fields: list[tuple[int, Any]] = [] if "images_dir_fd" in options else [(1, -1)]
     for name, value in options.items():
         number = _FIELDS[name]
@@ -143,17 +143,17 @@ def request_options(options: "Mapping[str, Any]") -> bytes:
 
 
 class Session:
-    """One criu process under way. `pid` is the process; its standard streams are ours."""
+    """A running criu. `pid` is its process; its standard streams are ours."""
 
     def __init__(self, program: str, extra: "Sequence[int]" = ()) -> None:
-        """Start it; `extra` are fds that it gets at FIRST_EXTRA and above. It inherits no other but 0, 1 and 2."""
+        """Start it; `extra` are fds that it gets at FIRST_EXTRA and above. Apart from these it inherits 0, 1 and 2."""
         import _socket
 
-        process.close_range(3, 0xFFFFFFFF, process.CLOSE_RANGE_CLOEXEC)  # those that the caller of ctk left open
+        process.close_range(3, 0xFFFFFFFF, process.CLOSE_RANGE_CLOEXEC)  # descriptors that ctk's caller left open
 
         ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
         self._end = ours
-        # Moved out of the way first: a dup2 onto a number must not hit a source that is still needed.
+        # Moved out of the way first: a dup2 must not overwrite a source that is still needed.
         import fcntl
 
         above = FIRST_EXTRA + len(extra)
@@ -176,20 +176,20 @@ class Session:
                 os.close(fd)
 
     def call(self, kind: int, options: bytes, notified: "Notified | None" = None) -> "dict[int, Any]":
-        """Carry out a request; the fields of the answer. Raises CtkError if criu says no or goes away."""
+        """Send a request; returns the fields of the response. Raises CtkError if criu fails or dies."""
         what = f"criu {_KINDS.get(kind, kind)}"
         asked = encode([(1, kind), (2, options)] if options else [(1, kind)])
         while True:
             try:
                 self._end.send(asked)
                 data, ancillary, _, _ = self._end.recvmsg(1 << 16, 64)
-            except OSError:  # the socket was closed under us: criu died
+            except OSError:  # the socket was closed: criu died
                 data = b""
             except KeyboardInterrupt:
                 os.kill(self.pid, 9)  # it does not look at the socket while it serves pages
                 raise
             if not data:
-                raise CtkError(what, because="criu ended without an answer")
+                raise CtkError(what, because="criu ended without a response")
             fd = -1
             for level, message, payload in ancillary:
                 if (level, message) == (1, 1):  # SOL_SOCKET, SCM_RIGHTS
@@ -197,7 +197,7 @@ class Session:
             try:
                 answer = decode(data)
             except ValueError as error:
-                raise CtkError(what, because=f"criu's answer is no message: {error}") from None
+                raise CtkError(what, because=f"criu's response is not a valid message: {error}") from None
             if answer.get(1) != NOTIFY or not answer.get(2):
                 if fd >= 0:
                     os.close(fd)
@@ -217,7 +217,7 @@ class Session:
             asked = encode([(1, NOTIFY), (3, True)])
 
     def close(self) -> int:
-        """Hang up and wait for criu; its exit code."""
+        """Close the socket and wait for criu; returns its exit code."""
         self._end.close()
         try:
             return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
@@ -226,7 +226,7 @@ class Session:
 
 
 def check(program: str) -> int:
-    """criu's version (40101 for 4.1.1), if `criu check` finds nothing amiss. Raises HostLacks with what it finds."""
+    """criu's version (40101 for 4.1.1) if `criu check` succeeds. Raises HostLacks with the problems that it reports."""
     session = Session(program)
     try:
         answer = decode(session.call(VERSION, b"").get(10, b""))
@@ -240,13 +240,13 @@ def check(program: str) -> int:
         raise HostLacks(
             "use CRIU",
             because=problem or f"{program} is older than 3.0",
-            hint=f"`{program} check` tells more; the criu of a newer Debian suite may know this kernel",
+            hint=f"`{program} check` says more; the criu of a newer Debian suite may support this kernel",
         )
     return version
 
 
 def _checked(program: str) -> str:
-    """What `criu check` complains of, "" if of nothing."""
+    """The problems that `criu check` reports, "" if there are none."""
     output = os.memfd_create("criu")
     try:
         actions = [
@@ -267,7 +267,7 @@ def _checked(program: str) -> str:
 
 
 def report_log(folder: str, name: str) -> str:
-    """The last error lines of a criu log, the root cause first, for a message; "" if there is none."""
+    """The last error lines of a criu log for a message, with the root cause first; "" if there are none."""
     try:
         fd = os.open(os.path.join(folder, name), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
@@ -279,5 +279,5 @@ def report_log(folder: str, name: str) -> str:
     finally:
         os.close(fd)
     wrong = [line.partition("Error ")[2] for line in text.splitlines() if "Error " in line]
-    # criu wants more open files than the host may allow, says so, and goes on.
+    # criu wants more open files than the host may allow; it logs that as an error, and goes on.
     return "; ".join([line for line in wrong if "RLIMIT_NOFILE" not in line][:3])

@@ -1,8 +1,8 @@
-"""What a checkpoint must know of a container beside CRIU's own images: which of its mounts come from outside.
+"""External mounts of a container, which a checkpoint must list besides CRIU's own images.
 
-CRIU makes a container's own mounts again by itself (proc, sysfs, tmpfs with its files, devpts, mqueue) and must be told
-of each one that shows a part of some file system that the container does not have as a whole: bind mounts from the
-host, cgroup v1 folders, a masked file. Each gets a name at the dump, and at the restore a source for that name.
+CRIU restores a container's own mounts by itself (proc, sysfs, tmpfs with its files, devpts, mqueue). It needs a list of
+the mounts that show part of a file system which the container does not have as a whole: bind mounts from the host,
+cgroup v1 folders, a masked file. Each gets a name at the dump, and at the restore a source for that name.
 """
 
 import os
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     # (mount point as the container sees it, root within its file system, major:minor, type)
     MountLine = tuple[str, str, str, str]
 
-# File systems that CRIU makes again from nothing (criu/filesystems.c).
+# File systems that CRIU restores by itself (criu/filesystems.c).
 _MADE_AGAIN = frozenset(
     (
         "proc sysfs tmpfs devpts mqueue cgroup cgroup2 binfmt_misc securityfs debugfs tracefs pstore configfs fusectl"
@@ -33,7 +33,7 @@ def read_mounts(text: str) -> "list[MountLine]":
 
 
 def bound_points(pid: int, text: str, spec: "Spec") -> "set[str]":
-    """Where the bind mounts of the spec are in the container: a destination may be a link, or lead through one."""
+    """The real mount points of the spec's bind mounts: a destination may be a link, or lead through one."""
     by_id = {number: point for number, _, _, point, *_ in mountinfo.mounts(text)}
     found = set()
     root = os.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -42,7 +42,7 @@ def bound_points(pid: int, text: str, spec: "Spec") -> "set[str]":
             if is_bind(mount):
                 try:
                     fd = beneath.open_beneath(root, mount["destination"], os.O_PATH)
-                except SystemCall:  # unmounted since, and what it was on is gone
+                except SystemCall:  # unmounted since, and its mount point is gone
                     continue
                 found.add(by_id.get(_mount_id(f"/proc/self/fdinfo/{fd}"), point_of(mount)))
                 os.close(fd)
@@ -57,7 +57,7 @@ def _mount_id(fdinfo: str) -> str:
 
 
 def external_mounts(mounts: "list[MountLine]", bound: "set[str]") -> "list[str]":
-    """The mount points that CRIU must be told of, in mount order; `bound` are those of the spec's bind mounts."""
+    """The external mount points for CRIU, in mount order; `bound` are those of the spec's bind mounts."""
     found = []
     for point, root, device, fstype in mounts:
         if point in bound:
@@ -80,7 +80,7 @@ def point_of(mount: "Mount") -> str:
 
 
 def is_bind(mount: "Mount") -> bool:
-    """Does this mount of the spec show something of the host? (The type says so, or an option.)"""
+    """Whether this mount of the spec is a bind mount, by its type or by an option."""
     options = mount.get("options") or ()
     return mount.get("type") == "bind" or "bind" in options or "rbind" in options
 
@@ -90,9 +90,9 @@ def _within(path: str, folder: str) -> bool:
 
 
 def sources(spec: "Spec", bundle: str, cgroup_mounts: "dict[str, str]", places: "dict[str, str]") -> "dict[str, str]":
-    """Where each outside mount comes from at a restore, by mount point: binds of the spec, cgroup folders, masks.
+    """The source of each external mount for a restore, by mount point: binds of the spec, cgroup folders, masks.
 
-    `places` has the mount points of those binds whose destination is, or leads through, a link; by destination.
+    `places` maps a bind's destination that is, or leads through, a link to its real mount point.
     """
     found = {}
     for mount in spec.get("mounts") or ():
@@ -111,10 +111,10 @@ NULL = -1
 
 
 def streams(pid: int, text: str) -> "tuple[list[str], dict[str, int]]":
-    """What the standard streams are ("pipe:[123]", a path, or "" if closed), and CRIU's names of the host's among them.
+    """The standard streams ("pipe:[123]", a path, or "" if closed), and CRIU's names for those that are host files.
 
-    A file of the host is open through a mount that the container does not have: {"file[1a:2b]": the stream's number, or
-    NULL for /dev/null}. Raises OSError.
+    A host file is open through a mount that the container does not have: {"file[1a:2b]": the stream's number, or NULL
+    for /dev/null}. Raises OSError.
     """
     inside = {mount[0] for mount in mountinfo.mounts(text)}
     names = []
@@ -123,7 +123,7 @@ def streams(pid: int, text: str) -> "tuple[list[str], dict[str, int]]":
         try:
             path = os.readlink(f"/proc/{pid}/fd/{fd}")
         except FileNotFoundError:
-            os.stat(f"/proc/{pid}/fd")  # the process has closed it, unless it has ended
+            os.stat(f"/proc/{pid}/fd")  # the process has closed it; if the process has ended, this raises
             path = ""
         names.append(path)
         if path.startswith("/"):

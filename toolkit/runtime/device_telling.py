@@ -1,4 +1,4 @@
-"""Device nodes told in words, as system calls and as shell lines. Imported only where plans are told."""
+"""Descriptions of device nodes in words, as system calls and as shell lines. Imported only to explain a plan."""
 
 from toolkit.runtime.shell_words import in_root, parent
 
@@ -13,7 +13,7 @@ _KINDS = {"c": "S_IFCHR", "u": "S_IFCHR", "b": "S_IFBLK", "p": "S_IFIFO"}
 
 
 def describe(devices: "Sequence[Device]") -> "Description":
-    """The description of the making of these nodes, each as linux.devices has it."""
+    """The description of the step that makes these nodes, each as in linux.devices."""
     calls, lines = [], []
     folders = dict.fromkeys(parent(device["path"]) for device in devices)
     lines += [f"mkdir -p {in_root(folder)}" for folder in folders]

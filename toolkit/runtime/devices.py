@@ -1,4 +1,4 @@
-"""The steps that fill /dev: nodes, the links that every Unix has, the console."""
+"""The steps that fill /dev: device nodes, the usual symbolic links, the console."""
 
 import errno
 import os
@@ -36,13 +36,13 @@ _ONTO = mounts.MOVE_MOUNT_F_EMPTY_PATH | mounts.MOVE_MOUNT_T_EMPTY_PATH
 
 
 class MakeDevices(Step):
-    """The default devices and linux.devices; in a user namespace, where mknod(2) is refused, the host's are bound."""
+    """Make the default devices and linux.devices; in a user namespace, where mknod(2) fails, bind the host's nodes."""
 
     __slots__ = ("devices", "mounted")
 
     def __init__(self, devices: "Sequence[Device]", *, mounted: bool = True) -> None:
         super().__init__("linux.devices")
-        self.mounted = mounted  # there is a mount on /dev; if not, it is the image's own
+        self.mounted = mounted  # something is mounted on /dev; if not, it is the image's own folder
         listed = {device["path"] for device in devices}
         defaults: "list[Device]" = [
             {"path": path, "type": "c", "major": major, "minor": minor, "fileMode": 0o666, "uid": 0, "gid": 0}
@@ -57,10 +57,10 @@ class MakeDevices(Step):
         return device_telling.describe(self.devices)
 
     def make_nodes(self, stage: Stage, linux: "Linux") -> None:
-        """In the parent, for a new user namespace: the nodes, in a tmpfs that is mounted nowhere yet.
+        """In the parent, for a new user namespace: make the nodes in a tmpfs that is not mounted anywhere yet.
 
-        They have the owners and modes that the spec says, which no node of the host's has. Where we may not make
-        them either (rootless), the host's own serve.
+        They have the owners and modes of the spec, which the host's nodes don't have. If we may not make them either
+        (rootless), the host's own nodes are used.
         """
         fd = -1
         try:
@@ -86,8 +86,8 @@ class MakeDevices(Step):
         if not self.mounted:
             _refuse_symlink(stage)
         if stage.device_nodes >= 0:
-            # A node can be bound from a mount of our own tree only (before Linux 6.15). On top of the root it is in
-            # nobody's way: what we open, we open below `root_fd`, which is what it covers.
+            # A node can be bound only from a mount of our own tree (before Linux 6.15). On top of the root the tmpfs
+            # does no harm: we open everything below `root_fd`, which is the root under it.
             mounts.move_mount(stage.device_nodes, "", stage.root_fd, "", _ONTO)
         try:
             self._make_all(stage)
@@ -121,13 +121,13 @@ class MakeDevices(Step):
             except FileExistsError:
                 there = os.stat(name, dir_fd=folder, follow_symlinks=False)
                 if st.S_IFMT(there.st_mode) != _KINDS[device["type"]] or there.st_rdev != number:
-                    # The image has something else of that name. It is the container's own file: it gives way.
+                    # The image has another file of that name. It is the container's own file, so replace it.
                     os.unlink(name, dir_fd=folder)
                     os.mknod(name, _KINDS[device["type"]] | mode, number, dir_fd=folder)
                 else:
                     os.chmod(name, mode, dir_fd=folder)
             except PermissionError:
-                # No CAP_MKNOD: the host's own node serves as well.
+                # No CAP_MKNOD: use the host's own node.
                 self._bind(stage, folder, name, device)
                 return
             owner = (device.get("uid") or 0, device.get("gid") or 0)
@@ -139,7 +139,7 @@ class MakeDevices(Step):
             raise LaunchFailed(f"make device {path!r}", because=getattr(error, "strerror", "") or str(error)) from None
 
     def _bind(self, stage: Stage, folder: int, name: str, device: "Device") -> None:
-        """Mount a node made by the parent, or the host's own of the same numbers."""
+        """Bind-mount the node made by the parent, or the host's own with the same numbers."""
         clone = mounts.OPEN_TREE_CLONE | mounts.OPEN_TREE_CLOEXEC
         if stage.device_nodes >= 0:
             tree = mounts.open_tree(stage.device_nodes, str(self.devices.index(device)), clone)
@@ -152,7 +152,7 @@ class MakeDevices(Step):
             status = os.stat(tree)
             numbers = (os.major(status.st_rdev), os.minor(status.st_rdev))
             if device["type"] != "p" and numbers != (device["major"], device["minor"]):
-                raise OSError(errno.EPERM, "mknod is not permitted here and the host's node has other numbers")
+                raise OSError(errno.EPERM, "mknod is not permitted here, and the host's node has different numbers")
             mounts.mount_setattr(tree, "", mounts.AT_EMPTY_PATH, mounts.MOUNT_ATTR_NOSUID | mounts.MOUNT_ATTR_NOEXEC)
             try:
                 os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644, dir_fd=folder))
@@ -168,7 +168,7 @@ class MakeDevices(Step):
 
 
 def _is_the_hosts(stage: Stage) -> bool:
-    """Does the root show the host's own /dev, by a mount that config.json does not name? Then it stays as it is."""
+    """Whether the root shows the host's own /dev, by a mount that config.json does not name. Then it is left alone."""
     try:
         fd = beneath.open_beneath(stage.root_fd, "/dev", os.O_PATH)
     except SystemCall:
@@ -185,7 +185,7 @@ def _refuse_symlink(stage: Stage) -> None:
     try:
         link = st.S_ISLNK(os.stat("dev", dir_fd=stage.root_fd, follow_symlinks=False).st_mode)
     except OSError:
-        return  # it will be made
+        return  # it does not exist, and will be made
     if link:
         raise LaunchFailed(
             "make the devices in '/dev'",
@@ -195,7 +195,7 @@ def _refuse_symlink(stage: Stage) -> None:
 
 
 def _on_host(number: int, mappings: "Sequence[IDMapping]") -> int:
-    """The host's id for one of the container's; root's for one that is not mapped."""
+    """The host's id for an id of the container; 0 for one that is not mapped."""
     for entry in mappings:
         if 0 <= number - entry["containerID"] < entry["size"]:
             return int(entry["hostID"]) + number - int(entry["containerID"])
@@ -203,7 +203,7 @@ def _on_host(number: int, mappings: "Sequence[IDMapping]") -> int:
 
 
 def _open_folder(stage: Stage, folder: str) -> int:
-    """The directory, opened for *at calls. O_PATH will do."""
+    """The directory as an O_PATH descriptor, for *at calls."""
     try:
         return beneath.make_directories(stage.root_fd, folder or "/")
     except OSError as error:
@@ -212,7 +212,7 @@ def _open_folder(stage: Stage, folder: str) -> int:
 
 
 class LinkDevices(Step):
-    """/dev/fd, stdin, stdout, stderr, ptmx."""
+    """Make the links /dev/fd, stdin, stdout, stderr and ptmx."""
 
     __slots__ = ()
 
@@ -222,7 +222,7 @@ class LinkDevices(Step):
     def describe(self) -> "Description":
         links = (*LINKS, ("pts/ptmx", "ptmx"))
         return (
-            "make the links that every /dev has",
+            "make the usual links in /dev",
             "; ".join(f'symlink("{target}", "/dev/{name}")' for target, name in links),
             "\n".join(f'ln -sfn {target} "$root/dev/{name}"' for target, name in links),
         )
@@ -233,7 +233,7 @@ class LinkDevices(Step):
         try:
             dev = beneath.make_directories(stage.root_fd, "/dev")
         except (SystemCall, OSError):
-            return  # a root without /dev, and read-only: nothing to link in
+            return  # a read-only root without /dev: there is no place for links
         try:
             for target, name in LINKS:
                 try:
@@ -242,7 +242,7 @@ class LinkDevices(Step):
                     if error.errno not in (errno.EEXIST, errno.EROFS):
                         raise
             try:
-                # The image's own ptmx would open the host's terminals (devpts mounted with newinstance has its own).
+                # The image's ptmx would open terminals of the host (devpts mounted with newinstance has its own ptmx).
                 os.unlink("ptmx", dir_fd=dev)
             except OSError as error:
                 if error.errno not in (errno.ENOENT, errno.EROFS, errno.EBUSY):

@@ -1,8 +1,8 @@
-"""Enter a running container, for `exec` and startContainer hooks: its first process's namespaces, by pidfd, and root.
+"""Enter a running container, for `exec` and startContainer hooks: join its first process's namespaces and its root.
 
-setns(2) into a mount namespace makes that namespace's root ours. It need not be the container's: it is the host's where
-a container has no mount namespace of its own, or where a runtime has called pivot_root(2) in a chroot. So we look where
-we are, and if it is not the root that the container was made with, we go to its first process's own.
+setns(2) into a mount namespace makes that namespace's root ours. This may not be the container's root: it is the host's
+if the container has no mount namespace of its own, or if a runtime has called pivot_root(2) in a chroot. So we check
+where we are, and if it is not the root that the container was made with, we chroot to its first process's own.
 """
 
 import errno
@@ -23,26 +23,26 @@ if TYPE_CHECKING:
 
 
 class Entrance:
-    """The container's first process, known to be it, and its root: opened before anything is joined."""
+    """The container's first process, verified to be it, and its root: both opened before anything is joined."""
 
     __slots__ = ("pid", "pidfd", "place", "root")
 
     def __init__(self, record: "Record") -> None:
         """Raises CtkError."""
         self.pid = record.pid
-        self.place = tuple(record.root_place)  # of the root that the container was made with
+        self.place = tuple(record.root_place)  # mounts.place_of the root that the container was made with
         self.pidfd = self.root = -1
         try:
             self.pidfd = process.pidfd_open(record.pid)
             if process.start_time(record.pid) == record.start_time:
                 self.root = os.open(f"/proc/{record.pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-                # Asked again: had the pid been given out anew meanwhile, the start time would differ.
+                # Check again: if the pid had been reused meanwhile, the start time would differ.
                 if process.start_time(record.pid) == record.start_time:
                     return
         except PermissionError as error:
             self.close()
             because = f"its root: {reason(error)}"
-            raise CtkError(f'enter container "{record.id}"', because=because, hint="is it yours?") from None
+            raise CtkError(f'enter container "{record.id}"', because=because, hint="does it belong to you?") from None
         except (SystemCall, OSError):
             pass
         self.close()
@@ -54,9 +54,9 @@ class Entrance:
         process.hide()
         here = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         if self.place and mounts.place_of(here) == self.place and self.place[0]:
-            os.close(here)  # whatever its first process has made its root since then
+            os.close(here)  # even if its first process has changed its root since then
         else:
-            # Whoever has called chroot(2) may make no user namespace, so this is not done where it changes nothing.
+            # A process that has called chroot(2) can't make a user namespace, so don't call it if it changes nothing.
             os.close(here)
             os.fchdir(self.root)
             os.chroot(".")
@@ -71,7 +71,7 @@ class Entrance:
 
 
 def differing(pid: int) -> "tuple[int, bool]":
-    """(CLONE_NEW* flags of the namespaces in which `pid` differs from us, does its user namespace?). Raises OSError."""
+    """(CLONE_NEW* flags of the namespaces where `pid` differs from us, is the user one among them?). Raises OSError."""
     flags = 0
     for flag, name in namespaces.NAMESPACES.values():
         try:
@@ -95,7 +95,7 @@ def join(pidfd: int, pid: int, flags: int) -> None:
     except SystemCall as error:
         if error.errno != errno.EINVAL:
             raise
-        # A pidfd is taken since Linux 5.8; before it, one call per namespace. Drop when 5.8 is our floor.
+        # setns(2) accepts a pidfd since Linux 5.8; before that, one call per namespace. Drop when 5.8 is our floor.
         opened = [
             (os.open(f"/proc/{pid}/ns/{name}", os.O_RDONLY | os.O_CLOEXEC), flag)
             for flag, name in namespaces.NAMESPACES.values()
@@ -115,7 +115,7 @@ def clone_inside(
         process.hide()
         home = -1
         if flags & namespaces.CLONE_NEWPID:
-            # setns(2) into a pid namespace concerns the children to come, not us; we go back afterwards.
+            # setns(2) into a pid namespace affects only later children, not us; we go back afterwards.
             home = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
             join(entrance.pidfd, entrance.pid, namespaces.CLONE_NEWPID)
         new, new_pidfd = process.clone3(0, cgroup_fd=cgroup_fd, want_pidfd=True)
@@ -152,7 +152,7 @@ def _clone_through(
     cgroup_fd: int,
     body: "Callable[[], None]",
 ) -> "tuple[int, int]":
-    """Where we could not go back: a process joins everything first, its child (CLONE_PARENT) is ours."""
+    """For when we could not go back: a helper process joins everything first, and its child (CLONE_PARENT) is ours."""
     reading, writing = os.pipe()
     between, _ = process.clone3(0, cgroup_fd=cgroup_fd)
     if between == 0:
@@ -176,17 +176,17 @@ def _clone_through(
         finally:
             os._exit(1)
     os.close(writing)
-    told = os.read(reading, 16)
+    answer = os.read(reading, 16)
     os.close(reading)
     os.waitpid(between, 0)
-    if not told:
+    if not answer:
         childs.close()
         parent.hear(words.READY)
-    return int(told), process.pidfd_open(int(told))
+    return int(answer), process.pidfd_open(int(answer))
 
 
 def _filter(record: "Record") -> "tuple[bytes, int]":
-    """The container's seccomp filter and its flags; b"" without one, or with an agent, who has no part in hooks."""
+    """The container's seccomp filter and its flags; b"" without one, or with an agent, which hooks don't go through."""
     profile = (record.config().get("linux") or {}).get("seccomp")
     if not profile:
         return b"", 0
@@ -201,7 +201,7 @@ def run_start_hooks(record: "Record", listed: "Sequence[Hook]", the_process: "Pr
     """Run the startContainer hooks: in the container's namespaces, root and cgroups. Raises CtkError.
 
     They are programs of the container's root, so they get no more than its process: its user, capabilities, filter, and
-    none of our descriptors. One without an environment gets the process's, as always with runc.
+    none of our descriptors. A hook without an environment gets the process's, as in runc.
     """
     import fcntl  # noqa: F401  # loaded for the child
     import select  # noqa: F401
@@ -210,7 +210,7 @@ def run_start_hooks(record: "Record", listed: "Sequence[Hook]", the_process: "Pr
     from toolkit.runtime import cgroups, launch, program, signals  # noqa: F401  # signals: for the child
     from toolkit.runtime.identity import Identity
 
-    told = launch.state_for_hooks(record, "created", record.pid)
+    state = launch.state_for_hooks(record, "created", record.pid)
     environment = list(the_process.get("env") or ())
     identity = Identity(the_process)
     code, flags = _filter(record)
@@ -234,7 +234,7 @@ def run_start_hooks(record: "Record", listed: "Sequence[Hook]", the_process: "Pr
             identity.enter_directory()
         if code:
             identity.with_kept(kept, load)
-        hooks.run("startContainer", inherit, told)
+        hooks.run("startContainer", inherit, state)
         childs.say(words.READY)
 
     pid, new_pidfd = clone_inside(entrance, childs, parent, cgroup_fd, body)

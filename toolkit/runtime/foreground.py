@@ -7,14 +7,14 @@ import sys
 from toolkit.kernel import terminal
 
 SIGCHLD, SIGPIPE, SIGTTIN, SIGTTOU, SIGURG, SIGWINCH = 17, 13, 21, 22, 23, 28
-signal_of_end = 0  # that ended the process `wait` waited for, if one did: its exit code could also mean an exit()
-_KEPT = frozenset((SIGCHLD, SIGPIPE, SIGURG))  # ours, not the container's
+signal_of_end = 0  # the signal that ended the process of `wait`, if any: its exit code alone could mean an exit()
+_KEPT = frozenset((SIGCHLD, SIGPIPE, SIGURG))  # for us: not forwarded to the container
 
 
 def wait(pid: int) -> int:
-    """The exit code of `pid`, 128 + N for signal N. Every signal must be held (outside.hold_signals) before the clone.
+    """The exit code of `pid`, 128 + N for signal N. Block all signals (outside.hold_signals) before the clone.
 
-    Where a terminal or anything else is to be looked after meanwhile, `relay.run` waits.
+    If a terminal or anything else must be served meanwhile, use `relay.run` instead.
     """
     while True:
         code = reap(pid)
@@ -26,12 +26,12 @@ def wait(pid: int) -> int:
 
 
 def reap(pid: int) -> int:
-    """The exit code of `pid` if it has ended, else -1. Other children are orphans that we adopted: reaped."""
+    """The exit code of `pid` if it has ended, else -1. Other children, orphans that we adopted, are reaped."""
     while True:
         try:
             ended, status = os.waitpid(-1, os.WNOHANG)
         except ChildProcessError:
-            return 255  # somebody else reaped it
+            return 255  # something else reaped it
         if ended == 0:
             return -1
         if ended == pid:
@@ -49,14 +49,14 @@ def _forward(pid: int, number: int) -> None:
 
 
 def pass_on(pid: int, numbers: bytes) -> None:
-    """Send on the signals that a wake-up pipe has told, but those that are ours."""
+    """Forward the signals whose numbers came through the wake-up pipe, except those for us."""
     for number in numbers:
         if number not in _KEPT:
             _forward(pid, number)
 
 
 def wake_up() -> int:
-    """Handle every signal by a byte in a pipe, and let the held ones come; the pipe's reading end."""
+    """Turn every signal into a byte in a pipe, unblock the signals, and return the pipe's reading end."""
     reading, writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     _signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
     for number in _signal.valid_signals():
@@ -67,20 +67,21 @@ def wake_up() -> int:
 
 
 def _no_op(number: int, frame: object) -> None:
-    """The wake-up pipe has the number already."""
+    """A handler that does nothing: the wake-up pipe has the signal's number already."""
 
 
 def as_a_job() -> None:
-    """Let the shell stop us when we use its terminal in the background, as it does with every job (setpgid(2)).
+    """Let the kernel stop us when we use the shell's terminal in the background, like any job (setpgid(2)).
 
-    Handled like the other signals they would never end: the call that made them is tried again, and makes them again.
+    If these signals were handled like the others they would never stop: the call that caused them is restarted and
+    causes them again.
     """
     for number in (SIGTTIN, SIGTTOU):
         _signal.signal(number, _signal.SIG_DFL)
 
 
 def resize(master: int) -> None:
-    """Give a container's terminal the size of ours, if we have one."""
+    """Set the size of a container's terminal to that of ours, if we have one."""
     try:
         terminal.set_size(master, terminal.get_size(0))
     except OSError:
@@ -95,7 +96,7 @@ def become_subreaper() -> None:
 
 
 def flush() -> None:
-    """What Python itself holds back goes out before the container writes."""
+    """Flush Python's own buffers before the container writes."""
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             stream.flush()
