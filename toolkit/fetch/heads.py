@@ -7,6 +7,7 @@ now and then, or "100 Continue" without end (http.client, HTTPResponse.begin), c
 import http.client
 import io
 import socket
+import ssl
 import time
 from typing import Any, cast
 
@@ -14,7 +15,8 @@ import requests.adapters
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
-from toolkit.fetch.permanent_errors import HeadTooLong
+from toolkit.fetch.addresses import is_of_this_network
+from toolkit.fetch.permanent_errors import HeadTooLong, OfThisNetwork
 
 _MOST_BYTES = 1 << 20  # http.client alone would accept 100 headers of 64 KiB, after any number of responses "100"
 _MOST_REDIRECT_BYTES = 1 << 16
@@ -87,11 +89,47 @@ class _SecurePool(urllib3.HTTPSConnectionPool):
     ConnectionCls = _Secure
 
 
+def _checked(sock: socket.socket, proxied: bool) -> socket.socket:
+    """The socket, unless its peer is an address that a stranger must not lead us to; a proxy decides for itself."""
+    peer = str(sock.getpeername()[0])
+    if not proxied and is_of_this_network(peer):
+        sock.close()
+        raise OfThisNetwork(f"it leads to {peer}, an address that only this machine's network can reach")
+    return sock
+
+
+class _GuardedPlain(_Plain):
+    def _new_conn(self) -> socket.socket:
+        return _checked(super()._new_conn(), self.proxy is not None)
+
+
+class _GuardedSecure(_Secure):
+    def _new_conn(self) -> socket.socket:
+        return _checked(super()._new_conn(), self.proxy is not None)
+
+
+class _GuardedPlainPool(_PlainPool):
+    ConnectionCls = _GuardedPlain
+
+
+class _GuardedSecurePool(_SecurePool):
+    ConnectionCls = _GuardedSecure
+
+
 _POOLS = {"http": _PlainPool, "https": _SecurePool}
+_GUARDED_POOLS = {"http": _GuardedPlainPool, "https": _GuardedSecurePool}
 
 
 class Adapter(requests.adapters.HTTPAdapter):
-    """requests' adapter with limits for the heads of responses and the bodies of redirects, a proxy's as well."""
+    """requests' adapter with limits for the heads of responses and the bodies of redirects, a proxy's as well.
+
+    `guarded`: it does not connect to addresses of this machine's own network (addresses.py). `context` is for TLS.
+    """
+
+    def __init__(self, *, guarded: bool = False, context: ssl.SSLContext | None = None) -> None:
+        self._pools = _GUARDED_POOLS if guarded else _POOLS
+        self._named: dict[str, Any] = {} if context is None else {"ssl_context": context}
+        super().__init__()
 
     def send(self, *arguments: Any, **named: Any) -> requests.Response:
         """The response; a redirect's without its body, which requests would read and unpack, however long it is."""
@@ -108,10 +146,10 @@ class Adapter(requests.adapters.HTTPAdapter):
         return response
 
     def init_poolmanager(self, *arguments: Any, **named: Any) -> None:
-        super().init_poolmanager(*arguments, **named)
-        self.poolmanager.pool_classes_by_scheme = _POOLS
+        super().init_poolmanager(*arguments, **(named | self._named))
+        self.poolmanager.pool_classes_by_scheme = self._pools
 
     def proxy_manager_for(self, *arguments: Any, **named: Any) -> Any:
-        manager = super().proxy_manager_for(*arguments, **named)
-        manager.pool_classes_by_scheme = _POOLS
+        manager = super().proxy_manager_for(*arguments, **(named | self._named))
+        manager.pool_classes_by_scheme = self._pools
         return manager

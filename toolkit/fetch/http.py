@@ -1,25 +1,22 @@
 """Fetch files by http, https, file: and plain paths, with limits and retries, over persistent connections.
 
-One `requests` session a thread (sessions are not meant to be shared). Nothing here trusts what arrives: a caller that
-knows the size states it, every caller states a limit, and the consumer of the chunks computes the hash. Redirects may
-lead to http and https only; a transfer that stalls for `stall_s` seconds is aborted and tried again.
+Nothing here trusts what arrives: a caller that knows the size states it, every caller states a limit, and the consumer
+of the chunks computes the hash. Redirects may lead to http and https only; a transfer that stalls for `stall_s` seconds
+is aborted and tried again. The connections are those of `session.py`.
 """
 
 import os
-import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import unquote, urlsplit
 
-from toolkit import __version__
 from toolkit.errors import CtkError, Interrupted, NotFound, Unreachable, Untrusted, Usage, reason
 from toolkit.fetch.logins import Logins
-from toolkit.fetch.permanent_errors import is_lasting
+from toolkit.fetch.session import Bounds, Sessions, check_stated, too_long, too_short
 from toolkit.fetch.transfer import Broken as _Broken
 from toolkit.fetch.transfer import Mirrors, Pace, Transfer
 from toolkit.kernel import reading
-from toolkit.text import number
 
 if TYPE_CHECKING:
     import requests
@@ -35,9 +32,7 @@ _WANT_LOGIN = {
 }
 _ANOTHER = "is the mirror's address complete? Most end in /debian or /ubuntu; --mirror names another"
 _COMPRESSED = (".gz", ".tgz", ".xz", ".bz2", ".lzma", ".zst", ".deb")
-# Slower than this over half a minute counts as a stall.
-_DRIP_BYTES_PER_S = 512
-_DRIP_WINDOW_S = 30.0
+_MID_UPDATE = "the mirror may be in the middle of an update: try again in some minutes, or use another --mirror"
 
 
 class _NotThere(Exception):
@@ -65,20 +60,16 @@ class Client:
         certificate: str = "",
         private_key: str = "",
     ) -> None:
-        _check_certificate(certificate, private_key)
-        self._answered = False  # whether any server has answered any request
-        self._certificate = (certificate, private_key or certificate) if certificate else None
-        self.cancelled = threading.Event()
+        self._sessions = Sessions(
+            connect_s=connect_s, stall_s=stall_s, certificate=certificate, private_key=private_key
+        )
+        self.cancelled = self._sessions.cancelled
         self.mirrors = Mirrors()
         self.logins = Logins()
         self._quoting: set[tuple[str, str]] = set()  # servers (scheme, host) that need `+` written as %2B
         self.bytes_per_s = 0.0  # of the last whole file from the network, from its first byte to its last
-        self._timeout = (connect_s, stall_s)
         self._retries = retries
         self._back_off_s = back_off_s
-        self._local = threading.local()
-        self._sessions: list[requests.Session] = []
-        self._lock = threading.Lock()
 
     def read(self, url: str, *, limit: int, exact: int | None = None, fresh: bool = False) -> bytes:
         """A small file's contents. Raises NotFound for 404 and 410, Unreachable, Untrusted beyond `limit` bytes."""
@@ -157,33 +148,7 @@ class Client:
         self.cancelled.set()
 
     def close(self) -> None:
-        with self._lock:
-            for session in self._sessions:
-                session.close()
-            self._sessions.clear()
-
-    def _session(self, url: str) -> "requests.Session":
-        import requests
-
-        from toolkit.fetch.heads import Adapter
-
-        session: requests.Session | None = getattr(self._local, "session", None)
-        if session is None:
-            session = requests.Session()
-            for scheme in ("http://", "https://"):
-                session.mount(scheme, Adapter())
-            session.headers.update({"User-Agent": f"ctk/{__version__}", "Accept-Encoding": "identity"})
-            session.max_redirects = 8
-            # requests would read the environment and ~/.netrc for each file; the answers don't change within a
-            # mirror, and a password file must not be used here.
-            session.trust_env = False
-            session.proxies.update(requests.utils.get_environ_proxies(url))
-            session.verify = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or session.verify
-            session.cert = self._certificate
-            self._local.session = session
-            with self._lock:
-                self._sessions.append(session)
-        return session
+        self._sessions.close()
 
     def _read_http(
         self, url: str, limit: int, exact: int | None, start: int = 0, least_bytes_per_s: int = 0, *, fresh: bool
@@ -212,100 +177,41 @@ class Client:
         self, url: str, limit: int, exact: int | None, start: int, least_bytes_per_s: int, fresh: bool
     ) -> Iterator[bytes]:
         doing = f"fetch {url}"
-        response = self._request(url, doing, start, fresh)
-        self._answered = True
-        with response:
+        headers = {"Range": f"bytes={start}-"} if start else {}
+        if fresh:
+            headers["Cache-Control"] = "max-age=0"  # as apt asks for indexes
+        with self._sessions.ask("GET", url, doing, headers=headers, login=self.logins.of(url)) as response:
             resumed = _check_answer(url, doing, response, start)
-            stated = number(response.headers.get("Content-Length", ""))
-            whole = stated + start * resumed if stated >= 0 else -1
-            _check_stated(doing, whole, limit, exact)
-            done = start if resumed else 0
+            bounds = Bounds(limit, exact, start, resumed, too_short_hint=_MID_UPDATE)
+            done = 0 if resumed else start
             began = time.monotonic()
-            skip = 0 if resumed else start  # a server may send the whole file again
-            for chunk in self._body(response.raw, doing, limit, exact, done, Pace(least_bytes_per_s)):
+            for chunk in self._sessions.stream(response, doing, bounds, Pace(least_bytes_per_s)):
                 done += len(chunk)
-                if done - len(chunk) >= skip:
-                    yield chunk
-                elif done > skip:
-                    yield chunk[skip - done :]
-            if done < whole:
-                raise _Broken(f"aborted after {done} of {whole} bytes")
-            if exact is not None and done != exact:
-                raise _too_short(doing, done, exact)
-            self.bytes_per_s = (done - start * resumed) / max(time.monotonic() - began, 1e-6)
-
-    def _request(self, url: str, doing: str, start: int, fresh: bool) -> "requests.Response":
-        session = self._session(url)
-        import requests
-        import urllib3.exceptions
-
-        try:
-            headers = {"Range": f"bytes={start}-"} if start else {}
-            if fresh:
-                headers["Cache-Control"] = "max-age=0"  # as apt asks for indexes
-            login = self.logins.of(url)
-            auth = requests.auth.HTTPBasicAuth(*(part.encode() for part in login)) if login else None
-            return session.get(url, stream=True, timeout=self._timeout, headers=headers, auth=auth)
-        except (requests.exceptions.InvalidSchema, requests.exceptions.InvalidURL) as error:
-            # The only schemes with an adapter are http and https, so this is a redirect to something else.
-            raise Untrusted(doing, because=f"redirected to something other than http: {error}") from None
-        except requests.exceptions.TooManyRedirects:
-            raise Unreachable(doing, because="too many redirects") from None
-        except requests.exceptions.MissingSchema as error:
-            raise Usage(doing, because=str(error)) from None
-        except requests.exceptions.RequestException as error:
-            # A mirror that has answered before exists, and may be restarting.
-            raise _Broken(_plain(error), lasting=not self._answered and is_lasting(error)) from None
-        except (urllib3.exceptions.LocationParseError, ValueError) as error:
-            raise Untrusted(doing, because=f"redirected to something other than http: {_plain(error)}") from None
-
-    def _body(self, raw: Any, doing: str, limit: int, exact: int | None, done: int, pace: "Pace") -> Iterator[bytes]:
-        """The body as it arrives, from byte `done` on; no more than `exact` or `limit` bytes in all."""
-        import urllib3.exceptions
-
-        read = getattr(raw, "read1", None) or raw.read
-        bound = limit if exact is None else exact
-        began = time.monotonic()
-        while True:
-            if self.cancelled.is_set():
-                raise Interrupted(doing, because="interrupted")
-            try:
-                # Ask for one byte beyond the bound, so that "too long" is noticed and not cut off.
-                chunk = read(min(_CHUNK_BYTES, bound + 1 - done), decode_content=False)
-            except (urllib3.exceptions.HTTPError, OSError) as error:
-                raise _Broken(f"aborted after {done} bytes: {_plain(error)}") from None
-            if not chunk:
-                return
-            done += len(chunk)
-            if done > bound:
-                raise _too_long(doing, bound, exact)
-            yield chunk
-            pace.took(len(chunk))
-            spent = time.monotonic() - began
-            if spent > _DRIP_WINDOW_S and done < spent * _DRIP_BYTES_PER_S:
-                raise _Broken(f"only {done} bytes in {spent:.0f} s", lasting=True)
+                yield chunk
+            self.bytes_per_s = done / max(time.monotonic() - began, 1e-6)
 
     def _read_local(self, path: str, url: str, limit: int, exact: int | None, start: int = 0) -> Iterator[bytes]:
         doing = f"read {url}"
+        bounds = Bounds(limit, exact, too_short_hint=_MID_UPDATE)
         bound = limit if exact is None else exact
         done = start
         try:
             with open(reading.open_file(path, limit_bytes=1 << 62), "rb", buffering=0) as file:
-                _check_stated(doing, os.fstat(file.fileno()).st_size, limit, exact)
+                check_stated(doing, os.fstat(file.fileno()).st_size, bounds)
                 file.seek(start)
                 while chunk := file.read(min(_CHUNK_BYTES, bound + 1 - done)):
                     if self.cancelled.is_set():
                         raise Interrupted(doing, because="interrupted")
                     done += len(chunk)
                     if done > bound:
-                        raise _too_long(doing, bound, exact)
+                        raise too_long(doing, bounds)
                     yield chunk
         except FileNotFoundError:
             raise NotFound(doing, because="no such file") from None
         except OSError as error:
             raise Unreachable(doing, because=reason(error)) from None
         if exact is not None and done != exact:
-            raise _too_short(doing, done, exact)
+            raise too_short(doing, done, bounds)
 
 
 def local_path(url: str) -> str | None:
@@ -326,27 +232,6 @@ def local_path(url: str) -> str | None:
         because=f"scheme {scheme!r} is not one of http, https, file" if scheme else "it has no scheme",
         hint="give a mirror as http://HOST/PATH, or as a path that begins with /",
     )
-
-
-def _check_certificate(certificate: str, private_key: str) -> None:
-    """Raise Usage, before any request, for a certificate or key that TLS could not use."""
-    if not certificate:
-        if private_key:
-            raise Usage("read the command line", because="--private-key needs --certificate FILE")
-        return
-    import ssl
-
-    encrypted = "its private key has a passphrase"
-    doing = f"use the certificate {certificate!r}" + (f" and its key {private_key!r}" if private_key else "")
-
-    def ask() -> str:
-        raise Usage(doing, because=encrypted, hint="openssl pkey -in KEY -out PLAIN removes it; keep PLAIN private")
-
-    try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(certificate, private_key or None, ask)
-    except OSError as error:  # SSLError is one
-        because = (getattr(error, "reason", "") or reason(error)).lower().replace("_", " ")
-        raise Usage(doing, because=because, hint="both are PEM files; the key may be in the certificate's") from None
 
 
 def _check_answer(url: str, doing: str, response: "requests.Response", start: int) -> bool:
@@ -371,47 +256,3 @@ def _check_answer(url: str, doing: str, response: "requests.Response", start: in
     if resumed and not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
         raise _Broken("the server sent a different part of the file than was asked for")
     return resumed
-
-
-def _check_stated(doing: str, stated: int, limit: int, exact: int | None) -> None:
-    """Refuse a wrong size that the server states, before a byte is read; -1: it states none."""
-    if stated < 0:
-        return
-    if exact is not None and stated > exact:
-        raise _too_long(doing, exact, exact)
-    if exact is not None and stated < exact:
-        raise _too_short(doing, stated, exact)
-    if exact is None and stated > limit:
-        raise _too_long(doing, limit, None)
-
-
-def _too_long(doing: str, bound: int, exact: int | None) -> Untrusted:
-    if exact is None:
-        return Untrusted(doing, because=f"it is longer than {bound} bytes, which no such file should be")
-    return Untrusted(doing, because=f"it is longer than the {exact} bytes that the signed index states")
-
-
-def _too_short(doing: str, done: int, exact: int) -> Untrusted:
-    return Untrusted(
-        doing,
-        because=f"it has {done} bytes, the signed index states {exact}",
-        hint="the mirror may be in the middle of an update: try again in some minutes, or use another --mirror",
-    )
-
-
-def _plain(error: BaseException) -> str:
-    """The innermost reason of a requests or urllib3 error, without their object addresses."""
-    seen: BaseException = error
-    for _ in range(8):
-        inner = getattr(seen, "reason", None)
-        if not isinstance(inner, BaseException):
-            inner = next((arg for arg in seen.args if isinstance(arg, BaseException)), None)
-        if inner is None or inner is seen:
-            break
-        seen = inner
-    text = getattr(seen, "strerror", None) or str(seen)
-    # urllib3 wraps the system's reason in text of its own: "<…>: Failed to …: [Errno 111] Connection refused".
-    for lead in ("] ", ">: "):
-        if lead in text:
-            text = text.rpartition(lead)[2]
-    return text.partition(" (_ssl.c:")[0].strip(" .)").lower() or type(seen).__name__

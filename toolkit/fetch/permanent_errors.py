@@ -19,6 +19,10 @@ class HeadTooLong(http.client.HTTPException):
     """The head of a response took too much time or too many bytes."""
 
 
+class OfThisNetwork(http.client.HTTPException):
+    """A server sent us to an address that only this machine's network can reach."""
+
+
 def is_lasting(error: BaseException) -> bool:
     """Whether this error, or one that it wraps (from requests, urllib3), will persist for more than some seconds."""
     waiting: list[object] = [error]
@@ -32,7 +36,7 @@ def is_lasting(error: BaseException) -> bool:
             return one.errno in _NAMES or (one.errno == socket.EAI_AGAIN and not has_network())
         if isinstance(one, OSError) and one.errno in _NUMBERS:
             return True
-        if isinstance(one, HeadTooLong):
+        if isinstance(one, HeadTooLong | OfThisNetwork):
             return True
         waiting += [getattr(one, "reason", None), one.__cause__, one.__context__, *one.args]
     return False
