@@ -35,6 +35,7 @@ _Module = type(sys)
 
 # The place of a group of modules in the file: (offset, length). "+NAME" is a module with all that it imports, in the
 # order in which they are needed; "NAME" is the module alone. A group is marshalled as one: its modules share strings.
+# These three are the module's own state, as sys.modules and sys.meta_path, which they serve, are the process's.
 _index: "dict[str, tuple[int, int]]" = {}
 _identity = (0, 0, 0)
 _stale = False

@@ -112,9 +112,13 @@ def run(argv: list[str], told: Options | None = None) -> int:
         argv = [*argv[1:], "--help"]
     caught = signals.Caught()
     try:
-        argv = complete.with_shell(both_doors.taken(argv))
+        argv, passed_on = both_doors.taken(argv)
+        argv = complete.with_shell(argv)
         with signals.as_exceptions() as caught:
-            code = app(argv, prog_name="ctk", standalone_mode=False) if told is None else explain.of_run(told)
+            if told is None:
+                code = app(argv, prog_name="ctk", standalone_mode=False, obj=passed_on)
+            else:
+                code = explain.of_run(told)
             sys.stdout.flush()
         # typer turns a KeyboardInterrupt into an exit code, or (before 0.20) into Abort.
         return _interrupted(caught) if code == _INTERRUPTED else int(code or 0)

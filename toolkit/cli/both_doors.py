@@ -11,29 +11,30 @@ from toolkit.errors import CtkError, reason
 from toolkit.runtime import argv as command_line
 from toolkit.runtime import log, main
 from toolkit.runtime.options import Options
-from toolkit.up import launch
 
 _PASSED_ON = ("debug", "log", "log-format", "systemd-cgroup", "cgroup-manager", "criu", "rootless")
 
 
-def taken(argv: Sequence[str]) -> list[str]:
-    """Apply the global options in `argv` and return the rest, from the command on. Raises CtkError for a bad value."""
+def taken(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Apply the global options in `argv`; (the rest, from the command on; those to pass on to a ctk that we start).
+
+    Raises CtkError for a bad value.
+    """
     try:
         options, at = command_line.parse_global(argv)
     except (command_line.HelpWanted, command_line.WrongOption):
-        return list(argv)  # an option of our own, or a mistake that typer reports
+        return list(argv), []  # an option of our own, or a mistake that typer reports
     if not options.given or at == len(argv):
-        return list(argv)
+        return list(argv), []
     main.settle(options)
     if "root" in options.given:
         os.environ["CTK_ROOT"] = options.root
-    launch.leading[:] = _words(options)
     if options.given & {"log", "log-format"}:
         try:
             log.configure(options)
         except OSError as error:
             raise CtkError(f"open {options.log!r}", because=reason(error)) from None
-    return list(argv[at:])
+    return list(argv[at:]), _words(options)
 
 
 def _words(options: Options) -> list[str]:

@@ -107,7 +107,7 @@ def stop(containers: Ids, time: Time = 10, signal: Signal = "", root: Root = "")
         output.out(container + "\n")
 
 
-def restart(containers: Ids, time: Time = 10, signal: Signal = "", root: Root = "") -> None:
+def restart(ctx: typer.Context, containers: Ids, time: Time = 10, signal: Signal = "", root: Root = "") -> None:
     """Stop containers and run them again, detached, from their bundles and with the same options."""
     from toolkit.runtime.comfort import stopping
     from toolkit.up import launch
@@ -118,7 +118,7 @@ def restart(containers: Ids, time: Time = 10, signal: Signal = "", root: Root = 
         stopping.stop(where, container, signal=signal, timeout_s=time, say=_say)
         stopping.wait_until_noted(where, container)
         forget_log = stopping.leave_log(where, container)
-        code = launch.call(words)
+        code = launch.call(words, ctx.obj)
         forget_log()
         if code:
             sys.exit(code)

@@ -31,6 +31,7 @@ def register(app: typer.Typer) -> None:
 
 
 def quickstart(
+    ctx: typer.Context,
     command: Annotated[
         list[str] | None, typer.Argument(metavar="[-- CMD…]", help="What to run.", show_default="a shell")
     ] = None,
@@ -45,7 +46,7 @@ def quickstart(
     suite = host_suite() or "bookworm"
     words = ["up", suite, "quickstart", "--or-host", *(["--", *command] if command else [])]
     output.err(f"ctk: this is  ctk {' '.join(words)}\n")
-    code = launch.call(words)
+    code = launch.call(words, ctx.obj)
     if not code:
         output.err(f"ctk: next:\nctk:   ctk up {quote(suite)} NAME\nctk:   ctk recipe run first-container\n")
     raise typer.Exit(code)

@@ -88,6 +88,7 @@ def register(app: typer.Typer) -> None:
 
 def up(
     *,
+    ctx: typer.Context,
     suite: Suite,
     identity: Identity,
     command: Command = None,
@@ -134,11 +135,11 @@ def up(
         ),
     )
     with progress(json=json, verbose=verbose) as emit:
-        if not run.replace and (status := launch.status(identity)):
+        if not run.replace and (status := launch.status(identity, ctx.obj)):
             hint = f"ctk exec -t {quote(identity)} sh"
             if status == "stopped":
                 hint = f"ctk restart {quote(identity)}, or ctk rm {quote(identity)}"
             because = f"there is a container of that name, {status}"
             raise InUse(f"bring up {identity!r}", because=because, hint=f"{hint}, or once more with --replace")
         where = stages.prepare(request, emit)
-    sys.exit(launch.run(identity, where, run.words(shell=not command)))
+    sys.exit(launch.run(identity, where, run.words(shell=not command), ctx.obj))

@@ -11,9 +11,6 @@ from types import FrameType
 import toolkit
 from toolkit.errors import CtkError, reason
 
-leading: list[str] = []
-"""Global options of this call that the ctks that we start get, too; --root they find in the environment."""
-
 
 def launcher() -> list[str]:
     """The words that start the ctk that is running now, whatever the current folder and PATH are."""
@@ -41,8 +38,11 @@ def _environment() -> dict[str, str]:
     return environment
 
 
-def status(identity: str) -> str:
-    """The status of the container called `identity`; "" if there is none."""
+def status(identity: str, leading: Sequence[str] = ()) -> str:
+    """The status of the container called `identity`; "" if there is none.
+
+    `leading`, here and below: global options for that call of ctk. --root it finds in the environment.
+    """
     asked = [*launcher(), *leading, "state", identity]
     done = subprocess.run(
         asked, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=_environment()
@@ -50,12 +50,12 @@ def status(identity: str) -> str:
     return str(json.loads(done.stdout)["status"]) if done.returncode == 0 else ""
 
 
-def call(words: Sequence[str]) -> int:
+def call(words: Sequence[str], leading: Sequence[str] = ()) -> int:
     """Run `ctk WORDS` with our own standard streams; its exit code."""
     return subprocess.run([*launcher(), *leading, *words], env=_environment()).returncode
 
 
-def run(identity: str, bundle: str, options: Sequence[str] = ()) -> int:
+def run(identity: str, bundle: str, options: Sequence[str] = (), leading: Sequence[str] = ()) -> int:
     """Run the container and wait for it; the exit code is what `ctk run` gave (128 + n if signal n ended it).
 
     The terminal, if there is one, is the child's. A Ctrl-C reaches both of us from the terminal and is its to answer;
