@@ -19,7 +19,7 @@ from tests.fixtures.command import tool
 from tests.security.test_build_isolation import Tree, tree, x86_64  # noqa: F401
 from tests.unit.test_unpack import Build, build, member  # noqa: F401
 from toolkit.bootstrap.install.database import Database
-from toolkit.bootstrap.install.staging import HOLD, Held
+from toolkit.bootstrap.install.staging import STAGING, Staging
 from toolkit.bootstrap.sandbox import build_cgroup, build_log
 from toolkit.errors import BuildFailed, CtkError, Malformed
 
@@ -219,14 +219,14 @@ def test_b7_a_folder_that_becomes_a_link_is_not_followed(build: Build, monkeypat
         os.symlink(build.canary, name, dir_fd=dir_fd)
 
     rootfd = os.open(build.root, os.O_RDONLY)
-    moving = Held(rootfd)
+    moving = Staging(rootfd)
     with monkeypatch.context() as patch, contextlib.suppress(OSError):
         patch.setattr(os, "mkdir", raced)
-        moving.release(one.position, one.held, {}, frozenset())
+        moving.release(one.position, one.staged, {}, frozenset())
     moving.forget()
-    os.close(moving._holdfd)
+    os.close(moving._stagingfd)
     os.close(rootfd)
-    assert (build.root / "x").is_symlink() and (build.root / HOLD).is_dir(), "the race was not won"
+    assert (build.root / "x").is_symlink() and (build.root / STAGING).is_dir(), "the race was not won"
     about = os.stat(build.canary)
     assert (stat.S_IMODE(about.st_mode), about.st_uid) == (0o700, 0)
 

@@ -14,7 +14,7 @@ import pytest
 
 from tests.fixtures import debs
 from toolkit.bootstrap.facts.model import Lock, Package, Source
-from toolkit.bootstrap.install.staging import HOLD, Held
+from toolkit.bootstrap.install.staging import STAGING, Staging
 from toolkit.bootstrap.install.unpack import Unpacked, Unpacker
 from toolkit.errors import CtkError, Malformed
 from toolkit.events import Event, Note, Progressed
@@ -311,16 +311,16 @@ def test_the_base_set_waits_and_is_moved_in(build: Build) -> None:
     base: Mapping[str, Files] = {"b": {"./bin/b": b"2", "./etc/shared": b"b", "./var/b": "-> /bin/b"}}
     early, late = build.unpack(required, base)
     assert not (build.root / "usr/bin/b").exists() and (build.root / "etc/shared").read_text() == "a"
-    assert early.names & late.names == {b"etc/shared"} and not early.held
+    assert early.names & late.names == {b"etc/shared"} and not early.staged
     rootfd = os.open(build.root, os.O_RDONLY)
-    held = Held(rootfd)
-    assert not held.in_the_way(late.held, frozenset())
-    held.release(late.position, late.held, {b"usr/bin/b": b"usr/bin/b.distrib"}, frozenset())
-    held.close()
+    staging = Staging(rootfd)
+    assert not staging.in_the_way(late.staged, frozenset())
+    staging.release(late.position, late.staged, {b"usr/bin/b": b"usr/bin/b.distrib"}, frozenset())
+    staging.close()
     os.close(rootfd)
     assert (build.root / "usr/bin/b.distrib").read_bytes() == b"2"
     assert (build.root / "etc/shared").read_text() == "b" and os.readlink(build.root / "var/b") == "/bin/b"
-    assert not (build.root / HOLD).exists()
+    assert not (build.root / STAGING).exists()
 
 
 @pytest.mark.parametrize("linked", [False, True])
@@ -331,15 +331,15 @@ def test_b6_a_device_of_the_base_set_comes_into_dev_alone(build: Build, linked: 
     if linked:
         (build.root / "dev").symlink_to("tmp")
     rootfd = os.open(build.root, os.O_RDONLY)
-    held = Held(rootfd)
+    staging = Staging(rootfd)
     if linked:
         with pytest.raises(OSError, match="/dev"):
-            held.release(late.position, late.held, {}, frozenset())
+            staging.release(late.position, late.staged, {}, frozenset())
         assert os.listdir(build.root / "tmp") == ["x"]
     else:
-        held.release(late.position, late.held, {}, frozenset())
+        staging.release(late.position, late.staged, {}, frozenset())
         assert stat.S_ISCHR(os.lstat(build.root / "dev/null").st_mode)
-    held.close()
+    staging.close()
     os.close(rootfd)
 
 

@@ -21,7 +21,7 @@ from toolkit.bootstrap.facts.stage import stage
 from toolkit.bootstrap.install import base_files, cleanup, configure
 from toolkit.bootstrap.install.core import settled
 from toolkit.bootstrap.install.database import Database
-from toolkit.bootstrap.install.staging import HOLD
+from toolkit.bootstrap.install.staging import STAGING
 from toolkit.bootstrap.install.unpack import Unpacker
 from toolkit.bootstrap.output.next_steps import next_steps
 from toolkit.bootstrap.output.target import write_result
@@ -224,8 +224,8 @@ def _ours(
 ) -> None:
     paths = dict(line.split(None, 1) for line in facts["debpaths"].splitlines() if line.strip())
     with stage("unpack", emit) as report:
-        if os.path.lexists(f"{target}/{HOLD}"):
-            rmtree_beneath.remove(rootfd, HOLD)  # of a second stage that failed
+        if os.path.lexists(f"{target}/{STAGING}"):
+            rmtree_beneath.remove(rootfd, STAGING)  # of a second stage that failed
         merged = os.path.islink(os.path.join(target, "bin"))
         unpacker = Unpacker(rootfd, lock, emit, merged_usr=merged, skips=custom.skips)
 

@@ -1,4 +1,4 @@
-"""What the caller wants done to a tree beyond packages: hooks, and files copied in and out.
+"""Changes to a tree beyond its packages: hooks, options and users, and files copied in and out.
 
 Uses `install`, `sandbox` and `facts`.
 """

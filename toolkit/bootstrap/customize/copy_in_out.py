@@ -1,8 +1,8 @@
-"""Copy trees and tar files into a root and out of it, without a program of the host's or the root's.
+"""Copy trees and tar files into a root and out of it, without running a program of the host or the root.
 
-Inside, every folder is opened by the kernel with the root as its `/` (kernel/beneath.py): a link that a package or a
-script put there leads nobody out, not even when it is put there meanwhile. A folder of the root that is a link stays
-one (/bin of a merged /usr). Outside, only the path that the caller typed is followed: what is below it, the root chose.
+Inside, the kernel opens every folder with the root as its `/` (kernel/beneath.py): a link made by a package or a script
+can't lead out of it, not even if it is made meanwhile. A folder of the root that is a link stays one (/bin of a merged
+/usr). Outside, links are followed only in the path that the caller typed; the names below it come from the root.
 """
 
 import contextlib
@@ -21,16 +21,16 @@ from toolkit.errors import CtkError
 from toolkit.kernel import atomic
 from toolkit.kernel.beneath import O_PATH, make_directories, open_beneath
 
-_READ_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a fifo of that name must not make us wait
+_READ_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # O_NONBLOCK: opening a fifo must not block
 
 
 _POLICY = Policy(lenient=True, xattrs=("user.", "security.capability"), refuse_xattrs=False, replace=True)
 
 
 class Transfer:
-    """Between the root `rootfd` and the caller's files. `owners` keeps the owners of what is copied out.
+    """Copies between the root `rootfd` and the caller's files. `owners`: files copied out keep their owners.
 
-    Everything raises OSError, SystemCall, or CtkError for what has no sense.
+    All methods raise OSError, SystemCall, and CtkError for a request that can't be met.
     """
 
     def __init__(self, rootfd: int, *, owners: bool) -> None:
@@ -39,33 +39,33 @@ class Transfer:
         self._out_of = Extractor(_POLICY._replace(owners=owners), "copy out of the root")
 
     def copy_in(self, outside: str, inside: str) -> None:
-        """A file or folder into the folder `inside`, which is there."""
+        """Copy a file or folder into the folder `inside`, which must exist."""
         above, name = os.path.split(os.path.abspath(outside))
         with _opened(above) as source, self._inside(inside) as folder:
             self._copy(source, name, folder, name, _join(inside, name))
 
     def sync_in(self, outside: str, inside: str) -> None:
-        """What is in the folder `outside` into the folder `inside`, over what is there."""
+        """Copy the contents of the folder `outside` into the folder `inside`, over what is there."""
         with _opened(outside) as source, self._inside(inside) as folder:
             for name in sorted(os.listdir(source)):
                 self._copy(source, name, folder, name, _join(inside, name))
 
     def copy_out(self, inside: str, outside: str) -> None:
-        """A file or folder of the root into the folder `outside`, which is made if it isn't there."""
+        """Copy a file or folder of the root into the folder `outside`, which is made if it is missing."""
         above, name = os.path.split(inside.rstrip("/"))
         os.makedirs(outside, exist_ok=True)
         with self._inside(above or "/") as source, _opened(outside) as folder:
             self._copy(source, name, folder, name)
 
     def sync_out(self, inside: str, outside: str) -> None:
-        """What is in the folder `inside` into the folder `outside`, over what is there."""
+        """Copy the contents of the folder `inside` into the folder `outside`, over what is there."""
         os.makedirs(outside, exist_ok=True)
         with self._inside(inside) as source, _opened(outside) as folder:
             for name in sorted(os.listdir(source)):
                 self._copy(source, name, folder, name)
 
     def upload(self, outside: str, inside: str) -> None:
-        """One file as the file `inside`; it belongs to root."""
+        """Copy one file to the file `inside`, owned by root."""
         with open(outside, "rb") as source:
             above, name = os.path.split(inside)
             with self._inside(above or "/") as folder:
@@ -73,11 +73,11 @@ class Transfer:
                 self._into.put(folder, name, _new_entry(name, mode), _pieces(source))
 
     def download(self, inside: str, outside: str) -> None:
-        """One file of the root, through links inside it, as the file `outside`."""
+        """Copy one file of the root, following links inside it, to the file `outside`."""
         fd = open_beneath(self._root, inside, os.O_RDONLY | os.O_NONBLOCK)
         with open(fd, "rb") as source:
             if not stat.S_ISREG(os.fstat(fd).st_mode):
-                raise CtkError(f"download {inside!r}", because="it is no file", hint="folders go by copy-out")
+                raise CtkError(f"download {inside!r}", because="it is not a file", hint="use copy-out for folders")
             with _written(outside) as file:
                 for piece in _pieces(source):
                     atomic.write(file, piece)
@@ -106,7 +106,7 @@ class Transfer:
                     extractor.finish(folder, entry)
 
     def tar_out(self, inside: str, outside: str) -> None:
-        """Pack what is in the folder `inside` as a tar file, compressed as its ending says."""
+        """Pack the contents of the folder `inside` as a tar file, compressed according to its suffix."""
         with self._inside(inside) as top, _written(outside) as file:
             for piece in streams.by_ending(outside, tar_write.segments(top, walk.walk(top))):
                 atomic.write(file, piece)
@@ -120,7 +120,7 @@ class Transfer:
             os.close(fd)
 
     def _copy(self, source: int, name: str, folder: int, new: str, inside: str = "") -> None:
-        """One entry, and all below it. `inside` is the new entry's path in the root; "" if it is outside."""
+        """Copy one entry with all below it. `inside` is the new entry's path in the root; "" if it is outside."""
         about = os.stat(name, dir_fd=source, follow_symlinks=False)
         extractor = self._into if inside else self._out_of
         entry = of_file(os.fsencode(name), about)
@@ -144,7 +144,7 @@ class Transfer:
 
     @contextlib.contextmanager
     def _new_folder(self, folder: int, name: str, inside: str) -> Iterator[tuple[int, bool]]:
-        """The folder `name`, and whether it was made now. In the root a link to a folder is that folder."""
+        """The folder `name`, and whether it was made now. In the root a link to a folder counts as the folder."""
         fresh = False
         try:
             os.mkdir(name, 0o755, dir_fd=folder)
@@ -216,7 +216,7 @@ def _folder(parent: int, name: str) -> Iterator[int]:
 
 
 def _new_entry(name: str, mode: int) -> Entry:
-    """A file of root's, made now."""
+    """The entry of a file that root makes now."""
     entry = Entry(os.fsencode(name), FILE, 0)
     entry.mode, entry.mtime_ns = mode, time.time_ns()
     return entry

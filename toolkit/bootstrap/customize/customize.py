@@ -1,4 +1,4 @@
-"""What a build does to a tree beyond installing packages (hooks_config.py), at its four points."""
+"""Carries out what a request asks for beyond packages (hooks_config.py), at four points of a build."""
 
 import contextlib
 import difflib
@@ -30,7 +30,7 @@ _SYSTEM_STAGE = {"setup": "download", "extract": "configure", "essential": "conf
 
 
 def check(request: Request) -> None:
-    """Raise Usage, NotFound for a customisation that can't be, before anything is made or asked."""
+    """Raise Usage or NotFound for invalid or contradictory options, before anything is fetched or made."""
     custom = request.custom
     if custom == NOTHING:
         return
@@ -48,7 +48,7 @@ def check(request: Request) -> None:
         raise Usage(
             "read the command line",
             because="with --foreign nothing runs in the tree",
-            hint="give users, names and the later hooks to the other half: ctk bootstrap --second-stage TARGET …",
+            hint="give users, names and the later hooks to the second stage: ctk bootstrap --second-stage TARGET …",
         )
     if request.variant == "extract":
         running = custom.locale or custom.timezone or custom.users or custom.root_password
@@ -61,7 +61,7 @@ def check(request: Request) -> None:
 
 
 def planned(custom: Customisation, stages: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
-    """The stages of a build, with those that `custom` adds in their places."""
+    """The stages of a build, with those that `custom` adds in between."""
     out: list[tuple[str, str]] = []
     extra = {name for name in HOOK_STAGES if custom.hooks(name)}
     if _runs_inside(custom):
@@ -77,7 +77,7 @@ def _runs_inside(custom: Customisation) -> bool:
 
 
 class Customiser:
-    """One build's. The methods are called in the order in which they stand; each raises CtkErrors and OSError."""
+    """Customises one build. The methods are called in the order of their definition; all raise CtkError, OSError."""
 
     def __init__(
         self, custom: Customisation, target: str, rootfd: int, lock: Lock, log_path: str, emulate: bytes, emit: Emit
@@ -100,7 +100,7 @@ class Customiser:
         self.skips: Skips | None = path_filter(custom.dpkg_lines())
 
     def setup(self) -> None:
-        """Before the first package: dpkg's and apt's options, the setup hooks."""
+        """Called before the first package: the options of dpkg and apt, the setup hooks."""
         for folder, lines in (
             ("etc/dpkg/dpkg.cfg.d", self._custom.dpkg_lines()),
             ("etc/apt/apt.conf.d", self._custom.apt_lines()),
@@ -111,7 +111,7 @@ class Customiser:
         self._hooks("setup")
 
     def extracted(self) -> None:
-        """The packages' files are there, and none of their scripts has run."""
+        """Called when all packages are unpacked, and before any of their scripts runs."""
         custom = self._custom
         if custom.hostname:
             self._replace("etc/hostname", custom.hostname.encode() + b"\n")
@@ -123,7 +123,7 @@ class Customiser:
         self._hooks("extract")
 
     def sweep(self) -> None:
-        """Remove what another engine has laid out in spite of path-exclude: what dpkg lists and nobody wants."""
+        """Remove files that another engine has unpacked in spite of path-exclude, found by dpkg's file lists."""
         if self.skips is None:
             return
         with self._folder("var/lib/dpkg/info") as info:
@@ -142,17 +142,17 @@ class Customiser:
                 tar_kind = DIRECTORY if stat.S_ISDIR(kind) else SYMLINK if stat.S_ISLNK(kind) else FILE
                 if self.skips(path.lstrip(b"/"), tar_kind):
                     (os.rmdir if tar_kind == DIRECTORY else os.unlink)(last, dir_fd=folder)
-            except OSError:  # it isn't there, or something of another origin is in it
+            except OSError:  # it is missing, or a folder with other files in it
                 continue
             finally:
                 os.close(folder)
 
     def essential(self) -> None:
-        """The required packages are configured."""
+        """Called when the required packages are configured."""
         self._hooks("essential")
 
     def customize(self) -> None:
-        """All packages are configured."""
+        """Called when all packages are configured."""
         custom = self._custom
         commands = custom.hooks("customize")
         if not commands and not _runs_inside(custom):
@@ -184,7 +184,7 @@ class Customiser:
         if word == "locked":
             sandbox.run(["/usr/bin/passwd", "--lock", "root"], doing="lock root's password")
         elif word == "none":
-            sandbox.run(["/usr/bin/passwd", "--delete", "root"], doing="take root's password away")
+            sandbox.run(["/usr/bin/passwd", "--delete", "root"], doing="delete root's password")
         elif word:
             kind, _, value = word.partition(":")
             if kind == "file":
@@ -198,7 +198,7 @@ class Customiser:
             return
         if not self._there(f"usr/share/zoneinfo/{zone}"):
             if not self._there("usr/share/zoneinfo"):
-                return  # tzdata comes with the base set, later
+                return  # tzdata is in the base set, which is unpacked later
             raise NotFound(
                 f"set the time zone {zone!r}", because="tzdata knows no such zone", hint="for example Europe/Berlin"
             )
@@ -216,12 +216,13 @@ class Customiser:
             if not found and locale.partition(".")[0] != "C":
                 near = difflib.get_close_matches(locale, [line.split()[0] for line in lines if line.strip()], n=3)
                 hint = "did you mean " + " or ".join(near) + "?" if near else ""
-                raise NotFound(f"make the locale {locale!r}", because="the package locales has none", hint=hint)
+                because = "the package locales does not have it"
+                raise NotFound(f"make the locale {locale!r}", because=because, hint=hint)
             if found:
                 before = self._read("etc/locale.gen") if self._there("etc/locale.gen") else b""
                 if found.encode() not in before.splitlines():
                     self._replace("etc/locale.gen", before.rstrip(b"\n") + b"\n" + found.encode() + b"\n")
-                # Ubuntu's takes the names as arguments, Debian's reads the file and ignores them.
+                # Ubuntu's locale-gen takes names as arguments; Debian's reads the file and ignores them.
                 sandbox.run(["/usr/sbin/locale-gen", locale], doing=f"make the locale {locale!r}")
         self._replace("etc/default/locale", f"LANG={locale}\n".encode())
 
@@ -234,7 +235,7 @@ class Customiser:
             doing=f"make the user {user.name!r}",
         )
         if user.sudo:
-            # The account has no password, so none can be asked for.
+            # The account has no password, so sudo can't ask for one.
             rule = f"{user.name} ALL=(ALL:ALL) NOPASSWD: ALL\n"
             self._replace(f"etc/sudoers.d/90-{re.sub('[^a-z0-9_-]', '_', user.name)}", rule.encode(), mode=0o440)
 
@@ -272,7 +273,7 @@ class Customiser:
             os.unlink(name, dir_fd=folder)
 
     def _replace(self, path: str, data: bytes, *, mode: int = 0o644) -> None:
-        """Write a file anew: a link of that name is replaced, not followed (it could lead to the host's file)."""
+        """Replace a file. A link of that name is replaced too, not followed: it could lead to a file of the host."""
         above, _, name = path.rpartition("/")
         with self._folder(above) as folder:
             with contextlib.suppress(FileNotFoundError):

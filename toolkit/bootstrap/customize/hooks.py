@@ -1,12 +1,13 @@
-"""The caller's hooks: programs, or one of a few words that copy files, at four points of a build.
+"""The caller's hooks at four points of a build: programs, or special hooks that copy files.
 
-    setup      before anything is downloaded; the root is all but empty
-    extract    the packages' files are there, no script of theirs has run
+    setup      before anything is downloaded; the root is nearly empty
+    extract    the packages are unpacked, none of their scripts has run
     essential  the required packages are configured, the others not yet unpacked
-    customize  all is configured; before the tidying up
+    customize  all packages are configured; before the stage tidy
 
-Meaning and words are mmdebstrap's (mmdebstrap(1), HOOKS). A program runs on the host with the root as $1, in mount and
-pid namespaces of its own, in which the root has /proc, /sys and /dev: `chroot "$1" …` works, and nothing of it stays.
+They are those of mmdebstrap (mmdebstrap(1), HOOKS). A program runs on the host with the root as $1, in mount and pid
+namespaces of its own, in which the root has /proc, /sys and /dev: `chroot "$1" …` works, and leaves no mount and no
+process behind.
 """
 
 import os
@@ -20,7 +21,7 @@ from toolkit.bootstrap.sandbox import host_program
 from toolkit.errors import BuildFailed, CtkError, SystemCall, Usage, reason
 from toolkit.kernel.host import HostFacts
 
-# Nothing of the caller's environment: a tree that depends on it is another one elsewhere.
+# Nothing of the caller's environment is passed on, so that the tree does not depend on it.
 _ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "HOME": "/root",
@@ -31,10 +32,10 @@ _ENVIRONMENT = {
     "DEBIAN_FRONTEND": "noninteractive",
     "DEBCONF_NONINTERACTIVE_SEEN": "true",
 }
-_PLAIN = re.compile(r"[\w@%+=:,./-]+", re.ASCII)  # mmdebstrap's rule: then no shell is asked
+_PLAIN = re.compile(r"[\w@%+=:,./-]+", re.ASCII)  # mmdebstrap's rule for a command that is run without a shell
 _TOLD = 60
 
-# word → (fewest arguments, most; 0 is any number)
+# name → (fewest arguments, most arguments; 0 is any number)
 WORDS = {
     "copy-in": (2, 0),
     "copy-out": (2, 0),
@@ -52,13 +53,13 @@ class Build(NamedTuple):
 
     target: str
     rootfd: int
-    facts: dict[str, str]  # of the build, for the environment: CTK_SUITE, …
+    facts: dict[str, str]  # variables for the environment: CTK_SUITE, …
     log_path: str
     emulate: bytes
 
 
 def check(command: str) -> None:
-    """Raise Usage for a hook that can't be meant, before anything is made."""
+    """Raise Usage for an invalid hook, before anything is made."""
     word, arguments = _word(command)
     if word:
         fewest, most = WORDS[word]
@@ -66,14 +67,14 @@ def check(command: str) -> None:
             raise Usage(
                 "read the command line",
                 because=f"the hook {command!r} has {len(arguments)} paths",
-                hint=f"{word} takes " + ("two paths" if most else "what to copy, and at last the folder that gets it"),
+                hint=f"{word} takes " + ("two paths" if most else "the paths to copy, then the destination folder"),
             )
     if not command.strip():
         raise Usage("read the command line", because="a hook is empty")
 
 
 def run(stage: str, command: str, build: Build, line: Callable[[str], None]) -> None:
-    """Run one hook; its lines of output go to `line`. Raises BuildFailed."""
+    """Run one hook. `line` gets each line of its output. Raises BuildFailed."""
     shown = command if len(command) <= _TOLD else command[: _TOLD - 1] + "…"
     doing = f"run the {stage} hook {shown!r}"
     word, arguments = _word(command)
@@ -107,7 +108,7 @@ def run(stage: str, command: str, build: Build, line: Callable[[str], None]) -> 
 
 
 def _word(command: str) -> tuple[str, list[str]]:
-    """The special word and its arguments; "" for a program's command. Raises Usage for quotes that don't end."""
+    """A special hook and its arguments; "" for a program. Raises Usage for unbalanced quotes."""
     word = command.split(maxsplit=1)[0] if command.strip() else ""
     if word not in WORDS:
         return "", []

@@ -1,4 +1,4 @@
-"""dpkg's part: packages unpacked, registered and configured in a tree.
+"""dpkg's work: unpacking, registering and configuring packages in a tree.
 
 Uses `sandbox`, `resolve`, `acquire` and `facts`.
 """

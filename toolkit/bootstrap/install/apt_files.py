@@ -1,4 +1,4 @@
-"""What a tree's own apt is told: the sources that it was made from, their keys, the pins, the foreign architectures."""
+"""The configuration of a tree's own apt: its sources, their keys, the pins, the foreign architectures."""
 
 import base64
 import hashlib
@@ -10,7 +10,7 @@ from toolkit.kernel import subids
 from toolkit.kernel.beneath import make_directories
 
 _KEYS = "etc/apt/keyrings"
-# apt downloads as its user _apt, whom a user namespace of one id does not have: "setgroups 65534 failed".
+# apt downloads as its user _apt, which does not exist in a user namespace of one id: "setgroups 65534 failed".
 _ONE_USER = b"""// This tree was made without subordinate ids: it has one user.
 // Remove this file once there are more.
 APT::Sandbox::User "root";
@@ -18,7 +18,7 @@ APT::Sandbox::User "root";
 
 
 def write(rootfd: int, lock: Lock) -> None:
-    """Write etc/apt below `rootfd`, and var/lib/dpkg/arch where it is needed. Raises OSError, SystemCall."""
+    """Write etc/apt below `rootfd`, and var/lib/dpkg/arch if needed. Raises OSError, SystemCall."""
     files = {"etc/apt/sources.list": sources_list(lock).encode()}
     for source in lock.sources:
         if source.key:
@@ -28,7 +28,7 @@ def write(rootfd: int, lock: Lock) -> None:
     foreign = {one.architecture for one in lock.packages} - {lock.architecture, "all"}
     if foreign:
         text = "".join(f"{one}\n" for one in (lock.architecture, *sorted(foreign)))
-        files["var/lib/dpkg/arch"] = text.encode()  # dpkg --add-architecture
+        files["var/lib/dpkg/arch"] = text.encode()  # as `dpkg --add-architecture` does
     if subids.alone():
         files["etc/apt/apt.conf.d/20ctk-one-user"] = _ONE_USER
     for path, data in files.items():
@@ -41,7 +41,7 @@ def write(rootfd: int, lock: Lock) -> None:
 
 
 def sources_list(lock: Lock) -> str:
-    """The tree's /etc/apt/sources.list: one line a source, as debootstrap writes it."""
+    """The tree's /etc/apt/sources.list: one line per source, as debootstrap writes it."""
     lines = []
     for source in lock.sources:
         if source.kind == "file":
@@ -60,7 +60,7 @@ def sources_list(lock: Lock) -> str:
 
 
 def _inside(source: Source, lock: Lock) -> str:
-    """The address to be named in the tree: of a path of this machine the archive's own, where that is known."""
+    """The mirror to write in the tree: for a path of this machine the archive's own, if that is known."""
     known = DISTRIBUTIONS.get(source.origin.lower())
     if known is None or source.key or source.mirror.startswith(("http://", "https://")):
         return source.mirror
@@ -70,14 +70,14 @@ def _inside(source: Source, lock: Lock) -> str:
 
 
 def _key_path(source: Source) -> str:
-    # apt tells the form of a keyring by the end of its name.
+    # apt recognises the format of a keyring by its suffix.
     data = base64.b64decode(source.key)
     end = "asc" if b"-----BEGIN PGP" in data[:200] else "gpg"
     return f"{_KEYS}/ctk-{hashlib.sha256(data).hexdigest()[:16]}.{end}"
 
 
 def _replace(parent: int, name: str, data: bytes) -> None:
-    """Write a file in the place of whatever has the name, a link included (security B9)."""
+    """Write a file, replacing whatever has the name, a link too (security B9)."""
     try:
         os.unlink(name, dir_fd=parent)
     except FileNotFoundError:

@@ -1,6 +1,6 @@
 """What a tree needs before its first program can run: dpkg's database, a few files in /etc, the nodes of /dev.
 
-All as debootstrap leaves it, except that resolv.conf and hostname get the mode 0644 (debootstrap copies the host's).
+All as debootstrap makes it, except that resolv.conf and hostname have mode 0644 (debootstrap copies the host's).
 """
 
 import contextlib
@@ -40,15 +40,15 @@ def seed(rootfd: int, lock: Lock, unpacked: list[Unpacked], custom: Customisatio
     """Make the unpacked tree ready for `configure`. Raises OSError, SystemCall."""
     database = Database(rootfd)
     database.create()
-    # The base set is registered when the required one is configured: dpkg would configure both together, and the order
-    # decides which package's user gets which number (configure.py).
+    # The base set is registered once the required one is configured. Otherwise dpkg would configure both together, and
+    # the order determines the uids of the users that packages create (configure.py).
     database.register(settled(lock, unpacked))
     etc(rootfd, lock, custom)
     dev(rootfd, emit)
 
 
 def etc(rootfd: int, lock: Lock, custom: Customisation) -> None:
-    """The files of /etc that no package has."""
+    """Write the files of /etc that no package ships."""
     folder = make_directories(rootfd, "etc")
     try:
         for name in ("hostname",) if custom.resolv_conf in ("keep", "none") else ("resolv.conf", "hostname"):
@@ -66,7 +66,7 @@ def etc(rootfd: int, lock: Lock, custom: Customisation) -> None:
 
 
 def localtime(rootfd: int) -> None:
-    """/etc/localtime, unless there is one."""
+    """Make /etc/localtime, unless it exists."""
     folder = make_directories(rootfd, "etc")
     try:
         with contextlib.suppress(FileExistsError):
@@ -76,17 +76,17 @@ def localtime(rootfd: int) -> None:
 
 
 def dev(rootfd: int, emit: Emit) -> None:
-    """The nodes of /dev, where the kernel lets us make them."""
+    """Make the nodes of /dev, if the kernel lets us."""
     folder = make_directories(rootfd, "dev")
     try:
         for name, major, minor in _NODES:
             try:
                 os.mknod(name, stat.S_IFCHR | 0o666, os.makedev(major, minor), dir_fd=folder)
-                os.chmod(name, 0o666, dir_fd=folder)  # mknod(2) takes the umask off
+                os.chmod(name, 0o666, dir_fd=folder)  # mknod(2) applies the umask
             except FileExistsError:
                 pass
             except OSError as error:
-                # A user namespace makes no device nodes. Every runtime mounts its own /dev, so nothing is lost by it.
+                # In a user namespace device nodes can't be made. That is no loss: a runtime mounts its own /dev.
                 if error.errno not in (errno.EPERM, errno.EACCES):
                     raise
                 emit(Note("no device nodes in /dev: the kernel lets only the host's root make them"))
@@ -102,7 +102,7 @@ def dev(rootfd: int, emit: Emit) -> None:
 
 
 def _new_file(parent: int, name: str, data: bytes) -> None:
-    """Make a file unless the name is taken, be it by a link (that could lead to the host's file: security B9)."""
+    """Make a file unless the name exists. A link is not followed: it could lead to a file of the host (security B9)."""
     with contextlib.suppress(FileExistsError):
         fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644, dir_fd=parent)
         with open(fd, "wb") as file:

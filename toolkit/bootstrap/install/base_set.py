@@ -1,9 +1,9 @@
 """Unpack the base set into a tree whose required packages are configured, in dpkg's order and with dpkg's result.
 
-dpkg decides much at unpack: who keeps a path that two packages ship, where a diverted one goes, what stays because it
-is a directory or a link, whom a file belongs to by name (docs/unpacking.md, a row each). Nearly no package has anything
-of it to decide; of such a one the files lie ready (staging.py), and unpacking is moving them in. Whatever might have
-something to decide is unpacked by the tree's own dpkg, at its place in the order, as debootstrap does with all.
+When dpkg unpacks it has to decide: which of two packages keeps a path that both ship, where a diverted path goes, what
+stays because it is a directory or a link, who owns a file by name (docs/unpacking.md has a row for each). Few packages
+raise any of these questions. The files of all others are staged (staging.py), and unpacking only moves them in. A
+package that may raise one is unpacked by the tree's own dpkg, at its place in the order, as debootstrap does with all.
 """
 
 import errno
@@ -16,7 +16,7 @@ from toolkit.bootstrap.facts.model import Lock
 from toolkit.bootstrap.install import owners
 from toolkit.bootstrap.install.by_dpkg import ByDpkg
 from toolkit.bootstrap.install.database import Database
-from toolkit.bootstrap.install.staging import Held
+from toolkit.bootstrap.install.staging import Staging
 from toolkit.bootstrap.install.unpack import Unpacked, conffiles
 
 OPTIONS = ("--force-overwrite", "--force-confold", "--skip-same-version")  # debootstrap's
@@ -29,9 +29,9 @@ _IN_THE_WAY = (errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY, errno
 
 
 class BaseSet:
-    """The base set of the tree below `rootfd`, whose shelves `finish` removes.
+    """The base set of the tree below `rootfd`. `finish` removes the staging area.
 
-    `there` are the packages that are unpacked already; `preinst` runs a package's preinst.
+    `there` are the packages that are unpacked already. `preinst` runs the preinst script of a package.
     """
 
     def __init__(
@@ -45,22 +45,22 @@ class BaseSet:
         self._rootfd = rootfd
         self._lock = lock
         self._database = Database(rootfd)
-        self._held = Held(rootfd)
+        self._staging = Staging(rootfd)
         self._by_dpkg = by_dpkg
         self._preinst = preinst
-        self._listed: set[bytes] = set()  # all but directories
-        self._sole: dict[str, int | None] = {}  # who alone lists the path, by position; None for several
-        self._own: Counter[int] = Counter()  # how many paths a package alone lists
-        self._moved: list[Unpacked] = []  # and not yet in dpkg's database
+        self._listed: set[bytes] = set()  # paths that packages list, without directories
+        self._sole: dict[str, int | None] = {}  # path → position of the only package that lists it; None: several do
+        self._own: Counter[int] = Counter()  # position → number of paths that only this package lists
+        self._moved: list[Unpacked] = []  # moved in, and not yet in dpkg's database
         self._overridden: set[bytes] = set()
         for one in there:
             self._list(one)
 
     def unpack(self, packages: Iterable[Unpacked]) -> None:
-        """Unpack these, in this order. Raises BuildFailed, OSError."""
-        waiting: list[Unpacked] = []  # for dpkg, whose start costs more than most of them
-        self._held.forget()
-        # dpkg reads these once, when it starts.
+        """Unpack these packages, in this order. Raises BuildFailed, OSError."""
+        waiting: list[Unpacked] = []  # to be unpacked by one dpkg: starting it takes longer than unpacking most of them
+        self._staging.forget()
+        # Read once, as dpkg does at its start.
         overrides = self._database.read("statoverride").splitlines()
         self._overridden = {line.split(None, 3)[-1].lstrip(b"/") for line in overrides if line.strip()}
         for one in packages:
@@ -68,7 +68,7 @@ class BaseSet:
             if waiting and not decides:
                 self._hand_over(waiting)
                 waiting = []
-                decides = self._decides(one)  # those may have diverted something
+                decides = self._decides(one)  # again: the packages just unpacked may have diverted something
             self._list(one)
             if decides:
                 waiting.append(one)
@@ -78,11 +78,11 @@ class BaseSet:
         self._register()
 
     def finish(self) -> None:
-        """Remove what the base set waited in."""
-        self._held.close()
+        """Remove the staging area."""
+        self._staging.close()
 
     def _decides(self, one: Unpacked) -> bool:
-        """Whether dpkg might have something to decide about this package."""
+        """Whether dpkg may have something to decide about this package."""
         if one.odd or not self._listed.isdisjoint(one.names) or _CHANGES_RULES.search(one.control.get("preinst", b"")):
             return True
         if not self._ruled().isdisjoint(one.names):
@@ -90,19 +90,19 @@ class BaseSet:
         if self._empties(one):
             return True
         late = conffiles(one.control)
-        if any(item.name in late and item.kind != entries.FILE for item in one.held):
+        if any(item.name in late and item.kind != entries.FILE for item in one.staged):
             return True
         if one.owned and owners.differ(self._rootfd, one.owned, may_change="preinst" in one.control):
             return True
-        return self._held.in_the_way(one.held, late)
+        return self._staging.in_the_way(one.staged, late)
 
     def _ruled(self) -> set[bytes]:
-        """The paths that a diversion or a statoverride is about."""
+        """The paths that have a diversion or a statoverride."""
         diversions = self._database.read("diversions").splitlines()
         return {path.lstrip(b"/") for path in (*diversions[::3], *diversions[1::3])} | self._overridden
 
     def _list(self, one: Unpacked) -> None:
-        """Note what the package lists."""
+        """Count the paths that the package lists."""
         self._listed |= one.names
         sole, own = self._sole, self._own
         for path in dict.fromkeys(one.files):
@@ -117,7 +117,7 @@ class BaseSet:
                 sole[path] = None
 
     def _empties(self, one: Unpacked) -> bool:
-        """Whether with this package in the tree another one lists nothing that is its own: dpkg lets it disappear."""
+        """Whether this package leaves another one without a path of its own: dpkg then makes that one disappear."""
         lost = Counter(holder for path in one.files if (holder := self._sole.get(path)) is not None)
         return any(self._own[position] <= count for position, count in lost.items()) or min(self._own.values()) <= 0
 
@@ -136,13 +136,13 @@ class BaseSet:
             if _READS_DATABASE.search(preinst):
                 self._register()
             self._preinst(one)
-            self._held.forget()
+            self._staging.forget()
         try:
-            self._held.release(one.position, one.held, self._database.diversions_for(one), conffiles(one.control))
+            self._staging.release(one.position, one.staged, self._database.diversions_for(one), conffiles(one.control))
         except OSError as error:
             if error.errno not in _IN_THE_WAY:
                 raise
-            self._hand_over([one])  # its preinst has put something there
+            self._hand_over([one])  # its preinst has made something at one of its paths
             return
         self._moved.append(one)
 
@@ -152,12 +152,12 @@ class BaseSet:
             self._moved = []
 
     def _hand_over(self, packages: list[Unpacked]) -> None:
-        """Have the tree's dpkg unpack these."""
+        """Let the tree's dpkg unpack these packages."""
         if not packages:
             return
         self._register()
         for one in packages:
-            self._held.drop(one.position)
+            self._staging.drop(one.position)
         self._by_dpkg.unpack(packages, *OPTIONS)
-        self._held.forget()
+        self._staging.forget()
         self._forget_disappeared()

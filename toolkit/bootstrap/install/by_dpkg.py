@@ -1,4 +1,4 @@
-"""Have the tree's own dpkg unpack packages: those that it might have something to decide about."""
+"""Unpack packages by the tree's own dpkg: those that it may have something to decide about (base_set.py)."""
 
 import contextlib
 import os
@@ -30,18 +30,18 @@ class ByDpkg:
         self._open_deb = open_deb
 
     def unpack(self, packages: list[Unpacked], *options: str) -> None:
-        """Unpack these, in this order; tell what one took from another unasked. Raises BuildFailed, OSError."""
+        """Unpack these packages in order; warn about files taken over without Replaces. Raises BuildFailed, OSError."""
         names = [f".ctk-{one.position}.deb" for one in packages]
         try:
             for one, name in zip(packages, names, strict=True):
                 with open(self._open_deb(one.package), "rb") as deb:
                     self._copy(deb.fileno(), name)
-            told = ", ".join(one.package.name for one in packages)
-            self._dpkg(*options, "--unpack", *(f"/{name}" for name in names), doing=f"unpack {told}")
+            listed = ", ".join(one.package.name for one in packages)
+            self._dpkg(*options, "--unpack", *(f"/{name}" for name in names), doing=f"unpack {listed}")
         finally:
             for name in names:
                 self._remove(name)
-        self._tell_taken()
+        self._warn_taken()
 
     def _copy(self, deb: int, name: str) -> None:
         self._remove(name)
@@ -58,13 +58,13 @@ class ByDpkg:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name, dir_fd=self._rootfd)
 
-    def _tell_taken(self) -> None:
+    def _warn_taken(self) -> None:
         for (one, other), paths in taken(self._sandbox.output()).items():
             self._emit(overwritten(one, other, paths))
 
 
 def taken(lines: Iterable[str]) -> dict[tuple[str, str], list[bytes]]:
-    """What dpkg says that one package took from another: (name and version, name and version) -> paths."""
+    """The files that one package took from another, by dpkg's output: (name and version, the other's) -> paths."""
     found: dict[tuple[str, str], list[bytes]] = {}
     one = "a package"
     for line in lines:

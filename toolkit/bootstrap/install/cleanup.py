@@ -1,4 +1,4 @@
-"""What is cleared away when a tree is configured, so that it can be copied, shipped and run more than once."""
+"""Cleans a configured tree, so that it can be copied, shipped and run more than once."""
 
 import contextlib
 import fnmatch
@@ -14,13 +14,13 @@ from toolkit.kernel.beneath import O_PATH, make_directories, open_beneath
 
 
 def tidy(rootfd: int, lock: Lock, emit: Emit) -> None:  # noqa: ARG001 (every stage of a build is called like this)
-    """Remove what belongs to the build and to no system made of it. Raises OSError, SystemCall."""
+    """Remove what belongs to the build and not to the systems made from the tree. Raises OSError, SystemCall."""
     with _folder(rootfd, "etc") as etc:
-        # mtab: debootstrap does the same. Where it is a link to /proc it stays.
+        # mtab: as debootstrap does. A link to /proc stays.
         if not _is_link(etc, "mtab"):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink("mtab", dir_fd=etc)
-        # Two machines of one tree must not share their id; machine-id(5): an empty file is filled at the first boot.
+        # Machines made from one tree must not share an id. machine-id(5): an empty file is filled at the first boot.
         with contextlib.suppress(FileNotFoundError):
             _empty(etc, "machine-id")
         has_ssh = "ssh" in os.listdir(etc)
@@ -30,16 +30,16 @@ def tidy(rootfd: int, lock: Lock, emit: Emit) -> None:  # noqa: ARG001 (every st
             for name in keys:
                 os.unlink(name, dir_fd=ssh)
         if keys:
-            emit(Note("removed the SSH host keys, which all copies of the tree would share; `ssh-keygen -A` makes new"))
+            emit(Note("removed the SSH host keys, which all copies of the tree would share; make new: `ssh-keygen -A`"))
     epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
     if epoch.isdigit():
         _make_reproducible(rootfd, int(epoch))
 
 
 def _make_reproducible(rootfd: int, epoch_s: int) -> None:
-    """Take out what tells one build from the next, and let no time be later than `epoch_s`.
+    """Remove what differs between two builds, and make no time later than `epoch_s`.
 
-    Source: https://reproducible-builds.org/specs/source-date-epoch/; what differs between two builds was found by
+    Source: https://reproducible-builds.org/specs/source-date-epoch/. The differences were found by
     scripts/compare-tree --strict.
     """
     for folder, patterns, empty in (
@@ -62,7 +62,7 @@ def _make_reproducible(rootfd: int, epoch_s: int) -> None:
 
 
 def _empty(folder: int, name: str) -> None:
-    """Empty a file; what else a script made in its place (a fifo, a link) is removed."""
+    """Truncate a file. Anything else that a script has made in its place (a fifo, a link) is removed."""
     if stat.S_ISREG(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
         os.close(os.open(name, os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder))
     else:
@@ -71,7 +71,7 @@ def _empty(folder: int, name: str) -> None:
 
 @contextlib.contextmanager
 def _folder(rootfd: int, path: str, *, make: bool = True) -> Iterator[int]:
-    """A descriptor of a folder of the tree; unless it is to be made, FileNotFoundError where there is none."""
+    """A descriptor of a folder of the tree. If it is missing it is made, or raises FileNotFoundError without `make`."""
     try:
         held = make_directories(rootfd, path) if make else open_beneath(rootfd, path, O_PATH | os.O_DIRECTORY)
     except SystemCall as error:

@@ -1,15 +1,16 @@
-"""Configure an unpacked tree: maintainer scripts and `dpkg --configure` in the order that debootstrap has.
+"""Configure an unpacked tree: maintainer scripts and `dpkg --configure` in debootstrap's order.
 
-The order matters: packages that make users get their numbers in it, and one `dpkg --configure -a` gives others. So:
+The order matters: it determines the uids of the users that packages create, and a single `dpkg --configure -a` gives
+other ones. The steps:
 
-1. the core packages' preinsts, base-passwd and base-files configured (they make the users and folders of all others);
-2. the other required packages' preinsts, then all of them configured;
-3. the base set: what its Pre-Depends ask for, one closure after another as `dpkg --predep-package` names them, each
-   unpacked and configured; then the rest unpacked, and configured.
+1. run the core packages' preinsts, configure base-passwd and base-files (which make the users and folders of the rest);
+2. run the preinsts of the other required packages, then configure all of them;
+3. the base set: for each package that `dpkg --predep-package` names, unpack and configure it with its dependencies;
+   then unpack and configure the rest.
 
-debootstrap unpacks each package a second time in each of these steps. Here the required packages' files lie in the tree
-from the start, the base set's come in when it is their turn (base_set.py), and "unpacked" means registered in dpkg's
-database (database.py), which is what dpkg goes by.
+debootstrap unpacks each package a second time in each of these steps. Here the files of the required packages are in
+the tree from the start, those of the base set are moved in when it is their turn (base_set.py), and "unpacked" means
+registered in dpkg's database (database.py), which is what dpkg looks at.
 """
 
 import contextlib
@@ -34,19 +35,20 @@ from toolkit.kernel.beneath import make_directories
 STAGE = "configure"
 
 _STATUS = ("--status-fd", "3")
-# No service may start in a tree that is being built. debootstrap's way: policy-rc.d answers 101 ("action forbidden"),
-# start-stop-daemon does nothing.
+# No service may start in a tree that is being built. As in debootstrap, policy-rc.d exits with 101 ("action
+# forbidden"), and start-stop-daemon does nothing.
 _NO_START = b"#!/bin/sh\nexit 101\n"
 _FAKE_DAEMON_STARTER = b"""#!/bin/sh
 echo
 echo "Warning: Fake start-stop-daemon called, doing nothing"
 """
-# It renames and removes what older versions of a package left: all that it does on a first installation is to find that
-# there is none, by 280 processes in a minbase (0.2 to 0.3 s of 1.6; the tree is the same, scripts/compare-tree).
+# dpkg-maintscript-helper renames and removes what older versions of a package left. On a first installation it only
+# finds out that there is none, with 280 processes in a minbase (0.2 to 0.3 s of 1.6). Without it the tree is the same
+# (scripts/compare-tree).
 _NOTHING_TO_MIGRATE = b"#!/bin/sh\nexit 0\n"
-# ischroot(1) looks at process 1's root, which no script may do here (sandbox_init), and then answers "not known".
-# libc6's postinst took that for a system that runs: it asked an init that isn't there to start anew, and slept for
-# a second.
+# ischroot(1) looks at the root of process 1, which a script may not do here (sandbox_init), and then answers "unknown".
+# libc6's postinst took that for a running system: it told an init that does not exist to re-execute, and slept for a
+# second.
 _IN_A_CHROOT = b"#!/bin/sh\nexit 0\n"
 
 
@@ -62,12 +64,12 @@ def configure(
     emulate: bytes = b"",
     between: Callable[[], None] = lambda: None,
 ) -> None:
-    """Run the scripts of the tree at `target`, which `rootfd` has open, inside it, isolated from the host.
+    """Run the maintainer scripts of the tree at `target` (opened as `rootfd`) inside it, isolated from the host.
 
-    Their output goes to `log_path` and out as Lines.
-    `open_deb` gives the descriptor of a package's .deb, to close. `between` is called when the required packages are
-    configured, and the others not yet there. `emulate` as Sandbox.
-    Nothing of it survives the call. Raises BuildFailed for a script that fails, HostLacks without the namespaces.
+    Their output goes to `log_path` and is emitted as Lines. `open_deb` returns a descriptor of a package's .deb, which
+    is closed here. `between` is called once the required packages are configured, before the others are unpacked.
+    `emulate` is that of Sandbox. No process outlives the call. Raises BuildFailed if a script fails, HostLacks if the
+    namespaces can't be made.
     """
     progress = _Progress(emit, len(unpacked))
     with Sandbox(target, log_path, progress.line, progress.status, emulate=emulate, rootfd=rootfd) as sandbox:
@@ -75,7 +77,7 @@ def configure(
 
 
 def log_path(target: str) -> str:
-    """Where all that the programs of a build of `target` print is kept."""
+    """The path of the log of what the programs of a build of `target` print."""
     folder = os.path.join(places.cache_dir(), "logs")
     ours.make_private(folder)
     return os.path.join(
@@ -107,7 +109,7 @@ class _Progress:
 
 
 class Configuration:
-    """One run of `configure`, in a sandbox that is open."""
+    """One run of `configure`, in an open sandbox."""
 
     def __init__(
         self,
@@ -160,10 +162,10 @@ class Configuration:
         users = [name for name in first if name in ("base-passwd", "base-files")]
         self._dpkg("--force-depends", "--configure", *users, doing="configure the core packages")
         if awk:
-            # Its postinst makes the alternative; update-alternatives would keep the time of a link that is there.
+            # Its postinst makes the alternative. update-alternatives would keep the time of an existing link.
             _unlink_awk(self._rootfd)
             self._dpkg("--force-depends", "--configure", "mawk", doing="configure mawk")
-        # What base-passwd has just made is known by name now.
+        # The users that base-passwd has just made are known by name from here on.
         owners.settle(self._rootfd, (one for name in names for one in self._unpacked[name].owned))
         for name in names:
             if name in first:
@@ -181,9 +183,9 @@ class Configuration:
         )
 
     def _select(self) -> None:
-        """What debootstrap does between the sets: dpkg learns of the archive's sections and priorities by it."""
+        """Write dpkg's available file and the selections, as debootstrap does between the two sets."""
         rank = {name: i for i, source in enumerate(self._lock.sources) for name in source.components}
-        # The archive's indexes are in the order of the source packages, by which the pool's folders are named.
+        # In the order of the archive's indexes: by source package, after which the folders of the pool are named.
         paragraphs = sorted(
             self._lock.packages,
             key=lambda p: (p.source, rank.get(p.component, 0), os.path.dirname(p.filename).rpartition("/")[2], p.name),
@@ -210,7 +212,7 @@ class Configuration:
                 break
             names = sorted(_closure(name, left))
             if not names:
-                break  # dpkg asks for something that was left out on purpose
+                break  # dpkg asks for a package that was excluded
             self._install(base, names, doing=f"configure the pre-dependency {name!r}")
             for one in names:
                 del left[one]
@@ -220,7 +222,7 @@ class Configuration:
 
     def _install(self, base: BaseSet, names: list[str], *, doing: str, every: bool = False) -> None:
         base.unpack(self._unpacked[name] for name in names)
-        states = {} if every else self._database.states()  # one that was replaced as a whole has disappeared
+        states = {} if every else self._database.states()  # without packages that dpkg has made disappear
         self._dpkg(
             "--force-overwrite",
             "--force-confold",
@@ -235,7 +237,7 @@ class Configuration:
         return f"{package.name}:{package.architecture}" in states
 
     def _next_predependency(self) -> str:
-        """The package that `dpkg --predep-package` wants to see installed first; "" for none."""
+        """The package that `dpkg --predep-package` names as the next to install; "" for none."""
         self._sandbox.run(
             [self._program("dpkg"), "--predep-package"], doing="ask dpkg for pre-dependencies", accept=(0, 1)
         )
@@ -270,7 +272,7 @@ class Configuration:
 
 
 class _Replaced:
-    """A program of the tree replaced by a script while packages are configured."""
+    """Replaces a program of the tree by a script while packages are configured."""
 
     def __init__(self, rootfd: int, folder: str, name: str, text: bytes) -> None:
         self._rootfd = rootfd
@@ -282,7 +284,7 @@ class _Replaced:
     def __enter__(self) -> None:
         folder = make_directories(self._rootfd, self._folder)
         try:
-            if self._is_there(folder):  # a second stage that was killed has left it
+            if self._is_there(folder):  # left by a second stage that was killed
                 os.unlink(self._name, dir_fd=folder)
                 with contextlib.suppress(FileNotFoundError):
                     os.rename(self._name + ".REAL", self._name, src_dir_fd=folder, dst_dir_fd=folder)
@@ -326,7 +328,7 @@ def _unlink_awk(rootfd: int) -> None:
 
 
 def _link_awk(rootfd: int) -> bool:
-    """base-files asks for an awk before mawk is configured; True if the link was made."""
+    """Make the link awk, which base-files needs before mawk is configured. True if it was made."""
     folder = make_directories(rootfd, "usr/bin")
     try:
         os.symlink("mawk", "awk", dir_fd=folder)
@@ -338,12 +340,12 @@ def _link_awk(rootfd: int) -> bool:
 
 
 def _asks_for_predependencies(packages: Iterable[Package], left: dict[str, Package]) -> bool:
-    """Whether any package's Pre-Depends names one that isn't configured yet; asking dpkg costs 20 ms each time."""
+    """Whether a Pre-Depends names a package that isn't configured yet. Saves asking dpkg, which takes 20 ms."""
     return any(name in left for package in packages for name in _first_names(package, "Pre-Depends"))
 
 
 def _closure(name: str, left: dict[str, Package]) -> set[str]:
-    """The package and all of `left` that it needs, the way debootstrap resolves: first alternatives, by name."""
+    """The package and its dependencies in `left`, resolved as in debootstrap: first alternatives, by name."""
     found: set[str] = set()
     todo = [name]
     while todo:
@@ -352,7 +354,7 @@ def _closure(name: str, left: dict[str, Package]) -> set[str]:
             continue
         found.add(one)
         needs = _first_names(left[one], "Pre-Depends") + _first_names(left[one], "Depends")
-        # What a package of a foreign architecture needs is of its own, unless only the root's is there.
+        # A dependency of a foreign package is of the same architecture, unless only the root's is in the set.
         _, colon, foreign = one.partition(":")
         todo += [f"{name}:{foreign}" if colon and f"{name}:{foreign}" in left else name for name in needs]
     return found

@@ -1,4 +1,4 @@
-"""The packages that debootstrap installs first, and what of the required set can be registered as it lies there."""
+"""The packages that debootstrap installs first, and the required packages that need no dpkg to unpack them."""
 
 from collections.abc import Iterable
 
@@ -16,9 +16,9 @@ def core(lock: Lock) -> list[str]:
 
 
 def settled(lock: Lock, unpacked: Iterable[Unpacked]) -> list[Unpacked]:
-    """The required packages that dpkg has nothing to decide about, and the core.
+    """The core, and the required packages that dpkg has nothing to decide about.
 
-    The others ship a path that one of them ships, too; the tree's dpkg unpacks them when it is their turn.
+    The others ship a path that another required package ships too. The tree's dpkg unpacks them when it is their turn.
     """
     required = {lock.key(package) for package in lock.required}
     first = set(core(lock))

@@ -1,7 +1,7 @@
-"""dpkg's database in a tree, written the way dpkg itself leaves it after --unpack (no dpkg runs for that).
+"""dpkg's database in a tree, written without dpkg as `dpkg --unpack` leaves it.
 
-What is written where: deb-*(5) for the control files, dpkg's doc/triggers.txt for the triggers, and, for the rest, what
-debootstrap's trees hold (scripts/compare-tree finds the difference).
+Sources: deb-*(5) for the control files, dpkg's doc/triggers.txt for the triggers, and for the rest the trees that
+debootstrap makes (scripts/compare-tree shows differences).
 """
 
 import contextlib
@@ -22,32 +22,32 @@ _ARCHITECTURE_IN_NAME = b"\nMulti-Arch: same\n"
 
 
 class Database:
-    """The folder var/lib/dpkg below `rootfd`. Everything raises OSError or SystemCall if the tree is in the way."""
+    """The folder var/lib/dpkg below `rootfd`. All methods raise OSError, SystemCall if the tree is in the way."""
 
     def __init__(self, rootfd: int) -> None:
         self._rootfd = rootfd
 
     def create(self) -> None:
-        """An empty database, as `dpkg` finds it in a new tree; what a second stage that failed has left goes."""
+        """Make the empty database that `dpkg` expects in a new tree; remove what a failed second stage has left."""
         for folder in ("updates", "info", "triggers", "alternatives", "parts", "tmp.ci"):
             with self._folder(f"{ADMIN}/{folder}") as parent:
                 for name in os.listdir(parent):
                     os.unlink(name, dir_fd=parent)
         with self._folder(ADMIN) as parent:
-            os.rmdir("tmp.ci", dir_fd=parent)  # dpkg's, while it unpacks
+            os.rmdir("tmp.ci", dir_fd=parent)  # dpkg makes it while it unpacks
         self.write("info/format", b"1\n")
         for name in ("status", "available", "diversions", "triggers/Unincorp"):
             self.write(name, b"")
         self.write("cmethopt", b"apt apt\n")
 
     def write(self, name: str, data: bytes, *, mode: int = 0o644, mtime_s: int | None = None) -> None:
-        """Replace a file of the database (not following a link)."""
+        """Replace a file of the database. A link is replaced, not followed."""
         folder, _, last = f"{ADMIN}/{name}".rpartition("/")
         with self._folder(folder) as parent:
             _write(parent, last, data, mode, mtime_s)
 
     def read(self, name: str) -> bytes:
-        """A file of the database; b"" if it isn't there."""
+        """The contents of a file of the database; b"" if it is missing."""
         folder, _, last = f"{ADMIN}/{name}".rpartition("/")
         with self._folder(folder) as parent:
             try:
@@ -59,7 +59,7 @@ class Database:
                 return reading.whole(fd, name, _MOST_BYTES)
 
     def register(self, packages: Iterable[Unpacked]) -> None:
-        """Note packages as unpacked: their control files, file lists, triggers, and the status paragraphs."""
+        """Register packages as unpacked: their control files, file lists, triggers, and status paragraphs."""
         packages = list(packages)
         self._write_info(packages)
         self._register_interests(packages)
@@ -84,7 +84,7 @@ class Database:
         return found
 
     def diversions_for(self, one: Unpacked) -> dict[bytes, bytes]:
-        """Where the package's paths go that another package (or the administrator) has diverted: dpkg-divert(1)."""
+        """The package's paths diverted by another package or the administrator, and where to (dpkg-divert(1))."""
         lines = self.read("diversions").splitlines()
         moved = {}
         for path, new, owner in zip(lines[::3], lines[1::3], lines[2::3], strict=False):
@@ -93,11 +93,11 @@ class Database:
             key = path.lstrip(b"/")
             moved[key] = new.lstrip(b"/")
             if key.partition(b"/")[0] in ALIASES:
-                moved[b"usr/" + key] = new.lstrip(b"/")  # where the tree's /usr is merged it lies there
+                moved[b"usr/" + key] = new.lstrip(b"/")  # its path in a tree with a merged /usr
         return moved
 
     def lay_out_control(self, one: Unpacked) -> None:
-        """Fill tmp.ci, from where dpkg runs a preinst: debconf takes the package's name from the control file there."""
+        """Fill tmp.ci, where dpkg runs a preinst: debconf reads the package's name from the control file there."""
         with self._folder(f"{ADMIN}/tmp.ci") as parent:
             for name, data in one.control.items():
                 mode = 0o755 if one.modes[name][0] & 0o111 else 0o644
@@ -114,7 +114,7 @@ class Database:
     @contextlib.contextmanager
     def _folder(self, path: str) -> Iterator[int]:
         held = make_directories(self._rootfd, path)
-        # A path descriptor is enough for the *at calls, but not to list the directory.
+        # An O_PATH descriptor is enough for the *at calls, but not to list the directory.
         fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=held)
         os.close(held)
         try:
@@ -149,7 +149,7 @@ class Database:
             self.write("triggers/File", "".join(line + "\n" for line in files).encode())
 
     def _activate(self, packages: list[Unpacked]) -> None:
-        """Note which triggers the packages pull, by name or by the files that they ship; dpkg takes it from there."""
+        """Record the triggers that the packages activate, explicitly or by their files; dpkg does the rest."""
         interests = [line.split() for line in self.read("triggers/File").decode().splitlines()]
         watched = tuple(trigger for trigger, _ in interests)
         pulled = {line.split()[0]: line for line in self.read("triggers/Unincorp").decode().splitlines()}
@@ -167,7 +167,7 @@ class Database:
 
 
 def info_name(one: Unpacked) -> str:
-    """What the package's files in info/ are called: with the architecture where several can be installed."""
+    """The base name of the package's files in info/: with the architecture if several can be installed."""
     control = b"\n" + one.control["control"] + b"\n"
     return f"{one.package.name}:{one.package.architecture}" if _ARCHITECTURE_IN_NAME in control else one.package.name
 
@@ -178,7 +178,7 @@ def status_paragraph(one: Unpacked) -> bytes:
     if not lines[0].startswith(b"Package:"):
         lines.sort(key=lambda line: not line.startswith(b"Package:"))
         if not lines[0].startswith(b"Package:"):
-            raise Malformed(f"register {one.package.name}", because="its control file names no package")
+            raise Malformed(f"register {one.package.name}", because="its control file has no field Package")
     text = lines[0] + b"\nStatus: install ok unpacked\n" + b"\n".join(lines[1:]) + b"\n"
     named = [line.split() for line in one.control.get("conffiles", b"").splitlines() if line.strip()]
     if named:
@@ -186,7 +186,7 @@ def status_paragraph(one: Unpacked) -> bytes:
     for (
         *flags,
         path,
-    ) in named:  # deb-conffiles(5): the one flag that there is, remove-on-upgrade, stands before the path
+    ) in named:  # deb-conffiles(5): its only flag, remove-on-upgrade, comes before the path
         digest = one.conffiles.get(path.decode("utf-8", "surrogateescape"), "newconffile")
         text += b" ".join((b"", path, digest.encode(), *flags)) + b"\n"
     return text
@@ -229,6 +229,6 @@ def _write(parent: int, name: str, data: bytes, mode: int, mtime_s: int | None) 
 
 
 def _check_file(fd: int, name: str) -> None:
-    """A package may ship a fifo in a file's place, a script make one: who opens that waits for ever."""
+    """Raise OSError if it is not a regular file: opening a fifo that a package or script made would block for ever."""
     if not stat.S_ISREG(os.fstat(fd).st_mode):
-        raise OSError(errno.EINVAL, "it is no file", f"/{ADMIN}/{name}")
+        raise OSError(errno.EINVAL, "it is not a file", f"/{ADMIN}/{name}")

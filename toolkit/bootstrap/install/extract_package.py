@@ -1,7 +1,7 @@
-"""One package on its way into the tree: each member of its data.tar becomes a file, link, directory or node.
+"""Extracts one package into the tree: each member of its data.tar becomes a file, link, directory or node.
 
-Nothing here follows a link: parents come from `Tree.open_directory` (resolved by the kernel inside the root), names
-within them are used with O_NOFOLLOW, O_EXCL or calls that never follow.
+No symbolic link is followed out of the root: parents come from `Tree.open_directory` (resolved by the kernel inside the
+root), and names within them are used with O_NOFOLLOW, O_EXCL or calls that never follow links.
 """
 
 import contextlib
@@ -20,13 +20,13 @@ from toolkit.bootstrap.install.path_filter import Skips
 from toolkit.bootstrap.install.usrmerge import ALIASES
 from toolkit.errors import Malformed
 
-_OPEN_DIRECTORIES = 48  # kept open by one package; the soft limit of descriptors is 1024 on most hosts
+_OPEN_DIRECTORIES = 48  # kept open per package; the soft limit of descriptors is 1024 on most hosts
 _NOBODY_ELSE = (b"", b"root")
 
 
 @dataclass(frozen=True, slots=True)
 class Directory:
-    """What a directory must look like in the end. The lowest rank decides."""
+    """The final attributes of a directory. If several packages ship it, the one with the lowest rank decides."""
 
     rank: int
     mode: int
@@ -36,17 +36,17 @@ class Directory:
 
 
 class Placed(NamedTuple):
-    """A member that has been laid out."""
+    """A member that has been extracted."""
 
     path: bytes  # in the tree
     name: bytes  # in the package, as dpkg lists it, without the first slash
     kind: bytes
-    made: Directory | None = None  # what a directory must look like
-    spot: bytes = b""  # its name on a shelf (staging.py)
+    made: Directory | None = None  # the attributes, for a directory
+    spot: bytes = b""  # its name in the staging area (staging.py)
 
 
 class Owned(NamedTuple):
-    """A member that belongs to somebody else than root, by name."""
+    """A member that is owned, by name, by another user or group than root."""
 
     path: bytes  # in the tree
     kind: bytes
@@ -58,7 +58,7 @@ class Owned(NamedTuple):
 
 
 class Tree(Protocol):
-    """What the packages of one tree share (tree.Tree)."""
+    """The state that the packages of one tree share (tree.Tree)."""
 
     unclaimable: threading.Lock
     umask: int
@@ -70,8 +70,8 @@ class Tree(Protocol):
     def open_directory(self, path: bytes) -> int: ...
 
 
-class Layout:
-    """One package on its way into the tree."""
+class PackageExtractor:
+    """Extracts the members of one package."""
 
     def __init__(
         self,
@@ -83,12 +83,12 @@ class Layout:
         *,
         sums: bool = False,
     ) -> None:
-        self.names: list[bytes] = []  # of all but directories, as dpkg lists them, without the first slash
+        self.names: list[bytes] = []  # all but directories, as dpkg lists them, without the first slash
         self.placed: list[Placed] = []
         self.owned: list[Owned] = []
         self.digests: dict[str, str] = {}  # of conffiles: path and MD5
-        self.sums: list[tuple[str, bytes]] = []  # MD5 and name of every file, if asked for
-        self.odd = False  # whether a name is written in a way that dpkg lists, and no file system keeps
+        self.sums: list[tuple[str, bytes]] = []  # MD5 and name of every file, if requested
+        self.odd = False  # whether a name is written as a//b or a/./b, which dpkg lists like that
         self._tree = tree
         self._position = position
         self._what = what
@@ -103,7 +103,8 @@ class Layout:
 
     @property
     def listed(self) -> list[bytes]:
-        """The package's paths as dpkg lists them: links last, for it makes them last (tar_extractor in tarfn.c)."""
+        """The package's paths in the order of dpkg's list: links last, as dpkg makes them last (tarfn.c:
+        tar_extractor)."""
         return self._listed + self._links
 
     def close(self) -> None:
@@ -112,7 +113,7 @@ class Layout:
         self._open.clear()
 
     def put(self, entry: entries.Entry, content: tar_read.Tar) -> None:
-        """Lay out one member. Raises Malformed, OSError."""
+        """Extract one member. Raises Malformed, OSError."""
         name, shown = self._relative(entry.name)
         kind = entry.kind
         (self._links if kind == entries.SYMLINK else self._listed).append(b"/" + (shown or b"."))
@@ -124,7 +125,7 @@ class Layout:
             self._directory(name, shown, entry)
             return
         if not name:
-            raise self._refused(entry, "it takes the place of the root itself")
+            raise self._refused(entry, "in the place of the root itself")
         # trixie's base-files ships the links of a merged /usr itself.
         path = name if kind == entries.SYMLINK and name in ALIASES else self._tree.place(name)
         self._shipped.add(path)
@@ -144,7 +145,7 @@ class Layout:
         if kind in (entries.CHARACTER, entries.BLOCK):
             if not self._in_dev(path):
                 raise self._refused(entry, "a device outside of /dev")
-            parent, last = self._spot(path)  # to look may have closed it
+            parent, last = self._spot(path)  # again: _in_dev may have closed it
         if self._make(lambda: self._extractor.new_node(parent, last, entry), parent, last, path):
             self._settle(parent, last, path, entry)
 
@@ -155,7 +156,7 @@ class Layout:
         return self._tree.owns(path, self._position)
 
     def _spot(self, path: bytes) -> tuple[int, bytes]:
-        """Where a file of this path is laid: the folder's descriptor, and the name in it."""
+        """Where to make a file of this path: a descriptor of the folder, and the name in it."""
         above, _, last = path.rpartition(b"/")
         return self._parent(above), last
 
@@ -164,15 +165,16 @@ class Layout:
             self.owned.append(Owned(path, entry.kind, entry.mode, entry.uid, entry.gid, entry.uname, entry.gname))
 
     def _settle(self, parent: int, last: bytes, path: bytes, entry: entries.Entry) -> None:
-        """Give what has no descriptor its owner, mode and times."""
-        # Another package may put a link in its place the moment that it may have the path, and chmod(2) follows it.
+        """Set owner, mode and times of something that has no descriptor."""
+        # As soon as another package may claim the path it may put a link there, and chmod(2) would follow that.
         with self._tree.unclaimable:
             if not self._owns(path):
                 return
             self._extractor.settle(parent, last, entry)
 
     def _in_dev(self, path: bytes) -> bool:
-        """Whether the path lies right in the tree's own /dev: elsewhere a script could open the host's disk by it."""
+        """Whether the path is directly in the tree's own /dev. Through a node elsewhere a script could open a disk of
+        the host."""
         if path.rpartition(b"/")[0] != b"dev":
             return False
         return stat.S_ISDIR(os.stat(b"dev", dir_fd=self._parent(b""), follow_symlinks=False).st_mode)
@@ -180,8 +182,8 @@ class Layout:
     def _relative(self, raw: bytes) -> tuple[bytes, bytes]:
         """The member's name as a path below the root, and as dpkg lists it.
 
-        dpkg drops slashes and "./" before it, and one slash after it (path_skip_slash_dotslash, tar_extractor). What is
-        between two slashes it leaves to the kernel, for which a//b and a/./b are a/b.
+        dpkg drops leading slashes and "./", and one trailing slash (path_skip_slash_dotslash, tar_extractor). The rest
+        it leaves to the kernel, for which a//b and a/./b are a/b.
         """
         shown = raw
         while shown[:1] == b"/" or shown[:2] == b"./":
@@ -190,7 +192,7 @@ class Layout:
         words = shown.split(b"/")
         if b".." in words or b"\n" in shown or not raw:
             raise Malformed(
-                f"unpack {self._what}", because=f"it ships {os.fsdecode(raw)!r}, which is no path in a root"
+                f"unpack {self._what}", because=f"it ships {os.fsdecode(raw)!r}, which is not a path in a root"
             )
         if b"" not in words and b"." not in words:
             return shown, shown
@@ -210,7 +212,7 @@ class Layout:
         path = self._tree.place(name)
         rank = self._position
         if path != name and name in ALIASES:
-            rank += 1 << 20  # ./bin counts for usr/bin only where no package ships ./usr/bin
+            rank += 1 << 20  # ./bin decides about usr/bin only if no package ships ./usr/bin
         made = Directory(rank, entry.mode, entry.uid, entry.gid, entry.mtime_s)
         self._note_owner(path, entry)
         self.placed.append(Placed(path, shown, entry.kind, made))
@@ -228,7 +230,7 @@ class Layout:
         self._tree.directory(path, made)
 
     def _is_directory(self, parent: int, last: bytes, path: bytes) -> bool:
-        """Whether what has the directory's name is one; False for a link to one, which dpkg keeps as it is."""
+        """Whether the existing file is a directory. False for a link to one, which dpkg leaves as it is."""
         found = os.stat(last, dir_fd=parent, follow_symlinks=False)
         if stat.S_ISDIR(found.st_mode):
             return True
@@ -257,7 +259,7 @@ class Layout:
             self.sums.append((self._sums[path], self.names[-1]))
 
     def _hard_link(self, path: bytes, entry: entries.Entry) -> None:
-        """Link to an earlier file of the same package, whose owner, mode and times it has."""
+        """Link to an earlier file of the same package, with its owner, mode and times."""
         target = self._tree.place(self._relative(entry.link)[0])
         if target not in self._shipped:
             raise self._refused(entry, f"a hard link to {os.fsdecode(entry.link)!r}, which the package does not ship")
@@ -267,7 +269,7 @@ class Layout:
             self._sums[path] = self._sums[target]
             self.sums.append((self._sums[path], self.names[-1]))
         source, name = self._spot(target)
-        parent, last = self._spot(path)  # opening the one may have closed the other
+        parent, last = self._spot(path)  # again: opening the target's folder may have closed it
         if self._make(lambda: self._extractor.link(source, name, parent, last), parent, last, path):
             with self._tree.unclaimable:
                 found = os.stat(last, dir_fd=parent, follow_symlinks=False).st_mode
@@ -275,12 +277,12 @@ class Layout:
                 raise self._refused(entry, "a second name of a device")
 
     def _make(self, make: Callable[[], object], parent: int, last: bytes, path: bytes) -> bool:
-        """Make something that isn't there yet; False if a later package has taken the place meanwhile."""
+        """Create the path with `make`; False if a package of another thread has claimed it meanwhile."""
         try:
             make()
         except FileExistsError:
-            # What is there is another package's. Nobody may claim the path between our look and our file, or we would
-            # take the winner's away; a loser that claimed it before may still come in between, hence the second turn.
+            # The existing file is another package's. No one may claim the path between our check and our file, or we
+            # would remove the winner's file. A loser with an earlier claim may still create it in between: try again.
             with self._tree.unclaimable:
                 if not self._owns(path):
                     return False

@@ -1,5 +1,5 @@
-"""Owners by name: dpkg looks up the names of a data.tar in the tree's own passwd and group, and takes the archive's
-numbers only where a name is unknown there (tar_entry_update_from_system in dpkg's tarfn.c).
+"""Owners by name. dpkg looks up the names in a data.tar in the tree's own passwd and group, and uses the numbers in
+the archive only for a name that is unknown there (tar_entry_update_from_system in dpkg's tarfn.c).
 """
 
 import contextlib
@@ -15,7 +15,7 @@ _LIMIT_BYTES = 16 << 20
 
 
 def differ(rootfd: int, owned: Iterable[Owned], *, may_change: bool) -> bool:
-    """Whether a member's owner by name is another one than by number; with `may_change` also if a name is unknown."""
+    """Whether any owner by name differs from that by number. With `may_change`, also whether a name is unknown."""
     users, groups = _numbers(rootfd, "etc/passwd"), _numbers(rootfd, "etc/group")
     for one in owned:
         for name, number, known in ((one.uname, one.uid, users), (one.gname, one.gid, groups)):
@@ -26,7 +26,7 @@ def differ(rootfd: int, owned: Iterable[Owned], *, may_change: bool) -> bool:
 
 
 def settle(rootfd: int, owned: Iterable[Owned]) -> None:
-    """Give members that lie in the tree the owners that they have by name. Raises OSError."""
+    """Set the owners of members in the tree by name. Raises OSError."""
     users, groups = _numbers(rootfd, "etc/passwd"), _numbers(rootfd, "etc/group")
     for one in owned:
         uid, gid = users.get(one.uname, one.uid), groups.get(one.gname, one.gid)
@@ -49,14 +49,14 @@ def _give(rootfd: int, one: Owned, uid: int, gid: int) -> None:
         try:
             fd = os.open(last or b".", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=parent)
         except OSError:
-            return  # it is gone, or something else by now
+            return  # it is gone, or replaced by something else
         undo.callback(os.close, fd)
         os.fchown(fd, uid, gid)
-        os.fchmod(fd, one.mode)  # chown(2) takes the setuid bit away
+        os.fchmod(fd, one.mode)  # chown(2) clears the setuid bit
 
 
 def _numbers(rootfd: int, path: str) -> dict[bytes, int]:
-    """The names of passwd(5) or group(5), and the number of each; the first entry counts, as in getpwnam(3)."""
+    """The names in passwd(5) or group(5), each with its number; of several entries the first, as in getpwnam(3)."""
     try:
         fd = open_beneath(rootfd, path, os.O_RDONLY | os.O_NONBLOCK)
     except SystemCall:
@@ -66,7 +66,7 @@ def _numbers(rootfd: int, path: str) -> dict[bytes, int]:
     found: dict[bytes, int] = {}
     for line in data.splitlines():
         fields = line.split(b":")
-        # A script may have written the file: no id is longer, and the last one of 32 bits is none (chown(2)).
+        # A script may have written the file. An id has at most ten digits, and 2^32 - 1 is not an id (chown(2)).
         if len(fields) > 2 and fields[2].isdigit() and len(fields[2]) < 11 and int(fields[2]) < 0xFFFFFFFF:
             found.setdefault(fields[0], int(fields[2]))
     return found

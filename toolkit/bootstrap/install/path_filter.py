@@ -1,7 +1,7 @@
-"""dpkg's path-exclude and path-include: which of a package's files are not laid out.
+"""dpkg's path-exclude and path-include: which files of a package are not extracted.
 
-As dpkg itself decides it (dpkg(1), --path-exclude): the last glob that matches wins, a `*` matches slashes, too, and a
-directory or link that is excluded stays where an include could bring back something below it.
+The rules are dpkg's (dpkg(1), --path-exclude): the last glob that matches wins, `*` matches slashes too, and an
+excluded directory or link is kept if an include may match something below it.
 """
 
 import fnmatch
@@ -17,7 +17,7 @@ _WILD = re.compile(r"[*?\[\\]")
 
 
 def path_filter(lines: Iterable[str]) -> Skips | None:
-    """The filter that the lines of a dpkg.cfg(5) make; None if they make none."""
+    """The filter defined by the lines of a dpkg.cfg(5); None if they define none."""
     rules = list(_rules(lines))
     if not any(exclude for exclude, _, _ in rules):
         return None
@@ -36,7 +36,7 @@ def path_filter(lines: Iterable[str]) -> Skips | None:
 
 
 def _rules(lines: Iterable[str]) -> Iterator[tuple[bool, Callable[[str], object], str]]:
-    """(whether it excludes, the glob as a function, what stands before its first wildcard)."""
+    """(whether it excludes, the glob as a function, the part before its first wildcard)."""
     for line in lines:
         found = _OPTION.match(line.removeprefix("--"))
         if found:
@@ -46,7 +46,7 @@ def _rules(lines: Iterable[str]) -> Iterator[tuple[bool, Callable[[str], object]
 
 
 def _translated(glob: str) -> str:
-    """fnmatch(3) has a backslash quote the next character, Python's has not."""
+    """The glob for Python's fnmatch: in fnmatch(3) a backslash quotes the next character, in Python it does not."""
     out = []
     for part in re.split(r"(\\.)", glob, flags=re.DOTALL):
         out.append("[" + part[1] + "]" if part[:1] == "\\" and part[1:] in ("*", "?", "[") else part)

@@ -1,4 +1,4 @@
-"""Which of two packages keeps a path that both ship: the rule of dpkg's tarobject (archives.c, does_replace)."""
+"""Which of two packages keeps a path that both ship, by the rule of dpkg's tarobject (archives.c, does_replace)."""
 
 from toolkit.bootstrap.facts.model import Package
 from toolkit.deb.relation import Alternative, parse_relations
@@ -17,7 +17,7 @@ _HOLDS = {
 
 
 def replaces(one: Package, other: Package) -> bool:
-    """Whether `one` may take over files of `other`: its Replaces names the package, not what that one provides."""
+    """Whether `one` may take over files of `other`: its Replaces must name that package, not one that it provides."""
     try:
         groups = parse_relations(one.paragraph.get("Replaces", ""))
     except Malformed:
@@ -26,21 +26,21 @@ def replaces(one: Package, other: Package) -> bool:
 
 
 def share(one: Package, other: Package) -> bool:
-    """Whether they are one package of two architectures, which share the files they agree on (Multi-Arch: same)."""
+    """Whether they are one package in two architectures, which share identical files (Multi-Arch: same)."""
     return one.name == other.name
 
 
 def keeps(earlier: tuple[Package, bytes], later: tuple[Package, bytes]) -> bool:
-    """Whether the package that dpkg unpacks earlier keeps the path; each with the name that its list has for it.
+    """Whether the package that dpkg unpacks earlier keeps the path. Each comes with the name under which it lists it.
 
-    Under two names (/bin/x, /usr/bin/x) dpkg takes it for two files: the last one unpacked lies there.
+    Two names (/bin/x, /usr/bin/x) are two files for dpkg: the one unpacked last stays.
     """
     (one, name), (other, other_name) = earlier, later
     return name == other_name and not share(one, other) and replaces(one, other) and not replaces(other, one)
 
 
 def unasked(one: Package, other: Package) -> bool:
-    """Whether the two may not both ship a path: neither replaces the other, nor are they one package."""
+    """Whether the two must not both ship a path: neither replaces the other, and they are not one package."""
     return not share(one, other) and not replaces(one, other) and not replaces(other, one)
 
 

@@ -1,9 +1,9 @@
-"""The base set's files, kept aside until the required packages are configured, and then moved in, package by package.
+"""Stages the files of the base set, and moves them in, package by package, once the required packages are configured.
 
-A maintainer script looks at what is there: with systemd's programs in the tree already, trixie's apt enables its timers
-by systemctl (other links) and libselinux1 makes /run/setrans. So the base set is unpacked into HOLD, at the same time
-as the rest, each package onto a shelf of its own (a flat folder: what other packages ship has no say in it), and comes
-into the tree by rename(2), 10 µs a file, when dpkg would have unpacked it (base_set.py).
+Maintainer scripts depend on what is in the tree: if systemd's programs are there already, trixie's apt enables its
+timers by systemctl (other links) and libselinux1 makes /run/setrans. So the base set is unpacked into STAGING, at the
+same time as the rest. Each package has a flat folder of its own there, where no file of another package can be in the
+way. When dpkg would unpack it (base_set.py) it is moved into the tree by rename(2), 10 µs per file.
 """
 
 import contextlib
@@ -12,7 +12,7 @@ import os
 import stat
 
 from toolkit.archive import entries
-from toolkit.bootstrap.install.extract_package import Directory, Layout, Placed, Tree
+from toolkit.bootstrap.install.extract_package import Directory, PackageExtractor, Placed, Tree
 from toolkit.bootstrap.install.path_filter import Skips
 from toolkit.errors import SystemCall
 from toolkit.kernel.beneath import (
@@ -24,20 +24,20 @@ from toolkit.kernel.beneath import (
     openat2,
 )
 
-HOLD = ".ctk-unpacked"
-NOT_YET = b".dpkg-new"  # how dpkg names a conffile until its package is configured
+STAGING = ".ctk-unpacked"
+NOT_YET = b".dpkg-new"  # dpkg's suffix for a conffile until its package is configured
 
 _OPEN_FOLDERS = 48
 _DEVICES = (entries.CHARACTER, entries.BLOCK)
 
 
-class Shelf(Layout):
-    """One package on its way onto its shelf: the directory `shelf`, in which its files are numbers."""
+class StagingExtractor(PackageExtractor):
+    """Extracts one package into its folder of the staging area, where its files have numbers for names."""
 
     def __init__(
         self,
         tree: Tree,
-        shelf: int,
+        folderfd: int,
         position: int,
         what: str,
         conffiles: frozenset[bytes],
@@ -46,7 +46,7 @@ class Shelf(Layout):
         sums: bool = False,
     ) -> None:
         super().__init__(tree, position, what, conffiles, skips, sums=sums)
-        self._shelf = shelf
+        self._folderfd = folderfd
         self._numbers: dict[bytes, bytes] = {}
 
     def _claim(self, path: bytes, name: bytes) -> bool:
@@ -56,7 +56,7 @@ class Shelf(Layout):
         return True
 
     def _spot(self, path: bytes) -> tuple[int, bytes]:
-        return self._shelf, self._numbers.setdefault(path, b"%d" % len(self._numbers))
+        return self._folderfd, self._numbers.setdefault(path, b"%d" % len(self._numbers))
 
     def _make_directory(self, path: bytes, made: Directory) -> None:
         pass
@@ -65,36 +65,36 @@ class Shelf(Layout):
         return path.rpartition(b"/")[0] == b"dev"
 
 
-class Held:
-    """Moves packages from HOLD into the tree below `rootfd`."""
+class Staging:
+    """Moves packages from the folder STAGING into the tree below `rootfd`."""
 
     def __init__(self, rootfd: int) -> None:
         self._rootfd = rootfd
-        self._holdfd = open_beneath(rootfd, HOLD, os.O_RDONLY | os.O_DIRECTORY)
+        self._stagingfd = open_beneath(rootfd, STAGING, os.O_RDONLY | os.O_DIRECTORY)
         self._folders: dict[bytes, int] = {}
 
     def close(self) -> None:
-        """Remove HOLD. Raises OSError."""
+        """Remove STAGING. Raises OSError."""
         self.forget()
-        for shelf in os.listdir(self._holdfd):
-            self.drop(int(shelf))
-        os.close(self._holdfd)
-        os.rmdir(HOLD, dir_fd=self._rootfd)
+        for position in os.listdir(self._stagingfd):
+            self.drop(int(position))
+        os.close(self._stagingfd)
+        os.rmdir(STAGING, dir_fd=self._rootfd)
 
     def drop(self, position: int) -> None:
-        """Remove the shelf of the package at `position`, with what is left on it."""
+        """Remove the staging folder of the package at `position`, with what is left in it."""
         with contextlib.suppress(FileNotFoundError):
-            shelf = self._shelf(position)
+            folderfd = self._open_folder(position)
             try:
-                for name in os.listdir(shelf):
-                    os.unlink(name, dir_fd=shelf)
+                for name in os.listdir(folderfd):
+                    os.unlink(name, dir_fd=folderfd)
             finally:
-                os.close(shelf)
-            os.rmdir(str(position), dir_fd=self._holdfd)
+                os.close(folderfd)
+            os.rmdir(str(position), dir_fd=self._stagingfd)
 
     def in_the_way(self, placed: tuple[Placed, ...], conffiles: frozenset[bytes]) -> bool:
-        """Whether something stands where the package's files go that dpkg would not simply rename(2) them over."""
-        fresh: set[bytes] = set()  # directories that aren't there, with all below them
+        """Whether something exists at the package's paths that dpkg would not simply replace by rename(2)."""
+        fresh: set[bytes] = set()  # directories that don't exist in the tree yet
         for one in placed:
             above, _, last = one.path.rpartition(b"/")
             if not one.path:
@@ -117,11 +117,11 @@ class Held:
     def release(
         self, position: int, placed: tuple[Placed, ...], diverted: dict[bytes, bytes], conffiles: frozenset[bytes]
     ) -> None:
-        """Move one package in, directories that are there stay as they are. Raises OSError.
+        """Move one package into the tree. Existing directories stay as they are. Raises OSError.
 
-        `diverted` says which paths of it go elsewhere; `conffiles` (as the package lists them) wait as .dpkg-new.
+        `diverted` maps paths to where they are diverted. `conffiles` (as the package lists them) are named .dpkg-new.
         """
-        shelf = self._shelf(position)
+        folderfd = self._open_folder(position)
         try:
             for one in placed:
                 if one.made is not None:
@@ -130,13 +130,15 @@ class Held:
                 path = diverted.get(one.path, one.path) + (NOT_YET if one.name in conffiles else b"")
                 above, _, name = path.rpartition(b"/")
                 into = self._folder(above) if one.kind not in _DEVICES else self._dev(above)
-                os.rename(one.spot, name, src_dir_fd=shelf, dst_dir_fd=into)
+                os.rename(one.spot, name, src_dir_fd=folderfd, dst_dir_fd=into)
         finally:
-            os.close(shelf)
-        os.rmdir(str(position), dir_fd=self._holdfd)
+            os.close(folderfd)
+        os.rmdir(str(position), dir_fd=self._stagingfd)
 
-    def _shelf(self, position: int) -> int:
-        return os.open(str(position), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._holdfd)
+    def _open_folder(self, position: int) -> int:
+        return os.open(
+            str(position), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._stagingfd
+        )
 
     def _directory(self, path: bytes, made: Directory) -> None:
         if not path:
@@ -152,7 +154,7 @@ class Held:
                     errno.EEXIST, "a file is in the place of this directory", os.fsdecode(path)
                 ) from None
             return
-        # A daemon that a script has left may have put a link there since: chmod(2) by its name would follow it.
+        # A daemon left by a script may have put a link there since; chmod(2) by name would follow it.
         fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=target)
         try:
             os.fchown(fd, made.uid, made.gid)
@@ -162,7 +164,7 @@ class Held:
             os.close(fd)
 
     def _look(self, path: bytes) -> int:
-        """A descriptor of a folder of the tree, which must be there. Raises OSError."""
+        """A descriptor of an existing folder of the tree. Raises OSError."""
         fd = self._folders.get(path)
         if fd is None:
             try:
@@ -173,7 +175,7 @@ class Held:
         return fd
 
     def _folder(self, path: bytes) -> int:
-        """A descriptor of a folder of the tree, made if it isn't there."""
+        """A descriptor of a folder of the tree, made if it is missing."""
         fd = self._folders.get(path)
         if fd is None:
             fd = make_directories(self._rootfd, os.fsdecode(path))
@@ -181,7 +183,8 @@ class Held:
         return fd
 
     def _dev(self, path: bytes) -> int:
-        """The tree's own /dev, and no other folder: a script that has put a link there would open the host's disk."""
+        """The tree's own /dev. Raises OSError for any other folder: through a link that a script put there a node could
+        be made elsewhere, and with it a disk of the host be opened."""
         folder = self._folder(path)
         try:
             dev = openat2(self._rootfd, "dev", O_PATH | os.O_DIRECTORY, 0, RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS)
@@ -200,7 +203,7 @@ class Held:
         self._folders[path] = fd
 
     def forget(self) -> None:
-        """Look anew where each folder is: a script may have moved one, or put a link in its place."""
+        """Close all folders, to look them up again: a script may have moved one, or replaced it by a link."""
         for fd in self._folders.values():
             os.close(fd)
         self._folders.clear()

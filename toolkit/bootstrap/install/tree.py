@@ -1,7 +1,7 @@
-"""A tree that packages are laid out in by several threads: who owns which path, how directories end up, safe opening.
+"""A tree that several threads extract packages into: owners of paths, attributes of directories, safe opening.
 
-Every directory is opened by the kernel with the tree's root as its `/` (openat2, RESOLVE_IN_ROOT), so a package can
-lead nobody out of it, whatever links it ships.
+The kernel opens every directory with the tree's root as its `/` (openat2, RESOLVE_IN_ROOT), so no link that a package
+ships leads out of it.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from toolkit.kernel.beneath import O_PATH, open_beneath
 class Tree:
     """The tree below the directory `rootfd`. Single dict operations are atomic; the rest holds the mutex.
 
-    `choose` says which of two positions has a path that both ship, given the name that each lists it by.
+    `choose` returns which of two positions gets a path that both ship, given the name under which each lists it.
     """
 
     def __init__(
@@ -28,16 +28,16 @@ class Tree:
         self.rootfd = rootfd
         self.umask = umask
         self.aliases: set[bytes] = set()
-        self.contested: dict[bytes, dict[int, bytes]] = {}  # who ships the path, and as what it lists it
+        self.contested: dict[bytes, dict[int, bytes]] = {}  # path → position of each package that ships it → its name
         self._choose = choose
         self._merged = merged_usr
         self._owner: dict[bytes, tuple[int, bytes]] = {}
         self._directories: dict[bytes, Directory] = {}
         self._mutex = threading.Lock()
-        self.unclaimable = self._mutex  # while it is held no path changes its owner
+        self.unclaimable = self._mutex  # while it is held, no path changes its owner
 
     def place(self, name: bytes) -> bytes:
-        """The path in the tree of a name in a package: merged into /usr if it must be."""
+        """The path in the tree of a name in a package: below usr/ if /usr is merged and the name is an alias."""
         if self._merged:
             head = name.partition(b"/")[0]
             if head in ALIASES:
@@ -46,9 +46,9 @@ class Tree:
         return name
 
     def claim(self, path: bytes, position: int, name: bytes) -> bool:
-        """Whether this package may lay out `path`, which it lists as `name`; False if dpkg gives it to another.
+        """Whether this package may create `path`, which it lists as `name`; False if dpkg gives it to another one.
 
-        Where more than two ship it, one that has stood back stays back.
+        If more than two ship it, one that has lost it once does not get it back.
         """
         first = self._owner.setdefault(path, (position, name))
         if first[0] == position:
@@ -63,16 +63,16 @@ class Tree:
             return True
 
     def owns(self, path: bytes, position: int) -> bool:
-        """Whether the path is (still) this package's to lay out."""
+        """Whether the path (still) belongs to this package."""
         return self.owner(path) == position
 
     def owner(self, path: bytes) -> int | None:
-        """The position of the package that has the path."""
+        """The position of the package that owns the path."""
         found = self._owner.get(path)
         return found[0] if found else None
 
     def directory(self, path: bytes, made: Directory) -> None:
-        """Note what a directory must look like in the end; the first package in dpkg's order decides."""
+        """Record the final attributes of a directory. The first package in dpkg's order decides."""
         known = self._directories.setdefault(path, made)
         if known is not made and made.rank < known.rank:
             with self._mutex:
@@ -80,18 +80,18 @@ class Tree:
                     self._directories[path] = made
 
     def open_directory(self, path: bytes) -> int:
-        """A descriptor of the directory, which is made with all above it if it is missing. Raises OSError."""
+        """A descriptor of the directory, which is made with its parents if it is missing. Raises OSError."""
         try:
             return open_beneath(self.rootfd, os.fsdecode(path), O_PATH | os.O_DIRECTORY)
         except SystemCall as error:
             if error.errno != errno.ENOENT:
                 raise OSError(error.errno, os.strerror(error.errno), os.fsdecode(path)) from None
-        # From the top, not by recursion: a package may nest folders as deep as a path is long.
+        # Not by recursion: a package may nest folders as deep as PATH_MAX allows.
         words = path.split(b"/")
         current = os.dup(self.rootfd)
         try:
             for count, name in enumerate(words, 1):
-                # Another thread may have been faster; a dangling link of that name fails at the next open.
+                # Another thread may have made it. If it is a dangling link, opening it fails below.
                 with contextlib.suppress(FileExistsError):
                     os.mkdir(name, 0o755, dir_fd=current)
                 above = os.fsdecode(b"/".join(words[:count]))
@@ -106,7 +106,7 @@ class Tree:
             os.close(current)
 
     def finish_directories(self) -> None:
-        """Give the directories their owners, modes and times. Raises OSError, SystemCall."""
+        """Set the owners, modes and times of directories. Raises OSError, SystemCall."""
         for path, directory in sorted(self._directories.items(), reverse=True):
             fd = open_beneath(self.rootfd, os.fsdecode(path), os.O_RDONLY | os.O_DIRECTORY)
             try:
@@ -120,9 +120,9 @@ class Tree:
 
 
 def umask() -> int:
-    """The process's file mode creation mask, read without setting it: umask(2) would do so for all threads."""
+    """The process's umask, read from /proc: umask(2) can only read it by setting it, for all threads."""
     with open("/proc/self/status") as status:
         for line in status:
             if line.startswith("Umask:"):
                 return int(line.split()[1], 8)
-    return 0o777  # before Linux 4.7: every mode is then set by hand
+    return 0o777  # before Linux 4.7; every mode is then set explicitly

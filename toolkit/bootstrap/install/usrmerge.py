@@ -1,12 +1,12 @@
-"""Whether a tree's /bin, /sbin and /lib* are links into /usr, as debootstrap decides it per suite and variant."""
+"""Whether /bin, /sbin and /lib* of a tree are links into /usr: debootstrap's decision by suite and variant."""
 
 from toolkit.bootstrap.facts import suites
 from toolkit.bootstrap.facts.model import Lock
 
-# The directories that a merged /usr turns into links (debootstrap's list; it holds every multilib name there is).
+# The directories that are links in a merged /usr (debootstrap's list, which has every multilib name).
 ALIASES = frozenset((b"bin", b"sbin", b"lib", b"lib32", b"lib64", b"libo32", b"libx32"))
 
-# From these on a system that stays unmerged must say so, or the package usr-is-merged will not install.
+# From these releases on an unmerged system must be marked as such, or the package usr-is-merged does not install.
 _MERGE_REQUIRED = frozenset(("bookworm",))
 
 
