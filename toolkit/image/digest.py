@@ -5,7 +5,7 @@ A digest is checked here before a path or a URL is built from it (CVE-2014-9358,
 
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from toolkit.errors import Invalid, Untrusted
@@ -58,3 +58,21 @@ def verify(data: bytes, digest: str, doing: str) -> bytes:
     if text_of(digest, found) != digest:
         raise Untrusted(doing, because=f"its digest is {text_of(digest, found)}, and {digest} was asked for")
     return data
+
+
+def verified(pieces: Iterable[bytes], digest: str, size_bytes: int, doing: str) -> Iterator[bytes]:
+    """The same pieces, hashed as they pass. Raises Untrusted before the first byte too many, or after the last piece.
+
+    So whoever keeps them must not use them before the iterator has ended.
+    """
+    found, left = hasher(digest), size_bytes
+    for piece in pieces:
+        left -= len(piece)
+        if left < 0:
+            raise Untrusted(doing, because=f"it has more than the {size_bytes} bytes that were announced")
+        found.update(piece)
+        yield piece
+    if left:
+        raise Untrusted(doing, because=f"it has {size_bytes - left} bytes, and {size_bytes} were announced")
+    if text_of(digest, found) != digest:
+        raise Untrusted(doing, because=f"its digest is {text_of(digest, found)}, and {digest} was asked for")

@@ -28,9 +28,12 @@ class Writing:
     def __enter__(self) -> "Self":
         return self
 
-    def name(self, path: str) -> None:
-        """Give it its final name, replacing a file of that name. Raises OSError."""
-        os.rename(self.path, path, src_dir_fd=self._dir_fd, dst_dir_fd=self._dir_fd)
+    def name(self, path: str, *, dir_fd: "int | None" = None) -> None:
+        """Give it its final name, replacing a file of that name. Raises OSError.
+
+        `path` is below `dir_fd`; without that, below the folder that the temporary file was made in.
+        """
+        os.rename(self.path, path, src_dir_fd=self._dir_fd, dst_dir_fd=self._dir_fd if dir_fd is None else dir_fd)
         self.path = ""
 
     def close(self) -> None:

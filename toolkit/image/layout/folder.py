@@ -1,0 +1,264 @@
+"""An OCI image layout in a folder (image-spec 1.1, image-layout.md): skopeo's and umoci's oci:DIR:TAG.
+
+Reading follows links, as some builders make layouts of links to one shared folder of blobs; what a link leads to is
+hashed like everything else. Writing follows none: the folder may be somebody else's.
+
+A blob is written under a name of its own beside the folder `blobs`, and gets its digest as name when it has been
+hashed. index.json is read, changed and renamed into place under a lock, so that two writers both land.
+"""
+
+import contextlib
+import errno
+import fcntl
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from toolkit.errors import CtkError, NotFound, Untrusted, Usage, reason
+from toolkit.image import digest as digests
+from toolkit.image.document import fields
+from toolkit.image.document.descriptor import Descriptor
+from toolkit.image.endpoint import Raw
+from toolkit.image.layout import index_json
+from toolkit.image.layout.index_json import Entry
+from toolkit.image.layout.roots import Roots
+from toolkit.image.layout.source import LayoutSource, blob_name
+from toolkit.image.name import Location
+from toolkit.kernel import atomic, reading
+
+_PIECE_BYTES = 1 << 20
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
+
+class Folder:
+    """The files of a layout in a folder, open for reading (source.Files). Raises OSError."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.fd = os.open(path, _FOLDER)
+
+    def read(self, name: str, limit_bytes: int) -> bytes:
+        """As source.Files."""
+        return reading.read(name, limit_bytes=limit_bytes, dir_fd=self.fd, follow=True)
+
+    @contextlib.contextmanager
+    def pieces(self, name: str, size_bytes: int, start: int) -> Iterator[Iterator[bytes]]:
+        """As source.Files."""
+        fd = reading.open_file(name, limit_bytes=1 << 63, dir_fd=self.fd)
+        try:
+            found = os.fstat(fd).st_size
+            if found != size_bytes:
+                because = f"it has {found} bytes, and {size_bytes} were announced"
+                raise Untrusted(f"read {name!r} of {self.path!r}", because=because)
+            yield _from(fd, start)
+        finally:
+            os.close(fd)
+
+    def close(self) -> None:
+        """As source.Files."""
+        os.close(self.fd)
+
+
+def _from(fd: int, offset: int) -> Iterator[bytes]:
+    while piece := os.pread(fd, _PIECE_BYTES, offset):
+        offset += len(piece)
+        yield piece
+
+
+def open_source(location: Location) -> LayoutSource:
+    """The layout in the folder `location.path`. Raises NotFound."""
+    try:
+        return LayoutSource(Folder(location.path), location)
+    except OSError as error:
+        hint = f"oci-archive:{location.path} reads a layout in a tar" if error.errno == errno.ENOTDIR else ""
+        because = f"no OCI image layout is there ({reason(error)})"
+        raise NotFound(f"read the image {str(location)!r}", because=because, hint=hint) from None
+
+
+class FolderDestination:
+    """A layout in a folder that is written (endpoint.Destination); the folder is made if it is not there.
+
+    While one is open, it holds a shared lock on the folder; for the moment of a change of index.json, one on the file
+    oci-layout. A copy that fails takes away what it has made of a new layout. In one that was there its blobs stay:
+    they have no name, and the next attempt finds them.
+    """
+
+    def __init__(self, location: Location) -> None:
+        self.path = location.path
+        self._location = location
+        self._roots = Roots(location)
+        self._blobs: list[str] = []
+        self._done = self._made_folder = self._made_layout = False
+        with self._telling(f"write {str(self)!r}"):
+            self.fd = self._opened()
+            try:
+                self._mark()
+            except BaseException:
+                self.close()
+                raise
+
+    def __str__(self) -> str:
+        return str(self._location)
+
+    @contextlib.contextmanager
+    def _telling(self, doing: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            hint = ""
+            if error.errno == errno.ENOENT:
+                hint = "the folder that it is to be in must be there"
+            elif error.errno == errno.ENOTDIR:
+                hint = f"oci-archive:{self.path} writes a layout into a tar"
+            raise CtkError(doing, because=reason(error), hint=hint) from None
+
+    def _opened(self) -> int:
+        while True:
+            try:
+                os.mkdir(self.path, 0o755)
+                self._made_folder = True
+            except FileExistsError:
+                self._made_folder = False
+            fd = os.open(self.path, _FOLDER)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_SH)
+                if os.path.samestat(os.fstat(fd), os.stat(self.path)):
+                    return fd
+            except FileNotFoundError:
+                pass  # another copy has failed and taken its folder away
+            except BaseException:
+                os.close(fd)
+                raise
+            os.close(fd)
+
+    def _mark(self) -> None:
+        """Check or write oci-layout. Raises NotFound for a newer version, Usage in a folder of other things."""
+        if self._marked():
+            return
+        fcntl.flock(self.fd, fcntl.LOCK_EX)
+        if not self._marked():
+            if any(not name.endswith(".new") for name in os.listdir(self.fd)):
+                raise Usage(
+                    f"write {str(self)!r}",
+                    because=f"it holds other things, and is no OCI image layout (it has no {index_json.MARKER})",
+                    hint="name a folder that is empty or not there",
+                )
+            atomic.replace(index_json.MARKER, index_json.MARKER_BYTES, mode=0o644, dir_fd=self.fd)
+            self._made_layout = True
+        fcntl.flock(self.fd, fcntl.LOCK_SH)
+
+    def _marked(self) -> bool:
+        try:
+            data = reading.read(index_json.MARKER, limit_bytes=4096, dir_fd=self.fd)
+        except FileNotFoundError:
+            return False
+        index_json.check_marker(data, f"{self.path}: {index_json.MARKER}")
+        return True
+
+    @contextlib.contextmanager
+    def _blob_folder(self, digest: str) -> Iterator[int]:
+        """The folder of blobs of this digest's algorithm, made if missing; neither it nor the one above is a link."""
+        fd = self.fd
+        with contextlib.ExitStack() as stack:
+            for name in ("blobs", digests.split(digest)[0]):
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(name, 0o755, dir_fd=fd)
+                try:
+                    fd = os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=fd)
+                except NotADirectoryError:
+                    because = f"its {name!r} is a link or a file, and nothing is written through a link"
+                    raise Usage(f"write into the layout {self.path!r}", because=because) from None
+                stack.callback(os.close, fd)
+            yield fd
+
+    def has(self, descriptor: Descriptor) -> bool:
+        """As endpoint.Destination. The content is not hashed: readers do that."""
+        encoded = digests.split(descriptor.digest)[1]
+        try:
+            with self._blob_folder(descriptor.digest) as folder:
+                found = os.stat(encoded, dir_fd=folder, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return stat.S_ISREG(found.st_mode) and found.st_size == descriptor.size_bytes
+
+    def put_blob(self, descriptor: Descriptor, pieces: Iterable[bytes]) -> None:
+        """As endpoint.Destination."""
+        digest = descriptor.digest
+        doing = f"write the blob {digest} to {str(self)!r}"
+        sound = digests.verified(pieces, digest, descriptor.size_bytes, doing)
+        with contextlib.ExitStack() as stack:
+            with self._telling(doing):
+                folder = stack.enter_context(self._blob_folder(digest))
+                new = stack.enter_context(atomic.Writing(atomic.beside("blob"), mode=0o644, dir_fd=self.fd))
+            for piece in sound:
+                with self._telling(doing):
+                    atomic.write(new.fd, piece)
+            with self._telling(doing):
+                new.close()
+                new.name(digests.split(digest)[1], dir_fd=folder)
+        self._blobs.append(digest)
+
+    def put_manifest(self, raw: Raw, name: str = "") -> None:
+        """As endpoint.Destination. It gets its name at `commit`."""
+        put = self._roots.put(raw, name)
+        if not self.has(put.descriptor):
+            self.put_blob(put.descriptor, iter([raw.data]))
+
+    def update(self, change: Callable[[list[Entry]], Sequence[Entry]]) -> None:
+        """Replace the entries of index.json by what `change` makes of them, while no other program of ours does."""
+        with self._telling(f"write {index_json.FILE!r} of {self.path!r}"), self._alone():
+            try:
+                before = reading.read(index_json.FILE, limit_bytes=fields.LIMIT_BYTES, dir_fd=self.fd)
+            except FileNotFoundError:
+                before = b""
+            entries = index_json.read(before, f"{self.path}: {index_json.FILE}") if before else []
+            data = index_json.write(change(entries), before)
+            if len(data) > fields.LIMIT_BYTES:
+                because = f"{index_json.FILE} would be larger than {fields.LIMIT_BYTES} bytes"
+                raise Usage(f"write {str(self)!r}", because=because, hint="use another folder for further images")
+            atomic.replace(index_json.FILE, data, mode=0o644, dir_fd=self.fd)
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        fd = os.open(index_json.MARKER, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.fd)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(fd)
+
+    def commit(self) -> None:
+        """As endpoint.Destination: index.json lists the images from here on. A tag given again moves to the new one."""
+        new = [index_json.entry_of(put.descriptor, name) for put, name in self._roots.listed()]
+
+        def change(entries: list[Entry]) -> list[Entry]:
+            for one in new:
+                entries = index_json.added(entries, one)
+            return entries
+
+        self.update(change)
+        self._done = True
+
+    def close(self) -> None:
+        """As endpoint.Destination."""
+        try:
+            if not self._done and (self._made_layout or self._made_folder):
+                self._take_away()
+        except OSError:
+            pass  # it is in use by others, or was changed: what failed before is the error to report
+        finally:
+            os.close(self.fd)
+
+    def _take_away(self) -> None:
+        """Remove the new layout, unless another copy writes into it or has written."""
+        fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if self._made_layout and index_json.FILE not in os.listdir(self.fd):
+            for digest in self._blobs:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(blob_name(digest), dir_fd=self.fd)
+            for folder in ("blobs/sha256", "blobs/sha512", "blobs"):
+                with contextlib.suppress(FileNotFoundError):
+                    os.rmdir(folder, dir_fd=self.fd)
+            os.unlink(index_json.MARKER, dir_fd=self.fd)
+        if self._made_folder:
+            os.rmdir(self.path)
