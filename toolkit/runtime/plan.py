@@ -88,36 +88,53 @@ def plan(
     hooks = spec.get("hooks") or {}
     result.wants_hooks = any(hooks.get(kind) for kind in EARLY_HOOKS)
     steps = result.steps
-    own_mounts = result.own_mounts
-    if not own_mounts:
-        _refuse_host_mounts(linux)
     propagation = mount_options.PROPAGATION.get(linux.get("rootfsPropagation") or "", 0)
-    if own_mounts:
-        early = propagation
-        if early & mounts.MS_UNBINDABLE:
-            # The root is yet to be bound onto itself; SetRootPropagation says the rest.
-            early = mounts.MS_PRIVATE | early & mounts.MS_REC
-        steps.append(
-            PrepareRoot(root, early or mounts.MS_SLAVE | mounts.MS_REC, "linux.rootfsPropagation" if early else "")
-        )
+    if result.own_mounts:
+        steps.append(_root_prepared(root, propagation))
         if over is not None:
             steps.append(over)
+        _mounts(result, spec, bundle, mount_label)
+        if not _dev_is_bound(spec):
+            steps.append(MakeDevices(linux.get("devices") or (), mounted="/dev" in _destinations(spec)))
+            steps.append(LinkDevices())
     else:
-        steps.append(OpenRoot())
-    _mounts(result, spec if own_mounts else {}, bundle, mount_label)
-    if own_mounts and not _dev_is_bound(spec):
-        steps.append(MakeDevices(linux.get("devices") or (), mounted="/dev" in _destinations(spec)))
-        steps.append(LinkDevices())
+        _refuse_host_mounts(linux)
+        steps += [OpenRoot(), JoinCgroup("cgroup" in result.new)]
     if console is not None:
         steps.append(console)
+    _settings(steps, spec)
+    if result.wants_hooks:
+        steps.append(AwaitHooks(hooks.get("createContainer") or ()))
+    _shields(steps, linux)
+    steps.append(EnterRoot("chroot" if not result.own_mounts else "move" if no_pivot else "pivot"))
+    if spec["root"].get("readonly") and result.own_mounts:
+        steps.append(MakeRootReadOnly())
+    if propagation:
+        steps.append(SetRootPropagation(propagation))
+    return result
+
+
+def _root_prepared(root: str, propagation: int) -> PrepareRoot:
+    early = propagation
+    if early & mounts.MS_UNBINDABLE:
+        # The root is yet to be bound onto itself; SetRootPropagation says the rest.
+        early = mounts.MS_PRIVATE | early & mounts.MS_REC
+    return PrepareRoot(root, early or mounts.MS_SLAVE | mounts.MS_REC, "linux.rootfsPropagation" if early else "")
+
+
+def _settings(steps: "list[Step]", spec: "Spec") -> None:
+    """What the program finds set: names, sysctls, its working directory."""
     if spec.get("hostname") or spec.get("domainname"):
         steps.append(SetNames(spec.get("hostname") or "", spec.get("domainname") or ""))
-    steps.extend(SetSysctl(key, value) for key, value in (linux.get("sysctl") or {}).items())
+    sysctls = (spec.get("linux") or {}).get("sysctl") or {}
+    steps.extend(SetSysctl(key, value) for key, value in sysctls.items())
     cwd = (spec.get("process") or {}).get("cwd") or "/"
     if cwd != "/":
         steps.append(MakeWorkingDirectory(cwd))
-    if result.wants_hooks:
-        steps.append(AwaitHooks(hooks.get("createContainer") or ()))
+
+
+def _shields(steps: "list[Step]", linux: "Linux") -> None:
+    """What the program must not write or see; after the hooks, which may."""
     if linux.get("readonlyPaths"):
         steps.append(MakeReadOnly(list(dict.fromkeys(linux["readonlyPaths"]))))
     if linux.get("maskedPaths"):
@@ -125,12 +142,6 @@ def plan(
     for step in list(steps):
         if isinstance(step, Mount) and step.read_only_at_the_end:
             steps.append(FinishReadOnly(step.field, step.destination))
-    steps.append(EnterRoot("chroot" if not own_mounts else "move" if no_pivot else "pivot"))
-    if spec["root"].get("readonly") and own_mounts:
-        steps.append(MakeRootReadOnly())
-    if propagation:
-        steps.append(SetRootPropagation(propagation))
-    return result
 
 
 def _namespaces(result: LaunchPlan, listed: "Sequence[Namespace]") -> None:
