@@ -367,7 +367,7 @@ def test_a_person_is_told_what_to_do_with_what_runs_has_ended_or_waits(
     assert run.wait() == 0
     ctk("pause", name).ok()
     paused = terminal(ctk.argv("exec", name, "true"), env=ctk.environment, columns=200)
-    paused.read_until(f"hint: ctk resume {name} wakes it up")
+    paused.read_until(f"hint: ctk resume {name} lets it go on")
     assert paused.wait() == 255
     ctk("resume", name).ok()
     ctk("stop", "--time=0", name).ok()

@@ -172,7 +172,7 @@ def test_all_that_runc_takes_is_taken(verb):
     ("argv", "hint"),
     [
         (("exec", "-it", "c", "sh"), "-t alone gives a terminal"),
-        (("run", "c", "sleep", "3"), "ctk run <container-id>; the command stands in config.json"),
+        (("run", "c", "sleep", "3"), "ctk run <container-id>; the command is in config.json"),
         (("run", "--bundel", "x", "c"), "did you mean --bundle? see ctk run --help"),
         (("list", "-aq"), "see ctk list --help"),
         (("exec", "-td", "c", "sh"), "one at a time: -t -d; see"),

@@ -32,7 +32,7 @@ _EXAMPLES = {
 
 
 def render(program: str, verb: str, columns: int = 0) -> str:
-    """The help text of a verb, or of the whole command for ''; `columns` wraps what is said about each option."""
+    """The help text of a verb, or of the whole command for ''; `columns` wraps the text of each option."""
     if not verb:
         return _whole(program)
     summary, arguments, _fewest, _most, _mixed, table = VERBS[verb]
@@ -54,7 +54,7 @@ def render(program: str, verb: str, columns: int = 0) -> str:
 _DOCKERS_FLAGS = ("it", "ti", "itd", "dit", "tid", "dti")
 
 
-# Docker's options of `run` about what a container is like, which is config.json's business here.
+# Docker's options of `run` that describe a container, which config.json does here.
 _IN_THE_SPEC = frozenset(
     "name v volume e env p publish m memory cpus network net h hostname u user w workdir mount privileged "
     "cap-add cap-drop device tmpfs read-only pids-limit security-opt entrypoint".split()
@@ -62,21 +62,21 @@ _IN_THE_SPEC = frozenset(
 
 
 def is_another_tools(error: "WrongOption") -> bool:
-    """Whether the wrong option is one that people know from Docker."""
+    """Whether the wrong option is one of Docker's."""
     return error.verb in ("run", "exec", "create") and str(error).rpartition(": -")[2] in _DOCKERS_FLAGS
 
 
 def advice(error: "WrongOption", program: str) -> str:
-    """What a person may have meant by a wrong command line, and where its help is."""
+    """What the user may have meant by a wrong command line, and how to get help."""
     verb = error.verb
     see = f"see {program} {verb} --help" if verb else f"see {program} --help"
     if verb == "ps" and (error.arguments or str(error).endswith((": -a", ": -aq", ": -all", ": -q"))):
-        return f"{program} list tells the containers, {program} ps NAME the processes of one; {see}"
+        return f"{program} list shows the containers, {program} ps NAME the processes of one; {see}"
     if error.arguments:
         usage = f"{program} {verb} {VERBS[verb][1] or '(no arguments)'}"
         if verb in ("run", "create") and "exactly" in str(error):
             return (
-                f"{usage}; the command stands in config.json: {program} spec --update -- COMMAND, or "
+                f"{usage}; the command is in config.json: {program} spec --update -- COMMAND, or "
                 f"{program} up SUITE ID -- COMMAND; {see}"
             )
         return f"{usage}; {see}"
@@ -84,19 +84,19 @@ def advice(error: "WrongOption", program: str) -> str:
     if not found:
         return see
     if verb and flag.partition("=")[0] in [option[0] for option in GLOBAL]:
-        return f"it stands before the verb: {program} --{flag} … {verb} …; {see}"
+        return f"it goes before the verb: {program} --{flag} … {verb} …; {see}"
     table = VERBS[verb][5] if verb else GLOBAL
     if verb in ("run", "create") and flag in _DOCKERS_FLAGS:
-        return f"a terminal comes by itself, and there are no images: {program} up SUITE NAME -- COMMAND; {see}"
+        return f"a terminal is the default, and there are no images: {program} up SUITE NAME -- COMMAND; {see}"
     if verb in ("run", "create") and flag.partition("=")[0] in _IN_THE_SPEC:
         return (
-            f"what a container is like stands in config.json: {program} spec --update …, or "
-            f"{program} up SUITE NAME … does all at once; {see}"
+            f"config.json describes the container: {program} spec --update …, or "
+            f"{program} up SUITE NAME … does everything; {see}"
         )
     if verb == "update" and flag.partition("=")[0] == "cpus":
         return f"half a CPU is --cpu-period 100000 --cpu-quota 50000; {see}"
     if verb == "list" and flag in ("a", "all", "aq", "qa"):
-        return f"it tells all of them, those that have ended too; {see}"
+        return f"it always lists all of them, stopped ones too; {see}"
     if verb == "exec" and flag in (*_DOCKERS_FLAGS, "i", "interactive"):
         return f"standard input is always passed on; -t alone gives a terminal; {see}"
     letters = [option for letter in flag for option in table if option[1] == letter]
@@ -143,7 +143,7 @@ def _table(rows: "list[tuple[str, str]]", columns: int = 0) -> str:
 
 
 def _folded(line: str, text: str, indent: int, columns: int) -> str:
-    """`line` and the words of `text` behind it, further lines indented; `columns` 0 is one line."""
+    """`line` followed by the words of `text`, further lines indented; `columns` 0 means one line."""
     found = ""
     for word in text.split(" "):
         if columns and len(line) + len(word) > columns:
@@ -154,7 +154,7 @@ def _folded(line: str, text: str, indent: int, columns: int) -> str:
 
 
 def version(program: str) -> str:
-    """What `--version` prints; engines read the first line and those that begin with `commit:` and `spec:`."""
+    """The output of `--version`; engines read the first line and those that begin with `commit:` and `spec:`."""
     import sys
 
     python = ".".join(str(n) for n in sys.version_info[:3])
@@ -164,7 +164,7 @@ def version(program: str) -> str:
 
 
 def _crun_features() -> str:
-    """What crun says it was built with, where ctk has it: those who test a runtime skip what is not named."""
+    """Those of crun's build features that ctk has: test suites for runtimes skip what is not listed."""
     from toolkit.errors import HostLacks
     from toolkit.runtime import criu
 

@@ -1,7 +1,7 @@
-"""Hooks: programs that config.json wants run at six points of a container's life.
+"""Hooks: programs that config.json names for six points of a container's life.
 
-The state is on their standard input; argv[0] is `args[0]`, whatever `path` is (runtime spec, config.md, "POSIX-platform
-Hooks").
+A hook gets the state on its standard input; its argv[0] is `args[0]`, whatever `path` is (runtime spec, config.md,
+"POSIX-platform Hooks").
 """
 
 import _signal
@@ -15,20 +15,20 @@ if TYPE_CHECKING:
 
     from toolkit.oci.types import Hook
 
-# Set before the clone for the hooks that the child runs: the state's JSON, given the pid as the host sees it.
+# Set before the clone, for the hooks that the child runs: returns the state's JSON for a pid of the host.
 state_of: "Callable[[int], bytes] | None" = None
-# Hooks of `create` start in the bundle, but createContainer's in the root with runc. Its suite relies on that, crun's
-# on the bundle: it goes by the name that we are called by.
+# Hooks of `create` start in the bundle, but with runc createContainer's start in the root. runc's test suite relies on
+# that, crun's on the bundle: so it depends on the name that we are called by.
 start_in_root = False
-# Annotation run.oci.hooks.stdout (crun's), and its sister for stderr: descriptors that hooks' output goes to.
+# crun's annotation run.oci.hooks.stdout, and the one for stderr: descriptors for the output of hooks.
 _outputs: "dict[int, int]" = {}
 
 
 def send_output(annotations: "dict[str, str]") -> None:
-    """Do as the annotations run.oci.hooks.stdout and run.oci.hooks.stderr say. Raises LaunchFailed.
+    """Carry out the annotations run.oci.hooks.stdout and run.oci.hooks.stderr. Raises LaunchFailed.
 
-    Engines copy an image's annotations into config.json (podman does), so the file named may be the image's choice:
-    it must be an empty, private one that the caller has made for this. crun appends to any.
+    Engines copy an image's annotations into config.json (podman does), so the image may choose the file: it must be an
+    empty, private one that the caller has made for this. crun appends to any file.
     """
     for number, key in ((1, "run.oci.hooks.stdout"), (2, "run.oci.hooks.stderr")):
         path = annotations.get(key)
@@ -47,7 +47,7 @@ def send_output(annotations: "dict[str, str]") -> None:
             raise LaunchFailed(
                 f"write hooks' output to {path!r} (annotation {key})",
                 because="it is not an empty file of the caller's own with mode 0600",
-                hint="make it first, as `mktemp` does",
+                hint="make it first, for example with `mktemp`",
             )
         _outputs[number] = fd
 
@@ -67,7 +67,7 @@ def _output(held: int, number: int) -> "tuple[int, int, int]":
 
 
 def _run_one(hook: "Hook", state: bytes) -> str:
-    """What went wrong, "" if nothing."""
+    """The error, "" on success."""
     from toolkit.runtime import signals
 
     given = os.memfd_create("state")
@@ -78,9 +78,9 @@ def _run_one(hook: "Hook", state: bytes) -> str:
         arguments = list(hook.get("args") or (hook["path"],))
         arguments[0] = arguments[0] or hook["path"]  # Python's posix_spawn refuses an empty argv[0]
         environment = dict(os.environ)
-        if "env" in hook:  # left out, the hook has the runtime's own (runc and crun do so)
+        if "env" in hook:  # without it the hook gets the runtime's own environment (as in runc and crun)
             environment = dict(entry.partition("=")[::2] for entry in hook["env"] or ())
-            environment.pop("", None)  # nor does it take a variable without a name
+            environment.pop("", None)  # nor does it accept a variable without a name
         try:
             pid = os.posix_spawn(
                 hook["path"],
@@ -88,7 +88,7 @@ def _run_one(hook: "Hook", state: bytes) -> str:
                 environment,
                 file_actions=[(os.POSIX_SPAWN_DUP2, given, 0), _output(output, 1), _output(output, 2)],
                 setsigmask=(),
-                setsigdef=(13, 25, 2, 15),  # Python ignores SIGPIPE and SIGXFSZ; SIGINT and SIGTERM may be held
+                setsigdef=(13, 25, 2, 15),  # Python ignores SIGPIPE and SIGXFSZ; SIGINT and SIGTERM may be blocked
             )
         except OSError as error:
             return f"fork/exec {hook['path']}: {reason(error)}"

@@ -1,4 +1,4 @@
-"""Who the container's process is: `process` of config.json from user to capabilities, applied in the one safe order."""
+"""Credentials of the container's process: `process` of config.json from user to capabilities, in the one safe order."""
 
 import errno
 import os
@@ -41,7 +41,7 @@ RLIMITS = {
 
 
 class Identity:
-    """The process object's privileges, worked out before the clone: `apply` only makes system calls."""
+    """The process object's privileges, computed before the clone: `apply` only makes system calls."""
 
     __slots__ = (
         "cwd", "gid", "groups", "keeps_groups", "last", "masks", "no_new_privileges", "sets", "spec", "uid", "umask",
@@ -61,17 +61,17 @@ class Identity:
         self.masks = {name: capabilities.mask(wanted.get(name) or ()) for name in _SETS}
         known = capabilities.NUMBERS
         self.unknown = sorted({word for name in _SETS for word in wanted.get(name) or () if word not in known})
-        self.sets = (0, 0, 0)  # effective, permitted, inheritable: what `apply` has set
+        self.sets = (0, 0, 0)  # effective, permitted, inheritable: as set by `apply`
         self.no_new_privileges = bool(spec.get("noNewPrivileges"))
         self.cwd = spec.get("cwd") or "/"
         self.last = capabilities.last()
 
     def filter_is_late(self) -> bool:
-        """May the seccomp filter be loaded by the last step? It takes no_new_privs or CAP_SYS_ADMIN (seccomp(2))."""
+        """Whether the last step can load the seccomp filter: it needs no_new_privs or CAP_SYS_ADMIN (seccomp(2))."""
         return self.no_new_privileges or bool(self.masks["effective"] >> capabilities.NUMBERS["CAP_SYS_ADMIN"] & 1)
 
     def shape(self) -> None:
-        """Scheduler, I/O priority, personality, memory policy: what needs the privileges that `apply` gives up."""
+        """Set scheduler, I/O priority, personality and memory policy, which need the privileges that `apply` drops."""
         scheduler = self.spec.get("scheduler")
         if scheduler:
             _schedule(scheduler)
@@ -81,7 +81,7 @@ class Identity:
             process.ioprio_set(1, 0, value)
 
     def apply(self, warn: "Callable[[str], None]", *, keep: int = 0) -> None:
-        """Become the container's user. `keep`: capabilities to keep at hand for `with_kept`. Raises CtkError."""
+        """Become the container's user. `keep`: capabilities to keep for `with_kept`. Raises CtkError."""
         if self.no_new_privileges:
             process.prctl(process.PR_SET_NO_NEW_PRIVS, 1)
         effective, permitted, _ = capabilities.capget()
@@ -90,7 +90,7 @@ class Identity:
         missing = (masks["permitted"] | masks["effective"] | masks["inheritable"]) & ~can
         missing &= (2 << self.last) - 1
         if missing or self.unknown:
-            # The spec: a capability that cannot be granted is to be warned about, not fatal.
+            # The spec: a capability that cannot be granted causes a warning, not an error.
             words = capabilities.names(missing) + self.unknown
             warn("capabilities that this host cannot grant are left out: " + ", ".join(words))
         if effective >> capabilities.NUMBERS["CAP_SETPCAP"] & 1:
@@ -105,22 +105,22 @@ class Identity:
         ambient = masks["ambient"] & granted & inheritable
         capabilities.set_ambient(ambient)
         lost = masks["ambient"] & ~ambient & ((2 << self.last) - 1)
-        # Those three, or what somebody left of them: the `spec` of runc up to 1.1, and ours, lists them as ambient and
-        # not as inheritable.
+        # No warning for the three default capabilities, or some of them: the `spec` of runc up to 1.1, and ours, lists
+        # them as ambient and not as inheritable.
         if lost & ~_SPEC_AMBIENT:
             for name in capabilities.names(lost):
                 warn(f"can't raise ambient capability {name}: it is not permitted and inheritable")
         os.umask(self.umask)
 
     def with_kept(self, kept: int, act: "Callable[[], None]") -> None:
-        """Do `act` with the capabilities that `apply` kept, and give them up for good. Raises SystemCall."""
+        """Call `act` with the capabilities that `apply` kept, then drop them for good. Raises SystemCall."""
         effective, permitted, inheritable = self.sets
         try:
             capabilities.capset(effective | kept, permitted | kept, inheritable)
         except SystemCall as error:
             if error.errno != errno.EPERM:
                 raise
-            # We never had them; `act` will say what it lacks.
+            # We never had them; `act` will fail with what it lacks.
         act()
         capabilities.capset(effective, permitted, inheritable)
 
@@ -145,9 +145,9 @@ class Identity:
             raise LaunchFailed(f"become user {self.uid}:{self.gid}", because=because, hint=hint) from None
 
     def try_directory(self) -> bool:
-        """chdir(2) before we become the container's user, who may not be allowed to (runc does so too); did it work?
+        """chdir(2) before we become the container's user, who may not be allowed to (as runc does); whether it worked.
 
-        As root it may fail where the user succeeds, on a FUSE or NFS mount: then `enter_directory` tries again.
+        On a FUSE or NFS mount it may fail for root and succeed for the user: then `enter_directory` tries again.
         """
         try:
             self._change_directory()
@@ -166,8 +166,8 @@ class Identity:
 
     def _change_directory(self) -> None:
         os.chdir(self.cwd)
-        # A directory of the host that was reachable by a leaked descriptor is outside the root: getcwd(2) shows it
-        # as "(unreachable)" (CVE-2024-21626).
+        # A directory of the host that was reached by a leaked descriptor is outside the root: getcwd(2) shows it as
+        # "(unreachable)" (CVE-2024-21626).
         if not _below_root():
             raise OSError(errno.ENOENT, "it is outside the container's root")
 
@@ -180,13 +180,13 @@ class Identity:
 
 
 def _below_root() -> bool:
-    """Does the working directory lie below the root?"""
+    """Whether the working directory is below the root."""
     try:
         return os.getcwd().startswith("/")
     except OSError as error:
         if error.errno == errno.ENOENT:
             return False
-    # A seccomp filter refuses getcwd(2): follow `..` up, which ends at the root of whoever is below it.
+    # A seccomp filter refuses getcwd(2): follow `..` upwards, which ends at our root if we are below it.
     root = os.stat("/")
     way, last = ".", os.stat(".")
     while not os.path.samestat(last, root):
@@ -199,7 +199,7 @@ def _below_root() -> bool:
 
 
 def _own_stdio(uid: int, gid: int) -> None:
-    """Give the process its standard streams, as far as they are files of their own (runc does so)."""
+    """Make the process's user the owner of its standard streams, except for /dev/null (as runc does)."""
     null = os.stat("/dev/null").st_rdev if os.path.exists("/dev/null") else -1
     for fd in (0, 1, 2):
         try:
@@ -207,7 +207,7 @@ def _own_stdio(uid: int, gid: int) -> None:
             if status.st_uid != uid and status.st_rdev != null:
                 os.fchown(fd, uid, gid if st.S_ISREG(status.st_mode) or st.S_ISFIFO(status.st_mode) else -1)
         except OSError:
-            # Closed, on a read-only file system, or not ours: the process can live with it.
+            # Closed, on a read-only file system, or not ours: the process can do without.
             pass
 
 
@@ -234,7 +234,7 @@ def _schedule(scheduler: "Scheduler") -> None:
 
 
 def _deadline_problem(scheduler: "Scheduler") -> str:
-    """What the kernel's EINVAL means for SCHED_DEADLINE (sched(7)); "" for another policy."""
+    """The cause of the kernel's EINVAL for SCHED_DEADLINE (sched(7)); "" for another policy."""
     if scheduler.get("policy") != "SCHED_DEADLINE":
         return ""
     runtime, deadline, period = scheduler.get("runtime"), scheduler.get("deadline"), scheduler.get("period")
@@ -270,7 +270,7 @@ def _numbers(text: str) -> "set[int]":
 
 
 def set_affinity(pid: int, cpus: "str | None") -> None:
-    """process.execCPUAffinity: the cpus that a process may run on (sched_setaffinity(2)). Raises LaunchFailed."""
+    """Set process.execCPUAffinity: the cpus that a process may run on (sched_setaffinity(2)). Raises LaunchFailed."""
     if not cpus:
         return
     try:
@@ -296,10 +296,11 @@ def set_memory_policy(policy: "MemoryPolicy") -> None:
 
 
 def raise_rlimits(pid: int, rlimits: "list[Rlimit]") -> None:
-    """Raise another process's hard limits as far as process.rlimits asks for it, from outside, where the privilege is.
+    """Raise another process's hard limits as far as process.rlimits needs it, from the parent, which has the privilege.
 
-    Before it changes its ids: prlimit(2) without CAP_SYS_RESOURCE is for one's own ids only. The limits themselves are
-    set by the child at its end (`set_rlimits`): they may be too low for the interpreter. Raises LaunchFailed.
+    This happens before the child changes its ids: without CAP_SYS_RESOURCE prlimit(2) works only on processes with the
+    same ids. The child sets the limits themselves at its end (`set_rlimits`), because they may be too low for the
+    interpreter. Raises LaunchFailed.
     """
     for limit in rlimits:
         number = RLIMITS[limit["type"]]
@@ -316,7 +317,7 @@ def raise_rlimits(pid: int, rlimits: "list[Rlimit]") -> None:
 
 
 def set_rlimits(rlimits: "list[Rlimit]") -> None:
-    """process.rlimits of the caller. Raises LaunchFailed."""
+    """Set process.rlimits on the calling process. Raises LaunchFailed."""
     for limit in rlimits:
         try:
             _prlimit(0, RLIMITS[limit["type"]], (limit["soft"], limit["hard"]))
@@ -328,7 +329,7 @@ def set_rlimits(rlimits: "list[Rlimit]") -> None:
 
 
 def _prlimit(pid: int, number: int, new: "tuple[int, int] | None") -> "tuple[int, int]":
-    """prlimit(2): the limits before, (soft, hard). Raises OSError."""
+    """prlimit(2); returns the previous limits (soft, hard). Raises OSError."""
     before = libc.buffer(16)
     wanted = None if new is None else libc.buffer(new[0].to_bytes(8, "little") + new[1].to_bytes(8, "little"))
     libc.syscall(libc.number("prlimit64"), pid, number, wanted, before)

@@ -1,8 +1,9 @@
-"""The longer way to a container: through a process that joins or makes the user (and time) namespace first.
+"""Start a container in two steps, through a process that joins or makes the user (and time) namespace first.
 
-One clone3(2) cannot do these: the namespaces that are made must belong to a user namespace that already exists; joining
-the host's namespaces takes privileges that a new user namespace takes away; the offsets of a time namespace are written
-before its first member is. So a short-lived process goes ahead, and its child, by CLONE_PARENT, is ours.
+A single clone3(2) cannot do this if new namespaces must belong to an existing user namespace, if joining the host's
+namespaces takes privileges that a new user namespace takes away, or if there are time offsets, which must be written
+before the time namespace has its first member. So a short-lived process goes ahead, and its child, by CLONE_PARENT, is
+ours.
 """
 
 import os
@@ -49,7 +50,8 @@ def clone(
     offsets = -1
     try:
         if "time" in plan.new:
-            # Now, for later the file will be the host root's; and by us, so that the process can stay hidden.
+            # Now, because later the file will belong to the host's root; and by us, so that the process can stay
+            # undumpable.
             try:
                 offsets = os.open(f"/proc/{pid}/timens_offsets", os.O_WRONLY | os.O_CLOEXEC)
             except FileNotFoundError:
@@ -71,9 +73,9 @@ def clone(
         os.close(tell_write)
         os.waitpid(pid, 0)
     if not word.isdigit():
-        parent.hear(words.READY)  # raises what the process in between has said
+        parent.hear(words.READY)  # raises the error that the intermediate process sent
         raise LaunchFailed("start the container", because="its first process died while it was set up")
-    # The namespaces stand and the ids are mapped: the child hears so from the conversation.
+    # The namespaces exist and the ids are mapped.
     return int(word), process.pidfd_open(int(word))
 
 
@@ -124,7 +126,7 @@ def _go_ahead(
 
 
 def _join(joins: "list[tuple[str, int]]") -> None:
-    """Join the namespaces, the user namespace as late as can be: it may own none of the others. Raises SystemCall."""
+    """Join the namespaces, the user namespace as late as possible: it may not own the others. Raises SystemCall."""
     late: "list[tuple[str, int]]" = []
     into_user = any(kind == "user" for kind, _ in joins)
     for kind, fd in joins:
@@ -136,7 +138,7 @@ def _join(joins: "list[tuple[str, int]]") -> None:
         except SystemCall:
             if not into_user:
                 raise
-            late.append((kind, fd))  # we may not, but the root of the user namespace may
+            late.append((kind, fd))  # we may not join it, but root of the user namespace may
     for kind, fd in late:
         namespaces.setns(fd, namespaces.NAMESPACES[kind][0])
         if kind == "user":
@@ -144,7 +146,7 @@ def _join(joins: "list[tuple[str, int]]") -> None:
 
 
 def _write_offsets(fd: int, offsets: "dict[str, TimeOffset]") -> None:
-    """linux.timeOffsets (time_namespaces(7)): only before the namespace has a member. Raises LaunchFailed."""
+    """Write linux.timeOffsets (time_namespaces(7)); possible only while it has no member. Raises LaunchFailed."""
     lines = [f"{clock} {value.get('secs') or 0} {value.get('nanosecs') or 0}\n" for clock, value in offsets.items()]
     if lines:
         try:

@@ -1,4 +1,4 @@
-"""The side that stays: from config.json to a container that waits for `start` (or runs at once)."""
+"""The parent side of a launch: from config.json to a container that waits for `start` (or runs at once)."""
 
 import errno
 import os
@@ -8,7 +8,7 @@ from toolkit.kernel import process, reading, roots
 from toolkit.kernel.host import HostFacts
 from toolkit.oci import check, json_text, state
 
-# What `check` imports when it needs it comes with the rest (preload.py): here it always does.
+# `check` imports this on demand; here it always needs it, so preload.py loads it with the rest.
 from toolkit.oci import check_linux as _check_linux  # noqa: F401
 from toolkit.oci import check_resources as _check_resources  # noqa: F401
 from toolkit.runtime import cgroups, child, hooks, log, outside, plan, preparation, record, shield, spawn, stops
@@ -32,14 +32,14 @@ if TYPE_CHECKING:
 
 
 class Launch:
-    """One container under way: what `create` and `run` know about it, and what to undo if it fails."""
+    """A container that is being made: what `create` and `run` know about it, and what to undo if they fail."""
 
     def __init__(self, options: "Options") -> None:
         self.options = options
-        self.listening = preparation.listening()  # asked here: who carries it out may be a child of ours (holder.py)
+        self.listening = preparation.listening()  # read here: a child of ours may do the launch (holder.py)
         self.pid = 0
         self.spec: "Spec" = {}
-        self.text = b""  # of config.json
+        self.text = b""  # the text of config.json
         self.bundle = ""
         self.record: "Record | None" = None
         self.cgroup: "cgroups.Manager | None" = None
@@ -84,7 +84,7 @@ def read_bundle(options: "Options") -> "tuple[Spec, bytes, str]":
 
 
 def create(launch: Launch, *, wait_for_start: bool) -> None:
-    """Make the container: afterwards its process waits for `start`, or runs. All or nothing. Raises CtkError."""
+    """Make the container; then its process waits for `start`, or runs. All or nothing. Raises CtkError."""
     options = launch.options
     launch.spec, launch.text, launch.bundle = read_bundle(options)
     spec = launch.spec
@@ -111,7 +111,7 @@ def create(launch: Launch, *, wait_for_start: bool) -> None:
         if linux.get("intelRdt"):
             raise HostLacks(
                 "set up linux.intelRdt",
-                because="this build of ctk does not drive Intel's resource director",
+                because="ctk does not support Intel RDT",
                 hint="remove linux.intelRdt",
             )
         launch.cgroup = cgroup_manager(options, linux.get("cgroupsPath"), rec.annotations)
@@ -120,11 +120,11 @@ def create(launch: Launch, *, wait_for_start: bool) -> None:
 
             if notify.prepare(rec, spec) and not wait_for_start:
                 launch.notify = notify.listener_for(rec)
-        # The paths of the cgroups are on disk before the cgroups are: whatever kills us, `delete` finds them.
+        # The cgroups' paths are written to disk before the cgroups exist: whatever kills us, `delete` finds them.
         rec.cgroups = launch.cgroup.facts()
         rec.save()
         stops.passed("parent")
-        # A hook that must run before the program does is `start`'s work: `run` calls it then.
+        # startContainer hooks are run by `start`, before the program: `run` then calls it.
         launch.waits = wait_for_start or bool((spec.get("hooks") or {}).get("startContainer"))
         _start_child(launch, root, launch.waits)
     except BaseException:
@@ -133,7 +133,7 @@ def create(launch: Launch, *, wait_for_start: bool) -> None:
 
 
 def undo(launch: Launch) -> None:
-    """Take back whatever there is of the container."""
+    """Remove everything that exists of the container."""
     if launch.pid > 0:
         try:
             os.kill(launch.pid, 9)
@@ -144,7 +144,7 @@ def undo(launch: Launch) -> None:
         try:
             launch.cgroup.kill()
             launch.cgroup.delete()
-        except (CtkError, OSError) as error:  # what stopped us is told, not what stopped us from tidying up after it
+        except (CtkError, OSError) as error:  # the first error is reported, not that of the clean-up
             log.warning(str(error))
     if launch.record is not None:
         try:
@@ -154,7 +154,7 @@ def undo(launch: Launch) -> None:
 
 
 def cgroup_manager(options: "Options", path: "str | None", annotations: "dict[str, str]") -> "cgroups.Manager":
-    """The manager of the cgroup that the command line and linux.cgroupsPath ask for; it has made nothing yet."""
+    """The manager of the cgroup that the command line and linux.cgroupsPath ask for; it has not made anything yet."""
     if options.cgroup_manager == "disabled":
         return cgroups.none()
     rootless = _is_rootless(options)
@@ -166,12 +166,12 @@ def _is_rootless(options: "Options") -> bool:
         return FLAGS.get(options.rootless, bool(options.rootless))
     if os.geteuid() != 0:
         return True
-    # Root in a user namespace, as under rootless podman, is nobody to the host's cgroups.
+    # Root in a user namespace, as under rootless podman, has no rights over the host's cgroups.
     return HostFacts().in_user_namespace
 
 
 def check_root(root: str, spec: "Spec") -> None:
-    """Raise NotFound unless there is a folder, Invalid if it is our own `/`."""
+    """Raise NotFound unless the folder exists, Invalid if it is our own `/`."""
     try:
         own = roots.is_own(root)
     except OSError as error:
@@ -210,7 +210,7 @@ def _start_child(launch: Launch, root: str, wait_for_start: bool) -> None:
     identity.keeps_groups = rec.annotations.get("run.oci.keep_original_groups") == "1"
     if wait_for_start:
         rec.make_fifo()
-        # Opened for both directions: it never reports an end, and `start` learns from ENXIO that nobody waits.
+        # Opened for both directions: so it never reports an end, and `start` gets ENXIO if nothing waits any more.
         ending.fifo = os.open(rec.fifo_path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     preparation.open_label_proc(ending)
     parent, childs = words.pair()
@@ -229,7 +229,7 @@ def _start_child(launch: Launch, root: str, wait_for_start: bool) -> None:
 
 
 def _ending(launch: Launch) -> "child.Ending":
-    """What the execve(2) at the end gets."""
+    """The settings for the execve(2) at the end."""
     options, rec = launch.options, launch.record
     assert rec is not None
     ending = child.Ending(launch.spec.get("process") or {})
@@ -260,7 +260,7 @@ def _planned(launch: Launch, root: str, console_step: "MakeConsole | None") -> "
     if linux.get("sysctl") and the_plan.joins:
         preparation.refuse_host_sysctls(the_plan, linux)
     if spec.get("mounts") and not the_plan.own_mounts:
-        log.warning("mounts are left out: without a mount namespace of its own they would be the host's")
+        log.warning("mounts are left out: without a mount namespace they would change the host")
     if "user" in the_plan.new:
         from toolkit.runtime import mapping
 
@@ -279,7 +279,7 @@ def _ready_hooks(launch: Launch, the_plan: "plan.LaunchPlan") -> None:
 
 
 def _handshake(launch: Launch, prepared: spawn.Prepared) -> None:
-    """Go through the launch with the child, to the point where its program is to begin."""
+    """Go through the launch with the child, up to the point where its program begins."""
     stage, parent = prepared.stage, prepared.parent
     if stage.opener is not None:
         stage.opener.close()
@@ -307,7 +307,7 @@ def _handshake(launch: Launch, prepared: spawn.Prepared) -> None:
 
 
 def _enter_bundle(launch: Launch) -> None:
-    """Hooks expect it; what the caller named relative to where it stands keeps its meaning."""
+    """Change to the bundle, as hooks expect; the caller's relative paths keep their meaning."""
     options = launch.options
     for name in ("pid_file", "pidfd_socket"):
         if getattr(options, name):
@@ -316,7 +316,7 @@ def _enter_bundle(launch: Launch) -> None:
 
 
 def _talk(launch: Launch, prepared: spawn.Prepared) -> None:
-    """Our half of the conversation, up to the moment before GO."""
+    """The parent's half of the handshake, up to the point before GO."""
     spec, rec, pid = launch.spec, launch.record, launch.pid
     the_plan, cgroup, parent = prepared.plan, prepared.stage.cgroup, prepared.parent
     assert rec is not None
@@ -347,14 +347,14 @@ def _talk(launch: Launch, prepared: spawn.Prepared) -> None:
     for name, device in (linux.get("netDevices") or {}).items():
         from toolkit.runtime import net_devices
 
-        # By the path of one that is joined: the child may not have joined it yet.
+        # By its path if one is joined, because the child may not have joined it yet.
         joined = next((path for kind, path in the_plan.joins if kind == "network"), f"/proc/{pid}/ns/net")
         net_devices.move(name, device.get("name") or name, joined)
     if the_plan.wants_hooks:
         parent.hear(words.MOUNTED)
         hooks_of = spec["hooks"]
-        # To the deprecated prestart hooks the container counts as created (runtime spec 1.0, "Prestart"; crun says so
-        # too, runc says "creating").
+        # For the deprecated prestart hooks the status is "created" (runtime spec 1.0, "Prestart"; crun does the same,
+        # runc says "creating").
         hooks.run("prestart", hooks_of.get("prestart") or (), state_for_hooks(rec, "created", pid))
         hooks.run("createRuntime", hooks_of.get("createRuntime") or (), state_for_hooks(rec, "creating", pid))
         parent.say(words.HOOKED)
@@ -362,7 +362,7 @@ def _talk(launch: Launch, prepared: spawn.Prepared) -> None:
     rec.root_place = parent.root
     log.debug(f"child process in init() is ready: pid {pid}")
     stops.passed("parent")
-    # Only now: the deny-all of device rules must not meet the child's mknod(2).
+    # Only now, so that the deny-all of the device rules does not stop the child's mknod(2).
     cgroup.apply_devices(resources.get("devices") or ())
     rec.save()
     stops.passed("parent")
@@ -371,5 +371,5 @@ def _talk(launch: Launch, prepared: spawn.Prepared) -> None:
 
 
 def state_for_hooks(rec: "Record", status: str, pid: int) -> bytes:
-    """The state's JSON, as hooks get it; pid 0 leaves it out (a stopped container has none)."""
+    """The state's JSON for hooks; with pid 0 the pid is left out (a stopped container has none)."""
     return json_text.dumps(state.for_hooks(rec.id, pid, status, rec.bundle, rec.annotations)).encode()

@@ -1,17 +1,17 @@
-"""The status of a container, worked out from facts, and what is allowed when.
+"""The status of a container, computed from facts, and the verbs allowed in each.
 
     creating ──▶ created ──▶ running ◀──▶ paused
         └───────────┴──────────┴────────────┴──▶ stopped
 
 | status   | facts                                                                                       |
 |----------|---------------------------------------------------------------------------------------------|
-| creating | no process yet, and somebody holds the record's lock                                        |
-| created  | the process lives, and the fifo that it waits on is there                                   |
-| paused   | the process lives, and its cgroup is frozen                                                 |
-| running  | the process lives                                                                           |
+| creating | no process yet, and another process holds the record's lock                                 |
+| created  | the process is alive, and the fifo that it waits on exists                                  |
+| paused   | the process is alive, and its cgroup is frozen                                              |
+| running  | the process is alive                                                                        |
 | stopped  | none of these: gone, a zombie, another process with its pid, or made before the last reboot |
 
-A process is ours if pid and start time and boot match; a pid alone may have been given out again.
+A process is ours if its pid, start time and boot match; a pid alone may have been reused.
 """
 
 import os
@@ -26,18 +26,18 @@ if TYPE_CHECKING:
 
 
 def process_facts(pid: int) -> "tuple[str, int] | None":
-    """State letter and start time (clock ticks since boot) of a process; None if there is none (proc(5))."""
+    """State letter and start time (clock ticks since boot) of a process; None if it does not exist (proc(5))."""
     try:
         text = reading.read(f"/proc/{pid}/stat")
-    except OSError:  # ESRCH too: it went while we read
+    except OSError:  # ESRCH too: it ended while we read
         return None
-    # The name in parentheses may hold anything, parentheses and spaces too.
+    # The name stands in parentheses, and may itself contain parentheses and spaces.
     fields = text[text.rindex(b")") + 2 :].split()
     return fields[0].decode("ascii"), int(fields[19])
 
 
 def alive(record: "Record") -> bool:
-    """Whether the container's first process lives; a zombie does not."""
+    """Whether the container's first process is alive; a zombie is not."""
     if record.pid <= 0 or record.torn:
         return False
     facts = process_facts(record.pid)
@@ -47,10 +47,9 @@ def alive(record: "Record") -> bool:
 
 
 def of_this_boot(record: "Record") -> bool:
-    """Whether the record was made since the host started, as far as can be known.
+    """Whether the record was made since the host booted, as far as can be known.
 
-    What is in the cgroups that an older one names is a stranger's: no cgroup outlives a boot, and names come round
-    again.
+    The cgroups that an older record names may belong to others now: no cgroup survives a reboot, and names are reused.
     """
     return not record.boot_id or records.boot_id() in ("", record.boot_id)
 
@@ -79,7 +78,7 @@ def frozen(record: "Record") -> bool:
 
 
 _ALIVE = ("created", "running", "paused")
-# What a verb wants, and what it says otherwise; engines look for these words.
+# The statuses that a verb requires, and its error otherwise; engines look for these words.
 _ALLOWED: "dict[str, tuple[tuple[str, ...], str]]" = {
     "start": (("created",), "cannot start a container in the {status} state"),
     "exec": (("created", "running"), "cannot exec in a {status} container"),
@@ -98,9 +97,9 @@ _SPECIAL = {
     ("pause", "paused"): "container already paused",
 }
 _HINTS = {
-    ("start", "stopped"): "ctk restart {id} runs it again; ctk delete {id} makes way for a new one",
+    ("start", "stopped"): "ctk restart {id} runs it again; ctk delete {id} removes it",
     ("exec", "stopped"): "its program has ended: ctk restart {id} runs it again",
-    ("exec", "paused"): "ctk resume {id} wakes it up",
+    ("exec", "paused"): "ctk resume {id} lets it go on",
     ("delete", "running"): "stop it first (ctk stop {id}), or use --force",
     ("delete", "paused"): "resume it first (ctk resume {id}), or use --force",
     ("pause", "stopped"): "its program has ended",

@@ -20,7 +20,7 @@ _debug = False
 
 
 def configure(options: "Options") -> None:
-    """Send the lines where the global options say. Raises OSError if the log file cannot be opened."""
+    """Send the lines to where the global options say. Raises OSError if the log file cannot be opened."""
     global _fd, _json, _debug
     _json = options.log_format == "json"
     _debug = options.debug
@@ -34,7 +34,7 @@ def to_file() -> bool:
 
 
 def structured() -> bool:
-    """Whether a program reads the lines: they go to a file, are JSON, or standard error is no terminal."""
+    """Whether a program reads the lines: they go to a file, are JSON, or standard error is not a terminal."""
     return _fd != 2 or _json or _debug or not os.isatty(2)
 
 
@@ -45,7 +45,7 @@ def debug(message: str) -> None:
 
 
 def debugging() -> bool:
-    """Whether `--debug` was given (saves building messages)."""
+    """Whether `--debug` was given, to avoid building messages that are not needed."""
     return _debug
 
 
@@ -91,7 +91,7 @@ def _value(text: str) -> str:
 
 
 def write(fd: int, text: str) -> None:
-    """Write all of `text`; a reader that went away is not an error (the exit code still tells)."""
+    """Write all of `text`; a reader that has closed its end is not an error (there is still the exit code)."""
     data = text.encode("utf-8", "surrogateescape")
     while data:
         try:
@@ -117,11 +117,11 @@ def out(text: str) -> None:
 
 
 def say(message: str) -> None:
-    """Write `message` to standard error for a person: nothing in it is obeyed by a terminal."""
+    """Write `message` to standard error for the user, with anything escaped that could control the terminal."""
     write(2, printable(message))
 
 
 def program_name(argv0: str) -> str:
-    """The name that messages go by: the base name of argv[0], `ctk` when Python was called by hand."""
+    """The program's name in messages: the base name of argv[0], or `ctk` if Python was called by hand."""
     name = argv0.rpartition("/")[2]
     return "ctk" if name in ("", "-c", "__main__.py") or name.startswith("python") else name

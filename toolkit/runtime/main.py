@@ -1,11 +1,11 @@
 """argv of the runtime verbs: parse, carry out, exit.
 
-An engine calls this several times a container, so it imports what the verb needs and nothing else, switches the garbage
-collector off (a verb lives for milliseconds) and leaves by `os._exit`, which skips the interpreter's tear-down.
+An engine calls this several times a container, so it imports only what the verb needs, switches the garbage collector
+off (a verb runs for milliseconds) and exits by `os._exit`, which skips the interpreter's tear-down.
 
-Errors leave in runc's form, because engines parse it: a log line of level error on standard error or in `--log FILE`
-(then the bare message on standard error too), exit code 1, or 255 for `exec`. A human at a terminal gets the house's
-form with its hint instead.
+Errors are printed in runc's form, because engines parse it: a log line of level error on standard error or in
+`--log FILE` (then the bare message on standard error too), exit code 1, or 255 for `exec`. A user at a terminal gets
+ctk's own form with a hint instead.
 """
 
 import gc
@@ -29,16 +29,16 @@ _advice: "Callable[[Exception], str] | None" = None
 
 
 def main(argv: "Sequence[str]", advice: "Callable[[Exception], str] | None" = None) -> "Options | None":
-    """Carry out a runtime verb and exit; return if `argv` asks for something that is not the runtime's.
+    """Carry out a runtime verb and exit; return if `argv` is not for the runtime.
 
-    What is returned are the options of a `run` that is to be told and not carried out (--explain), else None.
-    `advice` gives words to put behind an error that somebody reads on a terminal (what is wrong with the host).
+    Returns the options of a `run` that is to be explained and not carried out (--explain), else None.
+    `advice` returns text to print after an error on a terminal (what is wrong with the host).
     """
     global _advice
     _advice = advice
-    # scripts/ctk passes its own argv[0] on; nothing that we start should see it.
+    # scripts/ctk passes its own argv[0] in this variable; no program that we start should see it.
     program = log.program_name(os.environ.pop("CTK_ARGV0", "") or sys.argv[0])
-    alone = program == "runc"  # called by runc's name there is no second door
+    alone = program == "runc"  # if we are called as runc, there is no second door
     try:
         options, verb_at = command_line.parse_global(argv)
         options.program = program
@@ -46,7 +46,7 @@ def main(argv: "Sequence[str]", advice: "Callable[[Exception], str] | None" = No
         if wanted.verb == "--version":
             _print_version(program)
         if not alone and argv[0] in ("--help", "-h"):
-            return None  # the whole command's; after an option of the runtime's it is the runtime's
+            return None  # an option of the whole command; after a runtime option it belongs to the runtime
         _help(program, "")
     except command_line.WrongOption as error:
         if not alone:
@@ -71,7 +71,7 @@ def main(argv: "Sequence[str]", advice: "Callable[[Exception], str] | None" = No
         command_line.parse_verb(options, argv, verb_at)
     except command_line.HelpWanted:
         if verb == "spec" and not alone:
-            return None  # its other options belong to the bundle builder
+            return None  # the other options of `spec` belong to the bundle builder
         _help(program, verb)
     except command_line.WrongOption as error:
         if verb == "spec" and not alone:
@@ -79,7 +79,7 @@ def main(argv: "Sequence[str]", advice: "Callable[[Exception], str] | None" = No
         _start_log(options)
         _wrong_usage(error, program)
     if verb == "spec" and verb_at == 0 and not alone and not options.rootless and os.geteuid():
-        return None  # an ordinary user gets a spec to run as one, from the bundle builder
+        return None  # an ordinary user gets a rootless spec, from the bundle builder
     if verb == "run" and options.explain:
         return options
     _start_log(options)
@@ -99,7 +99,7 @@ def _carry_out(options: "Options") -> int:
     except KeyboardInterrupt:
         return 130
     except OSError as error:
-        # A file of the host that could not be read or written; not a bug, though no verb expected it.
+        # A file of the host could not be read or written: not a bug, though no verb expected it.
         if options.debug:
             sys.excepthook(type(error), error, error.__traceback__)
         return _failed(CtkError(_where(error), because=reason(error)), options)
@@ -144,7 +144,7 @@ def _start_log(options: "Options") -> None:
 
 
 def _failed(error: CtkError, options: "Options") -> int:
-    """Report an expected failure; its exit code."""
+    """Report an expected failure; returns its exit code."""
     verb = options.verb
     message = str(error)
     code = error.exit_code
@@ -154,7 +154,7 @@ def _failed(error: CtkError, options: "Options") -> int:
             code = 255
     elif verb in ("create", "run"):
         if options.program == "runc" and message.startswith("mount "):
-            # To the letter: whoever calls it by this name may look for them.
+            # runc's exact words: a caller that uses this name may look for them.
             message = f"unable to start container process: error during container init: error mounting {message[6:]}"
         if log.structured():
             message = f"{options.program} {verb} failed: {message}"
@@ -177,11 +177,11 @@ def _wrong_usage(error: "command_line.WrongOption", program: str) -> "NoReturn":
     from toolkit.runtime import help as help_text
 
     if program != "runc" and (not log.structured() or help_text.is_another_tools(error)):
-        # Who reads it on a terminal would look for the error at the end of a page of help, and no engine says -it.
+        # On a terminal runc's page of help would hide the error, and no engine uses Docker's options (-it).
         words = bounded(str(error).removeprefix(f"{program}: "))
         log.say(f"{program}: {words}\nhint: {help_text.advice(error, program)}\n")
         _exit(1)
-    # A colon after a verb, a full stop before it: runc's library of command lines has it so.
+    # A colon after a verb, a full stop before it: as in runc's command-line library.
     first = "Incorrect Usage.\n\n"
     if not error.arguments:
         first = f"Incorrect Usage{':' if error.verb else '.'} {bounded(str(error))}\n\n"
@@ -205,7 +205,7 @@ def _help(program: str, verb: str) -> "NoReturn":
 
 
 def _columns(program: str) -> int:
-    """How wide a page of help may be; 0 where runc's own form is wanted, or nobody looks at it."""
+    """The width of a page of help; 0 for runc's own form, or if it does not go to a terminal."""
     if program == "runc" or not os.isatty(1):
         return 0
     try:
@@ -222,7 +222,7 @@ def _print_version(program: str) -> "NoReturn":
 
 
 def _tell(text: str, program: str) -> None:
-    """Write what was asked for before any verb's errors are told; exits where that fails."""
+    """Write the text of --help or --version; exits if that fails."""
     try:
         log.out(text)
     except CtkError as error:
