@@ -1,7 +1,7 @@
 """Read a binary package (.deb) as a stream: an ar archive of debian-binary, control.tar and data.tar.
 
 Nothing is ever read or unpacked as a whole: a .deb is read 64 KiB at a time, a member is returned in blocks, and the
-decompressors let other threads run meanwhile (lzma, zlib, bz2 and zstandard all release the GIL), so two packages
+decompressors let other threads run meanwhile (lzma, zlib, isal, bz2 and zstandard all release the GIL), so two packages
 unpack on two cores. The decompressed size of a member is limited, because a 10 kB member can expand to gigabytes.
 
 Source: deb(5); ar(5), the common format, as dpkg-deb reads it.
@@ -10,12 +10,12 @@ Source: deb(5); ar(5), the common format, as dpkg-deb reads it.
 import bz2
 import lzma
 import os
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
 from toolkit.archive.entries import FILE
+from toolkit.archive.inflate import gunzip, unzstd
 from toolkit.archive.tar_read import Tar
 from toolkit.errors import Malformed
 
@@ -133,7 +133,7 @@ class Deb:
             raise Malformed(f"read {what}", because=f"unknown compression {suffix!r}")
         total = 0
         try:
-            for block in stream(_Reader(self._fd, member.start, member.size)):
+            for block in stream(_Reader(self._fd, member.start, member.size), f"read {what}"):
                 total += len(block)
                 if total > limit_bytes:
                     raise Malformed(
@@ -141,7 +141,7 @@ class Deb:
                         because=f"it grows beyond {limit_bytes >> 20} MiB, far more than the package states",
                     )
                 yield block
-        except (lzma.LZMAError, zlib.error, EOFError, OSError) as error:
+        except (lzma.LZMAError, EOFError, OSError) as error:
             # bz2 reports broken data by an OSError without an errno; one with an errno is a real I/O error.
             if isinstance(error, OSError) and error.errno is not None:
                 raise
@@ -157,18 +157,12 @@ def _copied(blocks: Iterator[bytes], copy: Callable[[bytes], object]) -> Iterato
 class _Reader:
     """A part of a file as a reader; it never moves the descriptor's own offset, which threads share."""
 
-    __slots__ = ("_end", "_fd", "_position", "_start", "size")
+    __slots__ = ("_end", "_fd", "_position")
 
     def __init__(self, fd: int, start: int, size: int) -> None:
         self._fd = fd
-        self._start = start
         self._position = start
         self._end = start + size
-        self.size = size
-
-    def at(self, position: int, size: int) -> bytes:
-        """These bytes of the part, or as many of them as exist; the position of `read` does not change."""
-        return os.pread(self._fd, max(0, min(size, self.size - position)), self._start + position)
 
     def read(self, size: int = -1) -> bytes:
         left = self._end - self._position
@@ -189,7 +183,7 @@ class _Decompressor(Protocol):
     def decompress(self, data: bytes, max_length: int = -1) -> bytes: ...
 
 
-def _plain(reader: _Reader) -> Iterator[bytes]:
+def _plain(reader: _Reader, _what: str) -> Iterator[bytes]:
     while block := reader.read(_OUTPUT_BYTES):
         yield block
 
@@ -214,71 +208,28 @@ def _blocks(reader: _Reader, new: Callable[[], _Decompressor]) -> Iterator[bytes
                 raise EOFError("the compressed data ends in the middle")
 
 
-def _xz(reader: _Reader) -> Iterator[bytes]:
+def _xz(reader: _Reader, _what: str) -> Iterator[bytes]:
     return _blocks(reader, lambda: lzma.LZMADecompressor(lzma.FORMAT_AUTO, _DICTIONARY_BYTES))
 
 
-def _bzip2(reader: _Reader) -> Iterator[bytes]:
+def _bzip2(reader: _Reader, _what: str) -> Iterator[bytes]:
     return _blocks(reader, bz2.BZ2Decompressor)
 
 
-def _gzip(reader: _Reader) -> Iterator[bytes]:
-    machine = zlib.decompressobj(31)
-    data = reader.read(_INPUT_BYTES)
-    while data:
-        block = machine.decompress(data, _OUTPUT_BYTES)
-        if block:
-            yield block
-        data = machine.unconsumed_tail
-        if machine.eof:
-            data = (machine.unused_data or reader.read(_INPUT_BYTES)).lstrip(b"\0")
-            machine = zlib.decompressobj(31)
-            if not data:
-                return
-        elif not data:
-            data = reader.read(_INPUT_BYTES)
-    raise EOFError("the compressed data ends in the middle")
+def _gzip(reader: _Reader, what: str) -> Iterator[bytes]:
+    return gunzip(_input(reader), what, padded=True)
 
 
-def _zstd(reader: _Reader) -> Iterator[bytes]:
-    import zstandard  # only Ubuntu's packages need it
-
-    machine = zstandard.ZstdDecompressor(max_window_size=_DICTIONARY_BYTES)
-    try:
-        with machine.stream_reader(reader, read_size=_INPUT_BYTES, read_across_frames=True) as stream:  # type: ignore[arg-type]
-            while block := stream.read(_OUTPUT_BYTES):
-                yield block
-    except zstandard.ZstdError as error:
-        raise EOFError(str(error)) from None
-    if not _zstd_is_whole(reader):  # its decompressor takes a truncated frame for a complete one
-        raise EOFError("the compressed data ends in the middle")
+def _zstd(reader: _Reader, what: str) -> Iterator[bytes]:
+    return unzstd(_input(reader), what)
 
 
-def _zstd_is_whole(reader: _Reader) -> bool:
-    """Whether the last frame ends with its last block (RFC 8878, 3.1.1)."""
-    at = 0
-    while head := reader.at(at, 18):
-        if head[1:4] == b"\x2a\x4d\x18" and head[0] & 0xF0 == 0x50:  # a skippable frame
-            at += 8 + int.from_bytes(head[4:8], "little")
-            continue
-        if head[:4] != b"\x28\xb5\x2f\xfd" or len(head) < 5:
-            return False
-        kind = head[4]
-        single = kind >> 5 & 1
-        at += 5 + (not single) + (0, 1, 2, 4)[kind & 3] + (single, 2, 4, 8)[kind >> 6]
-        last = False
-        while not last:
-            header = reader.at(at, 3)
-            if len(header) < 3:
-                return False
-            block = int.from_bytes(header, "little")
-            last = bool(block & 1)
-            at += 3 + (1 if block >> 1 & 3 == 1 else block >> 3)
-        at += 4 * (kind >> 2 & 1)
-    return at <= reader.size
+def _input(reader: _Reader) -> Iterator[bytes]:
+    while data := reader.read(_INPUT_BYTES):
+        yield data
 
 
-_STREAMS: dict[str, Callable[[_Reader], Iterator[bytes]]] = {
+_STREAMS: dict[str, Callable[[_Reader, str], Iterator[bytes]]] = {
     "": _plain,
     ".xz": _xz,
     ".lzma": _xz,
