@@ -115,7 +115,7 @@ def unzstd(pieces: Iterable[bytes], what: str) -> Iterator[bytes]:
 
 
 class _Reader:
-    """The pieces as a file. It keeps track of the frames, because zstandard takes a truncated one for a complete one."""
+    """The pieces as a file. It follows the frames, because zstandard takes a truncated one for a complete one."""
 
     def __init__(self, pieces: Iterable[bytes], what: str) -> None:
         self._pieces = iter(pieces)
