@@ -12,6 +12,7 @@ import pytest
 from tests.fixtures.server import FileServer
 from toolkit.care import doctor, host_checks, kernel_checks
 from toolkit.care.finding import BAD, NOTE, OK, WARN, Finding
+from toolkit.cli import app
 from toolkit.errors import CtkError, HostLacks, Unreachable, Untrusted, Usage
 from toolkit.kernel import delegation, subids
 from toolkit.kernel.host import HostFacts
@@ -146,3 +147,32 @@ def test_a_criu_that_does_not_work_here_is_not_called_fine(monkeypatch: pytest.M
     assert (found.state, found.what) == (WARN, "/usr/sbin/criu does not work here: vdso: unexpected bounds")
     monkeypatch.setattr(criu, "check", lambda _: 40101)
     assert [one.state for one in host_checks.criu(HostFacts())] == [OK]
+
+
+@pytest.mark.parametrize("name", ["requests", "pysequoia", "zstandard", "elftools"])
+def test_a_library_that_is_missing_is_told_and_stops_no_check(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, name, None)  # to import it is a ModuleNotFoundError
+    (found,) = host_checks.libraries(facts())
+    assert found.state == BAD and found.what.endswith(f" has no {name}") and name in found.fix
+    if name == "requests":
+        (asked,) = host_checks.mirrors(facts())
+        assert asked.state == NOTE
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["doctor", "--for", "mirrors"],
+        ["bootstrap", "bookworm", "fs", "--print-debs", "--mirror", "http://127.0.0.1:1/"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_without_a_library_a_command_ends_with_clean_lines(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "requests", None)
+    monkeypatch.chdir(tmp_path)
+    assert app.run(words) != 0
+    out, err = capfd.readouterr()
+    assert "requests" in out + err and "Traceback" not in out + err
+    assert os.listdir(tmp_path) == []

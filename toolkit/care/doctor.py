@@ -25,6 +25,7 @@ CHECKS: tuple[tuple[Check, tuple[str, ...]], ...] = (
     (host_checks.criu, ("checkpoint",)),
     (host_checks.room, ("bootstrap",)),
     (host_checks.clock, ("bootstrap",)),
+    (host_checks.libraries, ("bootstrap", "mirrors")),
     (host_checks.mirrors, ("bootstrap", "mirrors")),
 )
 TOPICS = tuple(sorted({name for _, names in CHECKS for name in names}))

@@ -4,8 +4,10 @@ import os
 import pwd
 import shutil
 import stat
+import sys
 import time
 from collections.abc import Iterator
+from importlib.util import find_spec
 
 from toolkit import places
 from toolkit.care.finding import BAD, NOTE, OK, WARN, Finding
@@ -18,6 +20,7 @@ _DELEGATE = (
     "sudo mkdir -p /etc/systemd/system/user@.service.d && printf '[Service]\\nDelegate=cpu cpuset io memory pids\\n' | "
     "sudo tee /etc/systemd/system/user@.service.d/delegate.conf && sudo systemctl daemon-reload"
 )
+_LIBRARIES = {"requests": "requests", "pysequoia": "pysequoia", "zstandard": "zstandard", "elftools": "pyelftools"}
 _WANTED = ("cpu", "memory", "pids")
 _ROOM_BYTES = 400 << 20  # a minbase and its packages
 _COMFORT_BYTES = 1500 << 20
@@ -158,8 +161,22 @@ def clock(_: HostFacts) -> Iterator[Finding]:
         yield Finding("clock", OK, told)
 
 
+def libraries(_: HostFacts) -> Iterator[Finding]:
+    """The Python packages that building a root needs, of which this Python may lack some."""
+    missing = [name for name in _LIBRARIES if find_spec(name) is None]
+    if not missing:
+        yield Finding("libraries", OK, f"{sys.executable} has {', '.join(_LIBRARIES)}")
+        return
+    names = " ".join(_LIBRARIES[name] for name in missing)
+    what = f"{sys.executable} has no {', '.join(missing)}"
+    yield Finding("libraries", BAD, what, "bootstrap", f"{quote(sys.executable)} -m pip install {names}")
+
+
 def mirrors(_: HostFacts) -> Iterator[Finding]:
     """Whether the archive's first mirror answers, and whether its date goes with our clock."""
+    if find_spec("requests") is None:
+        yield Finding("mirrors", NOTE, "not asked, for want of a library (above)")
+        return
     from datetime import UTC, datetime
 
     from toolkit.bootstrap.acquire import mirrors as choice

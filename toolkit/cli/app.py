@@ -30,7 +30,7 @@ from toolkit.cli import (
     up,
     verbs,
 )
-from toolkit.errors import CtkError, Usage, reason
+from toolkit.errors import CtkError, HostLacks, Usage, reason
 from toolkit.runtime.options import Options
 from toolkit.ui import failure
 from toolkit.ui import help as help_pages
@@ -144,6 +144,13 @@ def run(argv: list[str], told: Options | None = None) -> int:
         lost = CtkError("write the output", because=reason(error), hint="send it somewhere else")
         failure.show(lost, stream=sys.stderr)
         return lost.exit_code
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("toolkit"):
+            raise
+        because = f"{sys.executable} has no Python package {error.name!r}"
+        lacks = HostLacks(" ".join(["run ctk", *argv[:1]]), because=because, hint="ctk doctor --for bootstrap")
+        failure.show(lacks, stream=sys.stderr)
+        return lacks.exit_code
     except SystemExit as leaving:
         return leaving.code if isinstance(leaving.code, int) else 1
     except Exception as error:
