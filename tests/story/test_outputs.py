@@ -63,7 +63,7 @@ def test_the_file_holds_the_tree(name: str, world: World, ctk: Command) -> None:
     again = world.build(name)
     assert again.rc == 1 and "--force" in again.err
     wrong = ctk("bootstrap", "--remove", name, cwd=world.folder)
-    assert wrong.rc == 1 and f"hint: a file goes by rm {name} {world.folder}/.{name}.ctk.json\n" in wrong.err
+    assert wrong.rc == 1 and f"hint: remove a file with rm {name} {world.folder}/.{name}.ctk.json\n" in wrong.err
     world.build(name, "--force").ok()
 
 

@@ -10,7 +10,7 @@ import typer.main
 from toolkit.bootstrap.acquire.deb_folder import deb_name
 from toolkit.bootstrap.build import bootstrap
 from toolkit.bootstrap.compat import engine_debootstrap
-from toolkit.bootstrap.compat.debootstrap_progress import Words, formatted
+from toolkit.bootstrap.compat.debootstrap_progress import Messages, formatted
 from toolkit.bootstrap.compat.first_stage import list_name
 from toolkit.bootstrap.compat.foreign_options import INSTEAD, instead
 from toolkit.bootstrap.compat.second_stage import second_stage
@@ -67,7 +67,7 @@ def test_the_list_is_that_of_the_manual_page() -> None:
 
 def test_its_messages_become_stages_and_progress() -> None:
     events: list[Event] = []
-    words = Words(events.append)
+    messages = Messages(events.append)
     for line in (
         "I: RETRIEVING", "IA: InRelease", "IA: ", "IF: Retrieving %s %s",
         "P: 0 100 DOWNREL", "PF: Downloading Release file",
@@ -80,8 +80,8 @@ def test_its_messages_become_stages_and_progress() -> None:
         "P: 3 88 EXTRACTPKGS", "I: EXTRACTING", "IA: dpkg", "IF: Extracting %s...",
         "I: CONFBASE", "IF: Configuring the base system...",
     ):  # fmt: skip
-        words.line(line)
-    words.finish()
+        messages.line(line)
+    messages.finish()
     stages = ["release", "index", "resolve", "download", "unpack", "configure"]
     assert [one.stage for one in events if isinstance(one, Started)] == stages
     assert [one.stage for one in events if isinstance(one, Finished)] == stages
@@ -89,14 +89,14 @@ def test_its_messages_become_stages_and_progress() -> None:
     assert (
         Line("unpack", "Extracting dpkg...") in events and Note("debootstrap: /x was corrupt", warning=True) in events
     )
-    assert words.error == ""
+    assert messages.error == ""
 
 
 def test_its_error_is_kept() -> None:
-    words = Words(silent)
+    messages = Messages(silent)
     for line in ("E: NOSCRIPT", "EA: /no/such", "EF: No such script: %s"):
-        words.line(line)
-    assert words.error == "No such script: /no/such"
+        messages.line(line)
+    assert messages.error == "No such script: /no/such"
 
 
 def test_only_what_printf_is_given_is_replaced() -> None:
@@ -128,7 +128,7 @@ def test_names_are_debootstraps() -> None:
         (
             Request("bookworm", "x", engine="debootstrap", custom=Customisation(extract_hooks=("true",))),
             Usage,
-            "nowhere in between",
+            "interrupted for an extract",
         ),
     ],
 )

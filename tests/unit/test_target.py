@@ -137,7 +137,7 @@ def test_a_whole_tree_is_made_anew_only_if_it_is_the_one_we_made(tmp_path: Path)
     first.open()
     fill(path)
     first.close(result(path), LOCK)
-    with pytest.raises(InUse, match="whole root file system"):
+    with pytest.raises(InUse, match="complete root file system"):
         refused(request(path))
     again = Target(request(path, restart=True))
     again.open()
@@ -225,7 +225,7 @@ def test_a_marker_in_a_whole_tree_decides_nothing(kind: str, tmp_path: Path) -> 
     {"file": marker.touch, "fifo": lambda: os.mkfifo(marker), "folder": marker.mkdir,
      "link": lambda: marker.symlink_to("/etc/passwd")}[kind]()  # fmt: skip
     assert read_result(str(path)) == result(path) and not half_made(str(path))
-    with pytest.raises(InUse, match="a whole root file system is there already"):
+    with pytest.raises(InUse, match="a complete root file system is there already"):
         refused(request(path))
     assert read_result(str(path)) == result(path)
     if kind == "file":
@@ -234,7 +234,7 @@ def test_a_marker_in_a_whole_tree_decides_nothing(kind: str, tmp_path: Path) -> 
         assert [one.name for one in path.iterdir()] == [MARKER] and half_made(str(path))
         again.remove()
     else:
-        with pytest.raises(CtkError, match="is no file of ours"):
+        with pytest.raises(CtkError, match="is not a file of ours"):
             refused(request(path, restart=True))
         assert read_result(str(path)) == result(path)
 

@@ -187,7 +187,7 @@ def _make(request: Request, target: Target, rootfd: int, emit: Emit) -> Lock:
             first_stage.first_stage(request, solved, target.path, rootfd, log_path, emit)
             return solved.lock
         trees.remember(request, solved.lock)
-        count = _lay_out_cached(request, trees, solved.lock, target, rootfd, emit)
+        count = _extract_cached(request, trees, solved.lock, target, rootfd, emit)
         if count is None:
             _build(request, solved, target, rootfd, trees, emit)
         return solved.lock
@@ -212,7 +212,7 @@ def _remove(target: Target, emit: Emit) -> None:
         emit(Note(f"the half-made tree {target.path!r} is still there: {error}", warning=True))
 
 
-def _lay_out_cached(
+def _extract_cached(
     request: Request, trees: TreeCache, lock: Lock, target: Target, rootfd: int, emit: Emit
 ) -> int | None:
     """Make the tree from a cached one of the same lock. Returns its number of files; None without an intact one."""
@@ -224,7 +224,7 @@ def _lay_out_cached(
         emit(Finished("download", 0.0, "the tree of this very build is cached", skipped=True))
         try:
             with stage("unpack", emit) as report:
-                count = cached.lay_out(rootfd)
+                count = cached.extract(rootfd)
                 report.detail = f"{count} files of a cached tree"
         except Spoilt:
             emit(Note("the cached tree was damaged; it is removed, and this one is built anew", warning=True))

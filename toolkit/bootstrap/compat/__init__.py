@@ -1,4 +1,4 @@
-"""What debootstrap and its kin have: the two halves of a foreign build, tarballs of packages, debootstrap itself.
+"""Compatibility with debootstrap and similar tools: foreign builds, tarballs of packages, debootstrap as the engine.
 
 Uses every room but `host`.
 """

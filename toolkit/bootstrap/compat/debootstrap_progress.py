@@ -1,9 +1,9 @@
-"""What debootstrap says, as events: its messages in the form that it has for debian-installer.
+"""debootstrap's messages as events. They are read in the format that it has for debian-installer:
 
     I: CODE        an information (W: a warning, E: the error that ends it), then
-    IA: ARGUMENT   any number of them, then
-    IF: FORMAT     as printf(1) takes it; with this line it is complete
-    P: NOW END     progress; and its CODE, perhaps
+    IA: ARGUMENT   any number of arguments, then
+    IF: FORMAT     a format of printf(1), which completes the message
+    P: NOW END     progress, with an optional CODE
 
 Source: debootstrap 1.0.128, functions: info, warning, error, progress.
 """
@@ -46,8 +46,8 @@ _STAGE_OF = {
 _UNITS = {"download": "bytes", "unpack": "packages"}
 
 
-class Words:
-    """A fold over debootstrap's messages. `error` is what it ended with, if it told; `stage` is where it is."""
+class Messages:
+    """Turns debootstrap's messages into events. `error` is its last error message, `stage` the current stage."""
 
     def __init__(self, emit: Emit) -> None:
         self.error = ""
@@ -59,7 +59,7 @@ class Words:
         self._arguments: list[str] = []
 
     def line(self, text: str) -> None:
-        """Take one line of its descriptor 3."""
+        """Read one line of debootstrap's descriptor 3."""
         head, _, rest = text.partition(": ")
         if head in ("I", "W", "E"):
             self._kind, self._code, self._arguments = head, rest.strip(), []
@@ -76,7 +76,7 @@ class Words:
                 self._emit(Progressed(self.stage, numbers[0], numbers[1], _UNITS[self.stage]))
 
     def finish(self) -> None:
-        """It ended well."""
+        """End the current stage: debootstrap has succeeded."""
         self.enter("")
 
     def _message(self, text: str) -> None:
@@ -90,7 +90,7 @@ class Words:
                 self._emit(Line(self.stage, text))
 
     def enter(self, stage: str) -> None:
-        """Go on to a stage. It looks at Packages between the others now and then: no stage comes again."""
+        """Go on to a stage. debootstrap sometimes reads Packages again in later stages; earlier stages are ignored."""
         if stage == self.stage or (stage and self.stage and _ORDER.index(stage) < _ORDER.index(self.stage)):
             return
         now = time.monotonic()
@@ -102,7 +102,7 @@ class Words:
 
 
 def formatted(text: str, arguments: list[str]) -> str:
-    """printf(1) of `%s` alone, which is all that debootstrap's messages have."""
+    """printf(1) with `%s` only, the one conversion in debootstrap's messages."""
     left = list(arguments)
     pieces = text.split("%s")
     out = pieces[0]

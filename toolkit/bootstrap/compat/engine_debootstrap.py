@@ -1,8 +1,8 @@
-"""`--engine debootstrap`: the real program makes the tree, for those who want exactly what it makes.
+"""`--engine debootstrap`: the real program makes the tree, for users who want exactly its result.
 
-It runs on the host, as root, in mount and pid namespaces of its own (host_program.py): whatever ends it, its mounts and
-processes are gone. What it says becomes the events of any other build (debootstrap_progress.py); all that its programs
-print is kept in the log.
+It runs on the host, as root, in mount and pid namespaces of its own (host_program.py): however it ends, its mounts and
+processes are gone. Its messages become the events of any other build (debootstrap_progress.py). The output of the
+programs that it runs is in the log.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 from toolkit import places
 from toolkit.bootstrap.acquire import mirrors
-from toolkit.bootstrap.compat.debootstrap_progress import STAGES, Words
+from toolkit.bootstrap.compat.debootstrap_progress import STAGES, Messages
 from toolkit.bootstrap.compat.second_stage import own_proc, read_facts, read_lock, run_theirs
 from toolkit.bootstrap.customize import customize
 from toolkit.bootstrap.facts import suites
@@ -39,16 +39,16 @@ _VARIANTS = ("-", "minbase", "buildd", "fakechroot")
 _NATIVE_ONLY = (
     "pockets", "sources", "source_files", "pins", "preferences", "include_files", "recommends", "snapshot", "locked"
 )  # fmt: skip
-_PROXIES = ("http_proxy", "https_proxy", "ftp_proxy", "no_proxy")  # it fetches by wget(1), which asks these
+_PROXIES = ("http_proxy", "https_proxy", "ftp_proxy", "no_proxy")  # read by wget(1), with which it fetches
 _DOING = "make the tree with debootstrap"
 
 
 def check(request: Request) -> None:
-    """Raise HostLacks, NotFound, Usage for what debootstrap can't do here, before anything is made."""
+    """Raise HostLacks, NotFound, Usage for a request that debootstrap can't meet, before anything is made."""
     if os.geteuid() != 0 or HostFacts().in_user_namespace:
         raise HostLacks(
             _DOING,
-            because="it makes device nodes, which only the host's root may",
+            because="it makes device nodes, which only the host's root may do",
             hint="run it with sudo; --engine native, the default, needs no root",
         )
     _program()
@@ -58,23 +58,23 @@ def check(request: Request) -> None:
             _DOING,
             because="it would write the name and password of the mirror into the tree and its log",
             hint="name the mirror without them and put them into ~root/.netrc, where wget(1) looks; --engine native "
-            "takes them and keeps them to itself",
+            "takes them and writes them nowhere",
         )
     if request.variant not in _VARIANTS:
         raise Usage(
             _DOING,
             because=f"it has no variant {request.variant!r}",
-            hint="its variants: -, minbase, buildd; --engine native has mmdebstrap's, too",
+            hint="its variants: -, minbase, buildd; --engine native also has mmdebstrap's",
         )
     for name in _NATIVE_ONLY:
         if getattr(request, name):
             option = "--" + name.replace("_", "-").removesuffix("s")
-            raise Usage(_DOING, because=f"it has nothing like {option}", hint="--engine native, the default, has")
+            raise Usage(_DOING, because=f"it has no option like {option}", hint="--engine native, the default, does")
     custom = request.custom
     if custom.hooks("extract") or custom.hooks("essential"):
         raise Usage(
             _DOING,
-            because="it stops nowhere in between for an extract or essential hook",
+            because="it can't be interrupted for an extract or essential hook",
             hint="setup and customize hooks run; --engine native has all four",
         )
     if request.script and not (os.path.isfile(request.script) or os.path.isfile(f"{_SCRIPTS}/{request.script}")):
@@ -84,10 +84,10 @@ def check(request: Request) -> None:
 
 
 def build(request: Request, target: str, rootfd: int, log_path: str, emit: Emit) -> Lock:
-    """Make the tree in the empty folder `target`, and say what is in it. Raises CtkErrors, OSError."""
+    """Make the tree in the empty folder `target`. Returns the lock of its packages. Raises CtkError, OSError."""
     architecture = request.architecture or host_architecture()
     emulate = b"" if request.foreign else emulation.emulation(architecture).registration
-    words = Words(emit)
+    messages = Messages(emit)
     custom = request.custom
     blank = Lock(request.suite, "", request.variant, architecture, (), (), (), "")
     customiser = customize.Customiser(custom, target, rootfd, blank, log_path, emulate, emit)
@@ -100,22 +100,22 @@ def build(request: Request, target: str, rootfd: int, log_path: str, emit: Emit)
                 doing=_DOING,
                 environment=_environment(),
                 log_path=log_path,
-                line=lambda text: emit(Line(words.stage or "release", text)),
-                status=words.line,
+                line=lambda text: emit(Line(messages.stage or "release", text)),
+                status=messages.line,
             )
         except BuildFailed as error:
-            if words.error:
-                error.because = f"{words.error} ({error.because})"
+            if messages.error:
+                error.because = f"{messages.error} ({error.because})"
             raise
     if request.foreign:
-        words.finish()
+        messages.finish()
         customiser.extracted()
         return read_lock(rootfd, read_facts(target))
     if emulate:
         own_proc(rootfd)
-        words.enter("configure")
+        messages.enter("configure")
         run_theirs(target, rootfd, log_path, emulate, _without_stage(emit), keep=request.keep_debootstrap_dir)
-    words.finish()
+    messages.finish()
     lock = _lock(rootfd, request, architecture)
     if FOLDER in os.listdir(rootfd) and not request.keep_debootstrap_dir:
         rmtree_beneath.remove(rootfd, FOLDER)
@@ -126,14 +126,14 @@ def build(request: Request, target: str, rootfd: int, log_path: str, emit: Emit)
 
 
 def stages(request: Request) -> tuple[tuple[str, str], ...]:
-    """The stages of such a build."""
+    """The stages of a build by debootstrap."""
     if request.foreign:
         return customize.planned(request.custom, STAGES[:-1])
     return (*customize.planned(request.custom, STAGES), *customize.planned(request.custom, (("tidy", ""),))[:-1])
 
 
 def _without_stage(emit: Emit) -> Emit:
-    """Only the lines: the stage is under way already."""
+    """An `emit` that passes on lines only: the stage has been started already."""
 
     def pass_on(event: Event) -> None:
         if isinstance(event, Line):
@@ -148,7 +148,7 @@ def _program() -> str:
         raise HostLacks(
             _DOING,
             because="it is not installed",
-            hint="install it (Debian, Ubuntu: apt install debootstrap), or leave out --engine: ctk needs none",
+            hint="install it (Debian, Ubuntu: apt install debootstrap), or leave out --engine: ctk does not need it",
         )
     return program
 
@@ -166,7 +166,7 @@ def _suite(request: Request) -> suites.Suite:
 
 
 def _script(request: Request) -> str:
-    """The name under which debootstrap knows the suite."""
+    """The name of the suite in debootstrap."""
     suite = _suite(request)
     for name in dict.fromkeys((suite.name, suite.codename, request.suite)):
         if os.path.exists(f"{_SCRIPTS}/{name}"):
@@ -174,12 +174,12 @@ def _script(request: Request) -> str:
     raise NotFound(
         f"find debootstrap's script for {request.suite!r}",
         because=f"there is none in {_SCRIPTS}",
-        hint="name one that will do: … SUITE TARGET MIRROR sid (for Ubuntu: gutsy); or leave out --engine",
+        hint="name another script that fits: … SUITE TARGET MIRROR sid (for Ubuntu: gutsy); or leave out --engine",
     )
 
 
 def _where(request: Request, architecture: str) -> tuple[str, ...]:
-    """The words after TARGET: the mirror, the script."""
+    """The arguments after TARGET: the mirror, the script."""
     suite = _suite(request)
     today = time.strftime("%Y-%m-%d", time.gmtime())
     choices = mirrors.choose(suite, architecture, request.mirror, today=today, native=is_native(architecture))
@@ -203,9 +203,9 @@ def _arguments(request: Request, architecture: str, keyring: str, *, halfway: bo
     if request.keep_debootstrap_dir:
         words.append("--keep-debootstrap-dir")
     if request.unpack_tarball:
-        words.append(f"--unpack-tarball={os.path.abspath(request.unpack_tarball)}")  # it takes no other
+        words.append(f"--unpack-tarball={os.path.abspath(request.unpack_tarball)}")  # it must be absolute
     if request.cache_dir:
-        words.append(f"--cache-dir={os.path.abspath(request.cache_dir)}")  # nor here
+        words.append(f"--cache-dir={os.path.abspath(request.cache_dir)}")  # the same
     for name, value in (("certificate", request.certificate), ("private-key", request.private_key)):
         if value:
             words.append(f"--{name}={value}")
@@ -221,7 +221,7 @@ def _arguments(request: Request, architecture: str, keyring: str, *, halfway: bo
 
 @contextlib.contextmanager
 def _keyring(request: Request) -> Iterator[str]:
-    """One file with all keys that may sign, as gpgv(1) wants it; "" for no check."""
+    """The path of one file with all keys that may sign, for gpgv(1); "" if nothing is checked."""
     if not request.check_gpg:
         yield ""
         return
@@ -243,7 +243,7 @@ def _keyring(request: Request) -> Iterator[str]:
 
 
 def _lock(rootfd: int, request: Request, architecture: str) -> Lock:
-    """What dpkg's database in the finished tree says, with the hashes of the packages that debootstrap leaves."""
+    """A lock from dpkg's database in the finished tree, with the hashes of the .debs that debootstrap leaves."""
     with open(open_beneath(rootfd, "var/lib/dpkg/status", os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
         reading.check(file.fileno(), "var/lib/dpkg/status", 256 << 20)
         found = list(paragraphs(file.read(), what="dpkg's status file"))
@@ -291,7 +291,7 @@ def _source(rootfd: int) -> Source:
         reading.check(text.fileno(), "etc/apt/sources.list")
         line = text.readline().split()
     mirror, suite, components = (line[1], line[2], tuple(line[3:])) if len(line) > 3 else ("", "", ())
-    if not data:  # of a tarball that ctk made: it has the indexes only
+    if not data:  # from a tarball that ctk made, which has indexes and no Release
         known = suites.lookup(suite) if suite in suites.SUITES else suites.unknown(suite)
         origin = known.distribution.name.title() if known.distribution else ""
         return Source(mirror, suite, known.codename, origin, components, "", "")

@@ -1,8 +1,8 @@
-"""`--foreign`: the half of a bootstrap in which no program of the tree runs, left so that others can finish it.
+"""`--foreign`: the first stage of a bootstrap, in which no program of the tree runs.
 
-What is left is what `debootstrap --foreign` leaves: the required packages' files, every .deb in APT's folder, and
-/debootstrap with the facts and with debootstrap's own second stage (taken from the archive's package of that name, else
-the host's). So the other half is `ctk bootstrap --second-stage` (second_stage.py) or, on the machine itself,
+The result is that of `debootstrap --foreign`: the files of the required packages, every .deb in APT's folder, and
+/debootstrap with lists of the packages and with debootstrap's own second stage (from the archive's package debootstrap,
+or else the host's). The second stage is `ctk bootstrap --second-stage` (second_stage.py) or, on the machine itself,
 `/debootstrap/debootstrap --second-stage`.
 
 Source: debootstrap 1.0.128, the phases save_variables and first_stage.
@@ -41,7 +41,7 @@ _FETCHED = re.compile(r"(functions|pkgdetails|scripts/[a-z0-9.-]+)")
 
 
 def first_stage(request: Request, solved: Solved, target: str, rootfd: int, log_path: str, emit: Emit) -> None:
-    """Make the first half of the tree of `solved.lock` in the empty directory `rootfd`. Raises CtkErrors, OSError."""
+    """Run the first stage for `solved.lock` in the empty directory `rootfd`. Raises CtkError, OSError."""
     lock = solved.lock
     custom = customize.Customiser(request.custom, target, rootfd, lock, log_path, b"", emit)
     custom.setup()
@@ -86,7 +86,7 @@ def first_stage(request: Request, solved: Solved, target: str, rootfd: int, log_
 
 
 def list_name(mirror: str, suite: str, architecture: str, component: str = "main") -> str:
-    """What debootstrap calls the index of a component in APT's folder of lists."""
+    """debootstrap's file name for the index of a component in APT's lists folder."""
     path = f"{mirror.rstrip('/')}_dists/{suite}/{component}/binary-{architecture}/Packages"
     return re.sub(r"^[^:]+://", "", path).replace("/", "_")
 
@@ -106,12 +106,12 @@ def keep(archives: int, package: Package, deb: int) -> None:
 
 
 def leave_lists(lock: Lock, rootfd: int) -> None:
-    """The indexes of the packages (debootstrap looks dependencies up in them), a component each. Raises OSError."""
+    """Write indexes of the packages, in which debootstrap looks up dependencies, one per component. Raises OSError."""
     first = lock.sources[0]
     components = first.components or ("main",)
     texts = dict.fromkeys(components, "")
     for one in lock.packages:
-        # Those of a pocket, too: debootstrap asks for one index a component and no more.
+        # With the packages of pockets: debootstrap reads only one index per component.
         texts[one.component if one.component in texts else components[0]] += write(one.paragraph) + "\n"
     with _opened(rootfd, LISTS) as lists:
         for component, text in texts.items():
@@ -119,21 +119,21 @@ def leave_lists(lock: Lock, rootfd: int) -> None:
 
 
 def leave_facts(lock: Lock, rootfd: int) -> None:
-    """What debootstrap's later phases read in /debootstrap. Raises OSError."""
+    """Write the files in /debootstrap that debootstrap's later phases read. Raises OSError."""
     _write_facts(
         lock, rootfd, {"debpaths": "\n".join(f"{one.name} /{ARCHIVES}/{deb_name(one)}" for one in lock.packages)}
     )
 
 
 def leave_record(lock: Lock, rootfd: int, log_path: str) -> None:
-    """/debootstrap for who looks at a finished tree (`--keep-debootstrap-dir`): the packages, where each came from, the
-    log so far. Raises OSError."""
+    """Write /debootstrap into a finished tree, for inspection (`--keep-debootstrap-dir`): the packages, the origin of
+    each, the log so far. Raises OSError."""
     uris = "\n".join(
         f"{one.name} {one.version} {lock.sources[one.source].mirror}/{one.filename}" for one in lock.packages
     )
     log = ""
     with contextlib.suppress(FileNotFoundError), open(log_path, errors="surrogateescape") as file:
-        log = file.read().rstrip("\n")  # there is none of a build without scripts
+        log = file.read().rstrip("\n")  # a build without scripts has none
     _write_facts(lock, rootfd, {"deburis": uris, "debootstrap.log": log})
 
 
@@ -153,7 +153,7 @@ def _write_facts(lock: Lock, rootfd: int, more: dict[str, str]) -> None:
 
 
 def _leave_programs(request: Request, lock: Lock, rootfd: int, emit: Emit) -> None:
-    """debootstrap's own second stage, in /debootstrap."""
+    """Put debootstrap's own second stage into /debootstrap."""
     with _opened(rootfd, FOLDER) as folder:
         files = _from_archive(request, lock) or _from_host()
         script = next((one for one in (lock.suite, _usual(lock)) if f"scripts/{one}" in files), "")
@@ -180,7 +180,7 @@ def _usual(lock: Lock) -> str:
 
 
 def _from_archive(request: Request, lock: Lock) -> dict[str, bytes]:
-    """debootstrap's files from the archive's own package, by their names below /usr/share/debootstrap; {} without."""
+    """debootstrap's files from the archive's package, by their names below /usr/share/debootstrap; {} without one."""
     asked = Request(
         lock.suite,
         request.target,
@@ -227,7 +227,7 @@ def _from_archive(request: Request, lock: Lock) -> dict[str, bytes]:
 
 
 def _from_host() -> dict[str, bytes]:
-    """The same from this host's installation; {} without one."""
+    """The same from the installation on this host; {} without one."""
     files = {}
     with contextlib.suppress(OSError):
         names = ["functions", *(f"scripts/{name}" for name in os.listdir(f"{_HOST}/scripts"))]
@@ -238,7 +238,7 @@ def _from_host() -> dict[str, bytes]:
 
 
 def open_folder(rootfd: int, path: str) -> int:
-    """A folder of the tree, made if it isn't there. Raises OSError, SystemCall."""
+    """A folder of the tree, made if it is missing. Raises OSError, SystemCall."""
     held = make_directories(rootfd, path)
     try:
         return os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=held)
@@ -256,7 +256,7 @@ def _opened(rootfd: int, path: str) -> Iterator[int]:
 
 
 def write_file(folder: int, name: str, data: bytes, mode: int = 0o644) -> None:
-    """A file with just this in it. Raises OSError."""
+    """Write a file with exactly `data`. Raises OSError."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
     with open(os.open(name, flags, mode, dir_fd=folder), "wb") as file:
         os.fchmod(file.fileno(), mode)

@@ -1,7 +1,7 @@
-"""`--second-stage`: finish a tree that `--foreign` has begun, ours or debootstrap's.
+"""`--second-stage`: finish a tree made by `--foreign` of ctk or debootstrap.
 
-Everything that is needed lies in the tree: /debootstrap names the packages, APT's folder holds them. They are laid out
-a second time, so that this stage knows of each file what a build in one go knows; then all goes on as in such a one.
+All that is needed is in the tree: /debootstrap lists the packages, APT's folder holds them. They are unpacked a second
+time, which gives this stage the same information about each file as in a build without stages; the rest is the same.
 """
 
 import contextlib
@@ -45,10 +45,10 @@ _FACTS = ("suite", "arch", "required", "base", "debpaths")
 
 
 def second_stage(request: Request, emit: Emit) -> Result:
-    """Finish the tree at `request.target`; of the rest `engine`, `custom` and `jobs` count. Blocks until it is whole.
+    """Finish the tree at `request.target`; `engine`, `custom` and `jobs` are used too. Blocks until it is complete.
 
-    Raises NotFound for a tree that no first stage has left, BuildFailed; then the tree stays, and the stage can be
-    begun again.
+    Raises NotFound for a tree without a first stage, and BuildFailed; the tree then stays, and the stage can be started
+    again.
     """
     check_private(places.cache_dir())
     facts = read_facts(request.target)
@@ -64,7 +64,7 @@ def second_stage(request: Request, emit: Emit) -> Result:
         try:
             fcntl.flock(rootfd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise InUse(_doing(request.target), because="another ctk is at it") from None
+            raise InUse(_doing(request.target), because="another ctk is working on it") from None
         emit(Planned(customize.planned(request.custom, STAGES)))
         lock = read_lock(rootfd, facts)
         own_proc(rootfd)
@@ -72,12 +72,12 @@ def second_stage(request: Request, emit: Emit) -> Result:
         log_path = configure.log_path(target)
         custom = customize.Customiser(request.custom, target, rootfd, lock, log_path, emulate, emit)
         if request.engine == "debootstrap":
-            run_theirs(target, rootfd, log_path, emulate, emit, keep=True)  # `_clear` takes it away
+            run_theirs(target, rootfd, log_path, emulate, emit, keep=True)  # `_clear` removes it
         else:
             _ours(target, rootfd, lock, facts, custom, log_path, emulate, emit)
         custom.customize()
         result = _result(request, target, lock)
-        # Once before what the stage is begun again from goes, and once of the tree without it.
+        # Written here, before the files that the stage could be started from again are removed, and at the end.
         write_result(target, result, lock)
         with stage("tidy", emit):
             _clear(rootfd, facts, keep=request.keep_debootstrap_dir)
@@ -87,7 +87,7 @@ def second_stage(request: Request, emit: Emit) -> Result:
         os.close(rootfd)
     result = replace(result, seconds=round(time.monotonic() - began, 3))
     path = write_result(target, result, lock)
-    text = f"{result.title} in {request.target} is whole"
+    text = f"{result.title} in {request.target} is complete"
     emit(Done(text, result.seconds, {**asdict(result), "file": path}, next_steps(request.target)))
     return result
 
@@ -112,7 +112,7 @@ def _result(request: Request, target: str, lock: Lock) -> Result:
 
 
 def read_facts(target: str) -> dict[str, str]:
-    """The files of /debootstrap by name. Raises NotFound."""
+    """The contents of the files in /debootstrap, by name. Raises NotFound."""
     found = {}
     try:
         rootfd = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -143,7 +143,7 @@ def read_facts(target: str) -> dict[str, str]:
 
 
 def own_proc(rootfd: int) -> None:
-    """debootstrap leaves /proc as a link to itself where it takes the host for a Docker container (quirk 37)."""
+    """Repair /proc, which debootstrap leaves as a link to itself if it takes the host for a container (quirk 37)."""
     try:
         os.readlink("proc", dir_fd=rootfd)
     except OSError:
@@ -153,7 +153,7 @@ def own_proc(rootfd: int) -> None:
 
 
 def read_lock(rootfd: int, facts: dict[str, str]) -> Lock:
-    """The packages of the tree's own archive, as they are described there and in the index beside them."""
+    """The lock of the .debs in the tree's APT folder, from their control files and the index in APT's lists."""
     indexes = _indexes(rootfd)
     paths = dict(line.split(None, 1) for line in facts["debpaths"].splitlines() if line.strip())
     sets = [[_package(rootfd, name, paths, indexes) for name in sorted(set(facts[key].split()))] for key in _FACTS[2:4]]
@@ -180,7 +180,7 @@ def _indexes(rootfd: int) -> list[Index]:
                 try:
                     data = reading.read(name, dir_fd=lists, limit_bytes=_MOST_INDEX_BYTES)
                 except OSError:
-                    data = b""  # no index; what is missing by that is told by whoever looks for it
+                    data = b""  # no index; the lookup of a package reports what is missing
                 with_lists.append(Index(data, what=name))
     finally:
         os.close(lists)
@@ -208,7 +208,7 @@ def _open_deb(rootfd: int, name: str, paths: dict[str, str]) -> int:
         raise NotFound(
             "finish the root file system",
             because=f"the package {name!r} is not in /{ARCHIVES} of the tree",
-            hint="begin again with --foreign",
+            hint="start again with --foreign",
         ) from None
 
 
@@ -225,7 +225,7 @@ def _ours(
     paths = dict(line.split(None, 1) for line in facts["debpaths"].splitlines() if line.strip())
     with stage("unpack", emit) as report:
         if os.path.lexists(f"{target}/{STAGING}"):
-            rmtree_beneath.remove(rootfd, STAGING)  # of a second stage that failed
+            rmtree_beneath.remove(rootfd, STAGING)  # left by a second stage that failed
         merged = os.path.islink(os.path.join(target, "bin"))
         unpacker = Unpacker(rootfd, lock, emit, merged_usr=merged, skips=custom.skips)
 
@@ -259,12 +259,12 @@ def _ours(
 
 
 def run_theirs(target: str, rootfd: int, log_path: str, emulate: bytes, emit: Emit, *, keep: bool) -> None:
-    """debootstrap's own second stage, in the tree; its /debootstrap stays with `keep`."""
+    """Run debootstrap's own second stage in the tree. `keep`: its /debootstrap stays."""
     if not os.path.lexists(f"{target}/{FOLDER}/debootstrap"):
         raise NotFound(
             _doing(target),
             because=f"there is no /{FOLDER}/debootstrap in it",
-            hint="--engine native, the default, does without",
+            hint="--engine native, the default, does not need it",
         )
     with (
         stage("configure", emit),
@@ -272,7 +272,7 @@ def run_theirs(target: str, rootfd: int, log_path: str, emulate: bytes, emit: Em
             target, log_path, lambda text: emit(Line("configure", text)), lambda _: None, emulate=emulate, rootfd=rootfd
         ) as sandbox,
     ):
-        # As in a container, which this is: it is not to make device nodes, and /proc and /dev are there.
+        # `container` tells it that it runs in a container: it then makes no device nodes, and uses this /proc and /dev.
         sandbox.run(
             ["/bin/sh", f"/{FOLDER}/debootstrap", "--second-stage", *(["--keep-debootstrap-dir"] if keep else [])],
             doing="run debootstrap's second stage",
@@ -281,9 +281,9 @@ def run_theirs(target: str, rootfd: int, log_path: str, emulate: bytes, emit: Em
 
 
 def _clear(rootfd: int, facts: dict[str, str], *, keep: bool) -> None:
-    """Remove what the first stage left for this one; with `keep`, /debootstrap stays, but for its log."""
+    """Remove what the first stage left for this one. With `keep` /debootstrap stays, without its log."""
     if FOLDER in os.listdir(rootfd):
-        # A script may have made it a link to a folder of the host's, whose log is not ours to move.
+        # O_NOFOLLOW: a script may have made it a link to a folder of the host, whose log must not be moved.
         folder = os.open(FOLDER, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=rootfd)
         parent = make_directories(rootfd, "var/log")
         try:

@@ -1,13 +1,13 @@
 """debootstrap's tarballs of packages (`--make-tarball`, `--unpack-tarball`): all of a build in one file, for later or
-for a machine without a network. Each program reads the other's.
+for a machine without a network. Each program reads those of the other.
 
     var/cache/apt/archives/NAME_VERSION_ARCH.deb
-    var/lib/apt/lists/…_Packages       what the archive says of them
-    debootstrap/{suite,arch,variant}   and which of them: required, base (names), debpaths (name, path)
-    debootstrap/deburis                where they came from (debootstrap's)
-    debootstrap/ctk.lock               the same and all the rest: sources, hashes, pins (ctk's; debootstrap ignores it)
+    var/lib/apt/lists/…_Packages       their paragraphs of the archive's index
+    debootstrap/{suite,arch,variant}   and the lists required, base (names), debpaths (name, path)
+    debootstrap/deburis                where they came from (for debootstrap)
+    debootstrap/ctk.lock               all of that, and sources, hashes, pins (for ctk; debootstrap ignores it)
 
-As with debootstrap, whoever has the file trusts it: its packages are held to the hashes in it, not to a signature.
+As with debootstrap, the file is trusted: its packages are checked against the hashes in it, not against a signature.
 
 Source: debootstrap 1.0.128, the phases maketarball and first_stage; functions: apt_dest, download_debs.
 """
@@ -36,9 +36,9 @@ STAGES = (*download_only.STAGES, outputs.STAGE)
 
 
 def make(request: Request, path: str, emit: Emit) -> Lock:
-    """Write the packages of `request` to the file `path`, a gzipped tar. Needs no root, and no target.
+    """Write the packages of `request` to the file `path`, a gzipped tar. Needs neither root nor a target.
 
-    Raises every ArchiveError, NotFound, Usage, InUse (the file is there, and no `restart`); then there is none.
+    Raises any ArchiveError, NotFound, Usage, InUse (the file exists, and `restart` is not set); no new file is left.
     """
     download_only.check(request, "--make-tarball")
     began = time.monotonic()
@@ -86,13 +86,13 @@ def _check_one_architecture(lock: Lock) -> None:
         if one.architecture not in (lock.architecture, "all"):
             raise Usage(
                 "make a tarball as debootstrap's",
-                because=f"{lock.key(one)!r} is of another architecture, which such a one can't say",
-                hint="--download-only --lock FILE, and later --locked FILE, can",
+                because=f"{lock.key(one)!r} is of another architecture, which this format can't express",
+                hint="use --download-only --lock FILE, and later --locked FILE",
             )
 
 
 def _members(rootfd: int) -> Iterator[Entry]:
-    """What is in the tarball: root's, whoever makes it, and with the times of SOURCE_DATE_EPOCH."""
+    """The members of the tarball: owned by root, whoever makes it, with times by SOURCE_DATE_EPOCH."""
     epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
     for entry in walk.walk(rootfd, latest_s=int(epoch) if epoch.isdigit() else None):
         entry.uid = entry.gid = 0

@@ -248,7 +248,7 @@ class Configuration:
     def _preinst(self, one: Unpacked) -> None:
         if "preinst" not in one.control:
             return
-        self._database.lay_out_control(one)
+        self._database.write_control(one)
         self._sandbox.run(
             ["/var/lib/dpkg/tmp.ci/preinst", "install"],
             doing=f"run the preinst script of {one.package.name!r}",

@@ -96,7 +96,7 @@ class Database:
                 moved[b"usr/" + key] = new.lstrip(b"/")  # its path in a tree with a merged /usr
         return moved
 
-    def lay_out_control(self, one: Unpacked) -> None:
+    def write_control(self, one: Unpacked) -> None:
         """Fill tmp.ci, where dpkg runs a preinst: debconf reads the package's name from the control file there."""
         with self._folder(f"{ADMIN}/tmp.ci") as parent:
             for name, data in one.control.items():

@@ -1,4 +1,4 @@
-"""Where a build's results go: the target folder, images, cached trees, bills of materials; and how they are removed.
+"""The results of a build: the target folder, a tree as one file, cached trees, bills of materials; and their removal.
 
 Uses `sandbox`, `resolve`, `acquire` and `facts`.
 """

@@ -1,8 +1,8 @@
-"""Which targets are being filled: a note for each in the cache, so that `ctk gc` finds what a killed build left.
+"""Notes in the cache about targets that are being filled, so that `ctk gc` finds what a killed build left.
 
-    CACHE/building/HASH     holds the target's path; made when the target is taken, gone when it is whole or removed
+    CACHE/building/HASH     the path of a target; written when it is taken, removed when it is complete or removed
 
-A note says only where to look: whether a tree is half made is told by its marker and its lock (target.py).
+A note only says where to look. Whether a tree is half made is decided by its marker and its lock (target.py).
 """
 
 import hashlib
@@ -17,12 +17,12 @@ def _folder() -> str:
 
 
 def path(target: str) -> str:
-    """Where the note about `target` is, or would be."""
+    """The path of the note about `target`, whether it exists or not."""
     return os.path.join(_folder(), hashlib.sha256(os.fsencode(target)).hexdigest()[:32])
 
 
 def note(target: str) -> None:
-    """Note that the folder `target` (absolute) is being filled. A cache that can't be written is no error."""
+    """Note that the folder `target` (absolute) is being filled. Failing to write the cache is not an error."""
     try:
         ours.make_private(_folder())
         atomic.replace(path(target), os.fsencode(target))
@@ -31,7 +31,7 @@ def note(target: str) -> None:
 
 
 def forget(target: str) -> None:
-    """Take the note back."""
+    """Remove the note about `target`."""
     try:
         os.unlink(path(target))
     except OSError:
@@ -39,7 +39,7 @@ def forget(target: str) -> None:
 
 
 def targets() -> list[str]:
-    """The paths that are noted, sorted."""
+    """The noted paths, sorted."""
     found: list[str] = []
     try:
         names = os.listdir(_folder())

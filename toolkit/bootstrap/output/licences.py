@@ -1,7 +1,7 @@
-"""Licences from a tree's /usr/share/doc/*/copyright, where that file is machine-readable (copyright-format/1.0, DEP-5).
+"""Licences from a tree's /usr/share/doc/*/copyright, if that file is machine-readable (copyright-format/1.0, DEP-5).
 
-Its short names are Debian's; those that mean a licence of SPDX's list are translated, and where one of a package isn't
-known nothing is said of the package: half a licence is worse than none.
+Its short names are Debian's. Those of licences in SPDX's list are translated; if one of a package isn't known, the
+package gets no licence at all, as an incomplete expression would be wrong.
 """
 
 import os
@@ -14,7 +14,7 @@ from toolkit.kernel.beneath import open_beneath
 _LONGEST_BYTES = 1 << 20
 _GNU = re.compile(r"(AGPL|GPL|LGPL|GFDL)-(\d)(?:\.(\d))?(\+?)\Z")
 _WORD = re.compile(r"\s+(and|or)\s+|,\s*(?:and\s+)?", re.IGNORECASE)
-# DEP-5's short names that aren't SPDX's own: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/
+# DEP-5's short names that differ from SPDX's: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/
 _NAMES = {
     "apache-2": "Apache-2.0",
     "apache-2.0": "Apache-2.0",
@@ -44,9 +44,9 @@ _NAMES = {
 
 
 def licence(rootfd: int, package: str) -> str:
-    """The package's licences as one SPDX expression; "" where they aren't stated in words that mean one."""
+    """The package's licences as one SPDX expression; "" if they can't be read or translated."""
     try:
-        # Below the root and never out of it: the tree may hold links to anywhere.
+        # Resolved inside the root: the tree may have links to anywhere.
         fd = open_beneath(rootfd, f"usr/share/doc/{package}/copyright", os.O_RDONLY | os.O_NONBLOCK)
     except (OSError, CtkError):
         return ""
@@ -56,7 +56,7 @@ def licence(rootfd: int, package: str) -> str:
 
 
 def expression(copyright_file: bytes) -> str:
-    """The same, from the text of a copyright file."""
+    """The SPDX expression of a copyright file, from its text; "" if it can't be translated."""
     if b"copyright-format/1.0" not in copyright_file[:400]:
         return ""
     stated: list[str] = []
@@ -85,7 +85,7 @@ def _translated(written: str) -> str:
             if not name:
                 return ""
             words.append(name)
-    # Mixed without brackets: a comma binds more weakly in DEP-5, which no expression of SPDX's says.
+    # `and` and `or` mixed by commas: in DEP-5 a comma binds more weakly, which is not translated.
     return " ".join(words) if len(set(words[1::2])) <= 1 else ""
 
 

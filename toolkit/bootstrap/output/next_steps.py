@@ -1,4 +1,4 @@
-"""What to type once a tree is made."""
+"""The commands to type once a tree is made."""
 
 import os
 
@@ -6,15 +6,15 @@ from toolkit.kernel.host import HostFacts
 
 
 def next_steps(target: str) -> tuple[str, str]:
-    """The two lines from the tree to a container; with sudo for who came by sudo, and only then."""
+    """The two commands from the tree to a container; with sudo if ctk was run by sudo."""
     sudo = _sudo(HostFacts().in_user_namespace)
     return (f"{sudo}ctk spec --rootfs {target} --writable", f"{sudo}ctk run NAME")
 
 
 def image_steps(privileged: str, unprivileged: str, target: str) -> tuple[str, ...]:
-    """How to get at what is in a file; `privileged` works as root alone, where `unprivileged` (without root) is said.
+    """The commands that open a file of a tree. `unprivileged` works without root; "" if `privileged` does too.
 
-    {} in either is the file.
+    {} in either stands for the file.
     """
     inside = HostFacts().in_user_namespace
     if not unprivileged:

@@ -1,11 +1,11 @@
-"""A finished tree as one file: which format a TARGET means, where the tree is made meanwhile, and the file's own life.
+"""A finished tree as one file: which format a TARGET means, where the tree is made, how the file is written.
 
-    CACHE/trees.new/XX/root     the tree, while it is made and written; removed at the end, by the next one after a kill
+    CACHE/trees.new/XX/root     the tree, until it is written; removed at the end, or after a kill by the next build
     DIR/.NAME.ctk-part         the file, while it is written; locked, so that a second build into it is refused
-    DIR/NAME                   the file, whole: it gets its name by a rename
+    DIR/NAME                   the complete file, renamed from the former
 
 An ordinary user builds all of it as root of a user namespace (rootless.py), so owners, modes, attributes and devices
-are what they are inside; the file belongs to the user.
+in the file are those seen inside; the file itself belongs to the user.
 """
 
 import contextlib
@@ -43,7 +43,7 @@ Write = Callable[[int, int, int | None], None]  # the tree, the empty file, the 
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """A file format: the suffixes that mean it, and who writes it. `streams`: it can go into a pipe."""
+    """A file format: its suffixes, and the function that writes it. `streams`: it can be written to a pipe."""
 
     name: str
     suffixes: tuple[str, ...]
@@ -86,7 +86,7 @@ def _segments(rootfd: int, latest_s: int | None) -> Iterator[bytes]:
 
 
 def write_all(out: int, pieces: Iterable[bytes]) -> None:
-    """Every piece, whole, to the descriptor. Raises OSError."""
+    """Write all pieces to the descriptor, completely. Raises OSError."""
     for piece in pieces:
         view = memoryview(piece)
         while view:
@@ -95,7 +95,7 @@ def write_all(out: int, pieces: Iterable[bytes]) -> None:
 
 _UNTAR = "mkdir fs && tar --numeric-owner --xattrs -xpf {} -C fs"
 
-# The seam for further formats (an OCI image): one more line, and `--format` and the suffix find it.
+# A further format (an OCI image) needs only one more line: `--format` and the suffix find it here.
 FORMATS = (
     Format("tar", (".tar",), _tar, True, _UNTAR),
     Format("tar.zst", (".tar.zst", ".tzst"), _tar_zst, True, _UNTAR),
@@ -112,7 +112,8 @@ FORMATS = (
 )
 NAMES = (DIRECTORY, *(one.name for one in FORMATS))
 
-# Nobody wants a folder of such a name: files of forms that are not written here, with the program that packs a tar.
+# Suffixes of formats that are not written here, with the program that compresses a tar. A folder of such a name is
+# surely a mistake.
 _PACKERS = {
     ".tar.xz": "xz",
     ".txz": "xz",
@@ -125,7 +126,7 @@ _OTHERS = (".zip", ".7z", ".iso", ".cpio", ".cpio.gz", ".raw", ".qcow2", ".vmdk"
 
 
 def format_of(request: Request) -> Format | None:
-    """What `request.format`, or else the target's suffix, asks for; None for a directory. Raises Usage."""
+    """The format of `request.format`, or else of the target's suffix; None for a directory. Raises Usage."""
     given, target = request.format, request.target
     if given and given not in NAMES:
         raise Usage(
@@ -153,7 +154,7 @@ def format_of(request: Request) -> Format | None:
 
 
 def _refuse_other_files(request: Request) -> None:
-    """Raise Usage for a target that has the name of a file in a form that is not written here."""
+    """Raise Usage for a target with the suffix of a format that is not written here."""
     target = request.target
     suffix = next((one for one in (*_PACKERS, *_OTHERS) if target.endswith(one)), "")
     if not suffix:
@@ -169,16 +170,16 @@ def _refuse_other_files(request: Request) -> None:
 def build(request: Request, form: Format, emit: Emit, make: Make) -> Result:
     """Make the tree with `make` in a folder of our own, and write it as `form` to the request's target.
 
-    Raises what `make` raises, InUse, CtkError; then nothing is left of either.
+    Raises like `make`, and InUse, CtkError; nothing is left of tree and file then.
     """
     began = time.monotonic()
     with contextlib.ExitStack() as undo:
         part = undo.enter_context(Part(request)) if request.target != STDOUT else None
         work = undo.enter_context(work_folder())
-        told: list[Done] = []
+        done: list[Done] = []
         tree = os.path.join(work, "root")
         inner = replace(request, target=tree, format=DIRECTORY, restart=False, keep_failed=False)
-        result = make(inner, _within(emit, told))
+        result = make(inner, _within(emit, done))
         with stage(STAGE[0], emit) as report:
             size = _write_out(form, tree, sys.stdout.fileno() if part is None else part.fd, request)
             report.detail = f"{size / 1e6:.1f} MB" if size else form.name
@@ -186,7 +187,7 @@ def build(request: Request, form: Format, emit: Emit, make: Make) -> Result:
         if part is not None:
             part.finish(result, result_path(tree))
     text = f"{result.title} is {'in ' + request.target if part else 'on standard output'}"
-    facts = {**told[0].result, "target": result.target, "format": form.name, "file_bytes": size}
+    facts = {**done[0].result, "target": result.target, "format": form.name, "file_bytes": size}
     facts["file"] = result_path(result.target) if part else ""
     emit(
         Done(
@@ -199,12 +200,14 @@ def build(request: Request, form: Format, emit: Emit, make: Make) -> Result:
     return result
 
 
-def _within(emit: Emit, told: list[Done]) -> Emit:
+def _within(emit: Emit, done: list[Done]) -> Emit:
+    """An `emit` that adds our stage to the plan and puts Done into a list instead of passing it on."""
+
     def passing(event: Event) -> None:
         if isinstance(event, Planned):
             emit(Planned((*event.stages, STAGE)))
         elif isinstance(event, Done):
-            told.append(event)
+            done.append(event)
         else:
             emit(event)
 
@@ -212,7 +215,7 @@ def _within(emit: Emit, told: list[Done]) -> Emit:
 
 
 def _write_out(form: Format, tree: str, out: int, request: Request) -> int:
-    """Write the tree; the file's size, 0 for a pipe. Raises CtkError."""
+    """Write the tree. Returns the size of the file, 0 for a pipe. Raises CtkError."""
     epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
     rootfd = os.open(tree, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -230,7 +233,7 @@ def _write_out(form: Format, tree: str, out: int, request: Request) -> int:
 
 
 def failed(target: str, error: OSError, needed: str = "") -> CtkError:
-    """The error of a file that can't be written; `needed` says how large it would be."""
+    """The error for a file that can't be written. `needed` says how large it would be."""
     because, hint = reason(error), ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         because, hint = because + needed, "free some space, or name a file elsewhere"
@@ -238,10 +241,10 @@ def failed(target: str, error: OSError, needed: str = "") -> CtkError:
 
 
 class Part:
-    """The file while it is not whole, locked; gone after the block unless `finish` or `name` gave it its name.
+    """The incomplete file, locked. It is removed after the block unless `finish` or `name` has renamed it.
 
-    Not an `atomic.Writing`, as its name beside the target is fixed: two builds of one file meet there, and the second
-    takes what a killed one left, where a new name each would fill the reader's folder.
+    Not an `atomic.Writing`, because its name beside the target is fixed: two builds of one file must meet there, and a
+    build reuses the file of a killed one. With a new name for each, killed builds would fill the user's folder.
     """
 
     def __init__(self, request: Request) -> None:
@@ -263,7 +266,7 @@ class Part:
         try:
             self.fd = os.open(self._part, flags, 0o644)
             fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Whoever had it may have given it its name, or removed it, between our two calls.
+            # Another process may have renamed or removed the file between open and flock.
             mine = os.path.samestat(os.fstat(self.fd), os.lstat(self._part))
         except BlockingIOError:
             mine = False
@@ -271,7 +274,7 @@ class Part:
             self._close()
             raise CtkError(self._doing, because=reason(error)) from None
         about = os.fstat(self.fd)
-        # With another name it is a file of ours that somebody linked here, where others may write (link(2)).
+        # In a folder that others may write to, a second hard link means that somebody linked a file of ours here.
         if not stat.S_ISREG(about.st_mode) or about.st_uid != os.geteuid() or about.st_nlink > 1:
             self._close()
             raise InUse(
@@ -284,7 +287,7 @@ class Part:
         return self
 
     def finish(self, result: Result, facts: str) -> None:
-        """Give the file its name, and write beside it what it was made of. Raises CtkError."""
+        """Give the file its final name, and write the result file beside it. Raises CtkError."""
         try:
             with open(facts, encoding="utf-8") as file:
                 document: dict[str, Any] = json.load(file)
@@ -295,14 +298,14 @@ class Part:
             try:
                 self.name()
             except OSError:
-                forget(self._path)  # it is of a file that there won't be
+                forget(self._path)  # its file will not exist
                 raise
         except OSError as error:
             needed = f" (the file has {-(-os.fstat(self.fd).st_size >> 20)} MiB)"
             raise failed(self._path, error, needed) from None
 
     def name(self) -> None:
-        """Give the file its name: it is whole. Raises OSError."""
+        """Give the complete file its final name. Raises OSError."""
         os.rename(self._part, self._path)
 
     def __exit__(self, *_: object) -> None:
@@ -319,13 +322,13 @@ class Part:
 
 @contextlib.contextmanager
 def work_folder() -> Iterator[str]:
-    """A new folder of our own below the cache, locked while we live; those of killed builds are removed first."""
+    """A new folder of our own below the cache, locked while it is used. Those of killed builds are removed first."""
     above = os.path.join(places.cache_dir(), "trees.new")
     try:
         ours.make_private(above)
         for name in os.listdir(above):
             _remove_stale(os.path.join(above, name))
-        # The lock is taken before the folder has the name that is looked at.
+        # It is locked before it gets the name by which other builds find it.
         folder = tempfile.mkdtemp(prefix="new.", dir=above)
         fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -346,7 +349,7 @@ def work_folder() -> Iterator[str]:
 
 
 def _remove_stale(path: str) -> None:
-    """Remove a work folder whose process is gone. One that was never named is taken to be so after a minute."""
+    """Remove a work folder whose process is gone. One without its final name is assumed to be so after a minute."""
     with contextlib.suppress(OSError, CtkError):
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:

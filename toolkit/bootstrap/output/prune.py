@@ -1,6 +1,6 @@
-"""The cache's size: what is in it, and the longest unused removed when it outgrows its limit.
+"""The size of the cache: its contents, and the removal of the least recently used when it exceeds its limit.
 
-No lock is needed: a reader holds what it has open, and takes what is gone for what was never there.
+No lock is needed: a reader keeps a removed file open, and treats a missing one as not cached.
 """
 
 import contextlib
@@ -14,13 +14,13 @@ from toolkit.errors import Usage
 DEFAULT_LIMIT_BYTES = 10 << 30
 VARIABLE = "CTK_CACHE_LIMIT"
 KINDS = {"files": "packages and indexes", "trees": "cached trees", "locks": "what requests came to"}
-_WORKED_OUT = re.compile(r"(?<=/files/../[0-9a-f]{64})\.[a-z0-9]+$")  # of the file without that suffix (fetch/cache.py)
+_DERIVED = re.compile(r"(?<=/files/../[0-9a-f]{64})\.[a-z0-9]+$")  # from the file without that suffix (fetch/cache.py)
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One file of the cache, with what was worked out from it. `used_s` is when it was last read or written."""
+    """One file of the cache, with those derived from it. `used_s` is the time of its last use."""
 
     kind: str
     path: str
@@ -30,27 +30,27 @@ class Item:
 
 
 def size(written: str, *, what: str) -> int:
-    """`10G`, `500M`, `0` as bytes. Raises Usage, with `what` as the place that it was written in."""
+    """`10G`, `500M`, `0` as bytes. Raises Usage; `what` is where the size was written."""
     found = re.fullmatch(r"(\d{1,12})([KMGT]?)(i?B)?", written.strip(), re.ASCII | re.IGNORECASE)
     if not found:
-        raise Usage(f"read {what}", because=f"{written!r} is no size", hint="for example 10G, 500M, or 0")
+        raise Usage(f"read {what}", because=f"{written!r} is not a size", hint="for example 10G, 500M, or 0")
     return int(found[1]) * _UNITS[found[2].upper()]
 
 
 def limit() -> int:
-    """How large the cache may become: CTK_CACHE_LIMIT, else 10 GiB. Raises Usage."""
+    """The limit of the cache in bytes: CTK_CACHE_LIMIT, or 10 GiB. Raises Usage."""
     written = os.environ.get(VARIABLE, "")
     return size(written, what=VARIABLE) if written else DEFAULT_LIMIT_BYTES
 
 
 def items(folder: str) -> list[Item]:
-    """What the cache below `folder` holds, the longest unused first."""
+    """The contents of the cache below `folder`, the least recently used first."""
     found = [item for kind in KINDS for item in _below(os.path.join(folder, kind), kind)]
     return sorted(found, key=lambda item: (item.used_s, item.path))
 
 
 def prune(folder: str, limit_bytes: int) -> list[Item]:
-    """Remove the longest unused until no more than `limit_bytes` are left; what was removed."""
+    """Remove the least recently used until at most `limit_bytes` are left. Returns what was removed."""
     known = items(folder)
     total = sum(item.size_bytes for item in known)
     removed = []
@@ -69,7 +69,7 @@ def _below(folder: str, kind: str) -> Iterator[Item]:
     groups: dict[str, list[os.DirEntry[str]]] = {}
     for entry in _files(folder):
         if not entry.name.startswith("tmp."):  # being written
-            groups.setdefault(_WORKED_OUT.sub("", entry.path), []).append(entry)
+            groups.setdefault(_DERIVED.sub("", entry.path), []).append(entry)
     for path, entries in groups.items():
         with contextlib.suppress(FileNotFoundError):
             about = [entry.stat(follow_symlinks=False) for entry in entries]

@@ -1,7 +1,7 @@
-"""Remove a tree that ctk made: whole or half made, also one whose files belong to an ordinary user's subordinate ids.
+"""Remove a tree that ctk made, complete or not, even if its files belong to an ordinary user's subordinate ids.
 
-Only what carries our marker or our result file is removed; a tree with something mounted in it is refused before the
-first file goes.
+Only a tree with our marker or our result file is removed. One with something mounted in it is refused before the first
+file is removed.
 """
 
 import errno
@@ -29,15 +29,15 @@ _FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 
 
 def ours(path: str, fd: int = -1) -> bool:
-    """Whether a tree that ctk made, whole or half, stands at `path`; `fd`: whether it is one, which was there."""
+    """Whether the tree at `path` was made by ctk, complete or not; with `fd`, whether that opened folder is it."""
     return is_marked(path if fd < 0 else fd) or read_result(path, fd) is not None
 
 
 def remove(path: str, emit: Emit) -> None:
-    """Remove the tree at `path`, and what is noted about it beside it.
+    """Remove the tree at `path`, and its result file.
 
-    An ordinary user with subordinate ids becomes root of a user namespace for it. Raises NotFound for what is no tree
-    of ours, InUse for one that is being made or that has something mounted in it, CtkError when files stay.
+    An ordinary user with subordinate ids becomes root of a user namespace for it. Raises NotFound if ctk did not make
+    the tree, InUse if it is being made or has something mounted in it, CtkError if files could not be removed.
     """
     whole = os.path.abspath(path)
     doing = f"remove the tree {path!r}"
@@ -55,7 +55,7 @@ def remove(path: str, emit: Emit) -> None:
 
 
 def _not_ours(doing: str) -> CtkError:
-    hint = "only trees that `ctk bootstrap` made are removed; others are yours to remove with rm"
+    hint = "only trees that `ctk bootstrap` made are removed; remove others with rm"
     return NotFound(doing, because="ctk did not make it", hint=hint)
 
 
@@ -64,29 +64,29 @@ def _no_folder(doing: str, path: str, whole: str) -> CtkError:
         return NotFound(doing, because="it is a symbolic link", hint="name the folder itself")
     if os.path.lexists(whole):
         files = [path, *([result_path(path)] if read_result(whole) is not None else [])]
-        return NotFound(doing, because="it is a file", hint="a file goes by rm " + " ".join(map(quote, files)))
+        return NotFound(doing, because="it is a file", hint="remove a file with rm " + " ".join(map(quote, files)))
     return NotFound(doing, because="no such folder")
 
 
 def remove_here(path: str, emit: Emit) -> None:  # noqa: ARG001 (rootless.run calls functions like this)
-    """Remove the tree with the rights that this process has. Raises InUse, CtkError."""
+    """Remove the tree with the rights of this process. Raises InUse, CtkError."""
     doing = f"remove the tree {path!r}"
     check_unmounted(path)
     fd = os.open(path, _FLAGS | os.O_CLOEXEC)
     try:
-        if not ours(path, fd):  # asked again, of what we have open: the path may lead elsewhere by now
+        if not ours(path, fd):  # checked again on the opened folder: the path may lead elsewhere by now
             raise _not_ours(doing)
         marker = open_marker(fd, doing)
         try:
             fcntl.flock(marker, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # From here on the tree is known as half made: killed on the way, the next call goes on.
+            # From here on the tree counts as half made: if we are killed, the next call continues.
             forget(path)
             rmtree_beneath.empty(fd, but=(MARKER, "lost+found"))
             os.unlink(MARKER, dir_fd=fd)
         finally:
             os.close(marker)
     except BlockingIOError:
-        raise InUse(doing, because="another ctk is at work in it", hint="wait for it, or stop it") from None
+        raise InUse(doing, because="another ctk is working in it", hint="wait for it, or stop it") from None
     except (OSError, SystemCall) as error:
         raise _failed(doing, error) from None
     finally:
@@ -95,7 +95,7 @@ def remove_here(path: str, emit: Emit) -> None:  # noqa: ARG001 (rootless.run ca
     try:
         os.rmdir(path)
     except OSError as error:
-        if error.errno not in (errno.EBUSY, errno.ENOTEMPTY):  # a file system of its own stays, with its lost+found
+        if error.errno not in (errno.EBUSY, errno.ENOTEMPTY):  # a mount point stays, with its lost+found
             raise _failed(doing, error) from None
 
 
@@ -104,5 +104,5 @@ def _failed(doing: str, error: OSError | SystemCall) -> CtkError:
     if number == errno.EXDEV:
         return InUse(doing, because="something is mounted in it", hint="grep the folder in /proc/self/mountinfo")
     because = str(error) if isinstance(error, SystemCall) else reason(error)
-    hint = "run it as who made the tree, or with sudo" if number in (errno.EPERM, errno.EACCES) else ""
+    hint = "run it as the user that made the tree, or with sudo" if number in (errno.EPERM, errno.EACCES) else ""
     return CtkError(doing, because=because, hint=hint)

@@ -1,6 +1,6 @@
 """A bill of materials of a lock: SPDX 2.3 by spdx-tools, CycloneDX 1.6 by cyclonedx-python-lib (the extra `sbom`).
 
-Both are imported when they are asked for; each validates what it writes.
+Each library is imported only when it is needed. Both validate what they write.
 """
 
 import importlib.util
@@ -25,7 +25,7 @@ _LIBRARIES = {"spdx": "spdx_tools", "cyclonedx": "cyclonedx"}
 
 
 def parse(written: str) -> tuple[str, str]:
-    """`spdx=FILE` as (kind, path). Raises Usage; HostLacks where the library is not installed."""
+    """`spdx=FILE` as (kind, path). Raises Usage, and HostLacks if the library is not installed."""
     kind, equals, path = written.partition("=")
     if kind not in _LIBRARIES or not equals or not path:
         raise Usage(
@@ -37,13 +37,13 @@ def parse(written: str) -> tuple[str, str]:
         raise HostLacks(
             f"write a bill of materials as {kind}",
             because=f"the Python package {_LIBRARIES[kind]!r} is not installed",
-            hint="pip install 'ctk-oci[sbom]', into the environment that ctk runs in",
+            hint="pip install 'ctk-oci[sbom]', in the environment that ctk runs in",
         )
     return kind, path
 
 
 def write(lock: Lock, kind: str, path: str, rootfd: int = -1) -> None:
-    """Write one; with `rootfd`, the finished tree, licences are read from it. Raises CtkError."""
+    """Write one document. Licences are read from `rootfd`, the finished tree, if given. Raises CtkError."""
     stated = {one.name: licences.licence(rootfd, one.name) for one in lock.packages} if rootfd >= 0 else {}
     text = spdx(lock, stated) if kind == "spdx" else cyclonedx(lock, stated)
     try:
@@ -172,7 +172,7 @@ def _component(lock: Lock, one: Package, stated: dict[str, str]) -> "Component":
 
 
 def _uuid(lock: Lock) -> UUID:
-    """The same build has the same document."""
+    """A UUID from the build id: the same build gives the same document."""
     return uuid5(NAMESPACE_URL, f"ctk:{lock.build_id}")
 
 

@@ -1,10 +1,11 @@
-"""The target folder of a bootstrap: whose it is, whether it is whole, and how it goes away again.
+"""The target folder of a bootstrap: who owns it, whether it is complete, and how it is removed.
 
-While a tree is being made it carries MARKER, locked (flock) by the process that makes it; the very last step removes
-it. So whatever kills us, a half-made tree is known by its marker, and a live one by the lock. What a finished tree was
-made of stands beside it in `.NAME.ctk.json`, not in it: a tree of ours holds what debootstrap's would, nothing more.
-That file counts only for the very directory it was written for (its inode), and where it does the marker says nothing:
-who lives in a whole tree may make one. It goes before the first file of a tree is taken away, under the lock.
+While a tree is being made it has the file MARKER, locked (flock) by the process that makes it; the last step removes
+the marker. So however we are killed, a half-made tree is recognised by its marker, and one in progress by the lock. The
+result of a finished tree is beside it in `.NAME.ctk.json`, not in it: a tree of ours has the same contents as
+debootstrap's. The result file is valid only for the directory that it was written for (its inode). If it is valid, a
+marker is ignored: programs in a finished tree may make one. The result file is removed, under the lock, before the
+first file of a tree is.
 """
 
 import errno
@@ -25,13 +26,13 @@ from toolkit.kernel import mountinfo, reading, rmtree_beneath
 from toolkit.text import quote
 
 MARKER = ".ctk-bootstrap"
-# What mke2fs puts into every new file system, and what a mount point may hold anyway.
+# Names that do not count: what mke2fs makes in every new file system.
 _NOTHING = frozenset({"lost+found"})
-_RESULT_BYTES = 256 << 20  # a tree of a million files has a line for each
+_RESULT_BYTES = 256 << 20  # it has a line for each file of the tree, maybe a million
 
 
 class Target:
-    """A folder that we may fill. `open` takes it, `close(whole=True)` gives it away, `remove` undoes all of it."""
+    """A folder to fill. `open` takes it, `close` marks it as complete, `remove` undoes all of it."""
 
     def __init__(self, request: Request) -> None:
         self.path = os.path.abspath(request.target)
@@ -39,14 +40,14 @@ class Target:
         self._suite = request.suite
         self._made: list[str] = []  # the directories that did not exist before, outermost first
         self._marker = -1
-        self._taken = False  # the folder is ours to fill, and to empty
+        self._taken = False  # whether we may fill and empty the folder
         self.fd = -1
 
     def open(self) -> int:
-        """Make the folder, or take it over if that is allowed; its descriptor.
+        """Make the folder, or take it over if that is allowed. Returns its descriptor.
 
-        Raises InUse for a folder that holds something, HostLacks for one whose file system cannot carry a root. After
-        an error `remove` takes back what had been done.
+        Raises InUse for a folder that is not empty, HostLacks if its file system can't hold a root. After an error
+        `remove` undoes what had been done.
         """
         doing = f"make a root file system in {self.path!r}"
         if os.path.realpath(self.path) == "/":
@@ -61,10 +62,10 @@ class Target:
         return self.fd
 
     def close(self, result: Result, lock: Lock) -> str:
-        """Write what was made, then remove the marker: the tree is whole. The path of the result (`write_result`).
+        """Write the result file, then remove the marker: the tree is complete. Returns the path of the result file.
 
-        In this order, as a tree with neither is nobody's; one with both is whole, its marker says nothing any more.
-        Raises CtkError. The folder keeps its time, which tidy may have set.
+        The order matters: a tree with neither would not be recognised as ours, while one with both is complete. Raises
+        CtkError. The mtime of the folder is preserved: the stage tidy may have set it.
         """
         path = write_result(self.path, result, lock)
         before = os.fstat(self.fd)
@@ -76,9 +77,9 @@ class Target:
         return path
 
     def remove(self) -> None:
-        """Take away all that was made, the folder too if it was ours; nothing if `open` came to nothing.
+        """Remove all that was made, with the folders that `open` made; nothing if `open` did not take the folder.
 
-        Raises CtkError when something is mounted in the tree: then all of it stays.
+        Raises CtkError if something is mounted in the tree; all of it stays then.
         """
         try:
             if self._taken:
@@ -91,7 +92,7 @@ class Target:
         self._unmake_folders()
 
     def leave(self) -> None:
-        """Let go of a half-made tree without removing it; its marker stays."""
+        """Release a half-made tree without removing it. Its marker stays."""
         self._release()
 
     def _release(self) -> None:
@@ -107,7 +108,7 @@ class Target:
             missing.append(at)
             at = os.path.dirname(at)
         for folder in reversed(missing):
-            # Noted first: an interruption may come between any two lines.
+            # Noted before it is made: an interruption may come between any two lines.
             self._made.append(folder)
             os.mkdir(folder, 0o755)
 
@@ -115,7 +116,7 @@ class Target:
         while self._made:
             try:
                 os.rmdir(self._made.pop())
-            except OSError:  # somebody else's by now, or never made
+            except OSError:  # somebody else uses it by now, or it was never made
                 pass
 
     def _take(self, doing: str) -> None:
@@ -128,8 +129,8 @@ class Target:
             if not self._restart:
                 raise InUse(
                     doing,
-                    because="a whole root file system is there already",
-                    hint="use it, name another folder, or begin anew with --force",
+                    because="a complete root file system is there already",
+                    hint="use it, name another folder, or replace it with --force",
                 )
         self._marker = open_marker(self.fd, doing)
         self._lock(doing)
@@ -137,14 +138,14 @@ class Target:
             raise InUse(
                 doing,
                 because="an earlier bootstrap left it half made",
-                hint=f"--force removes it and begins anew; or remove it yourself: rm -r {quote(self.path)}",
+                hint=f"--force removes it and starts again; or remove it yourself: rm -r {quote(self.path)}",
             )
         self._taken = True
         facts = {"suite": self._suite, "pid": os.getpid(), "began": int(time.time()), "whole": False}
         os.ftruncate(self._marker, 0)
         os.pwrite(self._marker, json.dumps(facts).encode() + b"\n", 0)
         builds_in_progress.note(self.path)
-        # Only now, under the marker: an old tree that is half removed must not pass for a whole one.
+        # Only now that the marker is there: an old tree that is half removed must not pass for a complete one.
         forget(self.path)
         empty(self.path, self.fd, but=MARKER)
 
@@ -160,7 +161,7 @@ class Target:
 
 
 def open_marker(fd: int, doing: str) -> int:
-    """Open the marker of the tree `fd`, to be locked; it is made if there is none. Raises CtkError, OSError."""
+    """Open the marker of the tree `fd`, to be locked; make it if it is missing. Raises CtkError, OSError."""
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         marker = os.open(MARKER, flags, 0o600, dir_fd=fd)
@@ -171,13 +172,13 @@ def open_marker(fd: int, doing: str) -> int:
         if stat.S_ISREG(os.fstat(marker).st_mode):
             return marker
         os.close(marker)
-    raise CtkError(doing, because=f"{MARKER!r} in it is no file of ours", hint="look at it, and remove it")
+    raise CtkError(doing, because=f"{MARKER!r} in it is not a file of ours", hint="look at it, and remove it")
 
 
 def is_marked(folder: "int | str") -> bool:
-    """Whether a marker that counts is in the folder: of root's, of ours, or of who owns the folder.
+    """Whether the folder has a valid marker: one that belongs to root, to us, or to the owner of the folder.
 
-    In a folder that many may write to (/tmp) anybody could make one, and lead us there by a link.
+    In a folder that everybody may write to (/tmp) anybody could make one, and lead us there by a link.
     """
     try:
         owner = os.stat(folder).st_uid
@@ -191,7 +192,7 @@ def is_marked(folder: "int | str") -> bool:
 
 
 def half_made(path: str) -> bool:
-    """Whether a bootstrap began the tree at `path` and did not end: it has the marker, and no result."""
+    """Whether a bootstrap started the tree at `path` and did not finish: it has the marker, and no result."""
     return is_marked(path) and read_result(path) is None
 
 
@@ -212,7 +213,7 @@ def _check_file_system(path: str, doing: str) -> None:
 
 
 def check_space(path: str, needed_bytes: int) -> None:
-    """Raise CtkError when the file system of `path` has clearly too little room for `needed_bytes`."""
+    """Raise CtkError if the file system of `path` clearly has too little space for `needed_bytes`."""
     about = os.statvfs(path)
     free = about.f_bavail * about.f_frsize
     if free < needed_bytes:
@@ -224,18 +225,18 @@ def check_space(path: str, needed_bytes: int) -> None:
 
 
 def empty(path: str, fd: int, *, but: str = "") -> None:
-    """Remove all that is in the directory `fd`, at `path`, save an entry called `but`; never what is mounted there.
+    """Remove all that is in the directory `fd`, at `path`, except an entry called `but`.
 
-    Raises CtkError when something is mounted below: removing through a bind mount deletes somebody else's files, and
-    neither device numbers nor rmtree's own guards tell.
+    Raises CtkError if something is mounted below: removing through a bind mount would delete somebody else's files, and
+    neither device numbers nor rmtree's own checks show one.
     """
     check_unmounted(path)
-    # The marker last: what is killed half way through this is still known as half made.
+    # The marker goes last, so that a tree is still recognised as half made if we are killed on the way.
     rmtree_beneath.empty(fd, but=_NOTHING | {but}, last=MARKER)
 
 
 def check_unmounted(path: str) -> None:
-    """Raise CtkError when something is mounted below `path`."""
+    """Raise CtkError if something is mounted below `path`."""
     mounted = _mounts_below(path)
     if mounted:
         raise CtkError(
@@ -251,12 +252,12 @@ def _mounts_below(path: str) -> list[str]:
 
 
 def result_path(target: str) -> str:
-    """Where the result of the tree at `target` is written: beside it, hidden."""
+    """The path of the result file of the tree at `target`: a hidden file beside it."""
     return beside.path(target, ".ctk.json")
 
 
 def write_result(target: str, result: Result, lock: Lock) -> str:
-    """Write what was made and from what; the path. A reader never sees half of it."""
+    """Write the result file atomically: what was made, and from which packages. Returns its path."""
     info = os.stat(target)
     document: dict[str, Any] = {
         "version": 1,
@@ -274,9 +275,9 @@ def write_result(target: str, result: Result, lock: Lock) -> str:
 
 
 def read_result(target: str, fd: int = -1) -> Result | None:
-    """The result of a whole tree of ours at `target`; None when there is none, or it is of another directory.
+    """The result of a complete tree of ours at `target`; None if there is none, or if it is of another directory.
 
-    `fd`: the tree itself, for whoever goes on with that, whatever is at the path by now.
+    `fd` is the opened tree, to be checked in place of what is at the path by now.
     """
     document = read_document(target, fd)
     try:
@@ -287,10 +288,10 @@ def read_result(target: str, fd: int = -1) -> Result | None:
 
 
 def read_document(target: str, fd: int = -1) -> dict[str, Any]:
-    """All that `write_result` wrote about the whole tree at `target`, or `fd`; {} when there is none."""
+    """The document of `write_result` about the complete tree at `target`, or `fd`; {} if there is none."""
     try:
         info = os.stat(target) if fd < 0 else os.fstat(fd)
-        # Others may write where the tree stands: who made the tree, we and root are believed, and nobody else.
+        # Others may write to the parent folder, so only a file of the tree's owner, of ours or of root's is believed.
         text = reading.read(result_path(target), limit_bytes=_RESULT_BYTES, owners=(0, os.geteuid(), info.st_uid))
         document: dict[str, Any] = json.loads(text)
         return document if document["directory"] == [info.st_dev, info.st_ino] else {}

@@ -1,16 +1,16 @@
-"""A cache of finished trees, so that the same one need not be built twice.
+"""A cache of finished trees, so that the same tree is not built twice.
 
-    CACHE/trees/KEY.tar.zst    a tree: an ordinary .tar.zst, with its frames' hashes behind it (RFC 8878: a skippable
-                               frame, which zstd(1) and tar(1) pass over)
-    CACHE/locks/KEY.json       what a request came to when a suite's Release said what it says: the Lock
+    CACHE/trees/KEY.tar.zst    a tree: an ordinary .tar.zst, followed by the hashes of its frames (in a skippable frame,
+                               RFC 8878, which zstd(1) and tar(1) ignore)
+    CACHE/locks/KEY.json       the Lock that a request resolved to with certain Release files
 
-A lock is keyed by the request and the hashes of the signed Release texts, which are fetched and verified every time:
-as long as they are the same, the packages are. A tree is keyed by the lock's build id and by whatever else gets into
-it: the host's resolv.conf and hostname, SOURCE_DATE_EPOCH, whether device nodes and owners can be made. Both by the
-very code that builds (`_builder`). A request with anything in it that is not known here is neither kept nor found.
+The key of a lock is the request and the hashes of the signed Release texts, which are fetched and verified every time:
+as long as they are the same, so are the packages. The key of a tree is the lock's build id and all else that goes into
+it: the host's resolv.conf and hostname, SOURCE_DATE_EPOCH, whether device nodes and owners can be made. Both keys
+include the code that builds (`_builder`). A request with a field that is not known here is not cached.
 
-Nothing is shared with the cached tree, no hard link, no block: a container can write to its own only. What is read is
-hashed frame by frame before it is used; the folder is 0700 and ours.
+Nothing is shared with the cached tree, neither hard links nor blocks: a container writes only to its own tree. Each
+frame is hashed before it is used. The folder belongs to us and has mode 0700.
 """
 
 import hashlib
@@ -32,26 +32,26 @@ from toolkit.fetch.cache import Cache
 from toolkit.kernel import atomic, ours, reading
 from toolkit.kernel.host import HostFacts
 
-# What decides the packages or the tree, and is in the key …
+# Fields of a Request that determine the packages or the tree; they are part of the key.
 _KEYED = frozenset(
     {"suite", "variant", "architecture", "mirror", "components", "include", "exclude", "check_gpg", "check_date"}
     | {"pockets", "sources", "pins", "recommends", "snapshot"}
 )
-# … and what doesn't. Every other field of a Request must have its default for a tree to be kept.
+# Fields that don't. All others must have their default for a tree to be cached.
 _WITHOUT_EFFECT = frozenset(
     {"target", "keyring", "jobs", "restart", "keep_failed", "or_host", "mirrors", "use_kept", "format", "lock", "sboms"}
     | {"certificate", "private_key"}
 )
 
 _SKIPPABLE = 0x184D2A50  # RFC 8878, 3.1.2
-_TAIL = struct.Struct("<I32s8s")  # the index's length and SHA-256, and a name
+_TAIL = struct.Struct("<I32s8s")  # length and SHA-256 of the index, and a name
 _NAME = b"ctk-tree"
-_FRAME = struct.Struct("<II32s")  # packed and plain bytes, SHA-256 of the packed ones
+_FRAME = struct.Struct("<II32s")  # compressed and uncompressed size in bytes, SHA-256 of the compressed frame
 _MOST_BYTES = 64 << 20  # of a frame
 
 
 class Spoilt(Exception):
-    """A cached tree is not what was written. It has been removed."""
+    """A cached tree is damaged. It has been removed."""
 
 
 class TreeCache:
@@ -63,8 +63,8 @@ class TreeCache:
         self._locks = os.path.join(folder, "locks")
 
     def recall(self, request: Request, sources: tuple[Source, ...]) -> Lock | None:
-        """The lock that this request came to when the sources' Release files were the same; None if not known."""
-        if not keepable(request):
+        """The lock that this request resolved to with the same Release files of its sources; None if not cached."""
+        if not cacheable(request):
             return None
         data = _read(os.path.join(self._locks, _request_key(request, sources) + ".json"))
         if data is None or hashlib.sha256(data[32:]).digest() != data[:32]:
@@ -73,8 +73,8 @@ class TreeCache:
         return lock if lock is not None and lock.sources == sources else None
 
     def remember(self, request: Request, lock: Lock) -> None:
-        """Keep what `recall` gives. A cache that can't be written is no error."""
-        if not keepable(request):
+        """Cache a lock for `recall`. Failing to write the cache is not an error."""
+        if not cacheable(request):
             return
         data = json.dumps(asdict(lock), separators=(",", ":")).encode()
         if _lock(data) != lock:
@@ -86,8 +86,8 @@ class TreeCache:
             pass
 
     def open(self, request: Request, lock: Lock) -> "CachedTree | None":
-        """The cached tree of this lock for this host, to be closed; None if there is none."""
-        if not keepable(request):
+        """The cached tree of this lock for this host, which the caller closes; None if there is none."""
+        if not cacheable(request):
             return None
         path = os.path.join(self._trees, _tree(request, lock) + ".tar.zst")
         try:
@@ -96,21 +96,21 @@ class TreeCache:
             return None
         try:
             kept = CachedTree(fd, path)
-            os.utime(fd)  # used now: prune.py takes the longest unused first
+            os.utime(fd)  # mark it as used: prune.py removes the least recently used first
             return kept
         except Spoilt:
             os.close(fd)
             return None
 
     def store(self, request: Request, lock: Lock, rootfd: int) -> int:
-        """Keep the finished tree below `rootfd`; the bytes that it takes, 0 if it is not for keeping.
+        """Cache the finished tree below `rootfd`. Returns its size in the cache, 0 if it is not cached.
 
-        Raises OSError when the tree can't be read; a cache that can't be written is no error.
+        Raises OSError if the tree can't be read. Failing to write the cache is not an error.
         """
-        if not keepable(request) or _has_secrets(rootfd):
+        if not cacheable(request) or _has_secrets(rootfd):
             return 0
         path = os.path.join(self._trees, _tree(request, lock) + ".tar.zst")
-        # Compressed and read side by side; a frame's plain size is in its header.
+        # Reading and compressing run in parallel; the header of a frame has its uncompressed size.
         segments = tar_write.segments(rootfd, walk.walk(rootfd, without=frozenset({MARKER.encode()})))
         try:
             return self._write(path, _with_index(streams.zstd(segments)))
@@ -138,7 +138,7 @@ class CachedTree:
     """One cached tree, open for reading."""
 
     def __init__(self, fd: int, path: str) -> None:
-        """Raises Spoilt if the index is not there or not whole."""
+        """Raises Spoilt if the index is missing or damaged."""
         self._fd = fd
         self._path = path
         self.size_bytes = os.fstat(fd).st_size
@@ -159,7 +159,7 @@ class CachedTree:
         os.close(self._fd)
 
     def packed(self) -> Iterator[bytes]:
-        """The frames as they are kept, each hashed. Raises Spoilt."""
+        """The compressed frames; each is checked by its hash. Raises Spoilt."""
         position = 0
         for packed, plain, digest in self._frames:
             data = os.pread(self._fd, packed, position)
@@ -176,10 +176,10 @@ class CachedTree:
         for data, (_, plain, _) in zip(self.packed(), self._frames, strict=True):
             yield machine.decompress(data, max_output_size=plain)
 
-    def lay_out(self, rootfd: int) -> int:
-        """Make the tree below `rootfd`, which is empty but for the marker; the number of its members.
+    def extract(self, rootfd: int) -> int:
+        """Extract the tree below `rootfd`, which is empty except for the marker. Returns the number of members.
 
-        Raises Spoilt (then what is there must be removed), OSError, SystemCall.
+        Raises Spoilt (what has been extracted must then be removed), OSError, SystemCall.
         """
         return extract_tree.extract_tree(rootfd, self.plain(), "a cached tree")
 
@@ -191,8 +191,8 @@ class CachedTree:
         return Spoilt(self._path)
 
 
-def keepable(request: Request) -> bool:
-    """Whether nothing is asked for that this module doesn't know the effect of."""
+def cacheable(request: Request) -> bool:
+    """Whether a build of this request may be cached: it has no field whose effect is unknown here."""
     for field in fields(Request):
         known = field.name in _KEYED or field.name in _WITHOUT_EFFECT
         if not known and getattr(request, field.name) != field.default:
@@ -227,7 +227,7 @@ def _capabilities() -> str:
 
 
 def _builder() -> list[Any]:
-    """What tells this builder from any other: the version, and the files of a checkout that is worked on."""
+    """What identifies this builder: its version, and size and time of its files, which change in a checkout."""
     found: list[Any] = [__version__]
     for room in ("bootstrap", "deb", "archive"):
         for folder, _, names in sorted(os.walk(os.path.join(os.path.dirname(toolkit.__file__), room))):
@@ -277,12 +277,12 @@ def _with_index(frames: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _has_secrets(rootfd: int) -> bool:
-    """Whether a package has made a private key in /etc (ssl-cert does): two trees must not share one."""
+    """Whether a package has made a private key in /etc (as ssl-cert does): two trees must not share one."""
     try:
         etc = os.open("etc", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=rootfd)
     except FileNotFoundError:
         return False
-    except OSError:  # a link: nobody knows what is in there
+    except OSError:  # a link: its contents are unknown
         return True
     try:
         return any(_is_secret(fd, name, about) for fd, found in walk.folders(etc) for name, about in found)
@@ -292,6 +292,6 @@ def _has_secrets(rootfd: int) -> bool:
 
 def _is_secret(folder: int, name: str, about: os.stat_result) -> bool:
     if not stat.S_ISREG(about.st_mode) or about.st_mode & 0o007:
-        return False  # what everybody may read is no secret
+        return False  # a file that everybody may read is not a secret
     with open(os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder), "rb") as file:
         return name.endswith("_host_key") or b"PRIVATE KEY-----" in file.read(1 << 16)
