@@ -5,6 +5,7 @@
 | container records        | /run/ctk            | $XDG_RUNTIME_DIR/ctk                   | --root, CTK_ROOT |
 | caches                   | /var/cache/ctk      | $XDG_CACHE_HOME/ctk, ~/.cache/ctk      | CTK_CACHE     |
 | bundles made by `ctk up` | /var/lib/ctk        | $XDG_DATA_HOME/ctk, ~/.local/share/ctk | CTK_DATA      |
+| images                   | /var/lib/ctk/images | the same, and /images                  | CTK_IMAGES    |
 
 Source: XDG Base Directory Specification 0.8; FHS 3.0. Nothing is created here.
 """
@@ -61,6 +62,11 @@ def data_dir() -> str:
     if given:
         return given
     return _user_dir("XDG_DATA_HOME", ".local/share") if _is_user() else "/var/lib/ctk"
+
+
+def image_store() -> str:
+    """Folder of the images that were pulled or built: an OCI layout, with laid-out layers beside it."""
+    return os.environ.get("CTK_IMAGES") or os.path.join(data_dir(), "images")
 
 
 def bundle_dir(identity: str) -> str:
