@@ -1,0 +1,112 @@
+"""Look into layers that lie in folders of their own, as overlayfs shows them on top of each other, without mounting it.
+
+Needed before there is a container: whose id an image's user has is in the image's etc/passwd, which some layer holds.
+Links are followed inside the root, and nothing but directories and regular files is opened.
+
+Source: Linux, Documentation/filesystems/overlayfs.rst ("whiteouts and opaque directories").
+"""
+
+import errno
+import os
+import stat
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_OPAQUE = ("trusted.overlay.opaque", "user.overlay.opaque")
+_MOST_LINKS = 40  # as path_resolution(7)
+
+
+def read(layers: Sequence[str], path: str, limit_bytes: int) -> bytes:
+    """The content of a regular file in the merged root of `layers`, the topmost first.
+
+    Raises OSError: FileNotFoundError as open(2) would, EFBIG beyond `limit_bytes`, EINVAL for what is not a file.
+    """
+    with ExitStack() as stack:
+        roots = []
+        for layer in layers:
+            fd = os.open(layer, _DIRECTORY)
+            stack.callback(os.close, fd)
+            roots.append(fd)
+        return _read(stack, roots, path, limit_bytes)
+
+
+def _read(stack: ExitStack, roots: list[int], path: str, limit_bytes: int) -> bytes:
+    words = _words(path)
+    above: list[list[int]] = []  # the merged directories from the root to the one above `here`
+    here = roots
+    links = 0
+    while words:
+        word = words.pop(0)
+        if word == "..":
+            here = above.pop() if above else roots
+            continue
+        kind, found = _look(stack, here, word)
+        if kind == stat.S_IFDIR:
+            above.append(here)
+            here = found
+        elif kind == stat.S_IFLNK:
+            links += 1
+            if links > _MOST_LINKS:
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+            target = os.readlink(word, dir_fd=found[0])
+            if target.startswith("/"):
+                above, here = [], roots
+            words = _words(target) + words
+        elif kind == stat.S_IFREG and not words:
+            return _content(found[0], word, path, limit_bytes)
+        elif words:
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
+        else:
+            raise OSError(errno.EINVAL, "it is not a regular file", path)
+    raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+
+
+def _words(path: str) -> list[str]:
+    return [word for word in path.split("/") if word not in ("", ".")]
+
+
+def _look(stack: ExitStack, directories: list[int], name: str) -> tuple[int, list[int]]:
+    """What `name` is in merged directories: its type, and the directories of that name, or the one that it is in."""
+    merged: list[int] = []
+    for directory in directories:
+        try:
+            about = os.stat(name, dir_fd=directory, follow_symlinks=False)
+        except FileNotFoundError:
+            continue
+        if stat.S_ISCHR(about.st_mode) and about.st_rdev == 0:
+            break  # a whiteout: what is below does not show
+        if not stat.S_ISDIR(about.st_mode):
+            if merged:
+                break  # hidden by the directory above it
+            return stat.S_IFMT(about.st_mode), [directory]
+        fd = os.open(name, _DIRECTORY, dir_fd=directory)
+        stack.callback(os.close, fd)
+        merged.append(fd)
+        if _is_opaque(fd):
+            break
+    if not merged:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
+    return stat.S_IFDIR, merged
+
+
+def _is_opaque(fd: int) -> bool:
+    for name in _OPAQUE:
+        try:
+            if os.getxattr(fd, name) == b"y":
+                return True
+        except OSError:
+            continue
+    return False
+
+
+def _content(directory: int, name: str, path: str, limit_bytes: int) -> bytes:
+    fd = os.open(name, _FILE, dir_fd=directory)
+    with os.fdopen(fd, "rb", buffering=0) as file:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file", path)
+        data = file.readall()[: limit_bytes + 1] if os.fstat(fd).st_size <= limit_bytes else b"x" * (limit_bytes + 1)
+    if len(data) > limit_bytes:
+        raise OSError(errno.EFBIG, f"it is longer than {limit_bytes} bytes", path)
+    return data

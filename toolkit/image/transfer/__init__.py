@@ -1,0 +1,1 @@
+"""Images from any place to any other, byte for byte."""
