@@ -20,3 +20,11 @@ def test_an_old_one_is_not_blamed_for_a_later_one(case: Case) -> None:
     assert seen["inspect"] == 1
     assert seen["later"]["oom"]["kills"] == 1 and seen["later"]["oom"]["before_s"] > 3
     assert "killed by SIGKILL, not by the kernel" in seen["later"]["sentence"]
+
+
+def test_a_kill_is_told_when_the_cgroup_is_gone(case: Case) -> None:
+    """systemd removes an empty scope at once; what is left is the kernel's log."""
+    seen = case(THEME, "late")
+    assert (seen["code"], seen["signal"]) == (137, 9)
+    assert seen["oom"]["kills"] == 1
+    assert "killed by the kernel: memory limit of 20 MiB reached" in seen["sentence"]

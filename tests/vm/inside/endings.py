@@ -1,6 +1,8 @@
 """Why a container ended, told from memory.events: a kill for want of memory, and one that it is not to blame for."""
 
 import json
+import os
+import signal
 import time
 from pathlib import Path
 
@@ -41,6 +43,21 @@ def blame() -> Facts:
     facts["later"] = ended("old")
     for name in ("old", "taker"):
         ctk("delete", "-f", name).ok()
+    return facts
+
+
+@case
+def late() -> Facts:
+    """The kernel kills while nobody of ours can run; systemd removes the scope before we look."""
+    begin(by_systemd, "slow", f"sleep 1; exec {TAKE}")
+    pid = ctk.pid("slow")
+    scope = Path("/sys/fs/cgroup" + Path(f"/proc/{pid}/cgroup").read_text().strip().partition("::")[2])
+    holder = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    os.kill(holder, signal.SIGSTOP)
+    room.until(lambda: not scope.exists(), 60)
+    os.kill(holder, signal.SIGCONT)
+    facts = ended("slow")
+    ctk("delete", "-f", "slow").ok()
     return facts
 
 

@@ -52,7 +52,7 @@ def facts(container: "Record", code: int, signal: int, watch: "Watch | None" = N
     except (CtkError, OSError, KeyError):
         pass  # no cgroups, or gone already: the rest is still worth telling
     if not killed and watch is not None:
-        killed = {**watch.found}
+        killed = {**(watch.found or watch.logged())}
     if killed:
         found["oom"] = killed
         if watch is not None and watch.told_s >= 0:

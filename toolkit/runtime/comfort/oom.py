@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from typing import TypedDict
 
     from toolkit.runtime.cgroups import Manager
+    from toolkit.runtime.comfort.kernel_log import KernelLog
     from toolkit.runtime.record import Record
 
     class Kills(TypedDict, total=False):
@@ -39,6 +40,8 @@ class Watch:
         self._manager: "Manager | None" = None
         self._file = -1
         self._kills = 0
+        self._group = ""  # its path in the hierarchy
+        self._log: "KernelLog | None" = None
         try:
             from toolkit.runtime import cgroups
 
@@ -50,6 +53,10 @@ class Watch:
             pass  # no cgroups, or not ours to ask
 
     def _listen(self, kind: str, path: str) -> None:
+        from toolkit.runtime.comfort.kernel_log import KernelLog
+
+        self._log = KernelLog()
+        self._group = os.path.dirname(path).removeprefix("/sys/fs/cgroup").removeprefix("/memory" * (kind == "eventfd"))
         self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         if kind == "file":  # v2: ready for POLLPRI when a number in memory.events has changed since it was read
             self.events = _POLLPRI
@@ -91,6 +98,11 @@ class Watch:
         """A process has ended, perhaps by the kernel, which tells of a kill up to 10 ms late (cgroup_file_notify)."""
         if self.fd >= 0:
             self.heard()
+
+    def logged(self) -> "Kills":
+        """What the kernel's log says of kills in the cgroup; {} for nothing."""
+        kills = self._log.kills(self._group) if self._log else 0
+        return {"kills": kills, "limit": self._limit, "peak": 0} if kills else {}
 
     def _count(self) -> int:
         words = os.pread(self._file, 4096, 0).split()
