@@ -303,7 +303,7 @@ def test_the_reason_of_the_end(ctk: Command, busybox_bundle: Bundle, script: str
 
 @pytest.mark.parametrize(
     ("text", "told"),
-    [("#!/bin/nosuch\n", "interpreter '/bin/nosuch' is not there"), ("#!/bin/sh\r\n", "carriage return")],
+    [("#!/bin/nosuch\n", "interpreter '/bin/nosuch' does not exist"), ("#!/bin/sh\r\n", "carriage return")],
 )
 def test_a_program_that_is_there_but_can_not_be_executed(
     ctk: Command, busybox_bundle: Bundle, text: str, told: str
@@ -435,7 +435,7 @@ def test_a_root_without_programs(ctk: Command, busybox_bundle: Bundle, terminal:
     (busybox_bundle.path / "empty").mkdir()
     busybox_bundle.edit(lambda c: c["root"].update(path="empty", readonly=False))
     run = terminal(ctk.argv("run", ctk.id()), env=ctk.environment, cwd=str(busybox_bundle), columns=300)
-    assert run.wait() == 1 and "none of these folders has a file in it" in run.shown, run.shown
+    assert run.wait() == 1 and "all of these folders are empty or missing" in run.shown, run.shown
 
 
 @pytest.mark.parametrize(("source", "target"), [("/etc/hostname", "/etc"), ("/etc", "/bin/busybox")])
@@ -445,7 +445,7 @@ def test_a_file_on_a_folder(
     entry = {"destination": target, "source": source, "options": ["bind"]}
     busybox_bundle.edit(lambda c: c["mounts"].append(entry))
     run = terminal(ctk.argv("run", ctk.id()), env=ctk.environment, cwd=str(busybox_bundle), columns=300)
-    assert run.wait() == 1 and "both must be of one kind" in run.shown, run.shown
+    assert run.wait() == 1 and "both must be of the same kind" in run.shown, run.shown
 
 
 def test_without_root(ctk: Command, busybox_rootfs: Path, tmp_path: Path) -> None:

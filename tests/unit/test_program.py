@@ -20,7 +20,7 @@ OURS = {"x86_64": 62, "aarch64": 183}[os.uname().machine]
     [
         (b"#!/bin/sh\necho", ""),
         (b"#! /bin/sh -e\n", ""),
-        (b"#!/bin/nosuch\n", "its interpreter '/bin/nosuch' is not there"),
+        (b"#!/bin/nosuch\n", "its interpreter '/bin/nosuch' does not exist"),
         (b"#!/bin/sh\r\necho", "carriage return"),
         (b"\n#!/bin/sh\n", "first line is blank"),
         (b"echo hi\n", "neither an ELF file nor a script"),

@@ -1,4 +1,4 @@
-"""Descriptions of device nodes in words, as system calls and as shell lines. Imported only to explain a plan."""
+"""Descriptions of device nodes: in words, system calls and shell lines. Imported only to explain a plan."""
 
 from toolkit.runtime.shell_words import in_root, parent
 

@@ -1,4 +1,4 @@
-"""User namespaces: writing the id mappings, and opening what the mapped root may not reach (user_namespaces(7))."""
+"""User namespaces: write the id mappings, and open what the mapped root may not reach (user_namespaces(7))."""
 
 import os
 
@@ -23,8 +23,8 @@ _HELPERS = ("/usr/bin/", "/usr/local/bin/", "/bin/")
 def write(pid: int, uids: "Sequence[IDMapping]", gids: "Sequence[IDMapping]") -> None:
     """Write a process's uid_map and gid_map. Raises LaunchFailed, HostLacks.
 
-    Without privilege a process may map only its own id (and must give up setgroups(2) for it, CVE-2014-8989); for more
-    there are newuidmap(1) and newgidmap(1), which obey /etc/subuid and /etc/subgid.
+    Without privilege a process may map only its own id (and must deny setgroups(2) first, CVE-2014-8989). For more ids
+    there are newuidmap(1) and newgidmap(1), which follow /etc/subuid and /etc/subgid.
     """
     privileged = os.geteuid() == 0
     if not privileged and not _own_only(uids, os.geteuid()):
@@ -41,7 +41,7 @@ def write(pid: int, uids: "Sequence[IDMapping]", gids: "Sequence[IDMapping]") ->
 
 
 def complete(linux: "Linux") -> None:
-    """Fill in the mappings that a new user namespace lacks: root is the caller, the rest its subordinate ids."""
+    """Fill in missing mappings of a new user namespace: root is the caller, the rest are its subordinate ids."""
     if linux.get("uidMappings") and linux.get("gidMappings"):
         return
     from toolkit.kernel import subids
@@ -127,14 +127,14 @@ def holder(uids: "Sequence[IDMapping]", gids: "Sequence[IDMapping]") -> int:
 
 
 def make_nodes(plan: "LaunchPlan", stage: "Stage", linux: "Linux") -> None:
-    """Make device nodes before the clone: the container's root may not. Raises CtkError."""
+    """Make device nodes before the clone, because the container's root may not. Raises CtkError."""
     for step in plan.steps:
         if isinstance(step, MakeDevices) and "user" in plan.new:
             step.make_nodes(stage, linux)
 
 
 def idmap_sources(plan: "LaunchPlan", stage: "Stage", spec: "Spec") -> None:
-    """Give the mounts that ask for it their id mapping (options idmap, ridmap; uidMappings, gidMappings).
+    """Set the id mapping of the mounts that ask for one (options idmap, ridmap; uidMappings, gidMappings).
 
     Raises LaunchFailed.
     """

@@ -1,8 +1,8 @@
-"""The options of `mounts[].options` (runtime spec, config.md "Linux mount options"), as what the kernel takes. Pure."""
+"""Translate `mounts[].options` (runtime spec, config.md "Linux mount options") to the kernel's flags and data. Pure."""
 
 from toolkit.kernel import mounts as m
 
-# Name: (flag of mount(2), is the flag cleared?). A name that stands in no table goes to the file system as data.
+# Name: (flag of mount(2), is the flag cleared?). A name that is in no table is passed to the file system as data.
 FLAGS = {
     "async": (m.MS_SYNCHRONOUS, True),
     "atime": (m.MS_NOATIME, True),
@@ -81,8 +81,8 @@ ATTRIBUTES = {
     m.MS_NODIRATIME: m.MOUNT_ATTR_NODIRATIME,
     m.MS_NOSYMFOLLOW: m.MOUNT_ATTR_NOSYMFOLLOW,
 }
-# Those that a mount of another user namespace keeps (MNT_LOCK_* of the kernel), as options and as statvfs(3) has them;
-# access times are kept, too. What else may be cleared there: nosymfollow.
+# The flags that are locked on a mount of another user namespace (MNT_LOCK_* of the kernel), as options and as in
+# statvfs(3); access times are locked, too. nosymfollow may be cleared there.
 LOCKED = {"ro": (m.MS_RDONLY, 1), "nosuid": (m.MS_NOSUID, 2), "nodev": (m.MS_NODEV, 4), "noexec": (m.MS_NOEXEC, 8)}
 _ST_NOATIME, _ST_NODIRATIME, _ST_RELATIME = 1024, 2048, 4096
 _ATIME_FLAGS = m.MS_NOATIME | m.MS_NODIRATIME | m.MS_RELATIME | m.MS_STRICTATIME
@@ -94,8 +94,8 @@ _ATIME = {
 
 
 class Options:
-    """What a list of options asks for: `flags` and `cleared` of mount(2), `data`, `propagation` (mount(2) flags, in
-    order), `recursive_set` and `recursive_cleared` attributes, `extensions`."""
+    """A parsed list of options: `flags` and `cleared` of mount(2), `data`, `propagation` (mount(2) flags, in order),
+    `recursive_set` and `recursive_cleared` attributes, `extensions`."""
 
     __slots__ = ("cleared", "data", "extensions", "flags", "propagation", "recursive_cleared", "recursive_set")
 
@@ -118,18 +118,18 @@ class Options:
                 clear |= attribute
         for flag, attribute in _ATIME.items():
             if self.flags & flag:
-                # The three are one field: it is cleared as a whole before one of its values is set.
+                # The three are values of one field: clear it before setting one of them.
                 set_ |= attribute
                 clear |= m.MOUNT_ATTR__ATIME
         if set_ & m.MOUNT_ATTR_STRICTATIME:
-            set_ &= ~m.MOUNT_ATTR_NOATIME  # as mount(2) takes the two together
+            set_ &= ~m.MOUNT_ATTR_NOATIME  # as mount(2) treats the two together
         return set_, clear
 
     def of_a_bind(self) -> "tuple[int, int]":
-        """(to set, to clear) for mount_setattr(2) on a bind mount, as runc and crun do it by mount(2)'s MS_REMOUNT.
+        """(to set, to clear) for mount_setattr(2) on a bind mount, as runc and crun do with mount(2)'s MS_REMOUNT.
 
-        Without any flag the mount stays as its source; as soon as one is named, set or cleared, those that are not
-        named are cleared. Of access times only if one of theirs is set, and relatime is what they become then.
+        Without any flag the mount keeps the flags of its source. If any flag is set or cleared, all others are cleared.
+        Access times are changed only if one of their flags is set; otherwise they become relatime.
         """
         if not self.cleared and not self.flags & ~(m.MS_BIND | m.MS_REC | m.MS_REMOUNT):
             return 0, 0
@@ -142,9 +142,9 @@ class Options:
         return set_, clear
 
     def beside_locked(self, there: int) -> "tuple[int, int, list[str]]":
-        """`of_a_bind` where a user namespace keeps the mount's flags; `there` is statvfs(3)'s f_flag of the source.
+        """`of_a_bind` in a user namespace, which locks the mount's flags; `there` is statvfs(3)'s f_flag of the source.
 
-        Also the options that cannot be had: flags to be cleared by name, and other access times.
+        Also returns the options that are impossible: explicitly cleared locked flags, and different access times.
         """
         set_, clear = self.of_a_bind()
         refused = [name for name, (flag, bit) in LOCKED.items() if self.cleared & flag and there & bit]
@@ -158,7 +158,7 @@ class Options:
 
 
 def parse(options: "list[str]") -> Options:
-    """Sort a mount's options; a later one wins over an earlier one."""
+    """Parse a mount's options; a later one overrides an earlier one."""
     result = Options()
     for option in options:
         if option in FLAGS:

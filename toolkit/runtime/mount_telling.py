@@ -1,4 +1,4 @@
-"""A mount told in words, as system calls and as shell lines (see steps.py). Imported only where plans are told."""
+"""Descriptions of mounts: in words, system calls and shell lines (see steps.py). Imported only to explain a plan."""
 
 from toolkit.kernel import mounts
 from toolkit.runtime import shell_words
@@ -48,7 +48,7 @@ def _recursive(step: "Mount") -> "tuple[list[str], list[str]]":
     call = f'mount_setattr(root, "{step.destination}", AT_RECURSIVE, {{attr_set={names}}}, 32)'
     words = [name[11:].lower() for name, bit in _ATTRIBUTES.items() if bit and step.options.recursive_set & bit]
     words = ["ro" if name == "rdonly" else name for name in words]
-    # mount(8) has ro=recursive since util-linux 2.39 only; the mount itself any version can change.
+    # mount(8) knows ro=recursive only since util-linux 2.39; any version can change the mount itself.
     line = f"mount -o remount,bind,{','.join(words)} {shell_words.in_root(step.destination)}"
     return [call], [line] if words else []
 
@@ -66,14 +66,14 @@ def _new(step: "Mount") -> "Description":
     words, own = shell_words.options(step.options, leave_out=late), ""
     lines = []
     if kind == "tmpfs" and "mode=" not in data:
-        # What is mounted over keeps its mode; a new folder gets tmpfs's own.
+        # A folder that is mounted over keeps its mode; a new one gets tmpfs's default.
         lines.append(f"mode=$(stat -c %a {target} 2>/dev/null || echo 1777)")
         own = 'mode="$mode"'
     lines.append(f"mkdir -p {target}")
     if "tmpcopyup" in step.options.extensions:
         lines.append(f'saved=$(mktemp -d) && cp -a {target}/. "$saved/"')
     options = shell_words.dash_o(words, own)
-    # For others mount(8) looks for a program /sbin/mount.TYPE; mount.fuse would even run the source.
+    # For other types mount(8) looks for a program /sbin/mount.TYPE; mount.fuse would even run the source.
     internal = "" if kind in _BUILT_IN else "-i "
     mark = "-- " if step.source.startswith("-") else ""
     lines.append(f"mount -t {quote(kind)} {internal}{options}{mark}{source} {target}")

@@ -1,7 +1,7 @@
-"""The steps that mount: each destination is opened inside the root first, and mounted on by that fd.
+"""The steps that mount: each destination is opened inside the root first, and then mounted on by its fd.
 
-An image can hold any symlink where a mount is to go; opened with openat2(2) in the root it leads nowhere else, and what
-is then mounted on is the very thing that was opened (security.md: S10, S20, S21; CVE-2021-30465, CVE-2025-31133).
+An image can contain any symlink at a mount's destination. Opened with openat2(2) in the root it leads nowhere else, and
+the mount goes on exactly what was opened (security.md: S10, S20, S21; CVE-2021-30465, CVE-2025-31133).
 """
 
 import errno
@@ -17,8 +17,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from toolkit.runtime.steps import Description
 
-# Files of procfs that lxcfs and its kin put their own in place of. Any other mount on /proc could forge what the
-# runtime or the container believes (CVE-2019-16884, CVE-2019-19921).
+# Files of procfs that lxcfs and the like replace by their own. Any other mount on /proc could forge facts that the
+# runtime or the container relies on (CVE-2019-16884, CVE-2019-19921).
 _PROC_ALLOWED = frozenset(
     "/proc/" + name
     for name in (
@@ -28,7 +28,7 @@ _PROC_ALLOWED = frozenset(
 
 
 class Mount(Step):
-    """One entry of `mounts`, all kinds but cgroup."""
+    """One entry of `mounts`, of any type except cgroup."""
 
     __slots__ = ("destination", "fstype", "index", "mapping", "options", "source")
 
@@ -39,17 +39,17 @@ class Mount(Step):
         self.destination = destination
         self.fstype = fstype
         self.options = options
-        # (fd of a user namespace, AT_RECURSIVE or 0): the id mapping that is still to be given to the source.
+        # (fd of a user namespace, AT_RECURSIVE or 0): the id mapping that is still to be set on the source.
         self.mapping: "tuple[int, int] | None" = None
 
     @property
     def is_bind(self) -> bool:
-        """Is it a bind mount? (The option says so, or the type, as engines write it.)"""
+        """Whether it is a bind mount, by an option or, as engines write it, by its type."""
         return bool(self.options.flags & mounts.MS_BIND) or self.fstype == "bind"
 
     @property
     def read_only_at_the_end(self) -> bool:
-        """A read-only tmpfs is written to (other mount points, devices) before it becomes so."""
+        """Whether it is a read-only tmpfs, which is written to (other mount points, devices) before it becomes so."""
         return self.fstype == "tmpfs" and bool(self.options.flags & mounts.MS_RDONLY) and not self.is_bind
 
     def describe(self) -> "Description":
@@ -72,19 +72,19 @@ class Mount(Step):
         hint = ""
         if self.is_bind and number == errno.ENOENT and not os.path.lexists(self.source):
             because = f"source {self.source!r}: no such file or directory"
-            hint = "make the source first, or correct `source`"
+            hint = "make it first, or correct `source`"
         elif self.mapping and "mount_setattr(" in because:
             hint = "its file system must support idmapped mounts (ext4, xfs, btrfs, tmpfs: see mount_setattr(2))"
         elif self.is_bind and number in (errno.EINVAL, errno.ENOTDIR) and os.path.exists(self.source):
             kind = "a folder" if os.path.isdir(self.source) else "a file"
-            hint = f"{self.source!r} is {kind}, {self.destination!r} in the root is not: both must be of one kind"
+            hint = f"{self.source!r} is {kind}, {self.destination!r} in the root is not: both must be of the same kind"
         elif number == errno.ENODEV:
             hint = f"this kernel has no file system {self.fstype!r} (see /proc/filesystems)"
         elif number == errno.EPERM and "locked flags" in because:
             hint = "in a user namespace a mount keeps the flags that it has on the host: leave those options out"
         elif number == errno.EPERM and self.fstype == "proc":
             hint = (
-                "a user namespace gets a procfs only where the one around it is covered nowhere: in a container that "
+                "a user namespace can mount a procfs only if no part of the outer one is covered: in a container that "
                 "masks parts of it, unmask them (podman run --security-opt unmask=ALL …), or bind it (-v /proc:/proc)"
             )
         elif number == errno.EPERM and self.fstype == "sysfs":
@@ -103,7 +103,8 @@ class Mount(Step):
             there = _exists(stage, self.destination)
             fd = self._target(stage, directory=True)
             if self.fstype == "tmpfs" and "mode=" not in data and there:
-                # What is mounted over keeps its mode, as with runc: a /tmp stays 1777. A new one is tmpfs's own, 1777.
+                # A folder that is mounted over keeps its mode, as with runc: a /tmp stays 1777. A new one gets tmpfs's
+                # default, 1777.
                 mode = os.fstat(fd).st_mode & 0o7777
                 data = f"{data},mode={mode:o}" if data else f"mode={mode:o}"
         try:
@@ -122,20 +123,20 @@ class Mount(Step):
         self._after(stage)
 
     def _mount_otherwise(self, stage: Stage, fd: int, data: str, error: SystemCall) -> None:
-        """What mount(2) refuses but can be had by another way. Raises `error` for the rest."""
+        """Make a mount that mount(2) refuses in another way, if there is one. Raises `error` otherwise."""
         set_, clear = self.options.attributes()
         if error.errno == errno.EBUSY:
-            # Two mounts of one mqueue (or proc, sysfs) on one place: only mount(2) minds.
+            # Two mounts of one mqueue (or proc, sysfs) at the same place: only mount(2) refuses that.
             tree = mounts.new_filesystem(self.fstype, _settings(data))
             recursive = 0
         elif error.errno == errno.EPERM and self.fstype == "sysfs" and stage.has_user_namespace:
-            # A new sysfs shows the devices of a network namespace, which must be the user namespace's own
-            # (kernel, sysfs_init_fs_context). The host's has the same in it; crun falls back to it, too.
+            # A new sysfs shows the devices of a network namespace, which the user namespace must own (kernel,
+            # sysfs_init_fs_context). The host's sysfs has the same contents; crun falls back to it, too.
             recursive = mounts.AT_RECURSIVE
             tree = mounts.open_tree(
                 mounts.AT_FDCWD, "/sys", mounts.OPEN_TREE_CLONE | mounts.OPEN_TREE_CLOEXEC | recursive
             )
-            clear = 0  # what is locked stays (mount_namespaces(7))
+            clear = 0  # locked flags stay (mount_namespaces(7))
         else:
             raise error
         try:
@@ -143,7 +144,7 @@ class Mount(Step):
                 mounts.mount_setattr(tree, "", mounts.AT_EMPTY_PATH | recursive, set_, clear)
             mounts.move_mount(tree, "", fd, "", mounts.MOVE_MOUNT_F_EMPTY_PATH | mounts.MOVE_MOUNT_T_EMPTY_PATH)
             if recursive:
-                # The host's cgroups are not the container's to see.
+                # The container must not see the host's cgroups.
                 shield = mounts.new_filesystem("tmpfs", {"mode": "755"}, set_ or mounts.MOUNT_ATTR_RDONLY)
                 place = os.open("fs/cgroup", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=tree)
                 mounts.move_mount(
@@ -155,7 +156,7 @@ class Mount(Step):
             os.close(tree)
 
     def _copied_up(self, fd: int, data: str) -> None:
-        """tmpcopyup: the new tmpfs starts with what the image has there."""
+        """tmpcopyup: the new tmpfs starts with the image's files at that place."""
         from toolkit.runtime import copy_up
 
         tmpfs = mounts.new_filesystem("tmpfs", _settings(data))
@@ -192,7 +193,7 @@ class Mount(Step):
             try:
                 self._refuse_proc(stage, fd, tree)
                 if st.S_ISDIR(mode) != st.S_ISDIR(os.fstat(fd).st_mode):
-                    # As mount(2) says it; move_mount(2) says EINVAL. Docker adds its advice to these words.
+                    # The error of mount(2); move_mount(2) fails with EINVAL. Docker adds a hint to these words.
                     raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
                 mounts.move_mount(tree, "", fd, "", mounts.MOVE_MOUNT_F_EMPTY_PATH | mounts.MOVE_MOUNT_T_EMPTY_PATH)
             finally:
@@ -204,7 +205,7 @@ class Mount(Step):
             stage.reopen()
 
     def _set_flags(self, tree: int) -> None:
-        """What the options say of the mount's flags. Raises SystemCall; PermissionError where the kernel keeps them."""
+        """Set the mount's flags by its options. Raises SystemCall; PermissionError where the kernel has locked them."""
         set_, clear = self.options.of_a_bind()
         if not set_ and not clear:
             return
@@ -232,7 +233,7 @@ class Mount(Step):
         return mounts.open_tree(mounts.AT_FDCWD, self.source, flags)
 
     def _copy_symlink(self, stage: Stage) -> None:
-        """copy-symlink (crun's): a source that is a symbolic link is made again in the root instead of followed."""
+        """copy-symlink (crun's): a source that is a symbolic link is copied into the root instead of being followed."""
         target = os.readlink(self.source)
         folder, _, name = self.destination.rstrip("/").rpartition("/")
         fd = beneath.make_directories(stage.root_fd, folder or "/", 0o755)
@@ -276,9 +277,9 @@ class Mount(Step):
             mounts.mount_setattr(fd, "", mounts.AT_EMPTY_PATH | mounts.AT_RECURSIVE, set_, clear)
 
     def _refuse_proc(self, stage: Stage, fd: int, tree: int) -> None:
-        """What is mounted on /proc must be a procfs, and below it only on the files that are known to be harmless.
+        """Refuse a mount on /proc that is not a procfs, and one below it except on files that are known to be harmless.
 
-        `tree` is what is bound there, -1 for a new file system.
+        `tree` is the bind mount's source, -1 for a new file system.
         """
         inside = path_inside(stage, fd)
         if inside == "/proc":
@@ -291,13 +292,13 @@ class Mount(Step):
         elif inside.startswith("/proc/") and inside not in _PROC_ALLOWED:
             raise LaunchFailed(
                 f"mount {self.source!r} at {inside!r}",
-                because="a mount inside /proc could forge what the kernel says",
+                because="a mount inside /proc could forge what the kernel reports",
                 hint="allowed: " + ", ".join(sorted(_PROC_ALLOWED)),
             )
 
 
 class FinishReadOnly(Step):
-    """Make a tmpfs read-only, now that everything is in it."""
+    """Make a tmpfs read-only once everything is in it."""
 
     __slots__ = ("destination",)
 
@@ -323,7 +324,7 @@ class FinishReadOnly(Step):
 
 
 def _read_only_by_its_file_system(tree: int) -> bool:
-    """Is it not the mount that is read-only? Then `rw` may be said of the mount, and has no effect."""
+    """Whether the file system is read-only and not the mount. Then `rw` may be set on the mount, without effect."""
     try:
         mounts.mount_setattr(tree, "", mounts.AT_EMPTY_PATH, 0, mounts.MOUNT_ATTR_RDONLY)
     except SystemCall:
@@ -335,7 +336,7 @@ def _read_only_by_its_file_system(tree: int) -> bool:
 
 
 def path_inside(stage: Stage, fd: int) -> str:
-    """Where `fd` is, seen from inside the root."""
+    """The path of `fd` inside the root."""
     path = os.readlink(f"/proc/self/fd/{fd}")
     root = os.readlink(f"/proc/self/fd/{stage.root_fd}")
     return path[len(root.rstrip("/")) :] or "/"
@@ -350,7 +351,7 @@ def _exists(stage: Stage, path: str) -> bool:
 
 
 def _plain_directory(stage: Stage, path: str, fstype: str) -> int:
-    """/proc and /sys go on a directory of the root, never through a symlink."""
+    """Open the destination of /proc or /sys, which must be a directory of the root and not a symlink."""
     flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW
     for attempt in (0, 1):
         try:
@@ -369,7 +370,7 @@ def _plain_directory(stage: Stage, path: str, fstype: str) -> int:
 
 
 def _settings(data: str) -> "dict[str, str]":
-    """The options of a new file system one by one; a comma inside quotes (an SELinux context) is none of theirs."""
+    """The options of a new file system one by one; a comma inside quotes (an SELinux context) separates nothing."""
     settings: "dict[str, str]" = {}
     key = ""
     for number, part in enumerate(data.split('"')):
@@ -384,7 +385,7 @@ def _settings(data: str) -> "dict[str, str]":
 
 
 def _unmapped(data: "list[str]") -> str:
-    """The option of a file system that names an id outside of this process's user namespace; "" if none does."""
+    """The file system option that names an id outside of this process's user namespace; "" if there is none."""
     for option in data:
         kind, _, number = option.partition("=")
         if kind in ("uid", "gid") and number.isascii() and number.isdigit():

@@ -1,6 +1,6 @@
 """linux.netDevices (runtime spec 1.3): move a host's network device into the container's network namespace.
 
-A few netlink messages by hand (rtnetlink(7)): pyroute2 may not be loaded on the hot path, and this is all it takes.
+The few netlink messages (rtnetlink(7)) are built here, because pyroute2 is too slow to import on the hot path.
 """
 
 import errno
@@ -17,23 +17,23 @@ _RTM_NEWLINK, _RTM_NEWADDR, _RTM_GETADDR = 16, 20, 22
 _REQUEST, _ACK, _DUMP, _CREATE = 0x1, 0x4, 0x300, 0x400
 _IFLA_IFNAME, _IFLA_NET_NS_FD = 3, 28
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST = 1, 2, 4
-_PERMANENT = 0x80  # IFA_F_PERMANENT: set by hand, not by DHCP or a router
+_PERMANENT = 0x80  # IFA_F_PERMANENT: configured, not from DHCP or a router
 _ERROR, _DONE = 2, 3
 
 
 def move(name: str, new_name: str, namespace: str) -> None:
     """Move device `name` of our network namespace to the one at the path `namespace`, as `new_name`.
 
-    Its permanent addresses of global scope go with it; the kernel drops them at the move (config-linux.md, "Network
-    Devices"). Raises LaunchFailed.
+    The kernel drops its addresses at the move; the permanent ones of global scope are added again (config-linux.md,
+    "Network Devices"). Raises LaunchFailed.
     """
     home = target = -1
     try:
         target = os.open(namespace, os.O_RDONLY | os.O_CLOEXEC)
         index = _index(name)
-        # struct ifinfomsg: family, padding, type, index, flags, change: IFF_UP is the one changed, to 0.
+        # struct ifinfomsg: family, padding, type, index, flags, change: only IFF_UP changes, to 0.
         link = bytes(4) + index.to_bytes(4, "little") + bytes(4) + (1).to_bytes(4, "little")
-        # Before it goes down: those of IPv6 go with that (runc loses them).
+        # Before it goes down, because then the IPv6 addresses are dropped (runc loses them).
         kept = [body for body in _ask(_RTM_GETADDR, _DUMP, bytes(8)) if _goes_along(body, index)]
         _ask(_RTM_NEWLINK, _ACK, link)
         attributes = _attribute(_IFLA_NET_NS_FD, target.to_bytes(4, "little"))
@@ -86,7 +86,7 @@ def _restore(kept: "list[bytes]", name: str) -> None:
 
 
 def _ask(kind: int, flags: int, body: bytes) -> "list[bytes]":
-    """Send one message; the bodies of the answer. Raises OSError with the kernel's errno."""
+    """Send one message; returns the bodies of the response. Raises OSError with the kernel's errno."""
     header = (16 + len(body)).to_bytes(4, "little") + kind.to_bytes(2, "little")
     header += (_REQUEST | flags).to_bytes(2, "little") + (1).to_bytes(4, "little") + bytes(4)
     end = libc.syscall(libc.number("socket"), 16, 3 | os.O_CLOEXEC, 0)  # AF_NETLINK, SOCK_RAW, NETLINK_ROUTE

@@ -1,8 +1,8 @@
-"""sd_notify(3) out of a container: READY=1 of its program reaches the service manager that started us (Type=notify).
+"""sd_notify(3) for containers: the program's READY=1 is passed on to the service manager that started us (Type=notify).
 
-As runc has it: a socket in the record's folder, bind-mounted to /run/notify and named in the program's NOTIFY_SOCKET.
-What comes out is that it is ready, and which process is the unit's main one: the container's first one if nobody of
-ours stays, else we ourselves, who end with it and with its exit code. Nothing else that a container says goes further.
+As in runc, a socket in the record's folder is bind-mounted to /run/notify and named in the program's NOTIFY_SOCKET.
+Only two things are passed on: that it is ready, and the unit's main process. That is the container's first process if
+no process of ours stays; else it is our own, which ends with the container and with its exit code.
 """
 
 import os
@@ -24,7 +24,7 @@ _FOLDER, _NAME, _SAID = "notify", "notify.sock", "ready"
 _READY = b"READY=1"
 _SEND_S = 5.0
 BARRIER_S = 30.0
-"""For the manager to say that it has heard; runc's."""
+"""The time for the manager to confirm that it has read our message; as in runc."""
 
 
 def folder(record: "Record") -> str:
@@ -33,12 +33,12 @@ def folder(record: "Record") -> str:
 
 
 def has_said_so(record: "Record") -> bool:
-    """Has the container's program said that it is ready?"""
+    """Whether the container's program has reported that it is ready."""
     return os.path.exists(f"{record.folder}/{_SAID}")
 
 
 def prepare(record: "Record", spec: "Spec") -> bool:
-    """Make the folder, and let the container have it: `spec` is changed, not its text. False if nobody waits for it.
+    """Make the folder, and mount it in the container: changes `spec`, not its text. False if no manager waits for it.
 
     Raises OSError.
     """
@@ -56,12 +56,12 @@ def prepare(record: "Record", spec: "Spec") -> bool:
 
 
 def _manager() -> "socket | None":
-    """A socket connected to who waits for us, None if that is nobody: the variable may be an ancestor's."""
+    """A socket connected to the service manager, None if there is none: the variable may be an ancestor's."""
     import _socket
 
     address = os.environ.get("NOTIFY_SOCKET", "")
     if address[:1] not in ("/", "@"):
-        return None  # none, or one of another machine (vsock)
+        return None  # not set, or the address of another machine (vsock)
     end = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM)
     end.settimeout(_SEND_S)
     try:
@@ -74,10 +74,10 @@ def _manager() -> "socket | None":
 
 
 class Listener:
-    """The socket of a container, as relay.Watch; its folder must be there. `main_pid` 0: the caller itself.
+    """The socket of a container, as relay.Watch; its folder must exist. `main_pid` 0: the caller itself.
 
-    It takes what a program says after READY=1, too, for as long as we stay: sd_notify_barrier(3), with which
-    systemd-notify(1) ends, fails where nobody listens, and waits where nobody reads.
+    As long as we stay it also reads messages after READY=1: sd_notify_barrier(3), which systemd-notify(1) calls at its
+    end, fails if nothing listens, and blocks if nothing reads.
     """
 
     events = 1  # POLLIN
@@ -87,36 +87,36 @@ class Listener:
 
         self.main_pid = main_pid
         self._said = f"{record.folder}/{_SAID}"
-        self.told: "Callable[[bool], None] | None" = None  # called when it is told, with: has it heard of it too?
-        self.has_told = False  # the manager, which may not have heard of it yet
+        self.told: "Callable[[bool], None] | None" = None  # called on progress, with: has the manager confirmed?
+        self.has_told = False  # the manager has been sent READY=1, but may not have read it yet
         self._barrier = -1
         self._end = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM)
         inside = os.open(folder(record), os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
-            path = f"/proc/self/fd/{inside}/{_NAME}"  # the record's own may be longer than the 107 bytes of unix(7)
+            path = f"/proc/self/fd/{inside}/{_NAME}"  # the record's path may be longer than the 107 bytes of unix(7)
             self._end.bind(path)
-            os.chmod(path, 0o777)  # whoever the program is
+            os.chmod(path, 0o777)  # whichever user the program runs as
         finally:
             os.close(inside)
         self._end.setblocking(False)
         self._ready = select.epoll()
         self._ready.register(self._end.fileno(), select.EPOLLIN)
         self.fd = self._ready.fileno()
-        """To poll for both: the container's words and the manager's answer."""
+        """To poll for both: the container's messages and the manager's confirmation."""
 
     @property
     def manager_knows(self) -> bool:
-        """It has been told and has heard of it, or nobody could be told."""
+        """Whether READY=1 was sent, and the manager has confirmed it or there is no manager."""
         return self.has_told and self._barrier < 0
 
     def signalled(self) -> None:
-        """Nothing: what it was told waits in its socket."""
+        """Does nothing: messages wait in the socket."""
 
     def heard(self) -> None:
-        """Take what is there: one message, the manager's answer."""
+        """Read what is there: one message, the manager's confirmation."""
         for fd, _ in self._ready.poll(0):
             if fd == self._barrier:
-                os.close(fd)  # which takes it out of the epoll, too
+                os.close(fd)  # this removes it from the epoll, too
                 self._barrier = -1
                 self._progress()
             else:
@@ -124,7 +124,7 @@ class Listener:
 
     def _message(self) -> None:
         try:
-            said = self._end.recv(4096)  # without descriptors: a container passes none on, and a barrier's is let go
+            said = self._end.recv(4096)  # without descriptors, so a barrier's is closed
         except OSError:
             return
         if self.has_told or _READY not in said.split(b"\n"):
@@ -133,7 +133,7 @@ class Listener:
         try:
             os.close(os.open(self._said, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
         except OSError:
-            pass  # a full disk, or removed: who reads it does without
+            pass  # a full disk, or the folder was removed: the marker is then missing
         self._tell()
         self._progress()
 
@@ -148,7 +148,7 @@ class Listener:
         try:
             end.send(_READY + b"\n")
             end.send(b"MAINPID=%d\n" % (self.main_pid or os.getpid()))
-            # sd_notify_barrier(3): when the manager closes the pipe's other end it has heard what came before.
+            # sd_notify_barrier(3): when the manager closes the pipe's other end it has read what came before.
             self._barrier, theirs = os.pipe2(os.O_CLOEXEC)
             try:
                 end.sendmsg([b"BARRIER=1"], [(1, 1, theirs.to_bytes(4, "little"))])  # SOL_SOCKET, SCM_RIGHTS
@@ -156,15 +156,15 @@ class Listener:
                 os.close(theirs)
             self._ready.register(self._barrier, select.EPOLLIN)
         except OSError as error:
-            if self._barrier >= 0:  # nobody will answer it
+            if self._barrier >= 0:  # it will never be confirmed
                 os.close(self._barrier)
                 self._barrier = -1
-            log.warning(f"tell the service manager (NOTIFY_SOCKET): {error.strerror or error}")
+            log.warning(f"notify the service manager (NOTIFY_SOCKET): {error.strerror or error}")
         finally:
             end.close()
 
     def wait(self, record: "Record") -> None:
-        """Until it is ready and the manager knows, or has ended. Who gives up waiting leaves a container that runs."""
+        """Wait until it is ready and the manager knows, or has ended. After an interrupt the container still runs."""
         from toolkit.runtime import signals
 
         try:
@@ -178,7 +178,7 @@ class Listener:
                 if not self.has_told:
                     poll.register(pidfd, select.POLLIN)
                 ready = [fd for fd, _ in poll.poll(BARRIER_S * 1000 if self.has_told else None)]
-                if self.fd in ready:  # first: it may have said so and ended
+                if self.fd in ready:  # first: it may have reported ready and then ended
                     self.heard()
                 elif ready:
                     return
@@ -192,7 +192,7 @@ class Listener:
 
 
 def listener_for(record: "Record", main_pid: int = 0) -> "Listener | None":
-    """The listener of a container that was prepared for it, if somebody waits for what it says."""
+    """The listener for a container that was prepared for it, if a manager waits for it."""
     if not os.environ.get("NOTIFY_SOCKET") or not os.path.isdir(folder(record)):
         return None
     try:

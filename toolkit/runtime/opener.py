@@ -1,9 +1,9 @@
-"""Who opens the sources of bind mounts for a container in a user namespace: with the host's rights, in its place.
+"""Open the sources of bind mounts for a container in a user namespace, with the host's rights.
 
-Its root may not reach each source, so a process of ours does it. Where this is done counts: of a mount that was copied
-in the host's mount namespace, the new owner may clear the flags (a read-only one becomes writable, for a container with
-CAP_SYS_ADMIN); of one that is copied in the container's own, they are locked (mount_namespaces(7)). So the process,
-forked before the clone, enters that mount namespace, as runc's does; never the user namespace.
+The container's root may not be able to reach each source, so a process of ours opens them. The mount namespace matters:
+if a mount is copied in the host's, its new owner may clear the flags (a read-only one becomes writable, for a container
+with CAP_SYS_ADMIN); if it is copied in the container's own, they are locked (mount_namespaces(7)). So the process,
+forked before the clone, enters that mount namespace, as runc's does, but never the user namespace.
 
     container's first process                    opener
       │── index [its mount namespace, its /] ─────▶│ setns, open_tree, the id mapping
@@ -37,10 +37,10 @@ class Opener:
     def __init__(self, end: "_socket.socket", pid: int) -> None:
         self._end = end
         self.pid = pid
-        self._known = False  # whether it has been told where we are
+        self._known = False  # whether our mount namespace has been sent
 
     def open(self, index: int) -> int:
-        """A detached copy of the source of `mounts[index]`, -1 if we are to try ourselves. Raises SystemCall."""
+        """A detached copy of the source of `mounts[index]`, -1 if the caller should open it. Raises SystemCall."""
         place: "list[int]" = []
         if not self._known:
             place.append(os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC))
@@ -58,7 +58,7 @@ class Opener:
         raise SystemCall(call.decode("utf-8", "replace"), int(number), os.strerror(int(number)).lower())
 
     def close(self) -> None:
-        """Nothing more is to be opened."""
+        """Close our end: nothing more needs to be opened."""
         self._end.close()
 
 
@@ -66,12 +66,12 @@ def start(plan: "LaunchPlan", stage: "Stage", parent: "Conversation") -> None:
     """Fork it, if the container has a user namespace and sources that it may not reach. Raises OSError, SystemCall."""
     steps = {step.index: step for step in plan.steps if isinstance(step, Mount) and step.is_bind}
     if not stage.has_user_namespace or not steps or os.geteuid():
-        return  # without root we may reach no more than the container's
+        return  # without root we can reach no more than the container's root
     ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
     pid, _ = process.clone3(0)
     if pid == 0:
         ours.close()
-        parent.close()  # who waits for the end of the other side must not wait for ours
+        parent.close()  # else the child, which waits for its pipe to close, would wait for us too
         stage.conversation.close()
         try:
             _serve(theirs, steps, plan.root)
@@ -82,7 +82,7 @@ def start(plan: "LaunchPlan", stage: "Stage", parent: "Conversation") -> None:
 
 
 def end(stage: "Stage") -> None:
-    """In the parent: give up our copy of the container's end, and reap it. It ends when the container lets go."""
+    """In the parent: close our copy of the container's end, and reap the opener; it ends with the container's end."""
     if stage.opener is not None:
         stage.opener.close()
         try:
@@ -103,14 +103,14 @@ def _serve(end: "_socket.socket", steps: "dict[int, Mount]", root: str) -> None:
         if fds:
             theirs = _Place(*fds)
         step = steps[int(said)]
-        # What the container's root can reach, it opens itself.
+        # The container's root opens what it can reach itself.
         if step.mapping is None and is_inside(step.source, root):
             _send(end, _NOT_BY_US)
             continue
         try:
             theirs.enter()
         except (CtkError, OSError):
-            _send(end, _NOT_BY_US)  # a container around us keeps us from it
+            _send(end, _NOT_BY_US)  # not permitted, as in a container around us
             continue
         try:
             tree = _tree(step, root, ours)
@@ -126,7 +126,8 @@ def _tree(step: "Mount", root: str, ours: "_Place") -> int:
     except SystemCall as error:
         if error.errno != errno.EINVAL or step.options.flags & mounts.MS_REC:
             raise
-        # Without what is mounted below: a user namespace may not see what that covers. The host's root may show it.
+        # A copy without submounts would reveal what they cover, which a user namespace may not (EINVAL); the host's own
+        # mount namespace may.
         ours.enter()
         tree = step.open_source()
     if step.mapping is not None:
@@ -136,7 +137,7 @@ def _tree(step: "Mount", root: str, ours: "_Place") -> int:
 
 
 def _inside(step: "Mount", root: str) -> int:
-    """A source in the container's root: links in there are an image's, and do not lead us out of it."""
+    """Open a source in the container's root: links there belong to the image, and must not lead out of the root."""
     root_fd = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     source = beneath.open_beneath(root_fd, os.path.normpath(step.source)[len(root) :], os.O_PATH)
     recursive = mounts.AT_RECURSIVE if step.options.flags & mounts.MS_REC else 0
@@ -149,21 +150,21 @@ def _inside(step: "Mount", root: str) -> int:
 
 
 class _Place:
-    """A mount namespace, and what `/` is in it; by default those that we are in."""
+    """A mount namespace and a `/` in it; by default our own."""
 
     def __init__(self, namespace: int = -1, root: int = -1) -> None:
         self.namespace = namespace if namespace >= 0 else os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
         self.root = root if root >= 0 else os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def enter(self) -> None:
-        """Go there. Raises SystemCall, OSError."""
+        """Enter it. Raises SystemCall, OSError."""
         namespaces.setns(self.namespace, namespaces.CLONE_NEWNS)
         os.fchdir(self.root)
         os.chroot(".")
 
 
 def is_inside(source: str, root: str) -> bool:
-    """Does a bind mount's source lie in the container's root?"""
+    """Whether a bind mount's source is in the container's root."""
     return os.path.normpath(source).startswith(root + "/")
 
 

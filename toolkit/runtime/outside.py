@@ -1,6 +1,6 @@
-"""What `create`, `run` and `exec` do beside a process of the container while it is set up, by its pid on the host.
+"""The host side of setting up a container's process, by its pid on the host: for `create`, `run` and `exec`.
 
-Apart from launch.py, so that `exec` need not load all that makes a container.
+Separate from launch.py, so that `exec` does not load everything that makes a container.
 """
 
 import _signal
@@ -19,7 +19,7 @@ def write_pid_file(path: str, pid: int) -> None:
 
 
 def write_oom_score(pid: int, score: int) -> None:
-    """process.oomScoreAdj, from outside, where the privilege to lower it is. Raises LaunchFailed."""
+    """Set process.oomScoreAdj from the parent, which has the privilege to lower it. Raises LaunchFailed."""
     try:
         fd = os.open(f"/proc/{pid}/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
         try:
@@ -35,6 +35,6 @@ def write_oom_score(pid: int, score: int) -> None:
 
 
 def hold_signals() -> "set[int]":
-    """Block every signal, to be received by sigwaitinfo(2) later; the mask before."""
+    """Block every signal, to be received by sigwaitinfo(2) later; returns the previous mask."""
     before: "set[int]" = _signal.pthread_sigmask(_signal.SIG_BLOCK, _signal.valid_signals())
     return before

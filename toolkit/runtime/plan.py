@@ -1,4 +1,4 @@
-"""Spec -> the ordered steps of a launch. Pure: no file is opened, no call is made."""
+"""Turn a spec into the ordered steps of a launch. Pure: opens no file and makes no system call."""
 
 import os
 
@@ -32,7 +32,7 @@ EARLY_HOOKS = ("prestart", "createRuntime", "createContainer")
 
 
 class LaunchPlan:
-    """What a spec asks for: which namespaces, and the steps of the child in order."""
+    """The launch that a spec asks for: its namespaces, and the steps of the child in order."""
 
     __slots__ = ("clone_flags", "joins", "new", "root", "steps", "wants_hooks")
 
@@ -46,7 +46,7 @@ class LaunchPlan:
 
     @property
     def own_mounts(self) -> bool:
-        """Is there a mount namespace that is not the runtime's? Without one nothing is mounted."""
+        """Whether there is a mount namespace other than the runtime's. Without one nothing is mounted."""
         return "mount" in self.new or any(kind == "mount" for kind, _ in self.joins)
 
 
@@ -57,14 +57,14 @@ def root_path(spec: "Spec", bundle: str) -> str:
 
 
 NAME_ANNOTATION = "ctk.hostname"
-"""Annotation of a spec whose hostname holds the place of the container's name, as long as both are the same."""
+"""The annotation that marks the spec's hostname as a placeholder for the container's name, while the two are equal."""
 
 
 def name_host(spec: "Spec", container_id: str) -> None:
-    """Make the container's name its host name where the spec (changed in place) leaves that to us."""
+    """Make the container's name its host name if the spec (changed in place) has the placeholder."""
     place = (spec.get("annotations") or {}).get(NAME_ANNOTATION)
     if place and spec.get("hostname") == place:
-        spec["hostname"] = container_id[:64]  # sethostname(2) takes no more
+        spec["hostname"] = container_id[:64]  # the limit of sethostname(2)
 
 
 def plan(
@@ -77,10 +77,10 @@ def plan(
     over: "Step | None" = None,
     mount_label: str = "",
 ) -> LaunchPlan:
-    """The launch plan of a valid spec. Raises Invalid for what cannot be meant.
+    """The launch plan of a valid spec. Raises Invalid for combinations that make no sense.
 
-    `over` lays something over the root before anything is mounted in it. `mount_label`: the SELinux context that new
-    mounts get.
+    `over` mounts something over the root before anything is mounted in it. `mount_label`: the SELinux context of new
+    mounts.
     """
     result = LaunchPlan(root)
     linux = spec.get("linux") or {}
@@ -161,12 +161,12 @@ def _refuse_host_mounts(linux: "Linux") -> None:
         if linux.get(field):
             raise Invalid(
                 "linux." + field,
-                "unable to restrict anything without a private mount namespace: it would be done to the host",
+                "unable to restrict anything without a private mount namespace: it would affect the host",
                 hint='add {"type": "mount"} to linux.namespaces',
             )
 
 
-# SELinux labels these itself, and refuses an option for it; a bind mount has the label of its source.
+# SELinux labels these itself and refuses an option for it; a bind mount has the label of its source.
 _UNLABELLED = ("proc", "sysfs", "mqueue", "bind")
 
 
@@ -177,7 +177,7 @@ def _mounts(result: LaunchPlan, spec: "Spec", bundle: str, label: str) -> None:
         options = mount_options.parse(entry.get("options") or [])
         destination = "/" + entry["destination"].lstrip("/")
         if destination.startswith(result.root + "/"):
-            destination = destination[len(result.root) :]  # written as the host sees it; runc takes that, too
+            destination = destination[len(result.root) :]  # written as a path of the host, which runc accepts, too
         fstype = entry.get("type") or ""
         if fstype in ("cgroup", "cgroup2") and not options.flags & mounts.MS_BIND:
             if not joined:
@@ -197,7 +197,7 @@ def _mounts(result: LaunchPlan, spec: "Spec", bundle: str, label: str) -> None:
 
 
 def maps_ids(spec: "Spec") -> bool:
-    """Does a mount ask for an id mapping of its own?"""
+    """Whether a mount asks for an id mapping of its own."""
     return any(
         entry.get("uidMappings")
         or entry.get("gidMappings")
@@ -211,7 +211,7 @@ def _destinations(spec: "Spec") -> "list[str]":
 
 
 def _dev_is_bound(spec: "Spec") -> bool:
-    """Is /dev the host's (or somebody's) own? Then nothing is made in it (runc does so)."""
+    """Whether /dev is a bind mount, of the host's or another one. Then nothing is made in it (as in runc)."""
     for entry in spec.get("mounts") or ():
         if entry["destination"].rstrip("/") == "/dev" and (
             entry.get("type") == "bind" or {"bind", "rbind"} & set(entry.get("options") or ())

@@ -1,6 +1,6 @@
-"""What the child is given before the clone: descriptors, terminal, seccomp filter, labels, modules.
+"""Prepare what the child needs before the clone: descriptors, terminal, seccomp filter, labels, modules.
 
-After the clone it opens nothing of the host's and imports nothing (child.py).
+After the clone it opens nothing of the host and imports nothing (child.py).
 """
 
 import os
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 
 def listening() -> int:
-    """How many descriptors from 3 on a service manager has opened for us (sd_listen_fds(3)).
+    """The number of descriptors from 3 on that a service manager has opened for us (sd_listen_fds(3)).
 
-    None unless LISTEN_PID is our own pid: else they were meant for an ancestor, which left the variables in its
-    environment, and what is open from 3 on is anything. The launcher's shell becomes Python: the pid stays.
+    0 unless LISTEN_PID is our own pid: else they were meant for an ancestor, which left the variables in its
+    environment, and the descriptors from 3 on can be anything. The launcher's shell becomes Python, so the pid is ours.
     """
     count = os.environ.get("LISTEN_FDS", "")
     ours = os.environ.get("LISTEN_PID", "") == str(os.getpid())
@@ -33,9 +33,9 @@ def listening() -> int:
 
 
 def preserved(count: int, ending: "Ending", listening: int = 0) -> "list[int]":
-    """The open ones among the descriptors of socket activation (so many are `listening`) and --preserve-fds.
+    """The open descriptors among those of socket activation (`listening` of them) and --preserve-fds.
 
-    To be asked before we open any of our own.
+    Call it before we open any descriptor of our own.
     """
     total = count + listening
     if listening:
@@ -47,12 +47,12 @@ def _is_open(fd: int) -> bool:
     try:
         os.fstat(fd)
     except OSError:
-        return False  # listdir's own
+        return False  # the one that listdir used
     return True
 
 
 def reset_affinity(pid: int) -> None:
-    """Let the container run on all cpus of its cpuset, whatever its maker was pinned to (sched_setaffinity(2))."""
+    """Let the container run on all cpus of its cpuset, even if its caller was pinned to some (sched_setaffinity(2))."""
     try:
         os.sched_setaffinity(pid, range(os.sysconf("SC_NPROCESSORS_CONF")))
     except OSError as error:
@@ -60,7 +60,7 @@ def reset_affinity(pid: int) -> None:
 
 
 def console_step(launch: "Launch", the_process: "Process") -> "tuple[MakeConsole, socket] | tuple[None, None]":
-    """(the step that makes the terminal, the child's end of the socket that its master goes through)."""
+    """(the step that makes the terminal, the child's end of the socket that its master is sent through)."""
     if not the_process.get("terminal"):
         return None, None
     from toolkit.runtime import console
@@ -103,12 +103,12 @@ def prepare_seccomp(ending: "Ending", spec: "Spec", rec: "Record") -> None:
         ending.listener_message = lambda pid: _listener_message(rec, pid, compiled.metadata)
 
 
-# Of the process state's form, not of our spec: the runtime spec's own example has it, and crun sends it.
+# The version of the container process state, not of our spec: as in the runtime spec's own example, and in crun.
 _SECCOMP_STATE = "0.2.0"
 
 
 def _listener_message(rec: "Record", pid: int, metadata: str) -> bytes:
-    """What a seccomp agent gets with the listener's descriptor (runtime spec, "The Container Process State")."""
+    """The message to a seccomp agent with the listener's descriptor (runtime spec, "The Container Process State")."""
     return json_text.dumps(
         {
             "ociVersion": _SECCOMP_STATE,
@@ -121,9 +121,9 @@ def _listener_message(rec: "Record", pid: int, metadata: str) -> bytes:
 
 
 def refuse_host_sysctls(the_plan: "LaunchPlan", linux: "Linux") -> None:
-    """A namespace that is joined may turn out to be the host's, whose parameters are not the container's to set.
+    """Refuse sysctls if a namespace that is joined turns out to be the host's: they would change the host.
 
-    Raises Invalid, like the check of config.json for a namespace that is not asked for at all.
+    Raises Invalid, like the check of config.json for a namespace that is not in the spec at all.
     """
     from toolkit.kernel.namespaces import NAMESPACES
     from toolkit.oci.check_linux import sysctl_namespace, sysctl_parts
@@ -134,7 +134,7 @@ def refuse_host_sysctls(the_plan: "LaunchPlan", linux: "Linux") -> None:
             if not names or not os.path.samestat(os.stat(path), os.stat("/proc/self/ns/" + NAMESPACES[kind][1])):
                 continue
         except OSError:
-            continue  # joining it will say what is wrong
+            continue  # joining it will report what is wrong
         raise Invalid(
             f"linux.sysctl[{names[0]!r}]",
             f"is not allowed in the host's {kind} namespace: it would change the host's",
@@ -143,20 +143,20 @@ def refuse_host_sysctls(the_plan: "LaunchPlan", linux: "Linux") -> None:
 
 
 def mount_label(linux: "Linux") -> str:
-    """The SELinux context for the mounts of the container, "" where there is none to apply."""
+    """The SELinux context for the mounts of the container, "" if there is none to apply."""
     label: str = linux.get("mountLabel") or ""
     if label:
         from toolkit.kernel.host import HostFacts
 
         if not HostFacts().selinux:
-            # runc refuses the container, crun says nothing; runtime-tools' test of the field wants it started.
+            # runc refuses the container, crun says nothing; runtime-tools' test of the field expects it to start.
             log.warning("linux.mountLabel has no effect: selinux is not enabled on this host")
             return ""
     return label
 
 
 def open_label_proc(ending: "Ending") -> None:
-    """Security labels need an LSM; refuse early, and keep a procfs that the container cannot forge at hand."""
+    """Refuse security labels early if their LSM is missing, and open a procfs that the container cannot forge."""
     if not (ending.apparmor or ending.selinux):
         return
     from toolkit.kernel.host import HostFacts
@@ -171,7 +171,7 @@ def open_label_proc(ending: "Ending") -> None:
                 because="apparmor is not enabled on this host",
                 hint="remove process.apparmorProfile",
             )
-    # Only the last step asks the kernel for it, on `start`; by then its answer could be taken for the program's.
+    # The kernel checks the profile only in the last step, on `start`; its error could then look like the program's.
     if ending.apparmor and not _is_loaded(ending.apparmor):
         raise HostLacks(
             f"apply AppArmor profile {ending.apparmor!r} (process.apparmorProfile)",
@@ -189,7 +189,7 @@ def open_label_proc(ending: "Ending") -> None:
 
 
 def _is_loaded(profile: str) -> bool:
-    """Whether the kernel lists the profile; yes where it cannot be asked, and for names of several or a namespace."""
+    """Whether the kernel lists the profile; True if we can't know, and for stacked or namespaced profile names."""
     if profile == "unconfined" or profile[:1] in (":", "&") or "//" in profile:
         return True
     try:
@@ -200,7 +200,7 @@ def _is_loaded(profile: str) -> bool:
 
 
 def load_for_child(the_plan: "LaunchPlan | None", *, copies_up: bool = False) -> None:
-    """Import, before the clone, what the child will name: afterwards it imports nothing."""
+    """Import, before the clone, the modules that the child uses: afterwards it imports nothing."""
     import fcntl  # noqa: F401
 
     if the_plan is not None and the_plan.wants_hooks:

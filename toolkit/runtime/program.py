@@ -1,4 +1,4 @@
-"""Find the program to start, inside the container and with its user's rights, and say why it cannot be started.
+"""Find the program to start, inside the container and with its user's rights, and explain why it cannot be started.
 
 The messages keep the words that engines match on (shared with runc and Go's os/exec): "executable file not found in
 $PATH", "no such file or directory", "permission denied".
@@ -18,7 +18,7 @@ DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def find(name: str, environment: "Sequence[str]") -> str:
-    """The path to execute for args[0], as execvp(3) would find it by the container's PATH. Raises LaunchFailed."""
+    """The path to execute for args[0], found in the container's PATH as by execvp(3). Raises LaunchFailed."""
     if "/" in name:
         problem = _problem(name)
         if problem == errno.ENOENT and " " in name:
@@ -39,7 +39,7 @@ def find(name: str, environment: "Sequence[str]") -> str:
         candidate = f"{folder or '.'}/{name}"
         problem = _problem(candidate)
         if not problem:
-            # Go refuses what is found only through a relative PATH entry, and so does runc; execvp(3) would run it.
+            # Go, and so runc, refuses a program found only by a relative PATH entry; execvp(3) would run it.
             return candidate
         if problem == errno.EACCES:
             denied = candidate
@@ -49,13 +49,13 @@ def find(name: str, environment: "Sequence[str]") -> str:
     if " " in name:
         hint = _words(name)
     elif path and not any(_has_files(folder) for folder in path.split(":")):
-        hint += ", and none of these folders has a file in it: is this a root file system?"
+        hint += ", and all of these folders are empty or missing: is this a root file system?"
     raise LaunchFailed(f'exec: "{name}": executable file not found in $PATH', hint=hint, code="E043")
 
 
 def _words(name: str) -> str:
     words = ", ".join(f'"{word}"' for word in name.split())
-    return f"args[0] holds a whole command line; no shell looks at it: did you mean [{words}]?"
+    return f"args[0] is a whole command line, but no shell parses it: did you mean [{words}]?"
 
 
 def _has_files(folder: str) -> bool:
@@ -80,7 +80,7 @@ def _problem(path: str) -> int:
         return error.errno or errno.ENOENT
     if st.S_ISDIR(status.st_mode):
         return errno.EISDIR
-    # With the effective ids, that is with capabilities too: CAP_DAC_OVERRIDE executes what any execute bit is set on.
+    # With the effective ids, so with capabilities too: CAP_DAC_OVERRIDE can execute a file with any execute bit set.
     if not st.S_ISREG(status.st_mode) or not os.access(path, os.X_OK, effective_ids=True):
         return errno.EACCES
     return 0
@@ -91,21 +91,21 @@ def _refused(doing: str, problem: int, path: str) -> LaunchFailed:
     if problem == errno.EACCES:
         hint = f"{path!r} is not executable for the container's user"
     elif problem == errno.ENOENT:
-        hint = "is it in the rootfs? `ctk check` looks at it from outside"
+        hint = "is it in the rootfs? `ctk check` checks it from outside"
     return LaunchFailed(doing, because=os.strerror(problem).lower(), hint=hint, code="E043")
 
 
 def explain(head: bytes, there: "Callable[[str], bool]") -> str:
-    """Why execve(2) of a program that begins with `head` fails, "" if nothing speaks against it.
+    """The reason why execve(2) of a program that begins with `head` fails, "" if none is found.
 
-    `there`: is there a file of that path in the root? (elf(5), "e_machine"; execve(2), "Interpreter scripts")
+    `there`: whether a path exists in the root. (elf(5), "e_machine"; execve(2), "Interpreter scripts")
     """
     if head.startswith(b"#!"):
         line = head[2:].split(b"\n", 1)[0].strip(b" \t")
         interpreter = line.split(b" ", 1)[0].decode("utf-8", "replace")
         if interpreter.endswith("\r"):
-            return "its first line ends with a carriage return (a text file of Windows): sed -i 's/\\r$//' FILE"
-        return "" if there(interpreter) else f"it is a script, and its interpreter {interpreter!r} is not there"
+            return "its first line ends with a carriage return (a Windows text file): sed -i 's/\\r$//' FILE"
+        return "" if there(interpreter) else f"it is a script, and its interpreter {interpreter!r} does not exist"
     if head.startswith(b"\x7fELF"):
         machine = int.from_bytes(head[18:20], "little")
         ours = {"x86_64": (62, 3), "aarch64": (183, 40)}.get(os.uname().machine)
@@ -118,15 +118,15 @@ def explain(head: bytes, there: "Callable[[str], bool]") -> str:
         loader = head[at : head.find(b"\0", at)].decode("utf-8", "replace") if at > 0 else ""
         return f"its dynamic loader {loader!r} is not in the rootfs" if loader and not there(loader) else ""
     if head.lstrip().startswith(b"#!"):
-        return "its first line is blank: `#!` must be the very first two bytes"
+        return "its first line is blank: `#!` must be the first two bytes"
     return "it is neither an ELF file nor a script with `#!` in its first line"
 
 
 def home(uid: int) -> str:
     """The home folder of `uid` by the container's /etc/passwd, "/" if it has none.
 
-    The file is read as text, a regular file of at most 1 MiB: no NSS module of the image is loaded (CVE-2019-14271),
-    and no FIFO or endless file holds us up.
+    It is read only if it is a regular file of at most 1 MiB: no NSS module of the image is loaded (CVE-2019-14271), and
+    no FIFO or endless file can block us.
     """
     try:
         fd = os.open("/etc/passwd", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
