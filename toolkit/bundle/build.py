@@ -1,4 +1,4 @@
-"""A request for a spec, the edits that it stands for, and the file that comes of them."""
+"""From a request for a spec to its edits, and to the file that they make."""
 
 import difflib
 import os
@@ -15,12 +15,12 @@ from toolkit.oci.defaults import default_spec
 
 @dataclass(frozen=True, slots=True)
 class SpecRequest:
-    """What `ctk spec` was asked for, as typed. None and () mean "leave it as it is"."""
+    """The options of `ctk spec`, as typed. None and () mean "leave it as it is"."""
 
     bundle: str = "."
     rootless: bool = False
     force: bool = False
-    update: bool = False  # start from the config.json that is there
+    update: bool = False  # start from the existing config.json
     rootfs: str = ""
     writable: bool | None = None
     share_net: bool = False
@@ -52,7 +52,7 @@ class SpecRequest:
     cpuset_mems: str = ""
     blkio_weight: str = ""
     device_limits: tuple[tuple[str, str], ...] = ()  # ("read-bps", "/dev/sda:10M")
-    seccomp: str = ""  # default, unconfined or a file
+    seccomp: str = ""  # default, unconfined, or a file
     init: bool | None = None
     from_image: str = ""  # DIR or DIR:TAG of an OCI image layout
     sysctl: tuple[str, ...] = ()
@@ -66,13 +66,13 @@ class SpecRequest:
 
 
 def edits(request: SpecRequest, host: mounts.HostFiles, emit: Emit = silent) -> Iterator[Edit]:
-    """The edits that `request` stands for, in the order in which they are made; `emit` is told of what is left out.
+    """The edits for `request`, in the order in which they are made. `emit` gets a note about what is left out.
 
     Raises Usage.
     """
     if request.rootfs:
         yield root.rootfs(request.rootfs, request.bundle)
-        if not request.update:  # what runc's own spec has is for no tree in particular
+        if not request.update:  # the default spec, which is runc's, is not made for this tree
             yield process.args((root.shell(request.rootfs),))
             yield _named_by_the_run
     if request.writable is not None:
@@ -94,14 +94,14 @@ def edits(request: SpecRequest, host: mounts.HostFiles, emit: Emit = silent) -> 
             yield _pairs(field, entries)
     if request.init is not None:
         yield _init(request.init)
-    if request.seccomp:  # by the capabilities that are there by now
+    if request.seccomp:  # last, because it depends on the capabilities set by the edits above
         yield rights.seccomp_profile(request.seccomp)
     yield from (fields.set_field(text) for text in request.set)
     yield from (fields.unset_field(text) for text in request.unset)
 
 
 def _process(request: SpecRequest) -> Iterator[Edit]:
-    if request.args and not request.from_image:  # its Entrypoint stays in front of them
+    if request.args and not request.from_image:  # with an image, its Entrypoint comes before them
         yield process.args(request.args)
     if entries := [*_env_files(request.env_file), *(_from_here(entry) for entry in request.env)]:
         yield process.environment(entries)
@@ -163,14 +163,14 @@ def _host_name(name: str) -> Edit:
 
 
 def _named_by_the_run(spec: Spec) -> Spec:
-    """The host name is the container's, which is not known yet; other runtimes show what holds its place."""
+    """A host name to be replaced by the container's id at run time. Other runtimes show the placeholder."""
     spec["hostname"] = "container"
     spec.setdefault("annotations", {})["ctk.hostname"] = "container"
     return spec
 
 
 def _init(wanted: bool) -> Edit:
-    """--init: the annotation by which ctk stays as the first process (toolkit/runtime/launch.py)."""
+    """--init: the annotation that makes ctk stay as the first process (toolkit/runtime/launch.py)."""
 
     def edit(spec: Spec) -> Spec:
         annotations = spec.setdefault("annotations", {})
@@ -185,7 +185,7 @@ def _init(wanted: bool) -> Edit:
 
 
 def _root_of(request: SpecRequest) -> str:
-    """The host's path of the root file system that the spec will name."""
+    """The path on the host of the root file system that the spec will name."""
     if request.rootfs:
         return request.rootfs
     path = "rootfs"
@@ -212,7 +212,7 @@ def _pairs(field: str, entries: tuple[str, ...]) -> Edit:
 
 
 def _from_here(entry: str) -> str:
-    """--env NAME takes the value from our own environment, as docker run and podman run do."""
+    """--env NAME takes the value from our own environment, as in `docker run` and `podman run`."""
     return entry if "=" in entry else f"{entry}={os.environ.get(entry, '')}"
 
 
@@ -226,11 +226,11 @@ def _env_files(paths: tuple[str, ...]) -> Iterator[str]:
 
 
 def make(request: SpecRequest, emit: Emit = silent) -> tuple[Spec, Spec]:
-    """The spec before the edits (the default, or what the bundle holds with `update`) and the one after them.
+    """The spec before the edits (the default, or with `update` that of the bundle) and the spec after them.
 
-    For an ordinary user it is a rootless one without being asked, and `emit` is told so. Looks at the host (its
-    resolv.conf) and at the root file system named; writes nothing. Raises NotFound for a root file system or a command
-    that is not there, Usage for a value that cannot be read.
+    An ordinary user gets a rootless spec by default, and `emit` a note about it. Reads the host's resolv.conf and the
+    named root file system; writes nothing. Raises NotFound for a missing root file system or command, Usage for an
+    invalid value.
     """
     by_itself = rootless.by_itself(request)
     if by_itself:
@@ -253,7 +253,7 @@ def make(request: SpecRequest, emit: Emit = silent) -> tuple[Spec, Spec]:
 
 
 def write(request: SpecRequest, emit: Emit = silent) -> tuple[str, str]:
-    """The text of config.json before and after; the one that is there is changed only where its value changes."""
+    """The text of config.json before and after. An existing text is changed only where its value changes."""
     before, after = make(request, emit)
     if not request.update:
         return document.text(before), document.text(after)
@@ -262,7 +262,7 @@ def write(request: SpecRequest, emit: Emit = silent) -> tuple[str, str]:
 
 
 def build(request: SpecRequest, emit: Emit) -> None:
-    """Make the spec and write it into the bundle; Done carries its path. Raises InUse, NotFound, Usage."""
+    """Make the spec and write it to the bundle. Done has its path. Raises InUse, NotFound, Usage."""
     _, content = write(request, emit)
     path = document.write(request.bundle, content, force=request.force or request.update)
     if request.writable and not request.update:
@@ -271,7 +271,7 @@ def build(request: SpecRequest, emit: Emit) -> None:
 
 
 def diff(request: SpecRequest) -> str:
-    """What `request` would change, as a unified diff; '' for nothing."""
+    """What `request` would change, as a unified diff; '' if nothing."""
     before, after = write(request)
     lines = difflib.unified_diff(before.splitlines(), after.splitlines(), "before", "after", lineterm="")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""config.json as a document: read, written in runc's form, never overwritten by accident."""
+"""Reads and writes config.json, in runc's format. An existing file is not overwritten by accident."""
 
 import copy
 import json
@@ -18,7 +18,7 @@ FILE_NAME = "config.json"
 
 
 def edited(spec: Spec, edits: Iterable[Edit]) -> Spec:
-    """`spec` after all `edits` in order; `spec` itself is left as it was."""
+    """`spec` after all `edits` in order. `spec` itself is not changed."""
     result = copy.deepcopy(spec)
     for edit in edits:
         result = edit(result)
@@ -26,17 +26,14 @@ def edited(spec: Spec, edits: Iterable[Edit]) -> Spec:
 
 
 def updated(before: str, spec: Spec) -> str:
-    """The document `before` with the value `spec`; what is equal is kept as it is written there.
-
-    Raises ValueError if `before` is not JSON.
-    """
+    """The document `before` with the value `spec`. Equal parts keep their text. Raises ValueError if it is not JSON."""
     return splice(before, spec, Writer(before))
 
 
 def text(spec: Spec) -> str:
     """`spec` as runc writes it: indented by tabs, fields in order, no newline at the end.
 
-    Go's encoder writes <, > and & as \\u003c and so on inside strings; so do we, to be equal to the byte.
+    Like Go's encoder, writes <, > and & in strings as \\u003c and so on, so that the result is equal to the byte.
     """
     plain = json.dumps(spec, indent="\t", ensure_ascii=False)
     return plain.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
@@ -51,7 +48,7 @@ def read(bundle: str) -> Spec:
 
 
 def parse(content: str, path: str) -> Spec:
-    """The spec in `content`, which is the text of `path`. Raises Invalid if it is not a JSON object."""
+    """The spec in `content`, the text of the file `path`. Raises Invalid if it is not a JSON object."""
     try:
         spec = json.loads(content)
     except ValueError as error:
@@ -64,7 +61,7 @@ def parse(content: str, path: str) -> Spec:
 
 
 def read_text(bundle: str) -> str:
-    """The config.json of `bundle` as it is written. Raises NotFound if there is none."""
+    """The text of the config.json of `bundle`. Raises NotFound if there is none."""
     path = os.path.join(bundle, FILE_NAME)
     try:
         return reading.read(path, follow=True).decode()
@@ -79,9 +76,9 @@ def read_text(bundle: str) -> str:
 
 
 def write(bundle: str, content: str, *, force: bool = False) -> str:
-    """Write `content` as the config.json of `bundle`, whole or not at all; its path, without "./", is returned.
+    """Write `content` to the config.json of `bundle`, atomically. Returns its path, without "./".
 
-    Raises InUse if there is one already and not `force`, NotFound if there is no such folder.
+    Raises InUse if the file exists and `force` is not set, NotFound if the folder does not exist.
     """
     path = os.path.normpath(os.path.join(bundle, FILE_NAME))
     try:

@@ -19,7 +19,7 @@ _PART = re.compile(r'(?:^|\.)(?:"((?:[^"\\]|\\.)*)"|([^.\[\]"]+))|\[(\d+|-)\]|/(
 
 
 def parse_path(text: str) -> Path:
-    """The keys and list places of a path; `[-]` (as -1) is the place behind a list's end. Raises Usage."""
+    """The keys and list indexes of a path; `[-]` (as -1) is the place after a list's end. Raises Usage."""
     parts: list[str | int] = []
     at = 0
     while at < len(text):
@@ -38,7 +38,7 @@ def parse_path(text: str) -> Path:
 
 
 def value(text: str, want: Any = None) -> Any:
-    """The right-hand side of --set: JSON if it is JSON, else a string; where a string is wanted, `0` is one too."""
+    """The value of --set: JSON if it is valid JSON, otherwise a string. For a string field `0` is a string too."""
     try:
         read = json.loads(text)
     except (ValueError, RecursionError):
@@ -47,7 +47,7 @@ def value(text: str, want: Any = None) -> Any:
 
 
 def wanted(path: Path, path_text: str) -> Any:
-    """The part of toolkit/oci/schema.py that says what stands at `path`; None for another platform's fields.
+    """The part of toolkit/oci/schema.py that describes the field at `path`; None for a field of another platform.
 
     Raises Usage for a field that the runtime spec does not have.
     """
@@ -73,7 +73,7 @@ def _unknown(path_text: str, holder: str, key: str, known: dict[str, Any]) -> Us
     folded = {name.lower(): name for name in known}
     near = difflib.get_close_matches(key.lower(), folded, 1, 0.65)
     tail = path_text.replace("[-]", "[]").strip("./").lower()
-    # `pids.limit` for linux.resources.pids.limit: the end of one path only.
+    # `pids.limit` means linux.resources.pids.limit if only one path ends with it.
     ends = [name for name in _paths(schema.SPEC) if name.lower().endswith("." + tail)]
     if near:
         hint = f"did you mean {holder + '.' if holder else ''}{folded[near[0]]}?"
@@ -101,9 +101,9 @@ def _kind(want: Any) -> str:
 
 
 def set_field(assignment: str) -> Edit:
-    """--set PATH=VALUE. Objects on the way are made; a list is extended only by `[-]`.
+    """--set PATH=VALUE. Missing objects on the way are made; a list is extended only by `[-]`.
 
-    Raises Usage for a field that the runtime spec lacks, and for a value of another type than the field's.
+    Raises Usage for a field that the runtime spec does not have, and for a value of the wrong type.
     """
     path_text, equals, raw = assignment.partition("=")
     if not equals:
@@ -117,7 +117,7 @@ def set_field(assignment: str) -> Edit:
         raise Usage(f"set {wrong[0].path!r}", because=wrong[0].message, hint=hint)
     if isinstance(want, dict | list | tuple) and (more := check.unknown_in(new, want, path_text.strip())):
         if "['" not in more[0]:
-            wanted(parse_path(more[0]), more[0])  # which says it better: the fields that there are
+            wanted(parse_path(more[0]), more[0])  # raises a better error, which lists the fields
         raise Usage(f"set {more[0]!r}", because="the runtime spec has no such field", hint="see `ctk explain linux`")
 
     def edit(spec: Spec) -> Spec:
@@ -131,7 +131,7 @@ def set_field(assignment: str) -> Edit:
 
 
 def unset_field(path_text: str) -> Edit:
-    """--unset PATH. Raises NotFound if there is nothing there."""
+    """--unset PATH. Raises NotFound if the field is not there."""
     path = parse_path(path_text)
 
     def edit(spec: Spec) -> Spec:

@@ -1,10 +1,10 @@
-"""An OCI image layout's configuration as edits of a spec (image spec: image-layout.md, config.md, conversion.md).
+"""The configuration in an OCI image layout as edits of a spec (image spec: image-layout.md, config.md, conversion.md).
 
-Layers are not looked at: the root file system is somebody else's work. Volumes are not mounted (they are hints for
-engines that manage volumes).
+Layers are ignored: something else has to unpack them. Volumes are not mounted (they are hints for engines that manage
+volumes).
 
-An image is a stranger's: each document of it is bounded, a wrong type in it is one error, and a label that would steer
-the runtime (containerd CVE-2026-53488 is of that kind) does not become an annotation.
+Images are untrusted: the size of each document is limited, a wrong type is reported as one error, and a label that
+would control the runtime (as in containerd CVE-2026-53488) does not become an annotation.
 """
 
 import hashlib
@@ -23,15 +23,15 @@ from toolkit.oci import json_text
 _MANIFEST = ("application/vnd.oci.image.manifest.v1+json", "application/vnd.docker.distribution.manifest.v2+json")
 _INDEX = ("application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json")
 _PREFIX = "org.opencontainers.image."
-# What a runtime obeys: ours, crun's, and what runc and crun hand to systemd and to CRIU.
+# Annotations that control a runtime: ours, crun's, and those that runc and crun pass to systemd and CRIU.
 STEERING = ("ctk.", "run.oci.", "org.systemd.property.", "org.criu.")
 _LIMIT_BYTES = 4 << 20
-_DEPTH = 4  # an index may name indexes (image-index.md)
+_DEPTH = 4  # an index may refer to other indexes (image-index.md)
 _MACHINES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
 
 
 def read(text: str) -> dict[str, Any]:
-    """The image configuration in the layout `text` (DIR or DIR:TAG), for this machine. Raises NotFound, Invalid."""
+    """The image configuration for this machine in the layout `text` (DIR or DIR:TAG). Raises NotFound, Invalid."""
     folder, tag = text, ""
     if not os.path.isdir(folder):
         folder, _, tag = text.rpartition(":")
@@ -74,7 +74,7 @@ _DESCRIPTOR = {"mediaType": _TEXT, "digest": _TEXT, "platform": _OBJECT, "annota
 
 
 def _check(part: dict[str, Any], kinds: dict[str, str], document: str, path: str = "") -> None:
-    """Raise Invalid for a field that is not of the type which the image spec gives it; null is none."""
+    """Raise Invalid for a field that does not have its type in the image spec. null counts as absent."""
     for name, kind in kinds.items():
         value = part.get(name)
         if value is None:
@@ -110,17 +110,17 @@ def _choose(index: dict[str, Any], tag: str, text: str) -> dict[str, Any]:
 
 
 def _blob(folder: str, descriptor: dict[str, Any]) -> bytes:
-    """The bytes that a descriptor names, checked by its digest. Raises NotFound, Invalid."""
+    """The content that a descriptor refers to, checked by its digest. Raises NotFound, Invalid."""
     digest = str(descriptor.get("digest") or "")
     match = re.fullmatch(r"(sha256|sha512):([0-9a-f]{64}(?:[0-9a-f]{64})?)", digest)
     if match is None:
-        raise Invalid("digest", f"{digest!r} is none that we know", document="the image's index")
+        raise Invalid("digest", f"{digest!r} is not a digest that ctk knows", document="the image's index")
     try:
         data = reading.read(os.path.join(folder, "blobs", match[1], match[2]), limit_bytes=_LIMIT_BYTES, follow=True)
     except OSError as error:
         raise NotFound(f"read the image's blob {digest}", because=reason(error)) from None
     if hashlib.new(match[1], data).hexdigest() != match[2]:
-        raise Invalid("", "its content is not what its name says", document=digest)
+        raise Invalid("", "its content does not match its digest", document=digest)
     return data
 
 
@@ -132,10 +132,10 @@ def _parsed(data: bytes, name: str) -> dict[str, Any]:
 
 
 def edits(image: dict[str, Any], rootfs: str, command: Sequence[str], emit: Emit = silent) -> Iterator[Edit]:
-    """What conversion.md makes of an image configuration; `command` stands in place of its Cmd.
+    """The edits for an image configuration by conversion.md. `command` replaces its Cmd.
 
-    `rootfs` is where names of users are looked up; `emit` is told which labels are left out because they would steer
-    the runtime. Raises Usage for a user that it does not know.
+    User names are looked up in `rootfs`. `emit` gets a note about labels left out because they would control the
+    runtime. Raises Usage for an unknown user.
     """
     config = image.get("config") or {}
     words = [*(config.get("Entrypoint") or ()), *(command or config.get("Cmd") or ())]
@@ -148,9 +148,9 @@ def edits(image: dict[str, Any], rootfs: str, command: Sequence[str], emit: Emit
         yield process.user(_user(str(config["User"]), rootfs))
     found = _annotations(image, config)
     if left_out := sorted(name for name in found if name.startswith(STEERING)):
-        told = ", ".join(left_out[:5]) + (f" and {len(left_out) - 5} more" if len(left_out) > 5 else "")
-        why = "they would tell the runtime what to do; --annotation NAME=VALUE says so yourself"
-        emit(Note(f"labels of the image that do not become annotations: {told} ({why})", warning=True))
+        names = ", ".join(left_out[:5]) + (f" and {len(left_out) - 5} more" if len(left_out) > 5 else "")
+        why = "they would control the runtime; use --annotation NAME=VALUE to set one yourself"
+        emit(Note(f"labels of the image that do not become annotations: {names} ({why})", warning=True))
     yield _annotate({name: value for name, value in found.items() if name not in left_out})
 
 
@@ -169,7 +169,7 @@ def _annotations(image: dict[str, Any], config: dict[str, Any]) -> dict[str, str
         found[_PREFIX + "exposedPorts"] = ",".join(config["ExposedPorts"])
     if config.get("StopSignal"):
         found[_PREFIX + "stopSignal"] = str(config["StopSignal"])
-    # Labels come last: what is said there outweighs what is concluded (conversion.md, "Annotation Fields").
+    # Labels come last: an explicit label overrides an implicit annotation (conversion.md, "Annotation Fields").
     return found | {str(name): str(value) for name, value in (config.get("Labels") or {}).items()}
 
 
@@ -183,7 +183,7 @@ def _annotate(pairs: dict[str, str]) -> Edit:
 
 
 def _user(text: str, rootfs: str) -> str:
-    """ "UID:GID[,GID…]" for the image's User: user, uid, user:group and their mixtures."""
+    """The image's User (user, uid, user:group and combinations of these) as "UID:GID[,GID…]"."""
     name, colon, group = text.partition(":")
     users = [line.split(":") for line in _lines(rootfs, "/etc/passwd")]
     groups = [line.split(":") for line in _lines(rootfs, "/etc/group")]
@@ -208,7 +208,7 @@ def _user(text: str, rootfs: str) -> str:
 
 
 def _lines(rootfs: str, path: str) -> list[str]:
-    """The lines of a file of the root's, links followed inside it; none if there is no such regular file."""
+    """The lines of a regular file of the root, with links followed inside it; none without such a file."""
     try:
         return reading.text(root.inside(rootfs, path), limit_bytes=1 << 20, errors="replace").splitlines()
     except OSError:

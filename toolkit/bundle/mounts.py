@@ -1,4 +1,4 @@
-"""Edits of `mounts`, and what sharing the host's network asks for."""
+"""Edits of `mounts`, and of what sharing the host's network needs."""
 
 import os
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from toolkit.text import quote
 
 
 def mount(entry: dict[str, object]) -> Edit:
-    """Add to `mounts`; one with the same destination takes its place."""
+    """Add to `mounts`, or replace the entry with the same destination."""
 
     def edit(spec: Spec) -> Spec:
         known = spec.setdefault("mounts", [])
@@ -28,7 +28,7 @@ def bind(source: str, destination: str, *, read_only: bool) -> Edit:
 
 
 def parse_mount(text: str) -> Edit:
-    """--mount type=…,src=…,dst=…[,ro][,OPTION…]: the engines' form; unknown words are passed on as mount options."""
+    """--mount type=…,src=…,dst=…[,ro][,OPTION…], as in engines. Unknown words are passed on as mount options."""
     fields: dict[str, str] = {}
     options: list[str] = []
     names = {"src": "source", "source": "source", "dst": "destination", "destination": "destination"}
@@ -91,17 +91,17 @@ def _host_path(source: str, doing: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class HostFiles:
-    """The host's files that name resolution needs; '' for one that it does not have."""
+    """The contents of the host's files that name resolution needs; '' for a file that does not exist."""
 
     resolv_conf: str
     hosts: str
 
     @classmethod
     def read(cls) -> "HostFiles":
-        """As this host has them, symlinks followed.
+        """Those of this host, with symlinks followed.
 
         With systemd-resolved /etc/resolv.conf is a link to ../run/systemd/resolve/stub-resolv.conf, which names
-        127.0.0.53: right in the host's network namespace, and the link itself would dangle in the container's root.
+        127.0.0.53. That works in the host's network namespace, but the link would dangle in the container's root.
         """
         real = [os.path.realpath(path) for path in ("/etc/resolv.conf", "/etc/hosts")]
         return cls(*(path if os.path.isfile(path) else "" for path in real))

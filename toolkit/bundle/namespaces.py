@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from toolkit.bundle.document import Edit, Spec
 from toolkit.errors import Usage
 
-# config-linux.md, "Namespaces"; the short names are those of /proc/PID/ns and of the engines' options.
+# config-linux.md, "Namespaces". The short names are those in /proc/PID/ns and in the options of engines.
 TYPES = ("pid", "network", "mount", "ipc", "uts", "user", "cgroup", "time")
 _SHORT = {"net": "network", "mnt": "mount"}
 
 
 def without(kind: str) -> Edit:
-    """Leave `kind` out: the container then shares its creator's."""
+    """Remove `kind`: the container then shares that namespace with its creator."""
 
     def edit(spec: Spec) -> Spec:
         linux = spec.setdefault("linux", {})
@@ -35,7 +35,7 @@ def with_namespace(kind: str, path: str = "") -> Edit:
 
 
 def parse_namespace(text: str) -> Edit:
-    """--namespace TYPE (a new one), TYPE=host (none), TYPE=/path (that one)."""
+    """--namespace TYPE (a new one), TYPE=host (the host's), TYPE=/path (the one at that path)."""
     kind, _, path = text.partition("=")
     kind = _SHORT.get(kind, kind)
     if kind not in TYPES or (path and path != "host" and not path.startswith("/")):
@@ -45,7 +45,7 @@ def parse_namespace(text: str) -> Edit:
 
 
 def mappings(field: str, texts: Sequence[str]) -> Edit:
-    """`linux.uidMappings` or `linux.gidMappings` from CONTAINER:HOST:SIZE words; adds the user namespace."""
+    """`linux.uidMappings` or `linux.gidMappings` from CONTAINER:HOST:SIZE texts. Adds the user namespace."""
     entries = []
     for text in texts:
         parts = text.split(":")
@@ -64,8 +64,8 @@ def mappings(field: str, texts: Sequence[str]) -> Edit:
 
 
 def _without_unmapped(spec: Spec, kind: str, entries: Sequence[dict[str, int]]) -> None:
-    """Take `gid=5` out of devpts where the namespace has no such id: the mount would fail with EINVAL (kernel,
-    devpts parse_mount_options). As in a user's default spec, terminals then get the group of who opens them.
+    """Remove `gid=5` from devpts if the namespace has no such id: the mount would fail with EINVAL (kernel, devpts
+    parse_mount_options). Terminals then get the group of the process that opens them, as in a user's default spec.
     """
     for mount in spec.get("mounts") or ():
         if mount.get("type") == "devpts":

@@ -1,4 +1,4 @@
-"""Edits of `process`: what runs, as whom, with what rights."""
+"""Edits of `process`: the program, its user and its rights."""
 
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -7,9 +7,9 @@ from toolkit.bundle.document import Edit, Spec
 from toolkit.errors import Usage
 from toolkit.text import quote
 
-# What `apt-get install` needs of root's rights: apt drops to _apt (SETUID, SETGID) and hands folders to it (CHOWN,
-# FOWNER, DAC_OVERRIDE, FSETID), dpkg restores file capabilities (SETFCAP) and some maintainer scripts chroot. It is the
-# engines' default set less MKNOD, NET_RAW and SETPCAP. Without them apt stops at `setgroups 65534 failed`.
+# The capabilities that `apt-get install` needs: apt drops to _apt (SETUID, SETGID) and gives folders to it (CHOWN,
+# FOWNER, DAC_OVERRIDE, FSETID), dpkg restores file capabilities (SETFCAP), and some maintainer scripts chroot. This is
+# the engines' default set without MKNOD, NET_RAW and SETPCAP. Without them apt fails with `setgroups 65534 failed`.
 PACKAGE_CAPABILITIES = (
     "CAP_CHOWN",
     "CAP_DAC_OVERRIDE",
@@ -31,12 +31,12 @@ CAPABILITIES = tuple(
         "SETFCAP MAC_OVERRIDE MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ PERFMON BPF CHECKPOINT_RESTORE"
     ).split()
 )
-# Not the ambient set: the kernel takes in it only what is inheritable too (capabilities(7)), which is nothing here.
+# Not the ambient set: it may have only inheritable capabilities (capabilities(7)), and there are none here.
 _SETS = ("bounding", "effective", "permitted")
 
 
 def args(words: Sequence[str]) -> Edit:
-    """`process.args`: the program and its arguments; no shell looks at them."""
+    """`process.args`: the program and its arguments. No shell interprets them."""
 
     def edit(spec: Spec) -> Spec:
         spec.setdefault("process", {})["args"] = list(words)
@@ -46,7 +46,7 @@ def args(words: Sequence[str]) -> Edit:
 
 
 def terminal(wanted: bool) -> Edit:
-    """`process.terminal`. Left out for false, as runc does when it writes a spec."""
+    """`process.terminal`. False is written by leaving the field out, as in runc's spec."""
 
     def edit(spec: Spec) -> Spec:
         process = spec.setdefault("process", {})
@@ -62,7 +62,7 @@ def terminal(wanted: bool) -> Edit:
 
 
 def environment(entries: Sequence[str]) -> Edit:
-    """Set NAME=VALUE pairs in `process.env`; a name that is there keeps its place."""
+    """Set NAME=VALUE pairs in `process.env`. An existing name keeps its place."""
     for entry in entries:
         if entry.startswith("=") or "=" not in entry:
             raise Usage(f"read --env {entry!r}", because="not NAME=VALUE")
@@ -91,12 +91,12 @@ def cwd(path: str) -> Edit:
 
 
 def user(text: str) -> Edit:
-    """`process.user` from UID[:GID[,GID…]]; further groups are `additionalGids`."""
+    """`process.user` from UID[:GID[,GID…]]. Further groups become `additionalGids`."""
     ids, _, groups = text.partition(":")
     numbers = [ids, *(groups.split(",") if groups else [])]
     if not all(number.isascii() and number.isdigit() for number in numbers):
         hint = f"look it up: grep {quote(f'^{ids}:')} ROOTFS/etc/passwd"
-        raise Usage(f"read --user {text!r}", because="the spec knows numbers only: UID[:GID[,GID…]]", hint=hint)
+        raise Usage(f"read --user {text!r}", because="a spec has only numbers: UID[:GID[,GID…]]", hint=hint)
 
     def edit(spec: Spec) -> Spec:
         who = spec.setdefault("process", {}).setdefault("user", {})
@@ -124,7 +124,7 @@ def no_new_privileges(wanted: bool) -> Edit:
 
 
 def capability_names(words: Sequence[str], *, option: str) -> tuple[str, ...]:
-    """'chown', 'CAP_CHOWN' and 'ALL' as the kernel's names. Raises Usage with near names."""
+    """'chown', 'CAP_CHOWN' and 'ALL' as the kernel's names. Raises Usage, with similar names."""
     names: list[str] = []
     for word in (piece for entry in words for piece in entry.split(",") if piece):
         name = word.upper() if word.upper().startswith("CAP_") else "CAP_" + word.upper()
@@ -140,7 +140,7 @@ def capability_names(words: Sequence[str], *, option: str) -> tuple[str, ...]:
 
 
 def add_capabilities(names: Sequence[str]) -> Edit:
-    """Add to the sets that give root in the container the right."""
+    """Add to the sets by which root in the container has a capability."""
 
     def edit(spec: Spec) -> Spec:
         sets = spec.setdefault("process", {}).setdefault("capabilities", {})
@@ -152,7 +152,7 @@ def add_capabilities(names: Sequence[str]) -> Edit:
 
 
 def drop_capabilities(names: Sequence[str]) -> Edit:
-    """Take away from every set."""
+    """Remove from every set."""
 
     def edit(spec: Spec) -> Spec:
         sets = spec.setdefault("process", {}).setdefault("capabilities", {})

@@ -1,4 +1,4 @@
-"""Sizes, durations and counts as people write them."""
+"""Sizes and counts as people write them."""
 
 import re
 
@@ -8,7 +8,7 @@ _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgtp]?)(i?b?)", re.IGNORECASE | re.ASC
 
 
 def size_bytes(text: str, *, option: str) -> int:
-    """'64M', '1.5g', '512KiB', '1048576' in bytes. A unit is a power of 1024, as every engine's --memory has it.
+    """'64M', '1.5g', '512KiB', '1048576' in bytes. Units are powers of 1024, as in every engine's --memory.
 
     '-1' and 'max' are -1, the spec's "no limit". Raises Usage naming `option`.
     """

@@ -1,4 +1,4 @@
-"""Edits of `linux.resources`: limits, in the words of the engines' options."""
+"""Edits of `linux.resources`: limits, named like the options of engines."""
 
 import os
 import stat
@@ -7,7 +7,7 @@ from toolkit.bundle.document import Edit, Spec
 from toolkit.bundle.quantities import number, size_bytes
 from toolkit.errors import Usage, reason
 
-# The kernel's default period of the CPU bandwidth controller (sched-bwc): --cpus 1.5 is 150 ms of every 100 ms.
+# The kernel's default period for CPU bandwidth control (sched-bwc): --cpus 1.5 is 150 ms in every 100 ms.
 _CPU_PERIOD_US = 100_000
 
 
@@ -52,7 +52,7 @@ def cpus(text: str) -> Edit:
 
 
 def cpu_shares(text: str) -> Edit:
-    """`cpu.shares`, a weight; 1024 is what every group has."""
+    """`cpu.shares`, a weight. The default of every group is 1024."""
     return _set("cpu", shares=number(text, option="--cpu-shares", least=2))
 
 
@@ -81,7 +81,7 @@ _THROTTLES = {
 def device_limit(kind: str, text: str) -> Edit:
     """`blockIO.throttle…Device` from DEVICE:RATE; `kind` is read-bps, write-bps, read-iops or write-iops.
 
-    Raises Usage if DEVICE is no block device of this host.
+    Raises Usage if DEVICE is not a block device of this host.
     """
     path, _, rate = text.rpartition(":")
     doing = f"read --device-{kind} {text!r}"

@@ -15,7 +15,7 @@ HOOKS = ("prestart", "createRuntime", "createContainer", "startContainer", "post
 
 
 def device(text: str) -> Edit:
-    """--device HOST[:CONTAINER[:rwm]]: the node, and the right to use it. Raises Usage if it is no device."""
+    """--device HOST[:CONTAINER[:rwm]]: the node, and the right to use it. Raises Usage if it is not a device."""
     source, _, rest = text.partition(":")
     path, _, access = rest.partition(":")
     doing = f"read --device {text!r}"
@@ -43,7 +43,7 @@ def device(text: str) -> Edit:
 
 
 def security_option(text: str) -> Edit:
-    """--security-opt in the engines' words: no-new-privileges[=BOOL], apparmor=…, label=…, seccomp=default|FILE|…"""
+    """--security-opt as in engines: no-new-privileges[=BOOL], apparmor=…, label=…, seccomp=default|FILE|…"""
     name, _, value = text.replace(":", "=", 1).partition("=")
     if name == "no-new-privileges":
         return process.no_new_privileges(value.lower() not in ("false", "0"))
@@ -62,7 +62,7 @@ def security_option(text: str) -> Edit:
 
 
 def seccomp_profile(value: str) -> Edit:
-    """--seccomp: "default" is ours, "unconfined" none, all else a file with linux.seccomp. Raises Usage."""
+    """--seccomp: "default" is our profile, "unconfined" is none, else a file with linux.seccomp. Raises Usage."""
     if value == "default":
         return seccomp.default
     profile = None
@@ -92,7 +92,7 @@ def seccomp_profile(value: str) -> Edit:
 
 
 def hook(text: str) -> Edit:
-    """--hook NAME=/PATH[,ARG…]; `args` begin with the path, as execv(3) wants it. Raises Usage with near names."""
+    """--hook NAME=/PATH[,ARG…]. `args` start with the path, as for execv(3). Raises Usage, with similar names."""
     name, _, command = text.partition("=")
     words = command.split(",")
     if name not in HOOKS:
@@ -111,7 +111,7 @@ def hook(text: str) -> Edit:
 
 
 def privileged(spec: Spec) -> Spec:
-    """Every capability and device, nothing masked or read-only, no seccomp: root in it is root on the host."""
+    """All capabilities and devices, nothing masked or read-only, no seccomp: root in it is root on the host."""
 
     def open_up(inner: Spec) -> Spec:
         linux = inner.setdefault("linux", {})

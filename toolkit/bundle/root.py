@@ -1,4 +1,4 @@
-"""Edits of `root`, and what a root file system must hold for the command to start."""
+"""Edits of `root`, and checks that the root file system has the command to start."""
 
 import json
 import os
@@ -12,7 +12,7 @@ _LINKS_MAX = 40  # path_resolution(7): the kernel gives up with ELOOP after 40
 
 
 def rootfs(path: str, bundle: str) -> Edit:
-    """`root.path`: relative if `path` is inside `bundle` (the bundle can then be moved), absolute otherwise."""
+    """`root.path`: relative if `path` is inside `bundle`, so that the bundle can be moved; absolute otherwise."""
     whole, home = os.path.abspath(path), os.path.abspath(bundle)
     inside = whole.startswith(home + "/")
     value = os.path.relpath(whole, home) if inside else whole
@@ -25,7 +25,7 @@ def rootfs(path: str, bundle: str) -> Edit:
 
 
 def read_only(wanted: bool) -> Edit:
-    """`root.readonly`. The field may be left out for false, as runc does when it writes a spec."""
+    """`root.readonly`. False may be written by leaving the field out, as in runc's spec."""
 
     def edit(spec: Spec) -> Spec:
         root = spec.setdefault("root", {})
@@ -39,10 +39,10 @@ def read_only(wanted: bool) -> Edit:
 
 
 def inside(root: str, path: str) -> str:
-    """The host's path of `path` as a process in `root` would see it: symlinks are followed within `root`.
+    """The path on the host of `path` in `root`, with symlinks followed inside `root`; '' for a loop of links.
 
-    It only looks, so a race with a hostile tree can fool it: what acts on a path in a container's root goes through
-    kernel/beneath.py. Returns '' for a loop of links.
+    For checks only, as a hostile tree can change meanwhile. What acts on a path in a container's root uses
+    kernel/beneath.py.
     """
     todo = [part for part in path.split("/") if part]
     at: list[str] = []
@@ -70,7 +70,7 @@ def inside(root: str, path: str) -> str:
 
 
 def find_command(root: str, command: str, env: list[str], cwd: str = "/") -> str:
-    """The path in `root` that execvp(3) would start for `command`, '' if there is none."""
+    """The path in `root` that execvp(3) would execute for `command`; '' if there is none."""
     if "/" in command:
         candidates = [command if command.startswith("/") else os.path.join(cwd, command)]
     else:
@@ -87,13 +87,13 @@ def find_command(root: str, command: str, env: list[str], cwd: str = "/") -> str
 
 
 def shell(path: str) -> str:
-    """The shell that a person would like to find in the root file system at `path`: bash where it has it, else sh."""
+    """The best interactive shell in the root file system at `path`: bash if it exists, else sh."""
     env = ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]
     return next((name for name in ("bash", "sh") if find_command(path, name, env)), "sh")
 
 
 def check(path: str) -> None:
-    """Raises NotFound unless `path` is a folder with something in it."""
+    """Raise NotFound unless `path` is a folder that is not empty."""
     doing = f"use {path!r} as the root file system"
     hint = f"make one: ctk bootstrap bookworm {quote(path)}"
     try:
@@ -109,7 +109,7 @@ def check(path: str) -> None:
 
 
 def check_command(path: str, spec: Spec) -> None:
-    """Raises NotFound unless the root file system at `path` has the program that `process.args` names."""
+    """Raise NotFound unless the root file system at `path` has the program in `process.args`."""
     process = spec.get("process") or {}
     args = process.get("args") or []
     if not args:

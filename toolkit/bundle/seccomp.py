@@ -1,12 +1,12 @@
-"""The default seccomp profile: what programs use is allowed, what only ever served to take a host over is not.
+"""The default seccomp profile. It allows the calls that programs use, and not those used mainly to attack a host.
 
-Sources: the man pages of each call and capabilities(7), for which of them a capability guards; seccomp(2) and the
-runtime spec (config-linux.md, "Seccomp") for the form. What is known but not listed is refused with EPERM; what the
-kernel has learned after the newest call listed is answered ENOSYS, so that a C library falls back on what it had.
+Sources: the man page of each call, and capabilities(7) for which calls a capability guards; seccomp(2) and the runtime
+spec (config-linux.md, "Seccomp") for the format. A known call that is not listed fails with EPERM. A call newer than
+the newest one listed fails with ENOSYS, so that a C library falls back on an older call.
 
-Left out on purpose, though no capability guards them all: add_key, keyctl and request_key (keyrings know no
-namespaces), io_uring_* and userfaultfd (what most kernel exploits of late went through), bpf and perf_event_open
-without their capabilities, kexec, mount and its kin, unshare, setns, and clone with a new namespace.
+Not allowed on purpose, although not all are guarded by a capability: add_key, keyctl and request_key (keyrings have no
+namespaces), io_uring_* and userfaultfd (used by most recent kernel exploits), bpf and perf_event_open without their
+capabilities, kexec, mount and the like, unshare, setns, and clone with a new namespace.
 """
 
 import os
@@ -62,7 +62,7 @@ accept accept4 bind connect getpeername getsockname getsockopt listen recv recvf
 send sendmmsg sendmsg sendto setsockopt shutdown socketpair
 """
 
-# What a capability of the container's guards anyway (capabilities(7)): refused only to those who could not use it.
+# Calls guarded by a capability (capabilities(7)): allowed if the container has it.
 _BY_CAPABILITY = {
     "CAP_SYS_ADMIN": "bpf clone clone3 fanotify_init fsconfig fsmount fsopen fspick lookup_dcookie mount mount_setattr "
     "move_mount open_tree open_tree_attr perf_event_open pivot_root quotactl quotactl_fd setdomainname sethostname "
@@ -85,15 +85,15 @@ _BY_CAPABILITY = {
 # clone(2): NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID and NEWNET.
 _NEW_NAMESPACES = 0x20000 | 0x2000000 | 0x4000000 | 0x8000000 | 0x10000000 | 0x20000000 | 0x40000000
 
-# Families of socket(2), as (mask, value): all below 48 but 38 (AF_ALG: with splice(2) it wrote the page cache of files
-# that were only readable, CVE-2026-31431) and 40 (AF_VSOCK: leads to the hypervisor, past every namespace). By masks
-# and not by comparisons: a filter sees 64 bits, the kernel takes 32, and 0x100000026 would be greater than 40.
+# Families of socket(2), as (mask, value): all below 48 except 38 (AF_ALG: with splice(2) it wrote to the page cache of
+# read-only files, CVE-2026-31431) and 40 (AF_VSOCK: reaches the hypervisor, past every namespace). Masks and not
+# comparisons, because a filter sees 64 bits where the kernel uses 32: 0x100000026 would be greater than 40.
 _FAMILIES = (
     (0xFFFFFFE0, 0), (0xFFFFFFFC, 32), (0xFFFFFFFE, 36), (0xFFFFFFFF, 39), (0xFFFFFFFF, 41), (0xFFFFFFFE, 42),
     (0xFFFFFFFC, 44),
 )  # fmt: skip
 
-# personality(2): Linux, UNAME26, 32 bits, both, and the question what it is. Not ADDR_NO_RANDOMIZE.
+# personality(2): Linux, UNAME26, 32 bits, both, and the query of the current value. Not ADDR_NO_RANDOMIZE.
 _PERSONALITIES = (0x0, 0x20000, 0x8, 0x20008, 0xFFFFFFFF)
 
 _ARCHITECTURES = {
@@ -123,7 +123,7 @@ def profile(capabilities: frozenset[str], machine: str) -> dict[str, object]:
     rules += [_rule(names) for capability, names in _BY_CAPABILITY.items() if capability in capabilities]
     if "CAP_SYS_ADMIN" not in capabilities:
         rules.append(_rule("clone", args=_if(0, "SCMP_CMP_MASKED_EQ", _NEW_NAMESPACES, 0)))
-        # Its flags lie in memory, where no filter looks: ENOSYS makes the C library fall back on clone.
+        # Its flags are in memory, which a filter can't read. After ENOSYS the C library falls back on clone.
         rules.append(_rule("clone3", "SCMP_ACT_ERRNO", errnoRet=38))
     found: dict[str, object] = {"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 1}
     if machine in _ARCHITECTURES:
@@ -132,7 +132,7 @@ def profile(capabilities: frozenset[str], machine: str) -> dict[str, object]:
 
 
 def default(spec: Spec) -> Spec:
-    """The edit for `--seccomp default`: linux.seccomp by the capabilities that the spec has by then."""
+    """The edit for `--seccomp default`: linux.seccomp by the capabilities in the spec at that point."""
     sets = (spec.get("process") or {}).get("capabilities") or {}
     names = frozenset(sets.get("bounding") or ())
     spec.setdefault("linux", {})["seccomp"] = profile(names, os.uname().machine)

@@ -1,4 +1,4 @@
-"""Change a JSON text only where its value changes: what an update does not name stays as it was, byte for byte."""
+"""Change a JSON text only where its value changes. All else stays the same, byte for byte."""
 
 import json
 import re
@@ -7,14 +7,14 @@ from typing import Any
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 _DECODER = json.JSONDecoder()
-_Part = tuple[str, str]  # a member or element with what is before it, and the white space between it and its comma
+_Part = tuple[str, str]  # a member or element with the white space before it, and that between it and its comma
 
 
 def splice(text: str, new: Any, write: "Writer") -> str:
-    """`text`, a JSON document, with the value `new`; order, spacing and spelling of all that is equal are kept.
+    """The JSON document `text` with the value `new`. Equal parts keep their order, spacing and spelling.
 
-    `write(value, indent)` gives the text of a value that is not in the document; `indent` is the white space at the
-    beginning of the line that it stands on. Raises ValueError if `text` is not JSON.
+    `write(value, indent)` returns the text of a value that is not in the document; `indent` is the indentation of its
+    line. Raises ValueError if `text` is not JSON.
     """
     start = _skip(text, 0)
     changed, end = _value(text, start, new, write)
@@ -22,7 +22,7 @@ def splice(text: str, new: Any, write: "Writer") -> str:
 
 
 class Writer:
-    """Writes new values in the style of the text around them: one more `unit` of indentation each level down."""
+    """Writes new values in the style of the surrounding text, indented by one more `unit` per level."""
 
     def __init__(self, text: str) -> None:
         unit = re.search(r"^[{\[]\r?\n([ \t]+)", text.lstrip())
@@ -36,7 +36,7 @@ class Writer:
 
 
 def _value(text: str, start: int, new: Any, write: Writer) -> tuple[str, int]:
-    """The text of `new` in place of the value at `start`, and where that one ends."""
+    """The text of `new` in place of the value at `start`, and the position where that value ends."""
     old, end = _DECODER.raw_decode(text, start)
     if _same(old, new):
         return text[start:end], end
@@ -48,12 +48,12 @@ def _value(text: str, start: int, new: Any, write: Writer) -> tuple[str, int]:
 
 
 def _same(old: Any, new: Any) -> bool:
-    """Equality as JSON has it: true is not 1, and an object's order counts."""
+    """Equality of JSON values: true is not 1, and the order of an object counts."""
     return json.dumps(old) == json.dumps(new)
 
 
 def _object(text: str, start: int, new: dict[str, Any], write: Writer) -> str:
-    """Members as (white space before, key with its colon, value); those that are gone go with their comma."""
+    """An object. Members are (white space before, key with its colon, value); a removed one takes its comma along."""
     parts: list[_Part] = []
     seen: set[str] = set()
     lead = between = ""
@@ -81,7 +81,7 @@ def _object(text: str, start: int, new: dict[str, Any], write: Writer) -> str:
 
 
 def _array(text: str, start: int, old: list[Any], new: list[Any], write: Writer) -> str:
-    """Elements that both have stay; the others are matched in order, so that a changed one is changed inside."""
+    """A list. Common elements stay; the others are paired in order, so that a changed element is changed inside."""
     spans: list[tuple[int, int, int]] = []  # white space before, value, end
     at = start + 1
     while True:
@@ -113,7 +113,7 @@ def _before_comma(text: str, at: int) -> str:
 
 
 def _joined(parts: list[_Part]) -> str:
-    """The parts with commas between; the white space before the closing bracket is the caller's."""
+    """The parts with commas between them. The caller adds the white space before the closing bracket."""
     return ",".join([*(body + after for body, after in parts[:-1]), *(body for body, _ in parts[-1:])])
 
 
