@@ -208,7 +208,7 @@ planted(23002, 0o700); as_user()
     ).splitlines()
     assert len(told) == 5
     for line in told[:4]:
-        assert line.count("NotOurs") == 2 and line.count("is no folder of yours alone") == 2, line
+        assert line.count("NotOurs") == 2 and line.count("is not yours alone") == 2, line
     assert told[4] == "[] mine"
 
 
@@ -251,7 +251,7 @@ def test_s51_gc_runs_and_ends_nothing_that_a_strangers_record_names(planted: Pla
     planted.process.wait()
     planted.give(planted.record)
     told = ctk("gc", "--stopped", env={"CTK_ROOT": str(planted.root)}).ok().out
-    assert "left alone: record web: believe container 'web'" in told and planted.record.exists()
+    assert "left alone: record web: trust the record of 'web'" in told and planted.record.exists()
     assert not planted.trace.exists()
     listed = ctk("list", "-f", "json", env={"CTK_ROOT": str(planted.root)})
     assert listed.json() is None and "somebody else's" in listed.err

@@ -1,4 +1,4 @@
-"""The command line of the runtime verbs: one table, read by the parser in argv.py and by every help text.
+"""The command line of the runtime verbs as one table, used by the parser in argv.py and for every help text.
 
 Names, short names and defaults are those of runc 1.4; `--config`, `--cgroup-manager` and
 `delete --regex` are crun's.
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 GLOBAL: "tuple[Option, ...]" = (
     ("debug", "", "flag", False, "", "log each step (level debug)"),
     ("log", "", "value", "", "FILE", "append log lines to FILE instead of standard error"),
-    ("log-format", "", "value", "text", "FORMAT", "form of the log lines: 'text' or 'json'"),
+    ("log-format", "", "value", "text", "FORMAT", "format of the log lines: 'text' or 'json'"),
     ("root", "", "value", "", "DIR", "folder of the container records, on a tmpfs (default: /run/ctk)"),
     ("criu", "", "value", "criu", "FILE", "the criu program for checkpoint and restore"),
     (
@@ -27,9 +27,9 @@ GLOBAL: "tuple[Option, ...]" = (
     ),
     (
         "cgroup-manager", "", "value", "", "NAME",
-        "who makes cgroups: 'cgroupfs' (default), 'systemd' or 'disabled'",
+        "how cgroups are made: 'cgroupfs' (default), 'systemd' or 'disabled'",
     ),
-    ("rootless", "", "value", "auto", "MODE", "go on without cgroups that may not be made: 'true', 'false' or 'auto'"),
+    ("rootless", "", "value", "auto", "MODE", "ignore cgroups that we may not make: 'true', 'false' or 'auto'"),
 )  # fmt: skip
 
 _BUNDLE = (
@@ -42,11 +42,11 @@ _BUNDLE = (
 )
 _CONSOLE = (
     "console-socket", "", "value", "", "SOCKET",
-    "Unix socket that is sent the descriptor of the terminal's master side",
+    "Unix socket to send the descriptor of the terminal's master to",
 )  # fmt: skip
 _PIDFD = (
     "pidfd-socket", "", "value", "", "SOCKET",
-    "Unix socket that is sent a pidfd of the new process",
+    "Unix socket to send a pidfd of the new process to",
 )  # fmt: skip
 _PID_FILE = ("pid-file", "", "value", "", "FILE", "write the process's id, as the host sees it, to FILE")
 _DETACH = ("detach", "d", "flag", False, "", "return as soon as the process runs")
@@ -60,7 +60,7 @@ _NO_PIVOT = (
 )  # fmt: skip
 _PRESERVE = (
     "preserve-fds", "", "int", 0, "N",
-    "leave N more descriptors open, after standard ones and $LISTEN_FDS",
+    "keep N more descriptors open, after the standard ones and $LISTEN_FDS",
 )  # fmt: skip
 _CREATE = (
     _BUNDLE,
@@ -79,27 +79,27 @@ _CRIU = (
     ("tcp-established", "", "flag", False, "", "accept open TCP connections"),
     ("ext-unix-sk", "", "flag", False, "", "accept Unix sockets to the outside"),
     ("shell-job", "", "flag", False, "", "accept processes of a shell job"),
-    ("lazy-pages", "", "flag", False, "", "bring memory pages back when they are touched (userfaultfd)"),
-    ("file-locks", "", "flag", False, "", "carry file locks over"),
+    ("lazy-pages", "", "flag", False, "", "load memory pages when they are first used (userfaultfd)"),
+    ("file-locks", "", "flag", False, "", "save and restore file locks"),
     ("manage-cgroups-mode", "", "value", "", "MODE", "how criu treats cgroups: soft, full, strict or ignore"),
     ("empty-ns", "", "list", (), "NAMESPACE", "make this namespace but leave it empty"),
     ("auto-dedup", "", "flag", False, "", "let criu drop duplicate memory pages"),
 )
 _ID = "<container-id>"
 
-# For people: no other runtime has these, and a verb that is given none of them pays for none.
+# For interactive use: no other runtime has these, and a call without them does not load their code.
 _COMFORT: "tuple[Option, ...]" = (
     ("rm", "", "flag", False, "", "remove the container when it has ended, detached too"),
     ("replace", "", "flag", False, "", "remove a container of this id first, running or not"),
     ("hold", "", "flag", False, "", "with --detach, keep its output (`ctk logs`) and its terminal (`ctk attach`); "
-     "so it is anyway where these would be your terminal"),
+     "the default if these would be your terminal"),
     ("interactive", "i", "flag", False, "", "with --detach, keep its standard input open for `ctk attach`"),
-    ("ephemeral", "", "flag", False, "", "write into memory in place of the rootfs; gone with the container"),
-    ("overlay", "", "value", "", "DIR", "write into DIR in place of the rootfs; the next run goes on with it"),
+    ("ephemeral", "", "flag", False, "", "write to memory instead of the rootfs; gone with the container"),
+    ("overlay", "", "value", "", "DIR", "write to DIR instead of the rootfs; the next run goes on with it"),
     ("lower", "", "list", (), "DIR",
      "make the root of these folders, the topmost first, with --overlay or --ephemeral over them"),
     ("init", "", "flag", False, "", "a small first process that reaps orphans and passes signals on"),
-    ("tell", "", "flag", False, "", "say on standard error why it ended; so it is anyway on a terminal"),
+    ("tell", "", "flag", False, "", "print on standard error why it ended; the default on a terminal"),
 )  # fmt: skip
 
 OURS = frozenset(option[0] for option in _COMFORT)
@@ -111,23 +111,23 @@ VERBS: "dict[str, Verb]" = {
         (
             *_CRIU,
             ("parent-path", "", "value", "", "DIR", "folder of the image files of an earlier pre-dump"),
-            ("leave-running", "", "flag", False, "", "let the container go on afterwards"),
+            ("leave-running", "", "flag", False, "", "let the container run on afterwards"),
             ("tcp-skip-in-flight", "", "flag", False, "", "leave out TCP connections not yet accepted"),
             ("link-remap", "", "flag", False, "", "give deleted open files a name where possible"),
             ("status-fd", "", "int", -1, "FD", "descriptor that gets a NUL byte when the page server is ready"),
             ("page-server", "", "value", "", "ADDRESS:PORT", "where criu's page server listens"),
             (
                 "pre-dump", "", "flag", False, "",
-                "save only memory, and let the container go on",
+                "save only memory, and let the container run on",
             ),
         ),
     ),
     "create": ("make a container and stop just before its program", _ID, 1, 1, True, _CREATE),
     "delete": (
-        "remove what is left of a container", _ID, 1, 1, True,
+        "delete a container and its resources", _ID, 1, 1, True,
         (
-            ("force", "f", "flag", False, "", "kill it first, and accept that it is not there"),
-            ("regex", "", "flag", False, "", "the id is a regular expression: remove all that it is found in"),
+            ("force", "f", "flag", False, "", "kill it first; no error if it does not exist"),
+            ("regex", "", "flag", False, "", "the id is a regular expression: remove all containers that match"),
         ),
     ),
     "events": (
@@ -160,7 +160,7 @@ VERBS: "dict[str, Verb]" = {
             ("ignore-paused", "", "flag", False, "", "accept a paused container"),
         ),
     ),
-    "features": ("print what this build can do, as JSON", "", 0, 0, True, ()),
+    "features": ("print the supported features, as JSON", "", 0, 0, True, ()),
     "kill": (
         "send a signal to a container (default: SIGTERM)",
         "<container-id> [signal]", 1, 2, True,
@@ -197,7 +197,7 @@ VERBS: "dict[str, Verb]" = {
             *_CREATE,
             _DETACH,
             ("keep", "", "flag", False, "", "keep the container's record after its end"),
-            ("explain", "", "flag", False, "", "tell step by step what would be done, and do nothing"),
+            ("explain", "", "flag", False, "", "explain each step that would be done, and do nothing"),
             _NO_SUBREAPER,
             *_COMFORT,
         ),
@@ -216,22 +216,22 @@ VERBS: "dict[str, Verb]" = {
         (
             (
                 "resources", "r", "value", "", "FILE",
-                "take a resources object from FILE, '-' for standard input; other options then do not count",
+                "take a resources object from FILE, '-' for standard input; other options are then ignored",
             ),
             ("blkio-weight", "", "int", 0, "WEIGHT", "share of disk time, 10 to 1000"),
-            ("cpu-period", "", "value", "", "USECS", "length of a period of the cpu limit, in microseconds"),
+            ("cpu-period", "", "value", "", "USECS", "period of the cpu limit, in microseconds"),
             ("cpu-quota", "", "value", "", "USECS", "cpu time per period, in microseconds"),
             ("cpu-burst", "", "value", "", "USECS", "cpu time that may be saved up, in microseconds"),
             ("cpu-share", "", "value", "", "SHARES", "share of cpu time when it is scarce"),
-            ("cpu-rt-period", "", "value", "", "USECS", "length of a realtime period, in microseconds"),
+            ("cpu-rt-period", "", "value", "", "USECS", "realtime period, in microseconds"),
             ("cpu-rt-runtime", "", "value", "", "USECS", "realtime cpu time per period, in microseconds"),
             ("cpuset-cpus", "", "value", "", "CPUS", "cpus to run on (0-2,5)"),
             ("cpuset-mems", "", "value", "", "NODES", "memory nodes to use"),
             ("kernel-memory", "", "value", "", "BYTES", "no longer known to the kernel: ignored"),
             ("kernel-memory-tcp", "", "value", "", "BYTES", "no longer known to the kernel: ignored"),
-            ("memory", "", "value", "", "BYTES", "limit of memory, in bytes or as 512m"),
+            ("memory", "", "value", "", "BYTES", "memory limit, in bytes or as 512m"),
             ("cpu-idle", "", "value", "", "0|1", "1: run only when the cpu is idle"),
-            ("memory-reservation", "", "value", "", "BYTES", "memory that is given back last"),
+            ("memory-reservation", "", "value", "", "BYTES", "soft memory limit (reservation)"),
             ("memory-swap", "", "value", "", "BYTES", "limit of memory and swap together; -1: no limit"),
             ("pids-limit", "", "int", 0, "N", "limit of the number of tasks; -1: no limit"),
             ("l3-cache-schema", "", "value", "", "SCHEMA", "schema of Intel's cache allocation"),
@@ -242,9 +242,9 @@ VERBS: "dict[str, Verb]" = {
 
 
 class Options:
-    """The options of one call as attributes, `-` written `_`: global ones first, the verb's own, `verb`, `id`, `args`.
+    """The options of one call as attributes, `-` written `_`: the global ones, the verb's own, `verb`, `id`, `args`.
 
-    `args` are the words after the id; `given` the names (as in the table) of the options that the caller wrote.
+    `args` are the words after the id; `given` has the names (as in the table) of the options on the command line.
     A verb's own option hides a global one of the same name (`spec --rootless`).
     """
 

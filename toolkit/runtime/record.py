@@ -1,13 +1,13 @@
-"""Facts about a container on disk, in `ROOT/ID/`; no status is stored, lifecycle.py works it out.
+"""Facts about a container on disk, in `ROOT/ID/`. No status is stored: lifecycle.py computes it.
 
-| file         | holds                                                                     | while             |
-|--------------|---------------------------------------------------------------------------|-------------------|
-| state.json   | the small facts below, replaced as a whole (write, rename)                  | from the first save |
-| config.json  | the text of the bundle's config.json as it was at create                    | from create       |
-| exec.fifo    | what a created container waits on                                         | until start       |
+| file        | contents                                                   | exists              |
+|-------------|------------------------------------------------------------|---------------------|
+| state.json  | the small facts below, replaced as a whole (write, rename) | from the first save |
+| config.json | the text of the bundle's config.json as it was at create   | from create         |
+| exec.fifo   | the fifo that a created container waits on                 | until start         |
 
-A verb that changes a container holds `lock()`: flock(2) on the folder, which the kernel gives up with the process.
-A folder without a whole state.json is what a killed `create` leaves: `load` gives a record that is `torn`.
+A verb that changes a container holds `lock()`: flock(2) on the folder, which the kernel releases when the process ends.
+A killed `create` leaves a folder without a complete state.json: `load` returns such a record as `torn`.
 """
 
 import errno
@@ -40,23 +40,23 @@ def check_id(container_id: str) -> None:
         raise CtkError(
             "invalid container ID format",
             because=f"too long, or an invalid character in the container ID: {shown!r}",
-            hint="an id has letters, digits, '_', '+', '-' and '.', does not begin with '.', and is at most 255 long",
+            hint="use up to 255 letters, digits, '_', '+', '-' and '.', not beginning with '.'",
         )
 
 
 class Record:
-    """The facts of one container. Fill in, `save()`."""
+    """The facts of one container. Fill them in, then `save()`."""
 
     def __init__(self, root: str, container_id: str) -> None:
         self.root = root
         self.id = container_id
         self.folder = f"{root}/{container_id}"
-        self.torn = False  # no state.json: made by a `create` that did not get further
+        self.torn = False  # no state.json: left by a `create` that got no further
         self.bundle = ""
         self.rootfs = ""
-        self.pid = 0  # of the container's init, as the host sees it; 0: none yet
+        self.pid = 0  # the host's pid of the container's init; 0: none yet
         self.start_time = 0  # field 22 of its /proc/PID/stat, in clock ticks
-        self.root_place: list[int] = []  # mounts.place_of its root, as it was made; [] where nobody could tell
+        self.root_place: list[int] = []  # mounts.place_of its root, when it was made; [] if unknown
         self.boot_id = ""
         self.created = ""
         self.owner_uid = 0
@@ -64,8 +64,8 @@ class Record:
         self.terminal = False
         self.oci_version = ""
         self.annotations: dict[str, str] = {}
-        self.cgroups: dict[str, Any] = {}  # the cgroup manager's own, opaque here
-        self.extra: dict[str, Any] = {}  # whatever else the makers of containers need to find again
+        self.cgroups: dict[str, Any] = {}  # the cgroup manager's own data, opaque here
+        self.extra: dict[str, Any] = {}  # other data that verbs need later
         self._lock_fd = -1
 
     @property
@@ -84,18 +84,18 @@ class Record:
         return document
 
     def config_text(self) -> bytes:
-        """The copy of config.json as bytes. Raises NotFound if the container was not made far enough to have one."""
+        """The copy of config.json as bytes. Raises NotFound if `create` did not get far enough to write it."""
         try:
             return reading.read(self.config_path)
         except FileNotFoundError:
-            raise NotFound(f'container "{self.id}" has no config.json', because="it was never made whole") from None
+            raise NotFound(f'container "{self.id}" has no config.json', because="it was never fully created") from None
         except OSError as error:
             if error.errno not in _NO_FILE:
                 raise
-            raise Invalid("", f"{self.config_path!r} is no file of ours") from None
+            raise Invalid("", f"{self.config_path!r} is not a file of ours") from None
 
     def save_config(self, text: "str | bytes") -> None:
-        """Keep the text of config.json."""
+        """Write the text of config.json."""
         self._replace("config.json", text.encode() if isinstance(text, str) else text)
 
     def make_fifo(self) -> None:
@@ -106,7 +106,7 @@ class Record:
             raise cannot_keep(self.root, error) from None
 
     def save(self) -> None:
-        """Write the facts, all or nothing. Raises CtkError, as of a full disk."""
+        """Write the facts, all or nothing. Raises CtkError, for example if the disk is full."""
         facts = {
             "format": _FORMAT,
             "id": self.id,
@@ -137,7 +137,7 @@ class Record:
     def lock(self, *, wait: bool = True) -> bool:
         """Take the container's lock until `unlock` or the end of the process; False if held and not `wait`.
 
-        Raises NotFound if somebody else deleted the container meanwhile.
+        Raises NotFound if the container was deleted meanwhile.
         """
         if self._lock_fd >= 0:
             return True
@@ -152,7 +152,7 @@ class Record:
         except BlockingIOError:
             os.close(fd)
             return False
-        # Who had it before us may have been `delete`, and another `create` may have made the folder anew.
+        # The previous holder may have been `delete`, and another `create` may have made the folder again.
         ours = os.fstat(fd)
         try:
             there = os.lstat(self.folder)
@@ -166,13 +166,13 @@ class Record:
         return True
 
     def unlock(self) -> None:
-        """Give the lock up."""
+        """Release the lock."""
         if self._lock_fd >= 0:
             os.close(self._lock_fd)
             self._lock_fd = -1
 
     def locked_by_other(self) -> bool:
-        """Whether another process holds the lock just now."""
+        """Whether another process holds the lock at the moment."""
         if self._lock_fd >= 0:
             return False
         import fcntl
@@ -190,11 +190,11 @@ class Record:
         return False
 
     def reload(self) -> None:
-        """Read the facts again, as after `lock()`."""
+        """Read the facts again, for example after `lock()`."""
         _read_facts(self)
 
     def remove(self) -> None:
-        """Delete the folder and all in it, state.json last: killed half-way, it is still listed. Raises OSError."""
+        """Delete the folder and its contents, state.json last: killed half-way, it is still listed. Raises OSError."""
         _remove_folder(self.folder)
 
 
@@ -211,7 +211,7 @@ def _remove_folder(folder: str) -> None:
                 os.unlink(name, dir_fd=fd)
             except FileNotFoundError:
                 pass
-            except (IsADirectoryError, PermissionError):  # EISDIR is Linux's, EPERM that of POSIX
+            except (IsADirectoryError, PermissionError):  # EISDIR on Linux, EPERM by POSIX
                 _remove_inner(fd, name)
     finally:
         os.close(fd)
@@ -222,9 +222,9 @@ def _remove_folder(folder: str) -> None:
 
 
 def _remove_inner(fd: int, name: str) -> None:
-    """A folder in a record's, which the container may have been given (notify.py) and have made writable."""
+    """Remove a folder in a record's folder; the container may have been able to write to it (notify.py)."""
     try:
-        # rmdir(2) says EBUSY of a mount point, empty or not: what is mounted there is not ours to delete.
+        # rmdir(2) fails with EBUSY for a mount point, empty or not: what is mounted there must not be deleted.
         os.rmdir(name, dir_fd=fd)
     except OSError as error:
         if error.errno != errno.ENOTEMPTY:
@@ -235,13 +235,13 @@ def _remove_inner(fd: int, name: str) -> None:
 
 
 def missing(container_id: str) -> NotFound:
-    """The error for an id that is not there, in the words that engines look for."""
+    """The error for an id that does not exist, in the words that engines look for."""
     hint = kept_bundle(container_id) or "see `ctk list`"
     return NotFound("container does not exist", because=f'"{container_id}"', hint=hint)
 
 
 def kept_bundle(container_id: str) -> str:
-    """Where the files are of a container that has ended, if `ctk up` made it, as a hint; "" if it did not."""
+    """A hint about the kept files of a container that has ended, if `ctk up` made it, else ""."""
     from toolkit import places
 
     bundle = places.bundle_dir(container_id)
@@ -261,7 +261,7 @@ def cannot_keep(root: str, error: OSError) -> CtkError:
 
 
 def reserve(root: str, container_id: str) -> Record:
-    """Take an id: make `ROOT/ID` and lock it. Raises InUse if it is there, CtkError for a bad id or an unsafe root."""
+    """Reserve an id: make `ROOT/ID` and lock it. Raises InUse if it exists, CtkError for a bad id or an unsafe root."""
     check_id(container_id)
     record = Record(root, container_id)
     try:
@@ -291,17 +291,17 @@ _HINT = "name a folder of your own with --root"
 
 
 def open_root(root: str, *, make: bool = False) -> int:
-    """The folder of all records (O_PATH): ours or root's, and nobody else can write to it or replace it.
+    """Open the folder of all records (O_PATH): it is ours or root's, and nobody else can write to it or replace it.
 
-    Raises NotOurs, OSError. With `make` it is made, 0700.
+    With `make` it is made, 0700. Raises NotOurs, OSError.
     """
-    doing = f"keep container records in {root!r}" if make else f"believe the container records in {root!r}"
+    doing = f"keep container records in {root!r}" if make else f"trust the container records in {root!r}"
     _check_shared(root, doing)
     return ours.open_folder(root, doing, make=make, hint=_HINT)
 
 
 def _check_shared(root: str, doing: str) -> None:
-    """/tmp/ctk-UID is a name that anybody may take first: it counts only as a folder that is ours alone."""
+    """Anybody can take the name /tmp/ctk-UID first: it is accepted only as a folder that is ours alone."""
     shared = f"/tmp/ctk-{os.geteuid()}"
     if not root.startswith(shared + "/"):
         return
@@ -312,15 +312,15 @@ def _check_shared(root: str, doing: str) -> None:
     if status.st_mode & 0o170077 != 0o040000 or status.st_uid != os.geteuid():
         raise ours.NotOurs(
             doing,
-            because=f"{shared!r} is no folder of yours alone (owner {status.st_uid}, mode {status.st_mode & 0o7777:o})",
+            because=f"{shared!r} is not yours alone (owner {status.st_uid}, mode {status.st_mode & 0o7777:o})",
             hint=f"set XDG_RUNTIME_DIR, or {_HINT}; if it is yours: chmod 700 {quote(shared)}",
         )
 
 
 def load(root: str, container_id: str, *, root_fd: int = -1) -> Record:
-    """The record of an id. Raises NotFound; gives a `torn` record for a folder without a whole state.json.
+    """The record of an id. Raises NotFound; returns a `torn` record for a folder without a complete state.json.
 
-    `root_fd`: what `open_root` gave, for whoever reads many.
+    `root_fd`: the result of `open_root`, for a caller that reads many.
     """
     check_id(container_id)
     record = Record(root, container_id)
@@ -328,7 +328,7 @@ def load(root: str, container_id: str, *, root_fd: int = -1) -> Record:
     return record
 
 
-# What `reading.read` says of something that is not a file of ours.
+# The errors of `reading.read` for something that is not a file of ours.
 _NO_FILE = (errno.EISDIR, errno.EINVAL, errno.EFBIG, errno.ELOOP)
 
 
@@ -344,9 +344,9 @@ def _read_facts(record: Record, root_fd: int = -1) -> None:
         raise missing(record.id) from None
     try:
         folder = os.fstat(fd)
-        if folder.st_mode & 0o170000 != 0o040000:  # a link to one is none either: `list` does not show it
+        if folder.st_mode & 0o170000 != 0o040000:  # a link to a folder doesn't count: `list` does not show it
             raise missing(record.id)
-        ours.check(folder, "its record", f"believe container {record.id!r}", hint=_STRANGER)
+        ours.check(folder, "its record", f"trust the record of {record.id!r}", hint=_STRANGER)
         _take_facts(record, folder, fd)
     finally:
         os.close(fd)
@@ -355,13 +355,13 @@ def _read_facts(record: Record, root_fd: int = -1) -> None:
 def _state(record: Record, folder_fd: int) -> bytes:
     fd = reading.open_file("state.json", dir_fd=folder_fd, follow=False)
     try:
-        ours.check(os.fstat(fd), "its record", f"believe container {record.id!r}", hint=_STRANGER)
+        ours.check(os.fstat(fd), "its record", f"trust the record of {record.id!r}", hint=_STRANGER)
         return reading.whole(fd, "state.json")
     finally:
         os.close(fd)
 
 
-_STRANGER = "who made it is not who keeps records here: look at it before you remove it by hand"
+_STRANGER = "another user made it: look at it before you remove it by hand"
 
 
 def _take_facts(record: Record, folder: os.stat_result, fd: int) -> None:
@@ -371,7 +371,7 @@ def _take_facts(record: Record, folder: os.stat_result, fd: int) -> None:
     except (FileNotFoundError, NotADirectoryError, Invalid):
         pass
     except OSError as error:
-        # Only what stays so: who is short of memory or descriptors must not take a living container for a torn one.
+        # Only permanent errors: for lack of memory or descriptors a live container must not be taken for a torn one.
         if error.errno not in _NO_FILE:
             raise
     if not isinstance(facts, dict) or facts.get("format") != _FORMAT or facts.get("id") != record.id:
@@ -403,15 +403,15 @@ def ids(root: str) -> "list[str]":
 
 
 def boot_id() -> str:
-    """The kernel's id of this boot; a pid of another boot names nobody. "" where /proc does not show it."""
+    """The kernel's id of this boot; a pid of another boot is meaningless. "" if /proc does not show it."""
     try:
         return reading.read("/proc/sys/kernel/random/boot_id").decode("ascii").strip()
-    except FileNotFoundError:  # systemd's ProcSubset=pid; a pid and its start time must do
+    except FileNotFoundError:  # systemd's ProcSubset=pid; then a pid and its start time must suffice
         return ""
 
 
 def now() -> str:
-    """The time as Go's RFC3339Nano in UTC: trailing zeros of the fraction left out."""
+    """The current time as Go's RFC3339Nano in UTC: without trailing zeros of the fraction."""
     return _stamp(time.time_ns())
 
 

@@ -1,8 +1,8 @@
-"""Between a container's terminal, our own standard streams and signals: one poll(2), in which nothing can block.
+"""Relay between a container's terminal, our own standard streams and signals, with one poll(2) and without blocking.
 
-What has been read is kept until there is room for it where it goes, and no more is read meanwhile. So a program that
-does not read what is typed, or a reader of ours that has stopped, holds up its own direction and nothing else: output,
-signals and the end of the container are seen at all times.
+Data that was read is kept until its destination has room, and no more is read meanwhile. So a program that does not
+read its input, or a reader of ours that has stopped, delays only its own direction: output, signals and the end of the
+container are always noticed.
 """
 
 import errno
@@ -20,55 +20,55 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     class Watch(Protocol):
-        """Something else to listen to."""
+        """Another descriptor to poll."""
 
         @property
         def fd(self) -> int:
-            """The descriptor to poll; -1: no more."""
+            """The descriptor to poll; -1: finished."""
 
         @property
         def events(self) -> int:
-            """What to poll it for."""
+            """The events to poll for."""
 
         def heard(self) -> None:
-            """It is ready."""
+            """Called when it is ready."""
 
         def signalled(self) -> None:
-            """A signal has come, and a process of ours may have ended: before anything else is done about it."""
+            """Called first after a signal, which may mean that a process of ours has ended."""
 
 
 _HELD_BYTES = 1 << 16
 LAST_BYTES = 1 << 20
-"""So much of what was written is read after the end, as a pipe or a terminal holds at most: a process that lives on
-could go on writing for ever."""
+"""How much output is read after the end: as much as a pipe or terminal holds, because a process that is still alive
+could go on writing forever."""
 ENDING = frozenset((1, 2, 3, 15))  # HUP, INT, QUIT, TERM
 
 
 class Outlet:
-    """Bytes on their way to `fd`: `flush` when poll(2) reports POLLOUT, and it does not block."""
+    """Bytes to be written to `fd`: call `flush` when poll(2) reports POLLOUT, and it does not block."""
 
     __slots__ = ("_piece", "fd", "lost", "pending")
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
         self.pending = bytearray()
-        self.lost = False  # nobody reads it any more
-        # So much fits for certain after POLLOUT: PIPE_BUF of a pipe; of a terminal's buffer a page of 256, and a
-        # newline becomes two. The descriptor may be the caller's too, so it is not made non-blocking.
+        self.lost = False  # True: its reader is gone
+        # This much always fits after POLLOUT: PIPE_BUF for a pipe; for a terminal a page of 256, in which a newline
+        # becomes two bytes. The caller may share the descriptor, so it is not made non-blocking.
         self._piece = 128 if os.isatty(fd) else 4096
 
     @property
     def full(self) -> bool:
-        """Is so much kept already that no more should be read for it?"""
+        """Whether so much is pending that no more should be read for it."""
         return len(self.pending) >= _HELD_BYTES
 
     def put(self, data: bytes) -> None:
-        """Keep it for `flush`."""
+        """Add data for `flush`."""
         if not self.lost:
             self.pending += data
 
     def flush(self) -> None:
-        """Write what there is room for."""
+        """Write as much as there is room for."""
         try:
             del self.pending[: os.write(self.fd, self.pending[: self._piece])]
         except BlockingIOError:
@@ -76,27 +76,27 @@ class Outlet:
         except OSError as error:
             self.lost = True
             self.pending.clear()
-            if error.errno not in (errno.EPIPE, errno.EIO):  # these are nobody's fault: who read it has gone
+            if error.errno not in (errno.EPIPE, errno.EIO):  # not an error: its reader is gone
                 log.warning(f"write to descriptor {self.fd}: {reason(error)}: output is lost")
 
 
 class Peer:
-    """The slave of a terminal, held open beside its master.
+    """The slave of a terminal, held open besides its master.
 
-    While it is, a container that closes its terminal and opens it later is still heard (its master would answer EIO
-    from then on), and it can be asked whether what was typed has been read.
+    So the output of a container that closes its terminal and opens it later is still read (otherwise its master would
+    return EIO from then on), and we can find out whether the input has been read.
     """
 
     __slots__ = ("_fd", "_master")
 
     def __init__(self, master: int) -> None:
-        os.set_blocking(master, False)  # it is ours alone: the container's end is another open file
+        os.set_blocking(master, False)  # only ours: the container's end is another open file
         self._master = master
         self._fd = -1
         self.reopen()
 
     def reopen(self) -> bool:
-        """After a hang-up (vhangup(2), the end of a session) ours is of no use any more; False if there is no other."""
+        """Open it again after a hang-up (vhangup(2), the end of a session) made ours useless; False if that fails."""
         self.close()
         try:
             self._fd = terminal.open_peer(self._master)
@@ -105,16 +105,16 @@ class Peer:
         return True
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close it."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
 
     @property
     def waits(self) -> bool:
-        """Has all been read that was typed, as far as the program can read it (of a line: when it is whole)?
+        """Whether all input has been read that the program can read (in canonical mode: complete lines).
 
-        True where it can't be asked: to say the end of input too often does less harm than never.
+        True if we can't know: sending the end of input too often does less harm than never sending it.
         """
         if self._fd < 0:
             return True
@@ -124,7 +124,7 @@ class Peer:
 
 
 def read(master: int, peer: Peer) -> "bytes | None":
-    """What a container's terminal has to show: b"" for nothing just now, None if it is gone for good."""
+    """Read the output of a container's terminal: b"" if there is none at the moment, None if the terminal is gone."""
     try:
         return os.read(master, 65536)
     except BlockingIOError:
@@ -134,10 +134,10 @@ def read(master: int, peer: Peer) -> "bytes | None":
 
 
 class _EndOfInput:
-    """Passes the end of our input on to a terminal, which has none: by the character that means it (VEOF, termios(3)).
+    """Passes the end of our input on to a terminal, by the character that means it (VEOF, termios(3)).
 
-    It is said again, ever more seldom, whenever the program has read all there is: the first one after half a line only
-    ends that, one that came before a shell turned to its line editor is lost, and like the end of a file it stays.
+    It is sent again, at growing intervals, whenever the program has read everything: after half a line the first one
+    only ends that line, one that is sent before a shell starts its line editor is lost, and like a file's end it lasts.
     """
 
     def __init__(self, master: int, *, half_a_line: bool) -> None:
@@ -147,7 +147,7 @@ class _EndOfInput:
         self._pause_s = 0.05
 
     def keys(self, peer: Peer) -> bytes:
-        """What is to be typed now, if it is time for it."""
+        """The characters to type now, if it is time."""
         now = time.monotonic()
         if now < self.due_s:
             return b""
@@ -158,7 +158,7 @@ class _EndOfInput:
         by_lines, character = terminal.end_of_input(self._master)
         if not by_lines and self._half_a_line:
             self._half_a_line = False
-            return b"\r"  # a line editor takes the character for an end on an empty line only
+            return b"\r"  # a line editor takes VEOF for the end only on an empty line
         return character
 
 
@@ -173,7 +173,7 @@ class _Relay:
             self.peer = Peer(master)
             self.typed = Outlet(master)
         self.reads_input = master >= 0
-        self.last = b"\n"  # that was typed
+        self.last = b"\n"  # the last byte that was typed
         self.end_of_input: "_EndOfInput | None" = None
 
     def run(self) -> int:
@@ -238,9 +238,9 @@ class _Relay:
         try:
             data = os.read(0, 65536)
         except BlockingIOError:
-            return  # somebody else, who reads it as well, was faster
+            return  # another reader of it was faster
         except OSError:
-            data = b""  # a terminal that has gone away, or a folder
+            data = b""  # the terminal is gone, or it is a folder
         if data:
             self.last = data[-1:]
             self.typed.put(data)
@@ -251,7 +251,7 @@ class _Relay:
     def _show(self) -> None:
         self.shown.flush()
         if self.shown.lost:
-            # As when a terminal is closed: who goes on writing to it is told (SIGHUP, EIO), and does not wait for us.
+            # As when a terminal is closed: a program that goes on writing gets SIGHUP and EIO, and does not block.
             self._hang_up()
 
     def _hang_up(self) -> None:
@@ -261,7 +261,7 @@ class _Relay:
             self.master = -1
 
     def _show_the_last(self) -> None:
-        """What it wrote last is still in the terminal, or on its way to a reader of ours that takes its time."""
+        """Write the last output, which is still in the terminal or waits for a slow reader of ours."""
         left = LAST_BYTES
         while True:
             while self.master >= 0 and left > 0 and not self.shown.full:
@@ -280,11 +280,11 @@ class _Relay:
                 if fd == 1:
                     self.shown.flush()
                 elif not ENDING.isdisjoint(os.read(fd, 512)):
-                    return  # asked to end, and nobody is left to pass that on to
+                    return  # we were told to end, and no process is left to forward the signal to
 
 
 def run(pid: int, wake: int, master: int = -1, watches: "Sequence[Watch]" = ()) -> int:
-    """The exit code of `pid`, as foreground.wait has it. `wake`: what foreground.wake_up gave."""
+    """Relay until `pid` ends; returns its exit code as foreground.wait does. `wake`: the fd from foreground.wake_up."""
     ours = master >= 0 and os.isatty(0)
     before: "list[object] | None" = None
     if ours:

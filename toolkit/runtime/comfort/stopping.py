@@ -151,7 +151,7 @@ def again(root: str, container_id: str) -> "list[str]":
     """
     container = records.load(root, container_id)
     if container.torn or not container.bundle:
-        raise NotFound(f"restart {container_id!r}", because="it was never made whole", hint="see `ctk gc`")
+        raise NotFound(f"restart {container_id!r}", because="it was never fully created", hint="see `ctk gc`")
     words = container.extra.get("options")
     kept = [str(word) for word in words] if isinstance(words, list) else ["run", "--hold"]
     if "--hold=true" not in kept and container.extra.get("held"):

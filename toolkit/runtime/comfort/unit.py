@@ -23,7 +23,7 @@ def text(
         raise Usage(f"use {restart!r} for Restart=", because="systemd has no such policy", hint=", ".join(_POLICIES))
     container = records.load(root, container_id)
     if container.torn or not container.bundle:
-        raise NotFound(f"write a unit for {container_id!r}", because="it was never made whole")
+        raise NotFound(f"write a unit for {container_id!r}", because="it was never fully created")
     words = container.extra.get("options")
     kept = [str(word) for word in words] if isinstance(words, list) else ["run"]
     kept = [word for word in kept if not word.startswith(_NOT_UNDER_SYSTEMD)]
