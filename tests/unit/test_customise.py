@@ -234,6 +234,29 @@ def test_folders_go_in_and_come_out_as_they_were(root: tuple[Path, Transfer], tm
     assert (folder / "etc/other-name").stat().st_mode & 0o7777 == 0o755 and (tmp_path / "got/it").read_text() == "tool"
 
 
+@pytest.mark.parametrize("size", [8 << 20, (8 << 20) + 5000])
+def test_holes_stay_holes(size: int, root: tuple[Path, Transfer], tmp_path: Path) -> None:
+    """As /var/log/lastlog has them: hundreds of GB where the ids of users are large."""
+    folder, transfer = root
+    with open(tmp_path / "lastlog", "wb") as file:
+        for at in (*range(1 << 20, (1 << 20) + 80_000, 8192), 3 << 20, 8 << 20):
+            file.seek(at)
+            file.write(b"%d" % at * 600)
+        file.truncate(size)
+    transfer.copy_in(str(tmp_path / "lastlog"), "/etc")
+    transfer.upload(str(tmp_path / "lastlog"), "/etc/other")
+    transfer.copy_out("/etc/lastlog", str(tmp_path / "out"))
+    before = (tmp_path / "lastlog").stat()
+    for made in (folder / "etc/lastlog", folder / "etc/other", tmp_path / "out/lastlog"):
+        assert made.read_bytes() == (tmp_path / "lastlog").read_bytes()
+        assert made.stat().st_blocks == before.st_blocks < before.st_size // 1024
+
+
+def test_what_the_kernel_makes_up_is_copied_too(root: tuple[Path, Transfer]) -> None:
+    root[1].copy_in("/proc/version", "/etc")
+    assert (root[0] / "etc/version").read_text() == Path("/proc/version").read_text()
+
+
 @pytest.mark.parametrize("ending", ["tar", "tar.gz", "tbz2", "tar.xz", "tar.zst"])
 def test_a_tar_goes_round(ending: str, root: tuple[Path, Transfer], tmp_path: Path) -> None:
     folder, transfer = root

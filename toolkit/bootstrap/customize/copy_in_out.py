@@ -6,11 +6,11 @@ can't lead out of it, not even if it is made meanwhile. A folder of the root tha
 """
 
 import contextlib
+import errno
 import os
 import stat
 import time
 from collections.abc import Iterator
-from typing import IO
 
 from toolkit.archive import streams, tar_write, walk
 from toolkit.archive.compressed_tar import plain_pieces
@@ -22,8 +22,7 @@ from toolkit.kernel import atomic
 from toolkit.kernel.beneath import O_PATH, make_directories, open_beneath
 
 _READ_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # O_NONBLOCK: opening a fifo must not block
-
-
+_PIECE_BYTES = 1 << 20
 _POLICY = Policy(lenient=True, xattrs=("user.", "security.capability"), refuse_xattrs=False, replace=True)
 
 
@@ -70,16 +69,16 @@ class Transfer:
             above, name = os.path.split(inside)
             with self._inside(above or "/") as folder:
                 mode = 0o755 if os.fstat(source.fileno()).st_mode & 0o111 else 0o644
-                self._into.put(folder, name, _new_entry(name, mode), _pieces(source))
+                self._into.put(folder, name, _new_entry(name, mode), _content(source.fileno()))
 
     def download(self, inside: str, outside: str) -> None:
         """Copy one file of the root, following links inside it, to the file `outside`."""
         fd = open_beneath(self._root, inside, os.O_RDONLY | os.O_NONBLOCK)
-        with open(fd, "rb") as source:
+        with open(fd, "rb"):
             if not stat.S_ISREG(os.fstat(fd).st_mode):
                 raise CtkError(f"download {inside!r}", because="it is not a file", hint="use copy-out for folders")
             with _written(outside) as file:
-                for piece in _pieces(source):
+                for piece in _pieces(fd):
                     atomic.write(file, piece)
 
     def tar_in(self, outside: str, inside: str) -> None:
@@ -138,7 +137,7 @@ class Transfer:
             with open(os.open(name, _READ_FILE, dir_fd=source), "rb") as file:
                 names = (key for key in os.listxattr(file.fileno()) if key.startswith(extractor.policy.xattrs))
                 entry.xattrs = {key: os.getxattr(file.fileno(), key) for key in names}
-                extractor.put(folder, new, entry, _pieces(file))
+                extractor.put(folder, new, entry, _content(file.fileno()))
         else:
             extractor.put(folder, new, entry, ())
 
@@ -222,6 +221,27 @@ def _new_entry(name: str, mode: int) -> Entry:
     return entry
 
 
-def _pieces(source: IO[bytes]) -> Iterator[bytes]:
-    while piece := source.read(1 << 20):
+def _content(fd: int) -> Iterator[bytes | Hole]:
+    """The content to the end; holes as holes, as far as the file system tells of them (lseek(2), SEEK_DATA)."""
+    about = os.fstat(fd)
+    at, end = 0, about.st_size if about.st_blocks * 512 < about.st_size else 0
+    while at < end:
+        try:
+            data = os.lseek(fd, at, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+            data = end  # nothing but a hole is left
+        if data > at:
+            yield Hole(data - at)
+        at = data if data == end else os.lseek(fd, data, os.SEEK_HOLE)
+        os.lseek(fd, data, os.SEEK_SET)
+        while data < at and (piece := os.read(fd, min(_PIECE_BYTES, at - data))):
+            data += len(piece)
+            yield piece
+    yield from _pieces(fd)  # all that has no holes, and what the kernel makes up, whose size is 0
+
+
+def _pieces(fd: int) -> Iterator[bytes]:
+    while piece := os.read(fd, _PIECE_BYTES):
         yield piece
