@@ -4,6 +4,7 @@ One `requests` session a thread (sessions are not meant to be shared), limits fo
 words. The clients decide which responses are good, whether to try again, and who we are.
 """
 
+import http.cookiejar
 import os
 import threading
 import time
@@ -67,8 +68,8 @@ class Sessions:
     """Sends requests, for any number of threads. `certificate` and `private_key` are PEM files, for all servers.
 
     `tls` is for single servers, by HOST:PORT. `guarded`: no connection is made to an address that only this machine's
-    network can reach (link-local, a cloud's metadata service), whatever name leads there. Raises Usage for files that
-    can't be used.
+    network can reach (link-local, a cloud's metadata service), whatever name leads there. `cookies`: they
+    are kept, and sent to every port of their host. Raises Usage for files that can't be used.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class Sessions:
         private_key: str = "",
         tls: "Mapping[str, Tls] | None" = None,
         guarded: bool = False,
+        cookies: bool = True,
         cancelled: threading.Event | None = None,
     ) -> None:
         _check_certificate(certificate, private_key)
@@ -88,6 +90,7 @@ class Sessions:
         self._certificate = (certificate, private_key or certificate) if certificate else None
         self._tls = {server: (one, _context(one)) for server, one in (tls or {}).items()}
         self._guarded = guarded
+        self._cookies = cookies
         self._timeout = (connect_s, stall_s)
         self._local = threading.local()
         self._proxies: dict[str, dict[str, str]] = {}  # by scheme and server
@@ -139,7 +142,8 @@ class Sessions:
         except requests.exceptions.MissingSchema as error:
             raise Usage(doing, because=str(error)) from None
         except requests.exceptions.SSLError as error:
-            kind = Distrusted if "certificate" in str(error).lower() else NotSecure
+            text = str(error).lower().replace("_", " ")
+            kind = Distrusted if "certificate verify failed" in text else NotSecure if _is_not_tls(text) else Broken
             raise kind(plain(error)) from None
         except requests.exceptions.RequestException as error:
             # A server that has answered before exists, and may be restarting.
@@ -224,6 +228,8 @@ class Sessions:
         session.trust_env = False
         session.verify = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or session.verify
         session.cert = self._certificate
+        if not self._cookies:
+            session.cookies.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
         self._local.session = session
         with self._lock:
             self._sessions.append(session)
@@ -237,6 +243,13 @@ class Sessions:
 
             found = self._proxies["/".join(server)] = dict(requests.utils.get_environ_proxies(url))
         return found
+
+
+def _is_not_tls(text: str) -> bool:
+    """Whether OpenSSL's error means that what it read was not TLS at all."""
+    return any(
+        words in text for words in ("wrong version number", "record layer failure", "http request", "eof occurred")
+    )
 
 
 def plain(error: BaseException) -> str:
@@ -292,6 +305,9 @@ def _context(tls: Tls) -> "ssl.SSLContext":
         # The user has turned verification off, and a library prints nothing.
         urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
     context = ssl.create_default_context()
+    if not tls.verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
     _check_certificate(tls.certificate, tls.private_key)
     if tls.certificate:
         context.load_cert_chain(tls.certificate, tls.private_key or None)

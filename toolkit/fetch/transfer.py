@@ -14,6 +14,7 @@ from toolkit.errors import Interrupted, Unreachable
 SLOW_BYTES_PER_S = 100_000
 PATIENCE_S = 3.0
 _PROGRESS_BYTES = 64 << 10  # less than this between two breaks counts as no progress
+_ANOTHER_MIRROR = "check the network and proxy settings, or name another mirror with --mirror"
 _MOST_BREAKS = 100  # for one file, however much arrives in between
 
 
@@ -80,7 +81,16 @@ class Transfer:
     """
 
     def __init__(
-        self, urls: list[str], read: Read, mirrors: Mirrors, cancelled: threading.Event, retries: int, back_off_s: float
+        self,
+        urls: list[str],
+        read: Read,
+        mirrors: Mirrors,
+        cancelled: threading.Event,
+        retries: int,
+        back_off_s: float,
+        *,
+        doing: str = "",
+        hint: str = _ANOTHER_MIRROR,
     ) -> None:
         self.at = urls[0]
         self.breaks = 0
@@ -90,6 +100,8 @@ class Transfer:
         self._cancelled = cancelled
         self._retries = retries
         self._back_off_s = back_off_s
+        self._doing = doing
+        self._hint = hint
 
     def __iter__(self) -> Iterator[bytes]:
         done = 0
@@ -116,15 +128,12 @@ class Transfer:
                 if isinstance(error, Slow):
                     failures = 0
             if failures > retries * len(self._urls) or self.breaks > _MOST_BREAKS:
-                raise Unreachable(
-                    f"fetch {self.at}",
-                    because=f"{reason} (tried {tried} times)",
-                    hint="check the network and proxy settings, or name another mirror with --mirror",
-                )
+                doing = self._doing or f"fetch {self.at}"
+                raise Unreachable(doing, because=f"{reason} (tried {tried} times)", hint=self._hint)
             rounds = max(0, failures - 1) // len(self._urls)
             wait_s = self._back_off_s * 2**rounds if failures and tried % len(self._urls) == 0 else 0.0
             if self._cancelled.wait(wait_s):
-                raise Interrupted(f"fetch {self.at}", because="interrupted")
+                raise Interrupted(self._doing or f"fetch {self.at}", because="interrupted")
 
 
 class Pace:

@@ -69,6 +69,11 @@ class Reference(NamedTuple):
         return self if self.tag or self.digest else self._replace(tag=DEFAULT_TAG)
 
 
+def is_tag(text: str) -> bool:
+    """Whether it is a tag as the specification has it."""
+    return _TAG.fullmatch(text) is not None
+
+
 def parse(text: str) -> Reference:
     """The reference that somebody typed. Raises Usage."""
     rest, at, digest = text.partition("@")
@@ -80,7 +85,7 @@ def parse(text: str) -> Reference:
     else:
         registry, path = DEFAULT_REGISTRY, rest
     path, colon, tag = path.partition(":")
-    if colon and _TAG.fullmatch(tag) is None:
+    if colon and not is_tag(tag):
         raise _not_a_name(text, f"{tag!r} is not a tag (letters, digits, _ . -, at most 128, not first . or -)")
     if registry in ("index.docker.io", "registry-1.docker.io"):
         registry = DEFAULT_REGISTRY

@@ -1,0 +1,265 @@
+"""A repository of a registry as a source and a destination of images (distribution-spec 1.1).
+
+Nothing that arrives is believed: manifests are bounded and hashed here, whatever Docker-Content-Digest says, and blobs
+are bounded here and hashed by whoever takes them. A descriptor's `urls` are never fetched (CVE-2020-15157). Mirrors of
+registries.conf are read from first; writing goes to the registry itself.
+"""
+
+import contextlib
+import threading
+from collections.abc import Callable, Generator, Iterator
+from contextlib import AbstractContextManager
+from typing import TypeVar
+
+from toolkit.errors import CtkError, NotFound, Unreachable, Untrusted, Usage
+from toolkit.events import Emit, silent
+from toolkit.fetch.session import Bounds, Sessions, Tls
+from toolkit.fetch.transfer import Broken, Mirrors, Transfer
+from toolkit.image import digest as digests
+from toolkit.image import name as names
+from toolkit.image.document import fields, media_types
+from toolkit.image.document.descriptor import Descriptor
+from toolkit.image.endpoint import Raw
+from toolkit.image.name import Reference
+from toolkit.image.registry import certificates, hosts
+from toolkit.image.registry import login as logins
+from toolkit.image.registry.connection import Connection, Limits
+from toolkit.image.registry.hosts import Place
+from toolkit.image.registry.login import Login
+from toolkit.image.registry.token import Authority
+from toolkit.text import number
+
+T = TypeVar("T")
+
+ACCEPT = ", ".join((*media_types.INDEXES, *media_types.MANIFESTS))
+_STATED_BY = "its descriptor"
+
+
+class Registry:
+    """One repository, opened by `open`. Usable from any thread."""
+
+    def __init__(
+        self,
+        reference: Reference,
+        primary: Connection,
+        mirrors: list[Connection],
+        sessions: list[Sessions],
+        limits: Limits,
+    ) -> None:
+        self.reference = reference
+        self._primary = primary
+        self._mirrors = mirrors
+        self._sessions = sessions
+        self._limits = limits
+
+    def __str__(self) -> str:
+        return f"docker://{self.reference.familiar}"
+
+    def manifest(self, wanted: str = "") -> Raw:
+        """The manifest or index of a tag or digest; "" for what the reference names.
+
+        Its digest is ours. Raises NotFound, Unreachable, Untrusted (another digest, beyond the limit), Interrupted.
+        """
+        wanted = self._wanted(wanted)
+        doing = f"pull {self._named(wanted)}"
+
+        def get(connection: Connection) -> Raw:
+            path = connection.path(f"manifests/{wanted}")
+            data, media_type = self._whole(connection, path, doing, {"Accept": ACCEPT})
+            found = digests.of(data)
+            if digests.is_digest(wanted):
+                digests.verify(data, wanted, doing)
+                found = wanted
+            return Raw(data, media_type, found)
+
+        return self._from_first(wanted, get)
+
+    def head(self, wanted: str = "") -> Descriptor | None:
+        """What the registry says that a tag or digest is now; None if it is not there. It costs one HEAD.
+
+        This is a claim, good to decide that nothing has to be fetched and for nothing else. Raises as `manifest`.
+        """
+        wanted = self._wanted(wanted)
+        doing = f"look up {self._named(wanted)}"
+
+        def ask(connection: Connection) -> Descriptor | None:
+            response = connection.request(
+                "HEAD", connection.path(f"manifests/{wanted}"), doing, headers={"Accept": ACCEPT}
+            )
+            with response:
+                if response.status_code != 200:
+                    raise connection.failure(response, doing)
+                claimed = response.headers.get("Docker-Content-Digest", "")
+                size = number(response.headers.get("Content-Length", ""))
+                media_type = media_types.bare(response.headers.get("Content-Type", ""))
+            digest = wanted if digests.is_digest(wanted) else claimed
+            if size < 0 or not digests.is_digest(digest):
+                return None  # an early registry: the document has to tell
+            return Descriptor(media_type, digest, size)
+
+        try:
+            found = self._from_first(wanted, ask)
+            if found is None:
+                raw = self.manifest(wanted)
+                found = Descriptor(media_types.bare(raw.media_type), raw.digest, len(raw.data))
+        except NotFound:
+            return None
+        return found
+
+    def blob(self, descriptor: Descriptor, start: int = 0) -> AbstractContextManager[Iterator[bytes]]:
+        """The bytes of a blob from `start` on, as they arrive; an aborted transfer is resumed.
+
+        They are not verified, but never more than `descriptor.size_bytes`. The iterator raises NotFound, Unreachable,
+        Untrusted, Interrupted.
+        """
+        return contextlib.closing(self._blob(descriptor, start))
+
+    def close(self) -> None:
+        """Close all connections."""
+        for sessions in self._sessions:
+            sessions.close()
+
+    def _blob(self, descriptor: Descriptor, start: int) -> Generator[bytes, None, None]:
+        if not digests.is_digest(descriptor.digest):
+            raise Usage(f"pull the blob {descriptor.digest!r}", because="it is not a digest")
+        places = self._places(descriptor.digest)
+        first: CtkError | None = None
+        done = start
+        for connection in places:
+            try:
+                for piece in self._transfer(connection, descriptor, done):
+                    done += len(piece)
+                    yield piece
+                return
+            except (NotFound, Unreachable, Untrusted) as error:
+                first = first or error
+        assert first is not None
+        raise first
+
+    def _transfer(self, connection: Connection, descriptor: Descriptor, start: int) -> Iterator[bytes]:
+        if start >= descriptor.size_bytes > 0:
+            return
+        doing = f"pull {descriptor.digest} of {connection.place}"
+
+        def read(_: str, done: int, __: int) -> Iterator[bytes]:
+            return self._read_blob(connection, descriptor, doing, start + done)
+
+        cancelled, limits = self._sessions[0].cancelled, self._limits
+        hint = "check the network; the same command resumes where this one stopped"
+        yield from Transfer(
+            [str(connection.place)],
+            read,
+            Mirrors(),
+            cancelled,
+            limits.retries,
+            limits.back_off_s,
+            doing=doing,
+            hint=hint,
+        )
+
+    def _read_blob(self, connection: Connection, descriptor: Descriptor, doing: str, start: int) -> Iterator[bytes]:
+        headers = {"Range": f"bytes={start}-"} if start else {}
+        path = connection.path(f"blobs/{descriptor.digest}")
+        with connection.request("GET", path, doing, headers=headers) as response:
+            status = response.status_code
+            if status not in (200, 206) or (status == 206 and not start):
+                raise connection.failure(response, doing)
+            connection.check_encoding(response, doing)
+            resumed = status == 206
+            if resumed and not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
+                raise Broken("the registry sent a different part of the blob than was asked for")
+            bounds = Bounds(descriptor.size_bytes, descriptor.size_bytes, start, resumed, _STATED_BY)
+            yield from self._sessions[0].stream(response, doing, bounds)
+
+    def _whole(
+        self, connection: Connection, path: str, doing: str, headers: dict[str, str], limit: int = fields.LIMIT_BYTES
+    ) -> tuple[bytes, str]:
+        """A document and its Content-Type; a body that breaks off is asked for again."""
+        for attempt in range(self._limits.retries + 1):
+            response = connection.request("GET", path, doing, headers=headers)
+            if response.status_code != 200:
+                raise connection.failure(response, doing)
+            try:
+                return connection.read(response, doing, limit), response.headers.get("Content-Type", "")
+            except Broken as error:
+                because = str(error)
+            if self._sessions[0].cancelled.wait(self._limits.back_off_s * 2**attempt):
+                break
+        raise Unreachable(doing, because=f"{connection.place.host}: {because}")
+
+    def _from_first(self, wanted: str, get: Callable[[Connection], T]) -> T:
+        """What the first place has that has it; if none has, the registry's own error."""
+        *mirrors, primary = self._places(wanted)
+        for connection in mirrors:
+            try:
+                return get(connection)
+            except (NotFound, Unreachable, Untrusted):
+                continue
+        return get(primary)
+
+    def _places(self, wanted: str) -> list[Connection]:
+        kind = hosts.kind_of(wanted)
+        return [*(one for one in self._mirrors if one.place.serves in (hosts.ALL, kind)), self._primary]
+
+    def _wanted(self, wanted: str) -> str:
+        """The tag or digest that an endpoint is asked for; nothing else becomes part of a URL."""
+        wanted = wanted.removeprefix("@") or self.reference.wanted
+        if not digests.is_digest(wanted) and not names.is_tag(wanted):
+            raise Usage(f"use {wanted!r} of {self.reference.name}", because="it is neither a tag nor a digest")
+        return wanted
+
+    def _named(self, wanted: str) -> str:
+        tag, digest = ("", wanted) if ":" in wanted else (wanted, "")
+        return self.reference._replace(tag=tag, digest=digest).familiar
+
+
+def open(
+    reference: Reference,
+    *,
+    plain_http: bool | None = None,
+    username: str = "",
+    password: str = "",
+    cancelled: threading.Event | None = None,
+    emit: Emit = silent,
+    limits: Limits | None = None,
+) -> Registry:
+    """The repository of a reference. Nothing is asked yet.
+
+    `plain_http` says that the registry speaks http; None: as registries.conf says, and on loopback by trying. Without
+    a `username` the login is looked up. Raises Usage, Invalid (of a file of settings), Untrusted (it is blocked).
+    """
+    places = hosts.find(reference, plain_http=plain_http)
+    limits = limits or Limits()
+    cancelled = threading.Event() if cancelled is None else cancelled
+    login = Login(username, password) if username else None
+    sessions: list[Sessions] = []
+
+    def new(tls: dict[str, Tls], guarded: bool) -> Sessions:
+        made = Sessions(
+            connect_s=limits.connect_s,
+            stall_s=limits.stall_s,
+            tls=tls,
+            guarded=guarded,
+            cancelled=cancelled,
+            cookies=False,
+        )
+        sessions.append(made)
+        return made
+
+    strangers = new({}, guarded=True)
+
+    def connect(place: Place, login: Login | None) -> Connection:
+        tls = certificates.of(place.server, verify=not place.lenient)
+        own = new({} if tls is None else {place.server: tls}, guarded=False)
+        if login is None:
+            login = logins.find(place.host, place.repository, emit)
+
+        def find(host: str) -> Login | None:
+            return logins.find(host, "", emit)
+
+        authority = Authority(lambda: connection.base, place.repository, login, own, strangers, find)
+        connection = Connection(place, authority, own, strangers, limits, emit)
+        return connection
+
+    primary = connect(places.primary, login)
+    return Registry(reference, primary, [connect(one, None) for one in places.mirrors], sessions, limits)
