@@ -1,6 +1,6 @@
-"""The end of a container: its processes, its cgroups, its record, its poststop hooks; in this order.
+"""Delete a container: its processes, its cgroups, its record, its poststop hooks, in this order.
 
-Each part may find that it was done before: whoever is killed in here leaves a record that `delete --force` takes up.
+Each step may find that it was already done: if we are killed in between, the record stays and `delete --force` goes on.
 """
 
 import errno
@@ -43,9 +43,9 @@ def kill(record: "Record") -> None:
 
 
 def let_end(record: "Record") -> None:
-    """After a SIGKILL: thaw all that would not end for it, the container's cgroup and what was frozen in it.
+    """After a SIGKILL: thaw the container's cgroup and the frozen cgroups in it, so that all processes end.
 
-    On cgroup v1 a frozen process takes not even SIGKILL, and the first of a pid namespace ends after all others only.
+    On cgroup v1 a frozen process does not even react to SIGKILL, and the init of a pid namespace ends after all others.
     """
     if record.cgroups:
         from toolkit.runtime import cgroups
@@ -53,13 +53,13 @@ def let_end(record: "Record") -> None:
         try:
             cgroups.from_facts(record.cgroups).let_end()
         except Invalid:
-            pass  # spoilt facts; destroy() tells
+            pass  # damaged facts; destroy() reports them
 
 
 def thaw(record: "Record") -> None:
-    """Thaw the container's cgroup, so that its processes take a signal. Raises SystemCall.
+    """Thaw the container's cgroup, so that its processes receive signals. Raises SystemCall.
 
-    The cgroup may be gone by now: systemd removes a scope when its last process, killed by us, has left it.
+    The cgroup may be gone: systemd removes a scope when its last process, which we killed, has left it.
     """
     if record.cgroups and lifecycle.frozen(record):
         from toolkit.runtime import cgroups
@@ -72,7 +72,7 @@ def thaw(record: "Record") -> None:
 
 
 def _take_back(record: "Record") -> None:
-    """Move the first process into the container's own cgroups again: somebody may have put it into a frozen one.
+    """Move the first process back into the container's own cgroups: it may have been moved into a frozen one.
 
     A v1 freezer thaws a task that is moved into a thawed cgroup (kernel/cgroup/legacy_freezer.c, freezer_attach).
     """
@@ -89,8 +89,8 @@ def _take_back(record: "Record") -> None:
 def destroy(record: "Record") -> None:
     """Remove a container whose first process has ended, and call its poststop hooks. Hold the record's lock.
 
-    Raises CtkError if a process or a cgroup stays. A failing hook is told in the log and does not stop the rest
-    (runtime spec, config.md, "Poststop").
+    Raises CtkError if a process or a cgroup is left. A failing hook is logged and does not stop the rest (runtime spec,
+    config.md, "Poststop").
     """
     if record.cgroups and lifecycle.of_this_boot(record):
         from toolkit.runtime import cgroups
@@ -98,9 +98,9 @@ def destroy(record: "Record") -> None:
         try:
             manager = cgroups.from_facts(record.cgroups)
         except Invalid as error:
-            log.warning(f"its cgroups are left: {error}")
+            log.warning(f"cannot remove its cgroups: {error}")
         else:
-            # Without a pid namespace of its own, children outlive the first process; so may a half-made container's.
+            # Without a pid namespace of its own, children outlive the first process; a half-made container's may, too.
             manager.kill()
             stops.passed("parent")
             manager.delete()
@@ -114,14 +114,14 @@ def destroy(record: "Record") -> None:
 
 
 def _poststop_hooks(record: "Record") -> "list[Hook]":
-    """The poststop hooks of the container's config.json; [] for one that is broken: a deletion goes on.
+    """The poststop hooks of the container's config.json; [] if that is broken, because a deletion must go on.
 
-    [] for a torn record, too: nothing proves that its config.json is that of a container which was ever made.
+    [] also for a torn record: nothing proves that its config.json belongs to a container that was ever made.
     """
     if record.torn:
         return []
     try:
-        # The text is searched before it is parsed: few containers have hooks.
+        # Search the text before parsing it: few containers have hooks.
         if b'"hooks"' not in record.config_text():
             return []
         spec: Any = record.config()
@@ -154,13 +154,13 @@ _CHECKPOINT = "checkpoint"  # in the record's folder: pid and start time of the 
 
 
 def note_checkpoint(record: "Record", pid: int) -> None:
-    """Keep which criu is at work, for a forced deletion. Raises OSError."""
+    """Record which criu is running, for a forced deletion. Raises OSError."""
     facts = lifecycle.process_facts(pid)
     atomic.replace(f"{record.folder}/{_CHECKPOINT}", b"%d %d" % (pid, facts[1] if facts else 0))
 
 
 def forget_checkpoint(record: "Record") -> None:
-    """criu has ended."""
+    """Remove the note: criu has ended."""
     try:
         os.unlink(f"{record.folder}/{_CHECKPOINT}")
     except FileNotFoundError:
@@ -168,23 +168,24 @@ def forget_checkpoint(record: "Record") -> None:
 
 
 def _end_checkpoint(record: "Record") -> None:
-    """End a checkpoint under way, and the container with it.
+    """Stop a checkpoint in progress, and the container with it.
 
-    criu may wait for ever for a client of its page server; it holds the record's lock by us, and the container's
-    processes by ptrace(2): a dead one of them stays a zombie as long, and a pid namespace ends with its last.
+    criu may wait forever for a client of its page server. Meanwhile the `checkpoint` that started it holds the record's
+    lock, and criu traces the container's processes by ptrace(2): a dead one remains a zombie as long as that lasts, and
+    a pid namespace ends only with its last process.
     """
     try:
         pid, _, start_time = reading.read(f"{record.folder}/{_CHECKPOINT}").partition(b" ")
         criu, started = int(pid), int(start_time)
         criu_fd = os.pidfd_open(criu)
     except (OSError, ValueError, OverflowError):
-        return  # as a rule: there is none
+        return  # the usual case: there is none
     try:
         facts = lifecycle.process_facts(criu)
         if facts is None or facts[1] != started or not lifecycle.of_this_boot(record):
             return
         try:
-            init_fd = signals.open_init(record)  # first: what criu lets go would run on
+            init_fd = signals.open_init(record)  # first: a process that criu releases would run on
         except CtkError:
             pass
         else:
@@ -204,7 +205,7 @@ def lock(record: "Record", timeout_s: float = 10.0) -> None:
         if time.monotonic() > end:
             raise CtkError(
                 f'container "{record.id}" is busy',
-                because="another command has been at it for 10 s",
+                because="another command has been using it for 10 s",
                 hint=f"find it: fuser {quote(record.folder)}",
             )
         time.sleep(0.01)
@@ -212,7 +213,7 @@ def lock(record: "Record", timeout_s: float = 10.0) -> None:
 
 
 def delete(record: "Record", *, force: bool) -> None:
-    """What `delete` does. Raises CtkError if the container runs and not `force`; NotFound."""
+    """Delete a container. Raises NotFound, and CtkError if it is running and not `force`."""
     if force:
         _end_checkpoint(record)
     lock(record)

@@ -1,4 +1,4 @@
-"""A container from its beginning to its end, as `run` has it: begin, stay or leave, remove."""
+"""A container from start to end, as for `run`: begin, stay or leave, remove."""
 
 import os
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def by_hand(options: "Options") -> bool:
-    """Would a detached container share somebody's terminal? No engine lends one; nor is `runc` to be told from us."""
+    """Whether a detached container would share the user's terminal. Engines pass none; and as `runc` we act like it."""
     return not options.console_socket and options.program != "runc" and (os.isatty(1) or os.isatty(2))
 
 
@@ -32,14 +32,14 @@ def begin(under_way: "launch.Launch") -> None:
         if hooks_of.get("poststart"):
             hooks.run("poststart", hooks_of["poststart"], launch.state_for_hooks(record, "running", record.pid))
     except BaseException:
-        # runc and crun end the container then; the spec of 1.2 wants that too. Who gives us up (Ctrl-C) wants the same.
+        # runc and crun remove the container then, and the spec (1.2) demands it. After Ctrl-C the user wants the same.
         launch.undo(under_way)
         raise
     record.unlock()
 
 
 def leave(under_way: "launch.Launch") -> int:
-    """Begin, and leave it alone, ready if its program says when it is; 0."""
+    """Begin, and don't wait for its end, but for its readiness if the program reports that; returns 0."""
     begin(under_way)
     if under_way.notify is not None and under_way.record is not None:
         under_way.notify.main_pid = under_way.pid
@@ -48,7 +48,7 @@ def leave(under_way: "launch.Launch") -> int:
 
 
 def stay(under_way: "launch.Launch") -> int:
-    """Begin, wait for the end, and remove the container; the program's exit code."""
+    """Begin, wait for the end, and remove the container; returns the program's exit code."""
     options = under_way.options
     outside.hold_signals()
     if not options.no_subreaper:
@@ -74,9 +74,9 @@ def stay(under_way: "launch.Launch") -> int:
 
 
 def wait(pid: int, master: int = -1, watches: "Sequence[Watch]" = ()) -> int:
-    """The exit code of `pid`, as `foreground.wait` has it.
+    """Wait for `pid` and return its exit code, as `foreground.wait` does.
 
-    `master`: the master end of its terminal, relayed to our own standard streams; `watches`: what else is listened to.
+    `master`: the master end of its terminal, relayed to our own standard streams; `watches`: what else to poll.
     """
     if master < 0 and not watches:
         return foreground.wait(pid)
@@ -86,7 +86,7 @@ def wait(pid: int, master: int = -1, watches: "Sequence[Watch]" = ()) -> int:
 
 
 def remove(under_way: "launch.Launch") -> None:
-    """Remove the container that has ended; what goes wrong is a warning."""
+    """Remove the container, which has ended; errors become warnings."""
     record = under_way.record
     assert record is not None
     try:
@@ -95,4 +95,4 @@ def remove(under_way: "launch.Launch") -> None:
     except NotFound:
         return  # `ctk delete` was faster
     except (CtkError, OSError) as error:
-        log.warning(str(error))  # the exit code is the program's, whatever stays behind
+        log.warning(str(error))  # the exit code is the program's, even if something is left behind

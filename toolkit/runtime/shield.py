@@ -1,10 +1,10 @@
-"""Keep the interpreter's file out of the reach of a container whose processes may look into ours.
+"""Guard the interpreter's file against a container whose processes can trace ours (CVE-2019-5736).
 
-Until the last step a process that enters a container is the host's python3, and `/proc/PID/exe` leads to that very
-file: a container's root could open it, wait until nobody runs it, and write it (CVE-2019-5736). Undumpable as it is,
-only CAP_SYS_PTRACE in the host's user namespace gets that far; few containers have it, and starting Python anew costs
-8 ms. So only for those the verb executes itself again, from a read-only mount of the interpreter that hangs nowhere:
-what is opened through that mount can never be written.
+Until the last step a process that enters a container is the host's python3, and `/proc/PID/exe` leads to that file: a
+container's root could open it, wait until nobody runs it, and write to it. Because our process is undumpable, only
+CAP_SYS_PTRACE in the host's user namespace allows this. Few containers have it, and starting Python again costs 8 ms.
+So only for those the verb executes itself again, from a detached read-only mount of the interpreter: a file opened
+through that mount can never be written.
 """
 
 import os
@@ -24,19 +24,19 @@ _AT_EMPTY_PATH = 0x1000
 
 
 def wanted_for_exec(record: "Record", spec: "Spec", the_process: "Process") -> bool:
-    """May a process in this container look into one that enters it now? `the_process` is the one to enter."""
+    """Whether a process in this container can trace one that enters it now. `the_process` is the one to enter."""
     marker = record.folder + "/looks-in"
     if _namespace(spec, "user") is not None:
         return False
     if _may_look(the_process):
-        # It will still be there when the next one enters.
+        # This process will still be there when the next one enters.
         os.close(os.open(marker, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
         return True
     return _may_look(spec.get("process") or {}) or _shares_processes(spec) or os.path.exists(marker)
 
 
 def wanted_for_create(spec: "Spec") -> bool:
-    """May a process that is there already look into the first one of this container, while it is set up?"""
+    """Whether an existing process can trace the first process of this container while it is set up."""
     return _namespace(spec, "user") is None and _shares_processes(spec)
 
 
@@ -48,9 +48,9 @@ def _namespace(spec: "Spec", kind: str) -> "Namespace | None":
 
 
 def _shares_processes(spec: "Spec") -> bool:
-    """Is the pid namespace another container's, whose privileges we do not know?
+    """Whether the pid namespace is another container's, whose privileges we do not know.
 
-    The host's own needs no shield: who has CAP_SYS_PTRACE there is the host's root.
+    The host's own needs no guard: a process with CAP_SYS_PTRACE there is the host's root.
     """
     entry = _namespace(spec, "pid")
     return entry is not None and bool(entry.get("path"))
@@ -62,10 +62,9 @@ def _may_look(the_process: "Process") -> bool:
 
 
 def up(program: str) -> None:
-    """Go on from a read-only mount of the interpreter: execute this command again, unless that is where it runs.
+    """Execute this command again from a read-only mount of the interpreter, unless it already runs from there.
 
-    Nothing may have been done yet that a second run would do again. `program` is the name we were called by. Raises
-    SystemCall.
+    Call it before anything that must not be done twice. `program` is the name we were called by. Raises SystemCall.
     """
     if os.statvfs("/proc/self/exe").f_flag & os.ST_RDONLY:
         return

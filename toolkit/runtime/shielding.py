@@ -1,4 +1,4 @@
-"""The steps that hide and protect parts of the root: linux.maskedPaths and linux.readonlyPaths."""
+"""The steps for linux.maskedPaths and linux.readonlyPaths."""
 
 import errno
 import os
@@ -20,9 +20,9 @@ _MAKE_NULL = "on the host: mknod -m 666 /dev/null c 1 3"
 
 
 def open_null(root_fd: int) -> int:
-    """The null device (O_PATH), known to be it by its number (CVE-2025-31133). Raises LaunchFailed.
+    """The null device (O_PATH), verified by its device number (CVE-2025-31133). Raises LaunchFailed.
 
-    It is the host's; on a host without one, that of the container's root, where the step before has made it.
+    It is the host's; if the host has none, that of the container's root, which an earlier step has made.
     """
     whose = "the host"
     try:
@@ -45,7 +45,7 @@ def open_null(root_fd: int) -> int:
 
 
 class Mask(Step):
-    """linux.maskedPaths: files read as empty, directories are empty and read-only."""
+    """linux.maskedPaths: masked files read as empty, masked directories are empty and read-only."""
 
     __slots__ = ("paths",)
 
@@ -76,7 +76,7 @@ class Mask(Step):
                 try:
                     fd = beneath.open_beneath(stage.root_fd, path, os.O_PATH)
                 except SystemCall as error:
-                    # Only a path that is not there needs no mask.
+                    # Only a path that does not exist needs no mask.
                     if error.errno in (errno.ENOENT, errno.ENOTDIR):
                         continue
                     raise
@@ -85,7 +85,7 @@ class Mask(Step):
                         mounts.mount(source, beneath.fd_path(fd), None, mounts.MS_BIND)
                     elif empty < 0:
                         mounts.mount("tmpfs", beneath.fd_path(fd), "tmpfs", mounts.MS_RDONLY, "nr_blocks=1,nr_inodes=1")
-                        # The one empty tmpfs serves all directories: a bind mount is cheaper than another file system.
+                        # All directories share one empty tmpfs: a bind mount is cheaper than another file system.
                         empty = beneath.open_beneath(stage.root_fd, path, os.O_PATH)
                     else:
                         mounts.mount(beneath.fd_path(empty), beneath.fd_path(fd), None, mounts.MS_BIND)

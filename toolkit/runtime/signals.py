@@ -1,4 +1,4 @@
-"""Signals by name and number, sent to the process that was meant and no other."""
+"""Signals by name and number, and sending them to the right process, even if pids are reused."""
 
 import _signal
 import os
@@ -31,7 +31,7 @@ _LAST = 64
 
 
 def parse(text: str) -> int:
-    """The number of a signal: "9", "KILL", "SIGKILL", "rtmin+3". Raises CtkError for one that there is not."""
+    """The number of a signal: "9", "KILL", "SIGKILL", "rtmin+3". Raises CtkError for an unknown one."""
     digits = text.removeprefix("-")
     if digits.isascii() and digits.isdigit():
         number = int(digits) if len(digits) < 4 else _LAST + 1
@@ -47,19 +47,19 @@ def parse(text: str) -> int:
             number += int(offset or 0) * (-1 if name[5:6] == "-" else 1)
             if _REALTIME_FIRST <= number <= _LAST:
                 return number
-    raise CtkError(f'unknown signal "{text}"', hint="as TERM, SIGTERM or 15; see signal(7)")
+    raise CtkError(f'unknown signal "{text}"', hint="write it as TERM, SIGTERM or 15; see signal(7)")
 
 
 def open_init(record: "Record") -> int:
-    """A pidfd of the container's first process. Raises CtkError ("container not running") if it lives no more.
+    """A pidfd of the container's first process. Raises CtkError ("container not running") if it has ended.
 
-    The pidfd is opened first and the identity looked at afterwards: a pid that was given out again in between would
-    have another start time, and the pidfd of a process that ended takes no signal.
+    The pidfd is opened first and its identity checked afterwards: a pid that was reused in between would have another
+    start time, and a pidfd of a process that has ended accepts no signal.
     """
     if record.pid > 0:
         try:
-            pidfd = os.pidfd_open(record.pid)  # not by kernel/process.py: `delete` and `kill` do without _ctypes
-        except (OSError, OverflowError):  # a spoilt record may name a number that is no pid_t
+            pidfd = os.pidfd_open(record.pid)  # not kernel/process.py: `delete` and `kill` do not load _ctypes
+        except (OSError, OverflowError):  # a damaged record may have a number that does not fit a pid_t
             raise _not_running(record) from None
         if lifecycle.alive(record):
             return pidfd
@@ -88,12 +88,12 @@ def wait_for_end(pidfd: int, timeout_s: float) -> bool:
 
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
-    # poll(2) counts milliseconds in an int, which is 24 days: whoever says more may as well wait for ever.
+    # poll(2) counts milliseconds in an int, at most 24 days: treat more as forever.
     return bool(poll.poll(timeout_s * 1000 if timeout_s * 1000 < 2**31 else None))
 
 
 def send_to_pids(pids: "list[int]", signal: int) -> None:
-    """Send a signal to processes just read from a cgroup; those that have ended do not count."""
+    """Send a signal to processes just read from a cgroup; those that have ended are ignored."""
     for pid in pids:
         try:
             os.kill(pid, signal)

@@ -1,4 +1,4 @@
-"""The child that becomes a container, started: in one clone, or in two where one can't do it."""
+"""Start the child that becomes a container, with one clone or, where that can't do it, with two."""
 
 import _signal
 import os
@@ -19,7 +19,7 @@ _ALL_BUT_PID = frozenset(kind for kind in namespaces.NAMESPACES if kind != "pid"
 
 
 class Prepared:
-    """What a child is started with: all that is worked out and opened before it."""
+    """Everything that is computed and opened before a child is started."""
 
     __slots__ = ("ending", "identity", "parent", "pidfd", "plan", "stage")
 
@@ -36,9 +36,9 @@ class Prepared:
 
 
 def spawn(launch: "Launch", prepared: Prepared) -> None:
-    """The child that becomes the container: `launch.pid`, and a pidfd of it if one is wanted."""
+    """Start the child that becomes the container; sets `launch.pid`, and opens a pidfd if one is needed."""
     the_plan, stage = prepared.plan, prepared.stage
-    # At these points runc's debug log has these words, which those who test a runtime look for.
+    # runc's debug log has these words at these points, and test suites for runtimes look for them.
     log.debug(f"nsexec container setup: new namespaces {sorted(the_plan.new)}")
     if _takes_two_steps(the_plan):
         from toolkit.runtime import intermediate
@@ -77,7 +77,7 @@ def spawn(launch: "Launch", prepared: Prepared) -> None:
 
 
 def _takes_two_steps(the_plan: "plan.LaunchPlan") -> bool:
-    """Whether one clone can't make it: a user or time namespace comes first, or a pid namespace that keeps us."""
+    """Whether one clone is not enough: for a user or time namespace, or a pid namespace that we could not leave."""
     return (
         joins_user(the_plan)
         or ("user" in the_plan.new and bool(the_plan.joins))
@@ -87,9 +87,9 @@ def _takes_two_steps(the_plan: "plan.LaunchPlan") -> bool:
 
 
 def create_cgroup(cgroup: "Manager") -> None:
-    """Make the container's cgroups. Raises as the manager's `create`.
+    """Make the container's cgroups. Raises what the manager's `create` raises.
 
-    Ctrl-C waits meanwhile: of a folder that was just made, nothing would know yet, and so nothing would remove it.
+    Ctrl-C is delayed meanwhile: otherwise a folder could be made of which we have no note, and nothing would remove it.
     """
     before = _signal.pthread_sigmask(_signal.SIG_BLOCK, (_signal.SIGINT,))
     try:
@@ -99,12 +99,12 @@ def create_cgroup(cgroup: "Manager") -> None:
 
 
 def joins_user(the_plan: "plan.LaunchPlan") -> bool:
-    """Whether it enters a user namespace that is there already."""
+    """Whether it joins an existing user namespace."""
     return any(kind == "user" for kind, _ in the_plan.joins)
 
 
 def _enter_pid_namespace(the_plan: "plan.LaunchPlan") -> int:
-    """Make the next child a member of the pid namespace that the spec names; an fd of our own to return to, or -1."""
+    """Make the next child a member of the spec's pid namespace; returns an fd of our own to come back to, or -1."""
     for kind, path in the_plan.joins:
         if kind == "pid":
             before = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)

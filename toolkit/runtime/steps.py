@@ -1,8 +1,8 @@
-"""The steps of a launch plan that are not mounts or devices: names, sysctls, the move into the new root.
+"""The steps of a launch plan other than mounts and devices: names, sysctls, the move into the new root.
 
-A step is a fact of the plan: `field` is the JSON path that asked for it, `describe()` tells it in words, as a system
-call and as a shell line, `apply(stage)` does it. Nothing but `apply` touches the machine. Steps run in the child, in
-order, before it gives up its privileges; those before `EnterRoot` still see the host's /proc, which nobody can forge.
+Of each step, `field` is the JSON path that asked for it, `describe()` describes it in words, as system calls and as
+shell lines, and `apply(stage)` does it. Only `apply` touches the machine. Steps run in the child, in order, before it
+drops its privileges; those before `EnterRoot` still see the host's /proc, which the container cannot forge.
 """
 
 import errno
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Stage:
-    """What the steps work on: the root under construction and the child's way to speak with its parent."""
+    """The state that the steps work on: the root being set up, and the child's connection to its parent."""
 
     __slots__ = (
         "cgroup", "conversation", "device_nodes", "has_user_namespace", "in_chroot", "opener", "root", "root_fd",
@@ -40,10 +40,10 @@ class Stage:
         self.in_chroot = False  # our `/` is not the root of the mount namespace
         self.device_nodes = -1  # a detached mount with the nodes that a user namespace may not make (devices.py)
         self.sources: "dict[int, int]" = {}  # index in `mounts`: a detached mount that the parent opened for us
-        self.opener: "Opener | None" = None  # who opens them where the container's root may not
+        self.opener: "Opener | None" = None  # opens those that the container's root may not
 
     def reopen(self) -> None:
-        """Open the root again: a mount was put on top of it."""
+        """Open the root again after something was mounted over it."""
         fd = os.open(self.root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         if self.root_fd >= 0:
             os.close(self.root_fd)
@@ -68,7 +68,7 @@ class Step:
 
 
 class PrepareRoot(Step):
-    """Cut the mount tree off from the host's and make the root a mount point of its own."""
+    """Detach the mount tree from the host's propagation, and make the root a mount point."""
 
     __slots__ = ("flags", "path")
 
@@ -106,16 +106,16 @@ class PrepareRoot(Step):
             mounts.mount(None, self.path, None, mounts.MS_PRIVATE)
 
     def _again_here(self) -> None:
-        """The chroot's own mounts, should something have been mounted over the namespace's root meanwhile."""
+        """The same for the chroot's own mounts, in case something is mounted over the namespace's root."""
         try:
             mounts.mount(None, "/", None, self.flags)
         except SystemCall as error:
-            if error.errno != errno.EINVAL:  # the chroot is a folder of a mount that has been seen to
+            if error.errno != errno.EINVAL:  # the chroot is a folder of a mount that is already done
                 raise
 
 
 class OpenRoot(Step):
-    """Where nothing is mounted, the root is what it is."""
+    """Open the root as it is, if nothing is mounted."""
 
     __slots__ = ()
 
@@ -130,7 +130,7 @@ class OpenRoot(Step):
 
 
 def _mount_point(path: str) -> str:
-    """The mount point that holds `path`, by mountinfo (proc(5)): the longest one that is a parent of it."""
+    """The mount point that contains `path`, by mountinfo (proc(5)): the longest one that is a parent of it."""
     best = "/"
     for mount in mountinfo.mounts(mountinfo.read()):
         point = mount[3]
@@ -140,7 +140,7 @@ def _mount_point(path: str) -> str:
 
 
 class AwaitHooks(Step):
-    """Let the parent run the hooks that want to see the finished root from the host."""
+    """Let the parent run the hooks that need to see the finished root from the host."""
 
     __slots__ = ("container_hooks", "state")
 
@@ -157,7 +157,7 @@ class AwaitHooks(Step):
         stage.conversation.say(conversation.MOUNTED)
         stage.conversation.hear(conversation.HOOKED)
         if self.container_hooks:
-            # The host's procfs is still mounted: its `self` is our pid as the host sees it.
+            # The host's procfs is still mounted: its `self` is our pid on the host.
             assert hooks.state_of is not None
             if hooks.start_in_root:
                 os.fchdir(stage.root_fd)
@@ -192,7 +192,7 @@ class SetNames(Step):
 
 
 class SetSysctl(Step):
-    """Write a kernel parameter of the container's own namespaces (sysctl(8))."""
+    """Set a kernel parameter of the container's own namespaces (sysctl(8))."""
 
     __slots__ = ("key", "value")
 
@@ -202,7 +202,7 @@ class SetSysctl(Step):
         self.value = value
 
     def path(self) -> str:
-        """The file of the key; a `/` in a key is a literal dot, as sysctl(8) has it."""
+        """The file of the key; a `/` in a key is a literal dot, as in sysctl(8)."""
         if "/" in self.key and self.key.find("/") < (self.key.find(".") if "." in self.key else len(self.key)):
             return "/proc/sys/" + self.key
         return "/proc/sys/" + self.key.replace(".", "\0").replace("/", ".").replace("\0", "/")
@@ -218,7 +218,7 @@ class SetSysctl(Step):
         )
 
     def apply(self, stage: Stage) -> None:
-        # The host's procfs, but this process's namespaces: the kernel looks at who opens, not at where it is mounted.
+        # The host's procfs shows this process's namespaces: what counts is which process opens it, not the mount.
         try:
             if ".." in self.path().split("/"):
                 raise OSError(errno.EINVAL, "invalid argument")
@@ -234,7 +234,7 @@ class SetSysctl(Step):
         try:
             return os.open(self.path(), os.O_WRONLY | os.O_CLOEXEC)
         except FileNotFoundError:
-            # The host's procfs may not show it (systemd's ProcSubset=pid): one of our own does.
+            # The host's procfs may not show it (systemd's ProcSubset=pid): use a procfs of our own.
             try:
                 proc = mounts.new_filesystem("proc", {})
             except (OSError, SystemCall):
@@ -246,7 +246,7 @@ class SetSysctl(Step):
 
 
 class EnterRoot(Step):
-    """pivot_root(2) into the new root and let go of the host's tree."""
+    """pivot_root(2) into the new root and unmount the host's tree."""
 
     __slots__ = ("mode",)
 
@@ -257,7 +257,7 @@ class EnterRoot(Step):
     def describe(self) -> "Description":
         if self.mode == "pivot":
             return (
-                "make the new root `/` and let go of the host's tree",
+                "make the new root `/` and unmount the host's tree",
                 'pivot_root(".", "."); umount2(".", MNT_DETACH)',
                 'cd "$root" && pivot_root . . && umount -l .',
             )
@@ -268,16 +268,16 @@ class EnterRoot(Step):
 
     def apply(self, stage: Stage) -> None:
         if stage.in_chroot:
-            # Both ways below move `/` aside. It must be the namespace's own: whoever enters the container by setns(2),
-            # or has CAP_SYS_ADMIN in it, is put there, and in a chroot that would be the host's.
+            # Both ways below replace `/`, which must be the root of the mount namespace: a process that enters the
+            # container by setns(2), or has CAP_SYS_ADMIN in it, gets there, and in a chroot that would be the host's.
             roots.leave_chroot()
         os.fchdir(stage.root_fd)
         if self.mode == "pivot":
             old = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-            # pivot_root(".", ".") stacks the old root on the new one: no directory for it is needed (pivot_root(2)).
+            # pivot_root(".", ".") stacks the old root on the new one, so it needs no directory (pivot_root(2)).
             mounts.pivot_root(".", ".")
-            # The lazy unmount must not travel to the host through a shared mount. By its descriptor: `.` would be the
-            # new root still, whose own shared mounts are to stay so.
+            # The lazy unmount must not propagate to the host through a shared mount. Use the old root's descriptor: `.`
+            # is still the new root, whose own shared mounts must stay shared.
             os.fchdir(old)
             os.close(old)
             mounts.mount(None, ".", None, mounts.MS_SLAVE | mounts.MS_REC)
@@ -288,7 +288,7 @@ class EnterRoot(Step):
                     mounts.mount(None, point, None, mounts.MS_SLAVE | mounts.MS_REC)
                     mounts.umount2(point, mounts.MNT_DETACH)
                 except CtkError:
-                    # Not ours to unmount (a locked mount of the host's): hide it, as pivot_root would have.
+                    # We may not unmount it (a locked mount of the host): cover it, as pivot_root would have hidden it.
                     mounts.mount("tmpfs", point, "tmpfs", 0)
             mounts.mount(".", "/", None, mounts.MS_MOVE)
             os.chroot(".")
@@ -298,7 +298,7 @@ class EnterRoot(Step):
 
 
 def _host_views() -> "list[str]":
-    """Mount points of procfs and sysfs outside the new root: after MS_MOVE they would still be reachable below it."""
+    """Mount points of procfs and sysfs outside the new root: after MS_MOVE they would still be reachable."""
     here = os.getcwd()
     found = []
     for _, _, _, point, _, kind, _, _ in mountinfo.mounts(mountinfo.read()):
@@ -320,7 +320,7 @@ class SetRootPropagation(Step):
         from toolkit.runtime import shell_words
 
         return (
-            "say how later mounts travel",
+            "set the mount propagation of the root",
             f'mount(NULL, "/", NULL, {mounts.flag_names(self.flags)}, NULL)',
             f"mount {shell_words.propagation(self.flags)} /",
         )
@@ -358,7 +358,7 @@ class MakeRootReadOnly(Step):
 
 
 class MakeWorkingDirectory(Step):
-    """process.cwd is made if it is missing, as root, before the container's user is."""
+    """Make process.cwd if it is missing, as root, before we become the container's user."""
 
     __slots__ = ("path",)
 
@@ -375,6 +375,6 @@ class MakeWorkingDirectory(Step):
         try:
             os.close(beneath.make_directories(stage.root_fd, self.path))
         except (OSError, SystemCall) as error:
-            if getattr(error, "errno", 0) == errno.EROFS:  # it may still be there, or a mount below may hold it
+            if getattr(error, "errno", 0) == errno.EROFS:  # it may exist anyway, or be inside a mount
                 return
             raise LaunchFailed(f"make the working directory {self.path!r}", because=str(error)) from None

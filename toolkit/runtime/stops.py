@@ -1,7 +1,7 @@
-"""Points at which a test has the runtime killed, to show that nothing is left whatever stops it.
+"""Failpoints: points at which a test has the runtime killed, to show that nothing is ever left behind.
 
-`CTK_TEST_KILL=SIDE:N` ends the process on that side ("parent" or "child") at once at the Nth point that it passes.
-Without it a point costs one comparison. tests/story/test_killed.py counts up until a run gets through.
+`CTK_TEST_KILL=SIDE:N` ends the process on that side ("parent" or "child") at the Nth failpoint that it reaches.
+Without it a failpoint costs one comparison. tests/story/test_killed.py counts up until a run completes.
 """
 
 import os
@@ -11,7 +11,7 @@ _left = int(_count) if _count.isascii() and _count.isdigit() else 0
 
 
 def passed(side: str) -> None:
-    """A point of `side` has been reached."""
+    """A failpoint of `side` has been reached."""
     global _left
     if _left and side == _side:
         _left -= 1
