@@ -14,9 +14,10 @@ _PIECE_BYTES = 1 << 18
 
 
 @contextlib.contextmanager
-def plain_pieces(path: str, what: str) -> Iterator[Iterator[bytes]]:
+def plain_pieces(path: str | int, what: str) -> Iterator[Iterator[bytes]]:
     """The decompressed bytes of a tar file (plain, gz, bz2, xz, zst), for tar_read_any.
 
+    A descriptor in place of its path is closed at the end.
     Iterating raises Malformed, whose message begins with `what`, and OSError.
     """
     broken: tuple[type[Exception], ...] = (EOFError,)
@@ -47,3 +48,7 @@ def _pieces(file: IO[bytes], broken: tuple[type[Exception], ...], what: str) -> 
             yield piece
     except broken as error:
         raise Malformed(f"read {what}", because=str(error).lower() or "broken data") from None
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise Malformed(f"read {what}", because=str(error).lower()) from None  # gzip's and bz2's of broken data
