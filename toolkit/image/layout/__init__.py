@@ -2,17 +2,28 @@
 
 from toolkit.image import name
 from toolkit.image.endpoint import Destination, Source
-from toolkit.image.layout import folder
+from toolkit.image.layout import archive, folder
+from toolkit.image.layout.docker_archive import DockerArchiveSource
 from toolkit.image.name import Location
+
+TRANSPORTS = (name.OCI, name.OCI_ARCHIVE, name.DOCKER_ARCHIVE)
 
 
 def open_source(location: Location) -> Source:
-    """Where an image is read; the transport is oci, oci-archive or docker-archive. Raises NotFound, Malformed."""
-    assert location.transport == name.OCI
-    return folder.open_source(location)
+    """Where an image is read; its transport is one of TRANSPORTS. Raises NotFound, Malformed, Invalid."""
+    if location.transport == name.OCI:
+        return folder.open_source(location)
+    if location.transport == name.OCI_ARCHIVE:
+        return archive.open_source(location)
+    if location.transport == name.DOCKER_ARCHIVE:
+        return DockerArchiveSource(location)
+    raise AssertionError(f"{location.transport} is not on a disk")
 
 
-def open_destination(location: Location) -> Destination:
-    """Where images are written. Raises Usage, CtkError."""
-    assert location.transport == name.OCI
-    return folder.FolderDestination(location)
+def open_destination(location: Location, *, replace: bool = False) -> Destination:
+    """Where images are written. `replace`: an archive may take the place of a file. Raises Usage, InUse, CtkError."""
+    if location.transport == name.OCI:
+        return folder.FolderDestination(location)
+    if location.transport in (name.OCI_ARCHIVE, name.DOCKER_ARCHIVE):
+        return archive.ArchiveDestination(location, replace=replace)
+    raise AssertionError(f"{location.transport} is not on a disk")

@@ -27,6 +27,7 @@ from toolkit.image.name import Location
 from toolkit.kernel import atomic, reading
 
 _PIECE_BYTES = 1 << 20
+_HINT = "make one: skopeo copy docker://… oci:DIR, or: podman save --format oci-dir"
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
@@ -68,9 +69,9 @@ def _from(fd: int, offset: int) -> Iterator[bytes]:
 def open_source(location: Location) -> LayoutSource:
     """The layout in the folder `location.path`. Raises NotFound."""
     try:
-        return LayoutSource(Folder(location.path), location)
+        return LayoutSource(Folder(location.path), location, _HINT)
     except OSError as error:
-        hint = f"oci-archive:{location.path} reads a layout in a tar" if error.errno == errno.ENOTDIR else ""
+        hint = f"oci-archive:{location.path} reads a layout in a tar" if error.errno == errno.ENOTDIR else _HINT
         because = f"no OCI image layout is there ({reason(error)})"
         raise NotFound(f"read the image {str(location)!r}", because=because, hint=hint) from None
 

@@ -37,11 +37,12 @@ def blob_name(digest: str) -> str:
 
 
 class LayoutSource:
-    """An endpoint.Source. Raises NotFound where the place is not a layout."""
+    """An endpoint.Source. Raises NotFound where the place is not a layout; `hint` says what to do then."""
 
-    def __init__(self, files: Files, location: Location) -> None:
+    def __init__(self, files: Files, location: Location, hint: str) -> None:
         self._files = files
         self._location = location
+        self._hint = hint
         self._entries: list[Entry] | None = None
 
     def __str__(self) -> str:
@@ -62,7 +63,7 @@ class LayoutSource:
             raise NotFound(
                 f"read the image {str(self)!r}",
                 because=f"no OCI image layout is there ({name})",
-                hint="make one: skopeo copy docker://… oci:DIR, or: podman save --format oci-dir",
+                hint=self._hint,
             ) from None
         except OSError as error:
             raise NotFound(f"read {name!r} of {self._location.path!r}", because=reason(error)) from None

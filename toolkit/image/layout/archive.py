@@ -1,0 +1,263 @@
+"""An OCI image layout in a tar: skopeo's oci-archive:FILE:TAG. What is written here is docker's archive as well.
+
+One file for all: manifest.json stands beside index.json and oci-layout, as docker 25 writes it, so that `docker load`,
+`podman load`, `skopeo copy` of either transport and `ctr image import` take it. The same images make the same bytes, in
+whatever order their blobs came.
+
+A blob goes straight to its place in the new file, next to others that may come at the same time. Only where they came
+in another order than the file's is it written a second time, when it is finished.
+"""
+
+import contextlib
+import os
+import threading
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from toolkit.archive import tar_write
+from toolkit.archive.entries import FILE, SYMLINK, Entry
+from toolkit.errors import CtkError, InUse, Malformed, NotFound, Usage, reason
+from toolkit.image import digest as digests
+from toolkit.image import name as names
+from toolkit.image.document import manifest, media_types, platform
+from toolkit.image.document.descriptor import Descriptor
+from toolkit.image.document.manifest import Index, Manifest
+from toolkit.image.endpoint import Raw
+from toolkit.image.layout import index_json, manifest_json
+from toolkit.image.layout.roots import Put, Roots
+from toolkit.image.layout.source import LayoutSource, blob_name
+from toolkit.image.layout.tar_files import TarFiles
+from toolkit.image.name import DOCKER_ARCHIVE, Location
+from toolkit.kernel import atomic
+
+_PIECE_BYTES = 1 << 20
+
+
+def open_source(location: Location) -> LayoutSource:
+    """The layout in the tar `location.path`. Raises NotFound, Malformed."""
+    files = TarFiles(location.path)
+    hint = f"an image's archive has {index_json.FILE} or {manifest_json.FILE} at its top"
+    if manifest_json.FILE in files.places and index_json.FILE not in files.places:
+        hint = f"it is docker's: docker-archive:{location.path} reads it"
+    elif links := [name for name, place in files.places.items() if place.kind == SYMLINK]:
+        files.close()
+        because = f"{links[0]!r} is a symlink, and programs differ on where it leads"
+        raise Malformed(f"read the archive {location.path!r}", because=because)
+    return LayoutSource(files, location, hint)
+
+
+class _Region(NamedTuple):
+    """Where a member is in the new file: its header, its content, and where the next one may begin."""
+
+    start: int
+    content: int
+    size_bytes: int
+
+    @property
+    def end(self) -> int:
+        return self.content + (self.size_bytes + 511 & ~511)
+
+
+def _header(name: str, size_bytes: int) -> bytes:
+    entry = Entry(name.encode(), FILE, size_bytes)
+    entry.mode = 0o644
+    return tar_write.header(entry, prefix=b"")
+
+
+class ArchiveDestination:
+    """A new tar (endpoint.Destination), which has its name after `commit`. Its blobs may be put by several threads.
+
+    Raises InUse where there is such a file already, if it is not empty or to be replaced; Usage for a name that docker
+    can't read, in an archive for docker.
+    """
+
+    def __init__(self, location: Location, *, replace: bool = False) -> None:
+        self._location = location
+        self._for_docker = location.transport == DOCKER_ARCHIVE
+        self._roots = Roots(location)
+        self._regions: dict[str, _Region] = {}
+        self._end = 0
+        self._lock = threading.Lock()
+        self._open = contextlib.ExitStack()
+        self._index_name(location.name)
+        with self._telling():
+            if os.path.isdir(location.path):
+                raise InUse(
+                    f"write {str(self)!r}", because="it is a folder", hint=f"oci:{location.path} writes into it"
+                )
+            if not replace and os.path.lexists(location.path) and os.lstat(location.path).st_size:
+                raise InUse(f"write {str(self)!r}", because="it exists", hint="remove it, or name another file")
+            self._new = self._open.enter_context(self._writing())
+
+    def __str__(self) -> str:
+        return str(self._location)
+
+    def _writing(self) -> atomic.Writing:
+        return atomic.Writing(atomic.beside(self._location.path), mode=0o644)
+
+    @contextlib.contextmanager
+    def _telling(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise CtkError(f"write {str(self)!r}", because=reason(error)) from None
+
+    def has(self, descriptor: Descriptor) -> bool:
+        """As endpoint.Destination."""
+        found = self._regions.get(descriptor.digest)
+        return found is not None and found.size_bytes == descriptor.size_bytes
+
+    def put_blob(self, descriptor: Descriptor, pieces: Iterable[bytes]) -> None:
+        """As endpoint.Destination."""
+        digest, size = descriptor.digest, descriptor.size_bytes
+        header = _header(blob_name(digest), size)
+        with self._lock:
+            region = _Region(self._end, self._end + len(header), size)
+            self._end = region.end
+        with self._telling():
+            _pwrite(self._new.fd, header, region.start)
+        offset = region.content
+        for piece in digests.verified(pieces, digest, size, f"write the blob {digest} to {str(self)!r}"):
+            with self._telling():
+                _pwrite(self._new.fd, piece, offset)
+            offset += len(piece)
+        self._regions[digest] = region
+
+    def put_manifest(self, raw: Raw, name: str = "") -> None:
+        """As endpoint.Destination. Raises Usage for a name that docker can't read, in an archive for docker."""
+        self._index_name(name)
+        put = self._roots.put(raw, name)
+        if not self.has(put.descriptor):
+            self.put_blob(put.descriptor, [raw.data])
+
+    def commit(self) -> None:
+        """As endpoint.Destination. Raises NotFound if a blob of an image was not put."""
+        listed = self._roots.listed()
+        last = self._last_members(listed)
+        regions = [self._regions[digest] for digest in self._order(listed)]
+        with self._telling():
+            new, end = self._new, self._end
+            if not _in_one_piece(regions, end):
+                new = self._open.enter_context(self._writing())
+                end = _gathered(self._new.fd, regions, new.fd)
+            for name, data in last:
+                header = _header(name, len(data))
+                _pwrite(new.fd, header + data, end)
+                end += len(header) + (len(data) + 511 & ~511)
+            _pwrite(new.fd, tar_write.END, end)
+            new.close()
+            new.name(self._location.path)
+
+    def _order(self, listed: list[tuple[Put, str]]) -> list[str]:
+        """The digests of what belongs to the images, each once: a configuration, its layers, their manifest."""
+        puts = {put.descriptor.digest: put for put in self._roots.all}
+        found: dict[str, None] = {}
+
+        def walk(put: Put) -> None:
+            if isinstance(put.document, Index):
+                for one in put.document.manifests:
+                    if one.digest in puts and one.digest not in found:
+                        walk(puts[one.digest])
+            else:
+                for one in (put.document.config, *put.document.layers):
+                    if one.digest in self._regions:
+                        found[one.digest] = None
+                    elif not one.urls:  # a foreign layer may be left out
+                        because = f"the blob {one.digest} of its manifest {put.descriptor.digest} has not come"
+                        raise NotFound(f"write {str(self)!r}", because=because)
+            found[put.descriptor.digest] = None
+
+        for put, _ in listed:
+            walk(put)
+        return list(found)
+
+    def _last_members(self, listed: list[tuple[Put, str]]) -> list[tuple[str, bytes]]:
+        entries: list[index_json.Entry] = []
+        for put, name in listed:
+            entries = index_json.added(entries, index_json.entry_of(put.descriptor, self._index_name(name)))
+        members = [(index_json.FILE, index_json.write(entries)), (index_json.MARKER, index_json.MARKER_BYTES)]
+        images = self._docker_images(listed)
+        if images:
+            members.insert(1, (manifest_json.FILE, manifest_json.write(images)))
+        elif self._for_docker:
+            raise Usage(f"write {str(self)!r}", because="there is nothing in it that docker can load")
+        return members
+
+    def _index_name(self, name: str) -> str:
+        """The name in index.json: as it was given; in docker's archive it is a whole reference. Raises Usage."""
+        if not self._for_docker or not name or name.startswith("@"):
+            return name
+        return str(names.parse(name).tagged())
+
+    def _docker_images(self, listed: list[tuple[Put, str]]) -> list[manifest_json.Image]:
+        found: dict[str, tuple[Manifest, list[str]]] = {}
+        for put, name in listed:
+            chosen = self._docker_image(put)
+            if chosen is not None:
+                _, tags = found.setdefault(digests.of(chosen.raw), (chosen, []))
+                reference = index_json.whole_reference(self._index_name(name))
+                if reference is not None and reference.tag:
+                    tags.append(reference._replace(digest="").familiar)
+        return [
+            manifest_json.Image(
+                blob_name(one.config.digest), tuple(blob_name(layer.digest) for layer in one.layers), tuple(tags)
+            )
+            for one, tags in found.values()
+        ]
+
+    def _docker_image(self, put: Put) -> Manifest | None:
+        """What docker loads of it: the image itself; of an index this machine's, or the first that is there."""
+        if isinstance(put.document, Manifest):
+            one = put.document
+            here = all(layer.digest in self._regions and layer.media_type in media_types.CODECS for layer in one.layers)
+            return one if one.is_image and here else None
+        puts = {other.descriptor.digest: other for other in self._roots.all}
+        try:
+            wanted = [manifest.choose(put.document, platform.host(), str(self)).digest]
+        except NotFound:
+            wanted = []
+        for digest in (*wanted, *(one.digest for one in put.document.manifests)):
+            if digest in puts and (image := self._docker_image(puts[digest])):
+                return image
+        return None
+
+    def close(self) -> None:
+        """As endpoint.Destination."""
+        self._open.close()
+
+
+def _pwrite(fd: int, data: bytes, offset: int) -> None:
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(fd, view, offset)
+        view, offset = view[written:], offset + written
+
+
+def _in_one_piece(regions: list[_Region], end: int) -> bool:
+    """Whether they are one after another, from the start of the file to `end`."""
+    at = 0
+    for region in regions:
+        if region.start != at:
+            return False
+        at = region.end
+    return at == end
+
+
+def _gathered(source: int, regions: list[_Region], target: int) -> int:
+    """Copy the regions one after another to the start of the file `target`. Returns where they end. Raises OSError."""
+    end = 0
+    for region in regions:
+        at, left = region.start, region.content + region.size_bytes - region.start
+        to = end
+        while left:
+            try:
+                copied = os.copy_file_range(source, target, left, at, to)
+            except OSError:
+                copied = 0  # not on this file system
+            if not copied:
+                piece = os.pread(source, min(left, _PIECE_BYTES), at)
+                _pwrite(target, piece, to)
+                copied = len(piece)
+            at, to, left = at + copied, to + copied, left - copied
+        end += region.end - region.start
+    return end
