@@ -156,7 +156,7 @@ def test_a_marker_that_who_lives_in_a_tree_made_removes_nothing(ctk: Command, tm
     (tree / "home").mkdir(parents=True)
     (tree / ".ctk-bootstrap").write_text('{"whole": false}')
     hint = f"ctk bootstrap --remove {tree}"
-    told = f"left alone: tree {tree}: only a file in it says that a bootstrap began it  ({hint})"
+    told = f"left alone: tree {tree}: only a file in it says that a bootstrap started it  ({hint})"
     assert told in gc(ctk, str(tree))
     assert (tree / "home").is_dir()
 

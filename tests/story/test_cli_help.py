@@ -94,7 +94,7 @@ def test_the_help_of_a_command_has_an_example(ctk: Command, command: str) -> Non
         (["spec", "--memory"], "option '--memory' requires an argument", "see ctk --help"),
         (["recipe", "show", "frist-container"], "there is none of that name", "did you mean 'first-container'?"),
         (["recipe", "show", "first"], "there is none of that name", "did you mean 'first-container'?"),
-        (["up", "bookworm", "a/b"], "it holds other characters", "letters, digits"),
+        (["up", "bookworm", "a/b"], "it has other characters", "letters, digits"),
         (["bootstrap", "bookworm"], "there is no TARGET", "ctk bootstrap bookworm ./bookworm"),
         (["bootstrap", "bookworm"], "there is no TARGET", "for a tar on standard output, ctk bootstrap bookworm -"),
         (

@@ -61,14 +61,14 @@ def test_up_makes_runs_and_does_not_make_again(ctk: Command, up: Callable[..., A
     (bundle / "config.json").write_text(json.dumps(config))
     third = up(name, "--", "sh", "-c", "echo $MINE; touch /written && echo yes")
     assert (third.rc, third.out.split()) == (0, ["1", "yes"])
-    assert "kept as it was changed by hand" in third.err
-    assert "options that differ from then don't count" in third.err
+    assert "kept as it was edited by hand" in third.err
+    assert "so changed options are ignored" in third.err
 
     other = up(name, "--include=procps")
     assert other.rc == 1
     assert "was made from another request (bookworm, minbase, " in other.err
     assert "packages): --include then not given, now procps" in other.err
-    assert "hint: ask as then to go on with it; or take another id, or --force" in other.err
+    assert "hint: use the same options to go on with it; or use another id, or --force" in other.err
 
     missing = up(name, "--", "nosuchprogram")
     assert missing.rc == 1
@@ -122,7 +122,7 @@ def test_a_root_that_is_made_anew_keeps_what_is_known_of_config_json(
     bundle = tmp_path / "data/bundles" / name
     ctk("bootstrap", "--remove", str(bundle / "rootfs")).ok()
     again = up(name, "--", "true")
-    assert again.rc == 0 and "changed by hand" not in again.err, again.err
+    assert again.rc == 0 and "edited by hand" not in again.err, again.err
     spaces = json.loads((bundle / "config.json").read_text())["linux"]["namespaces"]
     assert {"type": "network"} in spaces
 

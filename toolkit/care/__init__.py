@@ -1,1 +1,1 @@
-"""Look after the host: what it can do (doctor), what is left over (gc), how a tree goes away again (trees)."""
+"""Care for the host: what it can do (doctor), what is left over on it (gc), removal of trees (trees)."""

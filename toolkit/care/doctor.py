@@ -1,6 +1,6 @@
-"""What this host can do: a list of findings, each from a check that asks the kernel, a file or a mirror itself.
+"""What this host can do: a list of findings. Each check asks the kernel, a file or a mirror directly.
 
-`examine` runs the checks, all or those that a command needs; `after` those that a failure gives reason for.
+`examine` runs all checks or those for one command; `after` runs those that may explain a failure.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,7 +12,7 @@ from toolkit.kernel.host import HostFacts
 
 Check = Callable[[HostFacts], Iterator[Finding]]
 
-# Which commands need what, in the order in which it is told.
+# The checks that each command needs, in the order in which their findings are shown.
 CHECKS: tuple[tuple[Check, tuple[str, ...]], ...] = (
     (kernel_checks.kernel, ("run", "rootless", "bootstrap")),
     (kernel_checks.namespace_kinds, ("run", "rootless")),
@@ -35,9 +35,9 @@ _EPERM, _ENOENT, _EACCES, _EINVAL, _ENOSPC, _ENOSYS, _EDQUOT = 1, 2, 13, 22, 28,
 
 
 def examine(topic: str = "", *, offline: bool = False) -> Iterator[Finding]:
-    """The findings of all checks, or of those that `topic` (one of TOPICS) needs, each as soon as it is known.
+    """Yield the findings of all checks, or of those for `topic` (one of TOPICS), each as soon as it is known.
 
-    `offline` asks no mirror. Raises Usage for another topic.
+    With `offline` no mirror is contacted. Raises Usage for an unknown topic.
     """
     if topic and topic not in TOPICS:
         raise Usage(f"examine the host for {topic!r}", because="there is no such topic", hint=", ".join(TOPICS))
@@ -48,7 +48,7 @@ def examine(topic: str = "", *, offline: bool = False) -> Iterator[Finding]:
 
 
 def after(error: CtkError) -> list[Finding]:
-    """What is wrong with the host that may have made a step fail in this way; nothing for what is not the host's."""
+    """Problems of the host that may have caused this error; empty if the error has nothing to do with the host."""
     facts = HostFacts()
     found: list[Finding] = []
     for check in _suspects(error):
@@ -63,7 +63,7 @@ def _suspects(error: CtkError) -> tuple[Check, ...]:
         return (host_checks.clock,)
     if isinstance(error, Untrusted):
         return (host_checks.clock, host_checks.mirrors) if "date" in words or "expire" in words else ()
-    # clone(2) has ENOSPC for a limit of namespaces, too: by its words it comes before the disks.
+    # clone(2) also fails with ENOSPC at a limit of namespaces, so its words are checked before the disks.
     if "without root" in words or "user namespace" in words or "newuidmap" in words or "uid_map" in words:
         return (kernel_checks.user_namespaces, host_checks.subordinate_ids)
     if "no space left" in words or number in (_ENOSPC, _EDQUOT):
@@ -78,17 +78,17 @@ def _suspects(error: CtkError) -> tuple[Check, ...]:
 
 
 def lines(found: list[Finding]) -> list[str]:
-    """The findings as people read them: what, who needs it, the line that mends it."""
-    told = []
+    """The findings as text: what was found, which command needs it, the command that fixes it."""
+    output = []
     for one in found:
         needed = f"  (for: {one.needed_by})" if one.needed_by and one.state != OK else ""
-        told.append(f"{MARKS[one.state]} {one.topic}: {one.what}{needed}")
+        output.append(f"{MARKS[one.state]} {one.topic}: {one.what}{needed}")
         if one.fix and one.state != OK:
-            told.append(f"    {one.fix}")
-    return told
+            output.append(f"    {one.fix}")
+    return output
 
 
 def advice(error: CtkError) -> str:
-    """A short section for the end of an error message, "" where the host is not at fault."""
-    told = lines(after(error))
-    return "".join(f"{line}\n" for line in ["doctor:", *(f"  {line}" for line in told)]) if told else ""
+    """A short section for the end of an error message; "" if the host is not at fault."""
+    output = lines(after(error))
+    return "".join(f"{line}\n" for line in ["doctor:", *(f"  {line}" for line in output)]) if output else ""

@@ -1,4 +1,4 @@
-"""What `ctk doctor` has to say about one thing."""
+"""One finding of `ctk doctor`."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -8,9 +8,9 @@ OK, NOTE, WARN, BAD = "ok", "note", "warn", "bad"
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """`state` is OK, NOTE (a fact, neither good nor bad), WARN (some things won't work) or BAD (`needed_by` won't).
+    """`state` is OK, NOTE (a neutral fact), WARN (some things won't work) or BAD (`needed_by` won't work).
 
-    `fix` holds the exact line to type, "" where there is nothing to mend or no line would do.
+    `fix` is the exact command to type; "" if there is nothing to fix, or no single command for it.
     """
 
     topic: str

@@ -1,4 +1,4 @@
-"""Findings about what runs on the kernel: cgroups, subordinate ids, CRIU, room on the disks, the clock, the mirrors."""
+"""Findings about the system: cgroups, subordinate ids, CRIU, disk space, the clock, Python packages, the mirrors."""
 
 import os
 import pwd
@@ -27,7 +27,7 @@ _COMFORT_BYTES = 1500 << 20
 
 
 def cgroups(facts: HostFacts) -> Iterator[Finding]:
-    """The layout, and which controllers the caller can set limits with."""
+    """The cgroup layout, and the controllers that the caller can use for limits."""
     layout = facts.cgroup_layout
     if layout == "none":
         fix = "sudo mount -t cgroup2 cgroup2 /sys/fs/cgroup"
@@ -44,14 +44,14 @@ def cgroups(facts: HostFacts) -> Iterator[Finding]:
         session = read("/proc/self/cgroup").partition("0::")[2].split("\n")[0]
         fix = ""
         if layout == "v2":
-            # Outside of the user manager's cgroup a scope of one's own is missing; inside, systemd has to delegate.
+            # Outside the user manager's cgroup the caller needs a scope of its own; inside, systemd must delegate more.
             fix = "systemd-run --user --scope -p Delegate=yes ctk run NAME" if "user@" not in session else _DELEGATE
         what = f"not delegated to you: {', '.join(missing)}" + ("" if fix else " (v1 cgroups are root's)")
         yield Finding("limits", WARN, what, "limits without root", fix)
 
 
 def subordinate_ids(_: HostFacts) -> Iterator[Finding]:
-    """The ids that a user can map beside the own one, and the programs that do it."""
+    """The ids that a user can map in addition to their own, and the programs that write the maps."""
     if os.geteuid() == 0:
         return
     uid = os.getuid()
@@ -81,7 +81,7 @@ def subordinate_ids(_: HostFacts) -> Iterator[Finding]:
 
 
 def _unused_ids() -> int:
-    """The first id above all that the tables give away: who shares a range with another user shares files with him."""
+    """The first id above all allocated ranges: users with overlapping ranges could access each other's files."""
     ends = [100000]  # SUB_UID_MIN of login.defs(5), as Debian sets it
     for table in (subids.SUBUID, subids.SUBGID):
         for line in read(table, 1 << 20).splitlines():
@@ -99,7 +99,7 @@ def _has_file_capability(path: str) -> bool:
 
 
 def criu(_: HostFacts) -> Iterator[Finding]:
-    """The program behind checkpoint and restore."""
+    """The program that checkpoint and restore use."""
     path = shutil.which("criu", path="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin")
     if not path:
         yield Finding("criu", NOTE, "not installed", "checkpoint, restore", "sudo apt-get install criu")
@@ -115,7 +115,7 @@ def criu(_: HostFacts) -> Iterator[Finding]:
 
 
 def room(_: HostFacts) -> Iterator[Finding]:
-    """Space and mount options where caches, bundles, records and the current folder are."""
+    """Free space and mount options of the folders for caches, bundles and records, and of the current folder."""
     seen: dict[int, str] = {}
     for name, path in (
         ("here", os.getcwd()),
@@ -130,11 +130,11 @@ def room(_: HostFacts) -> Iterator[Finding]:
         seen[os.stat(there).st_dev] = there
         about = os.statvfs(there)
         free = about.f_bavail * about.f_frsize
-        told = f"{name} ({there}): {free / 1e9:.1f} GB free"
+        what = f"{name} ({there}): {free / 1e9:.1f} GB free"
         if free < _ROOM_BYTES:
-            yield Finding("space", BAD, told, "bootstrap", f"df -h {quote(there)}")
+            yield Finding("space", BAD, what, "bootstrap", f"df -h {quote(there)}")
         else:
-            yield Finding("space", OK if free >= _COMFORT_BYTES else WARN, told)
+            yield Finding("space", OK if free >= _COMFORT_BYTES else WARN, what)
         flags = about.f_flag
         for flag, option in ((os.ST_NOEXEC, "noexec"), (os.ST_NODEV, "nodev"), (os.ST_RDONLY, "ro")):
             if flags & flag and name == "here":
@@ -150,19 +150,19 @@ def _mount_point(path: str) -> str:
 
 
 def clock(_: HostFacts) -> Iterator[Finding]:
-    """Whether the clock can be right: signatures are judged by it. What a mirror's date says is in `mirrors`."""
+    """Whether the clock is plausible, which signatures depend on. `mirrors` compares it with a mirror's date."""
     ours = os.stat(os.path.join(os.path.dirname(places.__file__), "places.py")).st_mtime
     now = time.time()
-    told = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(now))
+    shown = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(now))
     if now < ours - 24 * 3600:
         fix = "sudo timedatectl set-ntp true"
-        yield Finding("clock", BAD, f"it says {told}, before ctk was installed", "bootstrap", fix)
+        yield Finding("clock", BAD, f"it says {shown}, before ctk was installed", "bootstrap", fix)
     else:
-        yield Finding("clock", OK, told)
+        yield Finding("clock", OK, shown)
 
 
 def libraries(_: HostFacts) -> Iterator[Finding]:
-    """The Python packages that building a root needs, of which this Python may lack some."""
+    """The Python packages that building a root needs; this Python may lack some."""
     missing = [name for name in _LIBRARIES if find_spec(name) is None]
     if not missing:
         yield Finding("libraries", OK, f"{sys.executable} has {', '.join(_LIBRARIES)}")
@@ -173,9 +173,9 @@ def libraries(_: HostFacts) -> Iterator[Finding]:
 
 
 def mirrors(_: HostFacts) -> Iterator[Finding]:
-    """Whether the archive's first mirror answers, and whether its date goes with our clock."""
+    """Whether the archive's first mirror answers, and whether its date agrees with our clock."""
     if find_spec("requests") is None:
-        yield Finding("mirrors", NOTE, "not asked, for want of a library (above)")
+        yield Finding("mirrors", NOTE, "not checked: a library is missing (above)")
         return
     from datetime import UTC, datetime
 

@@ -1,4 +1,4 @@
-"""Findings about the kernel: its age, namespaces, user namespaces and who forbids them, seccomp, LSMs, overlay."""
+"""Findings about the kernel: its version, namespaces, what forbids user namespaces, seccomp, LSMs, overlay."""
 
 import os
 import shutil
@@ -17,10 +17,10 @@ _PROFILE = "/etc/apparmor.d/ctk"
 
 
 def kernel(facts: HostFacts) -> Iterator[Finding]:
-    """The version, and whether it is WSL2's."""
+    """The kernel version, and whether this is WSL 2."""
     release = os.uname().release
     if facts.kernel < _FLOOR:
-        what = f"Linux {release} is older than {_FLOOR[0]}.{_FLOOR[1]}, which has mount_setattr(2)"
+        what = f"Linux {release} is older than {_FLOOR[0]}.{_FLOOR[1]} and lacks mount_setattr(2)"
         yield Finding("kernel", BAD, what, "run", "sudo apt-get install linux-image-amd64")
     else:
         yield Finding("kernel", OK, f"Linux {release} on {os.uname().machine}")
@@ -34,7 +34,7 @@ def kernel(facts: HostFacts) -> Iterator[Finding]:
             "wsl --set-version DISTRO 2" if old else "",
         )
     if facts.in_user_namespace:
-        yield Finding("host", NOTE, "we are in a user namespace ourselves: no device nodes, no sysctls of the host's")
+        yield Finding("host", NOTE, "we are in a user namespace ourselves: no device nodes, no sysctls of the host")
 
 
 def namespace_kinds(_: HostFacts) -> Iterator[Finding]:
@@ -44,7 +44,7 @@ def namespace_kinds(_: HostFacts) -> Iterator[Finding]:
     for kind in missing:
         yield Finding("namespaces", BAD, f"the kernel has no {kind} namespaces (CONFIG_{_OPTIONS[kind]})", "run")
     if not os.geteuid() and not capabilities.capget()[0] & capabilities.mask(["CAP_SYS_ADMIN"]):
-        what = "root here lacks CAP_SYS_ADMIN, which makes them: start the container with it, or work outside of it"
+        what = "root here lacks CAP_SYS_ADMIN, which they need: start the container with it, or work outside of it"
         yield Finding("namespaces", BAD, what, "run, bootstrap")
     elif not missing:
         yield Finding("namespaces", OK, ", ".join(there))
@@ -54,10 +54,10 @@ def namespace_kinds(_: HostFacts) -> Iterator[Finding]:
 
 
 def user_namespaces(facts: HostFacts) -> Iterator[Finding]:
-    """Whether an ordinary user may make one, tried out, and who forbids it."""
+    """Whether an ordinary user may make a user namespace (it is tried), and what forbids it."""
     hard = BAD if os.geteuid() else WARN
     need = "run and bootstrap without root"
-    told = False
+    found = False
     for path, forbidden, fix in (
         ("/proc/sys/user/max_user_namespaces", "0", "sudo sysctl -w user.max_user_namespaces=15000"),
         ("/proc/sys/kernel/unprivileged_userns_clone", "0", "sudo sysctl -w kernel.unprivileged_userns_clone=1"),
@@ -65,9 +65,9 @@ def user_namespaces(facts: HostFacts) -> Iterator[Finding]:
     ):
         if read(path).strip() == forbidden:
             name = path.removeprefix("/proc/sys/").replace("/", ".")
-            told = True
+            found = True
             yield Finding("user namespaces", hard, f"forbidden: sysctl {name} is {forbidden}", need, fix)
-    if told:
+    if found:
         return
     refused = facts.user_namespaces or _try_user_namespace()
     if refused:
@@ -77,18 +77,18 @@ def user_namespaces(facts: HostFacts) -> Iterator[Finding]:
 
 
 def apparmor_fix() -> str:
-    """The line that lets our own Python make user namespaces, and nobody else's (Ubuntu 23.10 and later)."""
+    """The command that lets our own Python, and no other program, make user namespaces (Ubuntu 23.10 and later)."""
     program = os.path.realpath(sys.executable)
     profile = f"abi <abi/4.0>,\\nprofile ctk {program} flags=(unconfined) {{ userns, }}\\n"
     return f"printf '{profile}' | sudo tee {_PROFILE} && sudo apparmor_parser -r {_PROFILE}"
 
 
 def _try_user_namespace() -> str:
-    """Why a process without privileges can't make a user namespace; "" if it can. Tried in a child of ours."""
+    """Why an unprivileged process can't make a user namespace; "" if it can. A child process tries it."""
     ours, theirs = os.pipe()
     child = os.fork()
     if child == 0:
-        told = b""
+        problem = b""
         try:
             if os.geteuid() == 0:
                 os.setgroups([])
@@ -96,8 +96,8 @@ def _try_user_namespace() -> str:
                 os.setresuid(65534, 65534, 65534)
             namespaces.unshare(namespaces.CLONE_NEWUSER)
         except (SystemCall, OSError) as error:
-            told = str(error).encode()
-        os.write(theirs, told or b"\0")
+            problem = str(error).encode()
+        os.write(theirs, problem or b"\0")
         os._exit(0)
     os.close(theirs)
     answer = os.read(ours, 4096)
@@ -107,7 +107,7 @@ def _try_user_namespace() -> str:
 
 
 def confinement(facts: HostFacts) -> Iterator[Finding]:
-    """seccomp, and the security modules that profiles of a spec can name."""
+    """seccomp, and the security modules whose profiles a spec can name."""
     actions = seccomp.available_actions()
     if not actions:
         yield Finding("seccomp", WARN, "the kernel has no filters (CONFIG_SECCOMP_FILTER)", "run with linux.seccomp")
@@ -120,7 +120,7 @@ def confinement(facts: HostFacts) -> Iterator[Finding]:
 
 
 def overlay(facts: HostFacts) -> Iterator[Finding]:
-    """Whether overlay file systems can be mounted, also without root."""
+    """Whether overlay file systems can be mounted, and whether without root."""
     listed = read("/proc/filesystems")
     if not listed:
         yield Finding("overlay", NOTE, "/proc shows no file systems here (ProcSubset=pid?)")
@@ -144,7 +144,7 @@ def emulation(_: HostFacts) -> Iterator[Finding]:
     if entries:
         yield Finding("other architectures", OK, f"binfmt_misc runs {', '.join(entries)}")
     elif programs:
-        yield Finding("other architectures", NOTE, f"{programs[0]} is there, no binfmt_misc entry of the host's")
+        yield Finding("other architectures", NOTE, f"{programs[0]} is installed; the host has no binfmt_misc entry")
     else:
         fix = "sudo apt-get install qemu-user-static"
         yield Finding("other architectures", NOTE, "no qemu-user", "bootstrap --arch", fix)

@@ -1,4 +1,4 @@
-"""What `ctk gc` finds: something that nobody needs, or something that looks like it and stays."""
+"""What `ctk gc` finds: something to remove, or something that looks similar and stays."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from toolkit.events import Emit
 
 @dataclass(frozen=True, slots=True)
 class Leftover:
-    """Something that nobody needs: `remove` takes it away; it raises CtkError or OSError if it can't."""
+    """Something that is no longer needed. `remove` removes it; it raises CtkError or OSError if it can't."""
 
     kind: str
     name: str
@@ -18,7 +18,7 @@ class Leftover:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """Something that stays, and why; `hint` is the line that would remove it."""
+    """Something that stays, and why. `hint` is the command that would remove it."""
 
     kind: str
     name: str

@@ -1,14 +1,14 @@
-"""What dead containers and killed builds have left, and what looks like it but stays: `ctk gc`.
+"""`ctk gc`: what dead containers and killed builds have left, and what looks similar but stays.
 
-| kind   | left over when                                                       | taken away by                |
-|--------|----------------------------------------------------------------------|------------------------------|
-| record | its `create` was killed; of an earlier boot; stopped, if asked for   | `delete`, or the folder alone |
-| tree   | its bootstrap, which we noted, did not end, and nobody holds its lock | `ctk bootstrap --remove`     |
-| cgroup | empty, named as ctk names them, and no record speaks of it           | rmdir(2)                     |
-| file   | a temporary one of a process that is gone; a build's log, a month old | unlink(2)                    |
-| recipe | its player is gone                                                   | recipe_leftovers.py          |
+| kind   | left over if                                                          | removed by                    |
+|--------|-----------------------------------------------------------------------|-------------------------------|
+| record | its `create` was killed; of an earlier boot; stopped, on request      | `delete`, or the folder alone |
+| tree   | its bootstrap, which we noted, did not finish; no process has its lock | `ctk bootstrap --remove`      |
+| cgroup | empty, with a name as ctk gives them, and not in any record           | rmdir(2)                      |
+| file   | a temporary file of a process that is gone; a build log, a month old  | unlink(2)                     |
+| recipe | its player is gone                                                    | recipe_leftovers.py           |
 
-The record of an earlier boot is removed alone: what its cgroups were called may be somebody else's by now.
+Of a record from an earlier boot only the record is removed: its cgroup paths may belong to others by now.
 """
 
 import fcntl
@@ -29,13 +29,12 @@ from toolkit.runtime.record import Record
 from toolkit.text import quote
 
 _LOG_S = 30 * 24 * 3600
-_DEEPEST = 64  # nobody's containers stand deeper; a container of somebody's may nest cgroups deeper than os.walk can go
+_DEEPEST = 64  # containers are never deeper, but a container may nest cgroups too deep for os.walk
 
 
 def find(root: str, folders: tuple[str, ...] = (), *, stopped: bool = False) -> Iterator[Found]:
-    """All that is left over, and what is like it but stays: below the records' `root`, in ctk's folders, in `folders`.
-
-    With `stopped` containers that have ended count, too. Removes nothing.
+    """Yield all that is left over, and what looks similar but stays: below the records' `root`, in ctk's folders, and
+    in `folders`. With `stopped`, containers that have ended are left over too. Removes nothing.
     """
     yield from _records(root, stopped)
     yield from _half_made(folders)
@@ -50,7 +49,7 @@ def _records(root: str, stopped: bool) -> Iterator[Found]:
         names = records.ids(root)
     except OSError:
         return
-    except CtkError as error:  # a stranger's: what it names is nothing that we remove or run
+    except CtkError as error:  # the folder is another user's: nothing that it names is removed or run
         yield Kept("records", root, str(error), error.hint)
         return
     for name in names:
@@ -76,7 +75,7 @@ def _judged(container: Record, stopped: bool) -> Found:
         container.unlock()
 
     if container.locked_by_other():
-        return Kept("record", name, "another command is at work on it")
+        return Kept("record", name, "another command is working on it")
     if lifecycle.alive(container):
         return Kept("record", name, f"it runs, as process {container.pid}", f"ctk delete --force {quote(name)}")
     if container.torn:
@@ -101,13 +100,13 @@ def _half_made(folders: tuple[str, ...]) -> Iterator[Found]:
             elif path in ours:
                 yield Leftover("tree", path, "its bootstrap was killed", _removing(path))
             else:
-                # Who lives in a tree that was never ours can make a file of that name.
-                yield Kept("tree", path, "only a file in it says that a bootstrap began it", remove)
+                # Programs in a tree that was never ours can make a file of that name.
+                yield Kept("tree", path, "only a file in it says that a bootstrap started it", remove)
         elif path in noted:
             yield Leftover(
                 "file",
                 builds_in_progress.path(path),
-                "a note about a tree that is whole or gone",
+                "a note about a tree that is complete or gone",
                 _forgetting(path),
             )
         elif path in named:
@@ -129,7 +128,7 @@ def _locked(path: str) -> bool:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
-        return True  # not ours to judge
+        return True  # we can't tell
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError:
@@ -140,7 +139,7 @@ def _locked(path: str) -> bool:
 
 
 def _cgroups(root: str) -> Iterator[Found]:
-    """Scopes that systemd made for us, and cgroups named as a bundle of `ctk up`, where no record is left."""
+    """Scopes that systemd made for us, and cgroups with the name of a `ctk up` bundle, if there is no record."""
     known = set(_names(root))
     ours = {f"ctk-{name}.scope": name for name in _names(os.path.join(places.data_dir(), "bundles"))}
     ours |= {name: name for name in ours.values()}
@@ -153,7 +152,7 @@ def _cgroups(root: str) -> Iterator[Found]:
                 continue
             below.clear()
             if _populated(folder):
-                yield Kept("cgroup", folder, "it has processes, and no record of ours speaks of it")
+                yield Kept("cgroup", folder, "it has processes, and none of our records names it")
             else:
                 yield Leftover("cgroup", folder, "it is empty, and its container is gone", _without_cgroup(folder))
 
@@ -189,7 +188,7 @@ def _files() -> Iterator[Found]:
         if age_s > _LOG_S:
             yield Leftover("file", path, f"a build's log, {age_s / 86400:.0f} days old", _unlinking(path))
     if os.path.isdir(cache):
-        yield Kept("cache", cache, "what it holds is used again", "ctk cache list shows it, ctk cache prune makes room")
+        yield Kept("cache", cache, "its contents are reused", "ctk cache list shows it, ctk cache prune makes room")
 
 
 def _unlinking(path: str) -> Callable[[Emit], None]:
@@ -203,7 +202,7 @@ def _bundles(root: str) -> Iterator[Found]:
         rootfs = os.path.join(bundles, name, "rootfs")
         if name not in known and os.path.isdir(rootfs) and not target.half_made(rootfs):
             bundle = os.path.dirname(rootfs)
-            yield Kept("bundle", bundle, "`ctk up` takes it up again",
+            yield Kept("bundle", bundle, "`ctk up` uses it again",
                        f"ctk bootstrap --remove {quote(rootfs)} && rm -r {quote(bundle)}")  # fmt: skip
 
 

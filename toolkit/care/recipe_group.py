@@ -1,4 +1,4 @@
-"""The cgroup of one run of a recipe: its shells stand in it, and their containers' cgroups are made in it, too."""
+"""The cgroup of one run of a recipe. It holds its shells, and the cgroups of their containers."""
 
 import os
 import secrets
@@ -9,9 +9,9 @@ from toolkit.runtime import cgroups
 
 
 class RecipeGroup:
-    """The cgroup `name`, at `place` if it was made by an earlier call. Nothing where none can be made.
+    """The cgroup `name`, or the one at `place` if an earlier call made it. Does nothing if none can be made.
 
-    `place` is for whoever wants it again later: a caller elsewhere would look for it below its own cgroup.
+    `place` is needed to find it again later: a caller in another cgroup would look for it below its own.
     """
 
     def __init__(self, name: str, place: dict[str, Any]) -> None:
@@ -21,22 +21,22 @@ class RecipeGroup:
             self.place = place or cgroups.manager(name, name, rootless=os.geteuid() != 0).facts()
             self._whole = cgroups.from_facts(self.place)
         except (CtkError, OSError):
-            self._whole = cgroups.none()  # no cgroups here: then `ctk` makes none for a container either
+            self._whole = cgroups.none()  # the host has no cgroups: `ctk` makes none for containers either
 
     def take(self, pid: int, /) -> None:
-        """Put a process into it; it is made at the first call."""
+        """Move a process into it. The first call makes it."""
         try:
             if self._shells is None:
-                # One folder further down: v2 gives controllers only to the folders below one that has no process.
-                # A name of its own each time, because with v1 the containers' cgroups are below it and keep it.
+                # One level down: in v2 a cgroup with processes can't give controllers to its children. A new name each
+                # time, because in v1 the containers' cgroups are below it, and it can't be removed before them.
                 self._shells = self._below("shells-" + secrets.token_hex(2))
                 self._shells.create()
             self._shells.join(pid)
         except (CtkError, OSError):
-            self._shells = cgroups.none()  # a user to whom no cgroup was delegated
+            self._shells = cgroups.none()  # no cgroup is delegated to this user
 
     def end(self) -> None:
-        """End what still runs in it or below it, and remove it. Raises CtkError that names what stays."""
+        """End all processes in it or below it, and remove it. Raises CtkError, which names what stays."""
         if self._whole.exists():
             self._whole.kill()
             self._whole.delete()

@@ -1,6 +1,6 @@
-"""What killed players of recipes left: their containers with their records and cgroups, and the folder of a launcher.
+"""What killed recipe players have left: containers with their records and cgroups, and the folder of a launcher.
 
-Whose a folder is, is told by its owner and mode; whether its player lives, by the lock that it holds on it.
+A folder is ours by its owner and mode. Its player is alive if it holds the lock on it.
 """
 
 import os
@@ -19,7 +19,7 @@ from toolkit.text import quote
 
 
 def find(root: str) -> Iterator[Found]:
-    """What is left of recipes whose reader keeps container records in `root`. Removes nothing."""
+    """Yield what is left of recipes, for a reader whose container records are in `root`. Removes nothing."""
     yield from _rooms(room.folder_of_rooms(root))
     yield from _launchers(tempfile.gettempdir())
 
@@ -45,7 +45,7 @@ def _room(path: str) -> Found | None:
     except BlockingIOError:
         return Kept("recipe", path, "it is being played now")
     except OSError:
-        return None  # no folder, or gone by now
+        return None  # not a folder, or gone
     try:
         ours.check(os.fstat(fd), "its folder", f"believe the recipe in {path!r}")
         return _judged(path)
@@ -64,7 +64,7 @@ def _judged(path: str) -> Found:
     if where:
         again = f"ctk recipe run {quote(str(recipe))} --clean-up"
         return Kept("recipe", path, "its reader stopped it, and can go on", again)
-    return Leftover("recipe", path, "its reader stopped it, and the folder that it worked in is gone", _clearing(path))
+    return Leftover("recipe", path, "its reader stopped it, and its work folder is gone", _clearing(path))
 
 
 def _clearing(path: str) -> Callable[[Emit], None]:
@@ -99,14 +99,14 @@ def _launchers(folder: str) -> Iterator[Found]:
     for name in names:
         path = f"{folder}/{name}"
         if _is_dead_launcher(path):
-            yield Leftover("folder", path, "it was a recipe's, whose player is gone", _removing(path))
+            yield Leftover("folder", path, "it belongs to a recipe whose player is gone", _removing(path))
 
 
 def _is_dead_launcher(path: str) -> bool:
     try:
         fd = room.hold(path)
     except OSError:
-        return False  # held by a player who lives, somebody else's, or no folder
+        return False  # locked by a live player, another user's, or not a folder
     try:
         status = os.fstat(fd)
         return status.st_uid == os.geteuid() and not status.st_mode & 0o022 and os.listdir(fd) == ["ctk"]
@@ -130,4 +130,4 @@ def _hold(path: str) -> int:
     try:
         return room.hold(path)
     except BlockingIOError:
-        raise InUse(f"remove {path!r}", because="somebody plays the recipe again") from None
+        raise InUse(f"remove {path!r}", because="the recipe is being played again") from None

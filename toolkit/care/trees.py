@@ -1,4 +1,4 @@
-"""Take a tree away that no container lives in."""
+"""Remove a tree that no container uses."""
 
 import os
 
@@ -12,7 +12,7 @@ from toolkit.text import quote
 
 
 def remove(path: str, emit: Emit) -> None:
-    """Remove the tree at `path`. Raises InUse while a container of this user runs in it, and what removal raises."""
+    """Remove the tree at `path`. Raises InUse while a container of this user runs in it, and like `removal.remove`."""
     living = tenants(path)
     if living:
         because = f"the container {living[0]!r} runs in it"
@@ -21,7 +21,7 @@ def remove(path: str, emit: Emit) -> None:
 
 
 def tenants(path: str) -> list[str]:
-    """The ids of the containers below the runtime's root that live in the tree at `path`, or below it."""
+    """The ids of the live containers of the runtime's root whose rootfs is the tree at `path`, or below it."""
     tree, root = os.path.realpath(path), places.runtime_root()
     try:
         names = records.ids(root)

@@ -1,1 +1,1 @@
-"""Look at what runs, from outside: inspect, stats, top, diff. Nothing here changes anything."""
+"""Observe containers from outside: inspect, stats, top, diff. Read-only."""

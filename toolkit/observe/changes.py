@@ -14,7 +14,7 @@ from toolkit.observe.living import Tree
 def since_bootstrap(tree: Tree, emit: Emit) -> list[tuple[str, str]]:
     """(A, C or D, path) of each change, sorted by path. Raises NotFound for a tree without a record.
 
-    An ordinary user with subordinate ids becomes root of a user namespace for it, to read what belongs to those.
+    An ordinary user with subordinate ids becomes root of a user namespace, to read files that belong to those ids.
     """
     if os.geteuid() != 0 and len(subids.of_caller()[0]) > 1 and not HostFacts().user_namespaces:
         found: list[tuple[str, str]] = rootless.run(changed_here, tree, emit)
@@ -23,13 +23,13 @@ def since_bootstrap(tree: Tree, emit: Emit) -> list[tuple[str, str]]:
 
 
 def changed_here(tree: Tree, emit: Emit) -> list[tuple[str, str]]:  # noqa: ARG001 (rootless.run calls such functions)
-    """The changes, with the rights that this process has. Raises NotFound, CtkError."""
+    """The changes, read with the rights of this process. Raises NotFound, CtkError."""
     rootfs = tree.rootfs
     doing = f"compare {rootfs!r} with what was bootstrapped"
     record = target.read_document(rootfs).get("tree")
     if record is None:
         because = f"there is no record of it ({target.result_path(rootfs)})"
-        hint = "the record is for one folder that `ctk bootstrap` made: a copy has none, nor has what others made"
+        hint = "only a folder that `ctk bootstrap` made has one: a copy has none, nor does a tree made otherwise"
         raise NotFound(doing, because=because, hint=hint)
     try:
         return list(manifest.changes(record, tree.seen_at, tree.mounted))

@@ -1,4 +1,4 @@
-"""One live container, seen from outside: what the kernel says of its first process, its cgroups and its sockets."""
+"""One container from outside: what the kernel reports about its first process, its cgroups and its sockets."""
 
 import os
 from typing import Any
@@ -19,7 +19,7 @@ _SETS = (
     ("ambient", "CapAmb"),
 )
 _SECCOMP = {"0": "off", "1": "strict", "2": "filter"}
-# (limit, file with it, file with the current use, file with the highest use) of cgroup v2 and of v1.
+# (name, file with the limit, file with the current use, file with the highest use) of cgroup v2 and of v1.
 _V2 = (
     ("memory", "memory.max", "memory.current", "memory.peak"),
     ("memory.high", "memory.high", "memory.current", ""),
@@ -43,10 +43,10 @@ _UNLIMITED = ("max", "-1", str((1 << 63) - 4096))
 
 
 def inspect(root: str, container_id: str) -> dict[str, Any]:
-    """All that can be seen of a container; of one that does not run only what its record tells. Raises NotFound."""
+    """All that can be seen of a container; if it does not run, only what is in its record. Raises NotFound."""
     container = records.load(root, container_id)
     status = lifecycle.status(container)
-    told: dict[str, Any] = {
+    seen: dict[str, Any] = {
         "id": container.id,
         "status": status,
         "pid": container.pid if lifecycle.alive(container) else 0,
@@ -58,28 +58,28 @@ def inspect(root: str, container_id: str) -> dict[str, Any]:
         "annotations": container.annotations,
         "record": container.folder,
     }
-    if not told["pid"]:
-        return told
+    if not seen["pid"]:
+        return seen
     pid = container.pid
     facts = proc.status(read(f"/proc/{pid}/status"))
     if not facts:
         raise CtkError(f"look at the container {container_id!r}", because="it has just ended")
     pids = living.pids(container)
-    told["hostname"] = _hostname(container)
-    told["namespaces"] = namespaces(pid)
-    told["uidMappings"] = _mapping(f"/proc/{pid}/uid_map")
-    told["gidMappings"] = _mapping(f"/proc/{pid}/gid_map")
-    told["cgroups"] = _cgroups(container)
-    told["capabilities"] = {name: capabilities.names(int(facts[field], 16)) for name, field in _SETS if field in facts}
-    told["noNewPrivileges"] = facts.get("NoNewPrivs") == "1"
-    told["seccomp"] = {
+    seen["hostname"] = _hostname(container)
+    seen["namespaces"] = namespaces(pid)
+    seen["uidMappings"] = _mapping(f"/proc/{pid}/uid_map")
+    seen["gidMappings"] = _mapping(f"/proc/{pid}/gid_map")
+    seen["cgroups"] = _cgroups(container)
+    seen["capabilities"] = {name: capabilities.names(int(facts[field], 16)) for name, field in _SETS if field in facts}
+    seen["noNewPrivileges"] = facts.get("NoNewPrivs") == "1"
+    seen["seccomp"] = {
         "mode": _SECCOMP.get(facts.get("Seccomp", "0"), "?"),
         "filters": int(facts.get("Seccomp_filters", 0)),
     }
-    told["label"] = read(f"/proc/{pid}/attr/current").strip("\0\n ")
-    told["mounts"] = proc.mounts(read(f"/proc/{pid}/mountinfo", 1 << 22))
-    told["ports"] = ports(pid, pids)
-    told["processes"] = [
+    seen["label"] = read(f"/proc/{pid}/attr/current").strip("\0\n ")
+    seen["mounts"] = proc.mounts(read(f"/proc/{pid}/mountinfo", 1 << 22))
+    seen["ports"] = ports(pid, pids)
+    seen["processes"] = [
         {
             "pid": one.pid,
             "innerPid": one.inner_pid,
@@ -92,11 +92,11 @@ def inspect(root: str, container_id: str) -> dict[str, Any]:
         for one in map(proc.process, pids)
         if one is not None
     ]
-    return told
+    return seen
 
 
 def namespaces(pid: int) -> list[dict[str, Any]]:
-    """Each namespace of a process with its inode, and the host's (process 1's, or ours where that is not shown)."""
+    """Each namespace of a process with its inode and the host's (that of process 1, or ours if that is hidden)."""
     found = []
     for kind in sorted(os.listdir("/proc/self/ns")):
         if kind.endswith("_for_children"):
@@ -127,7 +127,7 @@ def _mapping(path: str) -> list[dict[str, int]]:
 
 
 def _cgroups(container: Record) -> dict[str, Any]:
-    """Where its cgroups are, and each limit with the current use."""
+    """The paths of its cgroups, and each limit with the current use."""
     if not container.cgroups:
         return {"paths": {}, "limits": []}
     manager = cgroups.from_facts(container.cgroups)
@@ -161,9 +161,9 @@ def _number(text: str) -> Any:
 
 
 def ports(pid: int, pids: list[int]) -> list[dict[str, Any]]:
-    """The waiting sockets in the network namespace of `pid`, each with the process of `pids` that has it open.
+    """The listening sockets in the network namespace of `pid`, each with the process of `pids` that has it open.
 
-    In the host's own namespace only those that one of `pids` has open: the others are not the container's.
+    In the host's own namespace only those that one of `pids` has open: the others don't belong to the container.
     """
     held = {inode: number for number in pids for inode in proc.sockets(number)}
     shared = _inode(f"/proc/{pid}/ns/net") == _inode("/proc/self/ns/net")

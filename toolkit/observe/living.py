@@ -1,4 +1,4 @@
-"""The containers to look at, their processes, and what they use."""
+"""The running containers, their processes, and the resources that they use."""
 
 import os
 import time
@@ -19,7 +19,7 @@ _NO_LIMIT = 1 << 60
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """What a container has used or uses at a moment; a limit of 0 is none."""
+    """The resource usage of a container at a moment. A limit of 0 means no limit."""
 
     id: str
     at_s: float
@@ -33,9 +33,9 @@ class Use:
 
 
 def running(root: str, wanted: Iterable[str] = ()) -> list[Record]:
-    """The containers below `root` whose first process lives; with `wanted` those, in its order.
+    """The containers below `root` whose first process is alive; with `wanted` only those, in that order.
 
-    Raises NotFound for a wanted one that is not there, CtkError for one that does not run.
+    Raises NotFound for a wanted container that does not exist, CtkError for one that is not running.
     """
     chosen = list(wanted)
     if not chosen:
@@ -64,7 +64,7 @@ def _loaded(root: str, name: str) -> Record | None:
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """A root file system: the folder that it is, where to look at it now, and what is mounted there besides."""
+    """A root file system: its folder, the path under which it can be read now, and the mounts in it."""
 
     rootfs: str
     seen_at: str
@@ -74,8 +74,8 @@ class Tree:
 def tree(root: str, name: str) -> Tree:
     """The root file system of a container, or of `name` itself if it is a folder's path.
 
-    A container with a layer over it (`run --ephemeral`, `--overlay`) is looked at from inside, where the layer is.
-    Raises NotFound; CtkError for such a container that has ended.
+    A container with an overlay (`run --ephemeral`, `--overlay`) is read through its own mount namespace, which has the
+    overlay. Raises NotFound, and CtkError if such a container has ended.
     """
     container = None
     if "/" not in name:
@@ -100,7 +100,7 @@ def tree(root: str, name: str) -> Tree:
 
 
 def pids(container: Record) -> list[int]:
-    """The processes of a container as the host numbers them, sorted."""
+    """The pids of a container's processes in the host's pid namespace, sorted."""
     found: list[int] = []
     if container.cgroups:
         try:
@@ -113,7 +113,7 @@ def pids(container: Record) -> list[int]:
 
 
 def _same_namespace(pid: int) -> list[int]:
-    """Without a cgroup of its own: who shares the pid namespace of its first process, if that isn't ours too."""
+    """The pids of a container without a cgroup: all in its init's pid namespace, unless that is the host's."""
     theirs = _link(f"/proc/{pid}/ns/pid")
     if not theirs or theirs == _link("/proc/self/ns/pid"):
         return [pid] if os.path.isdir(f"/proc/{pid}") else []
@@ -129,7 +129,7 @@ def _link(path: str) -> str:
 
 
 def use(container: Record) -> Use:
-    """What the container uses now: from its cgroups, and from its processes what those do not tell."""
+    """What the container uses now, from its cgroups, and from its processes if the cgroups don't have it."""
     stats: dict[str, Any] = {}
     if container.cgroups:
         try:
@@ -146,7 +146,7 @@ def use(container: Record) -> Use:
     if used is None:
         used = sum(one.memory_bytes for one in processes)
     else:
-        # Pages of files that can be dropped at once are no need of the container's; the engines subtract them, too.
+        # Inactive file pages can be reclaimed at once, so they are subtracted, as engines do.
         raw = memory.get("raw", {})
         used = max(0, used - raw.get("total_inactive_file", raw.get("inactive_file", 0)))
     limit = memory.get("usage", {}).get("limit", 0)
@@ -168,6 +168,6 @@ def _sum(entries: list[dict[str, Any]], operation: str) -> int:
 
 
 def cpu_percent(before: tuple[float, float], after: tuple[float, float]) -> float:
-    """Percent of one processor between two (moment, cpu time used) pairs, in seconds."""
+    """Percent of one processor between two (time, cpu time used) pairs, in seconds."""
     passed = after[0] - before[0]
     return max(0.0, (after[1] - before[1]) / passed * 100) if passed > 0 else 0.0

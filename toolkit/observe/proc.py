@@ -1,4 +1,4 @@
-"""What /proc tells of a process (proc(5)): read here, parsed by functions that open nothing."""
+"""Facts about processes from /proc (proc(5)). The parsers take text and open nothing."""
 
 import os
 from dataclasses import dataclass
@@ -9,13 +9,13 @@ from toolkit.kernel.host import read
 TICKS_S = os.sysconf("SC_CLK_TCK")
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
-# The states of a TCP socket that matter here (include/net/tcp_states.h): listening; of UDP: bound, not connected.
+# Socket states (include/net/tcp_states.h): of TCP, listening; of UDP, bound and not connected.
 _LISTENING = {"tcp": "0A", "udp": "07"}
 
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """One process. `inner_pid` is its pid in its innermost pid namespace, `uid` the user as seen there."""
+    """One process. `inner_pid` is its pid in its innermost pid namespace, `uid` its user id as seen there."""
 
     pid: int
     inner_pid: int
@@ -32,7 +32,7 @@ class Process:
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """A socket that waits for peers. `inode` is what /proc/PID/fd names it by."""
+    """A listening socket. `inode` is its number in the links of /proc/PID/fd."""
 
     protocol: str
     address: str
@@ -41,43 +41,43 @@ class Port:
 
 
 def process(pid: int) -> Process | None:
-    """A process as of now; None if it is gone."""
-    stat, told = read(f"/proc/{pid}/stat"), status(read(f"/proc/{pid}/status"))
-    if not stat or "Uid" not in told:
+    """A process as it is now; None if it is gone."""
+    stat, values = read(f"/proc/{pid}/stat"), status(read(f"/proc/{pid}/status"))
+    if not stat or "Uid" not in values:
         return None
     fields = stat[stat.rindex(")") + 2 :].split()
-    inner = told.get("NSpid", str(pid)).split()[-1]
+    inner = values.get("NSpid", str(pid)).split()[-1]
     io = status(read(f"/proc/{pid}/io"))
     command = read(f"/proc/{pid}/cmdline").rstrip("\0").replace("\0", " ")
     return Process(
         pid=pid,
         inner_pid=int(inner),
         parent=int(fields[1]),
-        uid=inside(int(told["Uid"].split()[1]), id_map(read(f"/proc/{pid}/uid_map"))),
+        uid=inside(int(values["Uid"].split()[1]), id_map(read(f"/proc/{pid}/uid_map"))),
         state=fields[0],
         threads=int(fields[17]),
         cpu_s=(int(fields[11]) + int(fields[12])) / TICKS_S,
         memory_bytes=int(fields[21]) * PAGE_BYTES,
         read_bytes=int(io.get("read_bytes", 0)),
         written_bytes=int(io.get("write_bytes", 0)),
-        command=command or f"[{told.get('Name', '?')}]",
+        command=command or f"[{values.get('Name', '?')}]",
     )
 
 
 def status(text: str) -> dict[str, str]:
-    """The `Name: value` lines of /proc/PID/status and its like."""
-    # Not splitlines: a name may have a form feed in it, and all that follows would count as the kernel's.
+    """The `Name: value` lines of /proc/PID/status and similar files."""
+    # Not splitlines: a process name may contain a form feed, and what follows it would be taken for a line.
     pairs = (line.partition(":") for line in text.split("\n"))
     return {name: value.strip() for name, colon, value in pairs if colon}
 
 
 def id_map(text: str) -> list[tuple[int, int, int]]:
-    """/proc/PID/uid_map: (first inside, first outside, count)."""
+    """The lines of /proc/PID/uid_map: (first id inside, first id outside, count)."""
     return [(int(a), int(b), int(c)) for a, b, c in (line.split() for line in text.splitlines())]
 
 
 def inside(number: int, lines: list[tuple[int, int, int]]) -> int:
-    """An id as it is seen in a user namespace; the overflow id (user_namespaces(7)) where it is not mapped."""
+    """An id as seen in a user namespace; the overflow id (user_namespaces(7)) if it is not mapped."""
     for first, outside, count in lines:
         if outside <= number < outside + count:
             return first + number - outside
@@ -85,7 +85,7 @@ def inside(number: int, lines: list[tuple[int, int, int]]) -> int:
 
 
 def mounts(text: str) -> list[dict[str, str]]:
-    """The mounts of /proc/PID/mountinfo in their order."""
+    """The mounts in /proc/PID/mountinfo, in order."""
     return [
         {"destination": point, "type": kind, "source": source, "root": root, "options": options}
         for _, _, root, point, options, kind, source, _ in mountinfo.mounts(text)
@@ -93,7 +93,7 @@ def mounts(text: str) -> list[dict[str, str]]:
 
 
 def listening(table: str, protocol: str) -> list[Port]:
-    """The waiting sockets of /proc/PID/net/PROTOCOL ("tcp", "tcp6", "udp", "udp6")."""
+    """The listening sockets in /proc/PID/net/PROTOCOL ("tcp", "tcp6", "udp", "udp6")."""
     found = []
     for line in table.splitlines()[1:]:
         words = line.split()
@@ -104,7 +104,7 @@ def listening(table: str, protocol: str) -> list[Port]:
 
 
 def _address(text: str) -> str:
-    """The kernel prints an address as words of 32 bits in the machine's byte order."""
+    """An address as text. The kernel prints it as 32-bit words in the machine's byte order."""
     import ipaddress
     import sys
 
@@ -115,7 +115,7 @@ def _address(text: str) -> str:
 
 
 def sockets(pid: int) -> set[int]:
-    """The inodes of the sockets that a process has open; none if we may not look."""
+    """The inodes of the sockets that a process has open; empty without permission."""
     found = set()
     try:
         names = os.listdir(f"/proc/{pid}/fd")

@@ -1,4 +1,4 @@
-"""What was seen, as rows of words: the tables of inspect, stats and top."""
+"""Observations as table rows: for inspect, stats and top."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +13,7 @@ Rows = tuple[tuple[str, ...], ...]
 
 STATS = ("ID", "CPU %", "MEMORY", "LIMIT", "MEM %", "PIDS", "LIMIT", "READ", "WRITTEN")
 TOP = ("ID", "PID", "INSIDE", "UID", "S", "CPU %", "MEMORY", "TIME", "COMMAND")
-# A first figure needs two looks: this far apart where only one is asked for.
+# A rate needs two samples; the time between the first two.
 FIRST_S = 0.5
 
 
@@ -28,7 +28,7 @@ def size(size_bytes: int) -> str:
 
 
 def stats_row(before: Use, after: Use) -> tuple[str, ...]:
-    """One container's line between two looks."""
+    """The row of one container, from two samples."""
     percent = living.cpu_percent((before.at_s, before.cpu_s), (after.at_s, after.cpu_s))
     limit = after.memory_limit_bytes
     return (
@@ -45,7 +45,7 @@ def stats_row(before: Use, after: Use) -> tuple[str, ...]:
 
 
 def stats_json(before: Use, after: Use) -> dict[str, Any]:
-    """The same for programs: numbers without units of their own (bytes, percent of one processor)."""
+    """The same for --json: plain numbers (bytes, percent of one processor)."""
     return {
         "id": after.id,
         "cpuPercent": round(living.cpu_percent((before.at_s, before.cpu_s), (after.at_s, after.cpu_s)), 2),
@@ -62,7 +62,7 @@ def stats_json(before: Use, after: Use) -> dict[str, Any]:
 def stats(
     look: Callable[[], Sequence[Record]], interval_s: float, *, wait: Callable[[float], None] = time.sleep
 ) -> Iterator[list[tuple[Use, Use]]]:
-    """Pairs of looks at each container that runs, without end; the first after FIRST_S."""
+    """Yield pairs of samples of each running container, endlessly; the first after FIRST_S."""
     before = {one.id: living.use(one) for one in look()}
     wait(FIRST_S)
     while True:
@@ -75,7 +75,7 @@ def stats(
 def top(
     look: Callable[[], Sequence[Record]], interval_s: float, *, wait: Callable[[float], None] = time.sleep
 ) -> Iterator[list[tuple[str, proc.Process, float]]]:
-    """(container, process, percent of one processor), the busiest first, without end; the first after FIRST_S."""
+    """Yield (container, process, percent of one processor), the busiest first, endlessly; the first after FIRST_S."""
     before = _processes(look())
     then = time.monotonic()
     wait(FIRST_S)
@@ -100,7 +100,7 @@ def _processes(containers: Sequence[Record]) -> dict[tuple[str, int], proc.Proce
 
 
 def top_row(container_id: str, one: proc.Process, percent: float) -> tuple[str, ...]:
-    """One process's line."""
+    """The row of one process."""
     minutes, seconds = divmod(one.cpu_s, 60)
     return (
         container_id,
@@ -115,59 +115,59 @@ def top_row(container_id: str, one: proc.Process, percent: float) -> tuple[str, 
     )
 
 
-def inspection(told: dict[str, Any]) -> list[tuple[str, tuple[str, ...], Rows, str]]:
-    """(title, headings, rows, what to say for none) of each part of `inspect`'s document."""
+def inspection(document: dict[str, Any]) -> list[tuple[str, tuple[str, ...], Rows, str]]:
+    """(title, headings, rows, text if there are none) of each part of the document of `inspect`."""
     names = ("id", "status", "pid", "hostname", "bundle", "rootfs", "created")
-    facts: list[tuple[str, ...]] = [(name, str(told[name])) for name in names if name in told]
-    facts.append(("rootless", "yes" if told["rootless"] else "no"))
+    facts: list[tuple[str, ...]] = [(name, str(document[name])) for name in names if name in document]
+    facts.append(("rootless", "yes" if document["rootless"] else "no"))
     parts: list[tuple[str, tuple[str, ...], Rows, str]] = [("container", ("", ""), tuple(facts), "")]
-    if not told["pid"]:
+    if not document["pid"]:
         return parts
     parts.append(("namespaces", ("TYPE", "INODE", "HOST", ""), tuple(
         (row["type"], str(row["inode"]), str(row["host"]), "shared with the host" if row["shared"] else "its own")
-        for row in told["namespaces"]
+        for row in document["namespaces"]
     ), ""))  # fmt: skip
     maps = [
         (kind, *(str(row[key]) for key in ("containerID", "hostID", "size")))
         for kind, field in (("user", "uidMappings"), ("group", "gidMappings"))
-        for row in told[field]
+        for row in document[field]
     ]
     parts.append(("ids", ("KIND", "INSIDE", "HOST", "COUNT"), tuple(maps), "not mapped"))
     limits = tuple(
         (row["name"], *(_limit(row["name"], row[key]) for key in ("current", "peak", "limit")))
-        for row in told["cgroups"]["limits"]
+        for row in document["cgroups"]["limits"]
     )
     parts.append(("limits", ("WHAT", "NOW", "PEAK", "LIMIT"), limits, "none: it has no cgroup of its own"))
-    paths = tuple((name or "unified", path) for name, path in sorted(told["cgroups"]["paths"].items()))
+    paths = tuple((name or "unified", path) for name, path in sorted(document["cgroups"]["paths"].items()))
     parts.append(("cgroups", ("CONTROLLERS", "PATH"), paths, "none"))
     sets: dict[str, list[str]] = {}
-    for name, names in told["capabilities"].items():
+    for name, names in document["capabilities"].items():
         sets.setdefault(" ".join(word.removeprefix("CAP_").lower() for word in names) or "none", []).append(name)
     parts.append(("capabilities", ("", ""), tuple((", ".join(kinds), names) for names, kinds in sets.items()), ""))
-    filters = told["seccomp"]
+    filters = document["seccomp"]
     rights = (
         ("seccomp", filters["mode"] + (f", {filters['filters']} filters" if filters["filters"] else "")),
-        ("no_new_privs", "yes" if told["noNewPrivileges"] else "no"),
-        ("label", told["label"] or "none"),
+        ("no_new_privs", "yes" if document["noNewPrivileges"] else "no"),
+        ("label", document["label"] or "none"),
     )
     parts.append(("rights", ("", ""), rights, ""))
-    ports = tuple((p["protocol"], f"{p['address']} {p['port']}", str(p["pid"] or "?")) for p in told["ports"])
+    ports = tuple((p["protocol"], f"{p['address']} {p['port']}", str(p["pid"] or "?")) for p in document["ports"])
     parts.append(("ports", ("PROTOCOL", "ADDRESS", "PID"), ports, "none open"))
-    parts.append(("mounts", ("WHERE", "TYPE", "SOURCE", "OPTIONS"), _mounts(told["mounts"]), ""))
+    parts.append(("mounts", ("WHERE", "TYPE", "SOURCE", "OPTIONS"), _mounts(document["mounts"]), ""))
     processes = tuple(
         (str(p["pid"]), str(p["innerPid"]), str(p["uid"]), p["state"], size(p["memory"]), p["command"])
-        for p in told["processes"]
+        for p in document["processes"]
     )
     parts.append(("processes", ("PID", "INSIDE", "UID", "S", "MEMORY", "COMMAND"), processes, ""))
     return sorted(parts, key=lambda part: _FIRST.index(part[0]) if part[0] in _FIRST else len(_FIRST))
 
 
-# What is looked for most; the rest follows in the order of the document.
+# The most useful ones first; the rest follows in the order of the document.
 _FIRST = ("container", "limits", "processes", "ports")
 
 
 def _mounts(mounts: Sequence[dict[str, str]]) -> Rows:
-    """Those of one kind, source and options in one row: masked and read-only paths, the hierarchies of cgroup v1."""
+    """Mounts of one type, source and options in one row: masked and read-only paths, cgroup v1 hierarchies."""
     alike: dict[tuple[str, ...], list[str]] = {}
     for mount in mounts:
         alike.setdefault((mount["type"], mount["source"], mount["options"]), []).append(mount["destination"])

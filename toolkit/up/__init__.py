@@ -1,4 +1,4 @@
-"""`ctk up`: bootstrap, spec and run, one after the other, each stage done once.
+"""`ctk up`: bootstrap, spec and run in sequence, each stage done only once.
 
-`stages.prepare` makes the bundle; `launch.run` starts `ctk run` in it as a child process, as any engine would.
+`stages.prepare` makes the bundle; `launch.run` starts `ctk run` on it as a child process, like an engine.
 """

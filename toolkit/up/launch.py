@@ -1,4 +1,4 @@
-"""Start ctk itself as a child: the builder is the runtime's first customer, and never its importer."""
+"""Starts ctk itself as a child process: `ctk up` uses the runtime like an engine, and never imports it."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from toolkit.errors import CtkError, reason
 
 
 def launcher() -> list[str]:
-    """The words that start the ctk that is running now, whatever the current folder and PATH are."""
+    """The argv that starts the ctk that is running now, whatever the current folder and PATH are."""
     started_as = sys.argv[0] if sys.argv else ""
     if os.path.basename(started_as) == "ctk" and os.access(started_as, os.X_OK):
         return [os.path.abspath(started_as)]
@@ -21,7 +21,7 @@ def launcher() -> list[str]:
 
 
 def anywhere() -> list[str]:
-    """The words that start this ctk from any folder and environment, `python -m toolkit` in a checkout included."""
+    """The argv that starts this ctk from any folder and environment, even `python -m toolkit` in a checkout."""
     words = launcher()
     return words if len(words) == 1 else ["env", f"PYTHONPATH={_package()}", *words]
 
@@ -31,7 +31,7 @@ def _package() -> str:
 
 
 def _environment() -> dict[str, str]:
-    # `python -m toolkit` finds the package from a checkout that is not installed only if it is told where it is.
+    # In a checkout that is not installed, `python -m toolkit` needs PYTHONPATH to find the package.
     environment = dict(os.environ)
     paths = [_package(), *filter(None, environment.get("PYTHONPATH", "").split(":"))]
     environment["PYTHONPATH"] = ":".join(dict.fromkeys(paths))
@@ -39,9 +39,9 @@ def _environment() -> dict[str, str]:
 
 
 def status(identity: str, leading: Sequence[str] = ()) -> str:
-    """The status of the container called `identity`; "" if there is none.
+    """The status of the container `identity`; "" if there is none.
 
-    `leading`, here and below: global options for that call of ctk. --root it finds in the environment.
+    `leading`, here and below, are global options for that call of ctk. It finds --root in the environment.
     """
     asked = [*launcher(), *leading, "state", identity]
     done = subprocess.run(
@@ -51,14 +51,14 @@ def status(identity: str, leading: Sequence[str] = ()) -> str:
 
 
 def call(words: Sequence[str], leading: Sequence[str] = ()) -> int:
-    """Run `ctk WORDS` with our own standard streams; its exit code."""
+    """Run `ctk WORDS` with our own standard streams. Returns its exit code."""
     return subprocess.run([*launcher(), *leading, *words], env=_environment()).returncode
 
 
 def run(identity: str, bundle: str, options: Sequence[str] = (), leading: Sequence[str] = ()) -> int:
-    """Run the container and wait for it; the exit code is what `ctk run` gave (128 + n if signal n ended it).
+    """Run the container and wait for it. Returns the exit code of `ctk run` (128 + n if signal n ended it).
 
-    The terminal, if there is one, is the child's. A Ctrl-C reaches both of us from the terminal and is its to answer;
+    The terminal, if there is one, belongs to the child. A Ctrl-C reaches both processes, and the child handles it;
     signals sent to us alone are passed on.
     """
     words = [*launcher(), *leading, "run", *options, "--bundle", bundle, identity]
@@ -89,4 +89,4 @@ _PASSED_ON = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
 def _ignored(number: int, frame: FrameType | None) -> None:
-    """A handler that does nothing; unlike SIG_IGN it does not outlive an exec."""
+    """A handler that does nothing. Unlike SIG_IGN it is not inherited through exec."""

@@ -1,8 +1,8 @@
-"""The stages of `ctk up` before the run: a root file system and a config.json, each recognised if it is there.
+"""The stages of `ctk up` before the run: a root file system and a config.json, each reused if it exists.
 
-A bundle of ours holds `rootfs/`, `config.json`, `hosts`, and `ctk-up.json`, which names what each stage was made from.
-A stage is redone only by --force; one that was made from something else is refused, because its files may be in use or
-worked on.
+A bundle of ours has `rootfs/`, `config.json`, `hosts`, and `ctk-up.json`, which records what each stage was made from.
+A stage is redone only by --force. If it was made from another request it is refused, because its files may be in use
+or edited.
 """
 
 import contextlib
@@ -33,26 +33,26 @@ _SPEC_STAGE = ("spec", "Write config.json")
 
 @dataclass(frozen=True, slots=True)
 class UpRequest:
-    """What `ctk up` was asked for. `bootstrap.target` and `spec.bundle` are filled in from `bundle`."""
+    """The options of `ctk up`. `bootstrap.target` and `spec.bundle` are filled in from `bundle`."""
 
     id: str
     bootstrap: Request
     spec: SpecRequest
-    bundle: str = ""  # "" is a folder of ctk's own
+    bundle: str = ""  # "": a folder of ctk's own
     terminal: bool = False
     force: bool = False
 
 
 def bundle_folder(request: UpRequest) -> str:
-    """Where the bundle is or will be. Raises Usage for an id that is no container id."""
+    """The path of the bundle, whether it exists or not. Raises Usage for an invalid container id."""
     if not re.fullmatch(r"[A-Za-z0-9_+.-]+", request.id) or request.id in (".", ".."):
-        hint = "letters, digits and _ + - . may be in it"
-        raise Usage(f"use {request.id!r} as a container id", because="it holds other characters", hint=hint)
+        hint = "it may have letters, digits and _ + - ."
+        raise Usage(f"use {request.id!r} as a container id", because="it has other characters", hint=hint)
     return os.path.abspath(request.bundle or places.bundle_dir(request.id))
 
 
 def prepare(request: UpRequest, emit: Emit) -> str:
-    """Make or recognise the bundle; its path is returned. Raises what bootstrap and the spec builder raise, InUse."""
+    """Make the bundle, or reuse it. Returns its path. Raises like bootstrap and the spec builder, and InUse."""
     bundle = bundle_folder(request)
     try:
         _make_folder(bundle, request)
@@ -72,12 +72,12 @@ def prepare(request: UpRequest, emit: Emit) -> str:
             raise InUse(
                 f"bring up {request.id!r}",
                 because=f"{rootfs!r} was made from another request ({_in_short(there)})" + _difference(made, wanted),
-                hint="ask as then to go on with it; or take another id, or --force to make it anew",
+                hint="use the same options to go on with it; or use another id, or --force to make it again",
             )
-        # What is not whole and ours is a leftover of ours; bootstrap itself refuses everything else.
+        # restart: a half-made tree in our bundle is our own leftover; bootstrap refuses everything else.
         with _no_empty_folder(bundle):
             bootstrap(replace(wanted, restart=True), _within(emit))
-        # What config.json was written from stays known: only then is one that a person changed told from ours.
+        # `made` still has what config.json was written from: without it, edits by hand could not be recognised.
         made = made | {"rootfs": rootfs_id, "request": _asked(wanted)}
         _write_marker(bundle, made)
     _write_spec(request, bundle, rootfs, made, emit, _in_short(there) if there else "")
@@ -85,10 +85,10 @@ def prepare(request: UpRequest, emit: Emit) -> str:
 
 
 def _make_folder(bundle: str, request: UpRequest) -> None:
-    """The bundle's folder, for its owner alone: what a container makes setuid in its root is no other user's to run.
+    """Make the bundle's folder, private to its owner: no other user may run a setuid program of the container's root.
 
-    One of ours is closed to them even if an earlier version left it open. Where the container's root is another user of
-    the host (root gave it a map), the way is open to that one's group. Raises OSError.
+    A folder of our own is made private even if an earlier version left it open. If the container's root is another user
+    of the host (root gave it an id map), the group of that user has access. Raises OSError.
     """
     ours.make_private(bundle)
     if request.bundle:
@@ -104,7 +104,7 @@ def _make_folder(bundle: str, request: UpRequest) -> None:
 
 @contextlib.contextmanager
 def _no_empty_folder(bundle: str) -> Iterator[None]:
-    """Take the bundle's folder away again if the root fails and nothing else is in it."""
+    """Remove the bundle's folder if making the root fails, unless something else is in it."""
     try:
         yield
     except BaseException:
@@ -114,7 +114,7 @@ def _no_empty_folder(bundle: str) -> Iterator[None]:
 
 
 def _asked(wanted: Request) -> dict[str, str]:
-    """What a person may have asked for differently another time, by the option's name."""
+    """The options that are compared with those of an earlier call, by name."""
     asked = {"SUITE": wanted.suite, "variant": wanted.variant, "arch": wanted.architecture}
     lists = {"include": wanted.include, "exclude": wanted.exclude, "components": wanted.components}
     return asked | {name: ",".join(words) for name, words in lists.items()}
@@ -122,12 +122,12 @@ def _asked(wanted: Request) -> dict[str, str]:
 
 def _difference(made: dict[str, Any], wanted: Request) -> str:
     then, now = made.get("request") or {}, _asked(wanted)
-    told = [
+    found = [
         f"{name if name.isupper() else '--' + name} then {then[name] or 'not given'}, now {now[name] or 'not given'}"
         for name in now
         if name in then and then[name] != now[name]
     ]
-    return ": " + "; ".join(told) if told else ""
+    return ": " + "; ".join(found) if found else ""
 
 
 def _in_short(result: Result) -> str:
@@ -136,7 +136,7 @@ def _in_short(result: Result) -> str:
 
 
 def _within(emit: Emit) -> Emit:
-    """`emit` for a stage of a longer line: our stage is planned behind its own, and its Done is not the end."""
+    """An `emit` for bootstrap as a part of `ctk up`: adds our stage to its plan, and drops its Done."""
 
     def passing(event: Event) -> None:
         if isinstance(event, Planned):
@@ -150,9 +150,9 @@ def _within(emit: Emit) -> Emit:
 def _write_spec(
     request: UpRequest, bundle: str, rootfs: str, made: dict[str, Any], emit: Emit, there: str = ""
 ) -> None:
-    """config.json as asked; one that somebody changed by hand is kept, but for the command and the terminal.
+    """Write config.json. One that was edited by hand is kept, except for the command and the terminal.
 
-    `there` is the root in short if it was made before: then one line is all that is told.
+    `there` describes a root that was made before; then one line is all that is shown.
     """
     name, began = _SPEC_STAGE[0], time.monotonic()
     emit(Started(name))
@@ -181,27 +181,27 @@ def _write_spec(
         emit(Note(f"{request.id!r} gets a network of its own, with only lo in it; --share-net gives it the host's"))
     if by_hand and keep:
         if made.get("spec", spec_id) != spec_id:
-            text = "config.json was changed by hand, so options that differ from then don't count (--force: anew)"
+            text = "config.json was edited by hand, so changed options are ignored (--force writes it again)"
             emit(Note(text, warning=True))
     else:
         made = made | {"spec": spec_id, "config": _content_id(content)}
         _write_marker(bundle, made)
-    by_hand_too = "kept as it was changed by hand" if keep and by_hand else ""
+    by_hand_too = "kept as it was edited by hand" if keep and by_hand else ""
     detail = "; ".join(filter(None, [there, by_hand_too or ("" if keep and there else path)]))
     emit(Finished(name, time.monotonic() - began, detail, skipped=unchanged or bool(keep and there)))
 
 
 def _write_hosts(request: UpRequest, bundle: str) -> str:
-    """A hosts file that knows the container's own name (sudo and many daemons look it up); its path."""
+    """Write a hosts file with the container's own name, which sudo and many daemons look up. Returns its path."""
     known = "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n"
     if request.spec.share_net:
         try:
             with open("/etc/hosts", encoding="utf-8", errors="replace") as file:
                 known = file.read().rstrip("\n") + "\n"
         except OSError:
-            pass  # a host without the file resolves localhost some other way; the container gets our own lines
+            pass  # a host without the file resolves localhost in another way; the container gets our own lines
     path = os.path.join(bundle, "hosts")
-    # Readable in the container whoever its program runs as; the bundle's folder keeps the host's users out.
+    # Readable for any user of the container; the folder of the bundle keeps the users of the host out.
     atomic.replace(path, f"{known}127.0.1.1 {request.spec.hostname or request.id}\n".encode(), mode=0o644)
     return path
 
