@@ -9,6 +9,7 @@ import pytest
 
 from toolkit.bootstrap.output import prune
 from toolkit.errors import Usage
+from toolkit.fetch import limits
 from toolkit.fetch.cache import Cache
 
 
@@ -112,4 +113,4 @@ def test_sizes(written: str, size: int, monkeypatch: pytest.MonkeyPatch) -> None
 @pytest.mark.parametrize("written", ["-1", "1.5G", "G", "ten", "1P", "٣"])
 def test_what_is_no_size(written: str) -> None:
     with pytest.raises(Usage):
-        prune.size(written, what="it")
+        limits.size(written, what="it")

@@ -50,7 +50,8 @@ def prune(
     """Remove the least recently used files until the cache is within its limit. Every build does this too."""
     from toolkit import places
     from toolkit.bootstrap.output import prune as pruning
+    from toolkit.fetch import limits
 
-    wanted = pruning.size(limit, what="--limit") if limit else pruning.limit()
+    wanted = limits.size(limit, what="--limit") if limit else pruning.limit()
     removed = pruning.prune(places.cache_dir(), wanted)
     output.out(f"removed {len(removed)} files, {sum(item.size_bytes for item in removed) / 1e6:.1f} MB\n")

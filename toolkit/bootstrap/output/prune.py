@@ -9,13 +9,12 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from toolkit.errors import Usage
+from toolkit.fetch import limits
 
 DEFAULT_LIMIT_BYTES = 10 << 30
 VARIABLE = "CTK_CACHE_LIMIT"
 KINDS = {"files": "packages and indexes", "trees": "cached trees", "locks": "what requests came to"}
 _DERIVED = re.compile(r"(?<=/files/../[0-9a-f]{64})\.[a-z0-9]+$")  # from the file without that suffix (fetch/cache.py)
-_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,18 +28,9 @@ class Item:
     beside: tuple[str, ...] = ()
 
 
-def size(written: str, *, what: str) -> int:
-    """`10G`, `500M`, `0` as bytes. Raises Usage; `what` is where the size was written."""
-    found = re.fullmatch(r"(\d{1,12})([KMGT]?)(i?B)?", written.strip(), re.ASCII | re.IGNORECASE)
-    if not found:
-        raise Usage(f"read {what}", because=f"{written!r} is not a size", hint="for example 10G, 500M, or 0")
-    return int(found[1]) * _UNITS[found[2].upper()]
-
-
 def limit() -> int:
     """The limit of the cache in bytes: CTK_CACHE_LIMIT, or 10 GiB. Raises Usage."""
-    written = os.environ.get(VARIABLE, "")
-    return size(written, what=VARIABLE) if written else DEFAULT_LIMIT_BYTES
+    return limits.of(VARIABLE, DEFAULT_LIMIT_BYTES)
 
 
 def items(folder: str) -> list[Item]:

@@ -110,6 +110,14 @@ def resolve(entries: Sequence[Entry], text: str, ids: Callable[[], dict[str, str
     raise NotFound(doing, because="the store has no such image", hint=hint)
 
 
+def is_name_of(one: Entry, text: str) -> bool:
+    """Whether `text` is the name of this entry, and not its digest."""
+    try:
+        return bool(one.name) and one.name in (text, whole(text))
+    except Usage:
+        return False
+
+
 def _by_name(entries: Sequence[Entry], text: str) -> Entry | None:
     for name in (whole(text), text):  # the second is a tag that another program has set
         for one in entries:

@@ -18,6 +18,7 @@ from toolkit.image.layout.index_json import Entry
 from toolkit.image.name import Reference
 from toolkit.image.store import leases, names, reach
 from toolkit.image.store.blobs import Blobs, Part
+from toolkit.image.store.layers import Layers
 from toolkit.image.store.place import Place
 from toolkit.text import quote
 
@@ -39,6 +40,7 @@ class Store:
     def __init__(self, folder: str = "") -> None:
         self.place = Place(folder)
         self.blobs = Blobs(self.place)
+        self.layers = Layers(self.place)
 
     def __str__(self) -> str:
         return f"the image store {self.place.folder!r}"
@@ -50,7 +52,7 @@ class Store:
     def resolve(self, text: str) -> Descriptor:
         """What a name, a digest or the first digits of one mean. Raises NotFound, Usage, Invalid."""
         entries = self.entries()
-        return names.resolve(entries, text, lambda: self._ids(entries)).descriptor
+        return names.resolve(entries, text, lambda: self.ids(entries)).descriptor
 
     def image(self, text: str, wanted: Platform | None = None) -> Image:
         """The image that `text` means, for a platform; by default for this machine's.
@@ -104,7 +106,8 @@ class Store:
         """The store, to be written to; `holder` says in messages who does it. Raises CtkError."""
         return StoreDestination(self, leases.take(self.place, holder or f"the process {os.getpid()}, which adds to it"))
 
-    def _ids(self, entries: list[Entry]) -> dict[str, str]:
+    def ids(self, entries: list[Entry]) -> dict[str, str]:
+        """Digests of configurations (docker's image ids) and of manifests in an index; of which entry each is."""
         found: dict[str, str] = {}
         for top, _ in entries:
             try:
