@@ -16,6 +16,7 @@ from toolkit.image.document.descriptor import Descriptor
 from toolkit.image.store import collect, leases, reach
 from toolkit.image.store.place import BLOBS
 from toolkit.image.store.store import Store
+from toolkit.text import quote
 
 DAMAGED, MISSING, INVALID, CHANGED, UNREFERENCED, LEFT, FOREIGN = (
     "damaged", "missing", "invalid", "changed", "unreferenced", "left over", "foreign",
@@ -85,7 +86,10 @@ def _images(store: Store) -> Iterator[Finding]:
                 told.add(digest)
                 kind = MISSING if isinstance(problem, NotFound) else INVALID
                 yield Finding(
-                    kind, digest, f"of the image {name}: {problem}", f"ctk pull {name}, or ctk image rm {name}"
+                    kind,
+                    digest,
+                    f"of the image {name}: {problem}",
+                    f"ctk pull {quote(name)}, or ctk image rm {quote(name)}",
                 )
     for digest in there:
         if digest not in known.digests and not known.problems:
