@@ -27,6 +27,8 @@ from toolkit.explain import check, program
 from toolkit.explain import launch as explained
 from toolkit.fetch import verify
 from toolkit.fetch.http import Client
+from toolkit.image import layout
+from toolkit.image.name import locate
 from toolkit.kernel import reading
 from toolkit.places import shipped
 from toolkit.recipe import progress, shelf
@@ -74,6 +76,19 @@ def homes(path: Path) -> Any:
     return explained._home(Options(spec={"root": {"path": str(path.parent.parent)}}, bundle=str(path.parent)))
 
 
+def marked(folder: Path) -> str:
+    (folder / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
+    return str(folder)
+
+
+def first_of(place: str) -> Any:
+    source = layout.open_source(locate(place))
+    try:
+        return source.manifest()
+    finally:
+        source.close()
+
+
 A_RECIPE = Recipe("a", "", "", (), shipped("recipes") + "/a.md")
 # What reads it: where it is below a folder, and how. A reader says so in our words, or takes the file for none.
 READERS: dict[str, tuple[str, Callable[[Path], Any]]] = {
@@ -99,7 +114,10 @@ READERS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "a package": ("a.deb", lambda path: package_files.read(str(path), 0, "amd64")),
     "a keyring": ("a.gpg", lambda path: verify.load_keyring(str(path))),
     "a mirror's file": ("Release", lambda path: Client().read(str(path), limit=1000)),
-    "an image's index": ("index.json", lambda path: image.read(str(path.parent))),
+    "an image's index": ("index.json", lambda path: image.read(marked(path.parent))),
+    "a layout's marker": ("oci-layout", lambda path: image.read(str(path.parent))),
+    "an image's archive": ("image.tar", lambda path: first_of(f"oci-archive:{path}")),
+    "docker's archive": ("image.tar", lambda path: first_of(f"docker-archive:{path}")),
     "a bundle's marker": ("ctk-up.json", lambda path: stages._read_marker(str(path.parent))),
     "a bundle's file": ("config.json", lambda path: stages._file_id(str(path))),
     "a tree's result": (".fs.ctk.json", lambda path: target.read_result(str(path.parent / "fs"))),

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from toolkit.bundle import document, fields, image, mounts, namespaces, process, resources, rights, root, rootless
+from toolkit.bundle import document, fields, mounts, namespaces, process, resources, rights, root, rootless
 from toolkit.bundle.document import Edit, Spec
 from toolkit.errors import Usage, reason
 from toolkit.events import Done, Emit, Note, silent
@@ -78,6 +78,8 @@ def edits(request: SpecRequest, host: mounts.HostFiles, emit: Emit = silent) -> 
     if request.writable is not None:
         yield root.read_only(not request.writable)
     if request.from_image:
+        from toolkit.bundle import image  # half of what `ctk spec` would import
+
         yield from image.edits(image.read(request.from_image), _root_of(request), request.args, emit)
     if request.writable:
         yield process.add_capabilities(process.PACKAGE_CAPABILITIES)

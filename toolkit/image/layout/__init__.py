@@ -1,9 +1,11 @@
-"""Images on this machine's disk: an OCI image layout in a folder or a tar, and docker's archive."""
+"""Images on this machine's disk: an OCI image layout in a folder or a tar, and docker's archive.
+
+What reads tars brings several compressions with it, and is imported when an archive is opened.
+"""
 
 from toolkit.image import name
 from toolkit.image.endpoint import Destination, Source
-from toolkit.image.layout import archive, folder
-from toolkit.image.layout.docker_archive import DockerArchiveSource
+from toolkit.image.layout import folder
 from toolkit.image.name import Location
 
 TRANSPORTS = (name.OCI, name.OCI_ARCHIVE, name.DOCKER_ARCHIVE)
@@ -14,8 +16,12 @@ def open_source(location: Location) -> Source:
     if location.transport == name.OCI:
         return folder.open_source(location)
     if location.transport == name.OCI_ARCHIVE:
+        from toolkit.image.layout import archive
+
         return archive.open_source(location)
     if location.transport == name.DOCKER_ARCHIVE:
+        from toolkit.image.layout.docker_archive import DockerArchiveSource
+
         return DockerArchiveSource(location)
     raise AssertionError(f"{location.transport} is not on a disk")
 
@@ -25,5 +31,7 @@ def open_destination(location: Location, *, replace: bool = False) -> Destinatio
     if location.transport == name.OCI:
         return folder.FolderDestination(location)
     if location.transport in (name.OCI_ARCHIVE, name.DOCKER_ARCHIVE):
+        from toolkit.image.layout import archive
+
         return archive.ArchiveDestination(location, replace=replace)
     raise AssertionError(f"{location.transport} is not on a disk")

@@ -9,7 +9,10 @@ from typing import NamedTuple
 
 from toolkit.errors import Invalid, Untrusted
 from toolkit.image import digest as digests
+from toolkit.image.document import config as configs
+from toolkit.image.document import fields
 from toolkit.image.document import manifest as manifests
+from toolkit.image.document.config import ImageConfig
 from toolkit.image.document.descriptor import Descriptor
 from toolkit.image.document.manifest import Index, Manifest
 from toolkit.image.document.media_types import INDEXES, MANIFESTS
@@ -95,6 +98,23 @@ def one(source: Source, wanted: str, platform: Platform) -> Tree:
             return Tree(((raw, document),))
         raw = _child(source, manifests.choose(document, platform, str(source)))
     raise Invalid("manifests", f"indexes are nested more than {_DEEPEST} deep", document=str(source))
+
+
+def configuration(source: Source, image: Manifest) -> ImageConfig:
+    """The configuration of an image, verified, with one diff id for each layer. Raises as the source, and Invalid."""
+    wanted = image.config
+    document = f"{source} {wanted.digest}"
+    if not image.is_image:
+        because = f"is {wanted.media_type!r}: it is an artifact, not an image"
+        raise Invalid("config.mediaType", because, document=document)
+    if wanted.size_bytes > fields.LIMIT_BYTES:
+        because = f"it has {wanted.size_bytes} bytes, and {fields.LIMIT_BYTES} is the limit"
+        raise Invalid("", because, document=document)
+    with source.blob(wanted) as pieces:
+        data = b"".join(digests.verified(pieces, wanted.digest, wanted.size_bytes, f"read {document}"))
+    found = configs.read(data, document)
+    configs.check_layers(found, len(image.layers), document)
+    return found
 
 
 def missing(blobs: list[Descriptor], has: Iterator[bool]) -> list[Descriptor]:
