@@ -17,22 +17,26 @@ from toolkit.fetch.session import Bounds, Sessions, Tls
 from toolkit.fetch.transfer import Broken, Mirrors, Transfer
 from toolkit.image import digest as digests
 from toolkit.image import name as names
-from toolkit.image.document import fields, media_types
+from toolkit.image.document import fields, manifest, media_types
 from toolkit.image.document.descriptor import Descriptor
 from toolkit.image.endpoint import Raw
 from toolkit.image.name import Reference
-from toolkit.image.registry import certificates, hosts
+from toolkit.image.registry import certificates, hosts, origins, referrers
 from toolkit.image.registry import login as logins
 from toolkit.image.registry.connection import Connection, Limits
 from toolkit.image.registry.hosts import Place
 from toolkit.image.registry.login import Login
-from toolkit.image.registry.token import Authority
+from toolkit.image.registry.pages import pages
+from toolkit.image.registry.token import DELETE, PUSH, Authority
+from toolkit.image.registry.upload import Upload, mount
 from toolkit.text import number
 
 T = TypeVar("T")
 
 ACCEPT = ", ".join((*media_types.INDEXES, *media_types.MANIFESTS))
 _STATED_BY = "its descriptor"
+_MOST_TAG_PAGES = 1000
+_MOST_TAGS = 1_000_000
 
 
 class Registry:
@@ -51,6 +55,7 @@ class Registry:
         self._mirrors = mirrors
         self._sessions = sessions
         self._limits = limits
+        self._cancelled = sessions[0].cancelled
 
     def __str__(self) -> str:
         return f"docker://{self.reference.familiar}"
@@ -114,15 +119,122 @@ class Registry:
         """
         return contextlib.closing(self._blob(descriptor, start))
 
+    def has(self, descriptor: Descriptor) -> bool:
+        """Whether the blob is in the repository. Raises CtkError."""
+        doing = f"look for {descriptor.digest} in {self._primary.place}"
+        path = self._primary.path(f"blobs/{_digest(descriptor)}")
+        response = self._primary.request("HEAD", path, doing, actions=PUSH)
+        if response.status_code == 200:
+            with response:
+                return number(response.headers.get("Content-Length", "")) in (-1, descriptor.size_bytes)
+        failure = self._primary.failure(response, doing)
+        # Where a storage server has the blobs, it may refuse the HEAD that it was sent: then it is pushed again.
+        if response.status_code == 404 or not origins.same(response.url, self._primary.base):
+            return False
+        raise failure
+
+    def put_blob(self, descriptor: Descriptor, pieces: Iterator[bytes]) -> None:
+        """As endpoint.Destination. An aborted transfer is resumed where that is possible."""
+        _digest(descriptor)
+        Upload(self._primary, descriptor, self._limits, self._cancelled).put(pieces)
+
+    def mount(self, descriptor: Descriptor, from_repository: str) -> bool:
+        """Take a blob from another repository of the same registry; False if the registry does not. Raises CtkError."""
+        _digest(descriptor)
+        return mount(self._primary, descriptor, from_repository)
+
+    def put_manifest(self, raw: Raw, name: str = "") -> None:
+        """As endpoint.Destination; `name` is a tag, a digest or a reference to this repository, "" for no tag.
+
+        One with a `subject` is also listed for it, if the registry does not do that. Raises CtkError.
+        """
+        digests.verify(raw.data, raw.digest, f"push {raw.digest}")
+        document = manifest.read(raw.data, raw.media_type, raw.digest)
+        wanted = self._tag(name) or raw.digest
+        doing = f"push {self._named(wanted)}"
+        response = self._primary.request(
+            "PUT",
+            self._primary.path(f"manifests/{wanted}"),
+            doing,
+            actions=PUSH,
+            headers={"Content-Type": document.media_type},
+            body=raw.data,
+        )
+        if response.status_code not in (200, 201, 202):
+            raise self._primary.failure(response, doing)
+        with response:
+            listed = bool(response.headers.get("OCI-Subject"))
+        if document.subject is not None and not listed:
+            referrers.add(self._primary, raw.data, raw.media_type, raw.digest)
+
+    def commit(self) -> None:
+        """As endpoint.Destination; nothing, because a registry has each manifest at once."""
+
+    def tags(self) -> list[str]:
+        """The tags of the repository, in the registry's order. Raises NotFound, CtkError."""
+        doing = f"list the tags of {self.reference.name}"
+        found: dict[str, None] = {}
+        path = self._primary.path("tags/list")
+        for page in pages(self._primary, path, doing, {}, _MOST_TAG_PAGES):
+            if page.failure is not None:
+                raise page.failure
+            listed = fields.read(page.data, f"the tags of {self.reference.name}", ("name", "tags")).texts("tags")
+            found.update((tag, None) for tag in listed if names.is_tag(tag))
+            if len(found) > _MOST_TAGS:
+                raise Untrusted(doing, because=f"there are more than {_MOST_TAGS}")
+        return list(found)
+
+    def delete(self, wanted: str) -> None:
+        """Delete a manifest by its digest, with all its tags; or one tag. Raises NotFound, CtkError."""
+        wanted = self._wanted(wanted)
+        doing = f"delete {self._named(wanted)}"
+        subject = self._subject(wanted) if digests.is_digest(wanted) else ""
+        response = self._primary.request("DELETE", self._primary.path(f"manifests/{wanted}"), doing, actions=DELETE)
+        status = response.status_code
+        if status not in (200, 202, 204):
+            failure = self._primary.failure(response, doing)
+            if status in (400, 405) and not digests.is_digest(wanted):
+                failure.hint = (
+                    f"this registry deletes manifests only, with all their tags: {self.reference.name}@sha256:…"
+                )
+            elif status in (400, 405):
+                failure.hint = "the registry does not allow it; its administrator can (docker-registry: storage.delete)"
+            raise failure
+        response.close()
+        if subject:
+            referrers.remove(self._primary, subject, wanted)
+
+    def referrers(self, digest: str, artifact_type: str = "") -> list[Descriptor]:
+        """The manifests whose `subject` has that digest, of one type or of all. Raises CtkError."""
+        digests.check(digest, self.reference.name)
+        return referrers.find(self._primary, digest, artifact_type)
+
     def close(self) -> None:
         """Close all connections."""
         for sessions in self._sessions:
             sessions.close()
 
+    def _subject(self, digest: str) -> str:
+        """The digest of a manifest's subject; "" if it has none, or is not to be read."""
+        try:
+            raw = self.manifest(digest)
+            document = manifest.read(raw.data, raw.media_type, digest)
+        except CtkError:
+            return ""
+        return "" if document.subject is None else document.subject.digest
+
+    def _tag(self, name: str) -> str:
+        """The tag or digest in what a caller calls an image. Raises Usage."""
+        name = name.removeprefix("@")
+        if not name or digests.is_digest(name) or names.is_tag(name):
+            return name
+        reference = names.parse(name)
+        if (reference.registry, reference.repository) != (self.reference.registry, self.reference.repository):
+            raise Usage(f"push {name!r}", because=f"the repository that is open is {self.reference.name}")
+        return reference.wanted
+
     def _blob(self, descriptor: Descriptor, start: int) -> Generator[bytes, None, None]:
-        if not digests.is_digest(descriptor.digest):
-            raise Usage(f"pull the blob {descriptor.digest!r}", because="it is not a digest")
-        places = self._places(descriptor.digest)
+        places = self._places(_digest(descriptor))
         first: CtkError | None = None
         done = start
         for connection in places:
@@ -144,7 +256,7 @@ class Registry:
         def read(_: str, done: int, __: int) -> Iterator[bytes]:
             return self._read_blob(connection, descriptor, doing, start + done)
 
-        cancelled, limits = self._sessions[0].cancelled, self._limits
+        cancelled, limits = self._cancelled, self._limits
         hint = "check the network; the same command resumes where this one stopped"
         yield from Transfer(
             [str(connection.place)],
@@ -183,7 +295,7 @@ class Registry:
                 return connection.read(response, doing, limit), response.headers.get("Content-Type", "")
             except Broken as error:
                 because = str(error)
-            if self._sessions[0].cancelled.wait(self._limits.back_off_s * 2**attempt):
+            if self._cancelled.wait(self._limits.back_off_s * 2**attempt):
                 break
         raise Unreachable(doing, because=f"{connection.place.host}: {because}")
 
@@ -211,6 +323,13 @@ class Registry:
     def _named(self, wanted: str) -> str:
         tag, digest = ("", wanted) if ":" in wanted else (wanted, "")
         return self.reference._replace(tag=tag, digest=digest).familiar
+
+
+def _digest(descriptor: Descriptor) -> str:
+    """The digest, which may become part of a URL. Raises Usage."""
+    if not digests.is_digest(descriptor.digest):
+        raise Usage(f"use the blob {descriptor.digest!r}", because="it is not a digest")
+    return descriptor.digest
 
 
 def open(

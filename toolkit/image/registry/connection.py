@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     import requests
 
 _MOST_REDIRECTS = 5
-_LONGEST_WAIT_S = 60.0  # longer than this nobody waits for a registry: the error says how long it would be
+LONGEST_WAIT_S = 60.0
+"""Longer than this nobody waits for a registry; the error says how long it would be."""
 _TOLD_WAIT_S = 2.0
 _FEW_PULLS = 10
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -122,7 +123,7 @@ class Connection:
                     return response
                 stated = answers.wait_s(response.headers)
                 wait_s = wait_s if stated is None else stated
-                last = attempt >= self._limits.retries or wait_s > _LONGEST_WAIT_S
+                last = attempt >= self._limits.retries or wait_s > LONGEST_WAIT_S
                 if last:
                     raise self.failure(response, doing)
                 response.close()

@@ -1,0 +1,309 @@
+"""Blobs into a registry (distribution-spec 1.1, "Pushing blobs").
+
+A small blob is sent whole, from memory, and again if need be; a larger one in one request as it comes; a large one in
+chunks, which are resumed where the registry says that it stands. A registry that takes no chunks gets one request.
+"""
+
+import contextlib
+import itertools
+import re
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+from urllib.parse import urlencode
+
+from toolkit.errors import CtkError, Interrupted, Unreachable
+from toolkit.fetch.transfer import Broken
+from toolkit.image import digest as digests
+from toolkit.image.document.descriptor import Descriptor
+from toolkit.image.registry import answers, origins
+from toolkit.image.registry.connection import LONGEST_WAIT_S, Connection, Limits
+from toolkit.image.registry.token import PUSH
+from toolkit.text import number
+
+if TYPE_CHECKING:
+    import threading
+
+    import requests
+
+CHUNK_BYTES = 8 << 20
+CHUNKED_BYTES = 64 << 20
+"""From this size on a blob is sent in chunks: they cost a request each, and less than that is soon sent again."""
+
+_MOST_CHUNK_BYTES = 32 << 20  # held in memory
+_PATIENCE_S = 300.0  # a registry may hash or move all of a blob before it answers
+_BINARY = {"Content-Type": "application/octet-stream"}
+_RANGE = re.compile(r"(?:bytes=)?0-([0-9]{1,18})")
+_AGAIN = "check the network; the same command sends it again"
+
+
+class Body:
+    """Pieces as the body of a request, with the length that they have together.
+
+    `error` is what kept them from coming: the layers below would take it for a failure of the connection.
+    """
+
+    def __init__(self, pieces: Iterable[bytes], size_bytes: int) -> None:
+        self._pieces = pieces
+        self._size_bytes = size_bytes
+        self.error: Exception | None = None
+
+    def __len__(self) -> int:
+        return self._size_bytes
+
+    def __iter__(self) -> Iterator[bytes]:
+        try:
+            yield from self._pieces
+        except Exception as error:
+            self.error = error
+            raise
+
+
+class Upload:
+    """One blob on its way. `put` is called once."""
+
+    def __init__(
+        self, connection: Connection, descriptor: Descriptor, limits: Limits, cancelled: "threading.Event"
+    ) -> None:
+        self._connection = connection
+        self._descriptor = descriptor
+        self._limits = limits
+        self._cancelled = cancelled
+        self._doing = f"push {descriptor.digest} to {connection.place}"
+        self._location = ""
+        self._least_chunk = 0
+
+    def put(self, pieces: Iterable[bytes]) -> None:
+        """Send it. Raises Untrusted (digest or size are others; the registry gets no whole blob then), CtkError."""
+        size = self._descriptor.size_bytes
+        found = _all_but_the_last(digests.verified(pieces, self._descriptor.digest, size, self._doing))
+        try:
+            if size <= CHUNK_BYTES:
+                self._whole(b"".join(found))
+            elif size < CHUNKED_BYTES:
+                self._begin()
+                self._close(Body(found, size))
+            else:
+                self._in_chunks(found)
+        except BaseException:
+            self._abandon()
+            raise
+
+    def _whole(self, data: bytes) -> None:
+        for attempt in itertools.count():
+            try:
+                self._begin()
+                self._close(data)
+                return
+            except _Passing as error:
+                if attempt >= self._limits.retries:
+                    raise
+                self._pause(attempt, error)
+
+    def _begin(self) -> None:
+        """Open an upload session."""
+        algorithm, _ = digests.split(self._descriptor.digest)
+        query = "" if algorithm == "sha256" else "?" + urlencode({"digest-algorithm": algorithm})
+        path = self._connection.path("blobs/uploads/") + query
+        response = self._connection.request("POST", path, self._doing, actions=PUSH, headers={"Content-Length": "0"})
+        if response.status_code != 202:
+            raise self._connection.failure(response, self._doing)
+        with response:
+            self._least_chunk = max(0, number(response.headers.get("OCI-Chunk-Min-Length", "")))
+            self._follow(response)
+            if not self._location:
+                raise Unreachable(self._doing, because=f"{self._connection.place.host} did not say where to send it")
+
+    def _follow(self, response: "requests.Response") -> None:
+        if location := response.headers.get("Location"):
+            self._location = origins.target(response.url, location, self._doing)
+
+    def _close(self, body: "bytes | Body") -> None:
+        """The request that ends the session; with all of the blob, or nothing if it is there. Raises _Passing."""
+        joint = "&" if "?" in self._location else "?"
+        url = self._location + joint + urlencode({"digest": self._descriptor.digest})
+        headers = {**_BINARY, "Content-Length": str(len(body))}
+        response = self._send("PUT", url, headers, body)
+        if response.status_code in answers.PASSING:
+            raise self._passing(response)
+        if response.status_code not in (201, 204):
+            raise self._connection.failure(response, self._doing)
+        response.close()
+        self._location = ""
+
+    def _send(self, method: str, url: str, headers: dict[str, str], body: "bytes | Body") -> "requests.Response":
+        """One try. Raises _Passing if the connection fails."""
+        try:
+            return self._connection.request(
+                method,
+                url,
+                self._doing,
+                actions=PUSH,
+                headers=headers,
+                body=body,
+                again=False,
+                patience_s=_PATIENCE_S,
+            )
+        except (Broken, CtkError) as error:
+            if isinstance(body, Body) and body.error is not None:
+                raise body.error from None
+            if isinstance(error, CtkError):
+                raise
+            raise _Passing(self._doing, because=f"{self._connection.place.host}: {error}", hint=_AGAIN) from None
+
+    def _in_chunks(self, pieces: Iterator[bytes]) -> None:
+        self._begin()
+        if self._least_chunk > _MOST_CHUNK_BYTES:
+            self._close(Body(pieces, self._descriptor.size_bytes))
+            return
+        done = 0
+        for chunk in _chunks(pieces, max(CHUNK_BYTES, self._least_chunk)):
+            if self._cancelled.is_set():
+                raise Interrupted(self._doing, because="interrupted")
+            if not self._chunk(chunk, done):
+                self._abandon()
+                self._begin()
+                self._close(Body(itertools.chain([chunk], pieces), self._descriptor.size_bytes))
+                return
+            done += len(chunk)
+        self._close(b"")
+
+    def _chunk(self, chunk: bytes, start: int) -> bool:
+        """Send a chunk that begins at `start`, from wherever the registry stands; False if it takes no chunks.
+
+        Raises Unreachable.
+        """
+        at, end, failures = start, start + len(chunk), 0
+        while at < end:
+            before = at
+            headers = {**_BINARY, "Content-Range": f"{at}-{end - 1}", "Content-Length": str(end - at)}
+            passing: _Passing | None = None
+            try:
+                response = self._send("PATCH", self._location, headers, chunk[at - start :])
+            except _Passing as error:
+                passing = error
+            else:
+                status = response.status_code
+                if status in (202, 201, 204):
+                    with response:
+                        self._follow(response)
+                        stands = _stands(response)
+                    at = end if stands is None else stands
+                elif status in answers.PASSING or status == 416:
+                    passing = self._passing(response)
+                elif not start:
+                    response.close()
+                    return False
+                else:
+                    raise self._connection.failure(response, self._doing)
+            if passing is not None:
+                if failures >= self._limits.retries:
+                    raise passing
+                self._pause(failures, passing)
+                failures += 1
+                at = self._where(start)
+            if not start <= at <= end:
+                raise Unreachable(self._doing, because=f"the registry has {at} bytes, and was sent {start} to {end}")
+            if at > before:
+                failures = 0
+        return True
+
+    def _where(self, start: int) -> int:
+        """How many bytes the registry has; a session that is gone is begun anew if nothing is lost by it."""
+        response = self._connection.request("GET", self._location, self._doing, actions=PUSH)
+        if response.status_code in (204, 202, 200):
+            with response:
+                self._follow(response)
+                stands = _stands(response)
+            return start if stands is None else stands
+        failure = self._connection.failure(response, self._doing)
+        if start:
+            raise Unreachable(self._doing, because=failure.because, hint=_AGAIN)
+        self._begin()
+        return 0
+
+    def _passing(self, response: "requests.Response") -> "_Passing":
+        failure = self._connection.failure(response, self._doing)
+        return _Passing(self._doing, because=failure.because, hint=_AGAIN, wait_s=answers.wait_s(response.headers))
+
+    def _pause(self, failures: int, error: "_Passing") -> None:
+        """Wait before the next try, as long as the registry says. Raises Interrupted; `error` if that is too long."""
+        wait_s = self._limits.back_off_s * 2**failures if error.wait_s is None else error.wait_s
+        if wait_s > LONGEST_WAIT_S:
+            raise error
+        if self._cancelled.wait(wait_s):
+            raise Interrupted(self._doing, because="interrupted")
+
+    def _abandon(self) -> None:
+        """Tell the registry that nothing more comes; a failure of this is none."""
+        location, self._location = self._location, ""
+        if location:
+            with contextlib.suppress(CtkError, Broken):
+                headers = {"Content-Length": "0"}
+                request = self._connection.request
+                request("DELETE", location, self._doing, actions=PUSH, headers=headers, again=False).close()
+
+
+class _Passing(Unreachable):
+    """A failure that may be temporary. `wait_s` is how long the registry asks us to wait."""
+
+    def __init__(self, doing: str, *, because: str, hint: str = "", wait_s: float | None = None) -> None:
+        super().__init__(doing, because=because, hint=hint)
+        self.wait_s = wait_s
+
+
+def mount(connection: Connection, descriptor: Descriptor, source: str) -> bool:
+    """Take a blob from the repository `source` of the same registry, without sending it. Raises CtkError.
+
+    False if the registry does not do that, or not for us.
+    """
+    doing = f"mount {descriptor.digest} from {source} to {connection.place}"
+    query = urlencode({"mount": descriptor.digest, "from": source})
+    path = connection.path("blobs/uploads/") + "?" + query
+    more = f"repository:{source}:pull"
+    try:
+        response = connection.request("POST", path, doing, actions=PUSH, more=more, headers={"Content-Length": "0"})
+    except Unreachable:
+        return False
+    with response:
+        if response.status_code == 202 and "Location" in response.headers:
+            # A session has begun instead, which nobody wants.
+            with contextlib.suppress(CtkError, Broken):
+                url = origins.target(response.url, response.headers["Location"], doing)
+                connection.request("DELETE", url, doing, actions=PUSH, again=False).close()
+        return response.status_code == 201
+
+
+def _stands(response: "requests.Response") -> int | None:
+    """How many bytes a registry says that it has; None if it doesn't.
+
+    docker-registry says 0-0 for nothing and for one byte alike: nothing, then; a byte too many is refused with 416.
+    """
+    match = _RANGE.fullmatch(response.headers.get("Range", "").strip())
+    if match is None:
+        return None
+    return int(match[1]) + 1 if int(match[1]) else 0
+
+
+def _chunks(pieces: Iterator[bytes], size_bytes: int) -> Iterator[bytes]:
+    """The same bytes in pieces of at least `size_bytes`, but for the last."""
+    held: list[bytes] = []
+    count = 0
+    for piece in pieces:
+        held.append(piece)
+        count += len(piece)
+        if count >= size_bytes:
+            yield b"".join(held)
+            held, count = [], 0
+    if held:
+        yield b"".join(held)
+
+
+def _all_but_the_last(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """The same pieces, each only after the next has come: the last one after the whole was verified."""
+    held = b""
+    for piece in pieces:
+        if held:
+            yield held
+        held = piece
+    if held:
+        yield held
