@@ -278,7 +278,7 @@ def test_a_page_means_the_same_for_every_reader(tmp_path: Path, monkeypatch: pyt
 
 def test_a_clean_up_never_meets_a_readers_files(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("mine")
-    with pytest.raises(InUse, match="something in it"):
+    with pytest.raises(InUse, match="it is not empty"):
         run(page("\n$ true", "cleanup\n$ rm -f config.json"), tmp_path)
     assert (tmp_path / "config.json").read_text() == "mine"
 

@@ -1,4 +1,4 @@
-"""Expected output against what came. `...` on a line of its own stands for any lines, inside a line for any text."""
+"""Compares expected with actual output. `...` alone on a line matches any lines, inside a line any text."""
 
 import difflib
 import re
@@ -8,12 +8,12 @@ _ANY = "..."
 
 
 def matches(expected: Sequence[str], output: Sequence[str]) -> bool:
-    """Does `output` have the form of `expected`? Blanks count as one: columns move with their contents."""
+    """Whether `output` matches `expected`. Several spaces count as one, because columns move with their contents."""
     return _match([_normal(line) for line in expected], [_normal(line) for line in output])
 
 
 def _match(expected: list[str], output: list[str]) -> bool:
-    # The positions in `output` at which the lines of `expected` read so far may end.
+    # The positions in `output` at which the lines of `expected` so far may end.
     positions = {0}
     for want in expected:
         if want == _ANY:
@@ -37,8 +37,8 @@ def _line(want: str, got: str) -> bool:
 
 
 def difference(expected: Sequence[str], output: Sequence[str]) -> list[str]:
-    """Lines that show how they differ: '  ' as expected, '- ' missing, '+ ' not expected."""
-    # An output line that some expected pattern covers is written as that pattern, so that only true changes show.
+    """The difference as lines: '  ' as expected, '- ' missing, '+ ' not expected."""
+    # An output line that matches an expected pattern is written as the pattern, so that only real differences show.
     patterns = [line for line in expected if _ANY in line and line.strip() != _ANY]
     shown = [next((pattern for pattern in patterns if _line(_normal(pattern), _normal(line))), line) for line in output]
     return [line for line in difflib.ndiff(list(expected), shown) if not line.startswith("? ")]

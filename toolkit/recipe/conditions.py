@@ -1,4 +1,4 @@
-"""What a recipe or a block of it needs of the host: programs by name, files by path, a few words for the rest."""
+"""What a recipe or a block needs of the host: programs by name, files by path, and a few keywords."""
 
 import os
 import shutil
@@ -11,7 +11,7 @@ from toolkit.recipe.room import PATH
 
 
 def unmet(word: str) -> str:
-    """Why the host does not meet `word`; '' if it does. `!word` turns it round."""
+    """Why the host does not meet `word`; '' if it does. `!word` is the opposite."""
     if word.startswith("!"):
         return "" if unmet(word[1:]) else f"{word[1:]} is here"
     if word.startswith("/"):
@@ -22,7 +22,7 @@ def unmet(word: str) -> str:
 
 
 def require(words: Iterable[str], doing: str, again: str) -> None:
-    """Raise HostLacks that tells all of `words` that the host does not meet; `again` is what to type then."""
+    """Raise HostLacks with all of `words` that the host does not meet. `again` is the command to type after a fix."""
     lacking = [(word, because) for word in words if (because := unmet(word))]
     if not lacking:
         return
@@ -33,7 +33,7 @@ def require(words: Iterable[str], doing: str, again: str) -> None:
         hint = "sudo apt-get install " + " ".join(dict.fromkeys(packages))
     if not hint:
         first = lacking[0][0]
-        hint = f"take {first[1:]} away first, if it is yours" if first.startswith("!/") else "ctk doctor"
+        hint = f"remove {first[1:]} first, if it is yours" if first.startswith("!/") else "ctk doctor"
     raise HostLacks(doing, because="; ".join(because for _, because in lacking), hint=hint)
 
 
@@ -86,7 +86,7 @@ _WORDS: dict[str, Callable[[HostFacts], str]] = {
     "runs-arm64": _runs_arm64,
 }
 
-# Program -> Debian package, where the names differ.
+# Program -> Debian package, if the names differ.
 _PACKAGES = {
     "unshare": "util-linux",
     "nsenter": "util-linux",

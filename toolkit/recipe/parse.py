@@ -1,4 +1,4 @@
-"""Markdown to Recipe. Only what a recipe needs of Markdown: the title, sections, fenced blocks, comments."""
+"""Markdown to Recipe. Only a part of Markdown is read: the title, sections, fenced blocks, comments."""
 
 import os
 import re
@@ -8,7 +8,7 @@ from toolkit.recipe.model import Block, Command, Recipe, Step
 
 _FENCE = re.compile(r"^(`{3,})\s*(\S*)\s*(.*)$")
 _HOST_PROMPT = re.compile(r"^([$#]) (.*)$")
-# A program's own prompt, as it shows in the terminal: "root@runc:/# ", "bash-5.2$ ", "/ # ".
+# The prompt of a program, as shown in the terminal: "root@runc:/# ", "bash-5.2$ ", "/ # ".
 _INNER_PROMPT = re.compile(r"^[\w@.:~/\[\]-]+ ?[#$]( .*)?$")
 _INNER_COMMAND = re.compile(r"^[\w@.:~/\[\]-]+ ?[#$] ?(.*)$")
 _NEEDS = re.compile(r"<!--\s*needs:\s*(.*?)\s*-->")
@@ -17,9 +17,9 @@ _COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 
 
 def parse(text: str, path: str) -> Recipe:
-    """The recipe in `text`; `path` gives its name and is named in errors.
+    """The recipe in `text`. `path` gives its name and is used in errors.
 
-    Raises Invalid, with the line, for a block that cannot be read.
+    Raises Invalid, with the line, for a block that can't be read.
     """
     title, section, number = "", "", 0
     words: list[str] = []
@@ -112,7 +112,7 @@ def _block(lines: list[str], attributes: str, path: str, line: int) -> Block:
 
 
 def _commands(lines: list[str]) -> tuple[Command, ...]:
-    """Commands of a block. A block may begin with a line at a program's prompt: it is typed into what still runs."""
+    """The commands of a block. If it begins with a line at a program's prompt, that is typed into what still runs."""
     found: list[Command] = []
     head: tuple[str, bool] | None = None
     groups: list[tuple[str, list[str]]] = []  # (typed line, output after it); the first one is the command itself

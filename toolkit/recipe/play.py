@@ -1,4 +1,4 @@
-"""Play a recipe: words, command, Enter, the real thing, the comparison; the clean-up whatever happens."""
+"""Plays a recipe: shows text and command, waits for Enter, runs it, compares the output; always cleans up."""
 
 import os
 import shutil
@@ -21,7 +21,7 @@ Answer = Literal["run", "skip", "shell", "quit"]
 
 
 class Stage(Protocol):
-    """Where a recipe is played: what the reader sees and answers. `ui.tutorial` is the one on a terminal."""
+    """What the reader sees and answers while a recipe is played. `ui.tutorial` implements it for a terminal."""
 
     def words(self, step: Step, recipe: Recipe) -> None: ...
     def preview(self, step: Step, commands: Sequence[Command]) -> None: ...
@@ -34,28 +34,28 @@ class Stage(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How to play. `work` "" is a new folder that goes away afterwards if the recipe left nothing in it."""
+    """How to play. With `work` "" a new folder is made, and removed afterwards if it is empty."""
 
     yes: bool = False
     dry_run: bool = False
     first: int = 1
     work: str = ""
-    restart: bool = False  # clean up after the run that was stopped, and begin anew
-    clean_up: bool = False  # clean up after the run that was stopped, and no more
+    restart: bool = False  # clean up after the run that was stopped, and start again
+    clean_up: bool = False  # only clean up after the run that was stopped
     launcher: tuple[str, ...] = ("ctk",)
     group: MakeGroup = NoGroup
 
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """What came of it: how many steps ran, and the step to go on with if the reader stopped (0: it is over)."""
+    """The result: how many steps ran, and the step to go on with if the reader stopped (0: finished)."""
 
     steps: int
     stopped_at: int = 0
 
 
 class StepFailed(CtkError):
-    """A step did not do what the recipe says."""
+    """A step did not have the result that the recipe gives."""
 
     code = "E080"
 
@@ -64,8 +64,8 @@ def play(recipe: Recipe, options: Options, stage: Stage) -> Played:
     """Play `recipe`. Raises StepFailed after the clean-up, Usage, HostLacks.
 
     The blocks marked `cleanup` run at the end even if a step failed or the reader interrupted; in that case their own
-    results are shown and do not hide the first failure. A reader who quits keeps everything, and goes on where he was
-    with the next call; `first` and `work` in `options` are for those who know where they want to begin.
+    results are shown, and the first failure is raised. If the reader quits, everything stays, and the next call goes on
+    at the same step. `first` and `work` in `options` set another step and folder.
     """
     if not 1 <= options.first <= recipe.numbered:
         raise Usage(f"begin at step {options.first}", because=f"the recipe has steps 1 to {recipe.numbered}")
@@ -73,7 +73,7 @@ def play(recipe: Recipe, options: Options, stage: Stage) -> Played:
         return _show(recipe, options, stage)
     doing = f"play {recipe.name!r}"
     left = _stopped(recipe, options)
-    # What must not be there when a recipe begins may well be there when it goes on: the recipe made it.
+    # Something that must not exist when a recipe starts (`!word`) may exist when it goes on: the recipe made it.
     needs = [word for word in recipe.wants if left is None or not word.startswith("!")]
     conditions.require(needs, doing, f"ctk recipe run {quote(progress.called(recipe))}")
     with ExitStack() as undo:
@@ -83,7 +83,7 @@ def play(recipe: Recipe, options: Options, stage: Stage) -> Played:
                 return cleaned
             left = None
         if left is not None:
-            stage.say(f"going on at step {left.step} of {recipe.numbered}, in {left.work} (--restart begins anew)")
+            stage.say(f"going on at step {left.step} of {recipe.numbered}, in {left.work} (--restart starts again)")
         begin = left or progress.Progress(options.first, _work_folder(options))
         try:
             return _Player(recipe, options, stage, begin, undo).play()
@@ -93,7 +93,7 @@ def play(recipe: Recipe, options: Options, stage: Stage) -> Played:
 
 
 def _stopped(recipe: Recipe, options: Options) -> progress.Progress | None:
-    """The run that was stopped, if this one is to go on with it. Raises Usage if it is in the way of another."""
+    """The stopped run that this one continues, or None. Raises Usage if the stopped run is in another folder."""
     left = progress.load(recipe)
     if left is None:
         if options.clean_up:
@@ -116,18 +116,18 @@ def _show(recipe: Recipe, options: Options, stage: Stage) -> Played:
 
 
 def _is_ahead(step: Step, first: int) -> bool:
-    """Whether `step` comes when one begins at step `first`; words alone have the number of the step before them."""
+    """Whether `step` is shown when starting at step `first`. Text alone has the number of the step before it."""
     return step.number >= (first if step.block is not None else first - 1)
 
 
 def _work_folder(options: Options) -> str:
     if options.work:
         os.makedirs(options.work, exist_ok=True)
-        if os.listdir(options.work):  # its clean-up takes files away by their names
-            raise InUse(f"play in {options.work!r}", because="there is something in it", hint="name a new folder")
+        if os.listdir(options.work):  # the clean-up of a recipe removes files by name
+            raise InUse(f"play in {options.work!r}", because="it is not empty", hint="name a new folder")
         return os.path.abspath(options.work)
     work = tempfile.mkdtemp(prefix="ctk-recipe-")
-    os.chmod(work, 0o755)  # the _apt user of a root file system in it must be able to pass
+    os.chmod(work, 0o755)  # the user _apt of a root file system in it needs to traverse it
     return work
 
 
@@ -135,7 +135,7 @@ def _remove_if_empty(folder: str) -> None:
     try:
         os.rmdir(folder)
     except OSError:
-        pass  # what a failed recipe left is for its reader to look at; `say` has named the folder
+        pass  # the reader may look at what a failed recipe left; `say` has named the folder
 
 
 class _Player:
@@ -175,7 +175,7 @@ class _Player:
         return Played(done + self._clean_up(self._cleanup_steps(), quietly=False))
 
     def clear(self) -> Played:
-        """Only the clean-up: what a run that was stopped has left goes."""
+        """Only clean up what a stopped run has left."""
         done = self._clean_up(self._cleanup_steps(), quietly=False)
         _remove_if_empty(self.work)
         return Played(done)
@@ -188,7 +188,7 @@ class _Player:
         return True
 
     def _stop(self, step: Step, done: int) -> Played:
-        """Keep everything for later. What still runs in a terminal ends with it, so its step is played again."""
+        """Save everything for later. Programs in the terminals end here, so their steps are played again."""
         folders = {name: terminal.folder() for name, terminal in self.terminals.items()}
         for terminal in self.terminals.values():
             terminal.close()
@@ -206,7 +206,7 @@ class _Player:
         return [step for step in self.recipe.steps if step.block and step.block.cleanup]
 
     def _clean_up(self, steps: Sequence[Step], *, quietly: bool) -> int:
-        """Run the clean-up blocks; `quietly` after a failure, when the first error is the one to tell."""
+        """Run the clean-up blocks. `quietly`: after a failure, raise nothing, because the first error is reported."""
         problem: StepFailed | None = None
         done = 0
         try:
@@ -225,7 +225,7 @@ class _Player:
                 terminal.close()
             left = self.room.close()
             progress.forget(self.recipe)
-            if os.listdir(self.work):  # said to who interrupts the clean-up, too
+            if os.listdir(self.work):  # shown even if the clean-up is interrupted
                 self.stage.say(f"what is left is in {self.work}")
         if left:
             because = "the clean-up left " + ", ".join(map(repr, left)) + "; ctk has deleted it"
@@ -254,7 +254,7 @@ class _Player:
         return self.terminals[name]
 
     def _run(self, step: Step, block: Block) -> None:
-        # A clean-up gets a terminal of its own: the others may have gone elsewhere, or may still run something.
+        # A clean-up has a terminal of its own: the others may be in another folder, or still run a program.
         terminal = self._terminal("clean-up" if block.cleanup else block.terminal)
         for at, command in enumerate(block.commands):
             last = at == len(block.commands) - 1

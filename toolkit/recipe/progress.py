@@ -1,4 +1,4 @@
-"""Where a reader stopped in a recipe: a small file a recipe, so that it can be gone on with later."""
+"""Where a reader stopped in a recipe, so that it can be continued later: a small file per recipe."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ from toolkit.recipe.model import Recipe
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """`step` is the next to run; `folders` is the current folder of each terminal, `room` its Room's facts."""
+    """`step` is the next step to run, `folders` the current folder of each terminal, `room` the facts of its Room."""
 
     step: int
     work: str
@@ -24,13 +24,13 @@ class Progress:
 
 
 def called(recipe: Recipe) -> str:
-    """What gets this recipe behind `ctk recipe run`: its name, or the path of a page that did not come with us."""
+    """The argument of `ctk recipe run` for this recipe: its name, or the path of one that is not ctk's."""
     path = os.path.abspath(recipe.path)
     return recipe.name if os.path.dirname(path) == shipped("recipes") else path
 
 
 def load(recipe: Recipe) -> Progress | None:
-    """Where it was left; None if nowhere, or if its work folder is gone."""
+    """Where it was stopped; None if it was not, or if its work folder is gone."""
     try:
         found = json_text.loads(reading.read(_path(recipe)), recipe.name)
         progress = Progress(int(found["step"]), str(found["work"]), dict(found["folders"]), dict(found["room"]))
@@ -40,14 +40,14 @@ def load(recipe: Recipe) -> Progress | None:
 
 
 def save(recipe: Recipe, progress: Progress) -> None:
-    """Keep `progress`, whole or not at all."""
+    """Save `progress`, atomically."""
     path = _path(recipe)
     ours.make_private(os.path.dirname(path))
     atomic.replace(path, json.dumps(asdict(progress)).encode())
 
 
 def forget(recipe: Recipe) -> None:
-    """There is nothing to go on with any more."""
+    """Remove the saved progress."""
     try:
         os.unlink(_path(recipe))
     except FileNotFoundError:
@@ -55,9 +55,9 @@ def forget(recipe: Recipe) -> None:
 
 
 def resume_at(recipe: Recipe, step: int) -> int:
-    """The step to go on with in place of `step`: a program that was typed into is gone and must be started again."""
+    """The step to go on with for a stop before `step`: a program that lines were typed into must be started again."""
     blocks = {one.number: one.block for one in recipe.steps if one.block is not None}
-    running: dict[str, int] = {}  # terminal -> the step that started what runs in it
+    running: dict[str, int] = {}  # terminal -> the step that started the program in it
     for number in sorted(blocks):
         block = blocks[number]
         if number >= step:
@@ -72,7 +72,7 @@ def resume_at(recipe: Recipe, step: int) -> int:
 
 
 def _path(recipe: Recipe) -> str:
-    # Two pages may have one name, and the clean-up of one must not run in the folder of the other.
+    # Two pages may have the same name, and the clean-up of one must not run in the folder of the other.
     word, key = called(recipe), recipe.name
     if word != recipe.name:
         key += "-" + hashlib.sha256(os.fsencode(word)).hexdigest()[:12]

@@ -1,11 +1,11 @@
-"""What one run of a recipe has of its own: container records, cgroups, an environment, a clean start for its shells.
+"""What each run of a recipe has for itself: container records, cgroups, an environment, shells with defaults.
 
-A page says `my-cont`, and so may a container of its reader's. Nothing that the page does, its clean-up least of all,
-may reach that one: the records lie in a folder of the run's (CTK_ROOT), and its shells stand in a cgroup of the run's,
-below or beside which `ctk` makes those of containers.
+A page may use the name `my-cont`, which may also be the name of one of the reader's containers. The page, and above all
+its clean-up, must not reach that one. So each run has its own folder of records (CTK_ROOT), and its shells are in its
+own cgroup, below or beside which `ctk` makes those of containers.
 
-The player holds a lock (flock(2)) on both of its folders, that of the records and that of its launcher: the kernel
-gives it up with the process, so `ctk gc` knows what a killed player left.
+The player holds a lock (flock(2)) on both of its folders, that of the records and that of its launcher. The kernel
+releases it when the process ends, so `ctk gc` recognises what a killed player left.
 """
 
 import fcntl
@@ -27,13 +27,13 @@ from toolkit.errors import CtkError, InUse, Invalid, reason
 from toolkit.kernel import atomic, ours, reading
 from toolkit.oci import json_text
 
-CGROUP = "ctk-recipe-"  # and the name of its folder of records
-LAUNCHER = "ctk-bin-"  # and something random: a folder with nothing but `ctk` in it
-_NOTE = ".recipe"  # no container's id begins with a dot
+CGROUP = "ctk-recipe-"  # followed by the name of its folder of records
+LAUNCHER = "ctk-bin-"  # followed by a random string: a folder with only `ctk` in it
+_NOTE = ".recipe"  # a container id can't begin with a dot
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-# What a step may know of its reader: who that is, where ctk keeps things, how the network is reached. Everything else
-# (TMPDIR, LANG, BASH_ENV, functions, PYTHONPATH, …) would make a page mean something else for each reader.
+# The variables of the reader that a step gets: the user, ctk's folders, proxies. All others (TMPDIR, LANG, BASH_ENV,
+# functions, PYTHONPATH, …) would make a page behave differently for each reader.
 _KEPT = frozenset(
     (
         *("HOME", "USER", "LOGNAME", "SUDO_UID", "SUDO_GID", "SUDO_USER", "TERM", "COLORTERM", "NO_COLOR"),
@@ -45,19 +45,19 @@ _KEPT = frozenset(
 
 
 class Group(Protocol):
-    """A cgroup of the run's own; `place` finds it again. Where the host lets us make none, its methods do nothing."""
+    """A cgroup for the run; `place` finds it again. If none can be made, its methods do nothing."""
 
     place: dict[str, Any]
 
     def take(self, pid: int, /) -> None:
-        """Put a process into it; it is made at the first call."""
+        """Move a process into it. The first call makes it."""
 
     def end(self) -> None:
-        """End what still runs in it or below it, and remove it."""
+        """End all processes in it or below it, and remove it."""
 
 
 class NoGroup:
-    """No cgroup: what a recipe without containers needs."""
+    """No cgroup, for a recipe without containers."""
 
     def __init__(self, _: str, place: dict[str, Any]) -> None:
         self.place = place
@@ -73,7 +73,7 @@ MakeGroup = Callable[[str, dict[str, Any]], Group]
 
 
 def hold(folder: str) -> int:
-    """A descriptor of `folder` that nobody else holds meanwhile. Raises BlockingIOError if it is held, OSError."""
+    """A descriptor of `folder`, locked until it is closed. Raises BlockingIOError if it is locked already, OSError."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -84,12 +84,12 @@ def hold(folder: str) -> int:
 
 
 def folder_of_rooms(root: str) -> str:
-    """Where the runs of recipes have their records, for a reader whose own are in `root`."""
+    """The folder with the records of recipe runs, for a reader whose own records are in `root`."""
     return f"{root}-recipes"
 
 
 def note(records: str) -> dict[str, Any]:
-    """What a run wrote down in its folder: `recipe` (how it is called), `work`, `cgroup`, `stopped`; {} for nothing."""
+    """The note that a run has written to its folder: `recipe` (its name), `work`, `cgroup`, `stopped`; {} if none."""
     try:
         found = json_text.loads(reading.read(f"{records}/{_NOTE}", owners=(0, os.geteuid())), _NOTE)
     except (OSError, Invalid):
@@ -98,18 +98,18 @@ def note(records: str) -> dict[str, Any]:
 
 
 def remove(records: str) -> None:
-    """Take the folder of a run away, if no container has a record in it, and that of all runs with the last one."""
+    """Remove the folder of a run if it has no container's record, and after the last run the folder of all runs."""
     if containers(records):
         return
-    shutil.rmtree(records, ignore_errors=True)  # at most locks and a note of ours are left in it
+    shutil.rmtree(records, ignore_errors=True)  # only our locks and our note can be left in it
     try:
         os.rmdir(os.path.dirname(records))
     except OSError:
-        pass  # other runs have theirs in it
+        pass  # other runs have folders in it
 
 
 def containers(records: str) -> list[str]:
-    """The ids that have a record in the folder `records`."""
+    """The ids of the containers with a record in the folder `records`."""
     try:
         return sorted(entry.name for entry in os.scandir(records) if entry.is_dir(follow_symlinks=False))
     except FileNotFoundError:
@@ -117,10 +117,10 @@ def containers(records: str) -> list[str]:
 
 
 class Room:
-    """What a run has of its own, made anew or found again by the `facts()` of an earlier call.
+    """What a run has for itself: made new, or found again by the `facts()` of an earlier call.
 
-    `recipe` is what it is called, `work` where it is played. `launcher` are the words that start ctk, `group` makes a
-    cgroup; `undo` takes our folders away. Raises InUse if somebody plays in the same room, CtkError.
+    `recipe` is its name, `work` the folder where it is played. `launcher` is the argv that starts ctk, `group` makes a
+    cgroup, `undo` removes our folders. Raises InUse if another player uses the same room, CtkError.
     """
 
     def __init__(
@@ -161,24 +161,24 @@ class Room:
         atomic.replace(f"{self.records}/{_NOTE}", json.dumps(self._note | {"cgroup": self.group.place}).encode())
 
     def _environment(self, undo: ExitStack) -> dict[str, str]:
-        """The shells' variables, with this very ctk first in PATH, and plain messages."""
+        """The variables of the shells, with this ctk first in PATH, and untranslated messages."""
         folder = tempfile.mkdtemp(prefix=LAUNCHER)
         undo.callback(shutil.rmtree, folder, ignore_errors=True)
         undo.callback(os.close, hold(folder))
-        os.chmod(folder, 0o755)  # a step may run as somebody else
+        os.chmod(folder, 0o755)  # a step may run as another user
         path = os.path.join(folder, "ctk")
         words = " ".join("'" + word.replace("'", "'\\''") + "'" for word in self._launcher)
         with open(path, "w", encoding="utf-8") as file:
             file.write(f'#!/bin/sh\nexec {words} "$@"\n')
         os.chmod(path, stat.S_IRWXU | stat.S_IRGRP | stat.S_IXGRP | stat.S_IROTH | stat.S_IXOTH)
         kept = {name: text for name, text in os.environ.items() if name in _KEPT or name.startswith("CTK_")}
-        # On the reader's terminal programs may draw; what is only compared should be lines.
+        # Programs may draw on the reader's terminal; output that is only compared should be plain lines.
         terminal = kept.get("TERM", "") if sys.stdout.isatty() else ""
         own = {"PATH": f"{folder}:{PATH}", "LC_ALL": "C", "TERM": terminal or "dumb", "CTK_ROOT": self.records}
         return {"SHELL": "/bin/bash", **kept, **own}
 
     def facts(self) -> dict[str, Any]:
-        """What finds the same room again, as JSON can hold it."""
+        """The values by which a later call finds the same room, for JSON."""
         return {"records": self.records, "cgroup": self.group.place}
 
     def keep(self) -> None:
@@ -187,7 +187,7 @@ class Room:
         self._write_note()
 
     def close(self) -> list[str]:
-        """Take everything away; the containers that were still there."""
+        """Remove everything. Returns the containers that were still there."""
         left = containers(self.records)
         for identity in left:
             words = [*self._launcher, "delete", "--force", identity]
@@ -199,7 +199,7 @@ class Room:
 
 
 def fresh() -> None:
-    """In a shell that is about to start: nothing of how its reader's own is set up but its terminal."""
+    """Called in a shell before exec: resets what it would inherit from the reader, except the terminal."""
     os.umask(0o022)
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGTSTP):
-        signal.signal(number, signal.SIG_DFL)  # nohup(1) ignores the first, and what is ignored stays so in a program
+        signal.signal(number, signal.SIG_DFL)  # nohup(1) ignores SIGHUP, and an ignored signal is inherited

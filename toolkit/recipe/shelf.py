@@ -1,4 +1,4 @@
-"""Where recipes are, and finding one by the name that somebody types."""
+"""Where recipes are, and how one is found by the name that a user types."""
 
 import os
 from difflib import get_close_matches
@@ -11,7 +11,7 @@ from toolkit.recipe.parse import name_of, parse
 
 
 def paths() -> list[str]:
-    """The recipes that come with ctk, in their order."""
+    """The paths of the recipes that come with ctk, in order."""
     folder = shipped("recipes")
     try:
         names = sorted(os.listdir(folder))
@@ -29,7 +29,8 @@ def load(path: str) -> Recipe:
 
 
 def find(name: str) -> Recipe:
-    """A recipe by name ('first-container'), number ('1', '01'), file name or path. Raises NotFound with near names."""
+    """A recipe by name ('first-container'), number ('1', '01'), file name or path. Raises NotFound, with similar
+    names."""
     if "/" in name or name.endswith(".md"):
         return load(name)
     known = {name_of(path): path for path in paths()}
@@ -39,11 +40,11 @@ def find(name: str) -> Recipe:
             return load(path)
     near = get_close_matches(name, known, 1) or [short for short in known if name and name in short]
     hint = f"did you mean {near[0]!r}?" if near else "ctk recipe list"
-    raise NotFound(f"find the recipe {name!r}", because="there is none of that name", hint=hint)
+    raise NotFound(f"find the recipe {name!r}", because="there is no recipe of that name", hint=hint)
 
 
 def begin(name: str) -> str:
-    """Write a page to start from into the current folder; its file name. Raises Usage, InUse."""
+    """Write a page to start from into the current folder. Returns its file name. Raises Usage, InUse."""
     path = name.removesuffix(".md") + ".md"
     if "/" in name or not name.strip(".-_ "):
         raise Usage(f"begin the recipe {name!r}", because="a name is one word, such as my-first-service")
@@ -52,7 +53,7 @@ def begin(name: str) -> str:
         with open(path, "x", encoding="utf-8") as file:
             file.write(_PAGE.format(title=title))
     except FileExistsError:
-        raise InUse(f"begin the recipe {name!r}", because=f"there is a {path} here already") from None
+        raise InUse(f"begin the recipe {name!r}", because=f"{path} exists already") from None
     except OSError as error:
         raise CtkError(f"begin the recipe {name!r}", because=reason(error)) from None
     return path
@@ -67,8 +68,8 @@ What the reader will have at the end, and what it costs (time, disk, root's righ
 
 ## First steps
 
-Words before a block say what comes. A line with a prompt is a command, the lines below it are its output; `...` stands
-for anything.
+Text before a block explains it. A line with a prompt is a command, the lines below it are its output; `...` stands for
+anything.
 
 ```console
 $ echo hello > greeting

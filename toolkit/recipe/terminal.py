@@ -1,4 +1,4 @@
-"""A shell on a pseudo-terminal of its own: what a recipe's commands are typed into."""
+"""A shell on a pseudo-terminal, into which the commands of a recipe are typed."""
 
 import errno
 import os
@@ -16,7 +16,7 @@ from toolkit.recipe.room import Room, fresh
 
 # Control sequences (ECMA-48): CSI, OSC ended by BEL or ST, and two-character escapes.
 _CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\].*?(?:\x07|\x1b\\)|\x1b[@-Z\\-_=>]|[\x07\x0f\x0e]", re.DOTALL)
-# What our shell prints instead of a prompt; a record separator is in nobody's output by accident.
+# What our shell prints instead of a prompt. Programs do not print record separators (\x1e) by accident.
 _MARK = re.compile(r"\x1ectk (\d+)\x1e")
 _AT_PROMPT = re.compile(r"[#$>] ?$")
 _QUIET_S = 0.3
@@ -25,7 +25,7 @@ Watch = Callable[[str], None]
 
 
 def readable(raw: str) -> list[str]:
-    """Terminal output as lines of text: control sequences gone, a line that was overwritten shows its last version."""
+    """Terminal output as lines of text: without control sequences, and with the last version of overwritten lines."""
     lines = []
     for line in _CONTROL.sub("", raw).replace("\r\n", "\n").split("\n"):
         parts = [part for part in line.split("\r") if part]
@@ -36,16 +36,16 @@ def readable(raw: str) -> list[str]:
 
 
 class Terminal:
-    """A bash of `room` that we type into and read from. `watch` sees its output; `size` is (columns, rows)."""
+    """A bash in `room` that we type into and read from. `watch` gets its output; `size` is (columns, rows)."""
 
     def __init__(self, folder: str, room: Room, watch: Watch, size: tuple[int, int]):
         self._watch: Watch = _unseen
         self._unread = ""
-        self.busy = False  # a program that we started still runs, at its own prompt
+        self.busy = False  # whether a program that we started is waiting at its own prompt
         master, slave = pty.openpty()
         try:
             termios.tcsetwinsize(slave, (size[1], size[0]))
-            _echo_off(slave)  # the reader sees the command in the recipe already
+            _echo_off(slave)  # the recipe has shown the command already
             self._shell = subprocess.Popen(
                 ["bash", "--norc", "--noprofile", "--noediting", "+H", "-i"],
                 stdin=slave,
@@ -63,17 +63,17 @@ class Terminal:
             os.close(slave)
         self._master = master
         room.group.take(self._shell.pid)
-        # Set in the shell, not in its environment: a shell that a step starts must show its own prompt.
+        # Not exported: a shell that a step starts must show its own prompt.
         self._write("PS1= PS2= PROMPT_COMMAND='printf \"\\036ctk %d\\036\" $?'\n")
         self._until_mark(10.0)
         self._watch = watch
 
     def run(self, text: str, timeout_s: float, *, interactive: bool = False) -> tuple[list[str], int | None]:
-        """Type a command; its output and exit code. Code None: with `interactive`, it waits at a prompt of its own.
+        """Type a command. Returns its output and exit code; the code is None if it waits at a prompt (`interactive`).
 
-        Raises TimeoutError if neither comes within `timeout_s`.
+        Raises TimeoutError if neither happens within `timeout_s`.
         """
-        # A program that we type into shows what is typed, as a terminal does; nothing else on it would.
+        # For a program that we type into, the terminal echoes what is typed, as usual. Otherwise echo is off.
         self._write(("stty echo; " if interactive else "") + text + "\n")
         raw, code = self._until_mark(timeout_s, or_prompt=interactive)
         self.busy = code is None
@@ -83,9 +83,9 @@ class Terminal:
         return lines, code
 
     def type(self, text: str, timeout_s: float) -> tuple[list[str], int | None]:
-        """Type a line into the program that runs; the output until its next prompt, or its exit code if it ended.
+        """Type a line into the running program. Returns the output until its next prompt, and the exit code at its end.
 
-        The program's own terminal echoes what we type; that first line is not part of the output.
+        The terminal echoes what we type; that first line is not part of the output.
         """
         self._write(text + "\n")
         raw, code = self._until_mark(timeout_s, or_prompt=True)
@@ -102,11 +102,11 @@ class Terminal:
         return os.readlink(f"/proc/{self._shell.pid}/cwd")
 
     def interrupt(self) -> None:
-        """Ctrl-C, as the keyboard sends it."""
+        """Send Ctrl-C, as from a keyboard."""
         self._write("\x03")
 
     def close(self) -> None:
-        """End the shell and what it still runs in the foreground: a hang-up, then a kill."""
+        """End the shell and its foreground programs: by SIGHUP, then SIGKILL."""
         foreground = 0
         try:
             foreground = os.tcgetpgrp(self._master)
@@ -129,7 +129,7 @@ class Terminal:
             data = data[os.write(self._master, data) :]
 
     def _until_mark(self, timeout_s: float, *, or_prompt: bool = False) -> tuple[str, int | None]:
-        """Output up to our shell's mark and the code in it; with `or_prompt` also up to a prompt and silence."""
+        """Output up to our shell's mark, and the exit code in it; with `or_prompt`, also up to a prompt and silence."""
         ends_s = time.monotonic() + timeout_s
         while True:
             if mark := _MARK.search(self._unread):
@@ -167,11 +167,11 @@ def _echo_off(terminal: int) -> None:
 
 
 def _unseen(_: str) -> None:
-    """What the shell says before it is ours is nobody's business."""
+    """Drop output: what the shell prints before it is set up is not shown."""
 
 
 def _take_terminal() -> None:
-    """In the child: make its standard input the controlling terminal of its new session."""
+    """Called in the child: make its standard input the controlling terminal of its new session."""
     import fcntl
 
     fresh()

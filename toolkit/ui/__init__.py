@@ -1,9 +1,9 @@
-"""Events to eyes: a live screen on a terminal, plain lines in a pipe, one JSON object a line for programs.
+"""Shows events: a live screen on a terminal, plain lines in a pipe, one JSON object per line for programs.
 
     with renderer(json=False, stream=sys.stderr) as emit:
         bootstrap(request, emit)
 
-The screen is a fold over the list of events (`screen.py`); what differs is only how a state is drawn.
+The state of the screen is a fold over the events (`screen.py`). The renderers differ only in how they draw it.
 """
 
 from contextlib import AbstractContextManager
@@ -13,10 +13,10 @@ from toolkit.events import Emit
 
 
 def renderer(*, json: bool, stream: TextIO, verbose: bool = False) -> AbstractContextManager[Emit]:
-    """A context whose value is the `Emit` to pass down; leaving it puts the terminal back as it was.
+    """A context whose value is the `Emit` to pass down. Leaving it restores the terminal.
 
-    The live screen is used if `stream` is a terminal that can move its cursor; `verbose` shows `Line` events too.
-    The returned Emit may be called from any thread.
+    The live screen is used if `stream` is a terminal that can move its cursor. `verbose` shows `Line` events too. The
+    Emit is thread-safe.
     """
     if json:
         from toolkit.ui.jsonl import JsonLines

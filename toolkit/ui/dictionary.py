@@ -1,4 +1,4 @@
-"""A field of config.json or a code in plain words: a short page on a terminal, the same lines in a pipe."""
+"""Explains a field of config.json, a code or a word: a short page on a terminal, the same lines in a pipe."""
 
 import json
 import textwrap
@@ -37,14 +37,14 @@ class _Field(Protocol):
 
 
 def show_field(field: _Field, document: str, stream: TextIO) -> None:
-    """Write what there is to tell; `document` names the config.json that was looked into, "" for none."""
+    """Write the explanation of a field. `document` names the config.json whose value is shown; "" for none."""
     console = Console(file=stream, highlight=False)
     console.print(Text.assemble((field.path, "bold cyan"), (f"  ({field.type})", "dim")), soft_wrap=True)
     _indented(console, field.words)
     _section(console, "The kernel", [field.kernel])
     if document:
-        told = [f"{path} = {text}" for path, value in field.says for text in [_value(value)]]
-        _section(console, document, told or ["does not set it."], literal=True)
+        lines = [f"{path} = {text}" for path, value in field.says for text in [_value(value)]]
+        _section(console, document, lines or ["does not set it."], literal=True)
     if field.takes:
         _section(console, "Takes", [", ".join(field.takes)])
     if field.inner:
@@ -56,9 +56,9 @@ def show_field(field: _Field, document: str, stream: TextIO) -> None:
         _section(console, "Read", [f"man {_page(word)}" for word in field.manual.split(", ")])
 
 
-def show_code(code: str, told: tuple[str, str, str], stream: TextIO) -> None:
-    """Write what a code means: (what it is, why it matters, what to do)."""
-    what, why, do = told
+def show_code(code: str, texts: tuple[str, str, str], stream: TextIO) -> None:
+    """Write the explanation of a code: (what it is, why it matters, what to do)."""
+    what, why, do = texts
     console = Console(file=stream, highlight=False)
     kind = "error" if code[0] == "E" else "warning"
     console.print(Text.assemble((code, "bold cyan"), (f"  ({kind})  ", "dim"), (what, "bold")), soft_wrap=True)
@@ -66,22 +66,22 @@ def show_code(code: str, told: tuple[str, str, str], stream: TextIO) -> None:
     _section(console, "What to do", [do])
 
 
-def show_word(name: str, what: str, told: str, read: str, stream: TextIO) -> None:
-    """Write what a word means, and what to read about it."""
+def show_word(name: str, what: str, meaning: str, read: str, stream: TextIO) -> None:
+    """Write the meaning of a word, and what to read about it."""
     console = Console(file=stream, highlight=False)
     console.print(Text.assemble((one_line(name), "bold cyan"), (f"  ({one_line(what)})", "dim")), soft_wrap=True)
-    _indented(console, told)
+    _indented(console, meaning)
     _section(console, "Read", [read])
 
 
 def show_codes(codes: Mapping[str, str], stream: TextIO) -> None:
-    """Write a list of codes with their titles, one a line."""
+    """Write a list of codes with their titles, one per line."""
     for code, what in codes.items():
         stream.write(f"{code}  {what}\n")
 
 
 def _indented(console: Console, text: str, style: str = "") -> None:
-    """Wrapped and indented on a terminal; elsewhere a line stays a line."""
+    """Write wrapped and indented text on a terminal; elsewhere one line stays one line."""
     text = printable(text)
     if console.is_terminal:
         console.print(Padding(Text(text, style), (0, 0, 0, 2)))
@@ -97,13 +97,13 @@ def _section(console: Console, title: str, lines: Sequence[str], literal: bool =
 
 
 def _page(word: str) -> str:
-    """mount(2) as man(1) takes it: 2 mount."""
+    """The arguments of man(1) for a page: mount(2) is `2 mount`."""
     name, _, section = word.rstrip(")").partition("(")
     return f"{section} {name}"
 
 
 def _value(value: Any) -> str:
-    """JSON in one line if it is short, else one member a line."""
+    """A value as JSON: in one line if it is short, otherwise one member per line."""
     line = json.dumps(value, ensure_ascii=False)
     if len(line) <= _LINE or not isinstance(value, list | dict):
         return line

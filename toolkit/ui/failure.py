@@ -1,4 +1,4 @@
-"""A failure as people and programs read it. An error says what we were doing, what stopped us, what to try."""
+"""Shows an error to people and programs: what we were doing, what stopped us, what to try."""
 
 import json
 import sys
@@ -10,26 +10,26 @@ from toolkit.text import in_json, printable
 
 
 def text(error: CtkError) -> str:
-    """The house's form, ending in a newline:
+    """The error in ctk's format, ending with a newline:
 
         ctk: bootstrap "bookwrom": no such suite
         hint: did you mean "bookworm"?
 
-    A BuildFailed shows the last lines of the step's output first, then where all of it is.
+    For a BuildFailed the last lines of the step's output come first, then the path of the log.
     """
-    told = [f"ctk: {error}"]
+    lines = [f"ctk: {error}"]
     if isinstance(error, BuildFailed):
-        told += [f"  | {line.rstrip()}" for line in error.tail]
+        lines += [f"  | {line.rstrip()}" for line in error.tail]
         if error.log:
-            told.append(f"log: {error.log}")
+            lines.append(f"log: {error.log}")
     if error.hint:
-        told.append(textwrap.indent(bounded(error.hint), "      ").replace("      ", "hint: ", 1))
-    return printable("\n".join(told)) + "\n"  # a tail is what a package's script printed
+        lines.append(textwrap.indent(bounded(error.hint), "      ").replace("      ", "hint: ", 1))
+    return printable("\n".join(lines)) + "\n"  # the tail is output of a maintainer script
 
 
 def as_json(error: CtkError) -> dict[str, Any]:
-    """The error as an event of its own kind, the last one of a `--json` output."""
-    told: dict[str, Any] = {
+    """The error as an event, the last one in the output of `--json`."""
+    document: dict[str, Any] = {
         "event": "failed",
         "code": error.code,
         "doing": bounded(error.doing),
@@ -38,12 +38,12 @@ def as_json(error: CtkError) -> dict[str, Any]:
         "exit_code": error.exit_code,
     }
     if isinstance(error, BuildFailed):
-        told |= {"tail": list(error.tail), "log": error.log}
-    return told
+        document |= {"tail": list(error.tail), "log": error.log}
+    return document
 
 
 def show(error: CtkError, *, stream: TextIO) -> None:
-    """Write `text(error)` to `stream`, in colour where `stream` is a terminal that wants it."""
+    """Write `text(error)` to `stream`, in colour if it is a terminal that wants colour."""
     words = text(error)
     if wants_colour(stream):
         words = words.replace("ctk: ", "\x1b[1;31mctk:\x1b[0m ", 1).replace("\nhint: ", "\n\x1b[1;36mhint:\x1b[0m ", 1)
@@ -59,7 +59,7 @@ def show_json(error: CtkError, *, stream: TextIO) -> None:
 
 
 def wants_colour(stream: TextIO) -> bool:
-    """Whether `stream` is a terminal, and its user has not said otherwise."""
+    """Whether `stream` is a terminal whose user has not turned colour off."""
     # https://no-color.org: any non-empty value means no colour.
     import os
 

@@ -1,4 +1,4 @@
-"""What `ctk check` found, as people read it: one finding a paragraph, the worst first."""
+"""The findings of `ctk check` for people: one paragraph each, the most serious first."""
 
 from collections.abc import Sequence
 from typing import Protocol, TextIO
@@ -26,7 +26,7 @@ class _Finding(Protocol):
 
 
 def summary(findings: Sequence[_Finding]) -> str:
-    """How many errors and warnings, in a line."""
+    """The number of errors and warnings, in one line."""
     errors = sum(finding.error for finding in findings)
     return ", ".join(
         f"{count} {word}{'' if count == 1 else 's'}"
@@ -36,7 +36,7 @@ def summary(findings: Sequence[_Finding]) -> str:
 
 
 def show(findings: Sequence[_Finding], bundle: str, stream: TextIO) -> None:
-    """Write the findings to `stream`: in colour and wrapped on a terminal, one fact a line elsewhere."""
+    """Write the findings to `stream`: in colour and wrapped on a terminal, one fact per line elsewhere."""
     ordered = sorted(findings, key=lambda finding: not finding.error)
     if not ordered:
         stream.write(f"{one_line(bundle)}: nothing found\n")
@@ -58,7 +58,7 @@ def show(findings: Sequence[_Finding], bundle: str, stream: TextIO) -> None:
         console.print(Padding(Text.assemble(("→ ", "green"), one_line(finding.instead)), (0, 0, 1, 4)))
     style = "bold red" if any(finding.error for finding in ordered) else "bold yellow"
     console.print(Text.assemble((one_line(bundle), "bold"), ": ", (summary(ordered), style)))
-    console.print(Text(f"ctk explain {quote(ordered[0].code)} tells more of a code", "dim"))
+    console.print(Text(f"ctk explain {quote(ordered[0].code)} explains a code", "dim"))
 
 
 def _path(finding: _Finding) -> str:

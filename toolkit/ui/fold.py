@@ -1,26 +1,26 @@
-"""Lines that differ in their paths only, as one line: a v1 host has a cgroup in each of ten hierarchies."""
+"""Folds lines that differ only in their paths: with cgroup v1 a container has a cgroup in each of ten hierarchies."""
 
 import re
 from collections.abc import Sequence
 
 _PATH = re.compile(r"/[^\s\"',;(){}$]+")
-_FEWEST = 4  # repetitions that are folded
-_LONGEST = 3  # lines that repeat together: mkdir, mount, remount
+_FEWEST = 4  # repetitions to fold
+_LONGEST = 3  # lines in a repeated group: mkdir, mount, remount
 
 
 def lines(given: Sequence[str]) -> list[str]:
-    """`given` with each run of alike lines as one: `mkdir /sys/fs/cgroup/{cpu,memory,pids,io}/web`. Pure."""
-    told: list[str] = []
+    """`given` with each run of similar lines as one: `mkdir /sys/fs/cgroup/{cpu,memory,pids,io}/web`. Pure."""
+    folded: list[str] = []
     at = 0
     while at < len(given):
         period, count = _repeats(given, at)
-        told += [_words(_merged([given[at + each + period * n] for n in range(count)])) for each in range(period)]
+        folded += [_words(_merged([given[at + each + period * n] for n in range(count)])) for each in range(period)]
         at += period * count
-    return told
+    return folded
 
 
 def _repeats(given: Sequence[str], at: int) -> tuple[int, int]:
-    """(lines that repeat, how often) from `at` on; (1, 1) for nothing that repeats."""
+    """(number of lines that repeat, how often) from `at` on; (1, 1) if nothing repeats."""
     for period in range(1, _LONGEST + 1):
         count = 1
         shape = [_shape(line) for line in given[at : at + period]]
@@ -42,7 +42,7 @@ def _merged(alike: list[str]) -> str:
 
 
 def _words(line: str) -> str:
-    """A command with many paths one after another, shortened in the same way."""
+    """A command with many paths in sequence, shortened in the same way."""
     run = re.compile(rf"(?:{_PATH.pattern}(?:\s+|$)){{{_FEWEST},}}")
     if not line.startswith(("mkdir ", "rmdir ")):
         return line
@@ -50,7 +50,7 @@ def _words(line: str) -> str:
 
 
 def braced(paths: list[str]) -> str:
-    """Paths as a shell with braces would take them together: what they share stands outside."""
+    """Paths as one brace expression of a shell: what they have in common is outside the braces."""
     if len(set(paths)) == 1:
         return paths[0]
     parts = [path.split("/") for path in paths]

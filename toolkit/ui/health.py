@@ -1,4 +1,4 @@
-"""What `ctk doctor` found, a finding at a time: in colour on a terminal, plain elsewhere."""
+"""The findings of `ctk doctor`, one at a time: in colour on a terminal, plain elsewhere."""
 
 from collections.abc import Sequence
 from typing import TextIO
@@ -10,7 +10,7 @@ _STYLES = {"ok": "green", "note": "dim", "warn": "bold yellow", "bad": "bold red
 
 
 def show(lines: Sequence[str], state: str, stream: TextIO) -> None:
-    """Write a finding's lines at once: what it is, its mark in the colour of `state`, and the line that mends it."""
+    """Write the lines of a finding: what it is, its mark in the colour of `state`, and the command to fix it."""
     if not wants_colour(stream):
         stream.write("".join(one_line(line) + "\n" for line in lines))
     else:

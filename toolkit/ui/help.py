@@ -1,17 +1,17 @@
-"""A page of help as text: names are never cut, what they mean is wrapped beside or below them."""
+"""A help page as text. Names are never cut; their descriptions are wrapped beside or below them."""
 
 import shutil
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-_WIDEST = 100  # longer lines are hard to read, however wide the terminal is
+_WIDEST = 100  # longer lines are hard to read, even on a wider terminal
 _LEFT = 26  # a longer name gets a line of its own
 
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A heading, and rows of (names, what they mean)."""
+    """A heading, and rows of (names, description)."""
 
     title: str
     rows: tuple[tuple[str, str], ...]
@@ -19,7 +19,7 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Usage, paragraphs, sections, and lines of examples that are shown as they are."""
+    """Usage, paragraphs, sections, and examples, which are shown as they are."""
 
     usage: str
     text: str
@@ -28,12 +28,12 @@ class Page:
 
 
 def width() -> int:
-    """How many columns a page may have here."""
+    """The number of columns for a page on this terminal."""
     return min(shutil.get_terminal_size((80, 24)).columns, _WIDEST)
 
 
 def rendered(page: Page, columns: int, *, bold: bool) -> str:
-    """The page in lines of at most `columns`, but where a single name is longer; pure."""
+    """The page in lines of at most `columns` characters, except for longer names; pure."""
     lines = [_strong("Usage: ", bold) + page.usage]
     for paragraph in page.text.split("\n\n"):
         if paragraph.strip():
@@ -64,7 +64,7 @@ def _strong(text: str, bold: bool) -> str:
 
 
 def first_day(*, root: bool) -> str:
-    """What somebody needs on the first day, in a dozen lines; pure."""
+    """The most important commands for a new user, in a dozen lines; pure."""
     rows = (
         ("up bookworm my-cont", "make a Debian and open a shell in it"),
         ("recipe run first-container", "the same by hand, step by step"),
@@ -76,7 +76,7 @@ def first_day(*, root: bool) -> str:
         ("stop my-cont, rm my-cont", "end it, remove it"),
         ("doctor", "what this host can do, and what not"),
     )
-    # Everything but these needs root's rights, or a user with subordinate ids, which `doctor` tells.
+    # All others need root, or a user with subordinate ids, which `doctor` checks.
     sudo = "" if root else "sudo "
     plain = ("recipe list", "doctor")
     lines = [(f"  {'' if left in plain else sudo}ctk {left}" if left else "", right) for left, right in rows]

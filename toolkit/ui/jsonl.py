@@ -1,4 +1,4 @@
-"""Events as JSON, one object a line: the build log that a program reads."""
+"""Events as JSON, one object per line: the build log for programs."""
 
 import json
 import threading
@@ -9,7 +9,7 @@ from toolkit.text import in_json
 
 
 class JsonLines:
-    """A context giving an Emit that writes each event at once and whole, whatever thread it comes from."""
+    """A context whose Emit writes each event at once and in one piece. Thread-safe."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream

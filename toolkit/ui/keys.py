@@ -1,4 +1,4 @@
-"""Single keys from a terminal: no Enter behind them, nothing shown. Ctrl-C stays what it is."""
+"""Reads single keys from a terminal, without Enter and without echo. Ctrl-C works as usual."""
 
 import os
 import select
@@ -9,9 +9,9 @@ from typing import TextIO
 
 
 class Keys:
-    """Within it the terminal `stream` gives each key at once; what was typed before is forgotten.
+    """A context in which the terminal `stream` gives each key at once. Keys typed before it are dropped.
 
-    Where `stream` is no terminal, or with `wanted` False, nothing is changed and no key ever comes.
+    If `stream` is not a terminal, or `wanted` is False, nothing is changed and no key ever comes.
     """
 
     def __init__(self, stream: TextIO, wanted: bool = True) -> None:
@@ -23,7 +23,7 @@ class Keys:
             mode = termios.tcgetattr(self._fd)
             mode[3] &= ~(termios.ICANON | termios.ECHO)
             mode[6][termios.VMIN], mode[6][termios.VTIME] = 1, 0
-            # Forgotten is what was typed while a step ran: an Enter too many would start the next one unread.
+            # Input typed while a step ran is dropped: an extra Enter would start the next step before it is read.
             termios.tcsetattr(self._fd, termios.TCSAFLUSH, mode)
         return self
 
@@ -35,7 +35,7 @@ class Keys:
                 pass  # the terminal is gone
 
     def read(self, timeout_s: float | None = None) -> str:
-        """The next key in lower case, Enter as '\\n'; '' after `timeout_s`, 'eof' when nothing can come any more."""
+        """The next key in lower case, Enter as '\\n'; '' after `timeout_s`, 'eof' at the end of the input."""
         if self._fd < 0:
             time.sleep(timeout_s or 0)
             return "" if timeout_s is not None else "eof"
@@ -57,17 +57,17 @@ class Keys:
 
 
 class Quiet:
-    """Within it the terminal `stream` does not show what is typed, which would tear a picture that is drawn again.
+    """Turns the echo of the terminal `stream` off: echoed input would damage a screen that is redrawn.
 
-    It is kept for whoever reads next. Nothing is done where `stream` is no terminal, or not ours just now (a job in the
-    background would be stopped for it: SIGTTOU).
+    The input is kept for the next reader. Does nothing if `stream` is not a terminal, or if we are in the background
+    (SIGTTOU would stop us).
     """
 
     def __init__(self, stream: TextIO) -> None:
         self._fd = stream.fileno() if stream.isatty() else -1
 
     def start(self) -> None:
-        """Show nothing from now on."""
+        """Turn the echo off."""
         if not self._ours():
             self._fd = -1
             return
@@ -77,7 +77,7 @@ class Quiet:
         termios.tcsetattr(self._fd, termios.TCSANOW, mode)
 
     def stop(self) -> None:
-        """As it was."""
+        """Restore the terminal."""
         if self._ours():
             try:
                 termios.tcsetattr(self._fd, termios.TCSANOW, self._before)

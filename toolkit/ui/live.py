@@ -1,6 +1,6 @@
-"""The live screen: the list of stages with what is under way, drawn by rich.
+"""The live screen: the list of stages and what is in progress, drawn by rich.
 
-A second thread redraws it while a stage is silent (a maintainer script), so that the clock goes on.
+A second thread redraws it while a stage sends no events (a maintainer script), so that the clock keeps running.
 """
 
 import sys
@@ -26,14 +26,14 @@ _MARKS = {"waiting": ("·", "dim"), "done": ("✓", "green"), "skipped": ("✓",
 
 
 def picture(screen: Screen, at_s: float, *, failed: bool = False, width: int = 80) -> RenderableType:
-    """The screen as it looks at `at_s`; pure. `failed` marks the stage under way as the one that failed."""
+    """The screen as it looks at `at_s`; pure. `failed` marks the running stage as the one that failed."""
     table = Table.grid(padding=(0, 1))
     table.add_column(width=1)
     table.add_column(no_wrap=True, min_width=18)
     table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
     table.add_column(justify="right", no_wrap=True, min_width=6)
     table.expand = True
-    # Behind a failure comes its error: a list of what was never begun would only stand between them.
+    # The error follows a failure: a list of stages that were never started would only come between them.
     shown = [stage for stage in screen.stages if not failed or stage.status != "waiting"]
     if failed and not shown:
         return Group()
@@ -82,7 +82,7 @@ def _under_way(stage: Stage, width: int) -> RenderableType:
 
 
 def ending(done: Done) -> RenderableType:
-    """The last words of a command that ended well."""
+    """The text shown at the end of a command that succeeded."""
     text = Text.from_markup(f"[bold green]✓[/] {escape(done.text)}")
     if done.seconds:
         text.append(f" ({span(done.seconds)})", "dim")
@@ -94,7 +94,7 @@ def ending(done: Done) -> RenderableType:
 
 
 class LiveScreen:
-    """A context giving an Emit that keeps the screen up to date; it shows the cursor again however it is left."""
+    """A context whose Emit keeps the screen up to date. Leaving it always shows the cursor again."""
 
     def __init__(self, stream: TextIO, *, verbose: bool = False) -> None:
         self._console = Console(file=stream, highlight=False, soft_wrap=False)

@@ -1,4 +1,4 @@
-"""A launch act by act: what, the system calls, the shell lines, and the field of config.json that asked for it."""
+"""Shows a launch act by act: what is done, the system calls, the shell commands, the field of config.json behind it."""
 
 import os
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ _SIDES = {
     "inside": "Inside, by the container's first process",
     "program": "The same process, on its way to be the program",
 }
-_MOST = 5  # lines of calls or shell for one act on a terminal
+_MOST = 5  # lines of calls or shell commands per act on a terminal
 
 
 class _Act(Protocol):
@@ -38,7 +38,7 @@ class _Act(Protocol):
 
 
 def show(acts: Sequence[_Act], root: str, stream: TextIO) -> None:
-    """Write the whole launch to `stream`; long parts are cut short on a terminal only."""
+    """Write the whole launch to `stream`. Long parts are shortened, but only on a terminal."""
     console = Console(file=stream, highlight=False)
     _line(console, Text.assemble(("root=", "green"), (one_line(root), "green")))
     side = ""
@@ -88,9 +88,9 @@ def _short(lines: list[str]) -> list[str]:
 
 
 class Watching:
-    """A launch that is carried out, told as it goes: each step's words before it, a mark and its time after it.
+    """Shows a launch while it is carried out: the text of each step before it, a mark and its time after it.
 
-    Everything is rendered beforehand: what writes is a process that stands in a container half made.
+    Everything is rendered beforehand, because the process that writes is already inside a half-made container.
     """
 
     def __init__(self, acts: Sequence[_Act], stream: TextIO) -> None:
@@ -119,12 +119,12 @@ class Watching:
         return text.getvalue().encode()
 
     def begins(self) -> None:
-        """Before anything is done."""
+        """Called before the first step."""
         os.write(self._fd, self._before)
         os.write(self._fd, self._heads.get(0, b""))
 
     def done(self, step: int, nanoseconds: int) -> None:
-        """The step is done; the one after it begins. After the last come the acts of the end."""
+        """Called when a step is done. Shows the next one, after the last step the final acts."""
         mark = f"    ✓ {nanoseconds / 1000:.0f} µs\n".encode()
         if self._terminal:
             mark = b"\x1b[32m" + mark.rstrip() + b"\x1b[0m\n"

@@ -1,4 +1,4 @@
-"""Events on a terminal: what would move the cursor or change colours in their texts is shown, not obeyed."""
+"""Makes the texts of events safe for a terminal: control characters are shown, not interpreted."""
 
 import dataclasses
 from typing import Any
@@ -7,11 +7,11 @@ from toolkit.events import Event
 from toolkit.text import printable
 
 
-def event(told: Event) -> Event:
-    """The event with its own texts `printable`: what a package's script prints, what a mirror calls its files."""
+def event(given: Event) -> Event:
+    """The event with `printable` texts: output of maintainer scripts, file names from a mirror."""
     texts: dict[str, Any] = {
         field.name: printable(text)
-        for field in dataclasses.fields(told)
-        if isinstance(text := getattr(told, field.name), str) and not text.isprintable()
+        for field in dataclasses.fields(given)
+        if isinstance(text := getattr(given, field.name), str) and not text.isprintable()
     }
-    return dataclasses.replace(told, **texts) if texts else told
+    return dataclasses.replace(given, **texts) if texts else given

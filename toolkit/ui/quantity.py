@@ -1,10 +1,10 @@
-"""Numbers as people read them."""
+"""Numbers formatted for people."""
 
 _BYTES = ("B", "kB", "MB", "GB", "TB")
 
 
 def size(size_bytes: float) -> str:
-    """A size in decimal units, as apt and df -H print it: '31.9 MB'."""
+    """A size in decimal units, as in apt and df -H: '31.9 MB'."""
     value, unit = float(size_bytes), 0
     while value >= 999.5 and unit < len(_BYTES) - 1:
         value, unit = value / 1000, unit + 1
@@ -12,12 +12,12 @@ def size(size_bytes: float) -> str:
 
 
 def amount(value: int, unit: str) -> str:
-    """`value` with its unit; bytes are scaled, everything else is counted."""
+    """`value` with its unit. Bytes are scaled, other units are not."""
     return size(value) if unit == "bytes" else f"{value:,} {unit}".replace(",", " ").rstrip()
 
 
 def part(done: int, total: int, unit: str) -> str:
-    """How much of how much: '16.0 MB of 32.0 MB', '1 of 4 packages'; without a total only how much."""
+    """A part of a total: '16.0 MB of 32.0 MB', '1 of 4 packages'; without a total only the part."""
     if not total:
         return amount(done, unit)
     return f"{amount(done, unit if unit == 'bytes' else '')} of {amount(total, unit)}"

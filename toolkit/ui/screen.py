@@ -1,6 +1,6 @@
-"""The state of the screen: a fold over the list of events. Pure; drawing it is `live.py`'s and `plain.py`'s work.
+"""The state of the screen: a fold over the events. Pure; `live.py` and `plain.py` draw it.
 
-Events carry no clock, so each step of the fold is told when it happened (seconds of a monotonic clock).
+Events have no time, so each step of the fold gets the time of its event (seconds of a monotonic clock).
 """
 
 from dataclasses import dataclass, replace
@@ -10,7 +10,7 @@ from toolkit.events import Done, Event, Finished, Line, Note, Planned, Progresse
 
 Status = Literal["waiting", "running", "done", "skipped"]
 
-# A rate over the last few seconds follows a mirror that slows down; one over the whole stage would hide it.
+# The rate is that of the last few seconds: one over the whole stage would hide that a mirror slows down.
 RATE_WINDOW_S = 4.0
 _SAMPLES = 24
 
@@ -32,7 +32,7 @@ class Stage:
     samples: tuple[tuple[float, int], ...] = ()
 
     def rate(self) -> float:
-        """Units a second over the last RATE_WINDOW_S; 0.0 while there is nothing to measure."""
+        """Units per second over the last RATE_WINDOW_S; 0.0 if there are too few samples."""
         if len(self.samples) < 2:
             return 0.0
         last_s, last = self.samples[-1]
@@ -42,7 +42,7 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Screen:
-    """All that there is to see. `notes` and `lines` keep the order in which they came."""
+    """The whole state. `notes` and `lines` are in the order of their events."""
 
     stages: tuple[Stage, ...] = ()
     notes: tuple[Note, ...] = ()
@@ -51,11 +51,11 @@ class Screen:
     done: Done | None = None
 
     def stage(self, name: str) -> Stage:
-        """The stage called `name`; one that was never planned gets its own name as title."""
+        """The stage `name`. One that was never planned has its name as its title."""
         return next((stage for stage in self.stages if stage.name == name), Stage(name, name))
 
     def number(self, name: str) -> int:
-        """The place of `name` in the list, from 1."""
+        """The position of `name` in the list, from 1."""
         return next((at for at, stage in enumerate(self.stages, 1) if stage.name == name), len(self.stages))
 
     def with_stage(self, stage: Stage) -> "Screen":
@@ -71,7 +71,7 @@ def step(screen: Screen, event: Event, at_s: float) -> Screen:
     match event:
         case Planned(stages):
             known = {stage.name: stage for stage in screen.stages}
-            # What was planned before and has not begun comes in the new plan's order, behind all that it left out.
+            # Stages that have not started are put in the order of the new plan, after those that it does not name.
             ahead = [known.get(name, Stage(name, title)) for name, title in stages]
             ahead = [stage for stage in ahead if stage.name not in known or stage.status == "waiting"]
             moved = {stage.name for stage in ahead}

@@ -1,4 +1,4 @@
-"""Tables: printed once, or drawn again and again on a terminal until q or Ctrl-C."""
+"""Tables: printed once, or redrawn on a terminal until q or Ctrl-C."""
 
 import shutil
 import sys
@@ -12,19 +12,19 @@ from toolkit.ui.failure import wants_colour
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows of cells under headings; a title above them where there are several. `right` are columns of numbers."""
+    """Rows of cells under headings, with a title if there are several tables. `right` are columns of numbers."""
 
     headings: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     title: str = ""
     right: tuple[int, ...] = ()
-    empty: str = ""  # what to say in place of no rows
+    empty: str = ""  # shown if there are no rows
 
 
 def lines(table: Table, width: int = 0, *, screen: int = 0) -> list[str]:
-    """The table as lines of text, cut at `width` characters if that is not 0; pure.
+    """The table as lines of text, cut at `width` characters unless that is 0; pure.
 
-    Where it would be wider than `screen`, a first cell that is too long has a line of its own.
+    If it would be wider than `screen`, a first cell that is too long gets a line of its own.
     """
     found = [f"{table.title}:"] if table.title else []
     indent = "  " if table.title else ""
@@ -50,39 +50,39 @@ def lines(table: Table, width: int = 0, *, screen: int = 0) -> list[str]:
 
 
 def show(tables: Iterable[Table], stream: TextIO) -> None:
-    """Print the tables, a blank line between two with titles."""
+    """Print the tables, with a blank line between those with titles."""
     first = True
     for table in tables:
         if table.title and not first:
             stream.write("\n")
-        told = lines(table, screen=shutil.get_terminal_size().columns if stream.isatty() else 0)
-        if told and wants_colour(stream):
-            _coloured(table, told, stream)
+        output = lines(table, screen=shutil.get_terminal_size().columns if stream.isatty() else 0)
+        if output and wants_colour(stream):
+            _coloured(table, output, stream)
         else:
-            stream.write("".join(line + "\n" for line in told))
+            stream.write("".join(line + "\n" for line in output))
         first = False
     stream.flush()
 
 
-def _coloured(table: Table, told: list[str], stream: TextIO) -> None:
+def _coloured(table: Table, output: list[str], stream: TextIO) -> None:
     from rich.console import Console
     from rich.text import Text
 
     console = Console(file=stream, highlight=False)
     heads = (["bold cyan"] if table.title else []) + (["bold"] if any(table.headings) and table.rows else [])
-    for at, line in enumerate(told):
+    for at, line in enumerate(output):
         console.print(Text(line, heads[at] if at < len(heads) else ""), soft_wrap=True)
 
 
 def can_be_live(stream: TextIO) -> bool:
-    """Whether `stream` is a terminal that can be drawn on again."""
+    """Whether `stream` is a terminal on which a table can be redrawn."""
     import os
 
     return stream.isatty() and os.environ.get("TERM", "dumb") not in ("", "dumb")
 
 
 def live(frames: Iterable[Sequence[Table]], stream: TextIO, hint: str = "q leaves") -> None:
-    """Draw each frame in the place of the one before, until they end or Ctrl-C; the terminal is left as it was."""
+    """Draw each frame in place of the one before, until the last or Ctrl-C. The terminal is restored."""
     from rich.console import Console, Group
     from rich.live import Live
     from rich.text import Text
@@ -92,11 +92,11 @@ def live(frames: Iterable[Sequence[Table]], stream: TextIO, hint: str = "q leave
         with Live(console=console, screen=True, auto_refresh=False) as screen:
             for frame in frames:
                 width, height = console.size
-                told = [line for table in frame for line in lines(table, width)][: height - 2]
-                parts = [Text(line, style="bold" if at == 0 else "", no_wrap=True) for at, line in enumerate(told)]
+                output = [line for table in frame for line in lines(table, width)][: height - 2]
+                parts = [Text(line, style="bold" if at == 0 else "", no_wrap=True) for at, line in enumerate(output)]
                 screen.update(Group(*parts, Text(hint, style="dim")), refresh=True)
     except KeyboardInterrupt as interrupt:
-        if type(interrupt) is not KeyboardInterrupt:  # SIGTERM, SIGHUP: not somebody who has seen enough
+        if type(interrupt) is not KeyboardInterrupt:  # SIGTERM or SIGHUP, not a user who wants to leave
             raise
     finally:
         sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""A recipe on the screen: its words rendered, its commands as one would type them, the question before each step."""
+"""Shows a recipe on the screen: its text rendered, its commands as typed, a question before each step."""
 
 import sys
 import textwrap
@@ -45,7 +45,7 @@ class _Recipe(Protocol):
 
 
 class TutorialScreen:
-    """What `recipe.play` shows and asks, on `stream`; answers are read from stdin."""
+    """Shows on `stream` what `recipe.play` shows and asks. Answers are read from stdin."""
 
     def __init__(self, stream: TextIO) -> None:
         self._console = Console(file=stream, highlight=False)
@@ -69,14 +69,14 @@ class TutorialScreen:
             self._console.print(Markdown(step.words))
 
     def preview(self, step: _Step, commands: "Sequence[_Command]") -> None:
-        """The commands of a step before they run."""
+        """Show the commands of a step before they run."""
         self._console.print()
         self._console.print(Text(f"  step {step.number} of {self._numbered}", "dim"))
         for command in commands:
             self._print_command(command)
 
     def command(self, _: _Step, command: _Command) -> None:
-        """A command that starts now; its output follows."""
+        """Show a command that starts now. Its output follows."""
         self._fresh_line()
         self._console.print()
         self._print_command(command)
@@ -94,11 +94,10 @@ class TutorialScreen:
             self._at_line_start = True
 
     def ask(self, _: _Step) -> Answer:
-        """Enter runs, s skips, ! opens a shell, q stops, each at once; what is no terminal answers in lines.
-
-        The end of the input stops too.
+        """Enter runs the step, s skips it, ! opens a shell, q stops; each key works at once. Without a terminal an
+        answer is a line. The end of the input stops too.
         """
-        with Keys(sys.stdin) as keys:  # before the question: an answer to it is not among what is forgotten
+        with Keys(sys.stdin) as keys:  # before the question, because it drops what was typed until then
             choices = "    Enter: run it   s: skip   !: a shell here   q: stop, go on later "
             self._console.print(Text(choices, "dim"), end="")
             self._console.file.flush()
@@ -109,7 +108,7 @@ class TutorialScreen:
     def _key(self, keys: Keys) -> Answer:
         while True:
             key = keys.read()
-            # Whoever types Enter behind a letter, out of habit, has not read the next step yet.
+            # Some readers type Enter after a letter out of habit; they have not read the next step yet.
             if key == "\n" and time.monotonic() - self._letter_s < _HABIT_S:
                 continue
             if key in _ANSWERS:
@@ -123,7 +122,7 @@ class TutorialScreen:
         return "quit"
 
     def output(self, text: str) -> None:
-        """A piece of a program's output, passed through as it is: it may draw on the terminal."""
+        """Write a piece of a program's output unchanged: it may draw on the terminal."""
         self._console.file.write(text)
         self._console.file.flush()
         if text:
@@ -147,7 +146,7 @@ class TutorialScreen:
 
 
 def show_markdown(text: str, stream: TextIO) -> None:
-    """A whole recipe as a page: rendered on a terminal, as it is in a pipe."""
+    """Show a whole recipe as a page: rendered on a terminal, unchanged in a pipe."""
     if stream.isatty():
         Console(file=stream, highlight=False).print(Markdown(text))
     else:
@@ -155,20 +154,20 @@ def show_markdown(text: str, stream: TextIO) -> None:
 
 
 def show_list(rows: Sequence[tuple[str, str, int, Sequence[tuple[str, str]]]], stream: TextIO) -> None:
-    """Recipes as (name, title, minutes, needs), numbered; a need is (its word, why the host lacks it)."""
+    """Show a numbered list of recipes (name, title, minutes, needs). A need is (its word, why the host lacks it)."""
     width = max((len(name) for name, *_ in rows), default=0)
     console = Console(file=stream, highlight=False, soft_wrap=True)
     columns = console.width if stream.isatty() else 0
 
-    def told(first: str, text: str, style: str) -> None:
+    def write(first: str, text: str, style: str) -> None:
         margin = " " * (width + 6)
         lines = textwrap.wrap(text, columns - len(margin), break_on_hyphens=False) if columns > 60 else [text]
         for at, line in enumerate(lines):
             console.print(Text(margin if at else f"{first:<{width + 6}}", "bold") + Text(line, style))
 
     for number, (name, title, minutes, needs) in enumerate(rows, 1):
-        told(f"{number:2}  {name}", title, "")
+        write(f"{number:2}  {name}", title, "")
         words = [word for word, _ in needs if not word.startswith("!")]
-        told("", ", ".join(filter(None, [f"{minutes} min" if minutes else "", *words])), "dim")
+        write("", ", ".join(filter(None, [f"{minutes} min" if minutes else "", *words])), "dim")
         if lacking := "; ".join(because for _, because in needs if because):
-            told("", f"not here: {lacking}", "yellow")
+            write("", f"not here: {lacking}", "yellow")
