@@ -5,6 +5,7 @@ import os
 import random
 import subprocess
 import tarfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -272,3 +273,56 @@ def test_damage_is_an_error_or_harmless() -> None:
             ours(bytes(data))
         except Malformed:
             pass
+
+
+def stated(**fields: bytes) -> bytes:
+    """An empty file's header with these bytes in its fields, and a right checksum."""
+    places = {"name": (0, 100), "mode": (100, 108), "uid": (108, 116), "gid": (116, 124), "size": (124, 136)}
+    block = bytearray(tarfile.TarInfo("x").tobuf(tarfile.USTAR_FORMAT))
+    for name, value in fields.items():
+        start, end = places[name]
+        block[start:end] = value.ljust(end - start, b"\0")
+    block[148:156] = b" " * 8
+    block[148:156] = b"%06o\0 " % sum(block)
+    return bytes(block)
+
+
+def test_a_name_ends_at_its_first_nul() -> None:
+    """Even if something follows up to the last byte of the field: it was a ValueError of os.open."""
+    name = b"file\0".ljust(100, b"y")
+    (entry,) = AnyTar(chunks(stated(name=name) + bytes(1024)), "it")
+    assert entry.name == b"file"
+
+
+def test_a_number_may_fill_its_field() -> None:
+    """Eight octal digits without an end, as some writers have them; the last one was passed over."""
+    (entry,) = AnyTar(chunks(stated(uid=b"00001750", gid=b"0001751 ") + bytes(1024)), "it")
+    assert (entry.uid, entry.gid) == (0o1750, 0o1751)
+    info = tarfile.TarInfo.frombuf(stated(uid=b"00001750"), "utf-8", "strict")
+    assert info.uid == 0o1750
+
+
+def test_numbers_of_extended_headers_are_decimal() -> None:
+    """int() takes 1_0 for 10, and who reads it for 1 finds other members (CVE-2025-62518 is of this kind)."""
+    for word in ("size", "uid", "gid", "mtime"):
+        for value in ("1_0", "+1", "0x1", "1 "):
+            info = tarfile.TarInfo("x")
+            info.pax_headers = {word: value}
+            with pytest.raises(Malformed, match=f"says b'{word}'="):
+                list(AnyTar(chunks(info.tobuf(tarfile.PAX_FORMAT) + bytes(2048)), "it"))
+
+
+def test_attributes_by_the_thousand_take_no_time() -> None:
+    """A MiB of them is 40,000, and each was added by a copy of all before: half a minute for one header."""
+    info = tarfile.TarInfo("x")
+    info.pax_headers = {f"SCHILY.xattr.user.{number}": "v" for number in range(30_000)}
+    begun = time.process_time()
+    (entry,) = AnyTar(chunks(info.tobuf(tarfile.PAX_FORMAT) + bytes(1024)), "it")
+    assert len(entry.xattrs) == 30_000 and time.process_time() - begun < 3
+
+
+def test_an_attribute_without_a_proper_name() -> None:
+    info = tarfile.TarInfo("x")
+    info.pax_headers = {"SCHILY.xattr.user.a\0b": "v"}
+    with pytest.raises(Malformed, match="out of range"):
+        list(AnyTar(chunks(info.tobuf(tarfile.PAX_FORMAT) + bytes(1024)), "it"))

@@ -57,9 +57,9 @@ class Tar:
                     raise self._malformed(f"a long name or extended header of {size} bytes")
                 data = self._take((size + 511) & ~511)[:size]
                 if kind == b"L":
-                    long_name = data.rstrip(b"\0")
+                    long_name = data.partition(b"\0")[0]
                 elif kind == b"K":
-                    long_link = data.rstrip(b"\0")
+                    long_link = data.partition(b"\0")[0]
                 elif kind == b"x":
                     pax = dict(self._records(data))
                 continue  # g, global: comments by the archiver, which dpkg ignores as well
@@ -103,7 +103,7 @@ class Tar:
 
     def _entry(self, header: bytes, kind: bytes, size: int) -> Entry:
         name = header[:100]
-        if not header[99]:
+        if 0 in name:
             name = name[: name.index(0)]
         if header[257:263] == b"ustar\0" and header[345]:
             name = header[345:500].split(b"\0", 1)[0] + b"/" + name
@@ -113,6 +113,8 @@ class Tar:
             raise self._malformed(f"{name!r} is of type {kind!r}, which no package may hold")
         entry = Entry(name, kind, size)
         try:
+            if (header[107] | header[115] | header[123] | header[147]) & ~0x20:  # no NUL or blank ends the field
+                raise ValueError
             entry.mode = int(header[100:107], 8) & 0o7777
             entry.uid = int(header[108:115], 8)
             entry.gid = int(header[116:123], 8)
@@ -166,6 +168,7 @@ class Tar:
             position = end
 
     def _override(self, entry: Entry, pax: dict[bytes, bytes]) -> None:
+        xattrs: dict[str, bytes] = {}
         for keyword, value in pax.items():
             try:
                 if keyword == b"path":
@@ -173,24 +176,27 @@ class Tar:
                 elif keyword == b"linkpath":
                     entry.link = value
                 elif keyword == b"size":
-                    entry.size_bytes = int(value)
+                    entry.size_bytes = decimal(value)
                 elif keyword == b"uid":
-                    entry.uid = int(value)
+                    entry.uid = decimal(value)
                 elif keyword == b"gid":
-                    entry.gid = int(value)
+                    entry.gid = decimal(value)
                 elif keyword == b"uname":
                     entry.uname = value
                 elif keyword == b"gname":
                     entry.gname = value
                 elif keyword == b"mtime":
-                    entry.mtime_ns = int(value.partition(b".")[0]) * SECOND_NS
+                    entry.mtime_ns = decimal(value.partition(b".")[0]) * SECOND_NS
                 elif keyword.startswith(b"SCHILY.xattr."):
-                    entry.xattrs = {**entry.xattrs, keyword[13:].decode(): value}
+                    xattrs[keyword[13:].decode()] = value
                 elif keyword.startswith(b"GNU.sparse."):
                     raise self._malformed(f"{entry.name!r} is sparse, which no package may hold")
             except ValueError:
                 raise self._malformed(f"an extended header says {keyword!r}={value!r}") from None
-        if b"\0" in entry.name or b"\0" in entry.link or entry.uid < 0 or entry.gid < 0:
+        if xattrs:
+            entry.xattrs = xattrs
+        nul = b"\0" in entry.name or b"\0" in entry.link or any("\0" in name for name in xattrs)
+        if nul or entry.uid < 0 or entry.gid < 0:
             raise self._malformed(f"an extended header gives {entry.name!r} values that are out of range")
 
     def _next_block(self) -> None:
@@ -236,3 +242,10 @@ class Tar:
 
     def _malformed(self, because: str) -> Malformed:
         return Malformed(f"read {self._what}", because=because)
+
+
+def decimal(value: bytes) -> int:
+    """A number of an extended header: digits, perhaps after a minus. Raises ValueError."""
+    if not value.removeprefix(b"-").isdigit():  # int() takes underscores, blanks and a plus as well
+        raise ValueError
+    return int(value)

@@ -10,7 +10,7 @@ Source: POSIX.1-2017 pax; "Basic Tar Format" and "Storing Sparse Files" in the m
 from collections.abc import Iterable, Iterator
 
 from toolkit.archive.entries import FILE, KINDS, SECOND_NS, Entry, Hole
-from toolkit.archive.tar_read import LONG_BYTES, Tar
+from toolkit.archive.tar_read import LONG_BYTES, Tar, decimal
 
 _BLANK = bytes(512)
 _EXTENDED = b"LKxXg"
@@ -75,7 +75,7 @@ class AnyTar(Tar):
     def _check_sum(self, header: bytes) -> None:
         """Check a header's checksum. Some writers add up signed bytes (tar(5))."""
         stated = self._number(header, 148, 156)
-        others = header[:148] + header[156:]
+        others = (header[:148] + header[156:]).translate(None, b"\0")  # most of a header is NUL bytes
         unsigned = sum(others) + 8 * ord(" ")
         if stated != unsigned and stated != unsigned - 256 * sum(byte > 127 for byte in others):
             raise self._malformed("a header with a wrong checksum")
@@ -105,7 +105,7 @@ class AnyTar(Tar):
         sparse = {word: pax.pop(word) for word in list(pax) if word.startswith(b"GNU.sparse.")}
         # A keyword without a value means that the header's own value counts.
         self._override(entry, {word: value for word, value in pax.items() if value})
-        if pax.get(b"mtime"):
+        if pax.get(b"mtime"):  # `_override` has checked that it is a number
             entry.mtime_ns = self._time_ns(pax[b"mtime"])
         self._check(entry)
         self._left = (entry.size_bytes + 511) & ~511 if entry.kind == FILE else 0
@@ -123,7 +123,7 @@ class AnyTar(Tar):
         if fraction and not fraction.isdigit():
             raise self._malformed(f"an extended header says b'mtime'={value!r}")
         part = int(fraction[:9].ljust(9, b"0"))
-        return int(whole) * SECOND_NS + (-part if whole.startswith(b"-") else part)
+        return decimal(whole) * SECOND_NS + (-part if whole.startswith(b"-") else part)
 
     def _old_sparse(self, entry: Entry, header: bytes) -> None:
         """GNU's old format: four parts in the header, the others in blocks between it and the content."""
