@@ -23,6 +23,7 @@ MAKE, TRY, SKIP = "make", "try", "skip"  # device nodes: make or fail, make or s
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _THE_ENTRY_ITSELF = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _NODES = {CHARACTER: stat.S_IFCHR, BLOCK: stat.S_IFBLK, FIFO: stat.S_IFIFO}
+_NO_XATTR = (errno.ENOTSUP, errno.EPERM)
 _UNOWNED = 0o1777  # a setuid file that did not get its owner would be ours: an untrusted program with our rights
 
 T = TypeVar("T")
@@ -39,6 +40,8 @@ class Policy(NamedTuple):
     lenient: bool = False  # an owner or attribute that can't be set is skipped; else it is an OSError
     xattrs: tuple[str, ...] = XATTRS  # prefixes of the names that are set
     refuse_xattrs: bool = True  # other names are Malformed; else they are skipped
+    never_xattrs: tuple[str, ...] = ()  # prefixes of names that are skipped although `xattrs` has them
+    lenient_xattrs: bool = False  # an attribute is skipped if the file system or our rights don't allow it
     devices: str = MAKE
     replace: bool = False  # replace an existing file (not a directory); else it is a FileExistsError
     check_size: bool = False  # a file longer than its file system is refused
@@ -52,6 +55,8 @@ class Extractor:
         self.policy = policy
         self.doing = doing
         self.left_out = 0  # device nodes that were skipped
+        self.skipped_xattrs = 0  # by the policy
+        self.refused_xattrs = 0  # by the kernel
 
     def put(self, parent: int, name: bytes | str, entry: Entry, pieces: Iterable[bytes | memoryview | Hole]) -> bool:
         """Make a member that is neither a directory nor a hard link; False for a device that is skipped.
@@ -134,6 +139,7 @@ class Extractor:
         if entry.kind == SYMLINK:
             if self.policy.owners:
                 self._own(name, entry, parent, follow=False)
+            self.skipped_xattrs += len(entry.xattrs)  # none that is kept exists on a symbolic link (xattr(7))
             os.utime(name, ns=times, dir_fd=parent, follow_symlinks=False)
             return
         # chmod(2) would follow a link put in its place, so open it without following and check what it is.
@@ -199,11 +205,14 @@ class Extractor:
     def _attributes(self, where: int | str, entry: Entry) -> None:
         policy = self.policy
         for name, value in entry.xattrs.items():
-            if name.startswith(policy.xattrs):
+            if name.startswith(policy.xattrs) and not name.startswith(policy.never_xattrs):
                 try:
                     os.setxattr(where, name, value)
-                except OSError:
-                    if not policy.lenient:
+                except OSError as error:
+                    if not policy.lenient and not (policy.lenient_xattrs and error.errno in _NO_XATTR):
                         raise
+                    self.refused_xattrs += 1
             elif policy.refuse_xattrs:
                 raise Malformed(self.doing, because=f"{os.fsdecode(entry.name)!r} has the extended attribute {name!r}")
+            else:
+                self.skipped_xattrs += 1

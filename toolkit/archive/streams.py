@@ -4,7 +4,7 @@ import os
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -82,7 +82,7 @@ def by_ending(path: str, segments: Iterable[bytes]) -> Iterable[bytes]:
     return segments if work is None else side_by_side(work, segments)
 
 
-def ahead(items: Iterable[T], depth: int = 4) -> Iterator[T]:
+def ahead(items: Iterable[T], depth: int = 4) -> Generator[T, None, None]:
     """The same items, produced by another thread, up to `depth` of them ahead."""
     line: queue.Queue[tuple[bool, T | BaseException | None]] = queue.Queue(depth)
     stop = threading.Event()

@@ -34,7 +34,7 @@ def mapping(own: int, given: "list[tuple[int, int]]") -> "list[tuple[int, int, i
 def of_caller() -> "tuple[list[tuple[int, int, int]], list[tuple[int, int, int]]]":
     """The uid map and the gid map that the caller may make; of one line each if too few ids or none are given."""
     uid, gid = os.getuid(), os.getgid()
-    name = _name(uid)
+    name = user_name(uid)
     uids, gids = ranges(SUBUID, uid, name), ranges(SUBGID, uid, name)
     if min(sum(count for _, count in uids), sum(count for _, count in gids)) < ENOUGH:
         uids = gids = []
@@ -47,7 +47,7 @@ def alone() -> bool:
     return len(lines) == 1 and lines[0].split()[2:] == ["1"]
 
 
-def _name(uid: int) -> str:
+def user_name(uid: int) -> str:
     """The user's name; "" if it has none. `pwd` is built into the interpreter: no slow import."""
     import pwd
 
@@ -55,3 +55,21 @@ def _name(uid: int) -> str:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
         return ""
+
+
+_FIRST = 100_000  # SUB_UID_MIN and SUB_GID_MIN of login.defs(5)
+_LAST = 0xFFFFFFFE
+
+
+def missing(table: str, uid: int, name: str, wanted: int) -> "tuple[int, int] | None":
+    """(first, last) of a free range that, added to `table`, gives the user's id map the inside id `wanted`.
+
+    None if the map has it already, or if there is no such range.
+    """
+    count = wanted - sum(count for _, count in ranges(table, uid, name))
+    first = _FIRST
+    for line in read(table, 1 << 20).splitlines():
+        words = line.strip().split(":")
+        if len(words) == 3 and words[1].isdigit() and words[2].isdigit():
+            first = max(first, int(words[1]) + int(words[2]))
+    return (first, first + count - 1) if count > 0 and first + count - 1 <= _LAST else None

@@ -8,7 +8,7 @@ somebody else, so neither stands for the other.
 from collections.abc import Iterable, Iterator
 
 from toolkit.archive.inflate import gunzip, unzstd
-from toolkit.errors import CtkError, Malformed, Untrusted
+from toolkit.errors import CtkError, Malformed, Untrusted, reason_and_path
 from toolkit.image import digest as digests
 from toolkit.image.document.descriptor import Descriptor
 from toolkit.image.document.media_types import CODECS, GZIP, PLAIN, ZSTD
@@ -24,7 +24,7 @@ class Layer:
 
     Nothing that was made of it counts before `verified` is true, which it is from the end of the iteration on. Raises
     Untrusted (another size, digest or diff id), Malformed (not compressed as its media type says), CtkError (longer
-    than `limit_bytes`), and what `pieces` raises.
+    than `limit_bytes`, or `pieces` raises an OSError), and what else `pieces` raises.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Layer:
         digest, size = self._descriptor.digest, self._descriptor.size_bytes
         found = digests.hasher(digest)
         length = 0
-        for piece in self._pieces:
+        for piece in self._read():
             length += len(piece)
             if length > size:
                 raise Untrusted(self._doing, because=f"its blob is longer than the {size} bytes that its manifest says")
@@ -83,6 +83,12 @@ class Layer:
             raise Untrusted(self._doing, because=f"its blob ends after {length} of {size} bytes")
         if digests.text_of(digest, found) != digest:
             raise Untrusted(self._doing, because=f"its digest is {digests.text_of(digest, found)}, not {digest}")
+
+    def _read(self) -> Iterator[bytes]:
+        try:
+            yield from self._pieces
+        except OSError as error:  # not to be taken for one of the file that is being made
+            raise CtkError(self._doing, because=f"read its blob: {reason_and_path(error)}") from error
 
     def _count(self, piece: bytes) -> None:
         self.plain_bytes += len(piece)
