@@ -313,12 +313,12 @@ def test_numbers_of_extended_headers_are_decimal() -> None:
 
 
 def test_attributes_by_the_thousand_take_no_time() -> None:
-    """A MiB of them is 40,000, and each was added by a copy of all before: half a minute for one header."""
+    """A MiB of them is 36,000, and each was added by a copy of all before."""
     info = tarfile.TarInfo("x")
-    info.pax_headers = {f"SCHILY.xattr.user.{number}": "v" for number in range(30_000)}
+    info.pax_headers = {f"SCHILY.xattr.user.{number}": "v" for number in range(32_000)}
     begun = time.process_time()
     (entry,) = AnyTar(chunks(info.tobuf(tarfile.PAX_FORMAT) + bytes(1024)), "it")
-    assert len(entry.xattrs) == 30_000 and time.process_time() - begun < 3
+    assert len(entry.xattrs) == 32_000 and time.process_time() - begun < 1
 
 
 def test_an_attribute_without_a_proper_name() -> None:
