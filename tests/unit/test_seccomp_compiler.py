@@ -234,7 +234,7 @@ def test_objections_name_the_place(profile: dict[str, Any], path: str, tmp_path:
 
 def test_program_that_is_too_long() -> None:
     entry = [allow("ioctl", args=[when(1, "EQ", value << 16)]) for value in range(1000)]
-    with pytest.raises(Invalid, match="more than the 4096 that the kernel takes"):
+    with pytest.raises(Invalid, match="more than the 4096 that the kernel accepts"):
         compiler.compiled(profile_of(*entry), "x86_64")
 
 

@@ -8,8 +8,8 @@
     m.apply_devices(rules)                       goes on to its program
     record m.facts()     later: from_facts(facts).pids(), freeze(), update(…), kill(), delete(), …
 
-`apply` comes late by choice: a memory limit that lets the container's program run can be too low for the interpreter
-that sets it up. What the methods promise is written at `interface.Manager`, which all managers satisfy.
+`apply` comes late on purpose: a memory limit that is enough for the container's program can be too low for the
+interpreter that sets it up. The methods are documented at `interface.Manager`, which all managers satisfy.
 """
 
 TYPE_CHECKING = False
@@ -28,7 +28,7 @@ def manager(
     rootless: bool = False,
     annotations: "dict[str, str] | None" = None,
 ) -> "Manager":
-    """The manager of a container's cgroups; nothing is made yet.
+    """The manager of a container's cgroups; it does not make any yet.
 
     `cgroups_path` is the spec's linux.cgroupsPath: below the mount if absolute, below the caller's own cgroup (v2:
     beside it) if relative or absent (then it is the id); with `systemd` it is 'slice:prefix:name'. The annotations
@@ -63,13 +63,13 @@ def none() -> "Manager":
 
 
 def from_facts(facts: "dict[str, Any]") -> "Manager":
-    """The manager of a container that was made before, from what its `facts()` told; Invalid if they are none."""
+    """The manager of an existing container, from the result of its `facts()`. Raises Invalid for anything else."""
     try:
         return _from_facts(facts)
     except (KeyError, TypeError, ValueError, AttributeError):
         from toolkit.errors import Invalid
 
-        raise Invalid("cgroups", "these are no facts about cgroups", document="state.json") from None
+        raise Invalid("cgroups", "not facts about cgroups", document="state.json") from None
 
 
 def _from_facts(facts: "dict[str, Any]") -> "Manager":
@@ -82,7 +82,7 @@ def _from_facts(facts: "dict[str, Any]") -> "Manager":
 
 def _files_from_facts(facts: "dict[str, Any]") -> "Files":
     if facts.get("driver") == "systemd":
-        raise ValueError("a unit's cgroups are not a unit's")
+        raise ValueError("a unit inside a unit's facts")
     rootless = bool(facts.get("rootless"))
     if facts.get("version") == 2:
         from toolkit.runtime.cgroups import v2

@@ -1,6 +1,6 @@
-"""As much of D-Bus as asking systemd takes: one connection, method calls, waiting for a signal.
+"""The part of D-Bus that is needed to talk to systemd: one connection, method calls, waiting for a signal.
 
-Source: the D-Bus specification 0.42, "Message Protocol" and "Authentication Protocol". Why by hand: decision 0006.
+Source: the D-Bus specification 0.42, "Message Protocol" and "Authentication Protocol". Why no library: decision 0006.
 """
 
 import time
@@ -16,14 +16,14 @@ _PATH, _INTERFACE, _MEMBER, _ERROR_NAME, _REPLY_SERIAL, _DESTINATION, _SIGNATURE
 _SIZES = {"y": 1, "b": 4, "n": 2, "q": 2, "i": 4, "u": 4, "x": 8, "t": 8, "d": 8}
 _SIGNED = "nix"
 _ALIGNMENT = _SIZES | {"s": 4, "o": 4, "g": 1, "v": 1, "a": 4, "(": 8, "{": 8}
-_LONGEST_MESSAGE = 1 << 27  # of the specification
+_LONGEST_MESSAGE = 1 << 27  # the specification's limit
 _LONGEST_LINE = 1 << 14
 _TIMEOUT_S = 30.0
-"""For one answer, and for one signal that is waited for."""
+"""The time-out for one reply, and for one signal."""
 
 
 class Refused(CtkError):
-    """The other side answered with an error; `name` is its D-Bus name."""
+    """The peer replied with an error; `name` is its D-Bus name."""
 
     code = "E043"
 
@@ -90,7 +90,7 @@ def write(out: bytearray, kind: str, value: "Any") -> None:
 
 
 class _Reader:
-    """Values out of a message, which may be big-endian: the sender's choice."""
+    """Reads the values of a message; the sender chooses its byte order."""
 
     def __init__(self, data: bytes, order: str, at: int = 0) -> None:
         self.data, self.order, self.at = data, order, at
@@ -131,7 +131,7 @@ class _Reader:
 
 
 class Message:
-    """A message that came: its kind, header fields by number, and the values of its body."""
+    """A received message: its type, header fields by number, and the values of its body."""
 
     def __init__(self, data: bytes, order: str) -> None:
         self.kind = data[1]
@@ -142,7 +142,7 @@ class Message:
 
 
 class Bus:
-    """A connection to one peer over a Unix socket. Raises HostLacks where nobody listens, Refused, CtkError."""
+    """A connection to one peer over a Unix socket. Raises HostLacks if nothing listens, Refused, CtkError."""
 
     def __init__(self, address: str, *, is_bus: bool) -> None:
         import _socket
@@ -157,13 +157,13 @@ class Bus:
         self._socket.settimeout(_TIMEOUT_S)
         try:
             self._socket.connect("\0" + address[1:] if address.startswith("@") else address)
-            # EXTERNAL without a name of ours: the peer takes the uid from the socket, which is right in a user
-            # namespace too, where our idea of our uid is not the peer's.
+            # EXTERNAL without a uid: the peer takes it from the socket, which is also right in a user namespace, where
+            # the peer sees another uid than we do.
             self._socket.sendall(b"\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n")
             for wanted in (b"DATA", b"OK"):
                 line = self._line()
                 if not line.startswith(wanted):
-                    raise CtkError(f"log in to D-Bus at {address!r}", because=f"it said {line.decode()!r}")
+                    raise CtkError(f"log in to D-Bus at {address!r}", because=f"it replied {line.decode()!r}")
             if is_bus:
                 self.call("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus", "Hello")
         except OSError as error:
@@ -178,7 +178,7 @@ class Bus:
         self._socket.close()
 
     def _begin(self, doing: str) -> None:
-        """From now on what is asked has its time, whatever else the peer goes on to send (systemd: every signal)."""
+        """Start the time-out of a request: it ends even if the peer keeps sending (systemd sends every signal)."""
         self._doing, self._deadline = doing, time.monotonic() + _TIMEOUT_S
 
     def _receive(self) -> None:
@@ -189,7 +189,7 @@ class Bus:
             self._socket.settimeout(left_s)
             data: bytes = self._socket.recv(65536)
         except TimeoutError:
-            raise CtkError(self._doing, because=f"no answer in {_TIMEOUT_S:.0f} s") from None
+            raise CtkError(self._doing, because=f"no reply within {_TIMEOUT_S:.0f} s") from None
         if not data:
             raise CtkError(f"read from D-Bus at {self.address!r}", because="the connection was closed")
         self._buffer += data
@@ -198,9 +198,7 @@ class Bus:
         while b"\r\n" not in self._buffer:
             self._receive()
             if len(self._buffer) > _LONGEST_LINE:
-                raise CtkError(
-                    f"log in to D-Bus at {self.address!r}", because="it says more than a log-in has lines for"
-                )
+                raise CtkError(f"log in to D-Bus at {self.address!r}", because="its reply is too long")
         line, _, self._buffer = self._buffer.partition(b"\r\n")
         return line
 
@@ -223,7 +221,7 @@ class Bus:
     def call(
         self, destination: str, path: str, interface: str, member: str, signature: str = "", *values: "Any"
     ) -> "list[Any]":
-        """Call a method and give what it returns; signals that come meanwhile are kept. Raises Refused, CtkError."""
+        """Call a method and return its result; signals that arrive meanwhile are kept. Raises Refused, CtkError."""
         self.serial += 1
         body = bytearray()
         for kind, value in zip(split_types(signature), values, strict=True):

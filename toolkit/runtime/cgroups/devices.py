@@ -1,8 +1,8 @@
-"""Which devices a container may use: the spec's rules worked out once, for v1's files and for v2's program.
+"""The devices that a container may use: the spec's rules, evaluated for v1's files and for v2's program.
 
-The rules are worked out as the v1 device controller would carry them out, in order: a rule for all devices ('a')
-begins anew and sets the default, a rule against the default is an exception from it, a rule with the default takes an
-exception back. A rule that would take a part out of a wider exception is an error: v1 ignores it without a word.
+The rules are evaluated as the v1 device controller would, in order: a rule for all devices ('a') starts again and sets
+the default, a rule against the default is an exception from it, a rule with the default removes an exception. A rule
+that would take a part out of a wider exception is an error: v1 ignores it silently.
 
 Source: config-linux.md, "Allowed Device list"; Documentation/admin-guide/cgroup-v1/devices.rst.
 """
@@ -22,8 +22,8 @@ ANY = -1
 _ACCESS = {"m": MKNOD, "r": READ, "w": WRITE}
 _TYPES = {"a": "a", "b": "b", "c": "c", "u": "c"}
 
-# What every container may use besides, after runc: making any node, the spec's default devices, terminals, and
-# /dev/net/tun, which engines cannot ask for by themselves. Appended to the rules of the spec, so it always holds.
+# What every container may use in addition, as with runc: mknod of any node, the spec's default devices, terminals, and
+# /dev/net/tun, which engines cannot ask for by themselves. Appended to the rules of the spec, so it always applies.
 DEFAULTS = (
     ("c", ANY, ANY, MKNOD),
     ("b", ANY, ANY, MKNOD),
@@ -56,7 +56,7 @@ def settle(rules: "Sequence[DeviceRule]") -> "tuple[bool, dict[Device, int]]":
             continue
         access = 0
         for letter in rule["access"]:
-            access |= _ACCESS.get(letter, 0)  # oci.check warns of others; runc takes no notice of them
+            access |= _ACCESS.get(letter, 0)  # oci.check warns of others; runc ignores them
         if not access:
             continue
         number = _number(rule.get("major"), f"{at}.major"), _number(rule.get("minor"), f"{at}.minor")
@@ -81,13 +81,13 @@ def _apply(default: bool, exceptions: "dict[Device, int]", allow: bool, device: 
     kind, major, minor = device
     for wider in ((kind, ANY, minor), (kind, major, ANY), (kind, ANY, ANY)):
         if wider != device and exceptions.get(wider, 0) & access:
-            if at.startswith("the"):  # a default that a wider rule of the user's denies: theirs holds, as with runc
+            if at.startswith("the"):  # a wider rule of the user's denies it: the user's counts, as in runc
                 continue
             raise Invalid(
                 at,
                 f"{'allows' if allow else 'denies'} a part of {describe(wider, exceptions[wider])!r}, "
                 "which an earlier rule has as a whole (cannot punch hole in existing wildcard rule)",
-                hint="split the earlier rule, or leave this one out",
+                hint="split the earlier rule, or remove this one",
             )
     left = exceptions.get(device, 0) & ~access
     if left:
@@ -108,7 +108,7 @@ def describe(device: "Device", access: int) -> str:
 
 
 def writes_v1(rules: "Sequence[DeviceRule]") -> "list[tuple[str, list[str]]]":
-    """(file, values) in order, for a cgroup of which nothing is known. Raises Invalid."""
+    """(file, values) in order, for a cgroup in an unknown state. Raises Invalid."""
     default, exceptions = settle(rules)
     first, then = ("devices.allow", "devices.deny") if default else ("devices.deny", "devices.allow")
     plan = [(first, ["a"])]
@@ -118,7 +118,7 @@ def writes_v1(rules: "Sequence[DeviceRule]") -> "list[tuple[str, list[str]]]":
 
 
 def parse_list(text: str) -> "tuple[bool, dict[Device, int]]":
-    """What a devices.list tells; with a default of allow it does not tell the exceptions."""
+    """Parse a devices.list: (default, exceptions). If the default is to allow, it does not show the exceptions."""
     exceptions: dict[Device, int] = {}
     for line in text.splitlines():
         kind, number, access = line.split(" ", 2)
@@ -131,7 +131,7 @@ def parse_list(text: str) -> "tuple[bool, dict[Device, int]]":
 
 
 def transition_v1(current: str, rules: "Sequence[DeviceRule]") -> "list[tuple[str, list[str]]]":
-    """(file, values) that lead from the devices.list `current` to the rules; what stays allowed is never denied.
+    """(file, values) to change the devices.list `current` to the rules; what stays allowed is never denied meanwhile.
 
     Deny-all first would make a running program's open(2) fail for a moment. Raises Invalid.
     """
@@ -141,7 +141,7 @@ def transition_v1(current: str, rules: "Sequence[DeviceRule]") -> "list[tuple[st
         return writes_v1(rules)
     allow = [describe(d, a & ~was.get(d, 0)) for d, a in exceptions.items() if a & ~was.get(d, 0)]
     deny = [describe(d, a & ~exceptions.get(d, 0)) for d, a in was.items() if a & ~exceptions.get(d, 0)]
-    # Taking away first: the other way round a wildcard that goes could not be told from what it covered.
+    # Denials first: the other way round, a wildcard that is removed could not be told from what it covered.
     plan = []
     if deny:
         plan.append(("devices.deny", deny))

@@ -1,4 +1,4 @@
-"""Reading and writing the files of a cgroup, and walking below one; what v1 and v2 have in common."""
+"""Read and write the files of a cgroup, and walk the tree below it: what v1 and v2 have in common."""
 
 import errno
 import os
@@ -25,7 +25,7 @@ def failed(call: str, error: OSError, *, hint: str = "") -> "NoReturn":
 
 
 def is_refusal(error: "BaseException | None") -> bool:
-    """Whether the host said that it is not ours to change (as for a rootless caller), not that it is wrong."""
+    """Whether the error means that we may not change it (as for a rootless caller), not that the value is wrong."""
     return getattr(error, "errno", 0) in _REFUSALS
 
 
@@ -60,19 +60,19 @@ def get(path: str) -> str:
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         data = os.read(fd, 65536)
-        # A list comes in parts of less than a page, however much is asked for (fs/seq_file.c).
+        # The kernel returns a list in parts of less than a page, however large the buffer (fs/seq_file.c).
         while len(data) > 1024 and (more := os.read(fd, 65536)):
             data += more
     finally:
         os.close(fd)
-    # Names are in it: of cgroups and of processes (comm), which whoever is in the container chooses.
+    # It may contain names of cgroups and of processes (comm), which programs in the container choose.
     return data.decode("utf-8", "surrogateescape")
 
 
 def make_directory(path: str, made: "list[str]") -> bool:
-    """mkdir(2) with the parents that are missing; what was made is appended to `made`, outermost first.
+    """mkdir(2) with missing parents; new directories are appended to `made`, outermost first.
 
-    False if it was there. Raises OSError.
+    False if it existed. Raises OSError.
     """
     try:
         os.mkdir(path, DIRECTORY_MODE)
@@ -97,7 +97,7 @@ def join(path: str, pid: int) -> None:
         except SystemCall as error:
             # EINVAL: the task is still TASK_NEW, between its creation and its first wake-up (kernel/cgroup/cgroup.c).
             if error.errno == errno.ENOSPC:
-                hint = f"write CPUs and nodes to {path}/cpuset.cpus and cpuset.mems first: an empty cpuset takes nobody"
+                hint = f"write CPUs and nodes to {path}/cpuset.cpus and cpuset.mems first: an empty cpuset takes none"
                 raise SystemCall(error.call, error.errno, error.because, hint=hint) from None
             if error.errno != errno.EINVAL or attempt == 4:
                 raise
@@ -105,7 +105,7 @@ def join(path: str, pid: int) -> None:
 
 
 def join_by_exec(path: str, pid: int) -> None:
-    """`join`, with its failure in the words that runc's has. Raises CtkError."""
+    """`join`, with runc's error message. Raises CtkError."""
     try:
         join(path, pid)
     except SystemCall as error:
@@ -122,7 +122,7 @@ def below(path: str, sub: str, pid: int) -> str:
         raise CtkError(
             f"error adding pid {pid} to cgroups",
             because=f"bad sub cgroup path: {sub!r}: `..` components are not allowed",
-            hint="--cgroup leads to the container's own cgroup and those below it",
+            hint="--cgroup names the container's own cgroup or one below it",
         ) from None
     if not os.path.isdir(whole):
         raise NotFound(f"error adding pid {pid} to cgroups", because=f'open("{whole}"): no such file or directory')
@@ -140,7 +140,7 @@ def pids(path: str, *, recursive: bool = True) -> "list[int]":
                 continue
             if error.errno != errno.EOPNOTSUPP:
                 failed(f'read("{folder}/cgroup.procs")', error)
-            # A threaded cgroup (cgroups(7)): its processes are told by the domain above it only.
+            # A threaded cgroup (cgroups(7)): only the domain above it lists its processes.
             text = ""
         found.extend(map(int, text.split()))
     return found
@@ -148,19 +148,19 @@ def pids(path: str, *, recursive: bool = True) -> "list[int]":
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _LONG_BYTES = 3500
-"""A name of so much and that of a file after it stay below PATH_MAX, 4096."""
+"""A name of this length, followed by that of a file, stays below PATH_MAX, 4096."""
 
 
 def tree(path: str, *, inner_first: bool = False) -> "Iterator[str]":
-    """The cgroup and all below it, each by a name that holds until the next is asked for; nothing if it is gone.
+    """The cgroup and all below it, each by a name that is valid until the next is asked for; nothing if it is gone.
 
-    Whoever may make cgroups in a container can nest them deeper than a path is long: such a name leads through a
-    descriptor, of which one is open at a time, whatever the depth. Raises SystemCall.
+    A container that may make cgroups can nest them deeper than PATH_MAX: such a name leads through a descriptor, of
+    which only one is open at a time, whatever the depth. Raises SystemCall.
     """
     found = _subfolders(path, None)
     if found is None:
         return
-    here, waiting = found[0], [found[1]]  # the folders that are still to be entered, of each one that we are in
+    here, waiting = found[0], [found[1]]  # for each folder that we are in: its subfolders that are still to be visited
     words, length = [path], len(os.fsencode(path))
     try:
         if not inner_first:
@@ -194,7 +194,7 @@ def tree(path: str, *, inner_first: bool = False) -> "Iterator[str]":
 
 
 def _subfolders(name: str, above: "int | None") -> "tuple[int, list[str]] | None":
-    """(descriptor, names of the cgroups right in it) of a cgroup; None if it is gone. Raises SystemCall."""
+    """(descriptor, names of its direct children) of a cgroup; None if it is gone. Raises SystemCall."""
     try:
         fd = os.open(name, _FOLDER, dir_fd=above)
         try:
@@ -210,7 +210,7 @@ def _subfolders(name: str, above: "int | None") -> "tuple[int, list[str]] | None
 
 
 def check_unused(path: str) -> None:
-    """Raise InUse if a cgroup that was there before us has processes: a kill would hit them (runc 1.2 and later)."""
+    """Raise InUse if an existing cgroup has processes: a kill of ours would hit them (as in runc 1.2 and later)."""
     found = pids(path)
     if found:
         raise InUse(
@@ -235,10 +235,10 @@ def names(processes: "Iterable[int]", limit: int = 5) -> str:
 
 
 def remove(path: str) -> None:
-    """rmdir(2) the cgroup and those below it; one that is gone is as good. Raises CtkError that names what stays.
+    """rmdir(2) the cgroup and those below it; no error if it is gone. Raises CtkError that names those that are left.
 
-    A process that was just killed keeps its cgroup busy until the kernel has taken it apart: tried again for about
-    two seconds in all.
+    A process that was just killed keeps its cgroup busy until the kernel has cleaned it up, so this is retried for
+    about two seconds in all.
     """
     delay = 0.001
     while True:
@@ -256,7 +256,7 @@ def remove(path: str) -> None:
             try:
                 os.rmdir(folder)
             except OSError:
-                pass  # told below, if it keeps the outer one from going
+                pass  # reported below, if the outer one can't be removed because of it
         if delay > 1:
             break
         time.sleep(delay)
@@ -271,7 +271,7 @@ def remove(path: str) -> None:
 
 
 def remove_all(paths: "Iterable[str]") -> None:
-    """`remove` each; all are tried. Raises CtkError that names every one that stays."""
+    """`remove` each; all are tried. Raises CtkError that names each one that is left."""
     problems = []
     for path in paths:
         try:
@@ -293,11 +293,11 @@ def undo(made: "list[str]") -> None:
         try:
             os.rmdir(path)
         except OSError:
-            pass  # somebody else uses it by now
+            pass  # another process uses it by now
 
 
 def carry_out(plan: "list[Write]", folder: "Callable[[str], str]") -> None:
-    """Write a plan of limits. `folder(controller)` is its cgroup, '' where there is none. Raises CtkError."""
+    """Write a plan of limits. `folder(controller)` is its cgroup, '' if there is none. Raises CtkError."""
     again: list[tuple[str, str, str]] = []
     for controller, name, value, otherwise in plan:
         path = folder(controller)
@@ -327,7 +327,7 @@ def carry_out(plan: "list[Write]", folder: "Callable[[str], str]") -> None:
 
 
 def explain(path: str, controller: str, name: str, value: str, error: SystemCall) -> "NoReturn":
-    """Raise what is known about a limit that the kernel did not take."""
+    """Raise an error that explains why the kernel refused a limit."""
     if error.errno == errno.EBUSY and name == "memory.limit_in_bytes":
         usage, peak = get(path + "/memory.usage_in_bytes").strip(), get(path + "/memory.max_usage_in_bytes").strip()
         raise Invalid(
@@ -341,12 +341,12 @@ def explain(path: str, controller: str, name: str, value: str, error: SystemCall
         else:
             hint = f"this kernel has no {name!r}, or the {controller} controller is not enabled for {path!r}"
     elif error.errno == errno.EINVAL:
-        hint = f"the kernel does not take {value!r} here, or a limit of a cgroup above is in its way"
+        hint = f"the kernel does not accept {value!r} here, or a limit of a parent cgroup forbids it"
     raise SystemCall(error.call, error.errno, error.because, hint=hint) from None
 
 
 def wait_until(true: "Callable[[], bool]", seconds: float) -> bool:
-    """Ask until it is true, in growing steps from 0.2 ms; False if it is not after `seconds`."""
+    """Poll until it is true, at growing intervals from 0.2 ms; False if it is not true after `seconds`."""
     end = time.monotonic() + seconds
     delay = 0.0002
     while not true():

@@ -7,11 +7,11 @@ from toolkit.runtime.cgroups import files
 
 
 def freeze(path: str) -> None:
-    """Stop every process of the cgroup. Raises CtkError if it can't be had; then all run on."""
+    """Stop every process of the cgroup. Raises CtkError if that fails; then all run on."""
     state = path + "/freezer.state"
     try:
-        # A group that forks while it is being frozen stays FREEZING: asked again, and let run for a moment now and then
-        # (runc asks up to 1000 times too; v2 has no such trouble).
+        # A group that forks while it is being frozen stays FREEZING: try again, and let it run for a moment now and
+        # then (runc also tries up to 1000 times; v2 does not have this problem).
         for attempt in range(1000):
             if attempt % 50 == 49:
                 files.put(state, "THAWED")
@@ -31,18 +31,18 @@ def freeze(path: str) -> None:
 
 
 def thaw(path: str) -> None:
-    """Let the processes run on. Raises SystemCall."""
+    """Let the processes continue. Raises SystemCall."""
     files.put(path + "/freezer.state", "THAWED")
 
 
 def thaw_tree(path: str) -> None:
-    """Let the processes run on in the cgroup and all below it, where whoever was in it may have frozen some."""
+    """Let the processes continue in the cgroup and all below it, which the container may have frozen itself."""
     for folder in files.tree(path):
         try:
             if files.get(folder + "/freezer.state").strip() != "THAWED":
                 thaw(folder)
         except (OSError, SystemCall):
-            pass  # removed meanwhile, or not ours to write
+            pass  # removed meanwhile, or we may not write to it
 
 
 def frozen(path: str) -> bool:

@@ -1,6 +1,6 @@
-"""What every manager of a container's cgroups can do: the types that v1, v2 and systemd's manager satisfy.
+"""The interface of the managers of a container's cgroups, which those for v1, v2 and systemd implement.
 
-For the checker only: nothing imports it at run time.
+For the type checker only: nothing imports it at run time.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from toolkit.oci.types import DeviceRule, Resources, Spec
 
 
 class Manager(Protocol):
-    """The cgroups of one container. A method whose cgroup is gone by then does nothing, unless it says otherwise."""
+    """The cgroups of one container. A method does nothing if the cgroup is gone, unless it says otherwise."""
 
     @property
     def unified(self) -> bool:
@@ -18,13 +18,13 @@ class Manager(Protocol):
 
     @property
     def rootless(self) -> bool:
-        """Whether it is a user's: what the kernel refuses to a user is gone without, where it may be."""
+        """Whether it belongs to an ordinary user: what the kernel refuses is then left out, where that is allowed."""
 
     def folders(self) -> dict[str, str]:
         """Hierarchy ('cpu,cpuacct', 'name=systemd', '' for v2) -> the container's directory in it."""
 
     def mountpoint(self, hierarchy: str) -> str:
-        """Where a hierarchy is mounted; "" where the manager was made from facts, which do not say it for v1."""
+        """Where a hierarchy is mounted; "" for v1 if the manager was made from facts, which don't have it."""
 
     def create(self) -> None:
         """Make the cgroups. On failure nothing is left. Raises InUse (it has processes, it is frozen), SystemCall."""
@@ -36,7 +36,7 @@ class Manager(Protocol):
         """Put the container's first process into the cgroups. Raises HostLacks, SystemCall, CtkError."""
 
     def delegate(self, spec: Spec) -> None:
-        """Give the cgroup to the container's user, where the spec lets it have one. Raises SystemCall."""
+        """Give the cgroup to the container's user, if the spec gives it one of its own. Raises SystemCall."""
 
     def apply(self, resources: Resources | None) -> None:
         """Set the limits, not the devices. Raises Invalid, HostLacks, SystemCall, CtkError."""
@@ -48,46 +48,46 @@ class Manager(Protocol):
         """Allow what the rules and runc's defaults allow, nothing else. Raises Invalid, HostLacks, SystemCall."""
 
     def facts(self) -> dict[str, Any]:
-        """What `from_facts` needs to find the cgroups again; JSON."""
+        """The facts by which `from_facts` finds the cgroups again, for JSON."""
 
     def pids(self, recursive: bool = True) -> list[int]:
         """The container's processes, as the caller's pid namespace numbers them; [] if the cgroup is gone."""
 
     def exists(self) -> bool:
-        """Whether the cgroup is there."""
+        """Whether the cgroup exists."""
 
     def oom_kills(self) -> int:
         """How many processes the kernel killed for the memory limit."""
 
     def oom_events(self) -> tuple[str, str]:
-        """How to be told of such a kill: (kind, file), ("", "") if not at all.
+        """How to be notified of such a kill: (kind, file), ("", "") if that is impossible.
 
-        "file": poll it for POLLPRI; "eventfd": name it to the kernel in cgroup.event_control.
+        "file": poll it for POLLPRI; "eventfd": register it in cgroup.event_control.
         """
 
     def stats(self) -> dict[str, Any]:
-        """What `events --stats` prints as its data. Raises OSError."""
+        """The `data` of `events --stats`. Raises OSError."""
 
     def freezer_folder(self) -> str:
-        """The cgroup by which the container is frozen, "" if there is none."""
+        """The cgroup whose freezer freezes the container, "" if there is none."""
 
     def freeze(self) -> None:
-        """Stop every process of the container. Raises CtkError if it can't be had; then all run on."""
+        """Stop every process of the container. Raises CtkError if that fails; then all run on."""
 
     def thaw(self) -> None:
-        """Let the processes run on. Raises HostLacks, SystemCall."""
+        """Let the processes continue. Raises HostLacks, SystemCall."""
 
     def let_end(self) -> None:
-        """Thaw all that a SIGKILL was sent to, frozen by us or by the container itself, where it would wait else."""
+        """After a SIGKILL, thaw what we or the container itself have frozen, if it would not end otherwise."""
 
     def frozen(self) -> bool:
         """Whether the container's cgroup is frozen by itself (not only because one above it is)."""
 
     def kill(self) -> None:
-        """SIGKILL everything in the container, also what is frozen; returns when the processes are dying."""
+        """SIGKILL everything in the container, even if frozen; returns when the processes are dying."""
 
     def delete(self) -> None:
-        """Remove the cgroups, those below them first. Raises CtkError that names what stays and who is in it."""
+        """Remove the cgroups, those below them first. Raises CtkError that names those left and their processes."""
 
     def join_sub(self, pid: int, subs: Sequence[str], init_pid: int = 0) -> None:
         """Put a process of `exec` into the cgroups, or those that `exec --cgroup` names. Invalid, NotFound, SystemCall.
@@ -96,20 +96,20 @@ class Manager(Protocol):
         """
 
     def mounts(self) -> list[tuple[str, str, str]]:
-        """(name below /sys/fs/cgroup, mount data, the container's own directory) for each mount that it is shown."""
+        """(name below /sys/fs/cgroup, mount data, the container's own directory) for each mount that it gets."""
 
     def mount_links(self) -> list[tuple[str, str]]:
         """(link, to) for the controllers that are mounted together: cpu -> cpu,cpuacct."""
 
 
 class Files(Manager, Protocol):
-    """A manager that writes cgroupfs itself; systemd's has one for what systemd does not do."""
+    """A manager that writes to cgroupfs itself; systemd's manager uses one for what systemd does not do."""
 
     def adopt(self) -> None:
-        """Take over the cgroup that systemd made with our process in it, and make those that it does not use."""
+        """Adopt the cgroup that systemd made with our process in it, and make those that systemd does not use."""
 
     def check_memory(self, resources: Resources) -> None:
-        """Raise Invalid if `checkBeforeUpdate` is asked for and the limit is below what is in use: v2 would kill."""
+        """Raise Invalid if `checkBeforeUpdate` is set and the limit is below the current use: v2 would kill."""
 
     def completed(self, resources: Resources) -> Resources:
-        """The resources of an update, with what the kernel or systemd takes as a pair filled in from what is set."""
+        """An update's resources; values that the kernel or systemd takes as a pair are completed from the old ones."""

@@ -1,6 +1,6 @@
-"""Where this host has its cgroups: read from /proc/self/mountinfo and /proc/self/cgroup, one read each.
+"""Where this host mounts its cgroups: read from /proc/self/mountinfo and /proc/self/cgroup, one read each.
 
-Nothing is taken for granted but /proc: WSL2 and nested containers mount cgroups elsewhere (cgroups(7), proc(5)).
+Only /proc is taken for granted: WSL2 and nested containers mount cgroups elsewhere (cgroups(7), proc(5)).
 """
 
 from toolkit.errors import HostLacks, Invalid
@@ -20,7 +20,7 @@ _NOT_CONTROLLERS = frozenset("rw ro noprefix xattr clone_children cpuset_v2_mode
 
 
 def _lines_with(text: str, word: str) -> "Iterator[str]":
-    """The lines that hold `word`, found without splitting the rest: mountinfo has thousands on a busy host."""
+    """The lines that contain `word`, without splitting the others: mountinfo has thousands on a busy host."""
     at = text.find(word)
     while at >= 0:
         end = text.find("\n", at)
@@ -31,7 +31,7 @@ def _lines_with(text: str, word: str) -> "Iterator[str]":
 def hierarchies(table: str = "") -> "list[Hierarchy]":
     """The hierarchies that this host uses, v2 first; of several mounts of one, the first. Pure if given the text.
 
-    v1 hierarchies without a controller are left out but for systemd's own (nobody else's is ours to join).
+    v1 hierarchies without a controller are left out, except for systemd's own (we must not join those of others).
     """
     text = table or mountinfo.read()
     unified: list[Hierarchy] = []
@@ -55,7 +55,7 @@ def hierarchies(table: str = "") -> "list[Hierarchy]":
         if key and key not in found:
             found[key] = (key, mountinfo.unescaped(words[4]), mountinfo.unescaped(words[3]))
     if len(found) > 1:
-        # A hierarchy that is mounted twice, once with another option order, would be joined twice.
+        # A hierarchy that is mounted twice, with its options in another order, would be joined twice.
         seen: set[str] = set()
         for key in list(found):
             if seen.issuperset(key.split(",")):
@@ -78,10 +78,10 @@ def own(text: str = "") -> "dict[str, str]":
 
 
 def visible(mountpoint: str, mounted: str, path: str) -> str:
-    """Where the cgroup `path` (as /proc/PID/cgroup tells it) is seen below `mountpoint`, which shows `mounted`.
+    """The path below `mountpoint`, whose root is the cgroup `mounted`, of the cgroup `path` (from /proc/PID/cgroup).
 
-    In a container without a cgroup namespace of its own, /proc/self/cgroup tells host paths that the mount does not
-    have above it. A path outside what is mounted is taken for the mount's own root.
+    In a container without a cgroup namespace of its own, /proc/self/cgroup has host paths, of which the mount shows
+    only a part. A path outside of it is taken for the mount's root.
     """
     if mounted == "/":
         inside = path
@@ -95,15 +95,15 @@ def visible(mountpoint: str, mounted: str, path: str) -> str:
 
 
 def clean(path: str, field: str = "linux.cgroupsPath") -> str:
-    """`path` without doubled slashes and dots. Raises Invalid for a `..`: it could leave the place we were given."""
+    """`path` without double slashes and dots. Raises Invalid for `..`: it could leave the cgroup that we were given."""
     words = [word for word in path.split("/") if word not in ("", ".")]
     if ".." in words or not path.isprintable():  # half a surrogate pair, which JSON can hold, is not printable either
-        raise Invalid(field, f"{path!r} must not hold '..' or control characters")
+        raise Invalid(field, f"{path!r} must not contain '..' or control characters")
     return ("/" if path.startswith("/") else "") + "/".join(words)
 
 
 def nothing_mounted() -> HostLacks:
-    """What to raise where no cgroups can be had at all."""
+    """The error for a host on which no cgroups are mounted."""
     return HostLacks(
         "make cgroups",
         because="no cgroup file system is mounted",
@@ -112,5 +112,5 @@ def nothing_mounted() -> HostLacks:
 
 
 def is_v2(found: "list[Hierarchy]") -> bool:
-    """Whether the controllers are v2's: it is mounted, and no v1 hierarchy has any (but systemd's, without one)."""
+    """Whether v2 has the controllers: it is mounted, and no v1 hierarchy has any (systemd's has none)."""
     return bool(found) and not found[0][0] and all(key in ("", "name=systemd") for key, _, _ in found)

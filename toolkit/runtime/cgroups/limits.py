@@ -1,10 +1,10 @@
-"""linux.resources -> the writes that set it, for v1 and for v2. Pure: no file is read.
+"""Turn linux.resources into the writes that set it, for v1 and for v2. Pure: no file is read.
 
-A write is (controller, file, value, otherwise). `otherwise` says what to do when the kernel does not take it:
-'' it is an error; 'skip' leave it out where the file is not there; 'later' try again after all others (values that
-bound each other: which order the kernel takes depends on what they were before).
+A write is (controller, file, value, otherwise). `otherwise` says what to do if the kernel refuses it: '' it is an
+error; 'skip' skip it if the file does not exist; 'later' try again after all others (values that limit each other:
+which order the kernel accepts depends on their old values).
 
-The conversions are those of runc 1.4, so that an engine reads the same figures back whatever runtime made them.
+The conversions are those of runc 1.4, so that an engine reads the same figures back whichever runtime wrote them.
 Sources: config-linux.md of the runtime spec; the kernel's Documentation/admin-guide/cgroup-v1/ and cgroup-v2.rst.
 """
 
@@ -32,8 +32,8 @@ _THROTTLES = (
 def weight_of_shares(shares: int) -> int:
     """v1 cpu.shares (2…262144, 1024 by default) as v2 cpu.weight (1…10000, 100 by default).
 
-    A quadratic in the logarithm that meets both ends and both defaults, as runc since 1.3.2 and crun since 1.24: the
-    linear one before gave the default share a weight of 39.
+    A quadratic in the logarithm that maps both ends and both defaults, as in runc since 1.3.2 and crun since 1.24: the
+    linear one before mapped the default shares to a weight of 39.
     """
     if shares <= 2:
         return 1
@@ -51,7 +51,7 @@ def io_weight_of_blkio(weight: int) -> int:
 
 
 def swap_alone(memory_and_swap: int, memory: int) -> int:
-    """The spec's memory+swap as v2's swap alone; 0 is not set, -1 no limit. Raises Invalid."""
+    """v2's limit of swap alone, from the spec's memory+swap; 0: not set, -1: no limit. Raises Invalid."""
     if memory_and_swap == 0:
         return -1 if memory == -1 else 0
     if memory_and_swap == -1 or memory == -1:
@@ -93,14 +93,14 @@ def plan_v1(resources: "Resources", *, bfq: bool = False) -> "list[Write]":
 
 def _memory_v1(memory: "Resources", plan: "list[Write]") -> None:
     limit, swap = memory.get("limit") or 0, memory.get("swap") or 0
-    # The kernel refuses a limit above memory+swap and memory+swap below the limit (EINVAL): raising both wants swap
-    # first, lowering both wants the limit first. So the limit is tried first and, if refused, again in the end.
+    # The kernel refuses a limit above memory+swap, and memory+swap below the limit (EINVAL): to raise both, swap must
+    # be first; to lower both, the limit. So the limit is tried first and, if refused, again at the end.
     if limit:
         plan.append(("memory", "memory.limit_in_bytes", str(limit), "later"))
     if swap:
         plan.append(("memory", "memory.memsw.limit_in_bytes", str(swap), ""))
     elif limit == -1:
-        # "No limit" means swap too; the file is missing where swap is not accounted.
+        # "No limit" includes swap; the file does not exist if swap is not accounted.
         plan.append(("memory", "memory.memsw.limit_in_bytes", "-1", "skip"))
     # memory.kmem.limit_in_bytes does nothing since Linux 5.16; only the one for TCP still does.
     if memory.get("kernelTCP"):
@@ -110,7 +110,7 @@ def _memory_v1(memory: "Resources", plan: "list[Write]") -> None:
     if memory.get("disableOOMKiller"):
         plan.append(("memory", "memory.oom_control", "1", ""))
     swappiness = memory.get("swappiness")
-    # 2**64 - 1 is how engines in Go write -1, "as it was", into the spec's unsigned field.
+    # Engines in Go write -1, "unchanged", into the spec's unsigned field as 2**64 - 1.
     if swappiness is not None and swappiness not in (-1, 2**64 - 1):
         if not 0 <= swappiness <= 100:
             raise Invalid(
@@ -122,7 +122,7 @@ def _memory_v1(memory: "Resources", plan: "list[Write]") -> None:
 def _cpu_v1(cpu: "Resources", plan: "list[Write]") -> None:
     shares = cpu.get("shares") or 0
     if shares:
-        # The kernel takes any number and rounds it silently; who asked would never know.
+        # The kernel would accept any number and round it silently, and the user would never know.
         if shares < 2:
             raise Invalid(_AT + "cpu.shares", "the minimum allowed cpu-shares is 2")
         if shares > 262144:
@@ -130,7 +130,7 @@ def _cpu_v1(cpu: "Resources", plan: "list[Write]") -> None:
         plan.append(("cpu", "cpu.shares", str(shares), ""))
     quota = cpu.get("quota") or 0
     bounded = "later" if quota else ""
-    # Period, burst and quota bound each other, and a parent's quota bounds their ratio.
+    # Period, burst and quota limit each other, and a parent's quota limits their ratio.
     if cpu.get("period"):
         plan.append(("cpu", "cpu.cfs_period_us", str(cpu["period"]), bounded))
     if cpu.get("burst") is not None:
@@ -149,7 +149,7 @@ def _cpu_v1(cpu: "Resources", plan: "list[Write]") -> None:
 def _pids(resources: "Resources", plan: "list[Write]") -> None:
     limit = (resources.get("pids") or {}).get("limit")
     if limit is not None:
-        # 0 is 1, as with runc 1.4: systemd knows no 0, and both let the one process live and none fork.
+        # 0 becomes 1, as with runc 1.4: systemd has no 0, and with both the one process runs and can't fork.
         plan.append(("pids", "pids.max", "max" if limit < 0 else str(limit or 1), ""))
 
 
@@ -177,7 +177,7 @@ def _hugetlb(resources: "Resources", suffix: str, plan: "list[Write]") -> None:
         if "/" in size or not size.isprintable():
             raise Invalid(f"{_AT}hugepageLimits[{index}].pageSize", f"{size!r} is not a page size such as '2MB'")
         plan.append(("hugetlb", f"hugetlb.{size}{suffix}", limit, ""))
-        # Pages that were reserved but not touched are counted apart since Linux 5.7.
+        # Pages that are reserved but not used yet have a limit of their own since Linux 5.7.
         plan.append(("hugetlb", f"hugetlb.{size}.rsvd{suffix}", limit, "skip"))
 
 
@@ -193,8 +193,8 @@ def _rdma(resources: "Resources", plan: "list[Write]") -> None:
 def plan_v2(resources: "Resources", *, bfq: bool = False) -> "list[Write]":
     """The writes for v2. `bfq`: the cgroup has io.bfq.weight. Raises Invalid.
 
-    What v2 has no file for is left out, as runc does: realtime, swappiness, disableOOMKiller, kernel memory, leaf
-    weights, network classes and priorities.
+    Settings that v2 has no file for are ignored, as in runc: realtime, swappiness, disableOOMKiller, kernel memory,
+    leaf weights, network classes and priorities.
     """
     plan: list[Write] = []
     _pids(resources, plan)
@@ -220,7 +220,7 @@ def plan_v2(resources: "Resources", *, bfq: bool = False) -> "list[Write]":
 
 
 def idle_and_weighed(resources: "Resources") -> bool:
-    """Whether a CPU weight is asked for beside cpu.idle, which has none and takes none (EINVAL): idle wins."""
+    """Whether both a CPU weight and cpu.idle are set; the kernel refuses a weight then (EINVAL), so idle wins."""
     cpu, unified = resources.get("cpu") or {}, resources.get("unified") or {}
     return bool(cpu.get("idle") == 1 and cpu.get("shares")) or (
         unified.get("cpu.idle", "").strip() == "1" and "cpu.weight" in unified
@@ -242,7 +242,7 @@ def _amount(value: int) -> str:
 def _memory_v2(memory: "Resources", plan: "list[Write]") -> None:
     limit, both = memory.get("limit") or 0, memory.get("swap") or 0
     swap = swap_alone(both, limit)
-    if swap or both > 0:  # both > 0 and swap 0: limit and memory+swap are equal, which is no swap at all
+    if swap or both > 0:  # both > 0 and swap 0: limit and memory+swap are equal, so no swap at all
         value = _amount(swap)
         plan.append(("memory", "memory.swap.max", value, "skip" if value in ("max", "0") else ""))
     if limit:
@@ -284,7 +284,7 @@ def _with(resources: "types.Resources", section: str, **values: int) -> "types.R
 
 
 def completed_v1(resources: "types.Resources", read: "Callable[[str], str]") -> "types.Resources":
-    """An update's resources with the CPU quota or period that is not given, from the files."""
+    """An update's resources, with a missing CPU quota or period read from the files."""
     cpu = resources.get("cpu") or {}
     if cpu.get("quota") and not cpu.get("period"):
         return _with(resources, "cpu", period=int(read("cpu.cfs_period_us")))
@@ -294,9 +294,9 @@ def completed_v1(resources: "types.Resources", read: "Callable[[str], str]") -> 
 
 
 def completed_v2(resources: "types.Resources", read: "Callable[[str], str]") -> "types.Resources":
-    """An update's resources with the half that is not given of what v2 has in one file, or counts as one (swap).
+    """An update's resources, with the missing half of values that v2 has in one file, or counts together (swap).
 
-    The spec's fields are v1's, where each has a file of its own and keeps its value. `read(file)` is '' for none.
+    The spec's fields are v1's, where each has a file of its own and keeps its value. `read(file)` is '' for no file.
     """
     cpu = resources.get("cpu") or {}
     if bool(cpu.get("quota")) != bool(cpu.get("period")):

@@ -1,4 +1,4 @@
-"""Who owns a container's v2 cgroup (runtime spec, config-linux.md, "Cgroup ownership"). Pure."""
+"""The owner of a container's v2 cgroup (runtime spec, config-linux.md, "Cgroup ownership"). Pure."""
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -6,10 +6,10 @@ if TYPE_CHECKING:
 
 
 def owner(spec: "Spec") -> int:
-    """The host's uid of the container's user, to whom its cgroup is given; -1 if it stays with the host's root.
+    """The uid on the host that gets the container's cgroup; -1 if it stays with the host's root.
 
-    It is given where the container can use it and only it: with a cgroup namespace of its own and cgroups mounted
-    writable. Then a systemd in the container can make cgroups below its own.
+    It is given to the container's user if the container can use this cgroup and no other: with a cgroup namespace of
+    its own and cgroups mounted writable. Then a systemd in the container can make cgroups below its own.
     """
     namespaces = {entry.get("type"): entry.get("path") for entry in (spec.get("linux") or {}).get("namespaces") or ()}
     if namespaces.get("cgroup", "x"):

@@ -1,6 +1,6 @@
-"""What a container uses, in the fields that runc's `events --stats` prints as `data` (its types/events.go).
+"""Statistics of a container's resources, in the fields of `data` in runc's `events --stats` (its types/events.go).
 
-Zeros and empty lists are left out where runc's encoder leaves them out. CPU times are in nanoseconds, memory in bytes.
+Zeros and empty lists are left out where runc's encoder does so. CPU times are in nanoseconds, memory in bytes.
 """
 
 import os
@@ -20,7 +20,7 @@ _CPUSET_FLAGS = (
     "cpu_exclusive mem_hardwall mem_exclusive memory_migrate memory_spread_page memory_spread_slab memory_pressure "
     "sched_load_balance sched_relax_domain_level"
 ).split()
-# (field of the result, file's ending) in the order of runc's fields.
+# (field of the result, suffix of the file) in the order of runc's fields.
 _BLKIO = (
     ("ioServiceBytesRecursive", "io_service_bytes_recursive"),
     ("ioServicedRecursive", "io_serviced_recursive"),
@@ -34,7 +34,7 @@ _BLKIO = (
 
 
 def _text(path: str) -> str:
-    """The file's text; '' where the kernel has no such file or does not answer."""
+    """The file's text; '' if there is no such file or it can't be read."""
     try:
         return files.get(path)
     except OSError:
@@ -58,7 +58,7 @@ def _pairs(path: str) -> "dict[str, int]":
 
 
 def _compact(values: "dict[str, Any]", keep: "tuple[str, ...]" = ()) -> "dict[str, Any]":
-    """Without the zeros and the empty, as Go's omitempty has it."""
+    """The values without zeros and empty ones, as with Go's omitempty."""
     return {key: value for key, value in values.items() if value or key in keep}
 
 
@@ -109,7 +109,7 @@ def _pids(path: str) -> "dict[str, Any]":
 
 
 def huge_page_sizes() -> "list[str]":
-    """The sizes of huge pages as the controller's files name them: 2MB, 1GB."""
+    """The sizes of huge pages as in the names of the controller's files: 2MB, 1GB."""
     try:
         names = os.listdir("/sys/kernel/mm/hugepages")
     except OSError:
@@ -128,7 +128,7 @@ def huge_page_sizes() -> "list[str]":
 
 
 def of_v1(folder: "Folder") -> "dict[str, Any]":
-    """The statistics of v1 cgroups; `folder(controller)` is the directory, '' where there is none."""
+    """The statistics of v1 cgroups; `folder(controller)` is the directory, '' if there is none."""
     pids, block = folder("pids"), folder("blkio")
     return _result(
         _cpu_v1(folder("cpuacct"), folder("cpu")),
@@ -229,7 +229,7 @@ def _hugetlb_v1(path: str) -> "dict[str, Any]":
 
 
 def of_v2(path: str) -> "dict[str, Any]":
-    """The statistics of a v2 cgroup, under the names that v1 has for them."""
+    """The statistics of a v2 cgroup, under v1's names."""
     cpu = _cpu_v2(path)
     memory = _memory_v2(path)
     block = _io_v2(path)
@@ -297,7 +297,7 @@ def _hugetlb_v2(path: str) -> "dict[str, Any]":
 
 
 def _pressure(path: str) -> "dict[str, Any]":
-    """A PSI file (Documentation/accounting/psi.rst); {} where the kernel has none."""
+    """A PSI file (Documentation/accounting/psi.rst); {} if the kernel has none."""
     result: dict[str, Any] = {}
     for line in _text(path).splitlines():
         kind, *items = line.split()

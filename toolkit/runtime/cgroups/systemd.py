@@ -1,7 +1,7 @@
 """Cgroups made by systemd: the container is a transient scope, delegated to us. docs/decisions/0006-systemd-dbus.md.
 
-systemd makes the cgroup and puts the process into it; the limits are told to systemd, so that its own view is right and
-a `daemon-reload` does not take them back, and are written to the files as well: not all have a property.
+systemd makes the cgroup and puts the process into it. Limits are set as properties of the unit, so that systemd's view
+is right and a `daemon-reload` does not reset them, and are written to the files as well: some have no property.
 """
 
 import os
@@ -25,7 +25,7 @@ _RULE = f"type='signal',interface='{_MANAGER}',member='JobRemoved'"
 
 
 class Systemd:
-    """The manager of the system's units, or of the user's."""
+    """systemd's manager, of the system or of the user."""
 
     def __init__(self, user: bool) -> None:
         self.user = user
@@ -37,14 +37,14 @@ class Systemd:
         if self._bus is None:
             self._bus = _connect(self.user)
             if self._bus.is_bus:
-                # Over a bus, signals come to those only who ask; on systemd's own socket they come to all.
+                # On a bus, signals are sent only to subscribers; on systemd's own socket they are sent to all.
                 path = "/org/freedesktop/DBus"
                 self._bus.call("org.freedesktop.DBus", path, "org.freedesktop.DBus", "AddMatch", "s", _RULE)
                 self._bus.call(_NAME, _OBJECT, _MANAGER, "Subscribe")
         return self._bus
 
     def close(self) -> None:
-        """Let go of the connection; the next call makes another."""
+        """Close the connection; the next call opens another."""
         if self._bus is not None:
             self._bus.close()
             self._bus = None
@@ -54,7 +54,7 @@ class Systemd:
         return self.bus().call(_NAME, _OBJECT, _MANAGER, member, signature, *values)
 
     def run_job(self, member: str, signature: str, *values: "Any") -> str:
-        """Call a method that queues a job, wait for the job, and give its result: 'done' is the good one."""
+        """Call a method that queues a job, wait for the job, and return its result: 'done' means success."""
         job = self.call(member, signature, *values)[0]
         # JobRemoved: id, the job's path, unit, result.
         return str(self.bus().wait_for("JobRemoved", 1, job)[3])
@@ -72,7 +72,7 @@ class Systemd:
         return self._version
 
     def reset_failed(self, unit: str) -> None:
-        """Have systemd forget that the unit failed; one that did not is as good."""
+        """Reset the unit's failed state; no error if it has not failed."""
         try:
             self.call("ResetFailedUnit", "s", unit)
         except dbus.Refused:
@@ -80,7 +80,7 @@ class Systemd:
 
 
 def _connect(user: bool) -> dbus.Bus:
-    """systemd's own socket first: it needs no D-Bus daemon and saves its two hops; then the bus."""
+    """Connect to systemd's own socket, which needs no D-Bus daemon and saves two hops, or else to the bus."""
     if not user:
         places = [("/run/systemd/private", False), ("/run/dbus/system_bus_socket", True)]
     else:
@@ -111,7 +111,7 @@ def _unescaped(value: str) -> str:
 
 
 class Manager:
-    """A container's unit; `inner` is the manager of its files. See interface.Manager for what each method is."""
+    """A container's unit; `inner` is the manager of its files. The methods are documented at interface.Manager."""
 
     def __init__(
         self,
@@ -132,7 +132,7 @@ class Manager:
         self.systemd = Systemd(user)
         self._extra = list(extra)
         self._not_ours = False
-        # With these systemd has nothing to do.
+        # systemd is not involved in these.
         self.folders, self.mountpoint, self.delegate = inner.folders, inner.mountpoint, inner.delegate
         self.pids, self.exists, self.stats = inner.pids, inner.exists, inner.stats
         self.oom_kills, self.oom_events = inner.oom_kills, inner.oom_events
@@ -141,17 +141,17 @@ class Manager:
         self.mounts, self.mount_links = inner.mounts, inner.mount_links
 
     def create(self) -> None:
-        """Nothing: a scope is made with its first process, by `join`."""
+        """Does nothing: `join` makes the scope, with its first process."""
 
     def child_fd(self) -> int:
-        """-1 before the unit is there; for `exec`, a descriptor of its cgroup, unless systemd must do the move."""
+        """-1 before the unit exists; for `exec`, a descriptor of its cgroup, unless systemd must move the process."""
         return -1 if self.systemd.user or not self.inner.exists() else self.inner.child_fd()
 
     def join(self, pid: int) -> None:
         """Start the unit with this process in it, and wait until systemd has done so. Raises HostLacks, CtkError."""
         properties = units.unit_properties(self.id, self.slice, self.unit, pid, v2=self.unified) + self._extra
         arguments: tuple[Any, ...] = (self.unit, "replace", properties, [])
-        self._not_ours = True  # a unit of that name may be somebody's: a `kill` or `delete` of ours must not reach it
+        self._not_ours = True  # a unit of that name may be another's: our `kill` or `delete` must not reach it
         try:
             try:
                 result = self.systemd.run_job("StartTransientUnit", "ssa(sv)a(sa(sv))", *arguments)
@@ -189,7 +189,7 @@ class Manager:
             from toolkit.runtime import log
 
             log.warning("unable to apply both CPUWeight and CpuIdle to systemd, ignoring CPUWeight")
-        self.inner.check_memory(resources)  # or systemd would have the kernel kill first
+        self.inner.check_memory(resources)  # else systemd would set it, and the kernel would kill
         properties, written = units.limits_as_properties(resources, v2=self.unified, version=self.systemd.version)
         self._set(properties)
         self.inner.apply(written)
@@ -209,15 +209,15 @@ class Manager:
         self.inner.apply_devices(rules)
 
     def _tell_devices(self, rules: "Sequence[DeviceRule]") -> None:
-        # On v2 our own program is the filter, and systemd leaves programs of others alone. On v1 it would write its
-        # idea of the list over ours at the next daemon-reload.
+        # On v2 our own program is the filter, and systemd leaves other programs alone. On v1 it would overwrite our
+        # list with its own at the next daemon-reload.
         if not self.unified:
             from toolkit.runtime.cgroups import devices
 
             self._set(units.device_properties(*devices.settle(rules)))
 
     def facts(self) -> "dict[str, Any]":
-        """What `from_facts` needs to find the unit again."""
+        """The facts by which `from_facts` finds the unit again."""
         return {
             "driver": "systemd",
             "id": self.id,
@@ -228,7 +228,7 @@ class Manager:
         }
 
     def join_sub(self, pid: int, subs: "Sequence[str]", init_pid: int = 0) -> None:
-        """Put a process of `exec` into the unit; a user's process is moved by systemd, for the user may not."""
+        """Put a process of `exec` into the unit; systemd moves a user's process, because the user may not."""
         if self.systemd.user and self.unified and len(subs) < 2:
             whole = self.folders().get("", "")
             path = files.below(whole, subs[0] if subs else "", pid)[len(whole) :]
@@ -236,7 +236,7 @@ class Manager:
                 self.systemd.call("AttachProcessesToUnit", "ssau", self.unit, path or "/", [pid])
                 return
             except dbus.Refused:
-                pass  # systemd before 238, or the unit is inactive: we try ourselves
+                pass  # systemd before 238, or the unit is inactive: try it ourselves
         self.inner.join_sub(pid, subs, init_pid)
 
     def kill(self) -> None:
@@ -245,14 +245,14 @@ class Manager:
             self.inner.kill()
 
     def delete(self) -> None:
-        """Stop the unit and remove what is left of its cgroups. Raises CtkError that names what stays."""
+        """Stop the unit and remove what remains of its cgroups. Raises CtkError that names those that are left."""
         if self._not_ours:
             return
         problem: CtkError | None = None
         try:
             self.systemd.run_job("StopUnit", "ss", self.unit, "replace")
         except dbus.Refused:
-            pass  # it went with its last process
+            pass  # it was removed with its last process
         except CtkError as error:
             problem = error
         if problem is None:
@@ -268,7 +268,7 @@ def _check_running() -> None:
         raise HostLacks(
             "make cgroups through systemd",
             because="systemd not running on this host, cannot use systemd cgroups manager",
-            hint="leave --systemd-cgroup out",
+            hint="remove --systemd-cgroup",
         )
 
 
@@ -280,7 +280,7 @@ def make(
     rootless: bool,
     annotations: "dict[str, str]",
 ) -> Manager:
-    """The manager for a container that is to be made. Raises Invalid, HostLacks, InUse."""
+    """The manager for a new container. Raises Invalid, HostLacks, InUse."""
     _check_running()
     if not found:
         raise layout.nothing_mounted()
@@ -293,7 +293,7 @@ def make(
         if rootless:
             systemd = Systemd(user=True)
             path = str(systemd.manager_property("ControlGroup")).rstrip("/") + path
-            systemd.close()  # a connection must not go into the container with the child
+            systemd.close()  # the child must not take a connection into the container
         inner = v2.make(found[0][1], found[0][2], path, container_id, rootless=rootless)
     else:
         from toolkit.runtime.cgroups import v1
@@ -308,5 +308,5 @@ def make(
 
 
 def from_facts(facts: "dict[str, Any]", inner: "Files") -> Manager:
-    """The manager of a container that was made before; `inner` is that of its cgroups."""
+    """The manager of an existing container; `inner` is that of its cgroups."""
     return Manager(inner, facts["id"], facts["slice"], facts["unit"], user=facts["user"])

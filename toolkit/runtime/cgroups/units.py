@@ -1,8 +1,8 @@
-"""linux.cgroupsPath and linux.resources in systemd's words: unit names, slices, unit properties. Pure.
+"""Translate linux.cgroupsPath and linux.resources for systemd: unit names, slices, unit properties. Pure.
 
 A property is (name, (D-Bus type, value)). Sources: systemd.slice(5),
 systemd.resource-control(5), org.freedesktop.systemd1(5).
-What systemd knows no property for is written to the cgroup's files all the same: the unit is delegated to us.
+Limits without a property are written to the cgroup's files instead: the unit is delegated to us.
 """
 
 from toolkit.errors import Invalid
@@ -32,7 +32,7 @@ _MEMORY_FILES = {
 def parse_path(cgroups_path: "str | None", container_id: str, *, user: bool) -> "tuple[str, str]":
     """(slice, unit) of a cgroupsPath 'slice:prefix:name'. Raises Invalid.
 
-    Absent, it is a scope named after ctk and the id, in the slice for system or user units.
+    If absent, the unit is a scope named after ctk and the id, in the slice for system or user units.
     """
     slice_name, prefix, name = "", "ctk", container_id
     if cgroups_path:
@@ -64,19 +64,19 @@ def expand_slice(name: str) -> str:
 
 
 def unit_properties(container_id: str, slice_name: str, unit: str, pid: int, *, v2: bool) -> "list[Property]":
-    """What the unit is started with; those of the limits come apart."""
+    """The properties that the unit is started with; those of the limits are set separately."""
     properties: list[Property] = [("Description", ("s", f"container {container_id}"))]
     if unit.endswith(".slice"):
         properties.append(("Wants", ("as", [slice_name])))
     else:
-        # Delegate: the files below are ours to write, and systemd keeps its hands off sub-cgroups.
+        # Delegate: we may write the files below, and systemd does not touch sub-cgroups.
         properties += [("Slice", ("s", slice_name)), ("Delegate", ("b", True)), ("PIDs", ("au", [pid]))]
     for name in ("MemoryAccounting", "CPUAccounting", "IOAccounting" if v2 else "BlockIOAccounting", "TasksAccounting"):
         properties.append((name, ("b", True)))
     properties.append(("DefaultDependencies", ("b", False)))
     if not v2:
-        # Without a device policy systemd has no use for v1's devices hierarchy in this unit, and moves the process back
-        # up at the next change of a property. All are allowed until the rules come.
+        # Without a device policy systemd does not use v1's devices hierarchy for this unit, and moves the process back
+        # up at the next change of a property. Everything is allowed until the rules are set.
         everything = [("char-*", "rwm"), ("block-*", "rwm")]
         properties += [("DevicePolicy", ("s", "strict")), ("DeviceAllow", ("a(ss)", everything))]
     return properties
@@ -85,10 +85,10 @@ def unit_properties(container_id: str, slice_name: str, unit: str, pid: int, *, 
 def limits_as_properties(
     resources: "Resources", *, v2: bool, version: "Callable[[], int]"
 ) -> "tuple[list[Property], Resources]":
-    """The properties, and the resources as they are to be written to the files. `version()` is systemd's.
+    """The properties, and the resources to write to the files. `version()` is systemd's.
 
-    systemd knows CPU quotas in whole percents only and rounds up; the file gets the same value, or the two would
-    undo each other. Raises Invalid.
+    systemd has CPU quotas only in whole percents, and rounds up; the file gets the same value, else the two would
+    overwrite each other. Raises Invalid.
     """
     properties: list[Property] = []
     memory, cpu = resources.get("memory") or {}, resources.get("cpu") or {}
@@ -130,7 +130,7 @@ def limits_as_properties(
 
 
 def _add_quota(properties: "list[Property]", quota: int, period: int) -> int:
-    """Append the quota's properties; the quota as systemd will have it."""
+    """Append the quota's properties; returns the quota as systemd will set it."""
     if period:
         properties.append(("CPUQuotaPeriodUSec", ("t", period)))
     if not (quota or period):
@@ -166,7 +166,7 @@ def _add_unified(properties: "list[Property]", name: str, value: str, version: "
             kind = "AllowedCPUs" if name == "cpuset.cpus" else "AllowedMemoryNodes"
             properties.append((kind, ("ay", range_to_bits(value, at))))
     except (ValueError, IndexError):
-        raise Invalid(at, f"{value!r} is not a value for it") from None
+        raise Invalid(at, f"{value!r} is not a valid value") from None
 
 
 def range_to_bits(text: str, at: str) -> bytes:
@@ -186,7 +186,7 @@ def range_to_bits(text: str, at: str) -> bytes:
 
 
 def device_properties(default: bool, exceptions: "dict[tuple[str, int, int], int]") -> "list[Property]":
-    """The device rules as far as systemd can say them: it knows no deny lists, and no '*:minor'."""
+    """The device rules as far as systemd can express them: it has no deny lists, and no '*:minor'."""
     from toolkit.runtime.cgroups.devices import letters
 
     allowed: list[tuple[str, str]] = []
@@ -200,7 +200,7 @@ def device_properties(default: bool, exceptions: "dict[tuple[str, int, int], int
         else:
             allowed.append((f"/dev/{group}/{major}:{minor}", letters(access)))
     policy = "auto" if default and not exceptions else "strict"
-    # The empty list takes back what the unit had before.
+    # The empty list resets the rules that the unit had before.
     return [("DeviceAllow", ("a(ss)", [])), ("DevicePolicy", ("s", policy)), ("DeviceAllow", ("a(ss)", allowed))]
 
 

@@ -1,7 +1,7 @@
 """cgroup v1 and the hybrid layout: one directory per hierarchy, v2's own (without controllers) among them.
 
-Order matters for speed: the v2 directory is joined first, because a move in it waits for an RCU grace period if moves
-in other hierarchies went before (97 µs against 672 µs, Linux 6.18, docs/performance.md).
+The order matters for speed: the v2 directory is joined first, because a move in it waits for an RCU grace period after
+moves in other hierarchies (97 µs against 672 µs, Linux 6.18, docs/performance.md).
 """
 
 import errno
@@ -23,14 +23,14 @@ _SIGKILL = 9
 
 
 class Manager:
-    """The cgroups of one container; `paths` as `folders` gives them. See interface.Manager for what each method is."""
+    """The cgroups of one container; `paths` are its `folders`. The methods are documented at interface.Manager."""
 
     unified = False
 
     def __init__(self, paths: "dict[str, str]", *, rootless: bool = False, optional: bool = False) -> None:
         self.paths = paths
         self.rootless = rootless
-        self.optional = optional  # rootless without a cgroupsPath: what may not be made is gone without
+        self.optional = optional  # rootless without a cgroupsPath: cgroups that we may not make are left out
         self.mountpoints: dict[str, str] = {}
         self._adopting = False
 
@@ -45,7 +45,7 @@ class Manager:
     # -- making and joining
 
     def create(self) -> None:
-        """Make the cgroups. One that is there is taken over if nobody uses it. On failure nothing is left.
+        """Make the cgroups. An existing one is used if it is empty. On failure nothing is left.
 
         Raises InUse (it has processes, it is frozen), SystemCall.
         """
@@ -67,19 +67,19 @@ class Manager:
                     raise
         except BaseException:
             files.undo(made)
-            # What is there now is somebody else's: a `kill` or `delete` of ours must not reach it.
+            # What is there now belongs to others: our `kill` or `delete` must not reach it.
             self.paths.clear()
             raise
 
     def adopt(self) -> None:
-        """Make the cgroups beside those that systemd made with our process in them."""
+        """Make the cgroups besides those that systemd made with our process in them."""
         self._adopting = True
         self.create()
 
     def _no_delegation(self, error: OSError) -> str:
         if not self.rootless or not files.is_refusal(error):
             return ""
-        return "leave linux.cgroupsPath out, or have an administrator give you that cgroup"
+        return "remove linux.cgroupsPath, or have an administrator delegate that cgroup to you"
 
     def _take_over(self, key: str, path: str) -> None:
         if self._adopting:
@@ -116,7 +116,7 @@ class Manager:
                 raise
 
     def delegate(self, spec: "Spec") -> None:
-        """Nothing: v1 can't be given to a container safely (cgroups(7), "Cgroups delegation")."""
+        """Does nothing: v1 can't be delegated to a container safely (cgroups(7), "Cgroups delegation")."""
 
     # -- limits
 
@@ -131,7 +131,7 @@ class Manager:
 
     def apply(self, resources: "Resources | None") -> None:
         """Set the limits, not the devices. Raises Invalid, HostLacks, SystemCall."""
-        if not resources or resources.keys() == {"devices"}:  # as in the default spec: an import saved
+        if not resources or resources.keys() == {"devices"}:  # as in the default spec: saves an import
             return
         from toolkit.runtime.cgroups import limits
 
@@ -142,7 +142,7 @@ class Manager:
             files.carry_out(plan, self._folder)
 
     def check_memory(self, resources: "Resources") -> None:
-        """Nothing: v1 refuses a limit below what is in use (EBUSY)."""
+        """Does nothing: v1 refuses a limit below the current use (EBUSY)."""
 
     def update(self, resources: "Resources | None") -> None:
         """Set the limits, and the device rules if `devices` is there, of a container that may be running."""
@@ -153,7 +153,7 @@ class Manager:
             self._devices(resources["devices"], running=True)
 
     def completed(self, resources: "Resources") -> "Resources":
-        """The resources of an update, with the CPU period filled in that systemd needs beside a quota, and back."""
+        """The resources of an update; a CPU quota without a period, or the reverse, is completed, as systemd needs."""
         from toolkit.runtime.cgroups.limits import completed_v1
 
         path = self._folder("cpu")
@@ -162,7 +162,7 @@ class Manager:
     def apply_devices(self, rules: "Sequence[DeviceRule] | None") -> None:
         """Allow what the rules and runc's defaults allow, nothing else. The child must have made its nodes by then.
 
-        Where the host does not let us (a user namespace), devices stay as they are: nodes made there do not work.
+        If we may not (in a user namespace), devices stay as they are: nodes made there do not work anyway.
         Raises Invalid, HostLacks, SystemCall.
         """
         self._devices(rules or (), running=False)
@@ -188,18 +188,18 @@ class Manager:
                 return
             if error.errno == errno.EPERM:
                 raise SystemCall(
-                    error.call, error.errno, error.because, hint="the cgroup above does not have that device itself"
+                    error.call, error.errno, error.because, hint="the parent cgroup does not allow that device itself"
                 ) from None
             raise
 
     # -- what is in it
 
     def facts(self) -> "dict[str, Any]":
-        """What `from_facts` needs to find the cgroups again."""
+        """The facts by which `from_facts` finds the cgroups again."""
         return {"driver": "cgroupfs", "version": 1, "rootless": self.rootless, "paths": self.paths}
 
     def reference(self) -> str:
-        """The hierarchy that tells who is in the container: devices, as with runc, else any."""
+        """The hierarchy that lists the container's processes: devices, as with runc, else any."""
         return self._folder("devices") or next(iter(self.paths.values()), "")
 
     def pids(self, recursive: bool = True) -> "list[int]":
@@ -208,7 +208,7 @@ class Manager:
         return files.pids(path, recursive=recursive) if path else []
 
     def exists(self) -> bool:
-        """Whether the cgroup is there."""
+        """Whether the cgroup exists."""
         path = self.reference()
         return bool(path) and os.path.isdir(path)
 
@@ -222,12 +222,12 @@ class Manager:
         return int(words[words.index("oom_kill") + 1]) if "oom_kill" in words else 0
 
     def oom_events(self) -> "tuple[str, str]":
-        """How to be told of such a kill: ("eventfd", the file to name to the kernel), ("", "") if not at all."""
+        """How to be notified of such a kill: ("eventfd", the file to register), ("", "") if that is impossible."""
         path = self._folder("memory")
         return ("eventfd", path + "/memory.oom_control") if path else ("", "")
 
     def stats(self) -> "dict[str, Any]":
-        """What `events --stats` prints as its data. Raises OSError."""
+        """The `data` of `events --stats`. Raises OSError."""
         from toolkit.runtime.cgroups import stats
 
         return stats.of_v1(self._folder)
@@ -245,19 +245,19 @@ class Manager:
         return path
 
     def freezer_folder(self) -> str:
-        """The cgroup by which the container is frozen, "" if there is none."""
+        """The cgroup whose freezer freezes the container, "" if there is none."""
         return self._folder("freezer")
 
     def freeze(self) -> None:
-        """Stop every process of the container. Raises CtkError if it can't be had; then all run on."""
+        """Stop every process of the container. Raises CtkError if that fails; then all run on."""
         freezer.freeze(self._freezer())
 
     def thaw(self) -> None:
-        """Let the processes run on. Raises HostLacks, SystemCall."""
+        """Let the processes continue. Raises HostLacks, SystemCall."""
         freezer.thaw(self._freezer())
 
     def let_end(self) -> None:
-        """Thaw all that a SIGKILL was sent to, frozen by us or by the container itself: v1 delivers it to no other."""
+        """After a SIGKILL, thaw what we or the container itself have frozen: v1 delivers it to no frozen process."""
         path = self._folder("freezer")
         if path:
             freezer.thaw_tree(path)
@@ -268,13 +268,13 @@ class Manager:
         return bool(path) and freezer.frozen(path)
 
     def kill(self) -> None:
-        """SIGKILL everything in the container, also what is frozen; returns when the processes are dying."""
+        """SIGKILL everything in the container, even if frozen; returns when the processes are dying."""
         unified = self.paths.get("")
         if unified:
             try:
                 if "populated 0" in files.get(unified + "/cgroup.events"):
                     return
-                files.put(unified + "/cgroup.kill", "1")  # Linux 5.14: all at once, no fork slips through
+                files.put(unified + "/cgroup.kill", "1")  # Linux 5.14: all at once, no fork escapes
             except (OSError, SystemCall):
                 pass
         frozen_at = self._folder("freezer")
@@ -294,11 +294,11 @@ class Manager:
                 except ProcessLookupError:
                     pass
             if frozen_at:
-                freezer.thaw_tree(frozen_at)  # v1 delivers no signal to the frozen
+                freezer.thaw_tree(frozen_at)  # v1 delivers no signal to frozen processes
             time.sleep(min(0.001 * 2**attempt, 0.05))
 
     def delete(self) -> None:
-        """Remove the cgroups, those below them first. Raises CtkError that names what stays and who is in it."""
+        """Remove the cgroups, those below them first. Raises CtkError that names those left and their processes."""
         files.remove_all(self.paths.values())
 
     # -- exec into a part of it
@@ -306,8 +306,8 @@ class Manager:
     def join_sub(self, pid: int, subs: "Sequence[str]", init_pid: int = 0) -> None:
         """Put a process of `exec` into the container's cgroups, or into those that each `exec --cgroup` names.
 
-        A sub is 'PATH' for all hierarchies or 'CONTROLLER[,CONTROLLER]:PATH' for some; a hierarchy that none names is
-        joined at the container's own cgroup. Raises Invalid, NotFound, SystemCall.
+        A sub is 'PATH' for all hierarchies or 'CONTROLLER[,CONTROLLER]:PATH' for some; in a hierarchy that no sub names
+        the process joins the container's own cgroup. Raises Invalid, NotFound, SystemCall.
         """
         wanted: dict[str, str] = {}
         everywhere = ""
@@ -341,7 +341,7 @@ class Manager:
         """(name below /sys/fs/cgroup, mount data, the container's own directory) for each v1 hierarchy."""
         found = []
         for key, path in self.paths.items():
-            if key:  # the hybrid's v2 part is not shown, as with runc
+            if key:  # the hybrid's v2 part is not mounted, as with runc
                 mountpoint = self.mountpoints.get(key, "")
                 found.append((mountpoint.rpartition("/")[2] or key.removeprefix("name="), key, path))
         return found
@@ -369,7 +369,7 @@ def _in_user_namespace() -> bool:
 
 
 def make(found: "list[Hierarchy]", cgroups_path: "str | None", container_id: str, *, rootless: bool) -> Manager:
-    """The manager for a container that is to be made.
+    """The manager for a new container.
 
     `cgroups_path` absolute is below each mount; relative (and absent: the id) below the caller's own cgroup.
     """
@@ -389,7 +389,7 @@ def make(found: "list[Hierarchy]", cgroups_path: "str | None", container_id: str
         mountpoints[key] = mountpoint
     manager = Manager(paths, rootless=rootless, optional=rootless and not cgroups_path)
     manager.mountpoints = mountpoints
-    # Asked now, not only in `create`: once the caller has our facts on disk, a `delete` after its death may kill.
+    # Check now, not only in `create`: once our facts are on disk, a `delete` after the caller's death may kill.
     reference = manager.reference()
     if os.path.isdir(reference):
         files.check_unused(reference)

@@ -19,19 +19,19 @@ _FREEZE_TIMEOUT_S = 10.0
 
 
 class Manager:
-    """The cgroup of one container at `path`, below `mount`. See interface.Manager for what each method is."""
+    """The cgroup of one container at `path`, below `mount`. The methods are documented at interface.Manager."""
 
     unified = True
 
     def __init__(self, path: str, *, mount: str = "", rootless: bool = False, optional: bool = False) -> None:
-        self.path = path  # '' where there is none: rootless without a cgroup that is ours to change
+        self.path = path  # '' if there is none: rootless without a cgroup that we may change
         self.mount = mount
         self.rootless = rootless
         self.optional = optional
         self._made: list[str] = []
 
     def folders(self) -> "dict[str, str]":
-        """{"": the container's directory}; {} where there is none."""
+        """{"": the container's directory}; {} if there is none."""
         return {"": self.path} if self.path else {}
 
     def mountpoint(self, hierarchy: str) -> str:
@@ -41,7 +41,7 @@ class Manager:
     # -- making and joining
 
     def create(self) -> None:
-        """Make the cgroup, with every controller that the host lets it have. On failure nothing is left.
+        """Make the cgroup, with every controller that the host provides. On failure nothing is left.
 
         Called again, it does nothing. Raises InUse (it has processes, it is frozen), SystemCall.
         """
@@ -62,16 +62,16 @@ class Manager:
                 files.failed(f'mkdir("{self.path}", 0755)', error, hint=self._hint(error))
             self._enable_controllers()
             if files.get(self.path + "/cgroup.type").strip() == "domain invalid":
-                # Below a threaded cgroup only a threaded one takes processes; limits it can't have fail in `apply`.
+                # Below a threaded cgroup only a threaded one accepts processes; limits that it lacks fail in `apply`.
                 files.put(self.path + "/cgroup.type", "threaded")
         except BaseException:
             files.undo(made)
-            self.path = ""  # what is there is somebody else's: a `kill` of ours must not reach it
+            self.path = ""  # what is there belongs to others: our `kill` must not reach it
             raise
         self._made = made or [self.path]
 
     def adopt(self) -> None:
-        """Take over the cgroup that systemd made with our process in it."""
+        """Adopt the cgroup that systemd made with our process in it."""
         self._made = [self.path]
         self._enable_controllers()
 
@@ -81,7 +81,7 @@ class Manager:
         return "start ctk in a session of your own: systemd-run --user --scope -p Delegate=yes ctk …"
 
     def _enable_controllers(self) -> None:
-        """Have each cgroup above hand down what the mount's root has; a controller that it can't is told by `apply`."""
+        """Have each parent cgroup enable the root's controllers for its children; `apply` reports missing ones."""
         wanted = files.get(self.mount + "/cgroup.controllers").split()
         if not set(wanted).difference(files.get(self.path + "/cgroup.controllers").split()):
             return
@@ -93,7 +93,7 @@ class Manager:
                 try:
                     files.put(folder + "/cgroup.subtree_control", " ".join(values))
                 except SystemCall:
-                    for value in values:  # one that can't be (a threaded cgroup, not delegated) refuses them all
+                    for value in values:  # one that is impossible (threaded, not delegated) makes the write fail
                         try:
                             files.put(folder + "/cgroup.subtree_control", value)
                         except SystemCall:
@@ -106,7 +106,7 @@ class Manager:
             return -1
         try:
             if not self._made and files.get(self.path + "/cgroup.subtree_control").strip():
-                return -1  # its processes live below it by now (systemd in a container): `join_sub` knows where
+                return -1  # its processes are below it by now (systemd in a container): `join_sub` knows where
             return os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ENODEV) and not self._made:
@@ -114,7 +114,7 @@ class Manager:
             files.failed(f'open("{self.path}", O_DIRECTORY)', error)
 
     def _may_move(self) -> bool:
-        """Whether we may move our processes here: the nearest cgroup above both must be ours to write (delegation)."""
+        """Whether we may move our processes here: we need write access to the nearest common ancestor (delegation)."""
         here = layout.own().get("", "/").strip("/").split("/")
         there = self.path[len(self.mount) :].strip("/").split("/")
         common = self.mount
@@ -137,7 +137,7 @@ class Manager:
             self.path = ""
 
     def delegate(self, spec: "Spec") -> None:
-        """Give the cgroup to the container's user, where the spec lets it have one. Raises SystemCall."""
+        """Give the cgroup to the container's user, if the spec gives it one of its own. Raises SystemCall."""
         from toolkit.runtime.cgroups.ownership import owner
 
         uid = owner(spec)
@@ -154,7 +154,7 @@ class Manager:
                 pass  # a controller that the cgroup does not have
             except OSError as error:
                 if self.rootless and files.is_refusal(error):
-                    return  # a user can't give files away, not even to ids of their own
+                    return  # a user can't give files away, not even to the user's own subordinate ids
                 files.failed(f'chown("{path}", {uid}, -1)', error)
 
     # -- limits
@@ -182,7 +182,7 @@ class Manager:
         files.carry_out(plan, self._folder)
 
     def check_memory(self, resources: "Resources") -> None:
-        """Raise Invalid if `checkBeforeUpdate` is asked for and the limit is below what is in use: v2 would kill."""
+        """Raise Invalid if `checkBeforeUpdate` is set and the limit is below the current use: v2 would kill."""
         memory = resources.get("memory") or {}
         if not memory.get("checkBeforeUpdate"):
             return
@@ -206,7 +206,7 @@ class Manager:
             self.apply_devices(resources["devices"])
 
     def completed(self, resources: "Resources") -> "Resources":
-        """The resources of an update, with the other half of what v2 takes as a pair filled in from what is set."""
+        """The resources of an update; values that v2 takes as a pair are completed from the old ones."""
         from toolkit.runtime.cgroups.limits import completed_v2
 
         return completed_v2(resources, self._text)
@@ -218,7 +218,7 @@ class Manager:
             return ""
 
     def apply_devices(self, rules: "Sequence[DeviceRule] | None") -> None:
-        """Allow what the rules and runc's defaults allow, nothing else; a filter that is there is replaced at once.
+        """Allow what the rules and runc's defaults allow, nothing else; an existing filter is replaced atomically.
 
         Raises Invalid, SystemCall.
         """
@@ -247,7 +247,7 @@ class Manager:
             files.failed(f'open("{self.path}", O_DIRECTORY)', error)
 
     def _may_go_without(self, rules: "Sequence[DeviceRule]", error: SystemCall) -> bool:
-        """In a user namespace nothing lets a device node be made, and bpf(2) is not had either."""
+        """Whether to go on without a filter: in a user namespace, where mknod(2) and bpf(2) do not work."""
         if not files.is_refusal(error):
             return False
         from toolkit.kernel.host import HostFacts
@@ -259,7 +259,7 @@ class Manager:
     # -- what is in it
 
     def facts(self) -> "dict[str, Any]":
-        """What `from_facts` needs to find the cgroup again."""
+        """The facts by which `from_facts` finds the cgroup again."""
         return {"driver": "cgroupfs", "version": 2, "rootless": self.rootless, "path": self.path, "mount": self.mount}
 
     def pids(self, recursive: bool = True) -> "list[int]":
@@ -267,7 +267,7 @@ class Manager:
         return files.pids(self.path, recursive=recursive) if self.path else []
 
     def exists(self) -> bool:
-        """Whether the cgroup is there."""
+        """Whether the cgroup exists."""
         return bool(self.path) and os.path.isdir(self.path)
 
     def oom_kills(self) -> int:
@@ -279,11 +279,11 @@ class Manager:
         return int(words[words.index("oom_kill") + 1]) if "oom_kill" in words else 0
 
     def oom_events(self) -> "tuple[str, str]":
-        """How to be told of such a kill: ("file", the file to poll for POLLPRI), ("", "") if not at all."""
+        """How to be notified of such a kill: ("file", the file to poll for POLLPRI), ("", "") if that is impossible."""
         return ("file", self.path + "/memory.events") if self.path else ("", "")
 
     def stats(self) -> "dict[str, Any]":
-        """What `events --stats` prints as its data."""
+        """The `data` of `events --stats`."""
         from toolkit.runtime.cgroups import stats
 
         return stats.of_v2(self.path)
@@ -299,11 +299,11 @@ class Manager:
     # -- freezing, killing, deleting
 
     def freezer_folder(self) -> str:
-        """The cgroup by which the container is frozen, "" if there is none."""
+        """The cgroup that freezes the container, "" if there is none."""
         return self.path
 
     def freeze(self) -> None:
-        """Stop every process of the container. Raises CtkError if it can't be had; then all run on."""
+        """Stop every process of the container. Raises CtkError if that fails; then all run on."""
         if not self.path:
             raise HostLacks(
                 "freeze the container", because="cannot toggle freezer: cgroups not configured for container"
@@ -314,12 +314,12 @@ class Manager:
             raise CtkError("freeze the container", because=f"unable to freeze within {_FREEZE_TIMEOUT_S:.0f} s")
 
     def thaw(self) -> None:
-        """Let the processes run on. Raises SystemCall."""
+        """Let the processes continue. Raises SystemCall."""
         if self.path:
             files.put(self.path + "/cgroup.freeze", "0")
 
     def let_end(self) -> None:
-        """Thaw all that a SIGKILL was sent to: nothing to do, the frozen take it (cgroup-v2.rst, cgroup.freeze)."""
+        """After a SIGKILL: nothing to do, because frozen processes receive it (cgroup-v2.rst, cgroup.freeze)."""
 
     def frozen(self) -> bool:
         """Whether this cgroup is frozen by itself (not only because one above it is)."""
@@ -329,11 +329,11 @@ class Manager:
             return False
 
     def kill(self) -> None:
-        """SIGKILL everything in the container, also what is frozen; returns when the processes are dying."""
+        """SIGKILL everything in the container, even if frozen; returns when the processes are dying."""
         if not self.path or self._event("populated") != "1":
             return
         try:
-            files.put(self.path + "/cgroup.kill", "1")  # Linux 5.14: all at once, no fork slips through
+            files.put(self.path + "/cgroup.kill", "1")  # Linux 5.14: all at once, no fork escapes
             return
         except SystemCall as error:
             if error.errno not in (errno.ENOENT, errno.EOPNOTSUPP, errno.EACCES, errno.EPERM):
@@ -355,7 +355,7 @@ class Manager:
             time.sleep(min(0.001 * 2**attempt, 0.05))
 
     def delete(self) -> None:
-        """Remove the cgroup, those below it first. Raises CtkError that names what stays and who is in it."""
+        """Remove the cgroup, those below it first. Raises CtkError that names those left and their processes."""
         if self.path:
             files.remove_all((self.path,))
 
@@ -364,8 +364,8 @@ class Manager:
     def join_sub(self, pid: int, subs: "Sequence[str]", init_pid: int = 0) -> None:
         """Put a process of `exec` into the cgroup, or the one below it that `exec --cgroup` names.
 
-        Where the container's processes have moved below (its own systemd enabled controllers: EBUSY) or the cgroup is
-        gone, the process joins the container's first one. Raises Invalid, NotFound, SystemCall.
+        If the container's processes have moved further down (its own systemd enabled controllers: EBUSY) or the cgroup
+        is gone, the process joins the container's first one. Raises Invalid, NotFound, SystemCall.
         """
         if not self.path:
             return
@@ -391,7 +391,7 @@ class Manager:
     # -- what the container sees
 
     def mounts(self) -> "list[tuple[str, str, str]]":
-        """('', 'cgroup2', the container's own directory): what a bind mount in place of a new one shows."""
+        """('', 'cgroup2', the container's own directory), for a bind mount instead of a new mount."""
         return [("", "cgroup2", self.path or self.mount)]
 
     def mount_links(self) -> "list[tuple[str, str]]":
@@ -400,10 +400,10 @@ class Manager:
 
 
 def make(mountpoint: str, mounted: str, cgroups_path: "str | None", container_id: str, *, rootless: bool) -> Manager:
-    """The manager for a container that is to be made.
+    """The manager for a new container.
 
     `cgroups_path` absolute is below the mount; relative (and absent: the id) beside the caller's own cgroup, which has
-    the caller in it and so can't hand down controllers (the rule against processes in inner cgroups).
+    the caller in it and so can't enable controllers for children (cgroups(7), the "no internal processes" rule).
     """
     inner = layout.clean(cgroups_path or container_id)
     if inner.startswith("/"):

@@ -1,8 +1,8 @@
-"""linux.seccomp of config.json, as a program for the kernel.
+"""Compile config.json's linux.seccomp to a program for the kernel, with a cache.
 
 An engine sends the same profile of 400 names with every container. Compiling it costs more than the rest of a start, so
-the program is kept: a file that holds the profile, as a whole, and the program made of it. A second start reads bytes
-and imports nothing; `compiler` and the tables below `calls` are loaded only where there is no such file
+the program is cached in a file with the whole profile and the program made from it. A second start reads this file and
+imports nothing; `compiler` and the tables below `calls` are loaded only if there is no such file
 (docs/decisions/0005-seccomp.md).
 """
 
@@ -22,7 +22,7 @@ _MAGIC = b"ctkbpf1\n"
 _HEADER = 16  # the magic, then the profile's size and the filter's flags, 4 bytes each
 _MAX_SIZE = 4 << 20
 _MAX_FILES = 256
-# Names the file. Only a name: what decides is that the profile in the file equals the one asked for.
+# For the file's name. It is only a name: what counts is that the profile in the file equals the one asked for.
 _PRIME = (1 << 127) - 1
 
 
@@ -30,7 +30,7 @@ class Program:
     """A compiled filter: `code` (an array of struct sock_filter) and `flags` for seccomp(2).
 
     If the profile has SCMP_ACT_NOTIFY, `notify` is true, `flags` has SECCOMP_FILTER_FLAG_NEW_LISTENER, and the
-    descriptor that the kernel gives back goes to the socket at `listener_path` with `metadata`.
+    descriptor that the kernel returns is sent to the socket at `listener_path` with `metadata`.
     """
 
     __slots__ = ("code", "flags", "listener_path", "metadata")
@@ -43,15 +43,15 @@ class Program:
 
     @property
     def notify(self) -> bool:
-        """Whether the kernel will ask an agent."""
+        """Whether the kernel will notify an agent."""
         return self.flags & 8 != 0  # SECCOMP_FILTER_FLAG_NEW_LISTENER
 
 
 def program_for(seccomp: "Mapping[str, Any]", cache_dir: "str | None") -> Program:
     """The program for `seccomp`, the parsed linux.seccomp, on this machine.
 
-    `cache_dir` is ctk's cache folder (places.cache_dir()), made if need be, or None for none; a cache that cannot be
-    used is done without. Raises Invalid with the JSON path of what is wrong in the profile.
+    `cache_dir` is ctk's cache folder (places.cache_dir()), made if missing, or None for no cache; a cache that cannot
+    be used is ignored. Raises Invalid with the JSON path of what is wrong in the profile.
     """
     folder = f"{cache_dir}/seccomp" if cache_dir is not None else None
     source = _source(seccomp) if folder is not None else None
@@ -68,9 +68,9 @@ def program_for(seccomp: "Mapping[str, Any]", cache_dir: "str | None") -> Progra
 
 
 def refuse_unknown(seccomp: "Mapping[str, Any]") -> None:
-    """Raise Invalid for a name that no architecture of this machine has; without it such a rule is left out.
+    """Raise Invalid for a name that no architecture of this machine has; normally such a rule is left out.
 
-    What crun's annotation run.oci.seccomp_fail_unknown_syscall asks for.
+    For crun's annotation run.oci.seccomp_fail_unknown_syscall.
     """
     from toolkit.runtime.seccomp import compiler
 
@@ -82,11 +82,11 @@ def _with_listener(code: bytes, flags: int, seccomp: "Mapping[str, Any]") -> Pro
 
 
 def _source(seccomp: "Mapping[str, Any]") -> "bytes | None":
-    """What the program is made from, as bytes: the profile, the machine, and the compiler."""
+    """The input of the program as bytes: the profile, the machine, and the compiler's version."""
     try:
         # Version 2 has no back references, so equal documents give equal bytes.
         return marshal.dumps((__version__, MACHINE, dict(seccomp)), 2)
-    except ValueError:  # too deeply nested, or not JSON: the compiler will say what is wrong
+    except ValueError:  # too deeply nested, or not JSON: the compiler will report what is wrong
         return None
 
 
@@ -95,7 +95,7 @@ def _name(source: bytes) -> str:
 
 
 def _open_own(path: str, flags: int, at: "int | None" = None) -> int:
-    """Open what nobody but us could have written. Raises OSError if it is not there or is somebody else's."""
+    """Open a file or folder that nobody but us could have written. Raises OSError if it is missing or another's."""
     fd = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=at)
     facts = os.fstat(fd)
     if facts.st_uid != os.geteuid() or facts.st_mode & 0o022:
@@ -105,10 +105,10 @@ def _open_own(path: str, flags: int, at: "int | None" = None) -> int:
 
 
 def _load(folder: str, source: bytes) -> "tuple[bytes, int] | None":
-    """The program in the cache, with its flags.
+    """The cached program, with its flags.
 
-    A program from the cache decides what a container may do, so it counts only if the folder and the file are ours and
-    nobody else's to write, and if the file holds this very profile.
+    A cached program decides what a container may do, so it is used only if the folder and the file are ours, nobody
+    else can write to them, and the file has exactly this profile.
     """
     directory = fd = -1
     try:
@@ -126,14 +126,14 @@ def _load(folder: str, source: bytes) -> "tuple[bytes, int] | None":
     if data[:8] != _MAGIC or int.from_bytes(data[8:12], "little") != len(source) or data[_HEADER:end] != source:
         return None
     code = data[end:]
-    # The file is renamed into place when it is whole; a file system that lost its tail in a crash is the exception.
+    # The file is renamed into place when it is complete, but a crash of the host may have cut off its end.
     if not code or len(code) % 8 or len(data) == _MAX_SIZE or code[-8:] == bytes(8):
         return None
     return code, int.from_bytes(data[12:16], "little")
 
 
 def _store(folder: str, source: bytes, code: bytes, flags: int) -> None:
-    """Keep the program. Whatever stands against it, the container starts all the same."""
+    """Cache the program. Errors are ignored: the container starts without the cache, too."""
     directory = -1
     try:
         ours.make_private(folder)

@@ -1,8 +1,8 @@
-"""Classic BPF over struct seccomp_data: comparisons, and a search tree over system call numbers.
+"""Classic BPF for struct seccomp_data: comparisons, and a search tree over system call numbers.
 
 An instruction is a tuple (code, jump if true, jump if false, k); jumps count from the next instruction and only go
-forward, conditional ones by at most 255. Until a rule looks at an argument, a program uses only loads of the number and
-the architecture, jumps and returns: such a program the kernel (5.11) runs once for every number when it is loaded, and
+forward, conditional ones by at most 255. Unless a rule checks an argument, a program uses only loads of the number and
+the architecture, jumps and returns: the kernel (5.11) runs such a program once for each number when it is loaded, and
 never again for the calls that are always allowed.
 
 Source: seccomp(2), Documentation/networking/filter.rst, seccomp_is_const_allow() in kernel/seccomp.c.
@@ -22,26 +22,26 @@ if TYPE_CHECKING:
 _LD, _AND, _JA, _JEQ, _JGT, _JGE, _RET = 0x20, 0x54, 0x05, 0x15, 0x25, 0x35, 0x06
 _NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16  # offsets in struct seccomp_data
 _LOW, _HIGH = (0, 4) if sys.byteorder == "little" else (4, 0)
-_NEXT, _HELD, _FAILED = 0, -1, -2  # where a comparison goes on, until the places are known
+_NEXT, _HELD, _FAILED = 0, -1, -2  # symbolic jump targets of a comparison, until the offsets are known
 
 
 def answer(value: int) -> "Code":
-    """The end of the program, with this answer to the kernel."""
+    """The end of the program: return this action to the kernel."""
     return [(_RET, 0, 0, value)]
 
 
 def dispatch(sections: "Sequence[tuple[int, Code]]", otherwise: int) -> "Code":
-    """The program: the section of the caller's architecture, or `otherwise` for one that has none."""
+    """The program: the section of the calling architecture, or `otherwise` if it has none."""
     code: Code = [(_LD, 0, 0, _ARCHITECTURE)]
     for architecture, section in sections:
-        # A section is longer than a conditional jump goes.
+        # A section may be longer than the reach of a conditional jump.
         code += [(_JEQ, 1, 0, architecture), (_JA, 0, 0, len(section) + 1), (_LD, 0, 0, _NUMBER)]
         code += section
     return code + answer(otherwise)
 
 
 def search(starts: "Sequence[int]", leaves: "Sequence[Code]") -> "Code":
-    """A balanced tree: leaf i answers for the numbers from starts[i] up to starts[i + 1]."""
+    """A balanced tree: leaf i is for the numbers from starts[i] up to starts[i + 1]."""
     if len(starts) == 1:
         return leaves[0]
     middle = len(starts) // 2
@@ -53,7 +53,7 @@ def search(starts: "Sequence[int]", leaves: "Sequence[Code]") -> "Code":
 
 
 def decide(rules: "Sequence[tuple[Sequence[Condition], int]]", otherwise: int, bits: int) -> "Code":
-    """The first rule whose conditions all hold gives the answer. `bits`: the width of an argument, 32 or 64."""
+    """The first rule whose conditions all hold decides. `bits`: the width of an argument, 32 or 64."""
     code: Code = []
     for conditions, value in rules:
         tests = [_comparison(condition, bits) for condition in conditions]
@@ -81,7 +81,7 @@ def _comparison(condition: "Condition", bits: int) -> "Code":
     wide = bits == 64
     code: Code = []
     if operator == "SCMP_CMP_MASKED_EQ":
-        # Both sides are masked (seccomp_rule_add(3): "the masked datum value"); an empty mask tells nothing apart.
+        # Both sides are masked (seccomp_rule_add(3): "the masked datum value"); an empty mask makes all values equal.
         second &= value
         halves = [(load_high, high, second >> 32)] if wide else []
         for load, mask, wanted in (*halves, (load_low, low, second & 0xFFFFFFFF)):
@@ -104,7 +104,7 @@ def _comparison(condition: "Condition", bits: int) -> "Code":
 
 
 def packed(code: "Code") -> bytes:
-    """The program as the kernel takes it: an array of struct sock_filter (u16 code; u8 jt, jf; u32 k)."""
+    """The program for the kernel: an array of struct sock_filter (u16 code; u8 jt, jf; u32 k)."""
     order = sys.byteorder
     return b"".join(
         [

@@ -1,7 +1,7 @@
-"""A profile, compiled: what each system call number of each architecture is answered.
+"""Compile a profile: the action for each system call number of each architecture.
 
-The rules are libseccomp's as runc drives it, so that an engine's profile means the same under ctk
-(docs/decisions/0005-seccomp.md; the places where they differ are listed there).
+The rules are those of libseccomp as runc uses it, so that an engine's profile means the same under ctk
+(docs/decisions/0005-seccomp.md, which lists the differences).
 """
 
 from toolkit.errors import HostLacks, Invalid
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     # By number; for calls of a multiplexer by (its number, which call).
     Calls = dict[int, Rules]
 
-# machine of uname(2) -> what its processes can be: architecture of the profile, AUDIT_ARCH_*, bits of an argument.
-# Architectures that the machine cannot run get no code: nothing would ever reach it.
+# Machine of uname(2) -> the architectures of its processes: name in a profile, AUDIT_ARCH_*, bits of an argument.
+# Architectures that the machine cannot run get no code, because nothing would ever reach it.
 _MACHINES = {
     "x86_64": (("X86_64", 0xC000003E, 64), ("X86", 0x40000003, 32), ("X32", 0xC000003E, 32)),
     "aarch64": (("AARCH64", 0xC00000B7, 64), ("ARM", 0x40000028, 32)),
@@ -32,8 +32,8 @@ _X32 = 0x40000000  # __X32_SYSCALL_BIT
 _ARM_PRIVATE = 0xF0000  # __ARM_NR_BASE
 _END = 1 << 32
 
-# 32-bit x86 had one number for all of sockets and one for System V IPC; the first argument says which call. The others
-# lie in the caller's memory, where a filter cannot look (socketcall(2), ipc(2)).
+# 32-bit x86 had one number for all socket calls and one for System V IPC; the first argument says which call. The other
+# arguments are in the caller's memory, where a filter cannot look (socketcall(2), ipc(2)).
 _SOCKETCALL, _IPC = 102, 117
 _MULTIPLEXED = {
     _SOCKETCALL: "socket bind connect listen accept getsockname getpeername socketpair send recv sendto recvfrom "
@@ -48,7 +48,7 @@ _ENOSYS = kernel.SECCOMP_RET_ERRNO | 38
 def compiled(seccomp: "Mapping[str, Any]", machine: str) -> "tuple[bytes, int]":
     """The program for `seccomp` (the parsed linux.seccomp) on `machine`, and the flags to install it with.
 
-    Raises Invalid, also for a profile whose program is longer than the kernel takes; HostLacks for another machine.
+    Raises Invalid, also if the program is longer than the kernel accepts; HostLacks for an unsupported machine.
     """
     rules = profile.read(seccomp)
     known = _MACHINES.get(machine)
@@ -58,7 +58,7 @@ def compiled(seccomp: "Mapping[str, Any]", machine: str) -> "tuple[bytes, int]":
             because=f"ctk has no system call table for {machine!r}",
             hint="supported: " + ", ".join(_MACHINES),
         )
-    # The machine's own architecture is always meant, whether the profile names it or not.
+    # The machine's own architecture is always included, even if the profile does not name it.
     wanted = [kind for kind in known if kind is known[0] or "SCMP_ARCH_" + kind[0] in rules.architectures]
     sections = []
     ranges = _Ranges()
@@ -75,14 +75,14 @@ def compiled(seccomp: "Mapping[str, Any]", machine: str) -> "tuple[bytes, int]":
                 _fill(ranges, rules, "X32", 32, _X32, _END)
             else:
                 ranges.add(_X32, bpf.answer(kernel.SECCOMP_RET_KILL_THREAD))
-                # Not x32 but what a tracer leaves of a call that it cancelled (ptrace(2)).
+                # Not x32, but the number that a tracer leaves when it cancels a call (ptrace(2)).
                 ranges.add(_END - 1, bpf.answer(rules.default))
         sections.append((token, bpf.search(ranges.starts, ranges.leaves)))
     code = bpf.dispatch(sections, kernel.SECCOMP_RET_KILL_THREAD)
     if len(code) > kernel.BPF_MAXINSNS:
         raise Invalid(
             "linux.seccomp",
-            f"compiles to {len(code)} instructions, more than the {kernel.BPF_MAXINSNS} that the kernel takes",
+            f"compiles to {len(code)} instructions, more than the {kernel.BPF_MAXINSNS} that the kernel accepts",
             hint="name fewer architectures or conditions",
         )
     return bpf.packed(code), rules.flags
@@ -101,7 +101,7 @@ def refuse_unknown(seccomp: "Mapping[str, Any]", machine: str) -> None:
 
 
 class _Ranges:
-    """Numbers in rising order, each range with its code; neighbours with equal code are one range."""
+    """Ranges of numbers in ascending order, each with its code; neighbours with equal code are merged."""
 
     def __init__(self) -> None:
         self.starts: list[int] = []
@@ -135,8 +135,8 @@ def _fill(ranges: _Ranges, rules: "Profile", name: str, bits: int, start: int, e
 def _unknown_is_enosys(default: int) -> bool:
     """Whether calls newer than the profile get ENOSYS rather than the default action.
 
-    A C library tries a new call and falls back when it hears ENOSYS; from EPERM it concludes that it may not, and the
-    program fails. Where the default lets calls pass, or a tracer decides, they pass (runc since 1.0.0-rc94 does so).
+    A C library tries a new call and falls back on ENOSYS; EPERM tells it that the call is forbidden, and the program
+    fails. If the default action allows calls, or a tracer decides, they get it (as in runc since 1.0.0-rc94).
     """
     return default & 0xFFFF0000 not in (*_PERMITTED, kernel.SECCOMP_RET_TRACE)
 
@@ -158,11 +158,11 @@ def _calls(rules: "Profile", name: str, start: int, end: int) -> "tuple[Calls, i
             if start <= number < end:
                 newest = max(newest, number)
             if action == rules.default:
-                continue  # as runc: such a rule is redundant, not an exception from others
+                continue  # as in runc: such a rule is redundant, not an exception from others
             if start <= number < end:
                 found.setdefault(number, []).append((conditions, action))
             if word in inner:
-                # A condition cannot be checked here: it counts as met if the rule forbids, as not met if it allows.
+                # A condition cannot be checked here: it counts as met if the rule denies, as not met if it allows.
                 if not conditions:
                     decided.setdefault(inner[word], action)
                 elif action not in _PERMITTED:
@@ -174,10 +174,10 @@ def _calls(rules: "Profile", name: str, start: int, end: int) -> "tuple[Calls, i
 
 
 def _leaf(rules: "Rules", default: int, bits: int) -> "bpf.Code":
-    """The code for one number. A rule without conditions decides for all, as in libseccomp; the first one counts.
+    """The code for one number. A rule without conditions overrides all others, as in libseccomp; the first one counts.
 
-    Where the conditions of several rules hold, the strictest answers, as when the kernel has several filters.
-    libseccomp takes whichever its tree meets first, which no order in the profile can tell.
+    If the conditions of several rules hold, the strictest action is taken, as if the kernel had several filters.
+    libseccomp takes the one that its tree reaches first, which does not follow from the order in the profile.
     """
     for conditions, action in rules:
         if not conditions:
@@ -186,13 +186,13 @@ def _leaf(rules: "Rules", default: int, bits: int) -> "bpf.Code":
 
 
 def _strictness(rule: "tuple[Sequence[Condition], int]") -> int:
-    """Sorts the strictest first: the actions in the order of seccomp(2), whose numbers are signed for that."""
+    """Sort key, strictest first: the order of actions in seccomp(2), which compares their numbers as signed."""
     action = rule[1] & 0xFFFF0000
     return action - (1 << 32) if action & 0x80000000 else action
 
 
 def _table(name: str) -> "dict[str, int]":
-    """Number by name of one architecture (calls/)."""
+    """The system call numbers of one architecture, by name (calls/)."""
     module = __import__("toolkit.runtime.seccomp.calls." + name.lower(), None, None, ("CALLS",))
     numbers = {}
     number = 0

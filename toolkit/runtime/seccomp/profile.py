@@ -1,4 +1,4 @@
-"""linux.seccomp of config.json, checked: names become values, every objection has its JSON path.
+"""Check config.json's linux.seccomp: names become values, and each error has its JSON path.
 
 Source: OCI runtime spec 1.2, config-linux.md, section Seccomp.
 """
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
     # One condition on an argument: index, operator, value, second value.
     Condition = tuple[int, str, int, int]
-    # One rule: the names of its system calls, what the filter answers, its conditions (all of them must hold).
+    # One rule: the names of its system calls, the filter's return value, its conditions (all of them must hold).
     Rule = tuple[Sequence[str], int, Sequence[Condition]]
 
 _EPERM, _ENOSYS = 1, 38
-_MAX_ERRNO = 4095  # the kernel cuts what is larger (SECCOMP_RET_ERRNO in seccomp(2))
+_MAX_ERRNO = 4095  # the kernel truncates larger values (SECCOMP_RET_ERRNO in seccomp(2))
 
 ACTIONS = {
     "SCMP_ACT_KILL": kernel.SECCOMP_RET_KILL_THREAD,
@@ -40,8 +40,8 @@ OPERATORS = (
     "SCMP_CMP_MASKED_EQ",
 )
 FLAGS = {
-    # As with runc, known and without effect: what it is for are the other threads, and the process that takes the
-    # filter has none.
+    # As with runc, accepted and without effect: it is for other threads, and the process that loads the filter has
+    # none.
     "SECCOMP_FILTER_FLAG_TSYNC": 0,
     "SECCOMP_FILTER_FLAG_LOG": kernel.SECCOMP_FILTER_FLAG_LOG,
     "SECCOMP_FILTER_FLAG_SPEC_ALLOW": kernel.SECCOMP_FILTER_FLAG_SPEC_ALLOW,
@@ -56,7 +56,7 @@ ARCHITECTURES = (
 
 
 class Profile:
-    """A checked profile: the default answer, the architectures named, the flags for seccomp(2), the rules in order."""
+    """A checked profile: the default action, the architectures named, the flags for seccomp(2), the rules in order."""
 
     __slots__ = ("architectures", "default", "flags", "rules")
 
@@ -71,12 +71,12 @@ def read(seccomp: "Mapping[str, Any]") -> Profile:
     """The profile that `seccomp`, the parsed linux.seccomp, describes. Raises Invalid. Null counts as absent."""
     default = _action(seccomp, "defaultAction", "defaultErrnoRet", "linux.seccomp.")
     if default == kernel.SECCOMP_RET_USER_NOTIF:
-        # The call that hands the descriptor over would itself wait for the agent that has no descriptor yet.
+        # The call that sends the descriptor would itself wait for the agent, which has no descriptor yet.
         raise Invalid("linux.seccomp.defaultAction", "'SCMP_ACT_NOTIFY' cannot be the default action")
     architectures = _words(seccomp, "architectures", "linux.seccomp.", ARCHITECTURES)
     flags = 0
     if seccomp.get("flags") is None:
-        # As runc since 1.2: an engine that says nothing gets the faster program (no speculation barrier).
+        # As in runc since 1.2: without flags in the spec, the faster program (no speculation barrier).
         flags = kernel.SECCOMP_FILTER_FLAG_SPEC_ALLOW
     for word in _words(seccomp, "flags", "linux.seccomp.", FLAGS):
         flags |= FLAGS[word]
@@ -92,17 +92,17 @@ def read(seccomp: "Mapping[str, Any]") -> Profile:
         if action == kernel.SECCOMP_RET_USER_NOTIF:
             notify = True
             if "write" in names:
-                # As runc: the descriptor's way to the agent may lead through write(2).
+                # As in runc: write(2) may be needed to send the descriptor to the agent.
                 raise Invalid(path + ".action", "SCMP_ACT_NOTIFY cannot be used for the write syscall")
         rules.extend((names, action, single) for single in _separate(conditions))
     for key in ("listenerPath", "listenerMetadata"):
         if seccomp.get(key) is not None and not isinstance(seccomp[key], str):
             raise Invalid(f"linux.seccomp.{key}", "must be a string")
     if seccomp.get("listenerMetadata") and not seccomp.get("listenerPath"):
-        raise Invalid("linux.seccomp.listenerMetadata", "must not be set without 'listenerPath'")
+        raise Invalid("linux.seccomp.listenerMetadata", "needs 'listenerPath'")
     if notify:
         if not seccomp.get("listenerPath"):
-            raise Invalid("linux.seccomp.listenerPath", "is needed for 'SCMP_ACT_NOTIFY'")
+            raise Invalid("linux.seccomp.listenerPath", "is required for 'SCMP_ACT_NOTIFY'")
         flags |= kernel.SECCOMP_FILTER_FLAG_NEW_LISTENER
     else:
         flags &= ~kernel.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV  # EINVAL without a listener
@@ -124,7 +124,7 @@ def _words(
     words = _list(holder, key, path)
     for number, word in enumerate(words):
         if not isinstance(word, str) or not word:
-            raise Invalid(f"{path}{key}[{number}]", "must be a string, and not an empty one")
+            raise Invalid(f"{path}{key}[{number}]", "must be a non-empty string")
         if known is not None and word not in known:
             raise Invalid(f"{path}{key}[{number}]", f"unknown value {word!r}", hint="known: " + ", ".join(known))
     return words
@@ -132,7 +132,7 @@ def _words(
 
 def _number(value: object, path: str, limit: int) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= limit:
-        raise Invalid(path, f"must be a whole number from 0 to {limit}")
+        raise Invalid(path, f"must be an integer from 0 to {limit}")
     return value
 
 
@@ -171,8 +171,8 @@ def _conditions(entry: "Mapping[str, Any]", path: str) -> "list[Condition]":
 def _separate(conditions: "list[Condition]") -> "Sequence[Sequence[Condition]]":
     """The conditions of one entry, as rules.
 
-    They must all hold; but if two of them look at the same argument, each is a rule of its own. libseccomp can't have
-    two conditions on one argument, runc and crun therefore take them apart, and profiles are written for that.
+    They must all hold; but if two of them check the same argument, each is a rule of its own. libseccomp can't have two
+    conditions on one argument, so runc and crun split them, and profiles rely on that.
     """
     indexes = [condition[0] for condition in conditions]
     if len(set(indexes)) == len(indexes):
