@@ -152,11 +152,11 @@ def test_b3_a_snapshot_that_is_newer_than_its_moment_is_refused(world: World) ->
 
 
 def test_moments_and_where_the_table_says_they_are() -> None:
-    assert snapshot.moment("2026-11-20") == snapshot.moment("20261120") == "20261120T000000Z"
-    assert snapshot.moment("2026-11-20T12:34:56Z") == snapshot.moment("20261120T123456Z") == "20261120T123456Z"
+    assert snapshot.timestamp("2026-11-20") == snapshot.timestamp("20261120") == "20261120T000000Z"
+    assert snapshot.timestamp("2026-11-20T12:34:56Z") == snapshot.timestamp("20261120T123456Z") == "20261120T123456Z"
     for wrong in ("yesterday", "2026-13-01", "2026-11", ""):
         with pytest.raises(Usage):
-            snapshot.moment(wrong)
+            snapshot.timestamp(wrong)
     request = Request("bookworm", "", snapshot="20261120")
     for suite, end in (("bookworm", "/archive/debian/20261120T000000Z"), ("jammy", "/ubuntu/20261120T000000Z")):
         assert snapshot.mirror(request, lookup(suite)).mirror.endswith(end)

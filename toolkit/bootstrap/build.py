@@ -3,7 +3,7 @@
     release   fetch and verify the suite's Release file
     index     fetch the Packages indexes that it vouches for
     resolve   choose the packages: the Lock
-    download  ┐ side by side: a package is unpacked the moment it is there
+    download  ┐ in parallel: a package is unpacked as soon as it is there
     unpack    ┘
     seed      dpkg's database, /etc, /dev
     configure the packages' own scripts, in namespaces of their own
@@ -227,7 +227,7 @@ def _extract_cached(
                 count = cached.extract(rootfd)
                 report.detail = f"{count} files of a cached tree"
         except Spoilt:
-            emit(Note("the cached tree was damaged; it is removed, and this one is built anew", warning=True))
+            emit(Note("the cached tree was damaged; it is removed, and the tree is built again", warning=True))
             empty(target.path, rootfd, but=MARKER)
             return None
         except OSError as error:
@@ -275,7 +275,7 @@ def _build(request: Request, solved: Solved, target: Target, rootfd: int, trees:
     with stage("keep", emit) as report:
         size = trees.store(request, lock, rootfd)
         prune.prune(places.cache_dir(), prune.limit())
-        report.detail = f"{size / 1e6:.1f} MB in the cache" if size else "none: such a build is made anew each time"
+        report.detail = f"{size / 1e6:.1f} MB in the cache" if size else "none: this tree is not cached"
 
 
 def _fetch_and_unpack(

@@ -152,7 +152,7 @@ class Terminal:
         except OSError as error:
             if error.errno != errno.EIO:
                 raise
-            data = b""  # EIO: nobody holds the other side any more (pty(7))
+            data = b""  # EIO: no process has the other side open any more (pty(7))
         if not data:
             raise CtkError("play the recipe", because="its shell ended", hint="a step must not exit the shell itself")
         text = data.decode(errors="replace")

@@ -10,12 +10,12 @@ from toolkit.errors import NotFound, Usage
 # The option in the tree's sources.list for a state that is old on purpose.
 OPTIONS = "check-valid-until=no"
 
-_MOMENT = re.compile(r"(\d{4})-?(\d\d)-?(\d\d)(?:[T ](\d\d):?(\d\d):?(\d\d)Z?)?\Z")
+_TIMESTAMP = re.compile(r"(\d{4})-?(\d\d)-?(\d\d)(?:[T ](\d\d):?(\d\d):?(\d\d)Z?)?\Z")
 
 
-def moment(written: str) -> str:
+def timestamp(written: str) -> str:
     """A date or timestamp (UTC) as the services write it: 20261120T000000Z. Raises Usage."""
-    match = _MOMENT.match(written.strip())
+    match = _TIMESTAMP.match(written.strip())
     if match is None or not (1 <= int(match[2]) <= 12 and 1 <= int(match[3]) <= 31):
         raise Usage(
             f"read --snapshot {written!r}",
@@ -32,7 +32,7 @@ def mirror(request: Request, suite: Suite) -> Choice:
     A given mirror is taken for such a service: {date} in it is replaced; without {date} the timestamp is appended as a
     folder.
     """
-    date = moment(request.snapshot)
+    date = timestamp(request.snapshot)
     if request.mirror:
         return Choice(_placed(request.mirror, date), f"given, as of {date}")
     if suite.distribution is None or not suite.distribution.snapshot:
@@ -46,7 +46,7 @@ def mirror(request: Request, suite: Suite) -> Choice:
 
 def security_mirror(request: Request, distribution: Distribution) -> str:
     """The same for Debian's security archive. It is beside a given mirror, as …/debian-security beside …/debian."""
-    date = moment(request.snapshot)
+    date = timestamp(request.snapshot)
     if not request.mirror:
         return distribution.security_snapshot.replace("{date}", date)
     base = request.mirror.rstrip("/")

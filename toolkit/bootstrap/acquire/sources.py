@@ -95,7 +95,7 @@ def open_source(
             if len(choices) > 1:
                 emit(Note(f"suite {suite.name!r} not from {choice.mirror} ({choice.why}): {error.because}"))
             continue
-        # A file: mirror counts as fast, so that the index form that decompresses fastest is chosen.
+        # A file: mirror is treated as fast, so that the index form that decompresses fastest is chosen.
         rate = client.bytes_per_s if local_path(folder) is None else 1e9
         note_login(given.mirror, emit)
         return _opened(verified, prefetched, repository, choice, folder, what, rate, as_of, emit)
@@ -125,7 +125,7 @@ def _opened(
     if not (repository.flat or prefetched):
         _check_suite(release, repository, what, emit)
     if as_of:
-        _check_moment(release, as_of, what, emit)
+        _check_snapshot(release, as_of, what, emit)
     else:
         _check_dates(release, repository.check_date, choice, what, emit)
     _warn_expired(verified, repository, what, emit)
@@ -241,11 +241,11 @@ def _warn_expired(verified: Verified, repository: Repository, what: str, emit: E
         )
 
 
-def _check_moment(release: Release, as_of: str, what: str, emit: Emit) -> None:
+def _check_snapshot(release: Release, as_of: str, what: str, emit: Emit) -> None:
     """Raise Untrusted for a snapshot newer than requested. An expired Valid-Until is expected; its date is noted."""
     date = parse_date(release.date, what=what)
-    moment = datetime.strptime(as_of, "%Y%m%dT%H%M%SZ").replace(tzinfo=timezone.utc)  # noqa: UP017
-    if date > moment:
+    requested = datetime.strptime(as_of, "%Y%m%dT%H%M%SZ").replace(tzinfo=timezone.utc)  # noqa: UP017
+    if date > requested:
         raise Untrusted(
             f"check {what}",
             because=f"it is dated {release.date}, later than the time asked for ({as_of})",

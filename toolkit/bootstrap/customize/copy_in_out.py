@@ -189,7 +189,7 @@ def _opened(path: str) -> Iterator[int]:
 
 @contextlib.contextmanager
 def _written(path: str) -> Iterator[int]:
-    """A file of the caller's to write: it has its name once it is whole. What is no file is written to: /dev/stdout."""
+    """A file of the caller, written atomically. Anything that exists and is not a file (/dev/stdout) is written to."""
     path = os.path.realpath(path)
     os.makedirs(os.path.dirname(path), exist_ok=True)
     if os.path.exists(path) and not os.path.isfile(path):
@@ -222,7 +222,7 @@ def _new_entry(name: str, mode: int) -> Entry:
 
 
 def _content(fd: int) -> Iterator[bytes | Hole]:
-    """The content to the end; holes as holes, as far as the file system tells of them (lseek(2), SEEK_DATA)."""
+    """The content of a file, with its holes as Hole if the file system reports them (lseek(2), SEEK_DATA)."""
     about = os.fstat(fd)
     at, end = 0, about.st_size if about.st_blocks * 512 < about.st_size else 0
     while at < end:
@@ -231,7 +231,7 @@ def _content(fd: int) -> Iterator[bytes | Hole]:
         except OSError as error:
             if error.errno != errno.ENXIO:
                 raise
-            data = end  # nothing but a hole is left
+            data = end  # only a hole is left
         if data > at:
             yield Hole(data - at)
         at = data if data == end else os.lseek(fd, data, os.SEEK_HOLE)

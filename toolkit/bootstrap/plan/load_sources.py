@@ -78,7 +78,7 @@ def gather(request: Request, client: Client, architecture: str, emit: Emit) -> G
         choices += tuple(mirrors.Choice(one.rstrip("/"), "given as well") for one in request.mirrors)
     first = repositories.main(request, suite, choices, _keyrings(request, suite))
     further = list(repositories.further(request, first.keyring, architecture))
-    as_of = snapshot.moment(request.snapshot) if request.snapshot else ""
+    as_of = snapshot.timestamp(request.snapshot) if request.snapshot else ""
     with stage("release", emit) as report:
         main = open_source(client, first, emit, as_of=as_of)
         opened = [main]

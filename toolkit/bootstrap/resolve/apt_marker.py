@@ -37,9 +37,9 @@ def choose(
     sys.setrecursionlimit(max(limit, _DEEP))
     try:
         if not marking.all(wishes):
-            ways = search(pool, marking.relations, wishes, there, excluded)
+            solution = search(pool, marking.relations, wishes, there, excluded)
             marking = _Marking(pool, there, excluded, recommends=recommends)
-            marking.take(ways)
+            marking.take(solution)
     except RecursionError:
         raise Unsolvable(
             "choose the packages", because=f"a chain of dependencies is longer than {_DEEP // 4} packages"
@@ -71,9 +71,9 @@ class _Marking:
             self.chosen.add(one)
         return all(self._needs(one) for one in new)
 
-    def take(self, ways: list[Candidate]) -> None:
+    def take(self, solution: list[Candidate]) -> None:
         """Mark a consistent set that was found elsewhere, then what it recommends."""
-        new = [one for one in ways if one.key not in self.chosen]
+        new = [one for one in solution if one.key not in self.chosen]
         for one in new:
             self.chosen.add(one)
         if self._recommends:

@@ -86,11 +86,11 @@ class _Problem:
             one = self.candidates[done]
             done += 1
             variable = self._variables[one]
-            for who, field, written, whom in known.excluded_by(one):
-                if who in self._present and whom in self._present:
+            for package, field, written, target in known.excluded_by(one):
+                if package in self._present and target in self._present:
                     continue
-                pair = [-self._variables[who], -self._variables[whom]]
-                self.clauses.append(_Clause(pair, Reason("excludes", who, field, written, (whom,))))
+                pair = [-self._variables[package], -self._variables[target]]
+                self.clauses.append(_Clause(pair, Reason("excludes", package, field, written, (target,))))
             # Two versions of one package are never considered: the pool has chosen the candidate.
             if one.key not in known:
                 known.add(one)

@@ -14,14 +14,14 @@ class Reason:
     """One clause of a contradiction. `kind` is "asked", "present", "needs" or "excludes"."""
 
     kind: str
-    who: Candidate
+    package: Candidate
     field: str = ""
     written: str = ""
-    whom: tuple[Candidate, ...] = ()
+    targets: tuple[Candidate, ...] = ()
     group: Group = ()
 
     def __str__(self) -> str:
-        name = repr(self.who.key)
+        name = repr(self.package.key)
         match self.kind:
             case "asked":
                 return f"{name} was asked for by --include"
@@ -29,7 +29,7 @@ class Reason:
                 return f"{name} belongs to the variant"
             case "excludes":
                 if self.field == "Multi-Arch":
-                    return f"{name} allows beside it {self.written}: {self.whom[0].key!r}"
+                    return f"{name} allows beside it {self.written}: {self.targets[0].key!r}"
                 return f"{name} {self.field.lower()} with {self.written}"
             case _:
                 return f"{name} depends on {self.written}"
@@ -41,21 +41,21 @@ def explain(pool: Pool, reasons: list[Reason]) -> Unsolvable:
     excludes = [reason for reason in reasons if reason.kind == "excludes"]
     parents: dict[Candidate, Reason] = {}
     for reason in needs:
-        for one in reason.whom:
+        for one in reason.targets:
             parents.setdefault(one, reason)
-    roots = {reason.who: reason for reason in reasons if reason.kind in ("asked", "present")}
-    dead = [reason for reason in needs if not reason.whom]
+    roots = {reason.package: reason for reason in reasons if reason.kind in ("asked", "present")}
+    dead = [reason for reason in needs if not reason.targets]
     if len(dead) == 1 and not excludes:
         (reason,) = dead
         return Unsolvable(
-            f"install {reason.who.key!r}",
+            f"install {reason.package.key!r}",
             because=f"it depends on {reason.written}, {lacking(pool, reason.group)}; "
-            + _chain(reason.who, parents, roots),
+            + _chain(reason.package, parents, roots),
             hint="--components may name further components, --pocket and --source further sources",
         )
-    if len(excludes) == 1 and not dead and all(len(reason.whom) == 1 for reason in needs):
+    if len(excludes) == 1 and not dead and all(len(reason.targets) == 1 for reason in needs):
         (reason,) = excludes
-        one, other = reason.who, reason.whom[0]
+        one, other = reason.package, reason.targets[0]
         present = [name for name in (one, other) if name in roots and roots[name].kind == "present"]
         return Unsolvable(
             f"install {one.key!r} and {other.key!r} together",
@@ -95,8 +95,8 @@ def _chain(at: Candidate, parents: dict[Candidate, Reason], roots: dict[Candidat
             break
         if at not in parents:
             break
-        links.append(f"{at.key!r} is needed by {parents[at].who.key!r}")
-        at = parents[at].who
+        links.append(f"{at.key!r} is needed by {parents[at].package.key!r}")
+        at = parents[at].package
     return ", ".join(links)
 
 
@@ -108,8 +108,8 @@ def _ordered(reasons: list[Reason]) -> list[Reason]:
     while todo:
         reason = todo.pop(0)
         found.append(reason)
-        for one in reason.whom if reason.kind == "needs" else (reason.who,):
+        for one in reason.targets if reason.kind == "needs" else (reason.package,):
             if one not in reached:
                 reached.add(one)
-                todo += [other for other in reasons if other.who is one and other.kind in ("needs", "excludes")]
+                todo += [other for other in reasons if other.package is one and other.kind in ("needs", "excludes")]
     return found + [reason for reason in reasons if reason not in found]

@@ -110,7 +110,7 @@ class Sandbox:
                 raise HostLacks(
                     f"isolate the build in {self._target!r}",
                     because=because or "its first process died",
-                    hint="in a container this needs CAP_SYS_ADMIN; `ctk doctor` tells more",
+                    hint="in a container this needs CAP_SYS_ADMIN; run `ctk doctor` for details",
                 )
             self._open = undo.pop_all()
         return self
