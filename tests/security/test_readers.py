@@ -37,7 +37,7 @@ from toolkit.runtime import launch
 from toolkit.runtime import record as records
 from toolkit.runtime.verbs import exec as exec_
 from toolkit.runtime.verbs import update
-from toolkit.up import stages
+from toolkit.up import bundle
 
 pytestmark = pytest.mark.timeout(30)
 
@@ -118,8 +118,8 @@ READERS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "a layout's marker": ("oci-layout", lambda path: image.read(str(path.parent))),
     "an image's archive": ("image.tar", lambda path: first_of(f"oci-archive:{path}")),
     "docker's archive": ("image.tar", lambda path: first_of(f"docker-archive:{path}")),
-    "a bundle's marker": ("ctk-up.json", lambda path: stages._read_marker(str(path.parent))),
-    "a bundle's file": ("config.json", lambda path: stages._file_id(str(path))),
+    "a bundle's marker": ("ctk-up.json", lambda path: bundle.read_marker(str(path.parent))),
+    "a bundle's file": ("config.json", lambda path: bundle.file_id(str(path))),
     "a tree's result": (".fs.ctk.json", lambda path: target.read_result(str(path.parent / "fs"))),
     "a first stage": (f"fs/{FOLDER}/suite", lambda path: second_stage.read_facts(str(path.parent.parent))),
     "a build's note": ("ctk/building/x", lambda path: builds_in_progress.targets()),

@@ -14,6 +14,7 @@ from toolkit.cli.app import app
 from toolkit.errors import InUse
 from toolkit.events import silent
 from toolkit.up import stages
+from toolkit.up.bundle import UpRequest
 
 
 def test_up_takes_every_option_of_spec_that_it_does_not_settle_itself() -> None:
@@ -32,6 +33,6 @@ def test_a_root_of_another_request_is_named_in_words(variant: str, word: str, tm
     rootfs.mkdir()
     made = Result(str(rootfs), "bookworm", "debian", variant, "amd64", 5, 0, 1.0, "")
     write_result(str(rootfs), made, Lock("bookworm", "debian", variant, "amd64", (), (), (), ""))
-    request = stages.UpRequest("web", Request("bookworm", ""), SpecRequest(), bundle=str(tmp_path))
+    request = UpRequest("web", SpecRequest(), bundle=str(tmp_path))
     with pytest.raises(InUse, match=rf"made from another request \(bookworm, {word}, 5 packages\)"):
-        stages.prepare(request, silent)
+        stages.prepare(request, Request("bookworm", ""), silent)

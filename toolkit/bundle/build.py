@@ -2,7 +2,7 @@
 
 import difflib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from toolkit.bundle import document, fields, mounts, namespaces, process, resources, rights, root, rootless
@@ -65,10 +65,12 @@ class SpecRequest:
     unset: tuple[str, ...] = ()
 
 
-def edits(request: SpecRequest, host: mounts.HostFiles, emit: Emit = silent) -> Iterator[Edit]:
+def edits(
+    request: SpecRequest, host: mounts.HostFiles, emit: Emit = silent, image: Iterable[Edit] = ()
+) -> Iterator[Edit]:
     """The edits for `request`, in the order in which they are made. `emit` gets a note about what is left out.
 
-    Raises Usage.
+    `image`: those for the configuration of an image whose layers are the root. Raises Usage.
     """
     if request.rootfs:
         yield root.rootfs(request.rootfs, request.bundle)
@@ -78,9 +80,10 @@ def edits(request: SpecRequest, host: mounts.HostFiles, emit: Emit = silent) -> 
     if request.writable is not None:
         yield root.read_only(not request.writable)
     if request.from_image:
-        from toolkit.bundle import image  # half of what `ctk spec` would import
+        from toolkit.bundle import image as images  # half of what `ctk spec` would import
 
-        yield from image.edits(image.read(request.from_image), _root_of(request), request.args, emit)
+        yield from images.edits(images.read(request.from_image), _root_of(request), request.args, emit)
+    yield from image
     if request.writable:
         yield process.add_capabilities(process.PACKAGE_CAPABILITIES)
     if request.privileged:
@@ -227,7 +230,7 @@ def _env_files(paths: tuple[str, ...]) -> Iterator[str]:
         yield from (line for line in lines if line and not line.startswith("#"))
 
 
-def make(request: SpecRequest, emit: Emit = silent) -> tuple[Spec, Spec]:
+def make(request: SpecRequest, emit: Emit = silent, *, image: Iterable[Edit] = ()) -> tuple[Spec, Spec]:
     """The spec before the edits (the default, or with `update` that of the bundle) and the spec after them.
 
     An ordinary user gets a rootless spec by default, and `emit` a note about it. Reads the host's resolv.conf and the
@@ -243,7 +246,7 @@ def make(request: SpecRequest, emit: Emit = silent) -> tuple[Spec, Spec]:
     if request.userns:
         uids, gids = subids.of_caller()
         request = replace(request, uid_map=_texts(uids), gid_map=_texts(gids))
-    after = document.edited(before, edits(request, mounts.HostFiles.read(), emit))
+    after = document.edited(before, edits(request, mounts.HostFiles.read(), emit, image))
     if by_itself:
         after, left_out = rootless.without_undelegated(after)
         for note in rootless.notes(request, left_out):

@@ -109,6 +109,7 @@ def up(
     from toolkit.bundle.build import SpecRequest
     from toolkit.errors import InUse
     from toolkit.up import launch, stages
+    from toolkit.up.bundle import UpRequest
 
     ordinary = os.geteuid() != 0
     tty = words.pop("terminal")
@@ -121,18 +122,12 @@ def up(
         "writable": None if words["writable"] is False else True,
         "hostname": words["hostname"] or identity,
     }
-    request = stages.UpRequest(
+    request = UpRequest(
         id=identity,
         bundle=bundle,
         terminal=terminal,
         force=force,
         spec=SpecRequest(rootless=ordinary, args=tuple(command or ()), **words),
-        bootstrap=Request(
-            suite=suite,
-            target="",
-            variant=variant,
-            **archive.fields(),
-        ),
     )
     with progress(json=json, verbose=verbose) as emit:
         if not run.replace and (status := launch.status(identity, ctx.obj)):
@@ -141,5 +136,5 @@ def up(
                 hint = f"ctk restart {quote(identity)}, or ctk rm {quote(identity)}"
             because = f"there is a container of that name, {status}"
             raise InUse(f"bring up {identity!r}", because=because, hint=f"{hint}, or once more with --replace")
-        where = stages.prepare(request, emit)
+        where = stages.prepare(request, Request(suite=suite, target="", variant=variant, **archive.fields()), emit)
     sys.exit(launch.run(identity, where, run.words(shell=not command), ctx.obj))
