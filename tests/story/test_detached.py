@@ -65,7 +65,7 @@ def test_an_engine_s_run_d_has_no_holder(ctk: Command, busybox_bundle: Bundle, n
         assert process.wait(20) == 0
     wait_for(lambda: out.read_text() == "straight\n", "the output")
     told = ctk("logs", name)
-    assert told.rc == 1 and "nobody keeps its output" in told.err
+    assert told.rc == 1 and "its output is not logged" in told.err
     assert "attach" in ctk("attach", name).err
 
 
@@ -325,7 +325,7 @@ def test_a_program_whose_file_asks_for_more_rights_than_the_container_may_have(
     busybox_bundle.args("ping2")
     done = ctk("run", "--tell", ctk.id(), cwd=str(busybox_bundle))
     assert done.rc == 126 and "exec /bin/ping2: operation not permitted\n" in done.err
-    assert "its file asks for CAP_NET_RAW, which" in done.err  # and may have CAP_KILL: the default has it
+    assert "its file requires CAP_NET_RAW, which" in done.err  # and may have CAP_KILL: the default has it
     found = ctk("check", cwd=str(busybox_bundle))
     assert found.rc == 1 and "error E208 process.args[0]: '/bin/ping2' asks for CAP_NET_RAW, outside" in found.out
     ctk("spec", "--update", "--cap-add", "NET_RAW", cwd=str(busybox_bundle)).ok()

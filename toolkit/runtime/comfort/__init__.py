@@ -1,5 +1,5 @@
-"""What makes a runtime pleasant for people: logs, attach, ephemeral roots, reasons for an end. No engine asks for it.
+"""Features for interactive use, which engines don't need: logs, attach, ephemeral roots, the reason of an end.
 
-The verbs of runc import nothing of this unless one of ctk's own options is given (options.OURS) or a person's terminal
-is at stake; toolkit/preload.py leaves the folder out for the same reason.
+The verbs of runc import nothing from here unless one of ctk's own options is given (options.OURS) or the container
+would use the user's terminal.
 """

@@ -1,4 +1,4 @@
-"""`ctk attach`: our terminal on that of a held container, until it ends or we detach. holder.py has the other side."""
+"""`ctk attach`: connect our terminal to a held container until it ends or we detach. holder.py is the other side."""
 
 import os
 
@@ -23,7 +23,7 @@ _HELLO_S = 10.0
 
 
 def keys(text: str) -> bytes:
-    """The bytes of a key sequence: "ctrl-p,ctrl-q", "ctrl-]", "a,b"; "" for none. Raises Usage."""
+    """The bytes of a key sequence: "ctrl-p,ctrl-q", "ctrl-]", "a,b"; empty for "". Raises Usage."""
     result = b""
     for word in text.split(",") if text else ():
         name = word.lower().removeprefix("ctrl-")
@@ -32,19 +32,19 @@ def keys(text: str) -> bytes:
         elif len(name) == 1 and name in "abcdefghijklmnopqrstuvwxyz@[\\]^_":
             result += bytes((ord(name.upper()) & 0x1F,))
         else:
-            raise Usage(f"read the keys {text!r}", because=f"{word!r} is no key", hint="as ctrl-p,ctrl-q or ctrl-]")
+            raise Usage(f"read the keys {text!r}", because=f"{word!r} is not a key", hint="as ctrl-p,ctrl-q or ctrl-]")
     return result
 
 
 class Keys:
-    """Finds a sequence in what is typed; the beginning of one is held back until it is known to be none."""
+    """Finds a key sequence in the input; a possible beginning is held back until it turns out to be something else."""
 
     def __init__(self, sequence: bytes) -> None:
         self.sequence = sequence
         self.seen = 0
 
     def pressed(self, data: bytes) -> "tuple[bytes, bool]":
-        """(what goes to the container, was the sequence completed?)"""
+        """(the bytes for the container, was the sequence completed?)"""
         if not self.sequence:
             return data, False
         out = bytearray()
@@ -62,7 +62,7 @@ class Keys:
 
 
 def attach(root: str, container_id: str, *, detach_keys: str = DETACH_KEYS, proxy: bool = True) -> int:
-    """The container's exit code, 0 after detaching. `proxy`: signals sent to us go to it. Raises CtkError."""
+    """The container's exit code, 0 after detaching. `proxy`: forward signals to it. Raises CtkError."""
     sequence = keys(detach_keys)
     container = records.load(root, container_id)
     end = _connect(container)
@@ -75,7 +75,7 @@ def attach(root: str, container_id: str, *, detach_keys: str = DETACH_KEYS, prox
         hint = f"was it stopped? `kill -CONT` goes on with the parent of process {container.pid}"
         raise CtkError(f"attach to {container_id!r}", because="its holder does not answer", hint=hint) from None
     if not hello:
-        raise CtkError(f"attach to {container_id!r}", because="its holder does not want us")
+        raise CtkError(f"attach to {container_id!r}", because="its holder refused the connection")
     has_terminal = b"t" in hello
     wake = foreground.wake_up()
     ours = has_terminal and os.isatty(0)
@@ -92,7 +92,7 @@ def attach(root: str, container_id: str, *, detach_keys: str = DETACH_KEYS, prox
         if before is not None:
             terminal.restore(0, before)
     if found is None:
-        log.say(f"{chr(10) if ours else ''}ctk: detached from {container_id!r}, which goes on\n")
+        log.say(f"{chr(10) if ours else ''}ctk: detached from {container_id!r}, which runs on\n")
         return 0
     if os.isatty(2):
         ending.tell(found, asked=False)
@@ -118,7 +118,7 @@ def _connect(container: "Record") -> "socket":
             ) from None
         raise NotFound(
             doing,
-            because="nobody holds its terminal or its output",
+            because="nothing holds its terminal or its output",
             hint=f"`ctk run --detach --hold` does; for another process in it: ctk exec -t {quote(container.id)} sh",
         ) from None
     except OSError as error:
@@ -151,7 +151,7 @@ class _Session:
         self.ended = False  # our own input
 
     def resize(self, *, redraw: bool = False) -> None:
-        """Give the container's terminal the size of ours; `redraw` makes a change of it, that programs draw anew."""
+        """Set the container's terminal to the size of ours; `redraw` changes it briefly, so that programs redraw."""
         try:
             size = terminal.get_size(0)
             if redraw:
@@ -162,7 +162,7 @@ class _Session:
             pass
 
     def run(self, wake: int) -> "End | None":
-        """The facts of the container's end; None if we detached. Raises CtkError."""
+        """Run until the container's end and return its facts; None if we detached. Raises CtkError."""
         import select
 
         last: "End | None" = None
@@ -192,7 +192,7 @@ class _Session:
                     if self._signalled(numbers) or (last is not None and not relay.ENDING.isdisjoint(numbers)):
                         return last
                 elif fd == self.end.fileno():
-                    last = self._told()
+                    last = self._packet()
                 elif fd == 0:
                     if self._typed():
                         return None
@@ -202,19 +202,19 @@ class _Session:
                 else:
                     self.shown[fd - 1].flush()
 
-    def _told(self) -> "End | None":
-        """Take a packet of the holder's; the facts of the end if it is that. Raises CtkError."""
+    def _packet(self) -> "End | None":
+        """Read a packet from the holder; returns the facts if it is the end. Raises CtkError."""
         try:
             packet = self.end.recv(1 << 17)
-        except ConnectionResetError:  # it left before it read our last word; its own are still there (unix(7))
+        except ConnectionResetError:  # it closed before it read our last packet; its own can still be read (unix(7))
             packet = self.end.recv(1 << 17)
         if packet[:1] == b"e":
             return _facts(packet[1:])
         if not packet:
             raise CtkError(
                 f"stay attached to {self.container.id!r}",
-                because="its holder let us go" if lifecycle.alive(self.container) else "its holder is gone",
-                hint="what was not shown is in `ctk logs`",
+                because="its holder disconnected us" if lifecycle.alive(self.container) else "its holder is gone",
+                hint="the missing output is in `ctk logs`",
             )
         self.shown[packet[:1] == b"2"].put(packet[1:])
         return None
@@ -223,12 +223,12 @@ class _Session:
         try:
             self.end.send(b"c")
         except OSError:
-            pass  # its holder is gone, as the next packet will tell
+            pass  # its holder is gone, as the next read will show
         os.close(self.input)
         self.input = -1
 
     def _typed(self) -> bool:
-        """Take what there is of our input; whether it was the wish to detach."""
+        """Read our input; returns whether it was the key sequence to detach."""
         try:
             data = os.read(0, 65536)
         except OSError:
@@ -241,13 +241,13 @@ class _Session:
         return wanted
 
     def _signalled(self, numbers: bytes) -> bool:
-        """Answer signals sent to us; whether we are to detach."""
+        """Handle signals sent to us; returns whether to detach."""
         for number in numbers:
             if number == foreground.SIGWINCH:
                 if self.terminal and os.isatty(0):
                     self.resize()
             elif number in (1, 2, 3, 15, 10, 12):  # HUP, INT, QUIT, TERM, USR1, USR2
-                # A terminal that went away takes nobody with it; nor does a container die of our own death.
+                # A hang-up of our terminal must not end the container, and neither must our own end.
                 if not self.proxy or number == 1:
                     return True
                 try:
@@ -260,9 +260,9 @@ class _Session:
 
 
 def _facts(text: bytes) -> "End":
-    document = json_text.loads(text, "the holder's last words")
+    document = json_text.loads(text, "the holder's last packet")
     if not isinstance(document, dict) or not isinstance(document.get("code"), int):
-        raise Invalid("", "they are none", document="the holder's last words")
+        raise Invalid("", "it has no facts of an end", document="the holder's last packet")
     found: "Any" = document
     end: "End" = found
     return end

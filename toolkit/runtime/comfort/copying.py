@@ -1,8 +1,8 @@
-"""`ctk cp`: files out of a container and into it, as a tar stream between two processes.
+"""`ctk cp`: copy files out of a container and into it, as a tar stream between two processes.
 
-One side stays with us on the host; the other, a child, works in the container's root, and in its user namespace if it
-has one, so that owners are the container's and files of its other users can be read. The container's root is reached
-through /proc/PID/root, opened once; no path of its is ever resolved against ours.
+One side stays on the host; the other, a child, works in the container's root, and in its user namespace if it has one,
+so that owners are the container's and files of its other users can be read. The container's root is reached through
+/proc/PID/root, opened once; its paths are never resolved against our root.
 """
 
 import os
@@ -30,7 +30,7 @@ def split(text: str) -> "tuple[str, str]":
 
 
 def copy(root: str, source: str, target: str, *, archive: bool, follow: bool, say: "Callable[[str], None]") -> None:
-    """Copy `source` to `target`, one of which is ID:PATH; "-" is a tar on our standard streams. Raises CtkError."""
+    """Copy `source` to `target`, one of which is ID:PATH; "-" means a tar on our standard streams. Raises CtkError."""
     from_id, from_path = split(source)
     to_id, to_path = split(target)
     if bool(from_id) == bool(to_id):
@@ -70,7 +70,7 @@ def _out_of(
         except Exception as error:
             stream.close()
             helper.finish()
-            raise _told(error, target) from None
+            raise _explained(error, target) from None
     helper.finish()
 
 
@@ -96,15 +96,15 @@ def _into(
             else:
                 _pack(here, source, follow, stream)
     except BrokenPipeError:
-        helper.finish()  # it has a reason, and says it
-        raise CtkError(f"copy to {target!r}", because="the container's side went away") from None
+        helper.finish()  # raises the error that it reported
+        raise CtkError(f"copy to {target!r}", because="the process in the container ended") from None
     except Exception as error:
         helper.end()
-        raise _told(error, source) from None
+        raise _explained(error, source) from None
     helper.finish()
 
 
-def _told(error: Exception, path: str) -> Exception:
+def _explained(error: Exception, path: str) -> Exception:
     if isinstance(error, RecursionError):
         return CtkError(f"copy {path!r}", because="folders nest too deep")
     if isinstance(error, OSError):
@@ -114,7 +114,7 @@ def _told(error: Exception, path: str) -> Exception:
 
 
 def _contents(source: str) -> bool:
-    """Is it what is in the folder that is wanted, not the folder? (docker cp's SRC/.)"""
+    """Whether to copy the contents of the folder and not the folder itself (docker cp's SRC/.)."""
     return source.endswith("/.") or source in (".", "/")
 
 
@@ -153,8 +153,8 @@ def _open_root(container: "Record") -> "tuple[int, int]":
             root = os.open(f"/proc/{container.pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
             namespace = os.open(f"/proc/{container.pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
-            raise CtkError(doing, because=reason(error), hint="is it yours?") from None
-        # Asked afterwards: had the pid been given out again in between, the start time would differ.
+            raise CtkError(doing, because=reason(error), hint="does it belong to you?") from None
+        # Check afterwards: if the pid had been reused in between, the start time would differ.
         if lifecycle.alive(container):
             if os.path.samestat(os.fstat(namespace), os.stat("/proc/self/ns/user")):
                 os.close(namespace)
@@ -163,10 +163,10 @@ def _open_root(container: "Record") -> "tuple[int, int]":
         os.close(root)
         os.close(namespace)
     if container.extra.get("layer") == "memory":
-        raise CtkError(doing, because="it has ended, and what it had written with it (--ephemeral)")
+        raise CtkError(doing, because="it has ended, and its files are gone with it (--ephemeral)")
     if "layer" in container.extra:
-        hint = f"what it wrote is in {container.extra['layer']}/upper"
-        raise CtkError(doing, because="it has ended, and nobody holds its layers together", hint=hint)
+        hint = f"the files that it wrote are in {container.extra['layer']}/upper"
+        raise CtkError(doing, because="it has ended, and its layers are no longer mounted", hint=hint)
     try:
         return os.open(container.rootfs, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC), -1
     except OSError as error:
@@ -174,7 +174,7 @@ def _open_root(container: "Record") -> "tuple[int, int]":
 
 
 class _Helper:
-    """A child that does `work` and says what went wrong."""
+    """A child process that does `work` and reports errors."""
 
     def __init__(self, work: "Callable[[], None]", user_namespace: int, path: str) -> None:
         self.said, says = os.pipe()
@@ -187,9 +187,9 @@ class _Helper:
                     _enter(user_namespace)
                 work()
             except BrokenPipeError:
-                code = 1  # we, who know why
+                code = 1  # the parent's own error is the one to report
             except Exception as error:
-                told = _told(error, path)
+                told = _explained(error, path)
                 os.write(says, str(told).encode("utf-8", "surrogateescape")[:4000])
                 code = 1
             finally:
@@ -197,7 +197,7 @@ class _Helper:
         os.close(says)
 
     def finish(self) -> None:
-        """Wait for it. Raises CtkError with what it said."""
+        """Wait for it. Raises CtkError with the error that it reported."""
         told = b""
         while part := os.read(self.said, 65536):
             told += part
@@ -207,7 +207,7 @@ class _Helper:
             raise CtkError(told.decode("utf-8", "surrogateescape"))
 
     def end(self) -> None:
-        """Wait for it, whatever it has to say."""
+        """Wait for it and ignore its errors."""
         try:
             self.finish()
         except CtkError:
@@ -218,7 +218,7 @@ def _enter(user_namespace: int) -> None:
     from toolkit.kernel import namespaces, process
 
     try:
-        process.hide()  # we have the host's root and files, and the container's root may look into its namespace
+        process.hide()  # we have the host's root and files, and the container's root could trace us in its namespace
         namespaces.setns(user_namespace, namespaces.CLONE_NEWUSER)
         process.hide()
         try:

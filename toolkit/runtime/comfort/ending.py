@@ -1,4 +1,4 @@
-"""Why a container ended, in words: the memory limit, a signal by its name, the exit codes that mean something."""
+"""Explain why a container ended: the memory limit, a signal by its name, the exit codes with a meaning."""
 
 import os
 import time
@@ -16,26 +16,26 @@ if TYPE_CHECKING:
     from toolkit.runtime.record import Record
 
     class End(TypedDict):
-        """What is known of a container's end."""
+        """The facts of a container's end."""
 
         id: str
         at: str
         code: int
         signal: int  # 0: none
-        why: NotRequired[str]  # its program could not be executed
+        why: NotRequired[str]  # why its program could not be executed
         oom: NotRequired[Kills]
 
 
 _NO_LIMIT = 1 << 60
 _KILL = 9
 _SOON_S = 3.0
-"""So long after the kernel has told of a kill the end may still be its doing: all that memory is given back first."""
+"""For this long after a kill was reported it may be the cause of the end: the kernel frees all that memory first."""
 
 
 def facts(container: "Record", code: int, signal: int, watch: "Watch | None" = None) -> "End":
-    """What is known of the end, while the cgroups are still there: exit code, signal (0: none), memory in bytes.
+    """The facts of the end, while the cgroups still exist: exit code, signal (0: none), memory in bytes.
 
-    `watch` has listened to kills for want of memory since the beginning.
+    `watch` has watched for OOM kills since the start.
     """
     found: "End" = {"id": container.id, "at": record.now(), "code": code, "signal": signal}
     if code in (126, 127):
@@ -50,7 +50,7 @@ def facts(container: "Record", code: int, signal: int, watch: "Watch | None" = N
     try:
         killed = oom.facts(cgroups.from_facts(container.cgroups))
     except (CtkError, OSError, KeyError):
-        pass  # no cgroups, or gone already: the rest is still worth telling
+        pass  # no cgroups, or gone already: the rest is still worth reporting
     if not killed and watch is not None:
         killed = {**(watch.found or watch.logged())}
     if killed:
@@ -61,7 +61,7 @@ def facts(container: "Record", code: int, signal: int, watch: "Watch | None" = N
 
 
 def why_not_executed(root: str, the_process: "Process") -> str:
-    """What speaks against executing the container's program, from its first bytes; "" if nothing does."""
+    """Why the container's program can't be executed, from its first bytes; "" if no reason is found."""
     from toolkit.kernel import beneath
     from toolkit.runtime import program
 
@@ -96,16 +96,16 @@ def why_not_executed(root: str, the_process: "Process") -> str:
 
 
 def _rights_of_the_file(fd: int, the_process: "Process") -> str:
-    """The capabilities that a file insists on and the container may not have, as a reason; "" if there are none."""
+    """The reason if a file requires capabilities that the container may not have; "" if it does not."""
     from toolkit.kernel import capabilities
 
     bounding = (the_process.get("capabilities") or {}).get("bounding") or ()
     missing = capabilities.names(capabilities.insisted_on(fd) & ~capabilities.mask(bounding))
-    return f"its file asks for {', '.join(missing)}, which the container may not have" if missing else ""
+    return f"its file requires {', '.join(missing)}, which the container may not have" if missing else ""
 
 
 def sentence(found: "End", spec: "Spec | None" = None) -> str:
-    """One line, without the program's name in front; "" for an end that needs no words."""
+    """One line, without the program's name in front; "" for an end that needs no explanation."""
     code, signal, oom = found["code"], found["signal"], found.get("oom")
     if oom:
         limit = oom["limit"]
@@ -123,8 +123,8 @@ def sentence(found: "End", spec: "Spec | None" = None) -> str:
     if code in (126, 127) and found.get("why"):
         return f"exit code {code}: {args[0]!r} could not be executed: {found['why']}"
     if code == 125:
-        return "exit code 125: by custom, the tool that started a program failed, not the program"
-    # A shell that was not there itself would have been an error before.
+        return "exit code 125: by convention, the tool that started a program failed, not the program"
+    # If the shell itself did not exist, there would have been an error before.
     shell = args[0].rpartition("/")[2] in ("sh", "bash", "dash", "ash", "zsh")
     who = f"a command that {args[0]!r} ran" if shell else f"{args[0]!r}, or a command that it called,"
     if code == 126:
@@ -155,7 +155,7 @@ def _size(count: int) -> str:
 
 
 def tell(found: "End", spec: "Spec | None" = None, *, asked: bool = True) -> None:
-    """Say it on standard error. Not `asked` for, only what a shell's user does not know: no plain code, no Ctrl-C."""
+    """Print it on standard error. If not `asked` for, leave out what the user's shell shows: plain codes, Ctrl-C."""
     code = found["code"]
     if not asked and not found.get("oom") and not found["signal"] and (code < 125 or code == 130):
         return
@@ -174,7 +174,7 @@ def keep(container: "Record", found: "End") -> None:
 
 
 def kept(container: "Record") -> "End | None":
-    """What `keep` wrote; None while the container runs, or if nobody held it."""
+    """The facts that `keep` wrote; None while the container runs, or if it had no holder."""
     from toolkit.oci import json_text
 
     try:

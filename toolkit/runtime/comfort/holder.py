@@ -1,16 +1,16 @@
-"""The holder: the process that stays with a detached container, in place of the terminal that it was started from.
+"""The holder, a container monitor: the process that stays with a detached container after its terminal is left.
 
-It is `ctk run` itself, gone into the background: the container's parent, it keeps its output for `ctk logs`, holds its
-terminal or its standard input for `ctk attach`, notes why it ended, and ends with it. There is no daemon.
+It is `ctk run` itself in the background. As the container's parent it keeps the output for `ctk logs`, holds the
+terminal or the standard input for `ctk attach`, records why the container ended, and ends with it. There is no daemon.
 
-`attach.sock` in the record takes whoever may (the container's owner, root): a SOCK_SEQPACKET connection, on which each
-packet has a letter and data:
+`attach.sock` in the record accepts SOCK_SEQPACKET connections from the container's owner and root. Each packet has a
+letter and data:
 
-    h flags   first; with the descriptor to write to (terminal or standard input), if there is one; flags: t has a
-              terminal, i takes input
+    h flags   the first packet; with the descriptor to write to (terminal or standard input), if there is one; flags:
+              t has a terminal, i takes input
     1 bytes   written to standard output, or to the terminal
     2 bytes   written to standard error
-    e facts   the end, as ending.facts has it, in JSON
+    e facts   the end, as in ending.facts, in JSON
 
 A client may send one packet, `c`: its input has ended, and the container's standard input (not a terminal) is closed.
 """
@@ -34,21 +34,21 @@ if TYPE_CHECKING:
     from toolkit.runtime.relay import Watch
 
 SOCKET = "attach.sock"
-_TOLD = "t"  # the service manager has been told that the container is ready, and will say when it has heard
+_TOLD = "t"  # the service manager has been notified that the container is ready, and will confirm
 _CHUNK = 32768
 _KEPT_BYTES = 1 << 20
-"""So much is kept for a client that is slow; then the container waits for it, as it does for any slow terminal."""
+"""This much is buffered for a slow client; then the container waits for it, as for any slow terminal."""
 _STILL_S = 1.0
-"""But one that takes nothing for so long is dropped: it was stopped, or its terminal was. `ctk logs` has the rest."""
+"""A client that reads nothing for so long is dropped: it or its terminal was stopped. `ctk logs` has the rest."""
 _PATIENCE_S = 5.0
-"""After the end: to take what is left."""
+"""After the end: the time for clients to read the rest."""
 _MOST_CLIENTS = 64
 
 
 def start(under_way: "Launch", *, held: bool) -> int:
-    """Begin the container from a holder of its own; 0 once its program runs, else the holder's exit code.
+    """Start the container from a holder process; returns 0 once its program runs, else the holder's exit code.
 
-    Only --rm needs one that is not `held`: it then waits and removes, and the container keeps our standard streams.
+    Without `held`, which only --rm uses, it only waits and removes, and the container keeps our standard streams.
     """
     reading, writing = os.pipe()
     before = outside.hold_signals()
@@ -61,7 +61,7 @@ def start(under_way: "Launch", *, held: bool) -> int:
             ways = f"ctk logs {quote(who)}, ctk attach {quote(who)}, ctk stop {quote(who)}"
             log.say(f"ctk: {who!r} runs in the background: {ways}\n")
         return code
-    # From here on an error leaves through the verb's own end, with its message where the caller's errors go.
+    # From here on an error ends the verb as usual, with its message where the caller's errors go.
     os.close(reading)
     os.setsid()
     foreground.become_subreaper()
@@ -78,11 +78,11 @@ def start(under_way: "Launch", *, held: bool) -> int:
             listener = _listen(container)
             journal.take_over(container)
             output = journal.Writer(container)
-        except OSError:  # a full disk: it has not been done then, as nobody would stay with it
+        except OSError:  # a full disk: undo it, because no holder would stay with the container
             removal.delete(container, force=True)
             raise
     if asked := _signal.sigpending() & relay.ENDING:
-        # Somebody waited for the command and gave it up: it has not been done then, as far as anybody can see.
+        # The command was interrupted while it waited: undo it, so that it has not started anything.
         removal.delete(container, force=True)
         return 128 + int(min(asked))
     watches: "list[Watch]" = []
@@ -90,7 +90,7 @@ def start(under_way: "Launch", *, held: bool) -> int:
         log.write(writing, "0")
         os.close(writing)
     else:
-        # The command ends when the unit is ready: a manager takes its end before that for a failure.
+        # The command ends only when the unit is ready: a manager would take an earlier end for a failure.
         under_way.notify.main_pid = under_way.pid
         under_way.notify.told = lambda heard: log.write(writing, "0" if heard else _TOLD)
         watches.append(under_way.notify)
@@ -116,10 +116,10 @@ def start(under_way: "Launch", *, held: bool) -> int:
 
 
 def _begun(pid: int, reading: int, before: "set[int]") -> int:
-    """Wait until the holder `pid` has begun the container; 0, or its exit code.
+    """Wait until the holder `pid` has started the container; returns 0, or its exit code.
 
-    Signals meant for the command go to the holder, which undoes what it has done: a command that ends by them while the
-    container comes up behind its back would have said what is not so.
+    Signals to the command are forwarded to the holder, which undoes what it has done: otherwise the command could end
+    by a signal, and the container would still start afterwards.
     """
     for number in relay.ENDING:
         _signal.signal(number, lambda number, _: os.kill(pid, number))
@@ -136,7 +136,7 @@ def _begun(pid: int, reading: int, before: "set[int]") -> int:
 
 
 def _note(container: "Record", code: int, watch: "oom.Watch") -> "End":
-    """The facts of the end; kept in the record, unless the container has been removed meanwhile."""
+    """The facts of the end, also written to the record unless the container was removed meanwhile."""
     facts = ending.facts(container, code, foreground.signal_of_end, watch)
     try:
         removal.lock(container)
@@ -149,20 +149,20 @@ def _note(container: "Record", code: int, watch: "oom.Watch") -> "End":
 
 
 class Streams:
-    """Where a held container's standard streams lead: pipes, or its terminal."""
+    """A held container's standard streams: pipes, or its terminal."""
 
     def __init__(self, under_way: "Launch", *, interactive: bool) -> None:
         spec, _, _ = launch.read_bundle(under_way.options)
         self.terminal = bool((spec.get("process") or {}).get("terminal"))
-        self.input = -1  # what `attach` writes to
+        self.input = -1  # the descriptor that `attach` writes to
         self.outputs: "dict[int, int]" = {}  # descriptor: stream 1 or 2
-        self.peer: "relay.Peer | None" = None  # of the terminal
+        self.peer: "relay.Peer | None" = None  # the terminal's
         self._theirs: "list[int]" = []
         if self.terminal:
             return
         if interactive:
             theirs, self.input = os.pipe2(os.O_CLOEXEC)
-            os.set_blocking(self.input, False)  # several may be attached, and find room for one of them
+            os.set_blocking(self.input, False)  # several clients may be attached, with room for one of them
         else:
             theirs = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         self._theirs.append(theirs)
@@ -173,7 +173,7 @@ class Streams:
         under_way.stdio = (self._theirs[0], self._theirs[1], self._theirs[2])
 
     def begun(self, under_way: "Launch") -> None:
-        """The container has its ends; ours alone are kept."""
+        """Close the container's ends, which it has now, and keep ours."""
         for fd in self._theirs:
             os.close(fd)
         if self.terminal:
@@ -190,9 +190,7 @@ def _listen(container: "Record") -> "socket":
     folder = os.open(container.folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     before = os.umask(0o177)
     try:
-        end.bind(
-            f"/proc/self/fd/{folder}/{SOCKET}"
-        )  # the record's own path may be longer than the 107 bytes of unix(7)
+        end.bind(f"/proc/self/fd/{folder}/{SOCKET}")  # the record's path may be longer than the 107 bytes of unix(7)
     finally:
         os.umask(before)
         os.close(folder)
@@ -202,7 +200,7 @@ def _listen(container: "Record") -> "socket":
 
 
 class _Client:
-    """Somebody who is attached, and the packets on the way there."""
+    """An attached client, and the packets that wait for it."""
 
     __slots__ = ("_packets", "_size", "end", "took_s")
 
@@ -210,20 +208,20 @@ class _Client:
         self.end = end
         self._packets: "list[bytes]" = []
         self._size = 0
-        self.took_s = 0.0  # when it last took something, or had taken all
+        self.took_s = 0.0  # when it last read something, or had nothing to read
 
     @property
     def waiting(self) -> bool:
-        """Is there something that it has not taken?"""
+        """Whether packets are waiting for it."""
         return bool(self._packets)
 
     @property
     def late(self) -> bool:
-        """So much of it that there should not be more?"""
+        """Whether so many packets are waiting that no more should be added."""
         return self._size > _KEPT_BYTES
 
     def put(self, packet: bytes) -> bool:
-        """Send it, or keep it for later; False if the client has gone."""
+        """Send a packet, or keep it for later; False if the client is gone."""
         if not self._packets:
             self.took_s = time.monotonic()
         self._packets.append(packet)
@@ -231,7 +229,7 @@ class _Client:
         return self.flush()
 
     def flush(self) -> bool:
-        """Send what it takes now; False if it has gone."""
+        """Send as much as it accepts now; False if it is gone."""
         while self._packets:
             try:
                 self.end.send(self._packets[0])
@@ -260,7 +258,7 @@ class _Loop:
         self.wake = foreground.wake_up()
 
     def run(self) -> int:
-        """Until the container's first process has ended; its exit code."""
+        """Run until the container's first process has ended; returns its exit code."""
         code = foreground.reap(self.pid)
         while code < 0:
             for fd, events in self._ready():
@@ -271,7 +269,7 @@ class _Loop:
                     self._read(fd)
                 elif fd == self.listener.fileno():
                     self._accept()
-                elif fd in self.clients:  # or it left a moment ago, when another event was looked at
+                elif fd in self.clients:  # it may have left while another event was handled
                     self._serve(fd, events)
                 for watch in self.watches:
                     if watch.fd == fd:
@@ -299,7 +297,7 @@ class _Loop:
         return ready
 
     def say_end(self, facts: "End") -> None:
-        """Tell those who are attached; nobody else is let in any more."""
+        """Send the end to the attached clients, and accept no more."""
         from toolkit.oci import json_text
 
         self.listener.close()
@@ -308,7 +306,7 @@ class _Loop:
             self._send(fd, packet)
 
     def let_go(self) -> None:
-        """Give those who are slow some time to take what there is, and end."""
+        """Give slow clients some time to read the rest, then disconnect them."""
         end_s = time.monotonic() + _PATIENCE_S
         while (slow := [fd for fd, client in self.clients.items() if client.waiting]) and time.monotonic() < end_s:
             poll = self.select.poll()
@@ -340,7 +338,7 @@ class _Loop:
             self._gone(fd)
 
     def _drain(self) -> None:
-        """What it wrote last is still in the pipes or the terminal; others that go on writing are not waited for."""
+        """Read the last output from the pipes or the terminal; don't wait for other processes that go on writing."""
         left = relay.LAST_BYTES
         while self.streams.outputs and left > 0:
             rest = self.select.poll()
@@ -353,7 +351,7 @@ class _Loop:
             left -= size
 
     def _read(self, fd: int) -> int:
-        """Keep and hand out what is there; how much that was."""
+        """Read output, log it and send it to the clients; returns how many bytes it was."""
         stream = self.streams.outputs[fd]
         peer = self.streams.peer
         data = (os.read(fd, _CHUNK) or None) if peer is None else relay.read(fd, peer)

@@ -1,10 +1,10 @@
-"""The output of a held container on disk: `output.log` in its record, a line each, two files at most.
+"""The log of a held container's output: `output.log` in its record, one entry a line, two files at most.
 
     2026-01-31T10:00:00.123456789Z stdout F a whole line
     2026-01-31T10:00:01.5Z stdout P the beginning of a line, which the next entry of the stream goes on with
 
-It is the form that Kubernetes asks of container logs (CRI), so its tools read it. Whoever writes holds a lock on the
-file, by which a reader knows that more may come. Where output found no room, an entry of stderr says how much it was.
+It is the format of Kubernetes' container logs (CRI), so its tools can read it. The writer holds a lock on the file, by
+which a reader knows that more may come. If output was lost for lack of space, an entry of stderr says how much.
 """
 
 import os
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
 FILE = "output.log"
 OLDER = "output.log.1"
 LIMIT_BYTES = 8 << 20
-"""A file that has grown so large becomes OLDER, whose former content is forgotten: records lie on a tmpfs."""
+"""A file of this size is renamed to OLDER, and the previous OLDER is dropped, because records are on a tmpfs."""
 
 STREAMS = {1: "stdout", 2: "stderr"}
 
 
 def left_behind(root: str, container_id: str) -> str:
-    """Where `restart` leaves the log for the container that it starts anew: no id begins with a dot."""
+    """Where `restart` leaves the log for the new container: no id begins with a dot."""
     return f"{root}/.{container_id}.{FILE}"
 
 
 def take_over(container: "Record") -> None:
-    """Go on with the log that `restart` left, if it did."""
+    """Continue the log that `restart` left, if there is one."""
     try:
         os.rename(left_behind(container.root, container.id), f"{container.folder}/{FILE}")
     except OSError:
@@ -46,7 +46,7 @@ class Writer:
         self.container = container
         self.fd = -1
         self.size = 0
-        self._gap: "_Gap | None" = None  # the last thing in the file tells of output that is not
+        self._gap: "_Gap | None" = None  # the last entry of the file, if it reports missing output
         self._open()
 
     def _open(self) -> None:
@@ -58,7 +58,7 @@ class Writer:
         self.size = os.fstat(self.fd).st_size
 
     def write(self, stream: int, data: bytes) -> None:
-        """Append what came from stream 1 or 2. A full disk loses output and says so; it does not stop the container."""
+        """Append output of stream 1 or 2. On a full disk output is lost, and the log says so; the container runs on."""
         head = f"{records.now()} {STREAMS[stream]} ".encode()
         lines = data.split(b"\n")
         last = lines.pop()
@@ -72,13 +72,13 @@ class Writer:
             if self.size > LIMIT_BYTES:
                 self._rotate()
             return
-        # The entries that got in whole stay, but for those within a gap: it would be told again after each of them.
+        # Complete entries stay, except within a gap: otherwise the gap would be reported again after each of them.
         kept = 0 if self._gap else text.rfind(b"\n", 0, self.size - before) + 1
         self._cut(before + kept)
         self._tell_missing(_payload_bytes(text[kept:]), why)
 
     def _append(self, text: bytes) -> str:
-        """Write all of it; why that could not be, "" if it was. What got in stays."""
+        """Write all of it; returns the reason if that failed, else "". The part that was written stays."""
         rest = memoryview(text)
         while rest:
             try:
@@ -97,12 +97,12 @@ class Writer:
         self.size = size
 
     def _tell_missing(self, lost: int, why: str) -> None:
-        """One entry for a gap, its count renewed as the gap grows; where there is no room for it, older ones go."""
+        """Write one entry for a gap, and update its count as it grows; if there is no space, drop older entries."""
         gap = self._gap or _Gap(self.size, records.now())
         self._gap = gap
         gap.bytes += lost
         for _ in range(2):
-            # Of one length whatever it counts, so that nobody who follows the file reads half of it.
+            # Always of the same length, so that a reader who follows the file never reads half of it.
             words = f"ctk: {gap.bytes} bytes of output are missing here: {why}"
             note = f"{gap.stamp} {STREAMS[2]} F {words:<100}\n".encode()
             self._cut(gap.at)
@@ -115,8 +115,8 @@ class Writer:
             gap.bytes += _payload_bytes(dropped)
 
     def _rotate(self) -> None:
-        # Under the record's lock: somebody who removes the container must not find new files in its folder. Who has it
-        # just now is not waited for; the file grows a little more instead.
+        # Under the record's lock, so that no new file appears in the folder of a container that is being removed. If
+        # another process holds it, don't wait: the file grows a little more instead.
         try:
             if not self.container.lock(wait=False):
                 return
@@ -127,7 +127,7 @@ class Writer:
             try:
                 os.rename(f"{folder}/{FILE}", f"{folder}/{OLDER}")
             except FileNotFoundError:
-                pass  # done the last time, when there was no room for a new one
+                pass  # already renamed the last time, when there was no room for a new file
             before = self.fd
             self._open()
             os.close(before)
@@ -137,12 +137,12 @@ class Writer:
             self.container.unlock()
 
     def close(self) -> None:
-        """Give the file up: readers see that nothing more comes."""
+        """Close the file: readers then know that nothing more comes."""
         os.close(self.fd)
 
 
 class _Gap:
-    """Output that found no room: where in the file that is told, since when, and how much it was."""
+    """Output that was lost: the place of its entry in the file, since when, and how much."""
 
     __slots__ = ("at", "bytes", "stamp")
 
@@ -153,7 +153,7 @@ class _Gap:
 
 
 def _payload_bytes(text: bytes) -> int:
-    """How much output there is in whole entries."""
+    """The size of the output in complete entries."""
     return sum([len(entry.data) for entry in parse(text.split(b"\n"))])
 
 
@@ -170,12 +170,12 @@ class Entry:
 
     @property
     def data(self) -> bytes:
-        """What the container wrote."""
+        """The bytes that the container wrote."""
         return self.text + b"\n" if self.whole else self.text
 
 
 def parse(lines: "list[bytes]") -> "Iterator[Entry]":
-    """The entries in lines of the log; what is none (a line torn by a full disk) is passed over. Pure."""
+    """The entries in lines of the log; other lines (cut off by a full disk) are skipped. Pure."""
     for line in lines:
         words = line.split(b" ", 3)
         if len(words) == 4 and words[1] in (b"stdout", b"stderr") and words[2] in (b"F", b"P"):
@@ -185,7 +185,7 @@ def parse(lines: "list[bytes]") -> "Iterator[Entry]":
 
 
 def being_written(fd: int) -> bool:
-    """Does somebody hold the file open for more?"""
+    """Whether a writer still has the file open."""
     import fcntl
 
     try:

@@ -1,8 +1,8 @@
-"""Kills for want of memory in the kernel's log: the evidence that stays when the cgroup is gone.
+"""OOM kills in the kernel's log: the evidence that remains when the cgroup is gone.
 
-systemd removes an empty scope and its cgroup at once, perhaps before we have read memory.events, and a kill looks like
-any other SIGKILL then. The kernel writes its line before it kills (mm/oom_kill.c, dump_oom_summary), for those who may
-read the log: root, or everybody where the sysctl kernel.dmesg_restrict is 0.
+systemd removes an empty scope and its cgroup at once, perhaps before we have read memory.events, and then a kill looks
+like any other SIGKILL. The kernel logs a line before it kills (mm/oom_kill.c, dump_oom_summary). Root can read the log,
+and everybody if the sysctl kernel.dmesg_restrict is 0.
 """
 
 import os
@@ -12,7 +12,7 @@ _MOST_RECORDS = 100_000
 
 
 class KernelLog:
-    """The kernel's log from now on; nothing at all where it may not be read."""
+    """The kernel's log from now on; empty if we may not read it."""
 
     def __init__(self, path: str = "/dev/kmsg") -> None:
         self._fd = -1
@@ -28,15 +28,15 @@ class KernelLog:
             self._fd = -1
 
     def kills(self, group: str) -> int:
-        """How many were killed since the last call, in the cgroup `group` (a path in its hierarchy) or below it."""
+        """The number of kills since the last call, in the cgroup `group` (a path in its hierarchy) or below it."""
         count = 0
         for _ in range(_MOST_RECORDS if self._fd >= 0 else 0):
             try:
                 record = os.read(self._fd, _RECORD_BYTES)
             except BrokenPipeError:
-                continue  # overwritten before we came: the next one is the oldest that there is
+                continue  # overwritten before we read it: the next read returns the oldest record left
             except OSError:
-                break  # EAGAIN: that was all
+                break  # EAGAIN: no more records
             if not record:
                 break
             count += _names(record, os.fsencode(group))
@@ -44,10 +44,10 @@ class KernelLog:
 
 
 def _names(record: bytes, group: bytes) -> bool:
-    """Whether a record says that a process of this cgroup was chosen to be killed.
+    """Whether a record says that a process of this cgroup was selected to be killed.
 
-    `6,1234,5678,-;oom-kill:constraint=…,oom_memcg=/a,task_memcg=/a/b,task=NAME,pid=…`; the name of a task comes last of
-    those that anybody may choose. What a program writes has a facility (the first number, over 8), the kernel's is 0.
+    `6,1234,5678,-;oom-kill:constraint=…,oom_memcg=/a,task_memcg=/a/b,task=NAME,pid=…`; the task's name, which a program
+    can choose, comes after the cgroups. A program's record has a facility (first number over 8), the kernel's has 0.
     """
     head, found, told = record.partition(b";oom-kill:")
     _, there, told = told.partition(b",task_memcg=")

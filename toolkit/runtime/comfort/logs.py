@@ -1,4 +1,4 @@
-"""`ctk logs`: what a held container has written, and what it goes on to write."""
+"""`ctk logs`: show the output of a held container, and follow it."""
 
 import os
 import time
@@ -23,8 +23,8 @@ def show(
 ) -> None:
     """Write the log to our own standard output and error, as the container did.
 
-    `since`: a time (RFC 3339, seconds since 1970) or how long ago ("10m"); `tail`: so many lines, -1 for all; `follow`
-    until the container ends. Raises NotFound, Usage.
+    `since`: a time (RFC 3339, seconds since 1970) or how long ago ("10m"); `tail`: the number of lines, -1 for all;
+    `follow`: until the container ends. Raises NotFound, Usage.
     """
     container = records.load(root, container_id)
     first = _stamp(moment(since)) if since else ""
@@ -33,8 +33,8 @@ def show(
     except FileNotFoundError:
         raise NotFound(
             f"show the log of {container_id!r}",
-            because="nobody keeps its output",
-            hint="only `ctk run --detach --hold` (or --detach on a terminal) keeps it; engines have logs of their own",
+            because="its output is not logged",
+            hint="only `ctk run --detach --hold` (or --detach on a terminal) logs it; engines have logs of their own",
         ) from None
     lines = _older(container) + _Lines(current).now()
     entries = [entry for entry in journal.parse(lines) if _sortable(entry.stamp) >= first]
@@ -64,14 +64,14 @@ def _older(container: "Record") -> "list[bytes]":
 
 
 class _Lines:
-    """The whole lines of a growing file, as they come."""
+    """The complete lines of a growing file, as they arrive."""
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
         self.rest = b""
 
     def now(self) -> "list[bytes]":
-        """Those that are there and have not been given."""
+        """The lines that have arrived since the last call."""
         parts = [self.rest]
         while part := os.read(self.fd, 1 << 20):
             parts.append(part)
@@ -81,10 +81,10 @@ class _Lines:
 
 
 def _following(container: "Record", current: int) -> "Iterator[list[Entry]]":
-    """Further entries until nobody writes any more."""
+    """Further entries, until there is no writer any more."""
     lines = _Lines(os.dup(current))
     while True:
-        # In this order: what is written before the lock is given up is still read.
+        # In this order, so that what is written before the lock is released is still read.
         more = journal.being_written(lines.fd)
         if found := lines.now():
             yield list(journal.parse(found))
@@ -97,7 +97,7 @@ def _following(container: "Record", current: int) -> "Iterator[list[Entry]]":
                 os.close(newer)
                 return
             os.close(lines.fd)
-            lines = _Lines(newer)  # it was rotated away
+            lines = _Lines(newer)  # the file was rotated
             continue
         time.sleep(_PAUSE_S)
 
@@ -132,14 +132,14 @@ def moment(text: str, now_ns: int = -1) -> int:
         return now_ns - int(argv.seconds(text) * 1e9)
     except ValueError:
         pass
-    # No imports for those who do not ask: this module is only loaded for `logs`.
+    # Imported only when needed.
     from datetime import datetime
 
     try:
         return int(datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp() * 1e9)
     except ValueError:
-        hint = "as 2026-01-31T10:00:00Z, 2026-01-31, 1769853600, or 10m for ten minutes ago"
-        raise Usage(f"read the time {text!r}", because="it is none", hint=hint) from None
+        hint = "write it as 2026-01-31T10:00:00Z, 2026-01-31, 1769853600, or 10m for ten minutes ago"
+        raise Usage(f"read the time {text!r}", because="it is not a time", hint=hint) from None
 
 
 def _stamp(nanoseconds: int) -> str:
@@ -147,6 +147,6 @@ def _stamp(nanoseconds: int) -> str:
 
 
 def _sortable(stamp: str) -> str:
-    """A stamp with all nine digits of its fraction: as texts they sort by time."""
+    """A stamp with all nine digits of its fraction, so that the text sorts by time."""
     whole, _, fraction = stamp.removesuffix("Z").partition(".")
     return f"{whole}.{fraction:0<9}"

@@ -1,10 +1,10 @@
-"""Names of paths that come from elsewhere: cut into words that can be trusted to lead downwards."""
+"""Untrusted path names, split into components that can only lead downwards."""
 
 from toolkit.errors import CtkError
 
 
 def of_fd(fd: int) -> str:
-    """The name under which a descriptor's file is opened anew, whatever became of its path."""
+    """The path by which a descriptor's file can be opened again, even if it was renamed."""
     return f"/proc/self/fd/{fd}"
 
 

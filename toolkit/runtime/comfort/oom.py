@@ -1,6 +1,7 @@
-"""When the kernel last killed in a container for want of memory, so that an old kill is not blamed for a later SIGKILL.
+"""Watch for OOM kills in a container, so that an old kill is not blamed for a later SIGKILL.
 
-The counters of the cgroups say how many were killed, and not when; whoever stays with the container can listen.
+The cgroups' counters say how many processes were killed, but not when; a process that stays with the container can
+watch.
 """
 
 import os
@@ -17,25 +18,25 @@ if TYPE_CHECKING:
     from toolkit.runtime.record import Record
 
     class Kills(TypedDict, total=False):
-        """Kills for want of memory."""
+        """OOM kills."""
 
         kills: int
         limit: int  # bytes; 0: not known
         peak: int  # bytes; 0: not known
-        before_s: float  # so long ago the kernel told of the last one; seconds
+        before_s: float  # how long ago the last one was reported, in seconds
 
 
 _POLLPRI, _POLLIN = 2, 1
 
 
 class Watch:
-    """Listens as relay.Watch does; `fd` stays -1 where the kernel does not tell."""
+    """A relay.Watch for OOM kills; `fd` stays -1 if the kernel can't report them."""
 
     def __init__(self, container: "Record") -> None:
         self.fd = -1
         self.events = _POLLIN
-        self.told_s = -1.0  # when the kernel last told of a kill; -1: it has not
-        self.found: "Kills" = {}  # `facts` of that moment: systemd removes an empty scope's cgroup at once
+        self.told_s = -1.0  # when a kill was last reported; -1: never
+        self.found: "Kills" = {}  # `facts` at that moment: systemd removes an empty scope's cgroup at once
         self._limit = 0
         self._manager: "Manager | None" = None
         self._file = -1
@@ -50,7 +51,7 @@ class Watch:
             if kind:
                 self._listen(kind, path)
         except (CtkError, OSError):
-            pass  # no cgroups, or not ours to ask
+            pass  # no cgroups, or we may not read them
 
     def _listen(self, kind: str, path: str) -> None:
         from toolkit.runtime.comfort.kernel_log import KernelLog
@@ -73,12 +74,12 @@ class Watch:
         self.fd = event
 
     def heard(self) -> None:
-        """The kernel has told."""
+        """Called when the kernel has reported something."""
         try:
             if self.events == _POLLPRI:
                 before, self._kills = self._kills, self._count()
                 if self._kills == before:
-                    return  # the limit was reached, and that was all
+                    return  # the limit was reached, but nothing was killed
             else:
                 os.eventfd_read(self.fd)
         except BlockingIOError:
@@ -95,12 +96,12 @@ class Watch:
             pass
 
     def signalled(self) -> None:
-        """A process has ended, perhaps by the kernel, which tells of a kill up to 10 ms late (cgroup_file_notify)."""
+        """A process has ended, perhaps by an OOM kill, which is reported up to 10 ms late (cgroup_file_notify)."""
         if self.fd >= 0:
             self.heard()
 
     def logged(self) -> "Kills":
-        """What the kernel's log says of kills in the cgroup; {} for nothing."""
+        """The kills in the cgroup by the kernel's log; {} if there are none."""
         kills = self._log.kills(self._group) if self._log else 0
         return {"kills": kills, "limit": self._limit, "peak": 0} if kills else {}
 
@@ -110,9 +111,9 @@ class Watch:
 
 
 def facts(manager: "Manager") -> "Kills":
-    """How many the kernel has killed in the cgroup, its limit and its peak (bytes); {} for no kill.
+    """The number of kills in the cgroup, its limit and its peak (bytes); {} if there was no kill.
 
-    Raises CtkError, OSError, KeyError where the cgroup is gone, or was never limited.
+    Raises CtkError, OSError, KeyError if the cgroup is gone, or was never limited.
     """
     kills = manager.oom_kills()
     if not kills:
