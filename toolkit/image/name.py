@@ -33,6 +33,7 @@ _REPOSITORY = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _HOST = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:]+\])(?::[0-9]{1,5})?")
 _LONGEST = 255
+_ID = re.compile(r"[0-9a-f]{64}")
 
 
 class Reference(NamedTuple):
@@ -79,6 +80,8 @@ def parse(text: str) -> Reference:
     rest, at, digest = text.partition("@")
     if at and not digests.is_digest(digest):
         raise _not_a_name(text, f"{digest!r} is not a digest (sha256: and 64 hexadecimal digits in lower case)")
+    if _ID.fullmatch(text):  # docker refuses it as a name, too
+        raise _not_a_name(text, "it is the id of an image")
     first, slash, path = rest.partition("/")
     if slash and ("." in first or ":" in first or first == "localhost"):
         registry = first

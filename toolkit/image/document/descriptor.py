@@ -55,7 +55,7 @@ def read(part: Fields) -> Descriptor:
         part.text("digest"),
         part.natural("size"),
         part.pairs("annotations"),
-        platform.read(part.object("platform")),
+        platform.read(part.object("platform", platform.KNOWN)),
         part.text("artifactType"),
         part.texts("urls"),
     )

@@ -1,7 +1,7 @@
 """Fields of a JSON document, each of the type that the specification gives it.
 
-Go's decoder takes `Layers` for `layers`: a document that has a known field in another spelling would be read in two
-ways, and is refused.
+Go's decoder takes `Layers` for `layers`, and so the two letters beyond ASCII that fold into one of it (U+017F into s,
+U+212A into k). A document that has a known field in another spelling would be read in two ways, and is refused.
 """
 
 from typing import Any, TypeVar
@@ -23,9 +23,9 @@ class Fields:
         self.value: dict[str, Any] = value
         self.document = document
         self.where = where
-        folded = {name.lower(): name for name in known}
+        folded = {name.casefold(): name for name in known}
         for name in value:
-            right = folded.get(name.lower(), name)
+            right = folded.get(name.casefold(), name)
             if right != name:
                 raise self.invalid(name, f"is written {right!r}; programs differ on what this means")
 

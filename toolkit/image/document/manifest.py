@@ -66,7 +66,7 @@ def read(data: bytes, media_type: str, document: str) -> Manifest | Index:
     if media_type.startswith("application/vnd.docker.distribution.manifest.v1"):
         because = "it is of Docker's schema 1, which registries gave up in 2019; its layers can't be verified"
         raise Invalid("", because, document=document, hint="push the image again with a newer docker, or pull another")
-    if part.value.get("schemaVersion") != 2:
+    if part.natural("schemaVersion") != 2:
         raise part.invalid("schemaVersion", "must be 2")
     if media_type in media_types.INDEXES:
         return _index(part, data, media_type)

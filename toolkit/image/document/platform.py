@@ -10,7 +10,7 @@ from typing import NamedTuple
 from toolkit.errors import Usage
 from toolkit.image.document.fields import Fields
 
-_KNOWN = ("architecture", "os", "os.version", "os.features", "variant", "features")
+KNOWN = ("architecture", "os", "os.version", "os.features", "variant", "features")
 # uname(2)'s machine, and what Go calls it.
 _MACHINES = {
     "x86_64": ("amd64", ""),
