@@ -95,7 +95,8 @@ def test_records_of_the_dead_go_and_those_of_the_living_stay(ctk: Command, new_b
     expected = {
         f"left alone: record {alive}: it runs, as process {ctk('state', alive).json()['pid']}  "
         f"(ctk delete --force {alive})",
-        f"left alone: record {ended}: it has stopped; its record is its owner's to delete  (ctk delete {ended})",
+        f"left alone: record {ended}: it has stopped; its owner decides when to delete its record  "
+        f"(ctk delete {ended})",
     }
     said = {line for line in gc(ctk, "--dry-run") if " record " in line}
     assert said - expected == {

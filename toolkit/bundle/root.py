@@ -121,7 +121,9 @@ def check_command(path: str, spec: Spec) -> None:
     first = command.split(" ")[0]
     if first != command and find_command(path, first, env):
         words = ", ".join(json.dumps(word) for word in command.split())
-        raise NotFound(doing, because="the first argument holds a whole command line", hint=f"did you mean [{words}]?")
+        raise NotFound(
+            doing, because="the first argument contains a whole command line", hint=f"did you mean [{words}]?"
+        )
     if "/" in command:
         raise NotFound(doing, because="no such program", hint="name a program that is in the root file system")
     search = next((entry[5:] for entry in env if entry.startswith("PATH=")), "")

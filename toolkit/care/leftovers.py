@@ -84,7 +84,9 @@ def _judged(container: Record, stopped: bool) -> Found:
         return Leftover("record", name, "it ran before this boot", forget)
     if stopped:
         return Leftover("record", name, "it has stopped", delete)
-    return Kept("record", name, "it has stopped; its record is its owner's to delete", f"ctk delete {quote(name)}")
+    return Kept(
+        "record", name, "it has stopped; its owner decides when to delete its record", f"ctk delete {quote(name)}"
+    )
 
 
 def _half_made(folders: tuple[str, ...]) -> Iterator[Found]:

@@ -156,7 +156,9 @@ class _Player:
         try:
             if not self.options.yes and self.recipe.makes_containers:
                 where = quote(self.room.records)
-                self.stage.say(f"(Its containers are apart from yours: in another terminal, ctk --root {where} list)")
+                self.stage.say(
+                    f"(Its containers are separate from yours: in another terminal, ctk --root {where} list)"
+                )
             for step in self.recipe.steps:
                 if not _is_ahead(step, self.begin.step) or (step.block is not None and step.block.cleanup):
                     continue

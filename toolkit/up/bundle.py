@@ -20,7 +20,7 @@ MARKER = "ctk-up.json"
 
 @dataclass(frozen=True, slots=True)
 class UpRequest:
-    """The options of `ctk up`, but for what the root is made of. `spec.bundle` is filled in from `bundle`."""
+    """The options of `ctk up`, except what the root is made of. `spec.bundle` is filled in from `bundle`."""
 
     id: str
     spec: SpecRequest
@@ -75,11 +75,13 @@ def no_empty_folder(bundle: str) -> Iterator[None]:
 
 
 def content_id(value: object) -> str:
+    """SHA-256 (hex) of a text, or of any other value as JSON."""
     text = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def file_id(path: str) -> str:
+    """`content_id` of a file's text; "" if there is no such file. Raises CtkError."""
     try:
         return content_id(reading.text(path))
     except FileNotFoundError:
@@ -89,6 +91,7 @@ def file_id(path: str) -> str:
 
 
 def read_marker(bundle: str) -> dict[str, Any]:
+    """What `write_marker` recorded; {} without a readable marker."""
     try:
         made = json_text.loads(reading.read(os.path.join(bundle, MARKER)), MARKER)
     except (OSError, Invalid):
@@ -97,4 +100,5 @@ def read_marker(bundle: str) -> dict[str, Any]:
 
 
 def write_marker(bundle: str, made: dict[str, Any]) -> None:
+    """Record what each part of the bundle was made from. Raises OSError."""
     atomic.replace(os.path.join(bundle, MARKER), json.dumps(made, indent=1).encode())

@@ -1,4 +1,4 @@
-"""config.json of a bundle that `ctk up` makes."""
+"""The config.json of a bundle of `ctk up`."""
 
 import os
 import time
@@ -16,33 +16,33 @@ STAGE = ("spec", "Write config.json")
 
 
 class Root(Protocol):
-    """What the container's root is made of, as far as config.json has to know."""
+    """What config.json must know about the root of the container."""
 
     @property
     def rootfs(self) -> str:
-        """Its folder, for SpecRequest.rootfs; "" if it lies in layers."""
+        """Its folder, for SpecRequest.rootfs; "" if it consists of layers."""
         ...
 
     @property
     def identity(self) -> str:
-        """Changes when config.json has to be written again for it; "" if it can't."""
+        """A text that changes if config.json must be written again for it; "" if that never happens."""
         ...
 
     def command(self, words: Sequence[str]) -> tuple[str, ...]:
-        """What is run if a user asked for `words`; they may be empty. Raises Usage."""
+        """The command to run if the user asked for `words`, which may be empty. Raises Usage."""
         ...
 
     def edits(self, words: Sequence[str], emit: Emit) -> Iterator[Edit]:
-        """The edits for it. Raises Usage."""
+        """The edits that this root needs. Raises Usage."""
         ...
 
     def check(self, spec: Spec) -> None:
-        """Raise NotFound if the command is not in it."""
+        """Raise NotFound if the root does not have the command of `spec`."""
         ...
 
 
 class Folder(NamedTuple):
-    """A root in a folder."""
+    """A root that is a folder."""
 
     rootfs: str
     identity: str = ""
