@@ -101,7 +101,7 @@ def test_the_folders_are_found_whatever_the_caller_left_open(ctk, fake, running,
     os.unlink(work / "asked")
     back = ["--image-path", images, "--work-path", str(work), "--bundle", str(busybox_bundle)]
     done = crowded(ctk, "--criu", program, "restore", "-d", *back, running)
-    assert "criu did not tell its process" in done.stderr  # this one only looks where it is sent
+    assert "criu did not report its process" in done.stderr  # this one only looks where it is sent
     assert criu.decode((work / "asked").read_bytes())[51] == b"/etc/criu/runc.conf"
 
 

@@ -329,7 +329,7 @@ def test_run_explain_knows_the_options_of_run(ctk: Command, busybox_bundle: Bund
     told = ctk(*words, "--overlay", str(busybox_bundle.path / "kept"), "nobody").ok().out
     assert "MS_MOVE" in told and "pivot_root" not in told
     assert "stay as a small init" in told
-    assert "lay a writable layer over the root, kept in " in told
+    assert "put a writable layer over the root, kept in " in told
     assert not (busybox_bundle.path / "kept").exists()
     assert "kept in memory" in ctk(*words, "--ephemeral", "nobody").ok().out
 

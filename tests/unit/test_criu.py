@@ -131,7 +131,7 @@ def test_no_user_namespace_of_others_is_joined_at_a_restore() -> None:
     restoring = object.__new__(restore._Restoring)
     spec = {"linux": {"namespaces": [{"type": "user", "path": "/proc/1/ns/user"}]}}
     restoring.launch = SimpleNamespace(spec=spec)  # type: ignore[assignment]
-    with pytest.raises(CtkError, match="look into criu"):
+    with pytest.raises(CtkError, match="trace criu"):
         restoring._join_namespaces({"inherit_fd": []})
 
 

@@ -1,9 +1,9 @@
 """A writable layer over the root (overlayfs): --ephemeral keeps it in memory, --overlay DIR in a folder.
 
-With --lower the root is made of folders, such as the layers of an image; the bundle's own is only where it is mounted.
+With --lower the root consists of folders, such as the layers of an image; the bundle's own is only the mount point.
 
-Everything is mounted in the container's own mount namespace, so there is nothing to unmount, whatever ends it, and the
-rootfs is never written to. The layers are named by descriptors: no character of a path can be taken for an option.
+Everything is mounted in the container's own mount namespace, so nothing needs to be unmounted, however it ends, and the
+rootfs is never written to. The layers are named by descriptors, so that no character of a path can look like an option.
 """
 
 import errno
@@ -27,7 +27,7 @@ def over(spec: "Spec", root: str, options: "Options") -> "LayOver":
     option = "--overlay" if options.overlay else "--ephemeral"
     if "mount" not in kinds:
         raise Usage(
-            f"lay a writable layer over the root ({option})",
+            f"put a writable layer over the root ({option})",
             because="the container has no mount namespace of its own",
             hint='add {"type": "mount"} to linux.namespaces',
         )
@@ -42,11 +42,11 @@ def over(spec: "Spec", root: str, options: "Options") -> "LayOver":
 
 
 def claim(folder: str, root: str, container_id: str) -> None:
-    """Take DIR for the container `container_id` of the records below `root`, from now to its end.
+    """Claim DIR for the container `container_id` of the records below `root`, from now until its end.
 
-    Two overlays with one upper layer are undefined behaviour (kernel, Documentation/filesystems/overlayfs.rst, "Sharing
-    and copying layers"), and the kernel only warns. The folder is locked while this process lives; who has it after
-    that is told by its link `container`, which names the record. Raises InUse, CtkError.
+    Two overlays with the same upper layer are undefined behaviour (kernel, Documentation/filesystems/overlayfs.rst,
+    "Sharing and copying layers"), but the kernel only warns. This process locks the folder as long as it lives; after
+    that its link `container` names the record of its user. Raises InUse, CtkError.
     """
     import fcntl
     import time
@@ -61,7 +61,7 @@ def claim(folder: str, root: str, container_id: str) -> None:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
-                # What held a container that has just ended is on its way out; one that begins will name itself.
+                # The holder of a container that has just ended may still be exiting; a new container sets the link.
                 _check_free(folder, link, doing)
                 if time.monotonic() > deadline:
                     raise InUse(doing, because="another container is using it", hint=_ANOTHER) from None
@@ -78,7 +78,7 @@ def claim(folder: str, root: str, container_id: str) -> None:
 
 
 def _check_free(folder: str, link: str, doing: str) -> None:
-    """Raise InUse if the container that the link names lives. Raises OSError."""
+    """Raise InUse if the container that the link names is alive. Raises OSError."""
     from toolkit.runtime import lifecycle
     from toolkit.runtime import record as records
 
@@ -99,10 +99,10 @@ def _in_user_namespace() -> bool:
 
 
 def _make(folder: str, root: str) -> None:
-    """DIR, and in it `upper` and `work`; `upper` has the root's owner and mode: it is what the container sees of `/`.
+    """Make DIR with `upper` and `work` in it; `upper` has the root's owner and mode, because it becomes the `/`.
 
-    DIR is for its owner alone, as a container may make files setuid in it, and ours: who else could write to it could
-    have the container write to any folder of the host, by a link. Raises NotOurs, CtkError.
+    Only its owner may enter DIR, because the container may make setuid files in it. And DIR must be ours: anybody else
+    who can write to it could make the container write to any folder of the host, by a link. Raises NotOurs, CtkError.
     """
     like = os.stat(root)
     doing = f"keep the writable layer in {folder!r}"
@@ -113,7 +113,7 @@ def _make(folder: str, root: str) -> None:
         fd = ours.open_folder(folder, doing, make=True, hint=_ANOTHER_FOLDER)
         try:
             strange = (like.st_uid, like.st_gid) != (os.geteuid(), os.getegid())
-            if new and strange:  # the root of a user namespace is to pass
+            if new and strange:  # root of a user namespace must be able to pass
                 os.chown(folder, -1, like.st_gid)
                 os.chmod(folder, 0o710)
             for name in ("upper", "work"):
@@ -139,19 +139,19 @@ def _check_folder(fd: int, name: str, uid: int, doing: str) -> None:
     finally:
         os.close(there)
     if status.st_mode & 0o170000 != 0o040000 or status.st_uid not in (0, os.geteuid(), uid):
-        raise ours.NotOurs(doing, because=f"{name!r} in it is no folder of ours", hint=_ANOTHER_FOLDER)
+        raise ours.NotOurs(doing, because=f"{name!r} in it is not a folder of ours", hint=_ANOTHER_FOLDER)
 
 
 _LEAVING_S = 5.0
-_MOST_OPTIONS = 4000  # mount(2) takes one page of them
-_ANOTHER_FOLDER = "name a folder of your own, or one that is not there yet"
-_ANOTHER = "end that container first, or name another folder: two at once would spoil what is in it"
+_MOST_OPTIONS = 4000  # mount(2) accepts one page of options
+_ANOTHER_FOLDER = "name a folder of your own, or one that does not exist yet"
+_ANOTHER = "stop that container first, or name another folder: two at once would corrupt it"
 
 
 class LayOver(Step):
-    """Mount an overlay on the root; `folder` keeps what is written, "" is a tmpfs that nobody else can reach.
+    """Mount an overlay on the root; `folder` keeps what is written, "" means a tmpfs that nobody else can reach.
 
-    `lowers` are the folders below it, the topmost first; none of them: the root itself.
+    `lowers` are the folders below it, the topmost first; without any it is the root itself.
     """
 
     __slots__ = ("folder", "lowers", "user_attributes")
@@ -160,7 +160,7 @@ class LayOver(Step):
         super().__init__()
         self.folder = folder
         self.lowers = lowers
-        # trusted.* attributes are the host root's; user.* ones can be had by all (overlayfs, Linux 5.11: userxattr).
+        # Only the host's root may use trusted.* attributes, everybody user.* ones (overlayfs, Linux 5.11: userxattr).
         self.user_attributes = in_user_namespace
 
     def describe(self) -> "Description":
@@ -169,7 +169,7 @@ class LayOver(Step):
         layers = f"lowerdir={':'.join(self.lowers) or 'root'},upperdir={folder}/upper,workdir={folder}/work{more}"
         first = "" if self.folder else "mount -t tmpfs tmpfs tmpfs && mkdir tmpfs/upper tmpfs/work && "
         return (
-            f"lay a writable layer over the root, kept in {self.folder or 'memory'}",
+            f"put a writable layer over the root, kept in {self.folder or 'memory'}",
             f'mount("overlay", root, "overlay", 0, "{layers}")',
             f"{first}mount -t overlay overlay -o {quote(layers)} root",
         )
@@ -189,14 +189,14 @@ class LayOver(Step):
                 os.close(fd)
         except SystemCall as error:
             raise HostLacks(
-                "lay a writable layer over the root", because=str(error), hint=_hint(error.errno, self.folder)
+                "put a writable layer over the root", because=str(error), hint=_hint(error.errno, self.folder)
             ) from None
         except OSError as error:
-            raise CtkError("lay a writable layer over the root", because=reason_and_path(error)) from None
+            raise CtkError("put a writable layer over the root", because=reason_and_path(error)) from None
         stage.reopen()
 
     def _in_memory(self, stage: Stage, like: os.stat_result) -> int:
-        """A tmpfs with `upper` and `work`, mounted on the root itself: the overlay will hide it, pivot_root drop it."""
+        """A tmpfs with `upper` and `work`, mounted on the root itself: the overlay hides it, pivot_root drops it."""
         mounts.mount("tmpfs", stage.root, "tmpfs", 0, "mode=700")
         layer = os.open(stage.root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         for name in ("upper", "work"):
@@ -214,9 +214,9 @@ def _hint(number: int, folder: str) -> str:
     if number == errno.ENODEV:
         return "this kernel has no overlay file system: modprobe overlay"
     if number == errno.EPERM:
-        return "overlayfs in a user namespace takes Linux 5.11"
+        return "overlayfs in a user namespace needs Linux 5.11"
     if number == errno.EINVAL and folder:
         return f"{folder!r} must be on a file system that can hold a writable layer (ext4, xfs, btrfs, tmpfs)"
     if number == errno.EINVAL:
-        return "the rootfs may be on a file system that overlayfs can't lie over"
+        return "the rootfs may be on a file system that overlayfs does not support as its lower layer"
     return ""

@@ -16,7 +16,7 @@ def run(options: "Options") -> int:
     _check(options)
     spec, _, bundle = launch.read_bundle(options)
     if shield.wanted_for_create(spec):
-        shield.up(options.program)  # executes us anew: before anything is done that would be done twice
+        shield.up(options.program)  # executes us again: before anything that must not be done twice
     if options.replace:
         _make_way(options)
     under_way = launch.Launch(options)
@@ -43,20 +43,20 @@ def run(options: "Options") -> int:
 def _check(options: "Options") -> None:
     doing = "read the command line of `run`"
     if options.rm and options.keep:
-        raise Usage(doing, because="--rm and --keep say the opposite")
+        raise Usage(doing, because="--rm and --keep contradict each other")
     if options.ephemeral and options.overlay:
         raise Usage(doing, because="--ephemeral forgets what --overlay keeps", hint="give one of them")
     if options.lower and not (options.ephemeral or options.overlay):
-        raise Usage(doing, because="--lower needs --ephemeral or --overlay DIR, which take what is written")
+        raise Usage(doing, because="--lower needs --ephemeral or --overlay DIR for what is written")
     for name in ("hold", "interactive"):
         if options.value(name) and not options.detach:
             raise Usage(doing, because=f"--{name} is for a detached container", hint="add --detach (-d)")
     if options.hold and options.console_socket:
-        raise Usage(doing, because="whoever listens at --console-socket holds the terminal", hint="leave one out")
+        raise Usage(doing, because="the listener at --console-socket gets the terminal", hint="give one of them")
 
 
 def _make_way(options: "Options") -> None:
-    """--replace: remove whatever has the id."""
+    """--replace: remove the container that has the id."""
     try:
         removal.delete(records.load(options.root, options.id), force=True)
     except NotFound:
@@ -70,7 +70,7 @@ _KEPT = frozenset(
 
 
 def _words(options: "Options") -> "list[str]":
-    """The options that `ctk restart` gives again, as a command line up to the bundle and the id."""
+    """The options that `ctk restart` passes again, as a command line up to the bundle and the id."""
     from toolkit.runtime.options import GLOBAL, VERBS
 
     words: "list[str]" = []

@@ -1,4 +1,4 @@
-"""`ctk stop`, `ctk restart`, `ctk rm`: ask, wait, and only then kill; say so when asking is no use."""
+"""`ctk stop`, `ctk restart`, `ctk rm`: send the stop signal, wait, then kill; report if the signal can't work."""
 
 import os
 import time
@@ -23,10 +23,10 @@ _TERM, _KILL = 15, 9
 
 
 def stop(root: str, container_id: str, *, signal: str, timeout_s: float, say: "Callable[[str], None]") -> None:
-    """End the container: its stop signal, `timeout_s` of grace, SIGKILL. One that has ended is left as it is.
+    """Stop the container: its stop signal, `timeout_s` of grace, SIGKILL. Does nothing if it has ended.
 
-    `signal` "": what its annotations say, else what its program wants (systemd: SIGRTMIN+3), else TERM. `say` gets what
-    a person should know. Raises NotFound, CtkError.
+    `signal` "": that of its annotations, else what its program needs (systemd: SIGRTMIN+3), else TERM. `say` gets
+    messages for the user. Raises NotFound, CtkError.
     """
     container = records.load(root, container_id)
     status = lifecycle.status(container)
@@ -39,7 +39,7 @@ def stop(root: str, container_id: str, *, signal: str, timeout_s: float, say: "C
         return  # it ended just now
     try:
         if status == "created":
-            # It waits for `start` and takes no signal (pid_namespaces(7)).
+            # It waits for `start`, and ignores signals (pid_namespaces(7)).
             signals.send(pidfd, _KILL)
         else:
             _ask(container, pidfd, number, timeout_s, say)
@@ -60,7 +60,7 @@ def _ask(container: "Record", pidfd: int, number: int, timeout_s: float, say: "C
         program = one_line(_command(container.pid))
         say(
             f"{container.id!r}: its first process ({program}) has no handler for {name}, and the "
-            "kernel drops such signals for PID 1: killed at once (with --init, another first process passes them on)"
+            "kernel drops such signals for PID 1: killed at once (with --init, another first process forwards them)"
         )
     elif signals.wait_for_end(pidfd, timeout_s):
         return
@@ -72,13 +72,14 @@ def _ask(container: "Record", pidfd: int, number: int, timeout_s: float, say: "C
 def _wanted(container: "Record") -> int:
     if text := container.annotations.get(STOP_SIGNAL):
         return signals.parse(text)
-    # systemd(1), "Signals": SIGTERM makes it execute itself anew, SIGRTMIN+3 shut down.
+    # systemd(1), "Signals": on SIGTERM it executes itself again, on SIGRTMIN+3 it shuts down.
     return signals.parse("RTMIN+3") if _command(container.pid) == "systemd" else _TERM
 
 
 def _takes(container: "Record", number: int) -> bool:
-    """Will the signal do anything? Not if it comes to a pid namespace's first process that neither handles nor waits
-    for it (pid_namespaces(7)).
+    """Whether the signal has an effect.
+
+    It has none on a pid namespace's first process that neither handles it nor waits for it (pid_namespaces(7)).
     """
     if not _own_pid_namespace(container):
         return True
@@ -87,13 +88,13 @@ def _takes(container: "Record", number: int) -> bool:
     except OSError:
         return True
     masks = dict(line.split(":\t", 1) for line in text.split("\n") if line.startswith(("SigBlk", "SigCgt")))
-    # Blocked counts: signalfd(2) wants it so. Who stands in sigwaitinfo(2), as ctk's own --init and tini do, has it
-    # blocked too, but status shows the mask that holds during the call (kernel/signal.c, do_sigtimedwait).
+    # Blocked counts, because signalfd(2) requires it. A process in sigwaitinfo(2), such as ctk's own --init and tini,
+    # has it blocked too, but status shows the mask during the call (kernel/signal.c, do_sigtimedwait).
     return any(int(masks.get(kind, "0"), 16) >> (number - 1) & 1 for kind in ("SigBlk", "SigCgt")) or _waits(container)
 
 
 def _waits(container: "Record") -> bool:
-    """Is the first process in sigwaitinfo(2), or can't we know?"""
+    """Whether the first process is in sigwaitinfo(2), or we can't know."""
     try:
         return b"sigtimedwait" in reading.read(f"/proc/{container.pid}/wchan")
     except OSError:
@@ -112,7 +113,7 @@ def _own_pid_namespace(container: "Record") -> bool:
 
 
 def _kill_rest(container: "Record") -> None:
-    """Without a pid namespace of its own the first process leaves the others behind."""
+    """Kill the others: without a pid namespace of its own they outlive the first process."""
     if container.cgroups and lifecycle.of_this_boot(container):
         from toolkit.runtime import cgroups
 
@@ -133,7 +134,7 @@ def _name(number: int) -> str:
 
 
 def remove(root: str, container_id: str, *, force: bool) -> None:
-    """Remove the container; a running one only by `force`, for which one that is not there is fine too.
+    """Remove the container; a running one only with `force`, which also accepts one that does not exist.
 
     Raises NotFound, CtkError.
     """
@@ -145,9 +146,9 @@ def remove(root: str, container_id: str, *, force: bool) -> None:
 
 
 def again(root: str, container_id: str) -> "list[str]":
-    """The words of the command that starts the container anew, in place of the one that is there. Raises NotFound.
+    """The command line that replaces the container by a new one with the same options. Raises NotFound.
 
-    It is the bundle that counts: what was changed in its config.json since takes effect.
+    It is made from the bundle, so changes to its config.json since then take effect.
     """
     container = records.load(root, container_id)
     if container.torn or not container.bundle:
@@ -160,7 +161,7 @@ def again(root: str, container_id: str) -> "list[str]":
 
 
 def leave_log(root: str, container_id: str) -> "Callable[[], None]":
-    """Put the log aside for the next holder of that id; what is returned removes it, should there be none."""
+    """Put the log aside for the next holder of that id; returns a function that removes it if there is none."""
     aside = journal.left_behind(root, container_id)
     try:
         container = records.load(root, container_id)
@@ -178,7 +179,7 @@ def leave_log(root: str, container_id: str) -> "Callable[[], None]":
 
 
 def wait_until_noted(root: str, container_id: str, timeout_s: float = 5.0) -> None:
-    """Wait until the holder of a container that has ended has written its last words (and, with --rm, removed it)."""
+    """Wait until the holder of a container that has ended has recorded the end (and, with --rm, removed it)."""
     end = time.monotonic() + timeout_s
     while time.monotonic() < end:
         try:

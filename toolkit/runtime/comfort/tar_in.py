@@ -1,10 +1,10 @@
-"""A tar stream becomes files: below one folder, whatever its names and links say.
+"""Unpack a tar stream below one folder, whatever its names and links are.
 
-Each parent folder is opened anew by the kernel's own rules: on the host without any symbolic link on the way below the
-folder (RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS), in a container with its root as `/` (RESOLVE_IN_ROOT).
+Each parent folder is opened again with openat2(2): on the host without any symbolic link below the folder
+(RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS), in a container with its root as `/` (RESOLVE_IN_ROOT).
 
-Nor is the target itself followed on the host if it is a link (docker cp does): the last copy may have brought it, and
-with it a container would choose where the next one goes. Whoever means what it leads to writes a `/` after it.
+On the host the target itself is not followed either if it is a link (docker cp follows it): an earlier copy may have
+brought it, and so a container could choose where the next one goes. To mean its target, write a `/` after it.
 """
 
 import errno
@@ -29,13 +29,13 @@ _PIECE_BYTES = 1 << 18
 
 
 class Place:
-    """Where paths are looked up: on the host (`root` -1), or in a container, whose root `root` is a descriptor of."""
+    """Where paths are looked up: on the host (`root` -1), or in a container (`root` is a descriptor of its root)."""
 
     def __init__(self, root: int = -1) -> None:
         self.root = root
 
     def open(self, path: str, flags: int = os.O_PATH) -> int:
-        """Open a path as whoever names it sees it. Raises OSError."""
+        """Open a path as seen from that side. Raises OSError."""
         if self.root < 0:
             return os.open(path, flags | os.O_CLOEXEC)
         try:
@@ -44,7 +44,7 @@ class Place:
             raise OSError(error.errno, os.strerror(error.errno), path) from None
 
     def kind(self, path: str, flags: int = 0) -> int:
-        """The file's type (S_IFMT), 0 if there is none. Raises OSError."""
+        """The file's type (S_IFMT), 0 if it does not exist. Raises OSError."""
         try:
             fd = self.open(path, os.O_PATH | flags)
         except FileNotFoundError:
@@ -58,7 +58,7 @@ class Place:
 class Unpacker:
     """Unpacks one stream to `target` in `place`, by the rules of `docker cp`.
 
-    `contents`: not the first entry itself, but what is in it; `owners`: keep owners, and setuid bits.
+    `contents`: not the first entry itself but its contents; `owners`: keep owners, and setuid bits.
     """
 
     def __init__(
@@ -72,13 +72,13 @@ class Unpacker:
         self.say = say
         self.base = ""
         self.base_fd = -1
-        self.rename: "str | None" = None  # of the first word of each name: None keeps it, "" drops it
-        self.folders: "list[tuple[list[str], Entry]]" = []  # whose mode and time are set at the end
+        self.rename: "str | None" = None  # replaces the first component of each name: None keeps it, "" drops it
+        self.folders: "list[tuple[list[str], Entry]]" = []  # folders whose mode and time are set at the end
         policy = Policy(owners=owners, xattrs=(), refuse_xattrs=False, devices=SKIP, replace=True, check_size=True)
         self.extractor = Extractor(policy, f"copy to {target!r}")
 
     def unpack(self, stream: "BinaryIO", *, plain: bool = False) -> None:
-        """All of the stream; `plain`: names are as they are, into a folder that is there. Raises CtkError, OSError."""
+        """Unpack the stream; `plain`: with unchanged names, into an existing folder. Raises CtkError, OSError."""
         archive = AnyTar(iter(lambda: stream.read(_PIECE_BYTES), b""), f"the tar for {self.target!r}")
         onto = False
         for number, entry in enumerate(archive):
@@ -94,17 +94,17 @@ class Unpacker:
             self.say(f"left out {self.extractor.left_out} device nodes: they are not copied")
 
     def _begin(self, first: Entry, plain: bool) -> bool:
-        """Decide where things go; True if the one file that there is replaces what is at the target."""
+        """Decide where the members go; True if the single file replaces the file at the target."""
         target, doing = self.target, f"copy to {self.target!r}"
         there = self.place.kind(target, self.unfollowed)
         if there == st.S_IFLNK and first.kind != SYMLINK:
             raise CtkError(
                 doing,
                 because="it is a symbolic link, which a copy may have brought here",
-                hint=f"remove it, or write {target + '/'!r} if the folder is meant that it leads to",
+                hint=f"remove it, or write {target + '/'!r} for the folder that it points to",
             )
         if plain and there != st.S_IFDIR:
-            raise CtkError(doing, because="a tar is unpacked into a folder, and there is none of that name")
+            raise CtkError(doing, because="a tar is unpacked into a folder, but there is no folder of that name")
         if there == st.S_IFDIR:
             self.base_fd = self.place.open(target, _FOLDER | self.unfollowed)
             self.base = target
@@ -114,7 +114,7 @@ class Unpacker:
             if first.kind == DIRECTORY:
                 raise CtkError(doing, because="a folder can't replace a file")
             if there != st.S_IFREG:
-                raise CtkError(doing, because="it is there and is no regular file")
+                raise CtkError(doing, because="it exists and is not a regular file")
             return first.kind == FILE
         if target.endswith("/") and first.kind != DIRECTORY:
             raise CtkError(doing, because="no such folder", hint="make it first, or leave out the '/'")
@@ -130,14 +130,14 @@ class Unpacker:
         fd = self.place.open(self.target, os.O_PATH | self.unfollowed)
         try:
             if not st.S_ISREG(os.fstat(fd).st_mode):
-                raise CtkError(f"copy to {self.target!r}", because="it is no regular file any more")
+                raise CtkError(f"copy to {self.target!r}", because="it is no longer a regular file")
             self.extractor.check_size(fd, entry)
             self._refill(fd, entry, archive.content(entry))
         finally:
             os.close(fd)
 
     def _refill(self, fd: int, entry: Entry, pieces: "Iterator[memoryview | Hole]") -> None:
-        """New content for the very file that `fd` (O_PATH) holds."""
+        """Replace the contents of the file that `fd` (O_PATH) is open on."""
         file = os.open(names.of_fd(fd), os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC)
         try:
             self.extractor.fill(file, entry, pieces)
@@ -171,7 +171,7 @@ class Unpacker:
     def _member(self, archive: AnyTar, entry: Entry) -> None:
         words = self._words(os.fsdecode(entry.name))
         if not words or entry.kind not in KINDS:
-            return  # the base itself; or what is no file, as a volume's name
+            return  # the base itself, or not a file (for example a volume's name)
         if entry.kind == DIRECTORY:
             known = self._is_there(words)
             os.close(self._parent(words))
@@ -204,7 +204,7 @@ class Unpacker:
         except OSError as error:
             if error.errno != errno.EBUSY:
                 raise
-            # A mount point, as /etc/hosts often is: its content is replaced.
+            # A mount point, as /etc/hosts often is: replace its contents.
             there = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
             try:
                 if not st.S_ISREG(os.fstat(there).st_mode):

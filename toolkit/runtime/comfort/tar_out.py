@@ -1,8 +1,8 @@
-"""A tree as a tar stream, read through descriptors: no name is resolved twice, no symbolic link followed.
+"""Write a tree as a tar stream, reading it by descriptors: no name is resolved twice, no symbolic link followed.
 
-What is read may be a container's, and changed while we read: each entry is opened once, with O_PATH, and all else is
-asked of what was opened (security.md: B-rules; CVE-2018-15664 was `docker cp` looking first and opening then). That
-is why it doesn't walk as archive/walk.py does, which is for trees at rest, and looks first. The headers are the same.
+The tree may be a container's, and may change while we read: each entry is opened once, with O_PATH, and everything else
+is done with that descriptor (security.md: B-rules; CVE-2018-15664: `docker cp` checked first and opened afterwards).
+So it can't use archive/walk.py, which is for trees that don't change, and checks first. The headers are the same.
 """
 
 import os
@@ -21,7 +21,7 @@ _PIECE_BYTES = 1 << 20
 
 
 def pack(fd: int, name: str, out: "BinaryIO") -> None:
-    """Write what `fd` (O_PATH) holds as `name`, and all below it. Raises OSError."""
+    """Write the file that `fd` (O_PATH) is open on as `name`, and everything below it. Raises OSError."""
     _Packer(out).add(fd, os.fsencode(name), 0)
     out.write(tar_write.END)
 
@@ -32,7 +32,7 @@ class _Packer:
         self.links: "dict[tuple[int, int], bytes]" = {}  # files with more than one name, by device and inode
 
     def add(self, fd: int, name: bytes, above: int) -> None:
-        """`above`: the device of the folder that it was found in, 0 for the first."""
+        """Add an entry and everything below it. `above`: the device of its parent folder, 0 for the first."""
         status = os.fstat(fd)
         entry = of_file(name, status)
         if entry is None:
@@ -43,7 +43,7 @@ class _Packer:
         if entry.kind == SYMLINK:
             entry.link = os.fsencode(os.readlink("", dir_fd=fd))
         self._header(entry)
-        # What the kernel tells of itself is no file to copy, and has no end.
+        # Kernel file systems such as procfs have no files to copy, and may be endless.
         if entry.kind == DIRECTORY and (
             status.st_dev == above or mounts.fstatfs_type(fd) not in (_PROC, _SYSFS, _CGROUP, _CGROUP2)
         ):
@@ -76,7 +76,7 @@ class _Packer:
             entry.kind, entry.link, entry.size_bytes = HARD_LINK, first, 0
             self._header(entry)
             return
-        # Through its descriptor: the very file that was looked at.
+        # Through its descriptor: the same file that was checked.
         file = os.open(names.of_fd(fd), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             self._header(entry)
@@ -85,7 +85,7 @@ class _Packer:
             os.close(file)
 
     def _content(self, file: int, size: int) -> None:
-        """Exactly so many bytes, and the padding: the header is written, whatever becomes of the file meanwhile."""
+        """Write exactly `size` bytes and the padding: the header is already written, even if the file changes now."""
         left = size
         while left:
             piece = os.read(file, min(left, _PIECE_BYTES)) or bytes(min(left, _PIECE_BYTES))

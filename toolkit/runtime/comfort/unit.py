@@ -1,4 +1,4 @@
-"""`ctk generate systemd`: a unit that runs a container as systemd would have it (systemd.service(5))."""
+"""`ctk generate systemd`: a service unit that runs a container (systemd.service(5))."""
 
 from toolkit.errors import NotFound, Usage
 from toolkit.runtime import notify as ready
@@ -10,14 +10,16 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _POLICIES = ("no", "on-failure", "on-abnormal", "on-abort", "on-watchdog", "on-success", "always")
-_NOT_UNDER_SYSTEMD = ("--hold", "--rm", "--interactive")  # the unit's process stays in the foreground and removes
+_NOT_UNDER_SYSTEMD = ("--hold", "--rm", "--interactive")  # the unit stays in the foreground and removes it
 
 
 def text(
     root: str, container_id: str, *, launcher: "Sequence[str]", stop_s: float, restart: str, notify: bool = False
 ) -> str:
-    """The unit's text. `launcher`: the words that start ctk; `notify`: the program says when it is ready, as one is
-    taken to do that has said so in this container. Raises NotFound, Usage.
+    """The unit's text. Raises NotFound, Usage.
+
+    `launcher`: the command that starts ctk; `notify`: the program reports when it is ready, which is also assumed if it
+    has done so in this container.
     """
     if restart not in _POLICIES:
         raise Usage(f"use {restart!r} for Restart=", because="systemd has no such policy", hint=", ".join(_POLICIES))
@@ -28,7 +30,7 @@ def text(
     kept = [str(word) for word in words] if isinstance(words, list) else ["run"]
     kept = [word for word in kept if not word.startswith(_NOT_UNDER_SYSTEMD)]
     if _fits_systemd(container) and not any("cgroup" in word for word in kept):
-        kept.insert(0, "--systemd-cgroup")  # the tree of cgroups is systemd's: the container gets a scope of its own
+        kept.insert(0, "--systemd-cgroup")  # systemd owns the cgroup tree: the container gets a scope of its own
     ctk = [*launcher, f"--root={root}"]
     run = [*ctk, *kept, "--replace", f"--bundle={container.bundle}", container_id]
     stop = [*launcher, "stop", f"--root={root}", f"--time={stop_s:g}", container_id]
@@ -63,7 +65,7 @@ WantedBy={target}
 
 
 def _fits_systemd(container: "records.Record") -> bool:
-    """May systemd make the container's cgroup? Its path is then 'slice:prefix:name', or left to us."""
+    """Whether systemd can make the container's cgroup: if its path is 'slice:prefix:name', or left to us."""
     path = (container.config().get("linux") or {}).get("cgroupsPath") or ""
     return not path or path.count(":") == 2
 
@@ -72,23 +74,24 @@ _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ01234567
 
 
 def _mounts_for(path: str) -> str:
-    """The setting with its line end; none for a path that it can't hold: it knows no escapes (systemd.unit(5))."""
+    """The setting with its newline; "" for a path that it can't hold, because it has no escapes (systemd.unit(5))."""
     word = _word(path)
     return f"RequiresMountsFor={word}\n" if "\\x" not in word.replace("\\\\", "") else ""
 
 
 def _line(words: "Sequence[str]") -> str:
-    """A command line (systemd.service(5)): in the program itself no variables are replaced."""
+    """A command line (systemd.service(5)): variables are not expanded in the program's path."""
     return " ".join([_word(words[0]), *(_word(word).replace("$", "$$") for word in words[1:])])
 
 
 def _word(word: str) -> str:
-    """One word of a unit, whatever is in it: quoted, and escaped where systemd would end, cut, expand or unescape it
-    (systemd.syntax(7), systemd.unit(5)).
+    """One word of a unit, quoted, and escaped where systemd would end, cut, expand or unescape it.
+
+    (systemd.syntax(7), systemd.unit(5).)
     """
     if word and _PLAIN.issuperset(word):
         return word
-    # A unit is UTF-8, and its lines end where the file's do: what is neither goes byte by byte.
+    # A unit is UTF-8 text of lines: other bytes and line ends are escaped byte by byte.
     return '"' + "".join(_SPECIAL.get(c) or (c if c.isprintable() else _bytes(c)) for c in word) + '"'
 
 

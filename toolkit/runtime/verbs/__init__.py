@@ -1,1 +1,1 @@
-"""One module a verb of the runtime's command line."""
+"""The verbs of the runtime's command line, one module each."""

@@ -1,4 +1,4 @@
-"""`checkpoint`: save a container to files by CRIU, and end it unless asked not to."""
+"""`checkpoint`: save a container to files with CRIU, and stop it unless told otherwise."""
 
 import os
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from toolkit.runtime.options import Options
     from toolkit.runtime.record import Record
 
-DESCRIPTION = "ctk.json"  # what `restore` reads beside CRIU's images
-STREAMS = "descriptors.json"  # runc's name and form for the standard streams
+DESCRIPTION = "ctk.json"  # read by `restore` besides CRIU's images
+STREAMS = "descriptors.json"  # runc's name and format for the standard streams
 _LOG = "dump.log"
 
 
@@ -55,7 +55,7 @@ def run(options: "Options") -> int:
         _require_images(before, _images(images_fd), images, pre_dump=pre_dump)
     except CtkError as error:
         told = criu.report_log(work, _LOG)
-        raise CtkError(error.doing, because=told or error.because, hint=f"all that CRIU said: {work}/{_LOG}") from None
+        raise CtkError(error.doing, because=told or error.because, hint=f"CRIU's whole log: {work}/{_LOG}") from None
     finally:
         session.close()
         removal.forget_checkpoint(container)
@@ -66,9 +66,9 @@ def run(options: "Options") -> int:
 
 
 def _status_fd(options: "Options") -> int:
-    """The descriptor of --status-fd, -1 if there is nothing to tell. Raises CtkError for one that can't be written to.
+    """The descriptor of --status-fd, -1 if there is nothing to report. Raises CtkError if it can't be written to.
 
-    As with runc, only --lazy-pages makes criu wait for a client.
+    As with runc, criu waits for a client only with --lazy-pages.
     """
     fd: int = options.value("status-fd")
     if fd < 0 or not options.value("lazy-pages"):
@@ -85,7 +85,7 @@ def _status_fd(options: "Options") -> int:
 
 
 def _ready(status_fd: int) -> None:
-    """criu waits for the one who fetches the pages: tell whoever holds the other end of --status-fd."""
+    """criu waits for a client to fetch the pages: notify the process at the other end of --status-fd."""
     if status_fd >= 0:
         try:
             os.write(status_fd, b"\0")
@@ -108,12 +108,12 @@ def _images(folder_fd: int) -> "dict[str, tuple[int, int]]":
 def _require_images(
     before: "dict[str, tuple[int, int]]", after: "dict[str, tuple[int, int]]", folder: str, *, pre_dump: bool
 ) -> None:
-    """Raise CtkError unless criu has written, just now, what a restore begins with: the container is ended next."""
+    """Raise CtkError unless criu has just written the files that a restore needs: the container is killed next."""
     written = [name for name, when in after.items() if before.get(name) != when]
-    # A dump of memory alone has had an inventory since CRIU 3.14, before that only the memory.
+    # A dump of memory alone has an inventory since CRIU 3.14, before that only the memory.
     for wanted in ("",) if pre_dump else ("inventory", "pstree", "core-"):
         if not any(name.startswith(wanted) for name in written):
-            because = f"criu says that it is done, but has written no {wanted}*.img into {folder!r}"
+            because = f"criu reported success, but has written no {wanted}*.img to {folder!r}"
             raise CtkError("save the container", because=because)
 
 
@@ -131,7 +131,7 @@ def _request(container: "Record", options: "Options", parent: str) -> "dict[str,
         "manage_cgroups_mode": criu.CGROUP_MODES[mode],
         "notify_scripts": True,
         "orphan_pts_master": True,
-        # Without it CRIU stops each process by ptrace(2), for which a paused one waits for ever.
+        # Without it CRIU stops each process by ptrace(2), which would wait forever for a paused one.
         "freeze_cgroup": _freezer(container),
         "empty_ns": empty_namespaces(options.value("empty-ns")),
         "external": _external_namespaces(container),
@@ -172,12 +172,12 @@ def empty_namespaces(names: "list[str]") -> int:
 
 
 def key_of(kind: str) -> str:
-    """The name under which CRIU knows a namespace that it leaves alone; runc's."""
+    """The name that identifies a namespace which CRIU leaves alone; the same as runc's."""
     return {"network": "extRootNetNS", "pid": "extRootPidNS"}[kind]
 
 
 def _external_namespaces(container: "Record") -> "list[str]":
-    """Network and pid namespaces that the spec joins by path belong to others and stay as they are."""
+    """Network and pid namespaces that the spec joins by path belong to others, and CRIU must leave them alone."""
     found = []
     for entry in (container.config().get("linux") or {}).get("namespaces") or ():
         if entry.get("path") and entry["type"] in ("network", "pid"):
@@ -187,7 +187,7 @@ def _external_namespaces(container: "Record") -> "list[str]":
 
 
 def _describe(container: "Record", images: str) -> "tuple[list[list[tuple[int, str]]], list[str]]":
-    """Write the description of the container into the images; the outside mounts and files for the request."""
+    """Write the container's description to the images; returns the external mounts and files for the request."""
     try:
         text = mountinfo.read(f"/proc/{container.pid}/mountinfo")
         streams, files = criu_image.streams(container.pid, text)

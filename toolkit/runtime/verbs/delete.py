@@ -1,4 +1,4 @@
-"""`delete`: what is left of a container."""
+"""`delete`: remove a container and its resources."""
 
 from toolkit.errors import CtkError, NotFound
 from toolkit.runtime import log, removal
@@ -22,8 +22,8 @@ def run(options: "Options") -> int:
 
 
 def _all(options: "Options") -> int:
-    """Remove every container that the expression is found in the id of; 1 if one of them stays."""
-    import re  # for those few who ask for it; nothing else in the runtime needs it
+    """Remove every container whose id matches the expression; returns 1 if one of them is left."""
+    import re  # imported only here: nothing else in the runtime needs it
 
     try:
         expression = re.compile(options.id)
@@ -35,7 +35,7 @@ def _all(options: "Options") -> int:
             try:
                 removal.delete(records.load(options.root, name), force=options.force)
             except NotFound:
-                continue  # somebody else was faster
+                continue  # another process was faster
             except CtkError as error:
                 log.error(str(error))
                 code = 1

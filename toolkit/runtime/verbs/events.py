@@ -1,4 +1,4 @@
-"""`events`: what a container uses, at an interval or once, and each time the kernel killed for want of memory.
+"""`events`: report a container's resource usage, at an interval or once, and each OOM kill.
 
 One JSON object a line, `{"type": "stats" | "oom", "id": …}`, in runc's fields.
 """
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from toolkit.runtime.options import Options
     from toolkit.runtime.record import Record
 
-# The kernel tells of an OOM kill by an eventfd on v1 and by inotify on v2; looking at the counter works on both, and
-# loses nothing: it counts.
+# The kernel reports an OOM kill by an eventfd on v1 and by inotify on v2; reading the counter works on both, and misses
+# none, because it counts.
 _LOOK_S = 0.25
 
 
 def run(options: "Options") -> int:
     """Report until the container ends. Raises NotFound, CtkError if it is not running."""
-    # Who reads this and goes away (`| head -1`) ends it: else it would write to nobody as long as the container lives.
+    # When the reader closes the pipe (`| head -1`), end: otherwise we would run as long as the container, for nobody.
     _signal.signal(_signal.SIGPIPE, _signal.SIG_DFL)
     container = records.load(options.root, options.id)
     if options.interval <= 0:
@@ -62,7 +62,7 @@ def _oom_kills(manager: "Manager") -> int:
     try:
         return manager.oom_kills()
     except OSError:
-        return 0  # the cgroup went with the container
+        return 0  # the cgroup is gone with the container
 
 
 def _tell(container: "Record", stats: "dict[str, Any]") -> None:

@@ -1,4 +1,4 @@
-"""`exec`: one more process in a running container."""
+"""`exec`: run another process in a running container."""
 
 import os
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def run(options: "Options") -> int:
-    """The process's exit code; 0 with --detach. Raises CtkError."""
+    """Run the process; returns its exit code, 0 with --detach. Raises CtkError."""
     record = records.load(options.root, options.id)
     _check_status(record, options)
     spec = record.config()
@@ -93,10 +93,10 @@ def _check_status(record: "records.Record", options: "Options") -> None:
 
 
 def _place(pid: int, the_process: "Process", group: "cgroups.Manager | None", subs: "list[str]", init: int) -> None:
-    """Limits, processors, and the cgroup, where the clone did not join it (`group` is None where it did)."""
+    """Set limits and processors, and join the cgroup, unless the clone joined it (then `group` is None)."""
     raise_rlimits(pid, the_process.get("rlimits") or [])
     affinity = the_process.get("execCPUAffinity") or {}
-    # Initial: before the cgroup, whose cpuset the process may otherwise wake up outside of; final: in it.
+    # Initial: before it joins the cgroup, because otherwise it could wake up on another cpu; final: in the cgroup.
     preparation.reset_affinity(pid)
     set_affinity(pid, affinity.get("initial"))
     if log.debugging():
@@ -115,7 +115,7 @@ def _handshake(
     parent: "words.Conversation",
     ours: "socket | None",
 ) -> int:
-    """Go with the process to the point where its program begins; the master of its terminal, -1 for none."""
+    """Go through the handshake up to where its program begins; returns the master of its terminal, -1 for none."""
     parent.say(words.JOINED)
     if the_process.get("oomScoreAdj") is not None:
         outside.write_oom_score(pid, the_process["oomScoreAdj"])
@@ -139,7 +139,7 @@ def _handshake(
 
 
 def _terminal_socket(options: "Options", terminal: bool) -> "tuple[socket | None, socket | None]":
-    """(our end, the child's end) of the socket that the master goes through; an engine's is only the child's."""
+    """(our end, the child's end) of the socket that the master is sent through; for an engine's, only the child's."""
     if not terminal:
         return None, None
     from toolkit.runtime import console
@@ -150,7 +150,7 @@ def _terminal_socket(options: "Options", terminal: bool) -> "tuple[socket | None
 
 
 def _process(options: "Options", spec: "Spec") -> "Process":
-    """The process object: from --process, or config.json's own changed by the options."""
+    """The process object: from --process, or that of config.json changed by the options."""
     if options.process:
         try:
             text = reading.named(options.process)  # it may be a pipe of the caller's shell (/dev/fd/63)
@@ -160,7 +160,7 @@ def _process(options: "Options", spec: "Spec") -> "Process":
         if not isinstance(document, dict):
             raise Invalid("", "it is not a JSON object", document=options.process)
         for finding in check.errors(document, exec=True):
-            if finding.message != "is required":  # an option may give it; the types must be right before that
+            if finding.message != "is required":  # an option may supply it; but the types must be right
                 raise Invalid(finding.path, finding.message, hint=finding.hint, document=options.process)
         given: "Any" = document  # its types are right
         result: "Process" = given
@@ -216,7 +216,7 @@ def _with_caps(given_sets: "Capabilities", names: "list[str]") -> "Capabilities"
         name = given.upper()
         name = name if name.startswith("CAP_") else "CAP_" + name
         if name not in capabilities.NUMBERS:
-            # As crun since 1.29; runc warns. Who names it on the command line can put it right.
+            # As in crun since 1.29; runc warns. The user can correct the command line.
             raise CtkError(f"unknown capability {given!r} (--cap)", hint="names are those of capabilities(7)")
         for kind in ("bounding", "effective", "permitted"):
             if name not in result[kind]:
@@ -228,7 +228,7 @@ def _with_caps(given_sets: "Capabilities", names: "list[str]") -> "Capabilities"
 
 
 def _user(text: str) -> "tuple[int, int | None]":
-    """UID[:GID], decimal and in range: whatever else it looks like, it is never a name (security.md S11)."""
+    """Parse UID[:GID], decimal and in range; it is never looked up as a name (security.md S11)."""
     uid, colon, gid = text.partition(":")
     numbers = []
     for word in (uid, gid) if colon else (uid,):

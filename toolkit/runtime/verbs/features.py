@@ -1,6 +1,6 @@
-"""`features`: what this build carries out, as the runtime spec's features document (features.md).
+"""`features`: print the supported features as the runtime spec's features document (features.md).
 
-Every entry is read from the table or the module that does the work, so that none can be claimed without it.
+Each entry is read from the table or the module that implements it, so that nothing is claimed that does not exist.
 """
 
 import os
@@ -54,7 +54,7 @@ def document() -> "dict[str, Any]":
         },
         "annotations": {
             "io.github.ctk.version": toolkit.__version__,
-            # The name that docker and crun's readers look for; crun writes it, too.
+            # The name that docker and readers of crun's features look for; crun writes it, too.
             "org.opencontainers.runc.checkpoint.enabled": "true" if _has("verbs/checkpoint") else "false",
         },
         "potentiallyUnsafeConfigAnnotations": [

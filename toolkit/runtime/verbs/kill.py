@@ -1,4 +1,4 @@
-"""`kill`: a signal to the container's first process, or to all of them."""
+"""`kill`: send a signal to the container's first process, or to all of its processes."""
 
 import os
 
@@ -16,7 +16,7 @@ def run(options: "Options") -> int:
     """Send the signal. Raises NotFound, CtkError ("container not running") unless `--all`."""
     container = records.load(options.root, options.id)
     signal = signals.parse((options.args and options.args[0]) or "TERM")
-    # In a pid namespace of its own the kernel kills the rest with the first process; else it is for us.
+    # In a pid namespace of its own the kernel kills the rest with the first process; otherwise we have to.
     everyone = options.all or (signal == signals.SIGKILL and not _own_pid_namespace(container))
     if everyone and _to_all(container, signal):
         return 0
@@ -24,14 +24,14 @@ def run(options: "Options") -> int:
         pidfd = signals.open_init(container)
     except CtkError:
         if options.all:
-            return 0  # nobody is left, which is what engines ask for after the end (`kill --all ID 9`)
+            return 0  # no process is left; engines call `kill --all ID 9` after the end and expect success
         raise
     try:
         if not signals.send(pidfd, signal) and not options.all:
             raise CtkError("container not running", code="E013")
         if signal not in signals.HARMLESS and lifecycle.status(container) == "created":
-            # What waits for `start` has no handlers, and the kernel drops such signals for the first process of a pid
-            # namespace (pid_namespaces(7)). The default action is to end: so it ends, as with runc.
+            # A process that waits for `start` has no handlers, and the kernel drops such signals for the first process
+            # of a pid namespace (pid_namespaces(7)). The default action would be to end, so we kill it, as runc does.
             signals.send(pidfd, signals.SIGKILL)
     finally:
         os.close(pidfd)
@@ -41,7 +41,7 @@ def run(options: "Options") -> int:
 
 
 def _to_all(container: "Record", signal: int) -> bool:
-    """Signal every process in the container's cgroup; whether there was one."""
+    """Signal every process in the container's cgroup; returns whether there was one."""
     if not container.cgroups or not lifecycle.of_this_boot(container):
         return False
     from toolkit.runtime import cgroups

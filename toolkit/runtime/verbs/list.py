@@ -1,4 +1,4 @@
-"""`list`: the containers below a root, as a table, as JSON, or their ids."""
+"""`list`: print the containers below a root, as a table, as JSON, or only their ids."""
 
 import os
 
@@ -18,7 +18,7 @@ _COLUMNS = ("id", "pid", "status", "bundle", "created", "owner")
 
 
 def run(options: "Options") -> int:
-    """Print the list. A root that was named must exist; the default one need not."""
+    """Print the list. A root given with --root must exist; the default one need not."""
     if options.format not in ("table", "json"):
         raise CtkError("invalid format option", hint="use 'table' or 'json'")
     try:
@@ -51,7 +51,7 @@ def run(options: "Options") -> int:
     if options.format == "json":
         log.out(
             (in_json(dumps(documents)) if documents else "null") + "\n"
-        )  # Go's nil slice: what engines know from runc
+        )  # Go's nil slice, as engines know it from runc
     else:
         log.out(table([_COLUMNS, *([str(row[column]) for column in _COLUMNS] for row in documents)]))
     return 0

@@ -1,4 +1,4 @@
-"""`ps`: the processes of a container, as the host's ps shows them, or their ids."""
+"""`ps`: print the processes of a container with the host's ps, or their ids."""
 
 import os
 
@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from toolkit.runtime.options import Options
 
-# Never the caller's PATH: this runs as root (and never a ps from the container).
+# Not the caller's PATH, because this runs as root; and never a ps from the container.
 _PROGRAMS = ("/usr/bin/ps", "/bin/ps", "/usr/local/bin/ps")
 
 
@@ -43,7 +43,7 @@ def run(options: "Options") -> int:
 
 
 def _output(program: str, arguments: "list[str]") -> str:
-    """Standard output of the host's ps. Raises CtkError with what it says if it fails."""
+    """The output of the host's ps. Raises CtkError with its error output if it fails."""
     output = os.memfd_create("ps")
     try:
         pid = os.posix_spawn(
@@ -87,7 +87,7 @@ def _select(text: str, pids: "list[int]") -> str:
 
 
 def _from_proc(pids: "list[int]") -> str:
-    """A small table of /proc for a host without ps."""
+    """A small table made from /proc, for a host without ps."""
     rows = [f"{'UID':<8} {'PID':>7} {'PPID':>7} S CMD"]
     for pid in pids:
         try:

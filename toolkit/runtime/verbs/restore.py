@@ -1,4 +1,4 @@
-"""`restore`: a container from the files that `checkpoint` wrote, by CRIU."""
+"""`restore`: restore a container with CRIU from the files that `checkpoint` wrote."""
 
 import os
 import stat as st
@@ -32,11 +32,11 @@ _LOG = "restore.log"
 
 
 def run(options: "Options") -> int:
-    """The program's exit code; 0 with --detach. Raises CtkError, HostLacks where CRIU does not work, or in a chroot."""
+    """Restore it; returns the program's exit code, 0 with --detach. Raises CtkError, HostLacks (no CRIU, a chroot)."""
     if roots.in_chroot():
         raise HostLacks(
             "restore a container",
-            because="ctk runs in a chroot: whoever enters what CRIU makes there would be in the host's root",
+            because="ctk runs in a chroot: a process that enters CRIU's container there would be in the host's root",
             hint="restore it outside of the chroot, or run ctk in a container",
         )
     program = criu.find(options.criu)
@@ -72,7 +72,7 @@ def _read(images: str, name: str) -> "object":
 
 
 class _Restoring:
-    """One restore under way."""
+    """A restore in progress."""
 
     def __init__(self, options: "Options", images: str) -> None:
         self.options = options
@@ -87,7 +87,7 @@ class _Restoring:
         self.cgroup_mode = criu.CGROUP_MODES[mode]
 
     def reserve(self) -> "records.Record":
-        """The record, with all that does not need the process."""
+        """Reserve the record and fill in everything that does not need the process."""
         under_way, options = self.launch, self.options
         spec, text, bundle = launch.read_bundle(options)
         launch.check_root(plan.root_path(spec, bundle), spec)
@@ -118,13 +118,13 @@ class _Restoring:
         try:
             self._call(program, root, work, description, streams)
         finally:
-            # On every way out: the record's folder is deleted next, and this is the container's root in it.
+            # In any case, because the record's folder is deleted next, and this is the container's root in it.
             for fd in self.extra:
                 os.close(fd)
             mounts.umount2(root, mounts.MNT_DETACH)
             os.rmdir(root)
         if not record.pid:
-            raise CtkError("restore the container", because="criu did not tell its process")
+            raise CtkError("restore the container", because="criu did not report its process")
         resources = (self.launch.spec.get("linux") or {}).get("resources") or {}
         cgroup.apply(resources)
         cgroup.apply_devices(resources.get("devices") or ())
@@ -132,25 +132,25 @@ class _Restoring:
         record.save()
 
     def _call(self, program: str, root: str, work: str, description: object, streams: object) -> None:
-        """Let criu make the processes. Raises CtkError with what its log says."""
+        """Let criu make the processes. Raises CtkError with the errors of its log."""
         cgroup = self.launch.cgroup
         assert cgroup is not None
         request = self._request(description, streams)
         request["root"] = root
-        # Opened in the new mount namespace: criu mounts on what it reaches from there.
+        # Opened in the new mount namespace, because criu mounts on paths below it.
         request["images_dir_fd"] = os.open(self.images, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         request["work_dir_fd"] = os.open(work, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         spawn.create_cgroup(cgroup)
         session = criu.Session(program, self.extra)
         try:
-            # What criu makes is born in its cgroups: the container's own, before there is a process.
+            # criu's children start in its cgroups, so it joins the container's own first.
             cgroup.join(session.pid)
             request["cg_root"] = _cgroup_roots(session.pid)
             session.call(criu.RESTORE, criu.request_options(request), self._notified)
         except CtkError as error:
             told = criu.report_log(work, _LOG)
             raise CtkError(
-                error.doing, because=told or error.because, hint=f"all that CRIU said: {work}/{_LOG}"
+                error.doing, because=told or error.because, hint=f"CRIU's whole log: {work}/{_LOG}"
             ) from None
         finally:
             session.close()
@@ -175,7 +175,7 @@ class _Restoring:
         for option in ("shell-job", "tcp-established", "ext-unix-sk", "file-locks", "auto-dedup", "lazy-pages"):
             request[option.replace("-", "_")] = options.value(option)
         if not isinstance(streams, list) or len(streams) > 3:
-            raise Invalid("", "is no list of three streams", document=STREAMS)
+            raise Invalid("", "is not a list of three streams", document=STREAMS)
         inherited: dict[str, int] = {}
         for number, stream in enumerate(streams):
             if isinstance(stream, str) and stream.startswith(("pipe:[", "socket:[")):
@@ -190,21 +190,21 @@ class _Restoring:
         return request
 
     def _outside_mounts(self, description: object) -> "list[list[tuple[int, str]]]":
-        """(name, source) of each mount that comes from outside. Raises Invalid for one that the spec does not know."""
+        """(name, source) of each external mount. Raises Invalid for one that the spec does not have."""
         spec, cgroup = self.launch.spec, self.launch.cgroup
         assert cgroup is not None
         cgroup_mounts = {}
         for mount in spec.get("mounts") or ():
             if mount.get("type") == "cgroup":
                 for name, _, path in cgroup.mounts():
-                    # Version 2 is one mount, without a name.
+                    # For v2 there is one mount, without a name.
                     cgroup_mounts[criu_image.point_of(mount) + ("/" + name if name else "")] = path
         known = criu_image.sources(spec, self.launch.bundle, cgroup_mounts, self.places)
         points = description.get("external_mounts") if isinstance(description, dict) else None
         if not isinstance(points, list) or not all(isinstance(point, str) for point in points):
-            raise Invalid("external_mounts", "is no list of mount points", document=DESCRIPTION)
+            raise Invalid("external_mounts", "is not a list of mount points", document=DESCRIPTION)
         if notify.POINT in points and notify.POINT not in known:
-            # It was started by a service manager, which has heard of it long ago: the folder is there, and empty.
+            # It was started by a service manager, which was notified long ago: the folder exists, and is empty.
             assert self.launch.record is not None
             known[notify.POINT] = notify.folder(self.launch.record)
             os.mkdir(known[notify.POINT])
@@ -220,7 +220,7 @@ class _Restoring:
         return pairs
 
     def _join_namespaces(self, request: "dict[str, Any]") -> None:
-        """Namespaces of others, by path: criu joins them; network and pid it takes as open files."""
+        """Have criu join namespaces by path; network and pid namespaces are passed to it as open files."""
         joins = []
         for entry in (self.launch.spec.get("linux") or {}).get("namespaces") or ():
             path, kind = entry.get("path"), entry["type"]
@@ -235,7 +235,7 @@ class _Restoring:
             elif kind == "user":
                 raise CtkError(
                     f"join the user namespace {path!r} at a restore",
-                    because="its root could look into criu, which still has the host's root and files by then",
+                    because="its root could trace criu, which still has the host's root and files then",
                     hint="restore into a user namespace of its own",
                 )
             else:
@@ -243,13 +243,13 @@ class _Restoring:
         request["join_ns"] = joins
 
     def _bind_root(self, record: "records.Record") -> str:
-        """The root as a mount, which criu wants it to be, in a mount namespace of ours: it goes with us."""
+        """Make the root a mount, as criu requires, in a mount namespace of ours, which ends with us."""
         root = record.folder + "/criu-root"
         os.mkdir(root, 0o700)
         namespaces.unshare(namespaces.NAMESPACES["mount"][0])
-        # A slave, so that nothing of ours reaches the host. Shared too: a bind mount of the container was a slave of
-        # the host's mount, and CRIU 4 makes it one again of the mount that it finds here (MOVE_MOUNT_SET_GROUP in
-        # move_mount(2)), which answers EINVAL for a private one.
+        # A slave, so that none of our mounts propagates to the host. Also shared: a bind mount of the container was a
+        # slave of the host's mount, and CRIU 4 makes it a slave of the mount that it finds here
+        # (MOVE_MOUNT_SET_GROUP in move_mount(2)), which fails with EINVAL for a private one.
         mounts.mount(None, "/", None, mounts.MS_REC | mounts.MS_SLAVE)
         mounts.mount(record.rootfs, root, None, mounts.MS_BIND | mounts.MS_REC)
         try:
@@ -261,10 +261,10 @@ class _Restoring:
         return root
 
     def _make_mount_points(self, root: str) -> None:
-        """Make the mount points of the spec that are missing, in the order of the spec, and note where they are.
+        """Make the spec's missing mount points, in the order of the spec, and note where they are.
 
-        Bind mounts are made for that long, as one may hold the point of the next; criu makes them itself. What is
-        inside a new file system comes with it: the files of a tmpfs are among the images.
+        Bind mounts are made meanwhile, because one may contain the mount point of the next; criu makes its own. Mount
+        points inside a new file system are restored with it: the files of a tmpfs are among the images.
         """
         bundle = self.launch.bundle
         fd = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -320,18 +320,18 @@ class _Restoring:
 
 
 def _files(description: object) -> "list[tuple[str, int]]":
-    """(criu's name, number of the stream, or NULL) of the host's files that the standard streams were.
+    """(criu's name, number of the stream, or NULL) for each standard stream that was a file of the host.
 
-    Never by path: whoever wrote the images could name any file of the host.
+    Never by path, because the author of the images could name any file of the host.
     """
     files = description.get("files") or {} if isinstance(description, dict) else None
     if not isinstance(files, dict) or not all(number in (criu_image.NULL, 0, 1, 2) for number in files.values()):
-        raise Invalid("files", "is no object of streams", document=DESCRIPTION)
+        raise Invalid("files", "is not an object of streams", document=DESCRIPTION)
     return list(files.items())
 
 
 def _cgroup_roots(pid: int) -> "list[list[tuple[int, str]]]":
-    """Where criu is to make the container's cgroups: there where it stands itself, a controller at a time."""
+    """Where criu must make the container's cgroups, for each controller: where criu itself is."""
     roots = []
     for line in reading.read(f"/proc/{pid}/cgroup").decode("utf-8", "surrogateescape").rstrip("\n").split("\n"):
         _, controllers, path = line.split(":", 2)

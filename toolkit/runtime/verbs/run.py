@@ -1,4 +1,4 @@
-"""`run`: create and start in one; stays until the program ends, unless detached."""
+"""`run`: create and start a container; waits until the program ends, unless detached."""
 
 from toolkit.runtime import launch, session
 from toolkit.runtime.options import OURS
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def run(options: "Options") -> int:
-    """The program's exit code, 128 + N for signal N; 0 with --detach. Raises CtkError."""
+    """Run it; returns the program's exit code, 128 + N for signal N, 0 with --detach. Raises CtkError."""
     if not options.given.isdisjoint(OURS) or (options.detach and session.by_hand(options)):
         from toolkit.runtime.comfort import run as comfort
 

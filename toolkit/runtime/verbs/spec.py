@@ -1,4 +1,4 @@
-"""`spec` with runc's options only; the bundle builder has the others."""
+"""`spec` with runc's options only; the bundle builder handles the others."""
 
 import os
 
@@ -24,7 +24,7 @@ def run(options: "Options") -> int:
         while data:
             data = data[os.write(fd, data) :]
     except OSError:
-        os.unlink(path)  # half of it would only stand in the next one's way
+        os.unlink(path)  # half a file would only be in the way of the next call
         raise
     finally:
         os.close(fd)

@@ -1,4 +1,4 @@
-"""`start`: let a created container's program run."""
+"""`start`: run the program of a created container."""
 
 import errno
 import os
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def _startable(record: "records.Record", text: bytes) -> bool:
-    """Does config.json have a process? (Parsed only where it is not plain to see.)"""
+    """Whether config.json has a process; it is parsed only if that is not obvious from the text."""
     at = text.find(b'"process"') + 9
     return at > 8 and (b"".join(text[at : at + 80].split())[:2] == b":{" or bool(record.config().get("process")))
 
@@ -28,10 +28,10 @@ def run(options: "Options") -> int:
     if not record.lock(wait=False):
         from toolkit.runtime import removal
 
-        removal.lock(record)  # waits, but not for ever
+        removal.lock(record)  # waits, but not forever
     record.reload()
     lifecycle.require(record, "start")
-    # Only a spec with hooks has to be read again; the text is searched before it is parsed.
+    # Only a spec with hooks must be parsed again, so search the text first.
     text = record.config_text()
     hooks_of = record.config().get("hooks") or {} if b'"hooks"' in text else {}
     startable = _startable(record, text)
@@ -48,8 +48,8 @@ def run(options: "Options") -> int:
         listener = notify.listener_for(record, record.pid)
     release(record, start_hooks, record.config()["process"] if start_hooks else {})
     if not startable:
-        # What was created ends, having nothing to execute. The runtime spec wants an error, and logs are where it is
-        # told; the exit code is that of crun, which runtime-tools' test of `start` asks for. (runc refuses `create`.)
+        # The created process ends, having nothing to execute. The runtime spec demands an error, which goes to the log;
+        # the exit code is that of crun, which runtime-tools' test of `start` expects. (runc refuses `create`.)
         log.error("config.json: process: is required to start a container: it is stopped now")
         return 0
     if hooks_of.get("poststart"):
@@ -58,7 +58,7 @@ def run(options: "Options") -> int:
         try:
             hooks.run("poststart", hooks_of["poststart"], launch.state_for_hooks(record, "running", record.pid))
         except CtkError:
-            # runc and crun end the container then; nothing of it is left.
+            # runc and crun remove the container then.
             removal.delete(record, force=True)
             raise
     if listener is not None:
@@ -80,7 +80,7 @@ def release(record: "Record", hooks_of_start: "Sequence[Hook]", the_process: "Pr
         if error.errno == errno.ENXIO:
             because = "container process is already dead"
         raise LaunchFailed(f"start container {record.id!r}", because=because) from None
-    # The name goes first: from now on the container counts as running, and a second start finds nothing to write to.
+    # Remove the name first: from now on the container counts as running, and a second start finds no fifo.
     stops.passed("parent")
     os.unlink(record.fifo_path)
     stops.passed("parent")

@@ -1,4 +1,4 @@
-"""`state`: the state document of one container."""
+"""`state`: print the state document of a container."""
 
 from toolkit.oci.json_text import dumps
 from toolkit.oci.state import state
@@ -22,10 +22,10 @@ def run(options: "Options") -> int:
 
 
 def _after_creation(options: "Options", told: "dict[str, Any]") -> "dict[str, Any]":
-    """The state once the creation is over, if that is soon: "creating" confuses those who poll.
+    """The state after the creation, if that ends soon: "creating" confuses callers that poll.
 
-    runc and crun say that a container does not exist until it is created, so their callers ask again until there is an
-    answer, and expect "created" in it. A hook that asks gets the truth after the wait.
+    For runc and crun a container does not exist until it is created, so their callers poll until they get a state, and
+    expect "created" in it. A hook that asks gets "creating" after the wait.
     """
     import time
 
@@ -40,7 +40,7 @@ _CREATION_S = 1.0
 
 
 def document(container: "record.Record", owner: str = "") -> "dict[str, Any]":
-    """The state document of a record, as of now."""
+    """The current state document of a record."""
     status = lifecycle.status(container)
     return state(
         container_id=container.id,

@@ -1,4 +1,4 @@
-"""`update`: new limits for a container that lives."""
+"""`update`: change the limits of a running container."""
 
 from toolkit.errors import CtkError, HostLacks, Invalid
 from toolkit.kernel import reading
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from toolkit.oci.types import Resources
     from toolkit.runtime.options import Options
 
-# Option, section of the resources object, field, how it is read.
+# Option, section of the resources object, field, parser.
 _FIELDS = (
     ("blkio-weight", "blockIO", "weight", "number"),
     ("cpu-period", "cpu", "period", "unsigned"),
@@ -56,18 +56,18 @@ def run(options: "Options") -> int:
 
 def _from_document(path: str) -> "Resources":
     """The resources object of a file, or of standard input for "-"."""
-    # What "-" means is the caller's own; a name may turn out to be anything.
+    # "-" is the caller's own standard input; a name may turn out to be any kind of file.
     text = reading.whole(0, path) if path == "-" else reading.named(path)
     document = json_text.loads(text, "resources")
     if not isinstance(document, dict):
         raise Invalid("", "must be an object", document="resources")
     given: "Any" = document
-    resources: "Resources" = given  # whose types the caller looks at
+    resources: "Resources" = given  # the caller checks its types
     return resources
 
 
 def from_options(options: "Options") -> "Resources":
-    """The resources object that the options describe: what was not given is not in it. Raises CtkError."""
+    """The resources object that the options describe, without those that were not given. Raises CtkError."""
     resources: "Any" = {}
     for name, section, field, kind in _FIELDS:
         given = options.value(name)
@@ -83,7 +83,7 @@ def from_options(options: "Options") -> "Resources":
             log.warning(f"--{name} is ignored: the kernel has no such limit any more")
     memory = resources.get("memory")
     if memory and memory.get("limit") == -1 and "swap" not in memory:
-        memory["swap"] = -1  # no limit on memory with one on memory and swap together is refused
+        memory["swap"] = -1  # unlimited memory with a limit on memory and swap together is refused
     described: "Resources" = resources
     return described
 
