@@ -81,7 +81,6 @@ def test_the_help_of_a_command_has_an_example(ctk: Command, command: str) -> Non
     ("words", "because", "hint"),
     [
         (["recpe"], "no such command 'recpe'", "did you mean 'recipe'?"),
-        (["images"], "no such command 'images'", "ctk list the containers"),
         (["build", "-t", "x", "."], "no such command 'build'", "ctk bootstrap SUITE ./root"),
         (["pull", "ubuntu"], "no such command 'pull'", "ctk up SUITE NAME"),
         (["up", "bookworm", "x", "-p", "80:80"], "no such option: -p", "--share-net uses the host's network"),

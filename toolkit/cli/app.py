@@ -30,6 +30,7 @@ from toolkit.cli import (
     up,
     verbs,
 )
+from toolkit.cli.images import store as store_of_images
 from toolkit.errors import CtkError, HostLacks, Usage, reason
 from toolkit.runtime.options import Options
 from toolkit.ui import failure
@@ -70,6 +71,7 @@ def _global(
 up.register(app)
 build.register(app)
 cache.register(app)
+store_of_images.register(app)
 spec.register(app)
 verbs.register(app)
 container_commands.register(app)
@@ -195,7 +197,8 @@ def _usage(error: Exception) -> Usage:
     if option and where == "ctk up":
         hint = foreign_words.option(option) or hint
     if message.startswith("No such command "):
-        hint = foreign_words.instead(message.removeprefix("No such command ").strip("'")) or hint
+        word = message.removeprefix("No such command ").strip("'")
+        hint = foreign_words.instead(word, where.removeprefix("ctk").strip()) or hint
         # runc's message, capital letter included: programs that drive a runtime look for it.
         if not sys.stderr.isatty():
             because += f" (No help topic for {message.removeprefix('No such command ')})"

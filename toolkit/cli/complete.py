@@ -38,6 +38,18 @@ def recipes(incomplete: str) -> list[str]:
     return [name for name in map(parse.name_of, shelf.paths()) if name.startswith(incomplete)]
 
 
+def images(incomplete: str) -> list[str]:
+    """The names of images in the store that begin with `incomplete`, short or whole."""
+    from toolkit.image.store import listing
+    from toolkit.image.store.store import Store
+
+    try:
+        known = [(listing.familiar(one.name), one.name) for one in Store().entries() if one.name]
+    except (CtkError, OSError):
+        return []
+    return [name for names in known for name in dict.fromkeys(names) if name.startswith(incomplete)]
+
+
 SHELLS = ("bash", "zsh", "fish")
 
 

@@ -1,16 +1,17 @@
-"""Commands and options of Docker and podman that ctk doesn't have: what to use instead, or why there is nothing."""
+"""Commands and options of Docker, podman and umoci that ctk doesn't have: what to use, or why there is nothing."""
 
 _ROOT = "a container here is a folder with files and a config.json, not an image"
 
 INSTEAD = {
-    "images": f"{_ROOT}; ctk cache list shows the cached trees, ctk list the containers",
-    "image": f"{_ROOT}; ctk bootstrap makes the files, ctk spec --from-image reads an image's configuration",
     "build": "ctk bootstrap SUITE ./root --include PACKAGES --customize-hook … makes a root, ctk spec its config.json",
     "pull": "nothing is pulled: ctk up SUITE NAME makes the files from the distribution's packages",
     "push": f"{_ROOT}; ctk bootstrap SUITE root.tar writes one that docker import and podman import take",
-    "rmi": f"{_ROOT}; ctk bootstrap --remove DIR removes a tree, ctk cache prune cached ones",
+    "rmi": "ctk image rm IMAGE; ctk bootstrap --remove DIR removes a tree",
     "commit": f"{_ROOT}; what a container writes is in its root already, and ctk diff NAME shows it",
-    "history": f"{_ROOT}, so there are no layers; ctk diff NAME shows what has changed",
+    "history": "ctk image history IMAGE; ctk diff NAME shows what a container has changed",
+    "tag": "ctk image tag IMAGE NAME",
+    "untag": "ctk image rm NAME",
+    "stat": "ctk image history IMAGE shows the layers, ctk image inspect IMAGE everything",
     "save": "a root is plain files: save them with tar -C ROOT -c . for docker import or podman import",
     "export": "a root is plain files: export them with tar -C ROOT -c . for docker import or podman import",
     "load": "unpack the files into a folder and describe it with ctk spec --rootfs DIR",
@@ -34,7 +35,17 @@ INSTEAD = {
     "shell": "ctk exec -t NAME sh",
     "enter": "ctk exec -t NAME sh",
     "debootstrap": "ctk bootstrap SUITE TARGET",
-    "remove": "ctk rm NAME, or ctk bootstrap --remove DIR for a tree",
+    "remove": "ctk rm NAME, ctk image rm IMAGE, or ctk bootstrap --remove DIR for a tree",
+    "image ls": "ctk images",
+    "image list": "ctk images",
+    "image remove": "ctk image rm IMAGE",
+    "image delete": "ctk image rm IMAGE",
+    "image untag": "ctk image rm NAME",
+    "image exists": "ctk image inspect IMAGE has the exit code 1 if it is not there",
+    "image gc": "ctk image prune",
+    "image fsck": "ctk image check",
+    "image stat": "ctk image history IMAGE shows the layers, ctk image inspect IMAGE everything",
+    "image tree": "ctk image history IMAGE shows the layers",
 }
 
 
@@ -56,9 +67,9 @@ OPTIONS = {
 }
 
 
-def instead(word: str) -> str:
-    """What to type instead of the command `word`; '' if the word isn't in the table."""
-    return INSTEAD.get(word, "")
+def instead(word: str, group: str = "") -> str:
+    """What to type instead of the command `word` of `group`; '' if it isn't in the table."""
+    return INSTEAD.get(f"{group} {word}".strip(), "")
 
 
 def option(word: str) -> str:

@@ -17,12 +17,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
+from toolkit.children import rootless
 from toolkit.errors import CtkError, Invalid, SystemCall, reason
 from toolkit.events import Emit, Note, silent
 from toolkit.image import digest as digests
 from toolkit.image.store import facts
 from toolkit.image.store.place import LAYERS, MAKING, Place, is_at
-from toolkit.kernel import atomic, process, reading, rmtree_beneath
+from toolkit.kernel import atomic, process, reading, rmtree_beneath, subids
+from toolkit.kernel.host import HostFacts
 from toolkit.oci import json_text
 
 OVERLAY = "overlay"
@@ -182,19 +184,14 @@ class Layers:
         return away
 
     def remove_set_aside(self, path: str) -> None:
-        """Remove a folder of `making/`, unless somebody is at work on it. Raises CtkError."""
-        fd = _locked(path)
-        if fd is None:
-            return
-        try:
-            rmtree_beneath.empty(fd)
-            os.rmdir(path)
-        except FileNotFoundError:
-            pass
-        except OSError as error:
-            raise CtkError(f"remove {path!r}", because=reason(error)) from None
-        finally:
-            os.close(fd)
+        """Remove a folder of `making/`, unless somebody is at work on it. Raises CtkError.
+
+        An ordinary user with subordinate ids, to whom files in it may belong, becomes root of a user namespace for it.
+        """
+        if os.geteuid() != 0 and len(subids.of_caller()[0]) > 1 and not HostFacts().user_namespaces:
+            rootless.run(_remove_here, path, silent)
+        else:
+            _remove_here(path, silent)
 
     def abandoned(self) -> list[str]:
         """What killed processes have left in `making/`, for `remove_set_aside`. Raises OSError."""
@@ -265,6 +262,22 @@ class Layers:
                 os.close(fd)
         except OSError as error:
             raise self._place.failed(error) from None
+
+
+def _remove_here(path: str, emit: Emit) -> None:  # noqa: ARG001 (rootless.run calls functions like this)
+    """Remove a folder with the rights of this process. Raises CtkError."""
+    fd = _locked(path)
+    if fd is None:
+        return
+    try:
+        rmtree_beneath.empty(fd)
+        os.rmdir(path)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise CtkError(f"remove {path!r}", because=reason(error)) from None
+    finally:
+        os.close(fd)
 
 
 def _locked(path: str) -> int | None:

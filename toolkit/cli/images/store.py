@@ -1,0 +1,192 @@
+"""The store of images: `ctk images`, `ctk image inspect|history|tag|rm|prune|check`."""
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from toolkit.cli import complete, output, pages
+
+if TYPE_CHECKING:
+    from toolkit.image.store.collect import Removed
+
+_PANEL = "Images"
+
+Name = Annotated[
+    str,
+    typer.Argument(
+        metavar="IMAGE", help="Its name, its digest, or the first digits of one.", show_default=False,
+        autocompletion=complete.images,
+    ),
+]  # fmt: skip
+Names = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="IMAGE…", help="Names, digests, or the first digits of one.", show_default=False,
+        autocompletion=complete.images,
+    ),
+]  # fmt: skip
+OfPlatform = Annotated[
+    str,
+    typer.Option("--platform", metavar="OS/ARCH", help="Which of an index's images.", show_default="this machine's"),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("images", rich_help_panel=_PANEL, epilog="Example: ctk images")(images)
+    group = pages.App(no_args_is_help=True, help="Look at and change images in the local store.")
+    group.command("inspect", epilog="Example: ctk image inspect debian:bookworm")(inspect)
+    group.command("history", epilog="Example: ctk image history debian:bookworm")(history)
+    group.command("tag", epilog="Example: ctk image tag debian:bookworm localhost:5000/base:1")(tag)
+    group.command("rm", epilog="Example: ctk image rm debian:bookworm")(remove)
+    group.command("prune", epilog="Example: ctk image prune --all --dry-run")(prune)
+    group.command("check", epilog="Example: ctk image check")(check)
+    app.add_typer(group, name="image", rich_help_panel=_PANEL)
+
+
+def images(
+    json: Json = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print digests only.")] = False,
+) -> None:
+    """List the images in the local store."""
+    from toolkit.image.store import listing
+    from toolkit.image.store.store import Store
+    from toolkit.ui import quantity, tables
+
+    found = listing.listing(Store())
+    if json:
+        output.document([one.as_json() for one in found])
+    elif quiet:
+        for digest in dict.fromkeys(one.digest for one in found):
+            output.out(f"{digest}\n")
+    else:
+        rows = tuple((*one.row(), quantity.size(one.size_bytes)) for one in found)
+        table = tables.Table(("NAME", "ID", "PLATFORM", "CREATED", "SIZE"), rows, "", (4,), "no images")
+        tables.show([table], sys.stdout)
+
+
+def inspect(name: Name, platform: OfPlatform = "") -> None:
+    """Print all that is known about an image, as JSON: its names, layers and configuration."""
+    from toolkit.image.document import platform as platforms
+    from toolkit.image.store import listing
+    from toolkit.image.store.store import Store
+
+    output.document(listing.inspect(Store(), name, platforms.parse(platform) if platform else None))
+
+
+def history(name: Name, platform: OfPlatform = "", json: Json = False) -> None:
+    """Show the steps an image was made in, the last one first."""
+    from toolkit.image.document import platform as platforms
+    from toolkit.image.store import listing
+    from toolkit.image.store.store import Store
+    from toolkit.ui import quantity, tables
+
+    steps = listing.history(Store().image(name, platforms.parse(platform) if platform else None))
+    if json:
+        keys = ("created", "size", "digest", "createdBy", "comment")
+        output.document([dict(zip(keys, step, strict=True)) for step in steps])
+        return
+    rows = tuple(
+        (listing.when(step.created), quantity.size(step.size_bytes) if step.digest else "", step.created_by)
+        for step in steps
+    )
+    tables.show([tables.Table(("CREATED", "SIZE", "BY"), rows, "", (1,), "it has no history")], sys.stdout)
+
+
+def tag(
+    name: Name,
+    new: Annotated[str, typer.Argument(metavar="NAME", help="The new name.", show_default=False)],
+) -> None:
+    """Give an image one more name. If another image has that name, it loses it."""
+    from toolkit.image.store.store import Store
+
+    output.out(f"{Store().tag(name, new)}\n")
+
+
+def remove(
+    names: Names,
+    force: Annotated[
+        bool, typer.Option("--force", "-f", help="Given a digest, remove all the names of its image.")
+    ] = False,
+) -> None:
+    """Remove names, and with the last name the image: what no other image and no container uses."""
+    from toolkit.image.store import collect
+    from toolkit.image.store.store import Store
+
+    _told(collect.remove(Store(), names, force=force))
+
+
+def prune(
+    every: Annotated[bool, typer.Option("--all", "-a", help="Remove every image that no container uses.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Only show what would be removed.")] = False,
+    limit: Annotated[
+        str,
+        typer.Option(
+            "--limit", metavar="SIZE", help="Also remove unused laid-out layers until the store is within SIZE.",
+            show_default=False,
+        ),
+    ] = "",
+) -> None:  # fmt: skip
+    """Remove images without a name, data that no image needs, and the remains of broken downloads."""
+    from toolkit.errors import Usage
+    from toolkit.fetch import limits
+    from toolkit.image.store import collect
+    from toolkit.image.store import limit as limiting
+    from toolkit.image.store.store import Store
+
+    size_bytes = limits.size(limit, what="--limit") if limit else -1
+    if limit and dry_run:
+        raise Usage("prune the image store", because="--limit can't be tried with --dry-run", hint="leave one out")
+    store = Store()
+    removed = collect.prune(store, everything=every, dry_run=dry_run)
+    if size_bytes >= 0:
+        more = limiting.keep_within(store, size_bytes)
+        removed.layers += more.layers
+        removed.size_bytes += more.size_bytes
+    _told(removed, "would remove" if dry_run else "removed")
+
+
+def _told(removed: "Removed", word: str = "removed") -> None:
+    from toolkit.text import one_line
+    from toolkit.ui import quantity
+
+    for name in removed.images:
+        output.out(f"{word} {one_line(name)}\n")
+    parts = (
+        (len(removed.blobs), "blobs"),
+        (len(removed.layers), "laid-out layers"),
+        (len(removed.files), "left-overs"),
+    )
+    counted = ", ".join(f"{count} {what}" for count, what in parts if count)
+    output.out(f"{word} {counted}, {quantity.size(removed.size_bytes)}\n" if counted else f"{word} no data\n")
+
+
+def check(
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Remove damaged blobs and changed layers, so that they are made anew.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Hash every blob, read every document, compare every laid-out layer with what it was.
+
+    The exit code is 1 if an image is damaged. Left-overs are no damage.
+    """
+    from toolkit.image.store import check as checking
+    from toolkit.image.store.store import Store
+    from toolkit.text import one_line
+
+    found = []
+    for one in checking.check(Store(), repair=repair):
+        found.append(one)
+        if not json:
+            hint = "removed" if one.mended else one.hint
+            output.out(one_line(f"{one.kind}: {one.name}: {one.what}" + (f"  ({hint})" if hint else "")) + "\n")
+    damaged = [one for one in found if not one.harmless]
+    if json:
+        output.document([{**one._asdict(), "harmless": one.harmless} for one in found])
+    elif not damaged:
+        output.out("no damage\n")
+    if any(not one.mended for one in damaged):
+        raise typer.Exit(1)
