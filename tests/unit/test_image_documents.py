@@ -1,6 +1,7 @@
 """The documents of an image: what the specification allows is read, and what could be read in two ways is refused.
 
-The cases of image-spec's own schemas are among them, written down again; the schemas were run over the same tables.
+image-spec's JSON schemas accept MANIFEST, INDEX and IMAGE. What their own tests refuse is refused here too, but for
+what `test_what_the_schemas_are_stricter_about` has.
 """
 
 import copy
@@ -202,6 +203,27 @@ REFUSED: list[tuple[dict[str, Any], str, Any, str]] = [
             (True, "must be a number"),
         )
     ),
+    *(
+        (whole, path, wrong, "is not a media type")
+        for whole, path in (
+            (MANIFEST, "config/mediaType"),
+            (MANIFEST, "layers/0/artifactType"),
+            (MANIFEST, "artifactType"),
+            (INDEX, "manifests/0/mediaType"),
+        )
+        for wrong in (
+            "invalid",
+            "a/",
+            "/a",
+            "a/b/c",
+            ".a/b",
+            "a/.b",
+            "a/b; c=d",
+            "a/b\r\nX: y",
+            "a/" + "b" * 128,
+            "é/x",
+        )
+    ),
     (MANIFEST, "layers/0/mediaType", ..., "is missing"),
     (MANIFEST, "config/mediaType", 7, "must be a text"),
 ]
@@ -212,6 +234,16 @@ def test_manifests_that_are_refused(whole: dict[str, Any], path: str, value: Any
     with pytest.raises(Invalid, match=said) as info:
         read(changed(whole, path, value))
     assert "the document" in str(info.value)
+
+
+def test_what_the_schemas_are_stricter_about() -> None:
+    """An image without layers is docker's FROM scratch; a platform without a machine is written where there is none."""
+    empty = read(changed(MANIFEST, "layers", []))
+    assert isinstance(empty, Manifest) and empty.layers == ()
+    index = read(changed(INDEX, "manifests/0/platform", {"os": "linux", "architecture": ""}))
+    assert isinstance(index, Index) and index.manifests[0].platform is None
+    bare = config.read(json.dumps(changed(IMAGE, "config/Env", ["A"])).encode(), "it")
+    assert bare.run.env == ("A",)
 
 
 def test_what_came_under_another_media_type() -> None:

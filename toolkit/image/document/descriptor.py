@@ -3,7 +3,7 @@
 from typing import Any, NamedTuple
 
 from toolkit.image import digest as digests
-from toolkit.image.document import platform
+from toolkit.image.document import media_types, platform
 from toolkit.image.document.fields import Fields
 from toolkit.image.document.platform import Platform
 
@@ -48,6 +48,9 @@ def read(part: Fields) -> Descriptor:
     for name in ("mediaType", "digest"):
         if not part.text(name):
             raise part.invalid(name, "is missing")
+    for name in ("mediaType", "artifactType"):
+        if part.text(name) and not media_types.is_media_type(part.text(name)):
+            raise part.invalid(name, f"{part.text(name)!r} is not a media type")
     if not digests.is_digest(part.text("digest")):
         raise part.invalid("digest", f"{part.text('digest')!r} is not a digest (sha256:… or sha512:…, in lower case)")
     return Descriptor(

@@ -68,6 +68,9 @@ def read(data: bytes, media_type: str, document: str) -> Manifest | Index:
         raise Invalid("", because, document=document, hint="push the image again with a newer docker, or pull another")
     if part.natural("schemaVersion") != 2:
         raise part.invalid("schemaVersion", "must be 2")
+    kind = part.text("artifactType")
+    if kind and not media_types.is_media_type(kind):
+        raise part.invalid("artifactType", f"{kind!r} is not a media type")
     if media_type in media_types.INDEXES:
         return _index(part, data, media_type)
     if media_type in media_types.MANIFESTS:

@@ -1,5 +1,7 @@
 """Media types: image-spec's and Docker's older ones, which mean the same (image-spec 1.1, media-types.md)."""
 
+import re
+
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
@@ -48,6 +50,14 @@ IN_OCI = {
     DOCKER_FOREIGN + ".gzip": _NONDISTRIBUTABLE + "+gzip",
 }
 """Docker's types and what image-spec calls the same."""
+
+_NAME = r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}"
+_GRAMMAR = re.compile(rf"{_NAME}/{_NAME}")
+
+
+def is_media_type(text: str) -> bool:
+    """Whether it is TYPE/SUBTYPE as they may be registered (RFC 6838 4.2), without parameters."""
+    return _GRAMMAR.fullmatch(text) is not None
 
 
 def layer_type(codec: str) -> str:

@@ -149,27 +149,31 @@ class ArchiveDestination:
             new.name(self._location.path)
 
     def _order(self, listed: list[tuple[Put, str]]) -> list[str]:
-        """The digests of what belongs to the images, each once: a configuration, its layers, their manifest."""
+        """The digests of what belongs to the images, each once: blobs as a copy sends them, then the documents.
+
+        That is the largest first (transfer/copy.py), so that mostly nothing has to be moved at the end.
+        """
         puts = {put.descriptor.digest: put for put in self._roots.all}
-        found: dict[str, None] = {}
+        blobs: dict[str, int] = {}
+        documents: dict[str, None] = {}
 
         def walk(put: Put) -> None:
             if isinstance(put.document, Index):
                 for one in put.document.manifests:
-                    if one.digest in puts and one.digest not in found:
+                    if one.digest in puts and one.digest not in documents:
                         walk(puts[one.digest])
             else:
                 for one in (put.document.config, *put.document.layers):
                     if one.digest in self._regions:
-                        found[one.digest] = None
+                        blobs[one.digest] = one.size_bytes
                     elif not one.urls:  # a foreign layer may be left out
                         because = f"the blob {one.digest} of its manifest {put.descriptor.digest} has not come"
                         raise NotFound(f"write {str(self)!r}", because=because)
-            found[put.descriptor.digest] = None
+            documents[put.descriptor.digest] = None
 
         for put, _ in listed:
             walk(put)
-        return list(found)
+        return [*sorted((one for one in blobs if one not in documents), key=lambda one: -blobs[one]), *documents]
 
     def _last_members(self, listed: list[tuple[Put, str]]) -> list[tuple[str, bytes]]:
         entries: list[index_json.Entry] = []
