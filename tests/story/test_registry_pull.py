@@ -3,6 +3,7 @@
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,9 +40,10 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DebianRegistry
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A user without any settings."""
-    return registry.own_home(tmp_path, monkeypatch)
+    yield registry.own_home(tmp_path, monkeypatch)
+    registry.close_all()
 
 
 def put(where: DebianRegistry, one: images.Image, called: str, folder: Path, *more: str) -> None:
@@ -54,8 +56,8 @@ def put(where: DebianRegistry, one: images.Image, called: str, folder: Path, *mo
     )
 
 
-def opened(where: DebianRegistry, called: str, **named: object) -> client.Registry:
-    return client.open(name.parse(f"{where.host}/{called}"), **named)  # type: ignore[arg-type]
+def opened(where: DebianRegistry, called: str, **named: Any) -> client.Registry:
+    return registry.opened(where.host, called, **named)
 
 
 def test_an_image_comes_as_skopeo_put_it_there(plain: DebianRegistry) -> None:
@@ -65,7 +67,6 @@ def test_an_image_comes_as_skopeo_put_it_there(plain: DebianRegistry) -> None:
     shown = registry.skopeo("inspect", "--raw", "--tls-verify=false", f"docker://{plain.host}/tests/one:1.0")
     assert source.manifest().data == shown
     assert str(source) == f"docker://{plain.host}/tests/one:1.0"
-    source.close()
 
 
 def test_a_blob_from_an_offset(plain: DebianRegistry) -> None:
@@ -74,7 +75,6 @@ def test_a_blob_from_an_offset(plain: DebianRegistry) -> None:
     whole = ONE.blobs[blob.digest]
     for start in (0, 1, len(whole) - 1, len(whole)):
         assert images.fetch(source, blob, start) == whole[start:]
-    source.close()
 
 
 def test_what_a_tag_is_now_costs_one_request(plain: DebianRegistry) -> None:
@@ -84,7 +84,6 @@ def test_what_a_tag_is_now_costs_one_request(plain: DebianRegistry) -> None:
     asked = [line for line in plain.log if "http.request.method" in line][before:]
     assert len(asked) == 1 and "http.request.method=HEAD" in asked[0]
     assert source.head("nothing") is None
-    source.close()
 
 
 def test_what_is_not_there_is_told_so(plain: DebianRegistry) -> None:
@@ -94,7 +93,6 @@ def test_what_is_not_there_is_told_so(plain: DebianRegistry) -> None:
     assert f"pull {plain.host}/tests/one:2.0" in str(caught.value) and "ctk login" in caught.value.hint
     with pytest.raises(NotFound, match="BLOB_UNKNOWN"):
         images.fetch(source, Descriptor("x", TWO.layers[0].digest, 10))
-    source.close()
 
 
 @pytest.mark.parametrize("wanted", ["../../x", "a/b", "sha256:123", "a?b", "-x", "a b", "x" * 129])
@@ -104,7 +102,6 @@ def test_nothing_but_a_tag_or_a_digest_becomes_part_of_a_url(wanted: str, plain:
         source.manifest(wanted)
     with pytest.raises(Usage, match="not a digest"):
         images.fetch(source, Descriptor("x", wanted, 1))
-    source.close()
 
 
 def test_tls_needs_the_authority_and_the_login(guarded: DebianRegistry, home: Path) -> None:

@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,6 @@ from tests.fixtures import images, registry
 from tests.fixtures.registry import PASSWORD, USER, DebianRegistry
 from toolkit.errors import NotFound, Unreachable, Untrusted, Usage
 from toolkit.image import digest as digests
-from toolkit.image import name
 from toolkit.image.document import manifest, media_types
 from toolkit.image.document.descriptor import Descriptor
 from toolkit.image.endpoint import Raw
@@ -28,12 +28,13 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DebianRegistry]:
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    return registry.own_home(tmp_path, monkeypatch)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    yield registry.own_home(tmp_path, monkeypatch)
+    registry.close_all()
 
 
-def opened(where: DebianRegistry, called: str, **named: object) -> client.Registry:
-    return client.open(name.parse(f"{where.host}/{called}"), **named)  # type: ignore[arg-type]
+def opened(where: DebianRegistry, called: str, **named: Any) -> client.Registry:
+    return registry.opened(where.host, called, **named)
 
 
 def pieces(data: bytes, size: int = 10_000) -> Iterator[bytes]:
@@ -67,7 +68,6 @@ def test_an_image_goes_there_and_skopeo_reads_it(plain: DebianRegistry, tmp_path
         **ONE.blobs,
         ONE.raw.digest: ONE.raw.data,
     }
-    there.close()
 
 
 def test_a_name_may_be_a_whole_reference_or_none(plain: DebianRegistry) -> None:
@@ -77,7 +77,6 @@ def test_a_name_may_be_a_whole_reference_or_none(plain: DebianRegistry) -> None:
     assert there.tags() == ["whole"] and there.manifest(ONE.raw.digest).data == ONE.raw.data
     with pytest.raises(Usage, match="the repository that is open is"):
         there.put_manifest(ONE.raw, f"{plain.host}/tests/other:1")
-    there.close()
 
 
 @pytest.mark.parametrize("size", [0, 1, 99, 100, 101, 4096])
@@ -130,7 +129,6 @@ def test_what_is_not_what_it_should_be_does_not_get_there(
         assert any("http.request.method=DELETE" in line for line in plain.log[said:])
     else:
         assert sessions_in(plain, f"wrong/{way}") == []
-    there.close()
 
 
 def test_a_blob_of_another_repository_is_mounted(plain: DebianRegistry) -> None:
@@ -140,8 +138,6 @@ def test_a_blob_of_another_repository_is_mounted(plain: DebianRegistry) -> None:
     assert second.mount(blob, "mount/first") and second.has(blob)
     assert not second.mount(TWO.layers[0], "mount/first") and not second.has(TWO.layers[0])
     assert sessions_in(plain, "mount/second") == []
-    first.close()
-    second.close()
 
 
 def test_a_manifest_without_its_blobs_is_refused_by_the_registry(plain: DebianRegistry) -> None:
@@ -150,7 +146,6 @@ def test_a_manifest_without_its_blobs_is_refused_by_the_registry(plain: DebianRe
         there.put_manifest(ONE.raw, "1")
     with pytest.raises(NotFound):
         there.manifest("1")
-    there.close()
 
 
 def test_tags_are_those_that_skopeo_lists(plain: DebianRegistry) -> None:
@@ -162,7 +157,6 @@ def test_tags_are_those_that_skopeo_lists(plain: DebianRegistry) -> None:
     assert there.tags() == listed["Tags"] and set(there.tags()) == {"b", "a", "1.0", "Z"}
     with pytest.raises(NotFound, match="NAME_UNKNOWN"):
         opened(plain, "tags/none").tags()
-    there.close()
 
 
 def test_a_manifest_is_deleted_by_its_digest(plain: DebianRegistry) -> None:
@@ -176,7 +170,6 @@ def test_a_manifest_is_deleted_by_its_digest(plain: DebianRegistry) -> None:
         there.manifest("1")
     with pytest.raises(NotFound):
         there.delete(ONE.raw.digest)
-    there.close()
 
 
 def test_a_registry_that_deletes_nothing(tmp_path: Path) -> None:
@@ -220,7 +213,6 @@ def test_what_refers_to_an_image_where_the_registry_keeps_no_list(plain: DebianR
     assert [one["digest"] for one in index["manifests"]] == [bill.raw.digest, signature.raw.digest]
     there.delete(bill.raw.digest)
     assert [one.digest for one in there.referrers(ONE.raw.digest)] == [signature.raw.digest]
-    there.close()
 
 
 def test_pushing_needs_a_login_and_says_so(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import os
 import threading
 import time
 import urllib.parse
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from toolkit import __version__
@@ -67,9 +67,9 @@ class Bounds(NamedTuple):
 class Sessions:
     """Sends requests, for any number of threads. `certificate` and `private_key` are PEM files, for all servers.
 
-    `tls` is for single servers, by HOST:PORT. `guarded`: no connection is made to an address that only this machine's
-    network can reach (link-local, a cloud's metadata service), whatever name leads there. `cookies`: they
-    are kept, and sent to every port of their host. Raises Usage for files that can't be used.
+    `tls` says how to talk to a server (HOST:PORT); None: as to any. `guarded`: no connection is made to an address that
+    only this machine's network can reach (link-local, a cloud's metadata service), whatever name leads there.
+    `cookies`: they are kept, and sent to every port of their host. Raises Usage for files that can't be used.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Sessions:
         stall_s: float = 8.0,
         certificate: str = "",
         private_key: str = "",
-        tls: "Mapping[str, Tls] | None" = None,
+        tls: "Callable[[str], Tls | None] | None" = None,
         guarded: bool = False,
         cookies: bool = True,
         cancelled: threading.Event | None = None,
@@ -88,7 +88,8 @@ class Sessions:
         self.cancelled = threading.Event() if cancelled is None else cancelled
         self._answered = False  # whether any server has answered any request
         self._certificate = (certificate, private_key or certificate) if certificate else None
-        self._tls = {server: (one, _context(one)) for server, one in (tls or {}).items()}
+        self._tls = tls
+        self._contexts: dict[str, tuple[Tls, ssl.SSLContext] | None] = {}
         self._guarded = guarded
         self._cookies = cookies
         self._timeout = (connect_s, stall_s)
@@ -114,13 +115,12 @@ class Sessions:
         A `body` that is an iterable must have a length. `patience_s` is how long the response's head may take, if that
         is longer than usual. Raises Broken, Untrusted (a redirect to something other than http), Unreachable, Usage.
         """
-        session = self._session(url)
+        session = self._session()
         import requests
         import urllib3.exceptions
 
-        server = urllib.parse.urlsplit(url).netloc
-        verify = self._tls[server][0].verify if server in self._tls else session.verify
         try:
+            verify = self._secure(session, url)
             auth = requests.auth.HTTPBasicAuth(*(part.encode() for part in login)) if login else None
             response = session.request(
                 method,
@@ -208,7 +208,7 @@ class Sessions:
                 session.close()
             self._sessions.clear()
 
-    def _session(self, url: str) -> "requests.Session":
+    def _session(self) -> "requests.Session":
         known: requests.Session | None = getattr(self._local, "session", None)  # noqa: F823 - a type alone
         if known is not None:
             return known
@@ -219,8 +219,6 @@ class Sessions:
         session = requests.Session()
         for scheme in ("http://", "https://"):
             session.mount(scheme, Adapter(guarded=self._guarded))
-        for server, (_, context) in self._tls.items():
-            session.mount(f"https://{server}/", Adapter(guarded=self._guarded, context=context))
         session.headers.update({"User-Agent": f"ctk/{__version__}", "Accept-Encoding": "identity"})
         session.max_redirects = _MOST_REDIRECTS
         # requests would read the environment and ~/.netrc for each file; the answers don't change for a server, and a
@@ -234,6 +232,25 @@ class Sessions:
         with self._lock:
             self._sessions.append(session)
         return session
+
+    def _secure(self, session: "requests.Session", url: str) -> "bool | str":
+        """Prepare the session for the TLS of the URL's server; what requests shall verify it with."""
+        parts = urllib.parse.urlsplit(url)
+        if self._tls is None or parts.scheme != "https":
+            return session.verify or False
+        with self._lock:
+            if parts.netloc not in self._contexts:
+                settings = self._tls(parts.netloc)
+                self._contexts[parts.netloc] = None if settings is None else (settings, _context(settings))
+            found = self._contexts[parts.netloc]
+        if found is None:
+            return session.verify or False
+        prefix = f"https://{parts.netloc.lower()}/"
+        if prefix not in session.adapters:
+            from toolkit.fetch.heads import Adapter
+
+            session.mount(prefix, Adapter(guarded=self._guarded, context=found[1]))
+        return (session.verify or False) if found[0].verify else False
 
     def _proxies_for(self, url: str) -> dict[str, str]:
         server = url.partition("?")[0].split("/", 3)[:3]

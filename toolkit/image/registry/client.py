@@ -353,23 +353,27 @@ def open(
     login = Login(username, password) if username else None
     sessions: list[Sessions] = []
 
-    def new(tls: dict[str, Tls], guarded: bool) -> Sessions:
+    def new(tls: Callable[[str], Tls | None], *, guarded: bool) -> Sessions:
         made = Sessions(
             connect_s=limits.connect_s,
             stall_s=limits.stall_s,
             tls=tls,
             guarded=guarded,
-            cancelled=cancelled,
             cookies=False,
+            cancelled=cancelled,
         )
         sessions.append(made)
         return made
 
-    strangers = new({}, guarded=True)
+    strangers = new(certificates.of, guarded=True)
 
     def connect(place: Place, login: Login | None) -> Connection:
-        tls = certificates.of(place.server, verify=not place.lenient)
-        own = new({} if tls is None else {place.server: tls}, guarded=False)
+        def tls(server: str) -> Tls | None:
+            """A registry's authority is good for all ports of its host: it may have its token server there."""
+            mine = certificates.of(place.server, verify=not place.lenient)
+            return certificates.of(server, verify=not place.lenient) or mine
+
+        own = new(tls, guarded=False)
         if login is None:
             login = logins.find(place.host, place.repository, emit)
 

@@ -172,7 +172,11 @@ class Connection:
             if response.status_code != 401 or not origins.same(response.url, self.base) or not request.repeatable:
                 return response
             offered = response.headers.get("WWW-Authenticate", "")
-            following = self._authority.answer(offered, sent, request.actions, asked, request.more)
+            try:
+                following = self._authority.answer(offered, sent, request.actions, asked, request.more)
+            except BaseException:
+                response.close()
+                raise
             if not following or following == sent:
                 return response
             response.close()
