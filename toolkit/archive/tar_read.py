@@ -15,6 +15,7 @@ from toolkit.errors import Malformed
 
 LONG_BYTES = 1 << 20  # limit of a long name or a pax header; the kernel's paths end at 4096
 NO_ID = 0xFFFFFFFF  # chown(2) takes it for "don't change"
+XATTR = b"SCHILY.xattr."
 _BLANK = bytes(512)
 LATEST_NS = SECOND_NS << 62
 
@@ -187,8 +188,8 @@ class Tar:
                     entry.gname = value
                 elif keyword == b"mtime":
                     entry.mtime_ns = decimal(value.partition(b".")[0]) * SECOND_NS
-                elif keyword.startswith(b"SCHILY.xattr."):
-                    xattrs[keyword[13:].decode()] = value
+                elif keyword.startswith(XATTR):
+                    xattrs[keyword[len(XATTR) :].decode()] = value
                 elif keyword.startswith(b"GNU.sparse."):
                     raise self._malformed(f"{entry.name!r} is sparse, which no package may hold")
             except ValueError:

@@ -10,7 +10,7 @@ Source: POSIX.1-2017 pax; "Basic Tar Format" and "Storing Sparse Files" in the m
 from collections.abc import Iterable, Iterator
 
 from toolkit.archive.entries import FILE, KINDS, SECOND_NS, Entry, Hole
-from toolkit.archive.tar_read import LONG_BYTES, Tar, decimal
+from toolkit.archive.tar_read import LONG_BYTES, XATTR, Tar, decimal
 
 _BLANK = bytes(512)
 _EXTENDED = b"LKxXg"
@@ -103,8 +103,8 @@ class AnyTar(Tar):
         entry.link = names.get(b"K", entry.link)
         pax = {**always, **dict(here)}
         sparse = {word: pax.pop(word) for word in list(pax) if word.startswith(b"GNU.sparse.")}
-        # A keyword without a value means that the header's own value counts.
-        self._override(entry, {word: value for word, value in pax.items() if value})
+        # A keyword without a value means that the header's own value counts; an attribute may well be empty.
+        self._override(entry, {word: value for word, value in pax.items() if value or word.startswith(XATTR)})
         if pax.get(b"mtime"):  # `_override` has checked that it is a number
             entry.mtime_ns = self._time_ns(pax[b"mtime"])
         self._check(entry)

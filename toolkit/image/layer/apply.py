@@ -147,18 +147,20 @@ class _Applier:
         """The stream, as long as there is room for what is made of it."""
         unchecked = 0
         for piece in stream:
-            unchecked += len(piece)
-            if unchecked >= _CHECK_BYTES:
-                self._check_room(0)
-                unchecked = 0
+            unchecked -= len(piece)
+            if unchecked < 0:
+                unchecked = min(self._check_room(len(piece)), _CHECK_BYTES)
             yield piece
 
-    def _check_room(self, size_bytes: int) -> None:
-        """Leave some room on the file system: it may be the host's own."""
+    def _check_room(self, size_bytes: int) -> int:
+        """How many bytes more than these may be written: some are left, for it may be the host's own file system."""
         about = os.fstatvfs(self._rootfd)
+        if not about.f_blocks:
+            return _CHECK_BYTES  # it does not tell
         room = (about.f_bfree if os.geteuid() == 0 else about.f_bavail) * about.f_frsize
-        if about.f_blocks and room < size_bytes + _RESERVE_BYTES:
+        if room < size_bytes + _RESERVE_BYTES:
             because = f"its file system has {room >> 20} MiB left"
-            if size_bytes:
+            if size_bytes > _RESERVE_BYTES:
                 because += f", and the compressed layer alone has {size_bytes >> 20}"
             raise CtkError(self._extractor.doing, because=because, hint=NO_ROOM)
+        return room - size_bytes - _RESERVE_BYTES
