@@ -89,16 +89,16 @@ _ID = "<container-id>"
 
 # For interactive use: no other runtime has these, and a call without them does not load their code.
 _COMFORT: "tuple[Option, ...]" = (
-    ("rm", "", "flag", False, "", "remove the container when it has ended, detached too"),
-    ("replace", "", "flag", False, "", "remove a container of this id first, running or not"),
+    ("rm", "", "flag", False, "", "remove the container when it has ended, also a detached one"),
+    ("replace", "", "flag", False, "", "first remove any container with this id, running or not"),
     ("hold", "", "flag", False, "", "with --detach, keep its output (`ctk logs`) and its terminal (`ctk attach`); "
-     "the default if these would be your terminal"),
+     "the default if they would otherwise be your terminal"),
     ("interactive", "i", "flag", False, "", "with --detach, keep its standard input open for `ctk attach`"),
-    ("ephemeral", "", "flag", False, "", "write to memory instead of the rootfs; gone with the container"),
-    ("overlay", "", "value", "", "DIR", "write to DIR instead of the rootfs; the next run goes on with it"),
+    ("ephemeral", "", "flag", False, "", "keep changes in memory, not in the rootfs; they end with the container"),
+    ("overlay", "", "value", "", "DIR", "write changes to DIR, not to the rootfs; the next run continues with them"),
     ("lower", "", "list", (), "DIR",
-     "make the root of these folders, the topmost first, with --overlay or --ephemeral over them"),
-    ("init", "", "flag", False, "", "a small first process that reaps orphans and passes signals on"),
+     "make the root from these folders, the topmost first, with --overlay or --ephemeral on top"),
+    ("init", "", "flag", False, "", "run a small init that reaps orphans and passes signals on"),
     ("tell", "", "flag", False, "", "print on standard error why it ended; the default on a terminal"),
 )  # fmt: skip
 

@@ -66,15 +66,15 @@ def _strong(text: str, bold: bool) -> str:
 def first_day(*, root: bool) -> str:
     """The most important commands for a new user, in a dozen lines; pure."""
     rows = (
-        ("up bookworm my-cont", "make a Debian and open a shell in it"),
+        ("up bookworm my-cont", "make a Debian system and open a shell in it"),
         ("recipe run first-container", "the same by hand, step by step"),
         ("recipe list", "fourteen more tutorials that run"),
         ("", ""),
-        ("list", "which containers there are"),
-        ("exec -t my-cont sh", "one more shell in one that runs"),
-        ("inspect my-cont", "what it is: namespaces, limits, rights"),
-        ("stop my-cont, rm my-cont", "end it, remove it"),
-        ("doctor", "what this host can do, and what not"),
+        ("list", "list the containers"),
+        ("exec -t my-cont sh", "open another shell in a running one"),
+        ("inspect my-cont", "show its namespaces, limits and rights"),
+        ("stop my-cont, rm my-cont", "stop it, remove it"),
+        ("doctor", "check what this host can do"),
     )
     # All others need root, or a user with subordinate ids, which `doctor` checks.
     sudo = "" if root else "sudo "
@@ -82,4 +82,4 @@ def first_day(*, root: bool) -> str:
     lines = [(f"  {'' if left in plain else sudo}ctk {left}" if left else "", right) for left, right in rows]
     table = "".join(f"{left:<39}{right}".rstrip() + "\n" for left, right in lines)
     begin = "ctk makes a Debian or Ubuntu root file system and runs it as a container.\n\n"
-    return begin + table + "\nctk --help tells every command, ctk COMMAND --help its options.\n"
+    return begin + table + "\nctk --help lists every command, ctk COMMAND --help its options.\n"
