@@ -92,7 +92,7 @@ def test_one_file_is_both_kinds_of_archive(tmp_path: Path) -> None:
         assert (found.config, found.layers) == (ONE.config, ONE.layers)
         assert images.fetch(source, ONE.layers[1], 5) == ONE.blobs[ONE.layers[1].digest][5:]
         assert images.fetch(source, ONE.config) == ONE.blobs[ONE.config.digest]
-    assert json.loads(members(path)["manifest.json"])[0]["RepoTags"] == ["debian:one"]
+    assert json.loads(members(path)["manifest.json"])[0]["RepoTags"] == ["docker.io/library/debian:one"]
     assert left_over(tmp_path) == []
 
 
@@ -100,7 +100,7 @@ def test_names_in_docker_s_archive_are_references(tmp_path: Path) -> None:
     path = tmp_path / "image.tar"
     write(f"docker-archive:{path}:debian", (ONE, ""))
     held = members(path)
-    assert json.loads(held["manifest.json"])[0]["RepoTags"] == ["debian:latest"]
+    assert json.loads(held["manifest.json"])[0]["RepoTags"] == ["docker.io/library/debian:latest"]
     annotations = json.loads(held["index.json"])["manifests"][0]["annotations"]
     assert set(annotations.values()) == {"docker.io/library/debian:latest"}
     with pytest.raises(Usage, match="'Debian'"):
@@ -116,7 +116,10 @@ def test_several_images_and_several_names(tmp_path: Path) -> None:
     path = tmp_path / "image.tar"
     write(f"docker-archive:{path}", (ONE, "a:1"), (TWO, "b:2"), (ONE, "a:latest"))
     listed = json.loads(members(path)["manifest.json"])
-    assert [one["RepoTags"] for one in listed] == [["a:1", "a:latest"], ["b:2"]]
+    assert [one["RepoTags"] for one in listed] == [
+        ["docker.io/library/a:1", "docker.io/library/a:latest"],
+        ["docker.io/library/b:2"],
+    ]
     for transport in ("docker-archive", "oci-archive"):
         with opened(f"{transport}:{path}") as source:
             with pytest.raises(Usage, match="several") as info:

@@ -201,7 +201,8 @@ class ArchiveDestination:
                 _, tags = found.setdefault(digests.of(chosen.raw), (chosen, []))
                 reference = index_json.whole_reference(self._index_name(name))
                 if reference is not None and reference.tag:
-                    tags.append(reference._replace(digest="").familiar)
+                    # The whole name: podman takes `debian:12` for localhost/debian:12.
+                    tags.append(str(reference._replace(digest="")))
         return [
             manifest_json.Image(
                 blob_name(one.config.digest), tuple(blob_name(layer.digest) for layer in one.layers), tuple(tags)
