@@ -31,6 +31,7 @@ from toolkit.cli import (
     verbs,
 )
 from toolkit.cli.images import store as store_of_images
+from toolkit.cli.images import transfer
 from toolkit.errors import CtkError, HostLacks, Usage, reason
 from toolkit.runtime.options import Options
 from toolkit.ui import failure
@@ -73,6 +74,7 @@ build.register(app)
 cache.register(app)
 store_of_images.register(app)
 spec.register(app)
+transfer.register(app)
 verbs.register(app)
 container_commands.register(app)
 recipes.register(app)

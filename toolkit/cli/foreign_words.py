@@ -4,8 +4,6 @@ _ROOT = "a container here is a folder with files and a config.json, not an image
 
 INSTEAD = {
     "build": "ctk bootstrap SUITE ./root --include PACKAGES --customize-hook … makes a root, ctk spec its config.json",
-    "pull": "nothing is pulled: ctk up SUITE NAME makes the files from the distribution's packages",
-    "push": f"{_ROOT}; ctk bootstrap SUITE root.tar writes one that docker import and podman import take",
     "rmi": "ctk image rm IMAGE; ctk bootstrap --remove DIR removes a tree",
     "commit": f"{_ROOT}; what a container writes is in its root already, and ctk diff NAME shows it",
     "history": "ctk image history IMAGE; ctk diff NAME shows what a container has changed",
@@ -17,7 +15,6 @@ INSTEAD = {
     "load": "unpack the files into a folder and describe it with ctk spec --rootfs DIR",
     "import": "unpack the files into a folder and describe it with ctk spec --rootfs DIR",
     "search": "ctk up takes the name of a suite: bookworm, trixie, jammy, noble, …",
-    "login": "ctk doesn't use a registry",
     "container": "leave the word out: ctk list, ctk rm, ctk inspect",
     "containers": "ctk list",
     "ls": "ctk list",

@@ -209,6 +209,13 @@ class Registry:
         digests.check(digest, self.reference.name)
         return referrers.find(self._primary, digest, artifact_type)
 
+    def check_login(self) -> None:
+        """Raise Unreachable if the registry does not take the login (distribution-spec 1.1, end-1)."""
+        doing = f"log in to {self.reference.registry}"
+        with self._primary.request("GET", "/v2/", doing) as response:
+            if response.status_code != 200:
+                raise self._primary.failure(response, doing)
+
     def close(self) -> None:
         """Close all connections."""
         for sessions in self._sessions:

@@ -53,6 +53,23 @@ class Part:
             self._hash.update(piece)
             self.offset += len(piece)
 
+    def passing(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
+        """The whole blob for one who reads along: what there is, then `pieces` as `write` takes them.
+
+        Raises as `write`.
+        """
+        at, end = 0, self.offset
+        while at < end:
+            try:
+                piece = os.pread(self._fd, min(_READ_BYTES, end - at), at)
+            except OSError as error:
+                raise self._place.failed(error) from None
+            at += len(piece)
+            yield piece
+        for piece in pieces:
+            self.write((piece,))
+            yield piece
+
     def restart(self) -> None:
         """Forget what has come, because it can't be gone on with. Raises CtkError."""
         self._keep(0)

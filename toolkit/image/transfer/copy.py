@@ -4,7 +4,6 @@ Nothing is changed on the way: the bytes of every manifest and blob are those of
 same in both places. What the destination has is not moved again. Blobs come side by side, the largest first.
 """
 
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ from toolkit.errors import Interrupted
 from toolkit.events import Emit, Finished, Progressed, Started
 from toolkit.image.document.descriptor import Descriptor
 from toolkit.image.endpoint import Destination, Source
+from toolkit.image.store.store import StoreDestination
 from toolkit.image.transfer.tree import Tree, missing
 
 JOBS = 3
@@ -57,16 +57,20 @@ def copy(
     jobs: int = JOBS,
     cancelled: threading.Event | None = None,
     mount: Callable[[Descriptor], bool] | None = None,
+    has: Callable[[Descriptor], bool] | None = None,
+    take: Callable[[Descriptor, Progress], None] | None = None,
 ) -> int:
     """Move what is missing of `tree`; the number of bytes that were moved.
 
     `name` is what its top is called at the destination. `mount` may have a blob there without moving it (a registry
-    has it in another repository), and says whether it did. Raises what source and destination raise; then the
-    destination has no new name, and what it was sent whole it may keep.
+    has it in another repository), and says whether it did. `has` and `take` are for a destination that wants more of a
+    blob than `Destination` says: whether it has all that, and how it gets it. `cancelled` is set when the copy fails.
+    Raises what source and destination raise; then the destination has no new name, and what it was sent whole it may
+    keep.
     """
     began = time.monotonic()
     blobs = tree.blobs
-    wanted = missing(blobs, map(destination.has, blobs))
+    wanted = missing(blobs, map(has or destination.has, blobs))
     if mount is not None:
         wanted = [blob for blob in wanted if not mount(blob)]
     total = sum(blob.size_bytes for blob in wanted)
@@ -77,8 +81,13 @@ def copy(
     def move(blob: Descriptor) -> None:
         if stop.is_set():
             raise Interrupted(f"copy {blob.digest}", because="interrupted")
-        with source.blob(blob) as pieces:
-            destination.put_blob(blob, progress.counted(pieces, short(blob.digest)))
+        if take is not None:
+            take(blob, progress)
+        elif isinstance(destination, StoreDestination):
+            into_store(source, destination, blob, progress)
+        else:
+            with source.blob(blob) as pieces:
+                destination.put_blob(blob, progress.counted(pieces, short(blob.digest)))
 
     side_by_side(move, wanted, jobs, stop)
     what = f"{len(wanted)} of {len(blobs)} blobs" if wanted else "all there already"
@@ -88,6 +97,17 @@ def copy(
     destination.put_manifest(tree.top, name)
     destination.commit()
     return total
+
+
+def into_store(source: Source, store: StoreDestination, blob: Descriptor, progress: Progress) -> None:
+    """Move a blob into the store, going on behind what an earlier try has left there."""
+    with store.receiving(blob) as part:
+        if part.there:
+            progress.add(blob.size_bytes, short(blob.digest))
+            return
+        progress.add(part.offset, short(blob.digest))
+        with source.blob(blob, part.offset) as pieces:
+            part.write(progress.counted(pieces, short(blob.digest)))
 
 
 def side_by_side(work: Callable[[Descriptor], None], blobs: list[Descriptor], jobs: int, stop: threading.Event) -> None:
@@ -113,8 +133,3 @@ def side_by_side(work: Callable[[Descriptor], None], blobs: list[Descriptor], jo
 def short(digest: str) -> str:
     """The first twelve digits of a digest, as everybody shows it."""
     return digest.partition(":")[2][:12]
-
-
-def jobs_here() -> int:
-    """How many layers are laid out side by side: one a core, at least two."""
-    return max(2, len(os.sched_getaffinity(0)))

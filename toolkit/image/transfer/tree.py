@@ -89,13 +89,19 @@ def _child(source: Source, child: Descriptor) -> Raw:
     return Raw(raw.data, child.media_type, child.digest)
 
 
-def one(source: Source, wanted: str, platform: Platform) -> Tree:
-    """The image for this platform alone: its manifest, whatever indexes led to it. Raises as `whole`, and NotFound."""
+def one(source: Source, wanted: str, platform: Platform, *, with_index: bool = False) -> Tree:
+    """The image for this platform alone. Raises as `whole`, and NotFound.
+
+    `with_index`: the indexes that led to it belong to it, so that it keeps the digest that was asked for, though the
+    manifests of other platforms are missing.
+    """
     raw = source.manifest(wanted)
+    above: list[tuple[Raw, Manifest | Index]] = []
     for _ in range(_DEEPEST + 1):
         document = manifests.read(raw.data, raw.media_type, f"{source} {raw.digest}")
         if isinstance(document, Manifest):
-            return Tree(((raw, document),))
+            return Tree(((raw, document), *(reversed(above) if with_index else ())))
+        above.append((raw, document))
         raw = _child(source, manifests.choose(document, platform, str(source)))
     raise Invalid("manifests", f"indexes are nested more than {_DEEPEST} deep", document=str(source))
 

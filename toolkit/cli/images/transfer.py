@@ -1,0 +1,176 @@
+"""Images between registries, files and the store: `ctk pull`, `push`, `copy`, `login`, `logout`."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from toolkit.cli import output
+from toolkit.cli.build import Json, Verbose
+from toolkit.cli.output import progress
+
+_PANEL = "Images"
+
+Platform = Annotated[
+    str,
+    typer.Option(
+        "--platform",
+        metavar="OS/ARCH[/VARIANT]",
+        help="For which machine.",
+        show_default="this one",
+        rich_help_panel="What",
+    ),
+]
+PlainHttp = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--plain-http",
+        metavar="HOST[:PORT]",
+        help="This registry speaks http, not https. Loopback addresses are tried both ways by themselves.",
+        show_default=False,
+    ),
+]
+Jobs = Annotated[int, typer.Option("--jobs", "-j", metavar="N", min=1, max=16, help="Blobs to move at once.")]
+Name = Annotated[
+    str,
+    typer.Argument(metavar="IMAGE", help="[REGISTRY/]REPOSITORY[:TAG][@DIGEST]; debian is docker.io/library/debian."),
+]
+_PLACE = "docker://NAME, oci:DIR[:TAG], oci-archive:FILE[:TAG], docker-archive:FILE[:NAME], or store:NAME"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the group's commands."""
+    for function, example in (
+        (pull, "ctk pull debian:bookworm"),
+        (push, "ctk push debian:bookworm localhost:5000/mine:1"),
+        (copy, "ctk copy docker://debian:bookworm oci:./layout:bookworm"),
+        (login, "ctk login --username me registry.example.org"),
+        (logout, "ctk logout registry.example.org"),
+    ):
+        app.command(function.__name__, rich_help_panel=_PANEL, epilog=f"Example: {example}")(function)
+
+
+def pull(
+    image: Name,
+    platform: Platform = "",
+    every: Annotated[bool, typer.Option("--all-platforms", help="All that the index lists.")] = False,
+    no_layers: Annotated[
+        bool, typer.Option("--no-layers", help="Keep the layers packed; the first run unpacks them.")
+    ] = False,
+    squash_ids: Annotated[
+        bool, typer.Option("--squash-ids", help="Files whose owner you have no id for become yours, with a note.")
+    ] = False,
+    devices: Annotated[bool, typer.Option("--devices", help="Make the image's device nodes, as root.")] = False,
+    plain_http: PlainHttp = None,
+    jobs: Jobs = 3,
+    json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Fetch an image from a registry into the store. What is there already is not fetched again."""
+    from toolkit.image.transfer.pull import PullRequest, fetched
+
+    request = PullRequest(
+        image.removeprefix("docker://"),
+        platform,
+        every,
+        tuple(plain_http or ()),
+        not no_layers,
+        squash_ids,
+        devices,
+        jobs,
+    )
+    with progress(json=json, verbose=verbose) as emit:
+        fetched(request, emit)
+
+
+def push(
+    image: Annotated[str, typer.Argument(metavar="IMAGE", help="An image of the store.", show_default=False)],
+    destination: Annotated[
+        str,
+        typer.Argument(metavar="[NAME]", help="Where to: REGISTRY/REPOSITORY[:TAG].", show_default="IMAGE's own name"),
+    ] = "",
+    platform: Platform = "",
+    every: Annotated[bool, typer.Option("--all-platforms", help="All that the index lists.")] = False,
+    plain_http: PlainHttp = None,
+    jobs: Jobs = 3,
+    json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Send an image of the store to a registry, byte for byte: its digest stays the same."""
+    from toolkit.image import name
+    from toolkit.image.transfer.push import CopyRequest
+    from toolkit.image.transfer.push import copy as move
+
+    to = name.locate(destination or image, default=name.DOCKER)
+    request = CopyRequest(name.locate(image), to, platform, every, tuple(plain_http or ()), jobs)
+    with progress(json=json, verbose=verbose) as emit:
+        move(request, emit)
+
+
+def copy(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help=_PLACE, show_default=False)],
+    destination: Annotated[str, typer.Argument(metavar="DESTINATION", help="The same.", show_default=False)],
+    platform: Platform = "",
+    every: Annotated[bool, typer.Option("--all", help="Every platform that the index lists.")] = False,
+    plain_http: PlainHttp = None,
+    jobs: Jobs = 3,
+    json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Copy an image from one place to another. Nothing in it changes, so it keeps its digest."""
+    from toolkit.image import name
+    from toolkit.image.transfer.push import CopyRequest
+    from toolkit.image.transfer.push import copy as move
+
+    request = CopyRequest(name.locate(source), name.locate(destination), platform, every, tuple(plain_http or ()), jobs)
+    with progress(json=json, verbose=verbose) as emit:
+        move(request, emit)
+
+
+Host = Annotated[str, typer.Argument(metavar="REGISTRY", help="HOST[:PORT]; docker.io is Docker Hub.")]
+
+
+def login(
+    registry: Host,
+    username: Annotated[
+        str, typer.Option("--username", "-u", metavar="NAME", help="Who to be.", show_default=False)
+    ] = "",
+    password_stdin: Annotated[
+        bool, typer.Option("--password-stdin", help="Read the password from standard input.")
+    ] = False,
+    plain_http: PlainHttp = None,
+) -> None:
+    """Check a name and password with a registry, and keep them for later commands."""
+    from toolkit.errors import Usage
+    from toolkit.image import name
+    from toolkit.image.registry import client
+    from toolkit.image.registry import login as logins
+
+    if not username:
+        if not sys.stdin.isatty():
+            raise Usage("read the command line", because="there is no --username, and no terminal to ask on")
+        username = typer.prompt("Username", err=True)
+    if password_stdin:
+        password = sys.stdin.readline().rstrip("\r\n")
+    elif sys.stdin.isatty():
+        password = typer.prompt("Password", hide_input=True, err=True)
+    else:
+        raise Usage("read the command line", because="there is no terminal to ask on", hint="give --password-stdin")
+    plain = True if registry in (plain_http or ()) else None
+    probe = client.open(
+        name.Reference(registry, "library/login"), plain_http=plain, username=username, password=password
+    )
+    try:
+        probe.check_login()
+    finally:
+        probe.close()
+    where = logins.save(registry, username, password)
+    output.err(f"ctk: {username} is logged in to {registry}; the password is in {where}\n")
+
+
+def logout(registry: Host) -> None:
+    """Forget the login of a registry."""
+    from toolkit.image.registry import login as logins
+
+    known = logins.forget(registry)
+    output.err(f"ctk: {'forgot the login' if known else 'there was no login'} of {registry}\n")

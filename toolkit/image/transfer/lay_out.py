@@ -1,0 +1,84 @@
+"""Layers of an image in the store: each laid out once, for overlayfs, in a folder of its own.
+
+What comes from a registry is laid out while it comes: the bytes are hashed, written to the store as the blob,
+decompressed, hashed again and made into files in one stream. What was copied here earlier is read from its blob.
+"""
+
+import contextlib
+import os
+import threading
+from collections.abc import Iterator
+
+from toolkit.events import Emit, Note
+from toolkit.image.document.descriptor import Descriptor
+from toolkit.image.endpoint import Source
+from toolkit.image.layer import apply
+from toolkit.image.store.layers import Layers
+from toolkit.image.store.store import Store, StoreDestination
+from toolkit.image.transfer.copy import Progress, into_store, short
+from toolkit.kernel.host import HostFacts
+
+
+def form_here() -> str:
+    """The form that overlayfs takes from us: its marks are trusted.* attributes, or user.* ones in a user namespace."""
+    return apply.USERXATTR if os.geteuid() != 0 or HostFacts().in_user_namespace else apply.OVERLAY
+
+
+class Layout:
+    """Lays layers out as they come. `diff_ids` says what each blob has to be, and which blobs are layers."""
+
+    def __init__(
+        self, store: Store, into: StoreDestination, diff_ids: dict[str, str], policy: apply.Policy, emit: Emit
+    ) -> None:
+        self.form = form_here()
+        self._layers = Layers(store.place)
+        self._blobs = store.blobs
+        self._into = into
+        self._diff_ids = diff_ids
+        self._policy = policy
+        self._emit = emit
+        self._lock = threading.Lock()
+        self._skipped_devices = 0
+
+    def has(self, blob: Descriptor) -> bool:
+        """Whether the store has the blob and, if it is a layer, has it laid out. Both stay while `into` is open."""
+        diff_id = self._diff_ids.get(blob.digest)
+        if diff_id is not None:
+            self._into.hold(diff_id)
+        return self._into.has(blob) and (diff_id is None or bool(self._layers.use(diff_id, self.form)))
+
+    def take(self, source: Source, blob: Descriptor, progress: Progress) -> None:
+        """Bring a blob into the store; a layer is laid out on the way. Raises CtkError."""
+        diff_id = self._diff_ids.get(blob.digest)
+        if diff_id is None:
+            into_store(source, self._into, blob, progress)
+            return
+        self._into.hold(diff_id)
+        with self._layers.laying_out(diff_id, self.form, emit=self._emit) as making:
+            if making.there:
+                into_store(source, self._into, blob, progress)
+                return
+            with self._into.receiving(blob, emit=self._emit) as part, contextlib.ExitStack() as stack:
+                if part.there:
+                    pieces = self._stored(blob)
+                else:
+                    pieces = part.passing(stack.enter_context(source.blob(blob, part.offset)))
+                counted = progress.counted(pieces, short(blob.digest))
+                facts = apply.one(making.rootfd, counted, blob, diff_id, self.form, self._policy)
+        self._note(blob, facts)
+
+    def _stored(self, blob: Descriptor) -> Iterator[bytes]:
+        with open(self._blobs.open(blob), "rb", buffering=0) as file:
+            while piece := file.read(1 << 18):
+                yield piece
+
+    def _note(self, blob: Descriptor, facts: apply.Facts) -> None:
+        for text in facts.warnings:
+            self._emit(Note(f"layer {short(blob.digest)}: {text}", warning=True))
+        with self._lock:
+            self._skipped_devices += facts.skipped_devices
+
+    def finish(self) -> None:
+        """Say what was left out."""
+        if self._skipped_devices:
+            self._emit(Note(f"{self._skipped_devices} device nodes of the image were left out; --devices makes them"))

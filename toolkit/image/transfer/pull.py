@@ -1,0 +1,167 @@
+"""`ctk pull`: an image of a registry into the store.
+
+What the store has is not asked for again: of an image that is there whole, one HEAD tells that it is still the one.
+"""
+
+import os
+import threading
+import time
+from dataclasses import dataclass
+from functools import partial
+
+from toolkit.children import rootless
+from toolkit.errors import NotFound
+from toolkit.events import Done, Emit, Finished, Planned, Started, silent
+from toolkit.image import name
+from toolkit.image.document import config as configs
+from toolkit.image.document import manifest as manifests
+from toolkit.image.document import platform
+from toolkit.image.document.manifest import Manifest
+from toolkit.image.document.platform import Platform
+from toolkit.image.layer.apply import Policy
+from toolkit.image.name import Reference
+from toolkit.image.registry.client import Registry
+from toolkit.image.store.layers import Layers
+from toolkit.image.store.store import Store, StoreDestination
+from toolkit.image.transfer import copy as copying
+from toolkit.image.transfer import tree as trees
+from toolkit.image.transfer.copy import Progress, into_store
+from toolkit.image.transfer.lay_out import Layout, form_here
+from toolkit.image.transfer.places import Access
+from toolkit.image.transfer.tree import Tree
+from toolkit.text import quote
+
+
+@dataclass(frozen=True, slots=True)
+class PullRequest:
+    """What `ctk pull` was asked for. `platform` "" is this machine's; `every` takes all that the index lists.
+
+    Its layers are laid out for `ctk up`, unless `every`: `squash_ids` and `devices` are layer/policy.py's.
+    """
+
+    reference: str
+    platform: str = ""
+    every: bool = False
+    plain_http: tuple[str, ...] = ()
+    lay_out: bool = True
+    squash_ids: bool = False
+    devices: bool = False
+    jobs: int = copying.JOBS
+
+
+_STAGES = (("manifest", "Read the manifest"), (copying.STAGE, "Fetch what is missing"))
+
+
+def fetched(request: PullRequest, emit: Emit) -> str:
+    """As `pull`; without root as root of a user namespace, so that the layers get their owners. Raises CtkError."""
+    if os.geteuid() == 0:
+        return pull(request, emit)
+    digest: str = rootless.run(pull, request, emit)
+    return digest
+
+
+def pull(request: PullRequest, emit: Emit, *, access: Access | None = None) -> str:
+    """Bring the image into the store; its digest. Raises CtkError; what has come of a blob then waits for the next."""
+    began = time.monotonic()
+    reference = name.parse(request.reference).tagged()
+    wanted = platform.parse(request.platform) if request.platform else None
+    emit(Planned(_STAGES))
+    access = access or Access(frozenset(request.plain_http), cancelled=threading.Event(), emit=emit)
+    store = Store()
+    source = access.registry(reference)
+    try:
+        digest = _there(store, reference, wanted, request, source, emit)
+        moved = 0
+        if not digest:
+            digest, moved = _fetch(store, reference, wanted, request, source, emit, access)
+    finally:
+        source.close()
+    short = reference.familiar
+    what = f"pulled {short}" if moved else f"{short} is up to date"
+    emit(
+        Done(
+            f"{what}: {digest}",
+            time.monotonic() - began,
+            {"reference": str(reference), "digest": digest, "bytes": moved},
+            (f"ctk up {quote(short)} NAME", f"ctk image inspect {quote(short)}"),
+        )
+    )
+    return digest
+
+
+def _there(
+    store: Store, reference: Reference, wanted: Platform | None, request: PullRequest, source: Registry, emit: Emit
+) -> str:
+    """The digest of the image if the store has it whole, and the registry still calls it so; else ""."""
+    if request.every:
+        return ""
+    began = time.monotonic()
+    emit(Started("manifest"))
+    try:
+        image = store.image(str(reference), wanted or platform.host())
+    except NotFound:
+        return ""
+    if not all(map(store.blobs.has, (image.manifest.config, *image.manifest.layers))):
+        return ""
+    if request.lay_out and not all(map(partial(Layers(store.place).has, form=form_here()), image.config.diff_ids)):
+        return ""
+    # Content that is named by its digest can't have changed.
+    claimed = image.top if reference.digest else source.head()
+    if claimed is None or claimed.digest != image.top.digest:
+        return ""
+    emit(Finished("manifest", time.monotonic() - began, claimed.digest, skipped=True))
+    emit(Started(copying.STAGE))
+    emit(Finished(copying.STAGE, 0.0, "all there already", skipped=True))
+    return image.top.digest
+
+
+def _fetch(
+    store: Store,
+    reference: Reference,
+    wanted: Platform | None,
+    request: PullRequest,
+    source: Registry,
+    emit: Emit,
+    access: Access,
+) -> tuple[str, int]:
+    began = time.monotonic()
+    emit(Started("manifest"))
+    machine = wanted or platform.host()
+    tree = trees.whole(source) if request.every else trees.one(source, "", machine, with_index=True)
+    emit(Finished("manifest", time.monotonic() - began, tree.top.digest))
+    store.place.check_room(tree.blobs)
+    into = store.destination(f"ctk pull {quote(reference.familiar)}")
+    try:
+        layout = _layout(store, into, tree, source, request, emit)
+        moved = copying.copy(
+            source,
+            into,
+            tree,
+            str(reference),
+            emit,
+            jobs=request.jobs,
+            cancelled=access.cancelled,
+            has=layout.has if layout else into.has,
+            take=partial(layout.take, source) if layout else None,
+        )
+        if layout:
+            layout.finish()
+    finally:
+        into.close()
+    return tree.top.digest, moved
+
+
+def _layout(
+    store: Store, into: StoreDestination, tree: Tree, source: Registry, request: PullRequest, emit: Emit
+) -> Layout | None:
+    """What lays the layers out; None if that was not asked for. Fetches the configuration, which has the diff ids."""
+    image = tree.documents[0][1]
+    if request.every or not request.lay_out or not isinstance(image, Manifest) or not image.is_image:
+        return None
+    manifests.layer_codecs(image, str(source))
+    if not into.has(image.config):
+        into_store(source, into, image.config, Progress("", 0, silent))
+    config = configs.read(store.blobs.document(image.config.digest), image.config.digest)
+    configs.check_layers(config, len(image.layers), image.config.digest)
+    pairs = zip((layer.digest for layer in image.layers), config.diff_ids, strict=True)
+    return Layout(store, into, dict(pairs), Policy(request.squash_ids, request.devices), emit)

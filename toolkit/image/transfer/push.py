@@ -1,0 +1,92 @@
+"""`ctk push` and `ctk copy`: an image from any place to any other."""
+
+import threading
+import time
+from dataclasses import dataclass
+
+from toolkit.errors import Usage
+from toolkit.events import Done, Emit, Finished, Planned, Started
+from toolkit.image import name
+from toolkit.image.document import platform
+from toolkit.image.document.descriptor import Descriptor
+from toolkit.image.endpoint import Destination, Source
+from toolkit.image.name import Location
+from toolkit.image.registry.client import Registry
+from toolkit.image.transfer import copy as copying
+from toolkit.image.transfer import places
+from toolkit.image.transfer import tree as trees
+from toolkit.image.transfer.places import Access
+
+
+@dataclass(frozen=True, slots=True)
+class CopyRequest:
+    """What `ctk copy` was asked for. `platform` "" is this machine's; `every` takes all that an index lists."""
+
+    source: Location
+    destination: Location
+    platform: str = ""
+    every: bool = False
+    plain_http: tuple[str, ...] = ()
+    jobs: int = copying.JOBS
+
+
+_STAGES = (("manifest", "Read the manifest"), (copying.STAGE, "Copy what is missing"))
+
+
+def copy(request: CopyRequest, emit: Emit) -> str:
+    """Copy the image; its digest. Raises CtkError and OSError."""
+    if request.every and request.platform:
+        raise Usage("read the command line", because="--all takes every platform, and --platform one")
+    if request.source == request.destination:
+        raise Usage(f"copy {request.source}", because="source and destination are the same")
+    began = time.monotonic()
+    emit(Planned(_STAGES))
+    access = Access(frozenset(request.plain_http), cancelled=threading.Event(), emit=emit)
+    with places.source(request.source, access) as source:
+        started = time.monotonic()
+        emit(Started("manifest"))
+        wanted = _wanted(request.source)
+        if request.every:
+            tree = trees.whole(source, wanted)
+        else:
+            tree = trees.one(source, wanted, platform.parse(request.platform) if request.platform else platform.host())
+        emit(Finished("manifest", time.monotonic() - started, tree.top.digest))
+        with places.destination(request.destination, access) as destination:
+            moved = copying.copy(
+                source,
+                destination,
+                tree,
+                places.name_there(request.destination),
+                emit,
+                jobs=request.jobs,
+                cancelled=access.cancelled,
+                mount=_mount(source, destination),
+            )
+    text = f"copied {request.source} to {request.destination}: {tree.top.digest}"
+    result = {"source": str(request.source), "destination": str(request.destination), "digest": tree.top.digest}
+    emit(Done(text, time.monotonic() - began, result | {"bytes": moved}))
+    return tree.top.digest
+
+
+def _wanted(source: Location) -> str:
+    """A place was opened for its image already; a registry is asked for the tag or digest of the reference."""
+    return source.reference.wanted if source.transport == name.DOCKER and source.reference else ""
+
+
+def _mount(source: Source, destination: Destination) -> "_Mount | None":
+    if not isinstance(source, Registry) or not isinstance(destination, Registry):
+        return None
+    if source.reference.registry != destination.reference.registry:
+        return None
+    return _Mount(source, destination)
+
+
+class _Mount:
+    """A blob of another repository of the same registry needs no moving (distribution-spec 1.1, "Mounting a blob")."""
+
+    def __init__(self, source: Registry, destination: Registry) -> None:
+        self._from = source.reference.repository
+        self._destination = destination
+
+    def __call__(self, blob: Descriptor) -> bool:
+        return self._destination.mount(blob, self._from)
