@@ -223,6 +223,13 @@ class Blobs:
             raise
         return fd
 
+    @contextmanager
+    def pieces(self, descriptor: Descriptor, start: int = 0) -> Iterator[Iterator[bytes]]:
+        """The bytes of a blob from an offset on; `open` has hashed it just now. Raises NotFound, Untrusted."""
+        with open(self.open(descriptor), "rb", buffering=0) as file:
+            file.seek(start)
+            yield iter(lambda: file.read(_READ_BYTES), b"")
+
     def document(self, digest: str) -> bytes:
         """The bytes of a manifest, index or configuration, verified. Raises NotFound, Untrusted, CtkError.
 

@@ -13,6 +13,7 @@ moments. Fetching and laying out don't hold it.
 All of it is 0700: a layer holds setuid files, which a user of the host could run otherwise (CVE-2021-41091).
 """
 
+import contextlib
 import fcntl
 import os
 from collections.abc import Iterable, Iterator
@@ -26,6 +27,7 @@ from toolkit.image.layout import index_json
 from toolkit.kernel import atomic, ours
 
 BLOBS, PARTS, LAYERS, MAKING, LEASES = "blobs", "parts", "layers", "making", "leases"
+_LOCK = "lock"
 _FOLDERS = (BLOBS, f"{BLOBS}/sha256", f"{BLOBS}/sha512", PARTS, LAYERS, MAKING, LEASES)
 _SLACK_BYTES = 16 << 20  # a disk is not filled to its last block
 
@@ -64,20 +66,22 @@ class Place:
                 for name in _FOLDERS:
                     if not os.path.isdir(f"{here}/{name}"):
                         ours.make_private(f"{here}/{name}")
-                for name, data in (
-                    (index_json.FILE, index_json.write([])),
-                    (index_json.MARKER, index_json.MARKER_BYTES),
-                ):
-                    if not os.path.lexists(f"{here}/{name}"):
-                        try:
-                            atomic.create(f"{here}/{name}", data)
-                        except FileExistsError:
-                            pass  # another ctk was faster
+                self._make_layout(here)
             finally:
                 os.close(fd)
         except OSError as error:
             raise self.failed(error) from None
         self._ready = True
+
+    def _make_layout(self, here: str) -> None:
+        """The files of an empty layout. Raises OSError."""
+        wanted = {index_json.FILE: index_json.write([]), index_json.MARKER: index_json.MARKER_BYTES}
+        if all(os.path.lexists(f"{here}/{name}") for name in wanted):
+            return
+        with _flock(f"{here}/{_LOCK}", fcntl.LOCK_EX):  # half-written files of who has no lock are removed
+            for name, data in wanted.items():
+                if not os.path.lexists(f"{here}/{name}"):
+                    atomic.create(f"{here}/{name}", data)
 
     @property
     def exists(self) -> bool:
@@ -100,7 +104,8 @@ class Place:
         except OSError as error:
             raise self.failed(error) from None
         free = about.f_bavail * about.f_frsize
-        if needed > 0 and needed + _SLACK_BYTES > free:
+        slack = min(_SLACK_BYTES, about.f_blocks * about.f_frsize // 50)
+        if needed > 0 and needed + slack > free:
             raise CtkError(
                 f"write to the image store {self.folder!r}",
                 because=f"no space left on device: {_mib(needed)} are needed, {_mib(free)} are free",
@@ -122,15 +127,12 @@ class Place:
     @contextmanager
     def _locked(self, how: int) -> Iterator[None]:
         self.prepare()
-        try:
-            fd = os.open(self.path("lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        except OSError as error:
-            raise self.failed(error) from None
-        try:
-            fcntl.flock(fd, how)
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(_flock(self.path(_LOCK), how))
+            except OSError as error:
+                raise self.failed(error) from None
             yield
-        finally:
-            os.close(fd)
 
     def failed(self, error: OSError) -> CtkError:
         """What to raise for an error of the system's while the store was written."""
@@ -140,6 +142,17 @@ class Place:
     def missing(self, what: str) -> NotFound:
         """What to raise where something is not in the store."""
         return NotFound(f"find {what}", because="it is not in the store", hint="`ctk images` lists what is")
+
+
+@contextmanager
+def _flock(path: str, how: int) -> Iterator[None]:
+    """Hold flock(2) on a file, which is made if it is not there. Raises OSError."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(fd, how)
+        yield
+    finally:
+        os.close(fd)
 
 
 def lock_file(path: str, *, wait: bool = True) -> int | None:

@@ -22,8 +22,6 @@ from toolkit.image.store.layers import Layers
 from toolkit.image.store.place import Place
 from toolkit.text import quote
 
-_READ_BYTES = 1 << 20
-
 
 class Image(NamedTuple):
     """One image for one platform. `top` is the entry of the store: this manifest, or an index with it."""
@@ -150,9 +148,8 @@ class StoreSource:
     @contextmanager
     def blob(self, descriptor: Descriptor, start: int = 0) -> Iterator[Iterator[bytes]]:
         """The bytes of a blob, which was hashed just now. Raises NotFound, Untrusted."""
-        with open(self._store.blobs.open(descriptor), "rb", buffering=0) as file:
-            file.seek(start)
-            yield iter(lambda: file.read(_READ_BYTES), b"")
+        with self._store.blobs.pieces(descriptor, start) as pieces:
+            yield pieces
 
     def close(self) -> None:
         """Let the image be removed again."""
