@@ -142,7 +142,7 @@ class Adapter(requests.adapters.HTTPAdapter):
                     raw.close()
             except (urllib3.exceptions.HTTPError, OSError):
                 raw.close()  # the redirect's target is known without it
-            response.raw = io.BytesIO()
+            response.raw = urllib3.HTTPResponse(body=io.BytesIO(), preload_content=False)
         return response
 
     def init_poolmanager(self, *arguments: Any, **named: Any) -> None:

@@ -31,7 +31,7 @@ def pages(connection: Connection, path: str, doing: str, headers: dict[str, str]
 
     Raises Untrusted beyond `most` pages, for a circle and for a page on another host; CtkError.
     """
-    seen = {path}
+    seen: set[str] = set()
     for number in range(most):
         response = connection.request("GET", path, doing, headers=headers)
         if response.status_code != 200:
@@ -48,12 +48,12 @@ def pages(connection: Connection, path: str, doing: str, headers: dict[str, str]
         following = _next(response.headers.get("Link", ""))
         if not following:
             return
+        seen.add(response.url)
         path = origins.target(response.url, following, doing)
         if not origins.same(path, connection.base):
             raise Untrusted(doing, because=f"{connection.place.host} continues its list on another server")
         if path in seen:
             raise Untrusted(doing, because=f"the list of {connection.place.host} goes round in circles")
-        seen.add(path)
     raise Untrusted(doing, because=f"the list of {connection.place.host} has more than {most} pages")
 
 

@@ -159,8 +159,8 @@ class Authority:
 
 def check_realm(realm: str, base: str, doing: str) -> None:
     """Raise Untrusted for a realm that is not https, or http at the host of a registry that is asked over http."""
-    there, here = urlsplit(realm), urlsplit(base)
     try:
+        there, here = urlsplit(realm), urlsplit(base)
         origins.check_address(there, here, doing)
     except ValueError as error:
         raise Untrusted(doing, because=f"its realm {realm[:200]!r} is not a URL: {error}") from None
