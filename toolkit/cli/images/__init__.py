@@ -1,1 +1,1 @@
-"""Commands about images, one file a group."""
+"""Commands about images, one file per group."""

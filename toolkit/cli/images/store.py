@@ -28,7 +28,9 @@ Names = Annotated[
 ]  # fmt: skip
 OfPlatform = Annotated[
     str,
-    typer.Option("--platform", metavar="OS/ARCH", help="Which of an index's images.", show_default="this machine's"),
+    typer.Option(
+        "--platform", metavar="OS/ARCH", help="Which image of an index to take.", show_default="this machine's"
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -111,7 +113,7 @@ def remove(
         bool, typer.Option("--force", "-f", help="Given a digest, remove all the names of its image.")
     ] = False,
 ) -> None:
-    """Remove names, and with the last name the image: what no other image and no container uses."""
+    """Remove names. With its last name an image is removed, except for data that other images or containers use."""
     from toolkit.image.store import collect
     from toolkit.image.store.store import Store
 
@@ -165,13 +167,13 @@ def _told(removed: "Removed", word: str = "removed") -> None:
 
 def check(
     repair: Annotated[
-        bool, typer.Option("--repair", help="Remove damaged blobs and changed layers, so that they are made anew.")
+        bool, typer.Option("--repair", help="Remove damaged blobs and changed layers, so that they are made again.")
     ] = False,
     json: Json = False,
 ) -> None:
-    """Hash every blob, read every document, compare every laid-out layer with what it was.
+    """Verify the store: hash every blob, read every document, compare every laid-out layer with its original state.
 
-    The exit code is 1 if an image is damaged. Left-overs are no damage.
+    The exit code is 1 if an image is damaged. Left-overs do not count as damage.
     """
     from toolkit.image.store import check as checking
     from toolkit.image.store.store import Store
