@@ -228,7 +228,7 @@ def test_a_manager_that_goes_away_amid_its_answer_is_not_waited_for(
         program.sendto(b"READY=1", f"{notify.folder(record)}/notify.sock")
     before = len(os.listdir("/proc/self/fd"))
     listener.heard()
-    assert listener.has_told and listener.manager_knows
+    assert listener.has_notified and listener.manager_knows
     assert len(os.listdir("/proc/self/fd")) == before
     listener._ready.close()
     listener._end.close()

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from zstandard import ZstdDecompressionReader
 
 PIECE_BYTES = 512 << 10
-WINDOW_BYTES = 128 << 20  # of zstd: what `zstd --ultra -22` and `--long=27` need, and the most that zstd takes unasked
+WINDOW_BYTES = 128 << 20  # of zstd: as `zstd --ultra -22` and `--long=27` need, and zstd's own default limit
 
 _INPUT_BYTES = 256 << 10
 _CUT_OFF = "the compressed data ends in the middle"

@@ -1,7 +1,7 @@
-"""Where each member of a tar file lies, so that its content can be read in place and in any order.
+"""Find the place of each member of a tar file, so that its content can be read in place and in any order.
 
-Only headers are read; contents are jumped over. For archives that are tables of named files (an image's), not trees:
-a name that two readers could understand in two ways is refused, and so is one that comes twice.
+Only headers are read; contents are skipped. For archives that are tables of named files (an image's), not trees: a name
+that readers could understand in different ways is refused, and so is one that occurs twice.
 """
 
 import os
@@ -17,7 +17,7 @@ _MOST_MEMBERS = 1 << 17
 
 
 class Place(NamedTuple):
-    """A member: its kind (entries.KINDS), for a file where its content is, for a symlink its target."""
+    """A member: its kind (entries.KINDS), a file's place of the content, a symlink's target."""
 
     kind: bytes
     offset: int
@@ -26,7 +26,7 @@ class Place(NamedTuple):
 
 
 class _Jumping(AnyTar):
-    """As AnyTar, over a file that can be read at any offset."""
+    """As AnyTar, for a file that can be read at any offset."""
 
     __slots__ = ("_end", "_fd", "_next")
 
@@ -43,12 +43,12 @@ class _Jumping(AnyTar):
 
     @property
     def offset(self) -> int:
-        """Where the stream stands."""
+        """The current offset in the file."""
         return self._next - (len(self._block) - self._position)
 
     @property
     def is_sparse(self) -> bool:
-        """Whether the content of the member that the iterator stands at is not in one piece."""
+        """Whether the current member's content is stored with holes."""
         return self._parts is not None
 
     def _skip(self) -> None:
@@ -63,13 +63,13 @@ class _Jumping(AnyTar):
         self._left = 0
 
     def _drain(self) -> None:
-        """What follows the end mark is nobody's: it is not read."""
+        """Does nothing: what follows the end mark is not read."""
 
 
 def places(fd: int, what: str) -> dict[str, Place]:
     """The members of the tar in the file `fd`, by name: without `./` in front, and without a folder's last slash.
 
-    Bytes that are not UTF-8 are as os.fsdecode gives them. Raises Malformed, which begins with `what`; OSError.
+    Names are decoded as by os.fsdecode. Raises Malformed, whose message begins with `what`; OSError.
     """
     found: dict[str, Place] = {}
     tar = _Jumping(fd, what)

@@ -163,7 +163,7 @@ class Client:
             yield from self._read_url(first, limit, exact, start, least_bytes_per_s, fresh)
             return
         except _NotThere as error:
-            told = error.error
+            failure = error.error
         if quoted != first:
             try:
                 yield from self._read_url(quoted, limit, exact, start, least_bytes_per_s, fresh)
@@ -171,7 +171,7 @@ class Client:
                 return
             except _NotThere:
                 pass
-        raise told
+        raise failure
 
     def _read_url(
         self, url: str, limit: int, exact: int | None, start: int, least_bytes_per_s: int, fresh: bool

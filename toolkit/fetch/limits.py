@@ -1,4 +1,4 @@
-"""Limits of how large a folder may become, as people write them."""
+"""Parse the size limit of a folder, as users write it: 10G."""
 
 import os
 import re
@@ -9,7 +9,7 @@ _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
 def size(written: str, *, what: str) -> int:
-    """`10G`, `500M`, `0` as bytes. Raises Usage; `what` is where the size was written."""
+    """`10G`, `500M`, `0` in bytes. Raises Usage, whose message says `what` was read."""
     found = re.fullmatch(r"(\d{1,12})([KMGT]?)(i?B)?", written.strip(), re.ASCII | re.IGNORECASE)
     if not found:
         raise Usage(f"read {what}", because=f"{written!r} is not a size", hint="for example 10G, 500M, or 0")
@@ -17,6 +17,6 @@ def size(written: str, *, what: str) -> int:
 
 
 def of(variable: str, default_bytes: int) -> int:
-    """The limit in this variable of the environment. Raises Usage."""
+    """The limit in this environment variable. Raises Usage."""
     written = os.environ.get(variable, "")
     return size(written, what=variable) if written else default_bytes

@@ -1,7 +1,7 @@
 """HTTP requests over persistent connections: what the clients of mirrors and of registries have in common.
 
 One `requests` session a thread (sessions are not meant to be shared), limits for heads and bodies, and errors in plain
-words. The clients decide which responses are good, whether to try again, and who we are.
+words. The clients decide which responses are good, whether to try again, and which login to use.
 """
 
 import http.cookiejar
@@ -68,7 +68,7 @@ class Sessions:
     """Sends requests, for any number of threads. `certificate` and `private_key` are PEM files, for all servers.
 
     `tls` says how to talk to a server (HOST:PORT); None: as to any. `guarded`: no connection is made to an address that
-    only this machine's network can reach (link-local, a cloud's metadata service), whatever name leads there.
+    only this machine's network can reach (link-local, a cloud's metadata service), whichever name resolves to it.
     `cookies`: they are kept, and sent to every port of their host. Raises Usage for files that can't be used.
     """
 

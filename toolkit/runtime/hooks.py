@@ -106,9 +106,9 @@ def _run_one(hook: "Hook", state: bytes) -> str:
             return ""
         size = os.lseek(output, 0, os.SEEK_END)
         os.lseek(output, max(0, size - 4096), os.SEEK_SET)
-        told = os.read(output, 4096).decode("utf-8", "replace").strip()
+        printed = os.read(output, 4096).decode("utf-8", "replace").strip()
         ended_by = f"exit status {code}" if code > 0 else f"signal: {(_signal.strsignal(-code) or str(-code)).lower()}"
-        return f"{ended_by}, output: {told}" if told else ended_by
+        return f"{ended_by}, output: {printed}" if printed else ended_by
     finally:
         os.close(given)
         os.close(output)

@@ -283,7 +283,7 @@ def _handshake(launch: Launch, prepared: spawn.Prepared) -> None:
     stage, parent = prepared.stage, prepared.parent
     if stage.opener is not None:
         stage.opener.close()
-    _talk(launch, prepared)
+    _parent_handshake(launch, prepared)
     if stage.opener is not None:
         from toolkit.runtime import opener
 
@@ -315,7 +315,7 @@ def _enter_bundle(launch: Launch) -> None:
     os.chdir(launch.bundle)
 
 
-def _talk(launch: Launch, prepared: spawn.Prepared) -> None:
+def _parent_handshake(launch: Launch, prepared: spawn.Prepared) -> None:
     """The parent's half of the handshake, up to the point before GO."""
     spec, rec, pid = launch.spec, launch.record, launch.pid
     the_plan, cgroup, parent = prepared.plan, prepared.stage.cgroup, prepared.parent

@@ -185,7 +185,7 @@ def _wrong_usage(error: "command_line.WrongOption", program: str) -> "NoReturn":
     first = "Incorrect Usage.\n\n"
     if not error.arguments:
         first = f"Incorrect Usage{':' if error.verb else '.'} {bounded(str(error))}\n\n"
-    _tell(first + help_text.render(program, error.verb), program)
+    _print(first + help_text.render(program, error.verb), program)
     log.error(str(error))
     if log.to_file():
         log.say(f"{bounded(str(error))}\n")
@@ -200,7 +200,7 @@ def _unknown(verb: str) -> "NoReturn":
 def _help(program: str, verb: str) -> "NoReturn":
     from toolkit.runtime import help as help_text
 
-    _tell(help_text.render(program, verb, _columns(program)), program)
+    _print(help_text.render(program, verb, _columns(program)), program)
     _exit(0)
 
 
@@ -217,11 +217,11 @@ def _columns(program: str) -> int:
 def _print_version(program: str) -> "NoReturn":
     from toolkit.runtime import help as help_text
 
-    _tell(help_text.version(program), program)
+    _print(help_text.version(program), program)
     _exit(0)
 
 
-def _tell(text: str, program: str) -> None:
+def _print(text: str, program: str) -> None:
     """Write the text of --help or --version; exits if that fails."""
     try:
         log.out(text)

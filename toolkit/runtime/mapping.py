@@ -99,12 +99,12 @@ def _by_helper(name: str, pid: int, entries: "Sequence[IDMapping]", table: str) 
     )
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     os.lseek(output, 0, os.SEEK_SET)
-    told = os.read(output, 4096).decode("utf-8", "replace").strip()
+    message = os.read(output, 4096).decode("utf-8", "replace").strip()
     os.close(output)
     if code:
         raise LaunchFailed(
             f"run {' '.join(arguments)}",
-            because=told or f"exit status {code}",
+            because=message or f"exit status {code}",
             hint=f"{table} must grant these ids to user {os.geteuid()}",
         )
 

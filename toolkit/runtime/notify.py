@@ -87,8 +87,8 @@ class Listener:
 
         self.main_pid = main_pid
         self._said = f"{record.folder}/{_SAID}"
-        self.told: "Callable[[bool], None] | None" = None  # called on progress, with: has the manager confirmed?
-        self.has_told = False  # the manager has been sent READY=1, but may not have read it yet
+        self.on_progress: "Callable[[bool], None] | None" = None  # called on progress, with: has the manager confirmed?
+        self.has_notified = False  # the manager has been sent READY=1, but may not have read it yet
         self._barrier = -1
         self._end = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM)
         inside = os.open(folder(record), os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -107,7 +107,7 @@ class Listener:
     @property
     def manager_knows(self) -> bool:
         """Whether READY=1 was sent, and the manager has confirmed it or there is no manager."""
-        return self.has_told and self._barrier < 0
+        return self.has_notified and self._barrier < 0
 
     def signalled(self) -> None:
         """Does nothing: messages wait in the socket."""
@@ -127,9 +127,9 @@ class Listener:
             said = self._end.recv(4096)  # without descriptors, so a barrier's is closed
         except OSError:
             return
-        if self.has_told or _READY not in said.split(b"\n"):
+        if self.has_notified or _READY not in said.split(b"\n"):
             return
-        self.has_told = True
+        self.has_notified = True
         try:
             os.close(os.open(self._said, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
         except OSError:
@@ -138,8 +138,8 @@ class Listener:
         self._progress()
 
     def _progress(self) -> None:
-        if self.told is not None:
-            self.told(self._barrier < 0)
+        if self.on_progress is not None:
+            self.on_progress(self._barrier < 0)
 
     def _tell(self) -> None:
         end = _manager()
@@ -175,14 +175,14 @@ class Listener:
             while not self.manager_knows:
                 poll = select.poll()
                 poll.register(self.fd, select.POLLIN)
-                if not self.has_told:
+                if not self.has_notified:
                     poll.register(pidfd, select.POLLIN)
-                ready = [fd for fd, _ in poll.poll(BARRIER_S * 1000 if self.has_told else None)]
+                ready = [fd for fd, _ in poll.poll(BARRIER_S * 1000 if self.has_notified else None)]
                 if self.fd in ready:  # first: it may have reported ready and then ended
                     self.heard()
                 elif ready:
                     return
-                elif self.has_told:
+                elif self.has_notified:
                     log.warning(f"the service manager did not answer within {BARRIER_S:.0f} s (BARRIER=1)")
                     return
         except KeyboardInterrupt:

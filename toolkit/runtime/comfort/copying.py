@@ -189,8 +189,8 @@ class _Helper:
             except BrokenPipeError:
                 code = 1  # the parent's own error is the one to report
             except Exception as error:
-                told = _explained(error, path)
-                os.write(says, str(told).encode("utf-8", "surrogateescape")[:4000])
+                message = _explained(error, path)
+                os.write(says, str(message).encode("utf-8", "surrogateescape")[:4000])
                 code = 1
             finally:
                 os._exit(code)
@@ -198,13 +198,13 @@ class _Helper:
 
     def finish(self) -> None:
         """Wait for it. Raises CtkError with the error that it reported."""
-        told = b""
+        message = b""
         while part := os.read(self.said, 65536):
-            told += part
+            message += part
         os.close(self.said)
         os.waitpid(self.pid, 0)
-        if told:
-            raise CtkError(told.decode("utf-8", "surrogateescape"))
+        if message:
+            raise CtkError(message.decode("utf-8", "surrogateescape"))
 
     def end(self) -> None:
         """Wait for it and ignore its errors."""

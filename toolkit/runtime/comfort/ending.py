@@ -109,14 +109,14 @@ def sentence(found: "End", spec: "Spec | None" = None) -> str:
     code, signal, oom = found["code"], found["signal"], found.get("oom")
     if oom:
         limit = oom["limit"]
-        told = f"memory limit of {_size(limit)} reached" if 0 < limit < _NO_LIMIT else "the host was short of memory"
+        cause = f"memory limit of {_size(limit)} reached" if 0 < limit < _NO_LIMIT else "the host was short of memory"
         if oom["peak"]:
-            told += f", peak {_size(oom['peak'])}"
+            cause += f", peak {_size(oom['peak'])}"
         if (signal == _KILL or code == 128 + _KILL) and oom.get("before_s", 0.0) > _SOON_S:
             who = f"killed by SIGKILL, not by the kernel, which killed in it {oom['before_s']:.0f} s before"
-            return f"{who}: {told}" + _code(code, signal)
+            return f"{who}: {cause}" + _code(code, signal)
         who = "killed by the kernel" if signal == 9 or code == 137 else "processes in it were killed by the kernel"
-        return f"{who}: {told}" + (f" ({oom['kills']} times)" if oom["kills"] > 1 else "") + _code(code, signal)
+        return f"{who}: {cause}" + (f" ({oom['kills']} times)" if oom["kills"] > 1 else "") + _code(code, signal)
     if signal:
         return f"killed by {signal_name(signal)}"
     args = ((spec or {}).get("process") or {}).get("args") or ["its program"]

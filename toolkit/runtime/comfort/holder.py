@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from toolkit.runtime.relay import Watch
 
 SOCKET = "attach.sock"
-_TOLD = "t"  # the service manager has been notified that the container is ready, and will confirm
+_NOTIFIED = "t"  # the service manager has been notified that the container is ready, and will confirm
 _CHUNK = 32768
 _KEPT_BYTES = 1 << 20
 """This much is buffered for a slow client; then the container waits for it, as for any slow terminal."""
@@ -92,7 +92,7 @@ def start(under_way: "Launch", *, held: bool) -> int:
     else:
         # The command ends only when the unit is ready: a manager would take an earlier end for a failure.
         under_way.notify.main_pid = under_way.pid
-        under_way.notify.told = lambda heard: log.write(writing, "0" if heard else _TOLD)
+        under_way.notify.on_progress = lambda heard: log.write(writing, "0" if heard else _NOTIFIED)
         watches.append(under_way.notify)
     os.chdir("/")
     null = os.open(os.devnull, os.O_RDWR)
@@ -125,7 +125,7 @@ def _begun(pid: int, reading: int, before: "set[int]") -> int:
         _signal.signal(number, lambda number, _: os.kill(pid, number))
     _signal.pthread_sigmask(_signal.SIG_SETMASK, before)
     began = os.read(reading, 1)
-    if began == _TOLD.encode():
+    if began == _NOTIFIED.encode():
         import select
 
         poll = select.poll()

@@ -49,7 +49,7 @@ def _names(record: bytes, group: bytes) -> bool:
     `6,1234,5678,-;oom-kill:constraint=…,oom_memcg=/a,task_memcg=/a/b,task=NAME,pid=…`; the task's name, which a program
     can choose, comes after the cgroups. A program's record has a facility (first number over 8), the kernel's has 0.
     """
-    head, found, told = record.partition(b";oom-kill:")
-    _, there, told = told.partition(b",task_memcg=")
-    path = told.partition(b",task=")[0]
+    head, found, rest = record.partition(b";oom-kill:")
+    _, there, rest = rest.partition(b",task_memcg=")
+    path = rest.partition(b",task=")[0]
     return bool(found and there) and head[1:2] == b"," and (path == group or path.startswith(group + b"/"))

@@ -54,8 +54,10 @@ def run(options: "Options") -> int:
         )
         _require_images(before, _images(images_fd), images, pre_dump=pre_dump)
     except CtkError as error:
-        told = criu.report_log(work, _LOG)
-        raise CtkError(error.doing, because=told or error.because, hint=f"CRIU's whole log: {work}/{_LOG}") from None
+        reason_logged = criu.report_log(work, _LOG)
+        raise CtkError(
+            error.doing, because=reason_logged or error.because, hint=f"CRIU's whole log: {work}/{_LOG}"
+        ) from None
     finally:
         session.close()
         removal.forget_checkpoint(container)

@@ -148,9 +148,9 @@ class _Restoring:
             request["cg_root"] = _cgroup_roots(session.pid)
             session.call(criu.RESTORE, criu.request_options(request), self._notified)
         except CtkError as error:
-            told = criu.report_log(work, _LOG)
+            reason_logged = criu.report_log(work, _LOG)
             raise CtkError(
-                error.doing, because=told or error.because, hint=f"CRIU's whole log: {work}/{_LOG}"
+                error.doing, because=reason_logged or error.because, hint=f"CRIU's whole log: {work}/{_LOG}"
             ) from None
         finally:
             session.close()
@@ -305,9 +305,9 @@ class _Restoring:
                 self.master = os.dup(fd)
         elif name == "setup-namespaces":
             given = self.launch.spec.get("hooks") or {}
-            told = launch.state_for_hooks(record, "creating", pid)
-            hooks.run("prestart", given.get("prestart") or (), told)
-            hooks.run("createRuntime", given.get("createRuntime") or (), told)
+            state = launch.state_for_hooks(record, "creating", pid)
+            hooks.run("prestart", given.get("prestart") or (), state)
+            hooks.run("createRuntime", given.get("createRuntime") or (), state)
         elif name == "post-restore":
             self.launch.pid = record.pid = pid
             record.start_time = process.start_time(pid)

@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 def run(options: "Options") -> int:
     """Print the state of the container. Raises NotFound."""
-    told = document(record.load(options.root, options.id))
-    if told["status"] == "creating":
-        told = _after_creation(options, told)
-    log.out(in_json(dumps(told, "  ")))
+    answer = document(record.load(options.root, options.id))
+    if answer["status"] == "creating":
+        answer = _after_creation(options, answer)
+    log.out(in_json(dumps(answer, "  ")))
     return 0
 
 
-def _after_creation(options: "Options", told: "dict[str, Any]") -> "dict[str, Any]":
+def _after_creation(options: "Options", answer: "dict[str, Any]") -> "dict[str, Any]":
     """The state after the creation, if that ends soon: "creating" confuses callers that poll.
 
     For runc and crun a container does not exist until it is created, so their callers poll until they get a state, and
@@ -30,10 +30,10 @@ def _after_creation(options: "Options", told: "dict[str, Any]") -> "dict[str, An
     import time
 
     end = time.monotonic() + _CREATION_S
-    while told["status"] == "creating" and time.monotonic() < end:
+    while answer["status"] == "creating" and time.monotonic() < end:
         time.sleep(0.005)
-        told = document(record.load(options.root, options.id))
-    return told
+        answer = document(record.load(options.root, options.id))
+    return answer
 
 
 _CREATION_S = 1.0
