@@ -167,6 +167,7 @@ def test_killed_at_any_moment_it_is_whole(act: Callable[[Store], None], tmp_path
         collect.prune(store)
         assert list(check.check(store)) == [], point
         assert os.listdir(store.place.path("parts")) == os.listdir(store.place.path("making")) == []
+        assert list(Path(store.place.folder).rglob(".*.new")) == [], point
     assert killed >= 20
 
 

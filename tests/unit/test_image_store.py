@@ -454,7 +454,9 @@ def test_leases(store: Store, made: Image, tmp_path: Path) -> None:
         f'{{"holder":"x","pid":{os.getpid()},"start_ticks":1,"boot":"{boot_id()}"}}\n{made.digest}\n'
     )
     (tmp_path / "images/leases/half").write_text('{"holder":"x","pi')
-    assert len(leases.survey(store.place)[1]) == 2
+    with open(mine.path, "rb") as whole:  # half-written by a process that was killed before it had its name
+        (tmp_path / "images/leases/.0123.new").write_bytes(whole.read())
+    assert len(leases.survey(store.place)[0]) == 2 and len(leases.survey(store.place)[1]) == 3
     bundle.rmdir()
     mine.release()
     assert leases.survey(store.place)[0] == []
