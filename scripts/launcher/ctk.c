@@ -1,9 +1,10 @@
-/* The command `ctk` as it is installed on these machines: it becomes `python3 -I -S -X utf8 LAUNCH SELF ARGUMENTS`, where
+/* The installed command `ctk` on x86_64 and aarch64: it executes `python3 -I -S -X utf8 LAUNCH SELF ARGUMENTS`, where
  * LAUNCH is share/ctk/launch.py beside its folder and SELF is this file. docs/decisions/0003-launcher.md says why it is
- * no shell script; scripts/ctk does the same where there is no code for the machine, and in a checkout. code.py holds
- * the program that the compiler makes of this (scripts/assemble writes it; tests/architecture/test_machine_code.py compares).
+ * not a shell script; scripts/ctk does the same in a checkout and on other machines. code.py holds the compiled program
+ * (scripts/assemble writes it; tests/architecture/test_machine_code.py compares).
  *
- * No libc, no data segment, nothing written but the stack. It looks at no variable but PATH, and at that last.
+ * It has no libc and no data segment, and writes only to its stack. It reads only one variable, PATH, the last place to
+ * look for Python.
  */
 typedef unsigned int u32;
 typedef unsigned long u64;
@@ -38,7 +39,7 @@ __asm__(".section .text.start,\"ax\"\n.globl _start\n_start:\n\tmov x0, sp\n\tbl
 #endif
 
 enum { HERE = -100 /* AT_FDCWD */, EXECFN = 31 /* AT_EXECFN */, READABLE = 4 /* R_OK */ };
-enum { LONGEST = 4096 /* PATH_MAX, its NUL included */, ROOM = LONGEST + 64 /* and what is put behind a folder here */ };
+enum { LONGEST = 4096 /* PATH_MAX, including the NUL */, ROOM = LONGEST + 64 /* and a name appended to a folder */ };
 enum { NO_ENTRY = 2, TOO_BIG = 7, NO_FORMAT = 8, NO_RIGHT = 13, NO_FOLDER = 20, NAME_TOO_LONG = 36, LOOP = 40 };
 
 static long length(const char *text)
@@ -62,7 +63,7 @@ static void say(const char *text)
 	call(WRITE, 2, (long)text, length(text), 0);
 }
 
-/* What `NAME=value` says, or 0 where the entry is another's. */
+/* The value in `NAME=value`, or 0 if the entry is for another name. */
 static const char *value(const char *entry, const char *name)
 {
 	while (*name && *entry == *name) {
@@ -81,7 +82,7 @@ static char *behind_slash(char *path)
 	return at;
 }
 
-/* The path of this file in `self`, links followed; `executed` is the name that execve(2) was given. */
+/* Writes the path of this file, with links followed, to `self`; `executed` is the name that execve(2) was given. */
 static void find(char *self, const char *executed)
 {
 	char link[LONGEST];
@@ -106,13 +107,13 @@ static void find(char *self, const char *executed)
 	}
 }
 
-/* Returns where this Python is not there, or is not for this caller. */
+/* Returns if this Python does not exist, or the caller may not run it. */
 static void become(const char *python, const char **arguments, const char **environment)
 {
 	char number[] = "000\n";
 	long error;
 
-	arguments[0] = python; /* by its path, Python finds its virtual environment */
+	arguments[0] = python; /* Python finds its virtual environment by this path */
 	error = -call(EXECVE, (long)python, (long)arguments, (long)environment, 0);
 	if (error == NO_ENTRY || error == NO_RIGHT || error == NO_FOLDER || error == NO_FORMAT || error == LOOP ||
 	    error == NAME_TOO_LONG)
@@ -166,7 +167,7 @@ __attribute__((used)) void begin(long *stack)
 	append(append(name, "CTK_ARGV0="), called);
 	const char *environment[variables + 2];
 	for (long i = 0; i < variables; i++) {
-		/* Even -I obeys these two (seen with CPython 3.11 to 3.13), and takes its library from where they point. */
+		/* Even with -I, Python (seen with 3.11 to 3.13) obeys these two, and takes its library from where they point. */
 		if (value(environ[i], "PYTHONEXECUTABLE") || value(environ[i], "__PYVENV_LAUNCHER__") ||
 		    value(environ[i], "CTK_ARGV0"))
 			continue;
@@ -190,7 +191,7 @@ __attribute__((used)) void begin(long *stack)
 		arguments[count++] = given[i];
 	arguments[count] = 0;
 
-	/* Beside this file (a virtual environment), in that of its checkout, the distribution's. */
+	/* Beside this file (a virtual environment), in the .venv of its checkout, the distribution's. */
 	append(append(file, self) - length(self + folder), "python3");
 	become(file, arguments, environment);
 	append(file + folder, "../.venv/bin/python3");
@@ -199,7 +200,7 @@ __attribute__((used)) void begin(long *stack)
 	become("/usr/local/bin/python3", arguments, environment);
 	while (path && *path) {
 		char *end = file;
-		/* Only from `/`: another element is a folder that depends on where the caller stands. */
+		/* Only absolute elements: the meaning of others depends on the caller's current folder. */
 		int counts = *path == '/';
 		for (; *path && *path != ':'; path++)
 			if (end - file < LONGEST)
