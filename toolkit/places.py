@@ -65,7 +65,7 @@ def data_dir() -> str:
 
 
 def image_store() -> str:
-    """Folder of the images that were pulled or built: an OCI layout, with laid-out layers beside it."""
+    """Folder of the images that were pulled or built: an OCI layout, with unpacked layers beside it."""
     return os.environ.get("CTK_IMAGES") or os.path.join(data_dir(), "images")
 
 

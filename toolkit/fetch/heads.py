@@ -90,7 +90,7 @@ class _SecurePool(urllib3.HTTPSConnectionPool):
 
 
 def _checked(sock: socket.socket, proxied: bool) -> socket.socket:
-    """The socket, unless its peer is an address that a stranger must not lead us to; a proxy decides for itself."""
+    """Check the socket's peer: an untrusted server must not send us to such an address; a proxy decides for itself."""
     peer = str(sock.getpeername()[0])
     if not proxied and is_of_this_network(peer):
         sock.close()

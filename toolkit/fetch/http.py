@@ -84,7 +84,7 @@ class Client:
         exact: int | None = None,
         fresh: bool = False,
     ) -> T:
-        """The result of `consume` for the chunks of `url`; it is called again for each try, and must then start anew.
+        """The result of `consume` for the chunks of `url`; each try calls it again, from the beginning.
 
         `fresh` is for files that change under one name: caches on the way must revalidate their copy.
 

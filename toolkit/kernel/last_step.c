@@ -1,7 +1,7 @@
 /* The last program of ctk in a container: waits for `start`, applies the security label and the seccomp filter, and
  * becomes the user's program. docs/decisions/0004-last-step.md says why it exists; last_step.py holds its machine code
  * (scripts/assemble writes it, tests/architecture/test_machine_code.py compiles this again and compares). With INIT
- * defined it stays, as the container's first process, and a child of it becomes the program: init_code.py.
+ * defined it remains as the container's first process, and its child becomes the program: init_code.py.
  *
  * No libc, no data segment, no stack beyond a few words: a flat, position-independent piece of text, followed by the
  * `struct orders` that last_step.py appends. Its file is sealed, so nothing can be written through /proc/PID/exe.
@@ -76,7 +76,7 @@ static void fail(const struct orders *o, long error, int code)
 			size++;
 		call(WRITE, 2, (long)doing, sizeof doing - 1, 0);
 		call(WRITE, 2, (long)path, size, 0);
-		if (number == 1) { /* its file asks for capabilities beyond the bounding set */
+		if (number == 1) { /* its file requires capabilities beyond the bounding set */
 			call(WRITE, 2, (long)no_leave, sizeof no_leave - 1, 0);
 		} else if (number == 2) {
 			call(WRITE, 2, (long)no_file, sizeof no_file - 1, 0);
@@ -98,8 +98,8 @@ static void quit(int number)
 	call(EXIT_GROUP, 128 + number, 0, 0, 0);
 }
 
-/* The first process of a pid namespace gets no signal that it has no handler for (pid_namespaces(7)), not even from the
- * engine outside that holds its pidfd. So whatever ends a process ends this one; execve(2) forgets the handlers. */
+/* The first process of a pid namespace gets only signals that it has a handler for (pid_namespaces(7)), even from the
+ * engine outside that holds its pidfd. So give it handlers that end it; execve(2) resets them. */
 static void obey_signals(void)
 {
 	/* The kernel's struct sigaction: handler, flags (SA_RESTORER), restorer, mask. */
@@ -115,12 +115,12 @@ static void obey_signals(void)
 #ifdef INIT
 TEXT(init_name, "ctk-init");
 
-/* Stay as the container's first process, and let a child become the program: its orphans are reaped, every signal is
- * passed on to it, its end is ours. Returns in the child only. docs/decisions/0009-init.md.
+/* Remain as the container's first process, and let a child become the program: reap its orphans, forward every signal
+ * to it, and end with it. Returns in the child only. docs/decisions/0009-init.md.
  */
 static void supervise(void)
 {
-	/* Blocked, a signal waits for SIGTIMEDWAIT also where the kernel would drop it for a first process (signal(7)). */
+	/* A blocked signal waits for SIGTIMEDWAIT even if the kernel would drop it for a first process (signal(7)). */
 	u64 all = ~0UL, before;
 	long child, signal;
 

@@ -87,13 +87,13 @@ def _go_ahead(
     ending: "child.Ending",
     parent: "Conversation",
     ask: int,
-    told: int,
+    replies: int,
 ) -> None:
     conversation = stage.conversation
     parent.close()
     try:
         flags = plan.clone_flags
-        os.read(told, 1)  # the file of our clocks' offsets is open
+        os.read(replies, 1)  # the file of our clocks' offsets is open
         if "user" not in plan.new:
             process.hide()
         _join(child._joins)
@@ -101,19 +101,19 @@ def _go_ahead(
             namespaces.unshare(namespaces.CLONE_NEWUSER)
             flags &= ~namespaces.CLONE_NEWUSER
             os.write(ask, b"map")
-            os.read(told, 1)
+            os.read(replies, 1)
             process.hide()
             child.become_root()
         if "time" in plan.new:
             namespaces.unshare(namespaces.CLONE_NEWTIME)
             flags &= ~namespaces.CLONE_NEWTIME
             os.write(ask, b"offsets")
-            os.read(told, 1)
+            os.read(replies, 1)
         child._joins.clear()
         pid, _ = process.clone3(flags | process.CLONE_PARENT, exit_signal=0)
         if pid == 0:
             os.close(ask)
-            os.close(told)
+            os.close(replies)
             child.container(plan, stage, identity, ending, spec)
         os.write(ask, str(pid).encode())
         os._exit(0)

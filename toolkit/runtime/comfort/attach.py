@@ -72,7 +72,7 @@ def attach(root: str, container_id: str, *, detach_keys: str = DETACH_KEYS, prox
         end.settimeout(None)
     except TimeoutError:
         end.close()
-        hint = f"was it stopped? `kill -CONT` goes on with the parent of process {container.pid}"
+        hint = f"was it stopped? `kill -CONT` wakes the parent of process {container.pid}"
         raise CtkError(f"attach to {container_id!r}", because="its holder does not answer", hint=hint) from None
     if not hello:
         raise CtkError(f"attach to {container_id!r}", because="its holder refused the connection")

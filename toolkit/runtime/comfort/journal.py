@@ -1,7 +1,7 @@
 """The log of a held container's output: `output.log` in its record, one entry a line, two files at most.
 
     2026-01-31T10:00:00.123456789Z stdout F a whole line
-    2026-01-31T10:00:01.5Z stdout P the beginning of a line, which the next entry of the stream goes on with
+    2026-01-31T10:00:01.5Z stdout P the beginning of a line, which the stream's next entry continues
 
 It is the format of Kubernetes' container logs (CRI), so its tools can read it. The writer holds a lock on the file, by
 which a reader knows that more may come. If output was lost for lack of space, an entry of stderr says how much.
