@@ -36,7 +36,7 @@ Map = list[tuple[int, int, int]]
 def run(function: Callable[..., Any], argument: Any, emit: Emit) -> Any:
     """Call `function(argument, emit)` as root of a new user namespace; return its result or raise its CtkError.
 
-    The function is one at the top of a module; argument and result can be pickled. Raises HostLacks if the host allows
+    Its ModuleNotFoundError is raised, too, with nothing but the name. The function is one at the top of a module; argument and result can be pickled. Raises HostLacks if the host allows
     no user namespaces. A KeyboardInterrupt is passed to the builder, which cleans up before this returns.
     """
     refused = HostFacts().user_namespaces
@@ -72,7 +72,7 @@ def run(function: Callable[..., Any], argument: Any, emit: Emit) -> Any:
             os.close(their_out)
         try:
             return _converse(child, out, replies, (uids, gids), (function, argument), emit)
-        except CtkError:
+        except (CtkError, ModuleNotFoundError):
             raise  # the builder's own: it has ended. Or the id maps failed: it ends when it reads EOF from `out`
         except BaseException:
             child.send_signal(signal.SIGINT)
@@ -99,6 +99,8 @@ def _converse(
             emit(value)
         elif kind == "result":
             return value
+        elif kind == "missing":
+            raise ModuleNotFoundError(name=value)
         else:
             raise _rebuilt(value)
 
@@ -183,6 +185,8 @@ def main(in_fd: int, out_fd: int, parent: int) -> NoReturn:
         say("result", function(argument, emit))
     except CtkError as error:
         say("error", (type(error).__name__, str(error.args[0]), vars(error)))
+    except ModuleNotFoundError as error:
+        say("missing", error.name)
     except KeyboardInterrupt:
         os._exit(130)
     except EOFError:
