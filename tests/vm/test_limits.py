@@ -98,3 +98,16 @@ def test_delete_ends_what_is_in_inner_cgroups(case: Case, theme: str) -> None:
     assert seen["inner"] == 1
     assert seen["alive"] == []
     assert not seen["left"]
+
+
+@pytest.mark.parametrize(("name", "inner"), [("frozen_child", 1), ("frozen_first", 2), ("frozen_stranger", 1)])
+def test_delete_ends_what_froze_itself(case: Case, theme: str, name: str, inner: int) -> None:
+    seen = case(theme, name)
+    assert seen["frozen"] and seen["inner"] == inner
+    assert seen["state"] == "running"
+    if name == "frozen_first":
+        assert seen["stop"]["code"] == 0 and seen["stopped"] == "stopped"
+    assert seen["delete"]["code"] == 0, seen["delete"]["err"]
+    assert seen["alive"] == []
+    assert not seen["left"]
+    assert seen["took_s"] < 20

@@ -182,5 +182,61 @@ def tree() -> Facts:
     }
 
 
+FROZEN = """
+cd /sys/fs/cgroup; mkdir sub
+(until [ "$(wc -l <sub/cgroup.procs)" = {members} ]; do sleep 0.1; done
+ echo 1 >sub/cgroup.freeze; until grep -q "frozen 1" sub/cgroup.events; do sleep 0.1; done; echo frozen >/tmp/up) &
+sleep 1000 & echo $! >sub/cgroup.procs
+{first}
+wait
+"""
+
+
+def _frozen(name: str, *, first: bool, pid_namespace: bool) -> Facts:
+    """A container that has frozen a part of itself, its first process too if `first`; then it is ended."""
+    script = FROZEN.format(members=2 if first else 1, first="echo 0 >sub/cgroup.procs" if first else "")
+    made = room.spec(script)
+    made["linux"]["cgroupsPath"] = f"system.slice:ctk:{name}" if DRIVER == "systemd" else f"/ctk-vm/{name}"
+    if not pid_namespace:
+        made["linux"]["namespaces"] = [one for one in made["linux"]["namespaces"] if one["type"] != "pid"]
+    for mount in made["mounts"]:
+        if mount["destination"] == "/sys/fs/cgroup":
+            mount["options"].remove("ro")
+    ctk("run", "-d", "-b", room.bundle(name, made), name).ok()
+    up = Path(f"/proc/{ctk.pid(name)}/root/tmp/up")
+    seen: Facts = {"frozen": room.until(lambda: up.exists() and up.read_text() == "frozen\n", 30)}
+    pids = [pid for path in folder(name).rglob("cgroup.procs") for pid in room.read(path).split()]
+    pids += room.read(folder(name) / "cgroup.procs").split()
+    seen["inner"] = len(room.read(folder(name) / "sub/cgroup.procs").split())
+    seen["state"] = ctk.state(name)
+    started = time.monotonic()
+    if first:
+        seen["stop"] = ctk("stop", "-t", "1", name).facts()
+        seen["stopped"] = ctk.state(name)
+    seen["delete"] = ctk("delete", "-f", name).facts()
+    seen["took_s"] = time.monotonic() - started
+    seen["alive"] = [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+    seen["left"] = folder(name).exists()
+    return seen
+
+
+@case
+def frozen_child() -> Facts:
+    """A child is frozen in an inner cgroup."""
+    return _frozen("frozen-child", first=False, pid_namespace=True)
+
+
+@case
+def frozen_first() -> Facts:
+    """The first process is frozen there, too: it takes no SIGTERM."""
+    return _frozen("frozen-first", first=True, pid_namespace=True)
+
+
+@case
+def frozen_stranger() -> Facts:
+    """The frozen child is in no pid namespace that would end with the first process."""
+    return _frozen("frozen-stranger", first=False, pid_namespace=False)
+
+
 if __name__ == "__main__":
     room.main()
