@@ -1,4 +1,4 @@
-"""A registry that lies about what it sends, or never ends (R8, R9, R14)."""
+"""A registry that lies about what it sends, or never ends (R1, R2, R3, R7)."""
 
 import json
 import resource
@@ -77,7 +77,7 @@ def fixed(status: int, data: bytes, **headers: str) -> registry_faults.Answer:
         "sha256:" + "a" * 64 + "\n",
     ],
 )
-def test_r8_a_digest_is_checked_before_a_url_is_made_of_it(
+def test_r1_a_digest_is_checked_before_a_url_is_made_of_it(
     digest: str, server: Server, source: client.Registry
 ) -> None:
     hostile = Descriptor("x", digest, 10)
@@ -95,7 +95,7 @@ def test_r8_a_digest_is_checked_before_a_url_is_made_of_it(
     assert server.asked == []
 
 
-def test_r9_a_digest_is_answered_with_nothing_else(server: Server, source: client.Registry) -> None:
+def test_r2_a_digest_is_answered_with_nothing_else(server: Server, source: client.Registry) -> None:
     lie = fixed(200, TWO.raw.data, Content_Type=TWO.raw.media_type, Docker_Content_Digest=ONE.raw.digest)
     first(server, f"GET .*/manifests/{ONE.raw.digest}", lie)
     with pytest.raises(Untrusted, match=f"its digest is {TWO.raw.digest}, and {ONE.raw.digest} was asked for"):
@@ -106,7 +106,7 @@ def test_r9_a_digest_is_answered_with_nothing_else(server: Server, source: clien
     assert all("/manifests/2" not in line for line in server.lines())  # the digest decides, not the tag
 
 
-def test_r9_the_header_that_names_the_digest_is_not_believed(server: Server, source: client.Registry) -> None:
+def test_r2_the_header_that_names_the_digest_is_not_believed(server: Server, source: client.Registry) -> None:
     first(server, "GET .*/manifests/1", fixed(200, ONE.raw.data, Docker_Content_Digest=TWO.raw.digest))
     assert source.manifest().digest == ONE.raw.digest
     # A HEAD has nothing else; what it says is a claim, and no text that is not a digest gets through.
@@ -117,7 +117,7 @@ def test_r9_the_header_that_names_the_digest_is_not_believed(server: Server, sou
 
 
 @pytest.mark.parametrize("wrong", ["longer", "shorter", "states more", "states less"])
-def test_r9_a_blob_has_the_size_of_its_descriptor(wrong: str, server: Server, source: client.Registry) -> None:
+def test_r2_a_blob_has_the_size_of_its_descriptor(wrong: str, server: Server, source: client.Registry) -> None:
     """At the first byte too many, and before the first one where the registry states another size."""
     data = ONE.blobs[LAYER.digest]
 
@@ -140,14 +140,14 @@ def test_r9_a_blob_has_the_size_of_its_descriptor(wrong: str, server: Server, so
     assert len(got) <= LAYER.size_bytes and (not wrong.startswith("states") or not got)
 
 
-def test_r9_what_a_document_says_it_is_and_what_it_came_as_are_one(server: Server, source: client.Registry) -> None:
+def test_r2_what_a_document_says_it_is_and_what_it_came_as_are_one(server: Server, source: client.Registry) -> None:
     first(server, "GET .*/manifests/1", fixed(200, ONE.raw.data, Content_Type=media_types.OCI_INDEX))
     raw = source.manifest()
     with pytest.raises(Invalid, match="mediaType"):
         manifest.read(raw.data, raw.media_type, "it")
 
 
-def test_r10_the_urls_of_a_descriptor_are_never_fetched(server: Server, source: client.Registry) -> None:
+def test_r3_the_urls_of_a_descriptor_are_never_fetched(server: Server, source: client.Registry) -> None:
     with Server(address="127.0.0.2").running() as elsewhere:
         foreign = LAYER._replace(urls=(f"{elsewhere.url}/layer",))
         assert images.fetch(source, foreign) == ONE.blobs[LAYER.digest]
@@ -167,7 +167,7 @@ def endless(handler: Handler) -> None:
         handler.wfile.write(b" " * 65536)
 
 
-def test_r14_a_manifest_ends_at_four_mebibytes(server: Server, source: client.Registry) -> None:
+def test_r7_a_manifest_ends_at_four_mebibytes(server: Server, source: client.Registry) -> None:
     Path("/proc/self/clear_refs").write_text("5")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     first(server, "GET .*/manifests/1", endless)
@@ -179,7 +179,7 @@ def test_r14_a_manifest_ends_at_four_mebibytes(server: Server, source: client.Re
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 40 << 10
 
 
-def test_r14_the_text_of_an_error_ends(server: Server, source: client.Registry) -> None:
+def test_r7_the_text_of_an_error_ends(server: Server, source: client.Registry) -> None:
     def answer(handler: Handler) -> None:
         handler.send_response(403)
         handler.send_header("Connection", "close")
@@ -208,7 +208,7 @@ def test_r14_the_text_of_an_error_ends(server: Server, source: client.Registry) 
         b"\xff\xfe",
     ],
 )
-def test_r14_the_text_of_an_error_does_nothing_to_a_terminal(
+def test_r7_the_text_of_an_error_does_nothing_to_a_terminal(
     body: bytes, server: Server, source: client.Registry
 ) -> None:
     first(server, "GET .*/manifests/1", fixed(403, body))
@@ -254,7 +254,7 @@ def test_a_list_of_tags_in_pages(server: Server, source: client.Registry) -> Non
         ("http://169.254.169.254/latest", "only this machine's network", 1),
     ],
 )
-def test_r14_a_list_that_goes_on_for_ever_ends(
+def test_r7_a_list_that_goes_on_for_ever_ends(
     link: str, because: str, most: int, server: Server, source: client.Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client, "_MOST_TAG_PAGES", 20)
@@ -264,7 +264,7 @@ def test_r14_a_list_that_goes_on_for_ever_ends(
     assert len(server.asked) == most
 
 
-def test_r14_what_refers_to_an_image_has_a_hundred_pages(server: Server, source: client.Registry) -> None:
+def test_r7_what_refers_to_an_image_has_a_hundred_pages(server: Server, source: client.Registry) -> None:
     """CVE-2024-29902: endless attachments of a hostile registry."""
     numbers = iter(range(1, 1 << 30))
 

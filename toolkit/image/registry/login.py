@@ -141,10 +141,10 @@ def _read(path: str) -> dict[str, Any] | None:
     if not isinstance(whole, dict):
         raise Invalid("", "must be an object", document=path)
     for name in ("auths", "credHelpers"):
-        if not isinstance(whole.get(name) or {}, dict):
-            raise Invalid(name, "must be an object", document=path)
         if whole.get(name, ()) is None:
-            del whole[name]
+            del whole[name]  # as Go reads it: not there
+        if not isinstance(whole.get(name, {}), dict):
+            raise Invalid(name, "must be an object", document=path)
     return whole
 
 
