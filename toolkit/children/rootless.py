@@ -36,8 +36,9 @@ Map = list[tuple[int, int, int]]
 def run(function: Callable[..., Any], argument: Any, emit: Emit) -> Any:
     """Call `function(argument, emit)` as root of a new user namespace; return its result or raise its CtkError.
 
-    Its ModuleNotFoundError is raised, too, with nothing but the name. The function is one at the top of a module; argument and result can be pickled. Raises HostLacks if the host allows
-    no user namespaces. A KeyboardInterrupt is passed to the builder, which cleans up before this returns.
+    Its ModuleNotFoundError is raised, too, with nothing but the name. The function is one at the top of a module;
+    argument and result can be pickled. Raises HostLacks if the host allows no user namespaces. A KeyboardInterrupt is
+    passed to the builder, which cleans up before this returns.
     """
     refused = HostFacts().user_namespaces
     if refused:
