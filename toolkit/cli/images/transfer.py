@@ -16,7 +16,7 @@ Platform = Annotated[
     typer.Option(
         "--platform",
         metavar="OS/ARCH[/VARIANT]",
-        help="For which machine.",
+        help="Platform of the image.",
         show_default="this one",
         rich_help_panel="What",
     ),
@@ -26,7 +26,7 @@ PlainHttp = Annotated[
     typer.Option(
         "--plain-http",
         metavar="HOST[:PORT]",
-        help="This registry speaks http, not https. Loopback addresses are tried both ways by themselves.",
+        help="This registry speaks http, not https. For loopback addresses, ctk tries both.",
         show_default=False,
     ),
 ]
@@ -53,12 +53,12 @@ def register(app: typer.Typer) -> None:
 def pull(
     image: Name,
     platform: Platform = "",
-    every: Annotated[bool, typer.Option("--all-platforms", help="All that the index lists.")] = False,
+    every: Annotated[bool, typer.Option("--all-platforms", help="Every platform that the index lists.")] = False,
     no_layers: Annotated[
         bool, typer.Option("--no-layers", help="Keep the layers packed; the first run unpacks them.")
     ] = False,
     squash_ids: Annotated[
-        bool, typer.Option("--squash-ids", help="Files whose owner you have no id for become yours, with a note.")
+        bool, typer.Option("--squash-ids", help="Files with an owner outside your ids become yours, with a note.")
     ] = False,
     devices: Annotated[bool, typer.Option("--devices", help="Make the image's device nodes, as root.")] = False,
     plain_http: PlainHttp = None,
@@ -66,7 +66,7 @@ def pull(
     json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Fetch an image from a registry into the store. What is there already is not fetched again."""
+    """Download an image from a registry into the store. Blobs that are in the store are not downloaded again."""
     from toolkit.image.transfer.pull import PullRequest, fetched
 
     request = PullRequest(
@@ -84,19 +84,21 @@ def pull(
 
 
 def push(
-    image: Annotated[str, typer.Argument(metavar="IMAGE", help="An image of the store.", show_default=False)],
+    image: Annotated[str, typer.Argument(metavar="IMAGE", help="An image in the store.", show_default=False)],
     destination: Annotated[
         str,
-        typer.Argument(metavar="[NAME]", help="Where to: REGISTRY/REPOSITORY[:TAG].", show_default="IMAGE's own name"),
+        typer.Argument(
+            metavar="[NAME]", help="Destination: REGISTRY/REPOSITORY[:TAG].", show_default="IMAGE's own name"
+        ),
     ] = "",
     platform: Platform = "",
-    every: Annotated[bool, typer.Option("--all-platforms", help="All that the index lists.")] = False,
+    every: Annotated[bool, typer.Option("--all-platforms", help="Every platform that the index lists.")] = False,
     plain_http: PlainHttp = None,
     jobs: Jobs = 3,
     json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Send an image of the store to a registry, byte for byte: its digest stays the same."""
+    """Upload an image from the store to a registry, byte for byte: its digest stays the same."""
     from toolkit.image import name
     from toolkit.image.transfer.push import CopyRequest
     from toolkit.image.transfer.push import copy as move
@@ -109,7 +111,7 @@ def push(
 
 def copy(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help=_PLACE, show_default=False)],
-    destination: Annotated[str, typer.Argument(metavar="DESTINATION", help="The same.", show_default=False)],
+    destination: Annotated[str, typer.Argument(metavar="DESTINATION", help="As SOURCE.", show_default=False)],
     platform: Platform = "",
     every: Annotated[bool, typer.Option("--all", help="Every platform that the index lists.")] = False,
     plain_http: PlainHttp = None,
@@ -133,14 +135,14 @@ Host = Annotated[str, typer.Argument(metavar="REGISTRY", help="HOST[:PORT]; dock
 def login(
     registry: Host,
     username: Annotated[
-        str, typer.Option("--username", "-u", metavar="NAME", help="Who to be.", show_default=False)
+        str, typer.Option("--username", "-u", metavar="NAME", help="User name.", show_default=False)
     ] = "",
     password_stdin: Annotated[
         bool, typer.Option("--password-stdin", help="Read the password from standard input.")
     ] = False,
     plain_http: PlainHttp = None,
 ) -> None:
-    """Check a name and password with a registry, and keep them for later commands."""
+    """Check a user name and password with a registry, and store them for later commands."""
     from toolkit.errors import Usage
     from toolkit.image import name
     from toolkit.image.registry import client
@@ -169,7 +171,7 @@ def login(
 
 
 def logout(registry: Host) -> None:
-    """Forget the login of a registry."""
+    """Remove the stored login of a registry."""
     from toolkit.image.registry import login as logins
 
     known = logins.forget(registry)
