@@ -265,7 +265,7 @@ def test_b14_a_fifo_in_the_place_of_a_file_holds_nobody_up(build: Build, name: s
             if reader >= 0:
                 os.close(reader)
                 reader = -1
-        with pytest.raises(OSError, match="no file"):
+        with pytest.raises(OSError, match="not a file"):
             Database(rootfd).read(name)
     finally:
         os.close(rootfd)
