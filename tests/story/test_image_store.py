@@ -158,3 +158,36 @@ def test_another_folder(ctk: Command, put: Callable[[Image, str], None], tmp_pat
 def test_words_of_other_programs_lead_here(ctk: Command, words: list[str], hint: str) -> None:
     failed = ctk(*words)
     assert failed.rc == 1 and hint in failed.err
+
+
+def test_gc_takes_what_killed_commands_have_left(ctk: Command, store: Store, put: Callable[[Image, str], None]) -> None:
+    put(ONE, "debian:bookworm")
+    top = Path(store.place.folder)
+    old, new = top / "parts" / f"sha256-{64 * '1'}", top / "parts" / f"sha256-{64 * '2'}"
+    for path in (old, new, top / ".0.new", top / "leases/1-0"):
+        path.write_text("x")
+    os.utime(old, (1_000_000_000, 1_000_000_000))
+    (top / "making/x.overlay/tree").mkdir(parents=True)
+    gone = [old, top / ".0.new", top / "leases/1-0", top / "making/x.overlay"]
+    lines = ctk("gc", "--dry-run").ok().out.splitlines()
+    assert {line.split(":")[0] for line in lines if "remove image " in line} == {
+        f"would remove image {path}" for path in gone
+    }
+    assert all(path.exists() for path in gone)
+    assert any(line.startswith(f"left alone: images {top}: its image is used again") for line in lines)
+    ctk("gc").ok()
+    assert not any(path.exists() for path in gone) and new.exists()
+    assert ctk("images", "-q").ok().out == f"{ONE.digest}\n"
+
+
+@pytest.mark.root
+def test_doctor_knows_the_store(ctk: Command, store: Store, put: Callable[[Image, str], None]) -> None:
+    before = {one["topic"]: one for one in ctk("doctor", "--for", "images", "--json").json()}
+    assert "none yet" in before["images"]["what"] and before["layers"]["state"] == "note"
+    put(ONE, "debian:bookworm")
+    told = {one["topic"]: one for one in ctk("doctor", "--for", "images", "--json").json()}
+    assert f"{store.place.folder}: 1 images, " in told["images"]["what"]
+    assert told["layers"]["state"] == "ok" and "as root" in told["layers"]["what"]
+    assert os.listdir(store.place.path("making")) == []
+    limited = ctk("doctor", "--for", "images", env={"CTK_IMAGES_LIMIT": "many"})
+    assert "'many' is not a size" in limited.out

@@ -5,7 +5,7 @@
 
 from collections.abc import Callable, Iterator
 
-from toolkit.care import host_checks, kernel_checks
+from toolkit.care import host_checks, image_checks, kernel_checks
 from toolkit.care.finding import BAD, NOTE, OK, WARN, Finding
 from toolkit.errors import CtkError, HostLacks, SystemCall, Unreachable, Untrusted, Usage
 from toolkit.kernel.host import HostFacts
@@ -21,6 +21,8 @@ CHECKS: tuple[tuple[Check, tuple[str, ...]], ...] = (
     (host_checks.cgroups, ("run", "limits")),
     (kernel_checks.confinement, ("run", "rootless")),
     (kernel_checks.overlay, ("ephemeral",)),
+    (image_checks.store, ("images",)),
+    (image_checks.layers, ("images",)),
     (kernel_checks.emulation, ("arch",)),
     (host_checks.criu, ("checkpoint",)),
     (host_checks.room, ("bootstrap",)),

@@ -6,6 +6,7 @@
 | tree   | its bootstrap, which we noted, did not finish; no process has its lock | `ctk bootstrap --remove`      |
 | cgroup | empty, with a name as ctk gives them, and not in any record           | rmdir(2)                      |
 | file   | a temporary file of a process that is gone; a build log, a month old  | unlink(2)                     |
+| image  | half-made, half-written, of a dead process; a blob's part, a week old | image_leftovers.py            |
 | recipe | its player is gone                                                    | recipe_leftovers.py           |
 
 Of a record from an earlier boot only the record is removed: its cgroup paths may belong to others by now.
@@ -18,7 +19,7 @@ from collections.abc import Callable, Iterator
 
 from toolkit import places
 from toolkit.bootstrap.output import builds_in_progress, target
-from toolkit.care import recipe_leftovers, trees
+from toolkit.care import image_leftovers, recipe_leftovers, trees
 from toolkit.care.leftover import Found, Kept, Leftover
 from toolkit.errors import CtkError, NotFound
 from toolkit.events import Emit
@@ -41,6 +42,7 @@ def find(root: str, folders: tuple[str, ...] = (), *, stopped: bool = False) -> 
     yield from _cgroups(root)
     yield from _files()
     yield from _bundles(root)
+    yield from image_leftovers.find()
     yield from recipe_leftovers.find(root)
 
 

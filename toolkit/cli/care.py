@@ -61,7 +61,8 @@ def doctor(
         typer.Option(
             "--for",
             metavar="TOPIC",
-            help="Check only what TOPIC needs: run, rootless, bootstrap, mirrors, limits, ephemeral, arch, checkpoint.",
+            help="Check only what TOPIC needs: run, rootless, bootstrap, mirrors, limits, ephemeral, images, arch, "
+            "checkpoint.",
             show_default=False,
         ),
     ] = "",
