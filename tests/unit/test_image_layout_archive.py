@@ -10,6 +10,7 @@ import lzma
 import os
 import tarfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,14 @@ import pytest
 import zstandard
 
 from tests.fixtures import images
+from toolkit.archive import tar_in_place
 from toolkit.errors import CtkError, InUse, Invalid, Malformed, NotFound, Untrusted, Usage
 from toolkit.image import digest as digests
 from toolkit.image import layout
 from toolkit.image.document import config, manifest, media_types, platform
 from toolkit.image.document.platform import Platform
 from toolkit.image.endpoint import Raw, Source
+from toolkit.image.layout import archive
 from toolkit.image.name import locate
 
 TARS = images.layer({"etc/": b"", "etc/one": b"1"}), images.layer({"two": b"2" * 70_000})
@@ -155,6 +158,19 @@ def test_the_same_image_makes_the_same_bytes(order: tuple[int, ...], tmp_path: P
     assert sorted(os.listdir(tmp_path)) == ["other", "straight"]
 
 
+def test_a_blob_that_failed_last_leaves_no_trace(tmp_path: Path) -> None:
+    write(f"oci-archive:{tmp_path}/straight", (ONE, ""))
+    destination = layout.open_destination(locate(f"oci-archive:{tmp_path}/other"))
+    for descriptor in sorted((ONE.config, *ONE.layers), key=lambda one: -one.size_bytes):
+        destination.put_blob(descriptor, iter([ONE.blobs[descriptor.digest]]))
+    destination.put_manifest(ONE.raw)
+    with pytest.raises(Untrusted):
+        destination.put_blob(TWO.config, iter([b"secret"]))
+    destination.commit()
+    destination.close()
+    assert (tmp_path / "other").read_bytes() == (tmp_path / "straight").read_bytes()
+
+
 def test_without_copy_file_range_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(*_: object) -> int:
         raise OSError(18, "Invalid cross-device link")
@@ -169,7 +185,16 @@ def test_without_copy_file_range_too(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert (tmp_path / "other").read_bytes() == (tmp_path / "straight").read_bytes()
 
 
-def test_blobs_from_several_threads(tmp_path: Path) -> None:
+def test_blobs_from_several_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Slow(archive._Region):
+        """So that another thread has its turn before it is noted where the next one begins."""
+
+        @property
+        def end(self) -> int:
+            time.sleep(0.001)
+            return super().end
+
+    monkeypatch.setattr(archive, "_Region", Slow)
     one = images.image(*(images.layer({f"f{n}": bytes([n]) * 300_000}) for n in range(8)), codec=media_types.PLAIN)
     write(f"oci-archive:{tmp_path}/straight", (one, ""))
     destination = layout.open_destination(locate(f"oci-archive:{tmp_path}/other"))
@@ -325,6 +350,30 @@ def test_members_that_programs_read_in_two_ways(case: str, tmp_path: Path) -> No
     said = {"symlink": "programs differ", "above": "two ways", "absolute": "two ways", "hard link": "a hard link"}
     with pytest.raises(Malformed, match=said.get(case, "twice")):
         layout.open_source(locate(f"oci-archive:{path}"))
+
+
+def test_members_that_are_stored_with_holes_and_too_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(f"oci-archive:{tmp_path}/image.tar", (ONE, ""))
+    with tarfile.open(tmp_path / "image.tar", "a") as tar:
+        member = tarfile.TarInfo("holes")
+        member.size = 5
+        member.pax_headers = {"GNU.sparse.map": "0,5", "GNU.sparse.size": "1000", "GNU.sparse.name": "holes"}
+        tar.addfile(member, io.BytesIO(b"12345"))
+    with pytest.raises(Malformed, match="stored with holes"):
+        layout.open_source(locate(f"oci-archive:{tmp_path}/image.tar"))
+    monkeypatch.setattr(tar_in_place, "_MOST_MEMBERS", 3)
+    with pytest.raises(Malformed, match="more than 3 members"):
+        layout.open_source(locate(f"oci-archive:{tmp_path}/image.tar"))
+
+
+def test_a_blob_of_another_size_or_that_is_not_there(tmp_path: Path) -> None:
+    write(f"oci-archive:{tmp_path}/image.tar:a:1", (ONE, ""))
+    for transport in ("oci-archive", "docker-archive"):
+        with opened(f"{transport}:{tmp_path}/image.tar") as source:
+            with pytest.raises(Untrusted, match="announced"):
+                images.fetch(source, ONE.config._replace(size_bytes=ONE.config.size_bytes - 1))
+            with pytest.raises(NotFound, match=TWO.config.digest):
+                images.fetch(source, TWO.config)
 
 
 @pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])

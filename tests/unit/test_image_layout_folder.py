@@ -340,6 +340,9 @@ def test_names_that_do_not_fit(tmp_path: Path) -> None:
         destination.put_manifest(wrong)
     with pytest.raises(Untrusted):
         destination.put_manifest(ONE.raw._replace(digest=TWO.raw.digest))
+    with pytest.raises(Untrusted):
+        # Of this digest and size there is a blob already.
+        destination.put_manifest(ONE.raw._replace(data=ONE.raw.data.replace(b"+gzip", b"+zstd")))
     destination.close()
 
 

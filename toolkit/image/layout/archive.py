@@ -124,14 +124,13 @@ class ArchiveDestination:
         self._regions[digest] = region
 
     def put_manifest(self, raw: Raw, name: str = "") -> None:
-        """As endpoint.Destination. Raises Usage for a name that docker can't read, in an archive for docker."""
-        self._index_name(name)
+        """As endpoint.Destination."""
         put = self._roots.put(raw, name)
         if not self.has(put.descriptor):
             self.put_blob(put.descriptor, [raw.data])
 
     def commit(self) -> None:
-        """As endpoint.Destination. Raises NotFound if a blob of an image was not put."""
+        """As endpoint.Destination. Raises NotFound if a blob of an image was not put, Usage for a name."""
         listed = self._roots.listed()
         last = self._last_members(listed)
         regions = [self._regions[digest] for digest in self._order(listed)]
