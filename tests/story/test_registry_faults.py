@@ -150,6 +150,37 @@ def test_an_aborted_manifest_is_asked_for_again(how: str, server: Server, source
     assert source.manifest().data == ONE.raw.data
 
 
+def test_one_connection_is_enough(server: Server, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also after a challenge, a HEAD and the chunks of an upload, whose answers nobody reads."""
+    monkeypatch.setattr(upload, "CHUNK_BYTES", 100_000)
+    monkeypatch.setattr(upload, "CHUNKED_BYTES", 100_000)
+    challenge = registry_faults.status(401, WWW_Authenticate='Basic realm="x"')
+    server.rule("HEAD .*/manifests/", challenge, times=1)
+    source = registry.opened(server.host, "one:1", plain_http=True, limits=QUICK, username="me", password="x")
+    assert source.head() is not None and images.equal(source, ONE)
+    other = Descriptor("x", digests.of(WHOLE + b"x"), len(WHOLE) + 1)
+    assert not source.has(other)
+    source.put_blob(other, iter([*(WHOLE[at : at + 50_000] for at in range(0, len(WHOLE), 50_000)), b"x"]))
+    assert source.has(other) and len(server.lines("PATCH")) > 2
+    source.put_manifest(ONE.raw, "2")
+    assert server.connections == 1
+
+
+def test_a_proxy_is_not_for_this_machine(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with Go's clients, which is what people have set their proxies up for."""
+    for variable in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(variable, raising=False)
+    with Server().running() as proxy:
+        proxy.rule("", registry_faults.status(418, "from the proxy"))
+        for variable in ("http_proxy", "HTTP_PROXY"):
+            monkeypatch.setenv(variable, proxy.url)
+        source = registry.opened(server.host, "one:1", plain_http=True, limits=QUICK)
+        assert images.equal(source, ONE) and proxy.asked == []
+        with pytest.raises(Unreachable, match=r"418.*from the proxy"):
+            registry.opened("registry.example", "one:1", plain_http=True, limits=QUICK).manifest()
+        assert proxy.lines() == ["GET http://registry.example/v2/one/manifests/1"]
+
+
 def test_nobody_listens(source: client.Registry, server: Server) -> None:
     server.close()
     began = time.monotonic()
@@ -309,17 +340,21 @@ def test_a_compressed_answer_is_refused(server: Server, source: client.Registry)
         images.fetch(source, LAYER)
 
 
-def test_a_mirror_that_fails_is_left_for_the_registry(server: Server, behind: DebianRegistry, home: Path) -> None:
+def test_a_mirror_that_fails_is_left_for_the_registry(
+    server: Server, behind: DebianRegistry, home: Path, events: list[Event]
+) -> None:
     (home / "registries.conf").write_text(
         f'[[registry]]\nlocation = "{behind.host}"\ninsecure = true\n'
         f'[[registry.mirror]]\nlocation = "{server.host}"\ninsecure = true\n'
     )
-    source = registry.opened(behind.host, "one:1", limits=QUICK)
+    source = registry.opened(behind.host, "one:1", limits=QUICK, emit=events.append)
     server.rule(BLOB, registry_faults.half("reset"), times=1)
     server.rule(BLOB, registry_faults.status(404))
     assert images.fetch(source, LAYER) == WHOLE  # half of it from the mirror
     server.rule(MANIFEST, registry_faults.status(500))
     assert images.equal(source, ONE)
+    notes = [event.text for event in events if isinstance(event, Note)]
+    assert any(f"the mirror {server.host}/one" in text and "500" in text for text in notes)
     asked = len(server.lines("(POST|PUT)"))
     images.put(source, ONE, "pushed")
     assert len(server.lines("(POST|PUT)")) == asked  # a mirror is not written to

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from tests.fixtures import images, registry
+from tests.fixtures import images, registry, registry_faults
 from tests.fixtures.command import tool
 from tests.fixtures.registry import DebianRegistry
 from tests.fixtures.registry_faults import Server, Tokens
-from toolkit.errors import Unreachable
+from toolkit.errors import NotFound, Unreachable
 from toolkit.image.registry import client, login, token
 from toolkit.image.registry.connection import Limits
 
@@ -106,6 +106,16 @@ def test_a_token_that_ends_is_renewed(town: Town, monkeypatch: pytest.MonkeyPatc
         again.manifest()
     town.tokens.lasts_s = 300
     assert images.equal(again, ONE)
+
+
+def test_a_token_server_that_fails_is_asked_again(town: Town) -> None:
+    town.server.rules.insert(0, registry_faults.Rule("/token", registry_faults.status(503), 1))
+    with pytest.raises(NotFound, match="404"):
+        town.open("team/none:1").manifest()
+    assert len(town.server.asked) == 2
+    town.server.rules.insert(0, registry_faults.Rule("/token", registry_faults.status(503), 2))
+    with pytest.raises(Unreachable, match=r"the token server 127\.0\.0\.1 says 503 .*tried 2 times"):
+        town.open("team/none:1").manifest()
 
 
 def test_an_identity_token_is_exchanged(town: Town, fresh: Path) -> None:

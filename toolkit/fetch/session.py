@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from toolkit import __version__
 from toolkit.errors import Interrupted, Unreachable, Untrusted, Usage, reason
+from toolkit.fetch.addresses import is_loopback
 from toolkit.fetch.permanent_errors import is_lasting
 from toolkit.fetch.transfer import Broken, Pace
 from toolkit.text import number
@@ -69,7 +70,8 @@ class Sessions:
 
     `tls` says how to talk to a server (HOST:PORT); None: as to any. `guarded`: no connection is made to an address that
     only this machine's network can reach (link-local, a cloud's metadata service), whichever name resolves to it.
-    `cookies`: they are kept, and sent to every port of their host. Raises Usage for files that can't be used.
+    `cookies`: they are kept, and sent to every port of their host. `direct`: no proxy is used for this machine itself.
+    Raises Usage for files that can't be used.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class Sessions:
         tls: "Callable[[str], Tls | None] | None" = None,
         guarded: bool = False,
         cookies: bool = True,
+        direct: bool = False,
         cancelled: threading.Event | None = None,
     ) -> None:
         _check_certificate(certificate, private_key)
@@ -92,6 +95,7 @@ class Sessions:
         self._contexts: dict[str, tuple[Tls, ssl.SSLContext] | None] = {}
         self._guarded = guarded
         self._cookies = cookies
+        self._direct = direct
         self._timeout = (connect_s, stall_s)
         self._local = threading.local()
         self._proxies: dict[str, dict[str, str]] = {}  # by scheme and server
@@ -258,8 +262,23 @@ class Sessions:
         if found is None:
             import requests
 
-            found = self._proxies["/".join(server)] = dict(requests.utils.get_environ_proxies(url))
+            here = self._direct and is_loopback(urllib.parse.urlsplit(url).hostname or "")
+            found = {} if here else dict(requests.utils.get_environ_proxies(url))
+            self._proxies["/".join(server)] = found
         return found
+
+
+def discard(response: "requests.Response") -> None:
+    """Close a response whose body nobody needs; a short one is read, so that its connection can be used again."""
+    import urllib3.exceptions
+
+    length = number(response.headers.get("Content-Length", ""))
+    try:
+        if response.request.method == "HEAD" or response.status_code == 204 or 0 <= length <= _CHUNK_BYTES:
+            response.raw.read(_CHUNK_BYTES, decode_content=False)
+    except (urllib3.exceptions.HTTPError, OSError):
+        pass  # then it can't
+    response.close()
 
 
 def _is_not_tls(text: str) -> bool:

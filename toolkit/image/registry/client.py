@@ -12,8 +12,8 @@ from contextlib import AbstractContextManager
 from typing import TypeVar
 
 from toolkit.errors import CtkError, NotFound, Unreachable, Untrusted, Usage
-from toolkit.events import Emit, silent
-from toolkit.fetch.session import Bounds, Sessions, Tls
+from toolkit.events import Emit, Note, silent
+from toolkit.fetch.session import Bounds, Sessions, Tls, discard
 from toolkit.fetch.transfer import Broken, Mirrors, Transfer
 from toolkit.image import digest as digests
 from toolkit.image import name as names
@@ -49,12 +49,14 @@ class Registry:
         mirrors: list[Connection],
         sessions: list[Sessions],
         limits: Limits,
+        emit: Emit = silent,
     ) -> None:
         self.reference = reference
         self._primary = primary
         self._mirrors = mirrors
         self._sessions = sessions
         self._limits = limits
+        self._emit = emit
         self._cancelled = sessions[0].cancelled
 
     def __str__(self) -> str:
@@ -91,12 +93,12 @@ class Registry:
             response = connection.request(
                 "HEAD", connection.path(f"manifests/{wanted}"), doing, headers={"Accept": ACCEPT}
             )
-            with response:
-                if response.status_code != 200:
-                    raise connection.failure(response, doing)
-                claimed = response.headers.get("Docker-Content-Digest", "")
-                size = number(response.headers.get("Content-Length", ""))
-                media_type = media_types.bare(response.headers.get("Content-Type", ""))
+            if response.status_code != 200:
+                raise connection.failure(response, doing)
+            discard(response)
+            claimed = response.headers.get("Docker-Content-Digest", "")
+            size = number(response.headers.get("Content-Length", ""))
+            media_type = media_types.bare(response.headers.get("Content-Type", ""))
             digest = wanted if digests.is_digest(wanted) else claimed
             if size < 0 or not digests.is_digest(digest):
                 return None  # an early registry: the document has to tell
@@ -125,8 +127,8 @@ class Registry:
         path = self._primary.path(f"blobs/{_digest(descriptor)}")
         response = self._primary.request("HEAD", path, doing, actions=PUSH)
         if response.status_code == 200:
-            with response:
-                return number(response.headers.get("Content-Length", "")) in (-1, descriptor.size_bytes)
+            discard(response)
+            return number(response.headers.get("Content-Length", "")) in (-1, descriptor.size_bytes)
         failure = self._primary.failure(response, doing)
         # Where a storage server has the blobs, it may refuse the HEAD that it was sent: then it is pushed again.
         if response.status_code == 404 or not origins.same(response.url, self._primary.base):
@@ -162,8 +164,8 @@ class Registry:
         )
         if response.status_code not in (200, 201, 202):
             raise self._primary.failure(response, doing)
-        with response:
-            listed = bool(response.headers.get("OCI-Subject"))
+        discard(response)
+        listed = bool(response.headers.get("OCI-Subject"))
         if document.subject is not None and not listed:
             referrers.add(self._primary, raw.data, raw.media_type, raw.digest)
 
@@ -200,7 +202,7 @@ class Registry:
             elif status in (400, 405):
                 failure.hint = "the registry does not allow it; its administrator can (docker-registry: storage.delete)"
             raise failure
-        response.close()
+        discard(response)
         if subject:
             referrers.remove(self._primary, subject, wanted)
 
@@ -212,9 +214,10 @@ class Registry:
     def check_login(self) -> None:
         """Raise Unreachable if the registry does not take the login (distribution-spec 1.1, end-1)."""
         doing = f"log in to {self.reference.registry}"
-        with self._primary.request("GET", "/v2/", doing) as response:
-            if response.status_code != 200:
-                raise self._primary.failure(response, doing)
+        response = self._primary.request("GET", "/v2/", doing)
+        if response.status_code != 200:
+            raise self._primary.failure(response, doing)
+        discard(response)
 
     def close(self) -> None:
         """Close all connections."""
@@ -312,8 +315,10 @@ class Registry:
         for connection in mirrors:
             try:
                 return get(connection)
-            except (NotFound, Unreachable, Untrusted):
-                continue
+            except (NotFound, Unreachable, Untrusted) as error:
+                # A mirror need not have everything; that it fails is of interest.
+                if not isinstance(error, NotFound):
+                    self._emit(Note(f"the mirror {connection.place}: {error.because}; {primary.place} is asked"))
         return get(primary)
 
     def _places(self, wanted: str) -> list[Connection]:
@@ -367,6 +372,7 @@ def open(
             tls=tls,
             guarded=guarded,
             cookies=False,
+            direct=True,
             cancelled=cancelled,
         )
         sessions.append(made)
@@ -392,4 +398,4 @@ def open(
         return connection
 
     primary = connect(places.primary, login)
-    return Registry(reference, primary, [connect(one, None) for one in places.mirrors], sessions, limits)
+    return Registry(reference, primary, [connect(one, None) for one in places.mirrors], sessions, limits, emit)

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from toolkit.errors import CtkError, Interrupted, Unreachable, Untrusted
 from toolkit.events import Emit, Note
-from toolkit.fetch.session import Bounds, Distrusted, NotSecure, Sessions
+from toolkit.fetch.session import Bounds, Distrusted, NotSecure, Sessions, discard
 from toolkit.fetch.transfer import Broken
 from toolkit.image.registry import answers, origins
 from toolkit.image.registry.answers import Asked
@@ -126,7 +126,7 @@ class Connection:
                 last = attempt >= self._limits.retries or wait_s > LONGEST_WAIT_S
                 if last:
                     raise self.failure(response, doing)
-                response.close()
+                discard(response)
                 if wait_s > _TOLD_WAIT_S:
                     text = f"{self.place.host} says {response.status_code} and asks us to wait {wait_s:.0f} s"
                     self._emit(Note(text, warning=True))
@@ -179,7 +179,7 @@ class Connection:
                 raise
             if not following or following == sent:
                 return response
-            response.close()
+            discard(response)
             sent = following
         return self._redirected(path, request, sent)
 

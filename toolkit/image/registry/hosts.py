@@ -26,13 +26,13 @@ ALL, DIGESTS, TAGS = "all", "digest-only", "tag-only"
 class Place(NamedTuple):
     """A repository on a server. `host` is HOST[:PORT] as logins and messages name it.
 
-    `plain`: http instead of https. `lenient`: any certificate, or http if there is no TLS. `serves` says for which
-    references a mirror is asked.
+    `plain`: http instead of https; False: never; None: where there is no TLS, on this machine or if it is `lenient`.
+    `lenient`: any certificate will do. `serves` says for which references a mirror is asked.
     """
 
     host: str
     repository: str
-    plain: bool = False
+    plain: bool | None = None
     lenient: bool = False
     serves: str = ALL
 
@@ -54,7 +54,7 @@ class Place(NamedTuple):
         """The beginnings of its URLs, in the order in which they are tried."""
         if self.plain:
             return (f"http://{self.server}",)
-        if self.lenient or self.is_loopback:
+        if self.plain is None and (self.lenient or self.is_loopback):
             return (f"https://{self.server}", f"http://{self.server}")
         return (f"https://{self.server}",)
 
@@ -78,7 +78,7 @@ def find(reference: Reference, *, plain_http: bool | None = None) -> Places:
     """
     entry = _entry(reference.name, _read_all())
     if entry is None:
-        return Places(Place(reference.registry, reference.repository, plain=bool(plain_http)))
+        return Places(Place(reference.registry, reference.repository, plain=plain_http))
     text = entry.text("prefix") or entry.text("location")
     if entry.flag("blocked"):
         raise Untrusted(f"use {reference.name}", because=f"{entry.path!r} blocks {text!r}")

@@ -7,6 +7,7 @@ Schema").
 from urllib.parse import urlencode
 
 from toolkit.errors import CtkError, Invalid, NotFound, Unreachable
+from toolkit.fetch.session import discard
 from toolkit.fetch.transfer import Broken
 from toolkit.image import digest as digests
 from toolkit.image.document import fields, manifest, media_types
@@ -115,4 +116,4 @@ def _put(connection: Connection, subject: str, entries: list[Descriptor]) -> Non
     if response.status_code != 201:
         failure: CtkError = connection.failure(response, doing)
         raise failure
-    response.close()
+    discard(response)

@@ -9,13 +9,14 @@ import base64
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlencode, urlsplit
 
-from toolkit.errors import CtkError, Unreachable, Untrusted
+from toolkit.errors import Unreachable, Untrusted
 from toolkit.fetch import addresses
 from toolkit.fetch.session import Bounds, Sessions
+from toolkit.fetch.transfer import Broken
 from toolkit.image.registry import answers, challenge, origins
 from toolkit.image.registry.answers import Asked
 from toolkit.image.registry.challenge import Challenge
@@ -112,7 +113,7 @@ class Authority:
 
     def _fetch(self, scopes: list[str], asked: Asked) -> _Token:
         assert self._bearer is not None
-        realm = self._bearer.parameters["realm"]
+        realm = self._bearer.parameters["realm"].partition("#")[0]
         service = self._bearer.parameters.get("service", "")
         base = self._base()
         doing = f"get a token for {asked.host}"
@@ -182,8 +183,10 @@ def _read(response: "requests.Response", body: bytes, asked: Asked, began: float
         said = answers.messages(body)
         because = f"the login of {asked.who} was refused: {says}" + (f" ({said})" if said else "")
         raise Unreachable(asked.doing, because=because, hint=f"`ctk login {quote(asked.host)}` replaces the login")
+    if status in answers.PASSING and status != 429:
+        raise Broken(f"the token server {urlsplit(response.url).hostname} says {status} {response.reason}")
     if status != 200:
-        raise _failure(asked, status, response.reason or "", body, headers)
+        raise answers.failure(asked, status, response.reason or "", body, headers)
     try:
         whole = json.loads(body)
         token = whole.get("token") or whole.get("access_token")
@@ -196,9 +199,3 @@ def _read(response: "requests.Response", body: bytes, asked: Asked, began: float
         raise Unreachable(asked.doing, because="its token has characters that a header cannot have")
     lasts = seconds if isinstance(seconds, int | float) and _LEAST_S <= seconds < 1 << 31 else _LEAST_S
     return _Token(f"Bearer {token}", began + lasts - _MARGIN_S)
-
-
-def _failure(asked: Asked, status: int, text: str, body: bytes, headers: Mapping[str, str]) -> CtkError:
-    if status in answers.PASSING and status != 429:
-        return Unreachable(asked.doing, because=f"its token server says {status} {text}", hint="try again later")
-    return answers.failure(asked, status, text, body, headers)

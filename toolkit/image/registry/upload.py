@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 from toolkit.errors import CtkError, Interrupted, Unreachable
+from toolkit.fetch.session import discard
 from toolkit.fetch.transfer import Broken
 from toolkit.image import digest as digests
 from toolkit.image.document.descriptor import Descriptor
@@ -107,13 +108,14 @@ class Upload:
         response = self._connection.request("POST", path, self._doing, actions=PUSH, headers={"Content-Length": "0"})
         if response.status_code != 202:
             raise self._connection.failure(response, self._doing)
-        with response:
-            self._least_chunk = max(0, number(response.headers.get("OCI-Chunk-Min-Length", "")))
-            self._follow(response)
-            if not self._location:
-                raise Unreachable(self._doing, because=f"{self._connection.place.host} did not say where to send it")
+        self._least_chunk = max(0, number(response.headers.get("OCI-Chunk-Min-Length", "")))
+        self._follow(response)
+        if not self._location:
+            raise Unreachable(self._doing, because=f"{self._connection.place.host} did not say where to send it")
 
     def _follow(self, response: "requests.Response") -> None:
+        """Note where the session is now; the response is done with."""
+        discard(response)
         if location := response.headers.get("Location"):
             self._location = origins.target(response.url, location, self._doing)
 
@@ -127,7 +129,7 @@ class Upload:
             raise self._passing(response)
         if response.status_code not in (201, 204):
             raise self._connection.failure(response, self._doing)
-        response.close()
+        discard(response)
         self._location = ""
 
     def _send(self, method: str, url: str, headers: dict[str, str], body: "bytes | Body") -> "requests.Response":
@@ -184,14 +186,13 @@ class Upload:
             else:
                 status = response.status_code
                 if status in (202, 201, 204):
-                    with response:
-                        self._follow(response)
-                        stands = _stands(response)
+                    self._follow(response)
+                    stands = _stands(response)
                     at = end if stands is None else stands
                 elif status in answers.PASSING or status == 416:
                     passing = self._passing(response)
                 elif not start:
-                    response.close()
+                    discard(response)
                     return False
                 else:
                     raise self._connection.failure(response, self._doing)
@@ -211,9 +212,8 @@ class Upload:
         """How many bytes the registry has; a session that is gone is begun anew if nothing is lost by it."""
         response = self._connection.request("GET", self._location, self._doing, actions=PUSH)
         if response.status_code in (204, 202, 200):
-            with response:
-                self._follow(response)
-                stands = _stands(response)
+            self._follow(response)
+            stands = _stands(response)
             return start if stands is None else stands
         failure = self._connection.failure(response, self._doing)
         if start:
@@ -240,7 +240,7 @@ class Upload:
             with contextlib.suppress(CtkError, Broken):
                 headers = {"Content-Length": "0"}
                 request = self._connection.request
-                request("DELETE", location, self._doing, actions=PUSH, headers=headers, again=False).close()
+                discard(request("DELETE", location, self._doing, actions=PUSH, headers=headers, again=False))
 
 
 class _Passing(Unreachable):
@@ -264,13 +264,13 @@ def mount(connection: Connection, descriptor: Descriptor, source: str) -> bool:
         response = connection.request("POST", path, doing, actions=PUSH, more=more, headers={"Content-Length": "0"})
     except Unreachable:
         return False
-    with response:
-        if response.status_code == 202 and "Location" in response.headers:
-            # A session has begun instead, which nobody wants.
-            with contextlib.suppress(CtkError, Broken):
-                url = origins.target(response.url, response.headers["Location"], doing)
-                connection.request("DELETE", url, doing, actions=PUSH, again=False).close()
-        return response.status_code == 201
+    discard(response)
+    if response.status_code == 202 and "Location" in response.headers:
+        # A session has begun instead, which nobody wants.
+        with contextlib.suppress(CtkError, Broken):
+            url = origins.target(response.url, response.headers["Location"], doing)
+            discard(connection.request("DELETE", url, doing, actions=PUSH, again=False))
+    return response.status_code == 201
 
 
 def _stands(response: "requests.Response") -> int | None:
