@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from tests.fixtures.command import Bundle, Command
-from toolkit.bootstrap.facts.model import Request
 from toolkit.bootstrap.install import configure
 from toolkit.bootstrap.output import builds_in_progress, outputs
 from toolkit.bundle.build import SpecRequest
@@ -22,7 +21,7 @@ from toolkit.fetch.cache import Cache
 from toolkit.kernel import ours
 from toolkit.runtime.comfort import overlay
 from toolkit.runtime.seccomp import _store
-from toolkit.up.stages import UpRequest, _make_folder
+from toolkit.up.bundle import UpRequest, make_folder
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(60)]
 STRANGER = 65534
@@ -50,7 +49,7 @@ def test_s40_folders_of_ours_are_closed_whatever_the_umask(tmp_path: Path, monke
     with outputs.work_folder():
         assert not open_to_others(tmp_path)
     _store(str(tmp_path / "c/seccomp"), b"source", b"code", 0)
-    _make_folder(str(tmp_path / "a/data/ctk/bundles/web"), UpRequest("web", Request("bookworm", ""), SpecRequest()))
+    make_folder(str(tmp_path / "a/data/ctk/bundles/web"), UpRequest("web", SpecRequest()))
     ours.make_private(str(tmp_path / "d/e"))
     (tmp_path / "root").mkdir()
     (tmp_path / "root").chmod(0o755)
@@ -65,10 +64,10 @@ def test_s40_a_bundle_that_stood_open_is_closed(tmp_path: Path, monkeypatch: pyt
     bundle = tmp_path / "data/bundles/web"
     bundle.mkdir(parents=True)
     bundle.chmod(0o755)
-    _make_folder(str(bundle), UpRequest("web", Request("bookworm", ""), SpecRequest()))
+    make_folder(str(bundle), UpRequest("web", SpecRequest()))
     assert stat.S_IMODE(bundle.stat().st_mode) == 0o700
     mapped = SpecRequest(uid_map=("0:100000:65536",), gid_map=("0:100000:65536",))
-    _make_folder(str(bundle), UpRequest("web", Request("bookworm", ""), mapped))
+    make_folder(str(bundle), UpRequest("web", mapped))
     assert stat.S_IMODE(bundle.stat().st_mode) == 0o710 and bundle.stat().st_gid == 100000
 
 

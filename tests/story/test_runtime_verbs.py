@@ -291,7 +291,7 @@ def test_events_at_an_interval_until_the_end(runtime, start):
 
 def test_events_tell_of_an_oom_kill(runtime, start, busybox_bundle):
     def limit(config):
-        config["linux"]["resources"]["memory"] = {"limit": 8 << 20, "swap": 8 << 20}
+        config["linux"]["resources"]["memory"] = {"limit": 20 << 20, "swap": 20 << 20}
 
     busybox_bundle.edit(limit)
     name = start("/bin/sh", "-c", "sleep 1; x=a; while :; do x=$x$x; done & wait; sleep 3")
