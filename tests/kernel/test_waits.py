@@ -64,4 +64,4 @@ def test_the_end_is_heard_though_the_holder_left_our_last_word_unread() -> None:
         ours.send(b"c")
         theirs.send(b'e{"code": 3}')
         theirs.close()
-        assert session._told() == {"code": 3}
+        assert session._packet() == {"code": 3}
