@@ -466,6 +466,25 @@ def test_an_archive_of_an_older_docker(tmp_path: Path) -> None:
         assert (found.config, found.layers) == (PLAIN.config, PLAIN.layers)
 
 
+def test_an_archive_of_a_newer_docker(tmp_path: Path) -> None:
+    """docker 25 saves blobs by their digests, and says in LayerSources what each layer is besides."""
+    held: list[tuple[str, bytes | str]] = [(layout_name(one), PLAIN.blobs[one]) for one in PLAIN.blobs]
+    sources = {one.digest: one.as_json() for one in PLAIN.layers}
+    listed = {
+        "Config": layout_name(PLAIN.config.digest),
+        "RepoTags": ["new:1"],
+        "Layers": [layout_name(one.digest) for one in PLAIN.layers],
+        "LayerSources": sources,
+    }
+    held.append(("manifest.json", json.dumps([listed]).encode()))
+    found = docker_manifest(tarred(tmp_path / "x", *held), "new:1")
+    assert (found.config, found.layers) == (PLAIN.config, PLAIN.layers)
+
+
+def layout_name(digest: str) -> str:
+    return "blobs/" + digest.replace(":", "/")
+
+
 def test_a_layer_that_is_a_link_to_another_s(tmp_path: Path) -> None:
     """docker and podman link where a layer comes twice; the link is followed by its text, one step, inside."""
     same = images.image(TARS[0], TARS[0], codec=media_types.PLAIN)

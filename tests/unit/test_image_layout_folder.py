@@ -279,6 +279,10 @@ def test_what_is_no_layout(tmp_path: Path) -> None:
     (tmp_path / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
     with pytest.raises(NotFound, match="no image in it"):
         holds(f"oci:{tmp_path}", ONE)
+    entry = {"mediaType": "application/x-other", "digest": ONE.raw.digest, "size": 1}
+    (tmp_path / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [entry]}))
+    with pytest.raises(NotFound, match="no image in it, but application/x-other"):
+        holds(f"oci:{tmp_path}", ONE)
     (tmp_path / "file").touch()
     with pytest.raises(NotFound) as info:
         holds(f"oci:{tmp_path}/file", ONE)

@@ -115,10 +115,11 @@ def choose(entries: Sequence[Entry], name: str, place: str) -> list[Entry]:
         return different
     hint = _hint(fitting)
     if not different:
-        because = f"no image in it is called {name!r}" if name else "there is no such image"
-        raise NotFound(
-            f"read the image {place!r}", because=because if fitting else "there is no image in it", hint=hint
-        )
+        because = f"no image in it is called {name!r}"
+        if not fitting:
+            others = sorted({entry.descriptor.media_type for entry in entries})
+            because = "there is no image in it" + (f", but {', '.join(others[:3])}" if others else "")
+        raise NotFound(f"read the image {place!r}", because=because, hint=hint)
     if all(entry.descriptor.platform for entry in different):
         return different
     raise Usage(f"read the image {place!r}", because="there are several", hint=hint)
