@@ -280,4 +280,4 @@ def test_check_reads_every_document(store: Store) -> None:
     pull.put_manifest(Raw(data, "", digest.of(data)), "odd")
     pull.close()
     (found,) = check.check(store)
-    assert found.kind == check.INVALID and "names 0 diff ids, and its manifest 2 layers" in found.what
+    assert found.kind == check.INVALID and "has 0 entries, and the manifest has 2 layers" in found.what

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from toolkit.errors import CtkError, NotFound, Untrusted, reason
 from toolkit.events import Emit, Progressed, silent
 from toolkit.image import digest as digests
+from toolkit.image.document import config as configs
 from toolkit.image.document import manifest
 from toolkit.image.document.descriptor import Descriptor
 from toolkit.image.store import collect, leases, reach
@@ -109,11 +110,7 @@ def _lacking(store: Store, top: Descriptor) -> Iterator[tuple[str, CtkError]]:
             config = reach.config_of(store.blobs, document)
             if config is not None:
                 manifest.layer_codecs(document, one.digest)
-                if len(config.diff_ids) != len(document.layers):
-                    because = (
-                        f"it names {len(config.diff_ids)} diff ids, and its manifest {len(document.layers)} layers"
-                    )
-                    yield document.config.digest, CtkError(f"read {document.config.digest}", because=because)
+                configs.check_layers(config, len(document.layers), document.config.digest)
     except CtkError as error:
         yield top.digest, error
 

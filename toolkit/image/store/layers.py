@@ -3,6 +3,7 @@
     IMAGES/layers/HEX.FORM/tree/     the layer's files, as layer/apply.py makes them in that form
     IMAGES/layers/HEX.FORM/facts     what they were like when they were made: a line of JSON, and facts.py's records
     IMAGES/layers/HEX.FORM/boot      the boot in which they were last known to be so
+    IMAGES/layers/HEX.FORM/implicit  its folders that are so, if there are any (implicit.py)
 
 HEX is that of the diff id: in the form for overlayfs a layer does not depend on those below it. A layer is made in
 `making/`, whose folder's flock(2) the maker holds, and gets its name when its diff id was verified.
@@ -28,7 +29,7 @@ from toolkit.kernel.host import HostFacts
 from toolkit.oci import json_text
 
 OVERLAY = "overlay"
-_TREE, _FACTS, _BOOT = "tree", "facts", "boot"
+_TREE, _FACTS, _BOOT, _IMPLICIT = "tree", "facts", "boot", "implicit"
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _MOST_BYTES = 2 << 30  # of the facts of a layer
 
@@ -44,11 +45,15 @@ class LaidOut(NamedTuple):
 
 
 class Making:
-    """A layer that is being laid out below `rootfd`, an empty folder. If it is `there`, nothing is to be done."""
+    """A layer that is being laid out below `rootfd`, an empty folder. If it is `there`, nothing is to be done.
+
+    The caller sets `implicit`, the paths of folders that it has made up.
+    """
 
     def __init__(self, rootfd: int) -> None:
         self.there = rootfd < 0
         self.rootfd = rootfd
+        self.implicit: tuple[bytes, ...] = ()
 
 
 class Layers:
@@ -96,6 +101,16 @@ class Layers:
             self.remove_set_aside(away)
         return ""
 
+    def implicit(self, diff_id: str, form: str = OVERLAY) -> frozenset[bytes]:
+        """The paths of its implicit folders. Raises CtkError."""
+        try:
+            data = reading.read(os.path.join(self._folder(diff_id, form), _IMPLICIT), limit_bytes=_MOST_BYTES)
+        except FileNotFoundError:
+            return frozenset()
+        except OSError as error:
+            raise self._place.failed(error) from None
+        return frozenset(data.split(b"\0"))
+
     def differences(self, diff_id: str, form: str = OVERLAY, most: int = 10) -> list[str]:
         """How its files differ from what was laid out. Raises OSError."""
         folder = self._folder(diff_id, form)
@@ -133,9 +148,10 @@ class Layers:
                     rootfd = os.open(_TREE, _FOLDER, dir_fd=fd)
                 except OSError as error:
                     raise self._place.failed(error) from None
-            yield Making(rootfd)
+            made = Making(rootfd)
+            yield made
             if not there:
-                self._finish(fd, rootfd, making, diff_id, form)
+                self._finish(fd, made, making, diff_id, form)
         finally:
             if rootfd >= 0:
                 os.close(rootfd)
@@ -147,13 +163,14 @@ class Layers:
                 pass  # what failed before is the error to report; the next one, or `prune`, finds the rest
             os.close(fd)
 
-    def _finish(self, fd: int, rootfd: int, making: str, diff_id: str, form: str) -> None:
+    def _finish(self, fd: int, made: Making, making: str, diff_id: str, form: str) -> None:
         try:
-            tree = facts.of(rootfd)
+            tree = facts.of(made.rootfd)
             head = {"diffID": diff_id, "form": form, "entries": tree.entries, "sizeBytes": tree.size_bytes}
             for name, data in (
                 (_FACTS, json_text.dumps(head).encode() + b"\n" + tree.records),
                 (_BOOT, process.boot_id().encode()),
+                *(((_IMPLICIT, b"\0".join(made.implicit)),) if made.implicit else ()),
             ):
                 out = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=fd)
                 try:

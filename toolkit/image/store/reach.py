@@ -118,8 +118,8 @@ def _reach_manifest(blobs: Blobs, document: Manifest, found: Reached) -> None:
     except CtkError as error:  # its layers are known all the same, but not as what they are laid out
         found.problems[document.config.digest] = error
         return
-    if config is not None:
-        found.diff_ids.update(config.diff_ids)
+    if config is not None and config.diff_ids:
+        found.diff_ids.update((*config.diff_ids, configs.chain_ids(config.diff_ids)[-1]))  # implicit.py
 
 
 def absent(blobs: Blobs, document: Manifest) -> list[Descriptor]:

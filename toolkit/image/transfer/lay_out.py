@@ -65,6 +65,7 @@ class Layout:
                     pieces = part.passing(stack.enter_context(source.blob(blob, part.offset)))
                 counted = progress.counted(pieces, short(blob.digest))
                 facts = apply.one(making.rootfd, counted, blob, diff_id, self.form, self._policy)
+                making.implicit = facts.implicit
         self._note(blob, facts)
 
     def _stored(self, blob: Descriptor) -> Iterator[bytes]:
