@@ -221,6 +221,15 @@ def test_a_folder_that_is_white_as_well_hides_what_is_below(root: Root, form: st
     assert stat.S_ISREG((root.path / "f").lstat().st_mode)
 
 
+@pytest.mark.parametrize("late", [False, True])
+def test_an_opaque_folder_has_no_whiteouts(root: Root, late: bool) -> None:
+    """Overlayfs merges nothing into it, and so it listed them: names of files that are not there."""
+    members = [folder("d"), folder("d/e"), file("d/.wh.x"), file("d/e/.wh.x"), file(".wh.x")]
+    marks = [file("d/.wh..wh..opq")]
+    root.one(layer(*(members + marks if late else marks + members)), OVERLAY)
+    assert root.names() == ["d", "d/e", "x"]
+
+
 def test_a_layer_for_overlayfs_has_a_folder_of_its_own(root: Root) -> None:
     (root.path / "x").touch()
     with pytest.raises(CtkError, match="not empty"):

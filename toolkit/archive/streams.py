@@ -5,8 +5,10 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -17,6 +19,8 @@ LEVEL = 3
 
 def side_by_side(work: Callable[[T], U], items: Iterable[T], threads: int = 0) -> Iterator[U]:
     """`work(item)` of every item, in order, with one thread a core; at most twice that many results are waiting."""
+    from concurrent.futures import ThreadPoolExecutor  # it brings logging with it, which `ahead` does without
+
     threads = threads or len(os.sched_getaffinity(0))
     pool = ThreadPoolExecutor(threads, thread_name_prefix="archive")
     pending: deque[Future[U]] = deque()

@@ -101,12 +101,14 @@ class AnyTar(Tar):
         entry = self._entry(header, known, size)
         entry.name = names.get(b"L", entry.name)
         entry.link = names.get(b"K", entry.link)
-        pax = {**always, **dict(here)}
-        sparse = {word: pax.pop(word) for word in list(pax) if word.startswith(b"GNU.sparse.")}
-        # A keyword without a value means that the header's own value counts; an attribute may well be empty.
-        self._override(entry, {word: value for word, value in pax.items() if value or word.startswith(XATTR)})
-        if pax.get(b"mtime"):  # `_override` has checked that it is a number
-            entry.mtime_ns = self._time_ns(pax[b"mtime"])
+        sparse: dict[bytes, bytes] = {}
+        if always or here:
+            pax = {**always, **dict(here)}
+            sparse = {word: pax.pop(word) for word in list(pax) if word.startswith(b"GNU.sparse.")}
+            # A keyword without a value means that the header's own value counts; an attribute may well be empty.
+            self._override(entry, {word: value for word, value in pax.items() if value or word.startswith(XATTR)})
+            if pax.get(b"mtime"):  # `_override` has checked that it is a number
+                entry.mtime_ns = self._time_ns(pax[b"mtime"])
         self._check(entry)
         self._left = (entry.size_bytes + 511) & ~511 if entry.kind == FILE else 0
         self._parts = None

@@ -3,6 +3,7 @@
 import errno
 import os
 import stat
+from collections.abc import Iterator
 from typing import NoReturn
 
 from toolkit.archive.entries import CHARACTER, DIRECTORY, HARD_LINK, Entry
@@ -32,6 +33,8 @@ class Members:
         self._lenient = lenient
         self._layer = 0
         self._folders: dict[bytes, tuple[Entry, int, int]] = {}  # with the number of the layer, and when
+        self._white: list[bytes] = []  # whiteouts that were made
+        self._opaque_folders: set[bytes] = set()
         self._warnings: list[str] = []
         self._more_warnings = 0
 
@@ -81,6 +84,7 @@ class Members:
 
     def finish(self) -> tuple[bytes, ...]:
         """Give the folders their owners, modes, attributes and times; the paths of those that no layer has."""
+        self._remove_needless_whiteouts()
         gone = self._tree.is_gone
         folders = [(path, entry) for path, (entry, _, when) in self._folders.items() if not gone(path, when)]
         implicit = tuple(path for path, when in self._tree.implicit.items() if not gone(path, when))
@@ -224,6 +228,7 @@ class Members:
         parent, _ = self._tree.folder(above)
         try:
             os.mknod(name, stat.S_IFCHR | 0o600, 0, dir_fd=parent)
+            self._white.append(path)
         except FileExistsError:
             if stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
                 self._mark_opaque(path)
@@ -239,11 +244,29 @@ class Members:
             self._mark_opaque(real)
 
     def _mark_opaque(self, path: bytes) -> None:
+        self._opaque_folders.add(path)
         fd = self._tree.open_as_it_is(path)
         try:
             os.setxattr(fd, _OPAQUE_XATTR[self._form], b"y")
         finally:
             os.close(fd)
+
+    def _remove_needless_whiteouts(self) -> None:
+        """Remove whiteouts from opaque folders. Overlayfs merges nothing into these, so it shows what is in them: a
+        name of a file that can't be opened."""
+        for path in self._white if self._opaque_folders else ():
+            above, _, name = path.rpartition(b"/")
+            if not any(one in self._opaque_folders for one in _with_all_above(above)):
+                continue
+            parent = self._tree.open_as_it_is(above, os.O_PATH | os.O_DIRECTORY)
+            if parent >= 0:
+                try:
+                    if is_whiteout(os.stat(name, dir_fd=parent, follow_symlinks=False)):
+                        os.unlink(name, dir_fd=parent)
+                except FileNotFoundError:
+                    pass  # a member has taken its place and been removed
+                finally:
+                    os.close(parent)
 
     # ---- what is said
 
@@ -266,3 +289,10 @@ class Members:
         text = reason(error) if isinstance(error, OSError) else str(error)
         hint = NO_ROOM if error.errno == errno.ENOSPC else ""
         raise CtkError(self._extractor.doing, because=f"{os.fsdecode(entry.name)!r}: {text}", hint=hint) from error
+
+
+def _with_all_above(path: bytes) -> Iterator[bytes]:
+    while path:
+        yield path
+        path = path.rpartition(b"/")[0]
+    yield b""
