@@ -4,7 +4,7 @@ import hashlib
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,7 @@ import pytest
 from tests.fixtures import images, registry, registry_faults
 from tests.fixtures.registry import DebianRegistry
 from tests.fixtures.registry_faults import Handler, Server
-from toolkit.errors import Interrupted, Unreachable, Untrusted
+from toolkit.errors import Interrupted, NotFound, Unreachable, Untrusted
 from toolkit.events import Event, Note
 from toolkit.image import digest as digests
 from toolkit.image.document.descriptor import Descriptor
@@ -23,6 +23,7 @@ ONE = images.image(images.layer({"etc/": b"", "etc/one": hashlib.sha512(b"x").di
 (LAYER,) = ONE.layers
 WHOLE = ONE.blobs[LAYER.digest]
 QUICK = Limits(connect_s=2.0, stall_s=0.5, retries=2, back_off_s=0.01)
+_NO_CHUNKS = upload._NO_CHUNKS
 BLOB, MANIFEST = "GET .*/blobs/", "GET .*/manifests/"
 
 
@@ -226,6 +227,7 @@ class Resumable:
         self.lost = 0  # answers to a PATCH that do not arrive
         self.short = 0  # bytes of a PATCH that it does not take
         self.least = 0
+        self.ends = 0  # answers to the closing PUT that do not arrive; the session is gone then
         self.stored: dict[str, bytes] = {}
         server.rule("POST .*/blobs/uploads/", self.begin)
         server.rule("(PATCH|GET|PUT) /session/", self.session)
@@ -248,6 +250,14 @@ class Resumable:
             digest = handler.request_seen.query["digest"][0]
             assert digests.of(self.data) == digest
             self.stored[digest] = self.data
+            if self.ends:
+                self.ends -= 1
+                first = registry_faults.status(404, "", "BLOB_UPLOAD_UNKNOWN")
+                handler.owner_server.rules.insert(0, registry_faults.Rule("PUT /session/", first, -1))
+                here = registry_faults.status(200)
+                handler.owner_server.rules.insert(0, registry_faults.Rule(f"HEAD .*{digest}", here, -1))
+                handler.cut()
+                return
             handler.reply(201, b"", {"Location": "/x"})
             return
         match = re.fullmatch(r"(\d+)-(\d+)", handler.headers["Content-Range"])
@@ -271,7 +281,7 @@ class Resumable:
         handler.reply(202, b"", self._where())
 
 
-@pytest.mark.parametrize("fault", ["none", "cuts", "lost", "short", "all", "status"])
+@pytest.mark.parametrize("fault", ["none", "cuts", "lost", "short", "all", "status", "end", "end status"])
 def test_a_large_blob_goes_on_where_the_registry_stands(
     fault: str, server: Server, source: client.Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -281,6 +291,9 @@ def test_a_large_blob_goes_on_where_the_registry_stands(
     there.cuts = [0, 1000, 59_999, 5] if fault in ("cuts", "all") else []
     there.lost = 2 if fault in ("lost", "all") else 0
     there.short = 7000 if fault in ("short", "all") else 0
+    there.ends = 1 if fault == "end" else 0
+    if fault == "end status":
+        server.rules.insert(0, registry_faults.Rule("PUT /session/", registry_faults.status(502), 2))
     if fault == "status":
         server.rules.insert(0, registry_faults.Rule("PATCH", registry_faults.status(503), 2))
     source.put_blob(LAYER, iter([WHOLE[at : at + 8192] for at in range(0, len(WHOLE), 8192)]))
@@ -318,6 +331,39 @@ def test_a_registry_without_chunks_gets_one_request(
     server.rules.insert(0, registry_faults.Rule("PATCH", registry_faults.status(code), -1))
     source.put_blob(LAYER, iter([WHOLE[at : at + 8192] for at in range(0, len(WHOLE), 8192)]))
     assert there.stored == {LAYER.digest: WHOLE} and len(server.lines("POST")) == 2
+
+
+def test_a_session_that_is_gone_is_told(
+    server: Server, source: client.Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither is the blob taken for one that is there."""
+    monkeypatch.setattr(upload, "CHUNK_BYTES", 60_000)
+    monkeypatch.setattr(upload, "CHUNKED_BYTES", 60_000)
+    there = Resumable(server)
+    there.ends = 1
+    given = [WHOLE[at : at + 8192] for at in range(0, len(WHOLE), 8192)]
+    monkeypatch.setattr(server, "find", _without_head(server))
+    with pytest.raises(NotFound, match="BLOB_UPLOAD_UNKNOWN"):
+        source.put_blob(LAYER, iter(given))
+
+
+def _without_head(server: Server) -> "Callable[[str], registry_faults.Answer | None]":
+    """The server's rules, but that nothing is there."""
+    find = server.find
+    return lambda line: registry_faults.status(404) if line.startswith("HEAD") else find(line)
+
+
+@pytest.mark.parametrize("host", ["europe-docker.pkg.dev", "gcr.io", "eu.gcr.io"])
+def test_googles_registries_get_one_request(
+    host: str, server: Server, source: client.Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upload, "CHUNK_BYTES", 10_000)
+    monkeypatch.setattr(upload, "CHUNKED_BYTES", 10_000)
+    monkeypatch.setattr(upload, "_NO_CHUNKS", (server.host,))
+    assert host.endswith(_NO_CHUNKS) and not "docker.io".endswith(_NO_CHUNKS)
+    there = Resumable(server)
+    source.put_blob(LAYER, iter([WHOLE]))
+    assert there.stored == {LAYER.digest: WHOLE} and not server.lines("PATCH")
 
 
 def test_a_registry_that_claims_more_than_it_was_sent(

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
-from toolkit.errors import CtkError, Interrupted, Unreachable
+from toolkit.errors import CtkError, Interrupted, NotFound, Unreachable
 from toolkit.fetch.session import discard
 from toolkit.fetch.transfer import Broken
 from toolkit.image import digest as digests
@@ -26,10 +26,14 @@ if TYPE_CHECKING:
 
     import requests
 
-CHUNK_BYTES = 8 << 20
+CHUNK_BYTES = 5 << 20
+"""What is held in memory, to be sent again. Amazon's registry takes no smaller chunks than this."""
+
 CHUNKED_BYTES = 64 << 20
 """From this size on a blob is sent in chunks: they cost a request each, and less than that is soon sent again."""
 
+# Google's registries take no chunks (Artifact Registry's documentation of Docker's API).
+_NO_CHUNKS = (".pkg.dev", "gcr.io")
 _MOST_CHUNK_BYTES = 32 << 20  # held in memory
 _PATIENCE_S = 300.0  # a registry may hash or move all of a blob before it answers
 _BINARY = {"Content-Type": "application/octet-stream"}
@@ -80,7 +84,7 @@ class Upload:
         try:
             if size <= CHUNK_BYTES:
                 self._whole(b"".join(found))
-            elif size < CHUNKED_BYTES:
+            elif size < CHUNKED_BYTES or self._connection.place.host.endswith(_NO_CHUNKS):
                 self._begin()
                 self._close(Body(found, size))
             else:
@@ -167,7 +171,30 @@ class Upload:
                 self._close(Body(itertools.chain([chunk], pieces), self._descriptor.size_bytes))
                 return
             done += len(chunk)
-        self._close(b"")
+            del chunk
+        self._end()
+
+    def _end(self) -> None:
+        """Close the session of chunks, again if need be: the answer may be lost after the registry has the blob."""
+        for attempt in itertools.count():
+            try:
+                self._close(b"")
+                return
+            except _Passing as error:
+                if attempt >= self._limits.retries:
+                    raise
+                self._pause(attempt, error)
+            except NotFound:
+                if attempt and self._is_there():
+                    self._location = ""
+                    return
+                raise
+
+    def _is_there(self) -> bool:
+        path = self._connection.path(f"blobs/{self._descriptor.digest}")
+        response = self._connection.request("HEAD", path, self._doing, actions=PUSH)
+        discard(response)
+        return response.status_code == 200
 
     def _chunk(self, chunk: bytes, start: int) -> bool:
         """Send a chunk that begins at `start`, from wherever the registry stands; False if it takes no chunks.
@@ -292,8 +319,11 @@ def _chunks(pieces: Iterator[bytes], size_bytes: int) -> Iterator[bytes]:
         held.append(piece)
         count += len(piece)
         if count >= size_bytes:
-            yield b"".join(held)
-            held, count = [], 0
+            chunk = b"".join(held)
+            held.clear()  # before the chunk is on its way: memory for one of them is enough
+            count = 0
+            yield chunk
+            del chunk
     if held:
         yield b"".join(held)
 
