@@ -8,6 +8,7 @@ import itertools
 import json
 import lzma
 import os
+import random
 import tarfile
 import threading
 import time
@@ -572,3 +573,65 @@ def test_what_contradicts_itself(tmp_path: Path) -> None:
     large = [(n, bytes(5 << 20) if n == name else data) for n, data in held]
     with pytest.raises(Invalid, match="more than"):
         docker_manifest(tarred(tmp_path / "x", *large))
+
+
+def read_all(where: str) -> None:
+    with opened(where) as source:
+        raw = source.manifest()
+        found = manifest.read(raw.data, raw.media_type, "it")
+        if isinstance(found, manifest.Manifest):
+            for descriptor in (found.config, *found.layers):
+                images.fetch(source, descriptor)
+
+
+@pytest.mark.parametrize("kind", ["oci-archive", "docker-archive", "old"])
+def test_a_damaged_archive_is_read_or_refused(kind: str, tmp_path: Path) -> None:
+    """Bytes changed, cut out and doubled, in headers and in documents: no other exception than ours."""
+    small = images.image(images.layer({"x": b"1"}), codec=media_types.PLAIN)
+    path = tmp_path / "image.tar"
+    if kind == "old":
+        tarred(path, *old_docker(small))
+    else:
+        write(f"{kind}:{path}:a:1", (small, ""))
+    where = f"{'docker-archive' if kind == 'old' else kind}:{path}"
+    whole = path.read_bytes()
+    chance = random.Random(kind)
+    outcomes = set()
+    for _ in range(1500):
+        data = bytearray(whole)
+        for _ in range(chance.randint(1, 4)):
+            at = chance.randrange(len(data))
+            what = chance.randrange(5)
+            if what == 0:
+                data[at] = chance.randrange(256)
+            elif what == 1:
+                data[at] ^= 1 << chance.randrange(8)
+            elif what == 2:
+                del data[at : at + chance.choice([1, 512, 1024])]
+            elif what == 3:
+                data[at:at] = data[at : at + 512]
+            else:
+                start = at // 512 * 512
+                data[start : start + 512] = with_checksum(bytes(data[start : start + 512]), chance)
+        path.write_bytes(data)
+        try:
+            read_all(where)
+        except CtkError as error:
+            outcomes.add(type(error))
+            assert str(error)
+        else:
+            outcomes.add(type(None))
+    assert {type(None), Malformed} < outcomes, "some are sound, and some fail in more ways than one"
+
+
+def with_checksum(block: bytes, chance: random.Random) -> bytes:
+    """A header with another byte in it and the checksum that goes with it, so that it is not only that which fails."""
+    if len(block) < 512:
+        return block
+    changed = bytearray(block)
+    changed[chance.choice([0, 100, 108, 124, 135, 136, 156, 157, 257, 329, 345])] = chance.choice(
+        b"0157xgLKS/.\x00\x80\xff"
+    )
+    changed[148:156] = b" " * 8
+    changed[148:156] = b"%06o\0 " % sum(changed)
+    return bytes(changed)

@@ -10,6 +10,7 @@ from toolkit.image import digest as digests
 from toolkit.image.document import fields
 from toolkit.image.document.fields import Fields
 from toolkit.image.document.platform import Platform
+from toolkit.text import number
 
 _IMAGE = (
     "created", "author", "architecture", "os", "os.version", "os.features", "variant", "config", "rootfs", "history",
@@ -89,7 +90,7 @@ def read(data: bytes, document: str) -> ImageConfig:
 def _run(part: Fields) -> Run:
     user = part.text("User")
     for word in user.split(":"):
-        if word.isdecimal() and int(word) >= _NO_USER:
+        if word.isdecimal() and not 0 <= number(word) < _NO_USER:
             raise part.invalid("User", f"{user!r} is beyond the ids that there are")
     for entry in part.texts("Env"):
         if "\0" in entry:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from toolkit.errors import Usage
 from toolkit.image.document.fields import Fields
+from toolkit.text import number
 
 KNOWN = ("architecture", "os", "os.version", "os.features", "variant", "features")
 # uname(2)'s machine, and what Go calls it.
@@ -79,8 +80,8 @@ def read(part: Fields | None) -> Platform | None:
 def rank(wanted: Platform, offered: Platform) -> int:
     """How well `offered` serves who wants `wanted`: 0 not at all, else the more the better.
 
-    An arm machine runs the code of older variants, arm64 without a variant is v8, and amd64's v2 and later run only
-    where they are asked for.
+    A machine runs the code of older variants. Without a variant arm is v7, arm64 v8, and amd64 v1: its v2 and later
+    run only where they are asked for.
     """
     if (wanted.os, wanted.architecture) != (offered.os, offered.architecture):
         return 0
@@ -88,9 +89,8 @@ def rank(wanted: Platform, offered: Platform) -> int:
     have, need = wanted.variant or usual, offered.variant or usual
     if have == need:
         return 100
-    if wanted.architecture not in ("arm", "amd64") or not (have[1:].isdecimal() and need[1:].isdecimal()):
-        return 0
-    return 100 - (int(have[1:]) - int(need[1:])) if int(need[1:]) < int(have[1:]) else 0
+    mine, other = (number(variant.removeprefix("v")) for variant in (have, need))
+    return max(1, 100 - (mine - other)) if 0 <= other < mine else 0
 
 
 def best(wanted: Platform, offered: Sequence[Platform]) -> int | None:
