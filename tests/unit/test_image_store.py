@@ -269,6 +269,32 @@ def test_a_transfer_that_never_began_leaves_nothing(store: Store, made: Image) -
     assert files(store) == set()
 
 
+def test_a_file_of_ours_becomes_a_blob_without_a_copy(store: Store, made: Image, tmp_path: Path) -> None:
+    what, data = big(made)
+    (tmp_path / "file").write_bytes(data)
+    fd = os.open(tmp_path / "file", os.O_RDONLY)
+    store.place.prepare()
+    Path(store.place.part(what.digest) + ".link").write_text("a killed one's")
+    store.blobs.adopt(what, fd)
+    path = Path(store.place.blob(what.digest))
+    assert path.samefile(tmp_path / "file")
+    store.blobs.adopt(what, fd)
+    (tmp_path / "file").unlink()
+    assert path.read_bytes() == data and files(store) == {str(path.relative_to(store.place.folder))}
+    path.write_bytes(b"damaged")
+    other = os.memfd_create("elsewhere")  # of another file system
+    os.write(other, data)
+    store.blobs.adopt(what, other)
+    assert path.read_bytes() == data
+    os.ftruncate(other, 10)
+    path.unlink()
+    with pytest.raises(Untrusted):
+        store.blobs.adopt(what, other)
+    os.close(fd)
+    os.close(other)
+    assert not path.exists()
+
+
 def test_a_blob_that_was_changed_in_the_store_is_found(store: Store, made: Image) -> None:
     put(store, made, "debian:bookworm")
     what, data = big(made)
