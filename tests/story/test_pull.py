@@ -15,6 +15,7 @@ from tests.fixtures import images, registry
 from tests.fixtures.command import Command, tool
 from tests.fixtures.registry import PASSWORD, USER, DebianRegistry
 from toolkit.image import layout, name
+from toolkit.image.store.store import Store
 
 pytestmark = pytest.mark.root
 
@@ -43,9 +44,10 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def ours(ctk: Command, store: Path) -> Callable[..., "object"]:
     """ctk, with that store."""
 
-    def call(*words: str, **named: object) -> object:
+    def call(*words: str, limit: str = "", **named: object) -> object:
         env = {key: os.environ[key] for key in ("HOME", "XDG_RUNTIME_DIR", "CONTAINERS_REGISTRIES_CONF", "no_proxy")}
-        return ctk(*words, env={**env, "CTK_IMAGES": str(store)}, **named)  # type: ignore[arg-type]
+        env |= {"CTK_IMAGES": str(store), "CTK_IMAGES_LIMIT": limit}
+        return ctk(*words, env=env, **named)  # type: ignore[arg-type]
 
     return call
 
@@ -187,3 +189,19 @@ def test_podman_runs_what_was_pushed(ours: Command, running: DebianRegistry, tmp
         )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == ONE.config.digest.partition(":")[2]
+
+
+def test_the_store_stays_within_its_limit(ours: Command, store: Path, shelf: str) -> None:
+    """Laid-out layers that nobody uses make room; those of the image that has just come stay, and so do images."""
+    there = Store(str(store))
+    unused = images.image(images.layer({"unused": b"u"}))
+    before = there.destination()
+    images.put(before, unused, "other")
+    before.close()
+    with there.layers.laying_out(unused.diff_ids[0]):
+        pass
+    told = ours("pull", f"{shelf}:1", limit="1")
+    assert "1 laid-out layers that nobody uses made room (CTK_IMAGES_LIMIT)" in told.ok().err
+    assert {one.diff_id for one in there.layers.all()} == set(ONE.diff_ids)
+    assert ours("image", "check").ok().out == "no damage\n"
+    assert there.resolve("other").digest == unused.digest

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from toolkit.children import rootless
-from toolkit.errors import NotFound
-from toolkit.events import Done, Emit, Finished, Planned, Started, silent
+from toolkit.errors import CtkError, NotFound
+from toolkit.events import Done, Emit, Finished, Note, Planned, Started, silent
 from toolkit.image import name
 from toolkit.image.document import config as configs
 from toolkit.image.document import manifest as manifests
@@ -21,6 +21,7 @@ from toolkit.image.document.platform import Platform
 from toolkit.image.layer.apply import Policy
 from toolkit.image.name import Reference
 from toolkit.image.registry.client import Registry
+from toolkit.image.store import limit
 from toolkit.image.store.layers import Layers
 from toolkit.image.store.store import Store, StoreDestination
 from toolkit.image.transfer import copy as copying
@@ -146,9 +147,21 @@ def _fetch(
         )
         if layout:
             layout.finish()
+        _keep_within_limit(store, emit)  # what has just come is still held
     finally:
         into.close()
     return tree.top.digest, moved
+
+
+def _keep_within_limit(store: Store, emit: Emit) -> None:
+    """Let the laid-out layers go that were not used for longest, if the store has outgrown its limit."""
+    try:
+        removed = limit.keep_within(store, limit.limit())
+    except CtkError as error:  # the image is there all the same
+        emit(Note(str(error), warning=True))
+        return
+    if removed.layers:
+        emit(Note(f"{len(removed.layers)} laid-out layers that nobody uses made room ({limit.VARIABLE})"))
 
 
 def _layout(
