@@ -208,6 +208,25 @@ def test_a_failed_copy_does_not_take_another_s_layout_away(tmp_path: Path) -> No
     assert holds(f"oci:{folder}:b", ONE)
 
 
+def test_what_a_killed_writer_has_left_is_removed_when_nobody_writes(tmp_path: Path) -> None:
+    folder = tmp_path / "layout"
+    folder.mkdir()
+    left = folder / (".0123456789abcdef" + ".new")
+    left.write_text("half of it")
+    (folder.parent / left.name).write_text("not ours")
+    first = layout.open_destination(locate(f"oci:{folder}:a"))
+    assert not left.exists()
+    left.write_text("half of another's")
+    write(f"oci:{folder}:b", TWO)
+    assert left.exists()
+    images.put(first, ONE)
+    first.commit()
+    first.close()
+    write(f"oci:{folder}:c", TWO)
+    assert not left.exists() and (folder.parent / left.name).exists()
+    assert all(holds(f"oci:{folder}:{tag}", one) for tag, one in (("a", ONE), ("b", TWO), ("c", TWO)))
+
+
 def test_writers_side_by_side_all_land(tmp_path: Path) -> None:
     folder = tmp_path / "layout"
     failed: list[BaseException] = []

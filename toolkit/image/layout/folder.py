@@ -11,6 +11,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -28,6 +29,7 @@ from toolkit.kernel import atomic, reading
 
 _PIECE_BYTES = 1 << 20
 _HINT = "make one: skopeo copy docker://… oci:DIR, or: podman save --format oci-dir"
+_LEFT = re.compile(r"\.[0-9a-f]{16}\.new")  # atomic.beside
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
@@ -76,6 +78,17 @@ def open_source(location: Location) -> LayoutSource:
         raise NotFound(f"read the image {str(location)!r}", because=because, hint=hint) from None
 
 
+def _remove_leftovers(fd: int) -> None:
+    """Remove what killed writers have left in the layout, if nobody writes into it. Raises OSError."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return
+    for name in os.listdir(fd):
+        if _LEFT.fullmatch(name):
+            os.unlink(name, dir_fd=fd)
+
+
 class FolderDestination:
     """A layout in a folder that is written (endpoint.Destination); the folder is made if it is not there.
 
@@ -122,6 +135,7 @@ class FolderDestination:
                 self._made_folder = False
             fd = os.open(self.path, _FOLDER)
             try:
+                _remove_leftovers(fd)
                 fcntl.flock(fd, fcntl.LOCK_SH)
                 if os.path.samestat(os.fstat(fd), os.stat(self.path)):
                     return fd
@@ -138,7 +152,7 @@ class FolderDestination:
             return
         fcntl.flock(self.fd, fcntl.LOCK_EX)
         if not self._marked():
-            if any(not name.endswith(".new") for name in os.listdir(self.fd)):
+            if any(not _LEFT.fullmatch(name) for name in os.listdir(self.fd)):
                 raise Usage(
                     f"write {str(self)!r}",
                     because=f"it holds other things, and is no OCI image layout (it has no {index_json.MARKER})",
