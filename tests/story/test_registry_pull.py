@@ -133,6 +133,23 @@ def test_podman_and_skopeo_read_the_login_that_we_save(guarded: DebianRegistry, 
     assert done.returncode != 0 and b"authentication required" in done.stderr
 
 
+def test_we_read_the_login_that_skopeo_saves(guarded: DebianRegistry, home: Path) -> None:
+    registry.trust(guarded, home)
+    (home / "run").mkdir()
+    registry.skopeo("login", "-u", USER, "-p", PASSWORD, guarded.host)
+    assert images.equal(opened(guarded, "tests/one:1.0"), ONE)
+    registry.skopeo("logout", guarded.host)
+    with pytest.raises(Unreachable, match="anonymous"):
+        opened(guarded, "tests/one:1.0").manifest()
+
+
+def test_a_login_is_checked(guarded: DebianRegistry, home: Path) -> None:
+    registry.trust(guarded, home)
+    opened(guarded, "any", username=USER, password=PASSWORD).check_login()
+    with pytest.raises(Unreachable, match=r"log in to .* 401 .*'somebody'"):
+        opened(guarded, "any", username=USER, password="wrong").check_login()
+
+
 def test_a_server_without_tls_is_told_and_asked_only_if_it_may(
     plain: DebianRegistry, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

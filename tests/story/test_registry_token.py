@@ -72,6 +72,23 @@ def test_a_push_and_a_pull_with_one_token_each(town: Town) -> None:
     assert town.scopes()[2:] == ["repository:team/one:pull"]
 
 
+def test_a_token_server_with_tls_at_another_port(tmp_path: Path, fresh: Path) -> None:
+    """The registry's own authority signs for it, too, and is known for the registry only."""
+    keys = registry.certificates(tmp_path / "keys")
+    tokens = Tokens(keys, users={"somebody": "pass:w@rd"})
+    with Server(tls=keys).running() as server:
+        server.rule("GET /token", tokens.answer)
+        where = (f"{server.url}/token", keys / "authority.pem")
+        with registry.running(tmp_path / "registry", tls=keys, token=where) as running:
+            registry.trust(running, fresh)
+            there = registry.opened(running.host, "one:1", limits=QUICK, username="somebody", password="pass:w@rd")
+            images.put(there, ONE, "1")
+            assert images.equal(there, ONE) and server.lines("GET /token")
+            login.save(running.host, "somebody", "pass:w@rd")
+            shown = registry.skopeo("inspect", "--raw", f"docker://{running.host}/one:1")
+            assert shown == ONE.raw.data
+
+
 def test_what_we_may_not_do_is_told_apart_from_what_is_not_there(town: Town) -> None:
     there = town.open("team/two:1")
     with pytest.raises(Unreachable, match=r"401 Unauthorized .*UNAUTHORIZED.* we asked as anonymous") as anonymous:
