@@ -14,7 +14,7 @@ from toolkit.errors import CtkError, Invalid, NotFound, Unreachable, Untrusted, 
 from toolkit.image import digest as digests
 from toolkit.image.document import manifest, media_types
 from toolkit.image.document.descriptor import Descriptor
-from toolkit.image.registry import client, referrers
+from toolkit.image.registry import client, referrers, tags
 from toolkit.image.registry.connection import Limits
 
 ONE = images.image(images.layer({"etc/": b"", "etc/one": b"1" * 5000}))
@@ -257,7 +257,7 @@ def test_a_list_of_tags_in_pages(server: Server, source: client.Registry) -> Non
 def test_r7_a_list_that_goes_on_for_ever_ends(
     link: str, because: str, most: int, server: Server, source: client.Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client, "_MOST_TAG_PAGES", 20)
+    monkeypatch.setattr(tags, "MOST_PAGES", 20)
     server.rule("tags/list", listing(2, link))
     with pytest.raises(Untrusted, match=because):
         source.tags()
@@ -339,6 +339,24 @@ def test_a_list_that_is_none(data: bytes, server: Server, source: client.Registr
         with pytest.raises(CtkError):
             assert ask() == []
             raise Usage("an empty list is right, too")
+
+
+def test_the_tags_that_are_near(server: Server, source: client.Registry) -> None:
+    for listed, hint in (
+        (["bookworm", "trixie", "book\x1b", "1"], "the tags there are: bookworm …"),
+        (["a", "b"], "the tags there are: a, b"),
+        ([f"t{at}" for at in range(9)], "the tags there are: t0, t1, t2, t3, t4 …"),
+        ([], "check the name"),
+        (["\x1b[31m"], "check the name"),
+        ("bookworm", "check the name"),
+    ):
+        first(server, "tags/list", fixed(200, json.dumps({"name": "one", "tags": listed}).encode()))
+        with pytest.raises(NotFound) as caught:
+            source.manifest("bokworm")
+        assert caught.value.hint.startswith(hint)
+    first(server, "tags/list", endless)
+    with pytest.raises(NotFound, match="404"):
+        source.manifest("bokworm")
 
 
 def test_no_tags_are_no_error(server: Server, source: client.Registry) -> None:

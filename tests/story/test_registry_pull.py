@@ -90,7 +90,11 @@ def test_what_is_not_there_is_told_so(plain: DebianRegistry) -> None:
     source = opened(plain, "tests/one:2.0")
     with pytest.raises(NotFound, match=r"says 404 Not Found \(MANIFEST_UNKNOWN: manifest unknown\)") as caught:
         source.manifest()
-    assert f"pull {plain.host}/tests/one:2.0" in str(caught.value) and "ctk login" in caught.value.hint
+    assert f"pull {plain.host}/tests/one:2.0" in str(caught.value)
+    assert caught.value.hint == "the tags there are: 1.0"
+    with pytest.raises(NotFound, match="MANIFEST_UNKNOWN") as unknown:
+        opened(plain, "tests/none:1").manifest()
+    assert f"a private repository needs `ctk login {plain.host}`" in unknown.value.hint
     with pytest.raises(NotFound, match="BLOB_UNKNOWN"):
         images.fetch(source, Descriptor("x", TWO.layers[0].digest, 10))
 
@@ -148,6 +152,9 @@ def test_a_login_is_checked(guarded: DebianRegistry, home: Path) -> None:
     opened(guarded, "any", username=USER, password=PASSWORD).check_login()
     with pytest.raises(Unreachable, match=r"log in to .* 401 .*'somebody'"):
         opened(guarded, "any", username=USER, password="wrong").check_login()
+    with pytest.raises(Unreachable) as caught:
+        opened(guarded, "any", username="nobody", password="wrong").check_login()
+    assert "check the name and the password" in caught.value.hint
 
 
 def test_a_server_without_tls_is_told_and_asked_only_if_it_may(

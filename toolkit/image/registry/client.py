@@ -21,12 +21,11 @@ from toolkit.image.document import fields, manifest, media_types
 from toolkit.image.document.descriptor import Descriptor
 from toolkit.image.endpoint import Raw
 from toolkit.image.name import Reference
-from toolkit.image.registry import certificates, hosts, origins, referrers
+from toolkit.image.registry import certificates, hosts, origins, referrers, tags
 from toolkit.image.registry import login as logins
 from toolkit.image.registry.connection import Connection, Limits
 from toolkit.image.registry.hosts import Place
 from toolkit.image.registry.login import Login
-from toolkit.image.registry.pages import pages
 from toolkit.image.registry.token import DELETE, PUSH, Authority
 from toolkit.image.registry.upload import Upload, mount
 from toolkit.text import number
@@ -35,8 +34,6 @@ T = TypeVar("T")
 
 ACCEPT = ", ".join((*media_types.INDEXES, *media_types.MANIFESTS))
 _STATED_BY = "its descriptor"
-_MOST_TAG_PAGES = 1000
-_MOST_TAGS = 1_000_000
 
 
 class Registry:
@@ -79,7 +76,12 @@ class Registry:
                 found = wanted
             return Raw(data, media_type, found)
 
-        return self._from_first(wanted, get)
+        try:
+            return self._from_first(wanted, get)
+        except NotFound as error:
+            if not digests.is_digest(wanted):
+                error.hint = tags.near(self._primary, wanted, self._listing) or error.hint
+            raise
 
     def head(self, wanted: str = "") -> Descriptor | None:
         """What the registry says that a tag or digest is now; None if it is not there. It costs one HEAD.
@@ -174,17 +176,7 @@ class Registry:
 
     def tags(self) -> list[str]:
         """The tags of the repository, in the registry's order. Raises NotFound, CtkError."""
-        doing = f"list the tags of {self.reference.name}"
-        found: dict[str, None] = {}
-        path = self._primary.path("tags/list")
-        for page in pages(self._primary, path, doing, {}, _MOST_TAG_PAGES):
-            if page.failure is not None:
-                raise page.failure
-            listed = fields.read(page.data, f"the tags of {self.reference.name}", ("name", "tags")).texts("tags")
-            found.update((tag, None) for tag in listed if names.is_tag(tag))
-            if len(found) > _MOST_TAGS:
-                raise Untrusted(doing, because=f"there are more than {_MOST_TAGS}")
-        return list(found)
+        return tags.find(self._primary, self._listing)
 
     def delete(self, wanted: str) -> None:
         """Delete a manifest by its digest, with all its tags; or one tag. Raises NotFound, CtkError."""
@@ -216,7 +208,10 @@ class Registry:
         doing = f"log in to {self.reference.registry}"
         response = self._primary.request("GET", "/v2/", doing)
         if response.status_code != 200:
-            raise self._primary.failure(response, doing)
+            failure = self._primary.failure(response, doing)
+            if response.status_code == 401:
+                failure.hint = "check the name and the password; some registries want a token instead of the password"
+            raise failure
         discard(response)
 
     def close(self) -> None:
@@ -324,6 +319,10 @@ class Registry:
     def _places(self, wanted: str) -> list[Connection]:
         kind = hosts.kind_of(wanted)
         return [*(one for one in self._mirrors if one.place.serves in (hosts.ALL, kind)), self._primary]
+
+    @property
+    def _listing(self) -> str:
+        return f"list the tags of {self.reference.name}"
 
     def _wanted(self, wanted: str) -> str:
         """The tag or digest that an endpoint is asked for; nothing else becomes part of a URL."""
