@@ -11,6 +11,12 @@ import sys
 
 from toolkit import preload
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from toolkit.runtime.options import Options
+
 
 def _advice(error: Exception) -> str:
     """What may be wrong with the host; the first door asks for it when a verb has failed on a terminal."""
@@ -21,6 +27,14 @@ def _advice(error: Exception) -> str:
         return doctor.advice(error) if isinstance(error, CtkError) else ""
     except (CtkError, OSError, ImportError):
         return ""  # the error itself has been printed; a second one would hide it
+
+
+def _from_image(options: "Options") -> "Callable[[], None]":
+    """Make the bundle for `run --image`; what is to be done when the container has ended."""
+    gc.enable()
+    from toolkit.cli.images import run
+
+    return run.prepare(options)
 
 
 def _fill_standard_descriptors() -> None:
@@ -58,7 +72,7 @@ def main() -> None:
     from toolkit.runtime.main import main as runtime_main
 
     # Returns only if the verb is not one of the runtime's, or if the user asked for it to be explained.
-    remaining = runtime_main(sys.argv[1:], _advice)
+    remaining = runtime_main(sys.argv[1:], _advice, _from_image)
     gc.enable()
     _fill_standard_streams()
     if sys.flags.no_site:

@@ -80,7 +80,7 @@ def parsed(config: dict[str, Any]) -> ImageConfig:
 
 
 def spec_of(config: dict[str, Any], rootfs: Path, *command: str) -> dict[str, Any]:
-    return edited({"process": {"args": ["sh"]}}, image.edits(parsed(config), str(rootfs), command))
+    return edited({"process": {"args": ["sh"]}}, image.edits(parsed(config), image.in_folder(str(rootfs)), command))
 
 
 def test_the_conversion(rootfs: Path) -> None:
@@ -184,7 +184,9 @@ def test_labels_that_would_steer_the_runtime_are_dropped_and_told(rootfs: Path) 
     }  # fmt: skip
     labels = {**steering, "run.ocimple": "v", "k": "v"}
     told: list[Any] = []
-    spec = edited({}, image.edits(parsed({"config": {"Labels": labels}}), str(rootfs), (), told.append))
+    spec = edited(
+        {}, image.edits(parsed({"config": {"Labels": labels}}), image.in_folder(str(rootfs)), (), told.append)
+    )
     assert spec["annotations"] == {"run.ocimple": "v", "k": "v"}
     assert len(told) == 1 and told[0].warning and "org.criu.config" in told[0].text and "1 more" in told[0].text
     told.clear()

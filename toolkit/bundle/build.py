@@ -82,7 +82,9 @@ def edits(
     if request.from_image:
         from toolkit.bundle import image as images  # half of what `ctk spec` would import
 
-        yield from images.edits(images.read(request.from_image), _root_of(request), request.args, emit)
+        yield from images.edits(
+            images.read(request.from_image), images.in_folder(_root_of(request)), request.args, emit
+        )
     yield from image
     if request.writable:
         yield process.add_capabilities(process.PACKAGE_CAPABILITIES)

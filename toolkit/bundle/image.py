@@ -8,7 +8,7 @@ would control the runtime (as in containerd CVE-2026-53488) does not become an a
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from toolkit.bundle import process, root
 from toolkit.bundle.document import Edit, Spec
@@ -21,6 +21,9 @@ from toolkit.image.layout import folder
 from toolkit.image.name import OCI, Location
 from toolkit.image.transfer import tree
 from toolkit.kernel import reading
+
+LIMIT_BYTES = 1 << 20
+"""Of a file of the root that is read for its users or groups."""
 
 _PREFIX = "org.opencontainers.image."
 # Annotations that control a runtime: ours, crun's, and those that runc and crun pass to systemd and CRIU.
@@ -48,11 +51,27 @@ def read(text: str) -> ImageConfig:
         source.close()
 
 
-def edits(image: ImageConfig, rootfs: str, command: Sequence[str], emit: Emit = silent) -> Iterator[Edit]:
+Lines = Callable[[str], list[str]]
+"""The lines of a file of the image's root; none if there is no such file."""
+
+
+def in_folder(rootfs: str) -> Lines:
+    """Files of a root that lies in one folder; links are followed inside it."""
+
+    def lines(path: str) -> list[str]:
+        try:
+            return reading.text(root.inside(rootfs, path), limit_bytes=LIMIT_BYTES, errors="replace").splitlines()
+        except OSError:
+            return []
+
+    return lines
+
+
+def edits(image: ImageConfig, lines: Lines, command: Sequence[str], emit: Emit = silent) -> Iterator[Edit]:
     """The edits for an image configuration by conversion.md. `command` replaces its Cmd.
 
-    User names are looked up in `rootfs`. `emit` gets a note about labels left out because they would control the
-    runtime. Raises Usage for an unknown user.
+    User names are looked up in the image's own files by `lines`. `emit` gets a note about labels left out because they
+    would control the runtime. Raises Usage for an unknown user.
     """
     run = image.run
     words = [*run.entrypoint, *(command or run.cmd)]
@@ -62,7 +81,7 @@ def edits(image: ImageConfig, rootfs: str, command: Sequence[str], emit: Emit = 
         yield process.environment([entry for entry in run.env if "=" in entry])
     yield process.cwd(run.working_dir or "/")
     if run.user:
-        yield process.user(_user(run.user, rootfs))
+        yield process.user(_user(run.user, lines))
     found = _annotations(image)
     if left_out := sorted(name for name in found if name.startswith(STEERING)):
         names = ", ".join(left_out[:5]) + (f" and {len(left_out) - 5} more" if len(left_out) > 5 else "")
@@ -96,16 +115,16 @@ def _annotate(pairs: dict[str, str]) -> Edit:
     return edit
 
 
-def _user(text: str, rootfs: str) -> str:
+def _user(text: str, lines: Lines) -> str:
     """The image's User (user, uid, user:group and combinations of these) as "UID:GID[,GID…]"."""
     name, colon, group = text.partition(":")
-    users = [line.split(":") for line in _lines(rootfs, "/etc/passwd")]
-    groups = [line.split(":") for line in _lines(rootfs, "/etc/group")]
+    users = [line.split(":") for line in lines("/etc/passwd")]
+    groups = [line.split(":") for line in lines("/etc/group")]
     entry = next((fields for fields in users if len(fields) > 3 and name in (fields[0], fields[2])), None)
     if not name.isdecimal() and entry is None:
         raise Usage(
             f"find the image's user {name!r}",
-            because=f"{rootfs!r} has no such user in etc/passwd",
+            because="the root has no such user in etc/passwd",
             hint="unpack the image there first, or give --user UID:GID",
         )
     uid = name if name.isdecimal() else (entry or [])[2]
@@ -117,13 +136,5 @@ def _user(text: str, rootfs: str) -> str:
         return f"{uid}:{group}"
     gid = next((fields[2] for fields in groups if len(fields) > 2 and fields[0] == group), "")
     if not gid:
-        raise Usage(f"find the image's group {group!r}", because=f"{rootfs!r} has no such group in etc/group")
+        raise Usage(f"find the image's group {group!r}", because="the root has no such group in etc/group")
     return f"{uid}:{gid}"
-
-
-def _lines(rootfs: str, path: str) -> list[str]:
-    """The lines of a regular file of the root, with links followed inside it; none without such a file."""
-    try:
-        return reading.text(root.inside(rootfs, path), limit_bytes=1 << 20, errors="replace").splitlines()
-    except OSError:
-        return []

@@ -130,11 +130,15 @@ def rm(
     force: Annotated[bool, typer.Option("--force", "-f", help="Kill running ones, and ignore missing ones.")] = False,
     root: Root = "",
 ) -> None:
-    """Remove containers; their bundles stay."""
+    """Remove containers. Their bundles stay, but for one that was made from an image, with what was written to it."""
+    from toolkit import places
     from toolkit.runtime.comfort import stopping
+    from toolkit.up import from_image
 
     for container in containers:
         stopping.remove(_place(root), container, force=force)
+        if "/" not in container:
+            from_image.remove(places.bundle_dir(container))
         output.out(container + "\n")
 
 

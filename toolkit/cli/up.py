@@ -14,7 +14,7 @@ from toolkit.cli.output import progress
 from toolkit.text import quote
 
 _EXAMPLE = "Example: sudo ctk up bookworm web -- cat /etc/os-release"
-_OUTPUT, _RUN = "How", "The run"
+_OUTPUT, _RUN, _IMAGE = "How", "The run", "The image"
 _MADE = ("rootfs", "rootless", "from_image", "init")  # what `up` sets itself, or passes to the run
 
 
@@ -79,6 +79,41 @@ class RunOptions:
         return found
 
 
+@dataclass(frozen=True, slots=True)
+class ImageOptions:
+    """The options for a root that is an image."""
+
+    platform: Annotated[
+        str,
+        typer.Option(
+            "--platform",
+            metavar="OS/ARCH",
+            help="For which machine.",
+            show_default="this one",
+            rich_help_panel=_IMAGE,
+        ),
+    ] = ""
+    pull: Annotated[
+        str,
+        typer.Option(
+            "--pull",
+            metavar="WHEN",
+            help="Ask the registry: missing (if the store does not have it), always or never.",
+            rich_help_panel=_IMAGE,
+        ),
+    ] = "missing"
+    plain_http: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--plain-http",
+            metavar="HOST[:PORT]",
+            help="This registry speaks http, not https.",
+            show_default=False,
+            rich_help_panel=_IMAGE,
+        ),
+    ] = None
+
+
 def register(app: typer.Typer) -> None:
     """Add the command."""
     app.command("up", rich_help_panel="Build", epilog=_EXAMPLE)(
@@ -97,19 +132,22 @@ def up(
     run: RunOptions,
     variant: Variant = "minbase",
     archive: ArchiveOptions,
+    image: ImageOptions,
     json: Json = False,
     verbose: Verbose = False,
     **words: Any,
 ) -> None:
-    """Make a container and run it: bootstrap, spec and run in one command.
+    """Make a container and run it: bootstrap or pull, spec and run in one command.
 
-    What already exists is reused.
+    What already exists is reused. SUITE may also be an image: a name with a colon, slash or @ in it (debian:bookworm),
+    or one of the store (`ctk images`).
     """
     from toolkit.bootstrap.facts.model import Request
     from toolkit.bundle.build import SpecRequest
     from toolkit.errors import InUse
-    from toolkit.up import launch, stages
+    from toolkit.up import from_image, launch, stages
     from toolkit.up.bundle import UpRequest
+    from toolkit.up.from_image import ImageRequest
 
     ordinary = os.geteuid() != 0
     tty = words.pop("terminal")
@@ -136,5 +174,16 @@ def up(
                 hint = f"ctk restart {quote(identity)}, or ctk rm {quote(identity)}"
             because = f"there is a container of that name, {status}"
             raise InUse(f"bring up {identity!r}", because=because, hint=f"{hint}, or once more with --replace")
-        where = stages.prepare(request, Request(suite=suite, target="", variant=variant, **archive.fields()), emit)
-    sys.exit(launch.run(identity, where, run.words(shell=not command), ctx.obj))
+        options = run.words(shell=not command)
+        if from_image.means_image(suite, bootstrapped=bool(archive.mirror or archive.keyring)):
+            asked = ImageRequest(suite, image.platform, image.pull, tuple(image.plain_http or ()))
+            made = from_image.prepare(request, asked, emit)
+            where = made.bundle
+            options += made.words(keep=not run.ephemeral and not run.overlay)
+        else:
+            wanted = Request(suite=suite, target="", variant=variant, **archive.fields())
+            where = stages.prepare(request, wanted, emit)
+    code = launch.run(identity, where, options)
+    if run.rm and not run.detach and not bundle:
+        from_image.remove(where)
+    sys.exit(code)

@@ -26,16 +26,22 @@ if TYPE_CHECKING:
     from toolkit.runtime.options import Options
 
 _advice: "Callable[[Exception], str] | None" = None
+_from_image: "Callable[[Options], Callable[[], None]] | None" = None
 
 
-def main(argv: "Sequence[str]", advice: "Callable[[Exception], str] | None" = None) -> "Options | None":
+def main(
+    argv: "Sequence[str]",
+    advice: "Callable[[Exception], str] | None" = None,
+    from_image: "Callable[[Options], Callable[[], None]] | None" = None,
+) -> "Options | None":
     """Carry out a runtime verb and exit; return if `argv` is not for the runtime.
 
     Returns the options of a `run` that is to be explained and not carried out (--explain), else None.
-    `advice` returns text to print after an error on a terminal (what is wrong with the host).
+    `advice` returns text to print after an error on a terminal (what is wrong with the host). `from_image` makes the
+    bundle for `run --image` and changes the options so that they name it; what it returns is called at the end.
     """
-    global _advice
-    _advice = advice
+    global _advice, _from_image
+    _advice, _from_image = advice, from_image
     # scripts/ctk passes its own argv[0] in this variable; no program that we start should see it.
     program = log.program_name(os.environ.pop("CTK_ARGV0", "") or sys.argv[0])
     alone = program == "runc"  # if we are called as runc, there is no second door
@@ -90,6 +96,8 @@ def main(argv: "Sequence[str]", advice: "Callable[[Exception], str] | None" = No
 def _carry_out(options: "Options") -> int:
     try:
         settle(options)
+        if options.verb == "run" and options.image:
+            return _run_image(options)
         preload.load("toolkit.runtime.verbs." + options.verb)
         module = __import__("toolkit.runtime.verbs." + options.verb, None, None, ("run",))
         code: int = module.run(options)
@@ -107,6 +115,19 @@ def _carry_out(options: "Options") -> int:
         log.error(f"internal error: {type(error).__name__}: {error}")
         sys.excepthook(type(error), error, error.__traceback__)
         return 255 if options.verb == "exec" else 1
+
+
+def _run_image(options: "Options") -> int:
+    from toolkit.errors import Usage
+    from toolkit.runtime.verbs import run
+
+    if _from_image is None:
+        raise Usage("run an image", because="this program was called as a mere runtime", hint="call it as ctk")
+    after = _from_image(options)
+    try:
+        return run.run(options)
+    finally:
+        after()
 
 
 def _where(error: OSError) -> str:

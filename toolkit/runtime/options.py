@@ -98,6 +98,8 @@ _COMFORT: "tuple[Option, ...]" = (
     ("overlay", "", "value", "", "DIR", "write changes to DIR, not to the rootfs; the next run continues with them"),
     ("lower", "", "list", (), "DIR",
      "make the root from these folders, the topmost first, with --overlay or --ephemeral on top"),
+    ("image", "", "value", "", "IMAGE",
+     "make the bundle from this image (`ctk pull`); changes stay with it until `ctk rm`"),
     ("init", "", "flag", False, "", "run a small init that reaps orphans and passes signals on"),
     ("tell", "", "flag", False, "", "print on standard error why it ended; the default on a terminal"),
 )  # fmt: skip
@@ -280,6 +282,7 @@ class Options:
         ephemeral: bool
         overlay: str
         lower: list[str]
+        image: str
         init: bool
         tell: bool
         explain: bool

@@ -81,7 +81,7 @@ def write(request: UpRequest, bundle: str, of: Root, made: dict[str, Any], emit:
         if request.spec.args:
             of.check(document.edited(spec, [process.args(args)]))
     else:
-        _, spec = build.make(replace(options, args=args), image=of.edits(request.spec.args, emit))
+        _, spec = build.make(replace(options, args=args if of.rootfs else ()), image=of.edits(request.spec.args, emit))
     edits = [process.terminal(request.terminal), *([process.args(args)] if args else [])]
     spec = document.edited(spec, edits)
     content = document.updated(document.read_text(bundle), spec) if keep else document.text(spec)

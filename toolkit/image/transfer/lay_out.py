@@ -7,15 +7,19 @@ decompressed, hashed again and made into files in one stream. What was copied he
 import contextlib
 import os
 import threading
+import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 
-from toolkit.events import Emit, Note
+from toolkit.children import rootless
+from toolkit.events import Emit, Finished, Note, Started
+from toolkit.image.document import platform
 from toolkit.image.document.descriptor import Descriptor
 from toolkit.image.endpoint import Source
 from toolkit.image.layer import apply
 from toolkit.image.store.layers import Layers
 from toolkit.image.store.store import Store, StoreDestination
-from toolkit.image.transfer.copy import Progress, into_store, short
+from toolkit.image.transfer.copy import JOBS, STAGE, Progress, into_store, short, side_by_side
 from toolkit.kernel.host import HostFacts
 
 
@@ -83,3 +87,46 @@ class Layout:
         """Say what was left out."""
         if self._skipped_devices:
             self._emit(Note(f"{self._skipped_devices} device nodes of the image were left out; --devices makes them"))
+
+
+@dataclass(frozen=True, slots=True)
+class LayOutRequest:
+    """An image of the store whose layers are to be laid out."""
+
+    name: str
+    platform: str = ""
+    squash_ids: bool = False
+    devices: bool = False
+
+
+def laid_out(request: LayOutRequest, emit: Emit) -> None:
+    """As `lay_out`; without root as root of a user namespace. Raises CtkError."""
+    if os.geteuid() == 0:
+        lay_out(request, emit)
+    else:
+        rootless.run(lay_out, request, emit)
+
+
+def lay_out(request: LayOutRequest, emit: Emit) -> None:
+    """Lay out what is missing of an image's layers, from their blobs. Raises CtkError."""
+    began = time.monotonic()
+    store = Store()
+    image = store.image(request.name, platform.parse(request.platform) if request.platform else None)
+    into = store.destination(f"ctk, which lays out {request.name}")
+    try:
+        diff_ids = dict(zip((one.digest for one in image.manifest.layers), image.config.diff_ids, strict=True))
+        layout = Layout(store, into, diff_ids, apply.Policy(request.squash_ids, request.devices), emit)
+        blobs = {one.digest: one for one in image.manifest.layers}
+        wanted = sorted((one for one in blobs.values() if not layout.has(one)), key=lambda one: -one.size_bytes)
+        total = sum(one.size_bytes for one in wanted)
+        emit(Started(STAGE, total, "bytes"))
+        progress = Progress(STAGE, total, emit)
+        source = store.source(image.top.name or image.top.digest)
+        try:
+            side_by_side(lambda one: layout.take(source, one, progress), wanted, JOBS, threading.Event())
+        finally:
+            source.close()
+        layout.finish()
+        emit(Finished(STAGE, time.monotonic() - began, f"{len(wanted)} layers"))
+    finally:
+        into.close()

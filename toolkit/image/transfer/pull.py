@@ -50,7 +50,7 @@ class PullRequest:
     jobs: int = copying.JOBS
 
 
-_STAGES = (("manifest", "Read the manifest"), (copying.STAGE, "Fetch what is missing"))
+STAGES = (("manifest", "Read the manifest"), (copying.STAGE, "Fetch what is missing"))
 
 
 def fetched(request: PullRequest, emit: Emit) -> str:
@@ -66,7 +66,7 @@ def pull(request: PullRequest, emit: Emit, *, access: Access | None = None) -> s
     began = time.monotonic()
     reference = name.parse(request.reference).tagged()
     wanted = platform.parse(request.platform) if request.platform else None
-    emit(Planned(_STAGES))
+    emit(Planned(STAGES))
     access = access or Access(frozenset(request.plain_http), cancelled=threading.Event(), emit=emit)
     store = Store()
     source = access.registry(reference)

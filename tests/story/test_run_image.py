@@ -1,0 +1,159 @@
+"""`ctk run --image` and `ctk up IMAGE`: the store's layers become a container's root, and stay as they are."""
+
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.fixtures import images
+from tests.fixtures.command import Command
+from tests.fixtures.user import ID, prefix
+from toolkit.image import layout, name
+
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture(scope="module")
+def busybox_layers(busybox_rootfs: Path) -> "tuple[bytes, bytes]":
+    """busybox, and a layer that changes it: a file goes, a user comes, a folder is emptied."""
+    (busybox_rootfs / "etc/base").write_text("base\n")
+    tar = ["tar", "-C", str(busybox_rootfs), "--sort=name", "--owner=0", "--group=0", "-c", "."]
+    lower = subprocess.run(tar, capture_output=True, check=True).stdout
+    passwd = (busybox_rootfs / "etc/passwd").read_bytes() + b"web:x:33:44:web:/srv:/bin/sh\n"
+    group = (busybox_rootfs / "etc/group").read_bytes() + b"web:x:44:\nmore:x:45:web\n"
+    upper = images.layer(
+        {"etc/": b"", "etc/passwd": passwd, "etc/group": group, "etc/.wh.base": b"", "srv/": b"", "srv/new": b"new\n"}
+    )
+    return lower, upper
+
+
+def layout_of(folder: Path, layers: "tuple[bytes, ...]", **config: object) -> str:
+    destination = layout.open_destination(name.locate(f"oci:{folder}/layout:it"))
+    images.put(destination, images.image(*layers, **config), "it")
+    destination.commit()
+    destination.close()
+    return f"oci:{folder}/layout:it"
+
+
+@pytest.fixture
+def store(ctk: Command, tmp_path: Path, busybox_layers: "tuple[bytes, bytes]") -> Path:
+    """A store with the image `web`, which has no registry behind it."""
+    run = {
+        "Entrypoint": ["/bin/sh", "-c"],
+        "Cmd": ["id; pwd; echo $GREETING; ls /etc/base /srv; echo x > /tmp/x"],
+        "User": "web",
+        "WorkingDir": "/srv",
+        "Env": ["PATH=/bin", "GREETING=hello"],
+        "Labels": {"org.example": "yes", "ctk.init": "true"},
+    }
+    ctk("copy", layout_of(tmp_path, busybox_layers, config=run), "store:web").ok()
+    return tmp_path / "data/images"
+
+
+def test_the_image_is_run_as_it_says(ctk: Command, store: Path, tmp_path: Path) -> None:
+    name = ctk.id()
+    told = ctk("run", "--rm", "--image", "web", name)
+    assert told.rc == 0, told.err
+    assert told.out.splitlines() == [
+        "uid=33(web) gid=44(web) groups=45(more)",
+        "/srv",
+        "hello",
+        "/srv:",
+        "new",
+    ]
+    assert "ls: /etc/base: No such file" in told.err and "ctk.init" in told.err
+    assert os.listdir(tmp_path / "data/bundles") == [] and os.listdir(store / "leases") == []
+    for tree in store.glob("layers/*/tree"):
+        assert not (tree / "tmp/x").exists()
+
+
+def test_what_is_written_stays_until_rm(ctk: Command, store: Path, tmp_path: Path) -> None:
+    name = ctk.id()
+    ctk("up", "web", name, "--no-tty", "--", "echo once > /tmp/note").ok()
+    told = ctk("up", "web", name, "--no-tty", "--", "cat /tmp/note").ok()
+    assert told.out == "once\n"
+    bundle = tmp_path / "data/bundles" / name
+    assert (bundle / "writable/upper/tmp/note").read_text() == "once\n" and os.listdir(bundle / "rootfs") == []
+    # The store keeps what the bundle needs.
+    ctk("image", "prune", "--all").ok()
+    refused = ctk("image", "rm", "web")
+    assert refused.rc == 1 and name in refused.err
+    assert ctk("up", "web", name, "--no-tty", "--", "cat /tmp/note").ok().out == "once\n"
+    other = ctk("up", "other:1", name, "--pull=never")
+    assert other.rc == 1 and "ctk pull other:1" in other.err
+    ctk("up", "-d", "--replace", "web", name, "--", "sleep 1000").ok()
+    assert ctk("exec", name, "/bin/cat", "/tmp/note").ok().out == "once\n"
+    ctk("rm", "-f", name).ok()
+    assert not bundle.exists()
+    ctk("image", "rm", "web").ok()
+    ctk("image", "prune", "--all").ok()
+    assert os.listdir(store / "layers") == []
+
+
+def test_nothing_is_left_of_what_can_not_be_run(
+    ctk: Command, tmp_path: Path, busybox_layers: "tuple[bytes, bytes]"
+) -> None:
+    (tmp_path / "two").mkdir()
+    ctk("copy", layout_of(tmp_path, busybox_layers), "store:empty").ok()
+    ctk("copy", layout_of(tmp_path / "two", busybox_layers, config={"User": "nobody-here", "Cmd": ["id"]}), "store:user").ok()
+    for image, because in (("empty", "it names no command"), ("user", "no such user"), ("none", "no such image")):
+        told = ctk("run", "--image", image, ctk.id()) if image != "none" else ctk("up", "--pull=never", "no/ne", "x")
+        assert told.rc == 1 and because in told.err, image
+    told = ctk("run", "--image", "empty", "--bundle", "x", ctk.id())
+    assert told.rc == 1 and "--bundle" in told.err
+    assert os.listdir(tmp_path / "data/bundles") == []
+
+
+def test_ephemeral_and_detached(ctk: Command, store: Path, tmp_path: Path) -> None:
+    name = ctk.id()
+    ctk("up", "-d", "--ephemeral", "web", name, "--", "echo x > /tmp/x; sleep 1000").ok()
+    assert not (tmp_path / "data/bundles" / name / "writable").exists()
+    spec = json.loads((tmp_path / "data/bundles" / name / "config.json").read_text())
+    assert spec["annotations"]["org.example"] == "yes" and "ctk.init" not in spec["annotations"]
+    ctk("rm", "-f", name).ok()
+
+
+@pytest.fixture
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder of the user's own."""
+    folder = Path(tempfile.mkdtemp(dir=tmp_path_factory.getbasetemp()))
+    os.chown(folder, ID, ID)
+    yield folder
+    shutil.rmtree(folder)
+
+
+def test_without_root(ctk: Command, home: Path, busybox_layers: "tuple[bytes, bytes]") -> None:
+    """Layers get their owners from the user's subordinate ids; overlayfs is mounted in the container's namespaces."""
+    place = layout_of(home, busybox_layers, config={"Cmd": ["id"], "User": "web", "Env": ["PATH=/bin"]})
+    for path in home.rglob("*"):
+        os.chown(path, ID, ID)
+    kept = {key: value for key, value in ctk.environment.items() if not key.startswith(("CTK_", "XDG_"))}
+    path = os.path.dirname(ctk.program) + ":/usr/bin:/bin:/usr/sbin:/sbin"
+    script = (
+        f"ctk copy {place} store:web && ctk run --rm --image web c1 && ctk up web c2 --no-tty -- sh -c 'id -u > /tmp/f'"
+        " && cat $CTK_DATA/bundles/c2/writable/upper/tmp/f && ctk rm -f c2; ls $CTK_DATA/bundles"
+    )
+    told = subprocess.run(
+        [*prefix(str(home)), "sh", "-c", script],
+        cwd=home,
+        env={
+            **kept,
+            "HOME": str(home),
+            "PATH": path,
+            "CTK_ROOT": f"{home}/run",
+            "CTK_DATA": f"{home}/data",
+            "CTK_CACHE": f"{home}/cache",
+            "CTK_TEST_TAG": ctk.environment["CTK_TEST_TAG"],
+        },
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert told.stdout.splitlines()[:2] == ["uid=33(web) gid=44(web) groups=45(more)", "33"], told.stderr
+    assert told.stdout.splitlines()[2:] == ["c2"], told.stdout  # rm's own; no bundle is left

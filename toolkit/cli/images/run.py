@@ -1,0 +1,80 @@
+"""`ctk run --image IMAGE ID`: the bundle is made before the runtime runs it, in the same process.
+
+An image that the store has, laid out, is run without typer, rich and requests: starting them would take longer than the
+container.
+"""
+
+import os
+import sys
+from collections.abc import Callable
+
+from toolkit.bundle.build import SpecRequest
+from toolkit.errors import InUse, NotFound, Usage
+from toolkit.events import Event, Note
+from toolkit.runtime import record as records
+from toolkit.runtime.options import Options
+from toolkit.up import from_image
+from toolkit.up.bundle import UpRequest
+from toolkit.up.from_image import ImageRequest
+
+
+def prepare(options: Options) -> Callable[[], None]:
+    """Make the bundle of `options.image`, and let the options name it. Returns what is to be called at the end.
+
+    Raises CtkError.
+    """
+    doing = "read the command line of `run`"
+    for name in ("bundle", "config", "lower"):
+        if name in options.given:
+            raise Usage(doing, because=f"--image makes the bundle, and --{name} names another")
+    if not options.replace and _is_there(options):
+        raise InUse(f"run {options.id!r}", because="there is a container of that name", hint="--replace removes it")
+    ordinary = os.geteuid() != 0
+    spec = SpecRequest(
+        rootless=ordinary,
+        userns=ordinary,
+        namespace=("net",) if ordinary else (),
+        writable=True,
+        hostname=options.id,
+    )
+    terminal = sys.stdin.isatty() and sys.stdout.isatty() and not options.detach
+    request = UpRequest(id=options.id, spec=spec, terminal=terminal or bool(options.console_socket))
+    made = _prepared(request, options.image)
+    options.bundle = made.bundle
+    options.lower = list(made.lowers)
+    options.given |= {"bundle", "lower"}
+    if not options.ephemeral and not options.overlay:
+        options.overlay = os.path.join(made.bundle, from_image.WRITABLE)
+        options.given.add("overlay")
+    return (lambda: from_image.remove(made.bundle)) if options.rm and not options.detach else (lambda: None)
+
+
+def _is_there(options: Options) -> bool:
+    try:
+        records.load(options.root, options.id)
+    except NotFound:
+        return False
+    return True
+
+
+def _prepared(request: UpRequest, image: str) -> from_image.Prepared:
+    """The bundle; only an image that has to be pulled needs the installed libraries, and a screen for its progress."""
+    try:
+        return from_image.prepare(request, ImageRequest(image, pull=from_image.NEVER), _warnings)
+    except NotFound:
+        pass
+    if sys.flags.no_site:
+        import site
+
+        site.main()
+    from toolkit.ui import renderer
+
+    with renderer(json=False, stream=sys.stderr) as emit:
+        return from_image.prepare(request, ImageRequest(image), emit)
+
+
+def _warnings(event: Event) -> None:
+    if isinstance(event, Note) and event.warning:
+        from toolkit.cli import output
+
+        output.err(f"ctk: {event.text}\n")
