@@ -9,6 +9,7 @@ import json
 import lzma
 import os
 import random
+import resource
 import tarfile
 import threading
 import time
@@ -257,7 +258,11 @@ def test_nothing_is_left_of_a_failed_copy_and_nothing_is_overwritten(tmp_path: P
         write(f"oci-archive:{path}", (ONE, ""))
     assert path.read_text() == "precious"
     with pytest.raises(InUse, match="folder"):
-        write(f"oci-archive:{tmp_path}", (ONE, ""))
+        write(f"oci-archive:{tmp_path}", (ONE, ""), replace=True)
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(InUse, match="not a regular file"):
+        write(f"oci-archive:{tmp_path}/fifo", (ONE, ""), replace=True)  # as /dev/null would be
+    (tmp_path / "fifo").unlink()
     with pytest.raises(CtkError, match="no such file"):
         write(f"oci-archive:{tmp_path}/no/where", (ONE, ""))
     artifact = manifest.write(manifest.described(b"{}", media_types.OCI_EMPTY), [], artifact_type="x/y")
@@ -268,6 +273,20 @@ def test_nothing_is_left_of_a_failed_copy_and_nothing_is_overwritten(tmp_path: P
         destination.commit()
     destination.close()
     assert os.listdir(tmp_path) == ["image.tar"]
+
+
+@pytest.mark.parametrize("kind", ["oci", "oci-archive"])
+def test_a_full_disk_is_one_error_and_leaves_nothing(kind: str, tmp_path: Path) -> None:
+    """The kernel's limit on a file's size stands in for the disk's end: write(2) fails in the same way."""
+    large = images.image(images.layer({"x": bytes(500_000)}), codec=media_types.PLAIN)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, before[1]))
+    try:
+        with pytest.raises(CtkError, match=r"write .*file too large"):
+            write(f"{kind}:{tmp_path}/image", (large, ""))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert os.listdir(tmp_path) == []
 
 
 COMPRESSIONS: dict[str, Callable[[bytes], bytes]] = {

@@ -10,6 +10,7 @@ in another order than the file's is it written a second time, when it is finishe
 
 import contextlib
 import os
+import stat
 import threading
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
@@ -81,16 +82,25 @@ class ArchiveDestination:
         self._open = contextlib.ExitStack()
         self._index_name(location.name)
         with self._telling():
-            if os.path.isdir(location.path):
-                raise InUse(
-                    f"write {str(self)!r}", because="it is a folder", hint=f"oci:{location.path} writes into it"
-                )
-            if not replace and os.path.lexists(location.path) and os.lstat(location.path).st_size:
-                raise InUse(f"write {str(self)!r}", because="it exists", hint="remove it, or name another file")
+            self._check_target(replace)
             self._new = self._open.enter_context(self._writing())
 
     def __str__(self) -> str:
         return str(self._location)
+
+    def _check_target(self, replace: bool) -> None:
+        """Raises InUse for what must not be renamed over, OSError."""
+        path, doing = self._location.path, f"write {str(self)!r}"
+        try:
+            about = os.lstat(path)
+        except FileNotFoundError:
+            return
+        if os.path.isdir(path):
+            raise InUse(doing, because="it is a folder", hint=f"oci:{path} writes into it")
+        if not stat.S_ISREG(about.st_mode) and not stat.S_ISLNK(about.st_mode):
+            raise InUse(doing, because="it is not a regular file", hint="name a file")
+        if not replace and about.st_size:
+            raise InUse(doing, because="it exists", hint="remove it, or name another file")
 
     def _writing(self) -> atomic.Writing:
         return atomic.Writing(atomic.beside(self._location.path), mode=0o644)
