@@ -1,9 +1,11 @@
 """`ctk pull`, `push` and `copy` with Debian's registry: nothing changes on the way, and nothing is moved twice."""
 
+import io
 import json
 import os
 import stat
 import subprocess
+import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -11,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fixtures import images, registry
+from tests.fixtures import images, registry, user
 from tests.fixtures.command import Command, tool
 from tests.fixtures.registry import PASSWORD, USER, DebianRegistry
 from toolkit.image import layout, name
@@ -205,3 +207,46 @@ def test_the_store_stays_within_its_limit(ours: Command, store: Path, shelf: str
     assert {one.diff_id for one in there.layers.all()} == set(ONE.diff_ids)
     assert ours("image", "check").ok().out == "no damage\n"
     assert there.resolve("other").digest == unused.digest
+
+
+def test_a_user_pulls_and_removes_what_belongs_to_subordinate_ids(
+    ctk: Command, tmp_path_factory: pytest.TempPathFactory, running: DebianRegistry, store: Path
+) -> None:
+    """Its layers are laid out, changed and removed in a user namespace; nothing stays."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        for path, uid, kind, mode in (
+            ("home", 0, tarfile.DIRTYPE, 0o755),
+            ("home/me", 1000, tarfile.DIRTYPE, 0o700),
+            ("home/me/file", 1000, tarfile.REGTYPE, 0),
+        ):
+            member = tarfile.TarInfo(path)
+            member.uid = member.gid = uid
+            member.type, member.mode = kind, mode
+            tar.addfile(member)
+    made = images.image(out.getvalue(), images.layer({"home/me/x": b"x"}))
+    folder = tmp_path_factory.mktemp("users")
+    place = layout.open_destination(name.locate(f"oci:{folder}/layout:it"))
+    images.put(place, made, "it")
+    place.commit()
+    place.close()
+    registry.skopeo("copy", "--dest-tls-verify=false", f"oci:{folder}/layout:it", f"docker://{running.host}/user:1")
+    home = folder / "home"
+    home.mkdir()
+    os.chown(home, user.ID, user.ID)
+    env = {**ctk.environment, "HOME": str(home), "CTK_DATA": str(home / "data"), "CTK_ROOT": str(home / "run")}
+
+    def theirs(*words: str) -> str:
+        words = (*user.prefix(str(home)), ctk.program, *words)
+        done = subprocess.run(words, env=env, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    theirs("pull", f"{running.host}/user:1")
+    (found,) = (home / "data/images/layers").glob(f"{made.diff_ids[0].partition(':')[2]}.*")
+    assert found.suffix == ".userxattr" and (found / "tree/home/me/file").stat().st_uid == user.FIRST + 999
+    assert "user:1" in theirs("images") and theirs("image", "check") == "no damage\n"
+    assert "removed 4 blobs, 2 laid-out layers" in theirs("image", "rm", f"{running.host}/user:1")
+    left = [one for one in (home / "data/images").rglob("*") if one.is_file()]
+    assert {one.name for one in left} == {"index.json", "oci-layout", "lock"}
+    assert os.listdir(home / "data/images/making") == []

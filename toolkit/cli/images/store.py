@@ -179,12 +179,10 @@ def check(
     from toolkit.image.store.store import Store
     from toolkit.text import one_line
 
-    found = []
-    for one in checking.check(Store(), repair=repair):
-        found.append(one)
-        if not json:
-            hint = "removed" if one.mended else one.hint
-            output.out(one_line(f"{one.kind}: {one.name}: {one.what}" + (f"  ({hint})" if hint else "")) + "\n")
+    found = checking.checked(Store(), repair=repair)
+    for one in found if not json else ():
+        hint = "removed" if one.mended else one.hint
+        output.out(one_line(f"{one.kind}: {one.name}: {one.what}" + (f"  ({hint})" if hint else "")) + "\n")
     damaged = [one for one in found if not one.harmless]
     if json:
         output.document([{**one._asdict(), "harmless": one.harmless} for one in found])

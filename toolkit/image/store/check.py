@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from toolkit.children import rootless
 from toolkit.errors import CtkError, NotFound, Untrusted, reason
 from toolkit.events import Emit, Progressed, silent
 from toolkit.image import digest as digests
@@ -17,6 +18,8 @@ from toolkit.image.document.descriptor import Descriptor
 from toolkit.image.store import collect, leases, reach
 from toolkit.image.store.place import BLOBS
 from toolkit.image.store.store import Store
+from toolkit.kernel import subids
+from toolkit.kernel.host import HostFacts
 from toolkit.text import quote
 
 DAMAGED, MISSING, INVALID, CHANGED, UNREFERENCED, LEFT, FOREIGN = (
@@ -39,6 +42,19 @@ class Finding(NamedTuple):
     def harmless(self) -> bool:
         """Whether nothing goes wrong with it: `prune` takes it away."""
         return self.kind in HARMLESS
+
+
+def checked(store: Store, *, repair: bool = False, emit: Emit = silent) -> list[Finding]:
+    """As `check`; for an ordinary user as root of a user namespace, in which layers were laid out. Raises CtkError."""
+    if os.geteuid() != 0 and len(subids.of_caller()[0]) > 1 and not HostFacts().user_namespaces:
+        found: list[Finding] = rootless.run(_here, (store.place.folder, repair), emit)
+        return found
+    return list(check(store, repair=repair, emit=emit))
+
+
+def _here(request: tuple[str, bool], emit: Emit) -> list[Finding]:
+    folder, repair = request
+    return list(check(Store(folder), repair=repair, emit=emit))
 
 
 def check(store: Store, *, repair: bool = False, emit: Emit = silent) -> Iterator[Finding]:

@@ -8,6 +8,9 @@
 HEX is that of the diff id: in the form for overlayfs a layer does not depend on those below it. A layer is made in
 `making/`, whose folder's flock(2) the maker holds, and gets its name when its diff id was verified.
 
+An ordinary user's layers are laid out, used and compared as root of a user namespace (children/rootless.py), which has
+their owners; a path of theirs is taken there, too.
+
 Files are not written out to the disk for each layer, which would take longer than laying them out. So a crash of the
 machine may have left some of them empty, and in a new boot they are compared with their facts before they are used.
 """
