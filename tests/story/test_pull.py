@@ -216,15 +216,15 @@ def test_a_user_pulls_and_removes_what_belongs_to_subordinate_ids(
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as tar:
         for path, uid, kind, mode in (
-            ("home", 0, tarfile.DIRTYPE, 0o755),
-            ("home/me", 1000, tarfile.DIRTYPE, 0o700),
-            ("home/me/file", 1000, tarfile.REGTYPE, 0),
+            ("opt", 0, tarfile.DIRTYPE, 0o755),
+            ("opt/me", 1000, tarfile.DIRTYPE, 0o700),
+            ("opt/me/file", 1000, tarfile.REGTYPE, 0),
         ):
             member = tarfile.TarInfo(path)
             member.uid = member.gid = uid
             member.type, member.mode = kind, mode
             tar.addfile(member)
-    made = images.image(out.getvalue(), images.layer({"home/me/x": b"x"}))
+    made = images.image(out.getvalue(), images.layer({"opt/me/x": b"x"}))
     folder = tmp_path_factory.mktemp("users")
     place = layout.open_destination(name.locate(f"oci:{folder}/layout:it"))
     images.put(place, made, "it")
@@ -244,7 +244,7 @@ def test_a_user_pulls_and_removes_what_belongs_to_subordinate_ids(
 
     theirs("pull", f"{running.host}/user:1")
     (found,) = (home / "data/images/layers").glob(f"{made.diff_ids[0].partition(':')[2]}.*")
-    assert found.suffix == ".userxattr" and (found / "tree/home/me/file").stat().st_uid == user.FIRST + 999
+    assert found.suffix == ".userxattr" and (found / "tree/opt/me/file").stat().st_uid == user.FIRST + 999
     assert "user:1" in theirs("images") and theirs("image", "check") == "no damage\n"
     assert "removed 4 blobs, 2 laid-out layers" in theirs("image", "rm", f"{running.host}/user:1")
     left = [one for one in (home / "data/images").rglob("*") if one.is_file()]
