@@ -30,3 +30,30 @@ def test_every_case_of_the_runtime_bench(tmp_path: Path) -> None:
     assert peaks.keys() == ours.keys() and all(1_000 < value < 200_000 for value in peaks.values()), peaks
     assert result["crowd"]["ctk"][1] > 0
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.root
+def test_every_case_of_the_image_bench(tmp_path: Path) -> None:
+    tool("umoci")
+    (tmp_path / "tree").mkdir()
+    for number in range(20):
+        (tmp_path / f"tree/{number}").write_text("text")
+    subprocess.run(["tar", "-czf", tmp_path / "layer.tar.gz", "-C", tmp_path / "tree", "."], check=True)
+    (tmp_path / "dir").mkdir()
+    words = ["images", "--runs", "1", "--json", "--dir", tmp_path / "dir", "--layer", tmp_path / "layer.tar.gz"]
+    done = subprocess.run(
+        [sys.executable, BENCH, *words, "--ctk", installed_ctk()],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    tools = {row["tool"]: row["values"] for row in result["times_ms"]}
+    assert set(tools) == {"umoci raw unpack", "tar -xzf (verifies nothing)", "ctk, isal", "ctk, zlib"}
+    assert all(len(values) == 1 and 0 < values[0] < 60_000 for values in tools.values())
+    peaks = {row["tool"]: row["value"] for row in result["peak_kib"]}
+    assert peaks.keys() == tools.keys() and all(
+        5_000 < peaks[name] < 60_000 for name in peaks if name.startswith("ctk")
+    )
+    assert os.listdir(tmp_path / "dir") == []
