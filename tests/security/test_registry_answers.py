@@ -140,6 +140,18 @@ def test_r2_a_blob_has_the_size_of_its_descriptor(wrong: str, server: Server, so
     assert len(got) <= LAYER.size_bytes and (not wrong.startswith("states") or not got)
 
 
+def test_r2_a_blob_of_another_size_is_not_there(server: Server, source: client.Registry) -> None:
+    assert source.has(LAYER)
+    assert not source.has(LAYER._replace(size_bytes=LAYER.size_bytes + 1))
+    first(server, "HEAD .*/blobs/", registry_faults.status(403))
+    with pytest.raises(Unreachable, match="403"):
+        source.has(LAYER)
+    with Server(address="127.0.0.2").running() as storage:  # signed for GET, it says
+        storage.rule("", registry_faults.status(403))
+        first(server, "HEAD .*/blobs/", registry_faults.redirect(f"{storage.url}/blob"))
+        assert not source.has(LAYER)
+
+
 def test_r2_what_a_document_says_it_is_and_what_it_came_as_are_one(server: Server, source: client.Registry) -> None:
     first(server, "GET .*/manifests/1", fixed(200, ONE.raw.data, Content_Type=media_types.OCI_INDEX))
     raw = source.manifest()

@@ -33,6 +33,7 @@ def test_without_settings_a_registry_is_where_its_name_says(settings: Path) -> N
         assert find(f"{local}/x").primary.bases == (f"https://{local}", f"http://{local}")
     assert find("10.0.0.1:5000/x").primary.bases == ("https://10.0.0.1:5000",)
     assert find("localhost.example.com/x").primary.bases == ("https://localhost.example.com",)
+    assert find("localhost:5000/x", False).primary.bases == ("https://localhost:5000",)
     assert find("10.0.0.1:5000/x", True).primary.bases == ("http://10.0.0.1:5000",)
 
 

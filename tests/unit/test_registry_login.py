@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from toolkit.errors import CtkError, Invalid, Usage
-from toolkit.events import silent
+from toolkit.events import Event, Note, silent
 from toolkit.image.registry import login
 from toolkit.image.registry.login import Login
 
@@ -98,6 +98,54 @@ def test_an_identity_token(home: Path) -> None:
     found = login.find("a.example", "x", silent)
     assert found is not None and found.identity_token == "it"
     assert login.find("b.example", "x", silent) is None
+
+
+def helper(home: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    """A program docker-credential-it, alone on the PATH but for the system's."""
+    (home / "bin").mkdir()
+    program = home / "bin/docker-credential-it"
+    program.write_text(f'#!/bin/sh\nread -r server\necho "$1 $server" >>{home}/asked\n{script}\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{home}/bin:/usr/bin:/bin")
+    write(home / ".docker/config.json", credsStore="it")
+
+
+@pytest.mark.parametrize(
+    ("host", "asked"),
+    [("docker.io", ["https://index.docker.io/v1/", "docker.io"]), ("a.example", ["a.example", "https://a.example"])],
+)
+def test_what_a_helper_is_asked(host: str, asked: list[str], home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    helper(home, monkeypatch, "echo 'credentials not found in native keychain'; exit 1")
+    events: list[Event] = []
+    assert login.find(host, "x", events.append) is None and events == []  # it just has none
+    assert (home / "asked").read_text().splitlines() == [f"get {server}" for server in asked]
+
+
+@pytest.mark.parametrize(
+    ("script", "because"),
+    [
+        ("echo 'the key ring is locked' >&2; exit 1", "the key ring is locked"),
+        ("exit 3", "exit 3"),
+        ("kill -9 $$", "exit -9"),
+        ("echo hello", "not a JSON object"),
+        ("echo '[]'", "not a JSON object"),
+        ('echo \'{"Username": 1, "Secret": "x"}\'', "must be texts"),
+        ("printf '\\033[31m'; exit 1", "\\x1b[31m"),
+    ],
+)
+def test_a_helper_that_fails_is_told_and_means_no_login(
+    script: str, because: str, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    helper(home, monkeypatch, script)
+    events: list[Event] = []
+    assert login.find("a.example", "x", events.append) is None
+    (note,) = events
+    assert isinstance(note, Note) and note.warning and because in note.text and "config.json" in note.text
+
+
+def test_a_helper_may_give_an_identity_token(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    helper(home, monkeypatch, 'echo \'{"Username": "<token>", "Secret": "it"}\'')
+    assert login.find("a.example", "x", silent) == Login("", "", "it", "docker-credential-it")
 
 
 def test_saving_keeps_all_else_and_is_private(home: Path) -> None:
