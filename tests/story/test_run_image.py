@@ -100,7 +100,9 @@ def test_nothing_is_left_of_what_can_not_be_run(
 ) -> None:
     (tmp_path / "two").mkdir()
     ctk("copy", layout_of(tmp_path, busybox_layers), "store:empty").ok()
-    ctk("copy", layout_of(tmp_path / "two", busybox_layers, config={"User": "nobody-here", "Cmd": ["id"]}), "store:user").ok()
+    ctk(
+        "copy", layout_of(tmp_path / "two", busybox_layers, config={"User": "nobody-here", "Cmd": ["id"]}), "store:user"
+    ).ok()
     for image, because in (("empty", "it names no command"), ("user", "no such user"), ("none", "no such image")):
         told = ctk("run", "--image", image, ctk.id()) if image != "none" else ctk("up", "--pull=never", "no/ne", "x")
         assert told.rc == 1 and because in told.err, image

@@ -1,5 +1,5 @@
 """Registries: a client of the distribution specification 1.1, which reads and writes images over HTTP.
 
-`client.open` is the door. Everything that a registry says is a stranger's: a body is bounded and hashed, a header is
-not believed, and a login goes to its own registry only.
+`client.open` opens a repository. Nothing that a registry says is trusted: bodies have limits and are hashed, headers
+are not believed, and a login goes to its own registry only.
 """

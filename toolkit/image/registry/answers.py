@@ -1,7 +1,7 @@
-"""What a registry answers when it does not do what was asked, told so that somebody can act on it.
+"""Errors that a registry answers with, in words that say what to do next.
 
-The codes are those of distribution-spec 1.1, "Error Codes". Bodies and headers are a stranger's: bounded, and without
-control characters.
+The codes are those of distribution-spec 1.1, "Error Codes". Bodies and headers are not trusted: they are cut to a
+limit, and control characters in them are escaped.
 """
 
 import email.utils
@@ -22,7 +22,7 @@ _MOST_ERRORS = 3
 
 
 class Asked(NamedTuple):
-    """Who asked whom: `host` as the user knows the registry, and the name that we have there; "" for nobody's."""
+    """A request: what it was for, the registry's host as the user knows it, and our name there ("": anonymous)."""
 
     doing: str
     host: str
@@ -30,7 +30,7 @@ class Asked(NamedTuple):
 
     @property
     def who(self) -> str:
-        """How messages call us."""
+        """Our name for messages."""
         return repr(self.name) if self.name else "anonymous"
 
 
@@ -68,17 +68,8 @@ def messages(body: bytes) -> str:
     return one_line("; ".join(line for line in lines if line))[:_LONGEST]
 
 
-def codes(body: bytes) -> set[str]:
-    """The codes in the body of an error."""
-    try:
-        errors = json.loads(body)["errors"]
-        return {error["code"] for error in errors if isinstance(error["code"], str)}
-    except (ValueError, RecursionError, TypeError, KeyError):
-        return set()
-
-
 def wait_s(headers: Mapping[str, str]) -> float | None:
-    """The seconds of Retry-After (RFC 9110 10.2.3: a number or a date); None if it says nothing that we understand."""
+    """The seconds of Retry-After (RFC 9110 10.2.3: a number or a date); None if there is none, or an invalid one."""
     text = headers.get("Retry-After", "").strip()
     if not text:
         return None
@@ -91,7 +82,7 @@ def wait_s(headers: Mapping[str, str]) -> float | None:
 
 
 def remaining(headers: Mapping[str, str]) -> int | None:
-    """How many pulls are left, as Docker Hub says it (`ratelimit-remaining: 76;w=21600`); None if it doesn't."""
+    """The number of pulls left, from Docker Hub's header `ratelimit-remaining: 76;w=21600`; None without one."""
     found = number(headers.get("ratelimit-remaining", "").partition(";")[0].strip())
     return found if found >= 0 else None
 

@@ -1,6 +1,6 @@
-"""Authorities and client certificates for single registries: containers-certs.d(5), and docker's folder of that form.
+"""Certificate authorities and client certificates of single registries: containers-certs.d(5), and docker's certs.d.
 
-In a folder named HOST[:PORT], *.crt are authorities, and X.cert with X.key is our certificate.
+In a folder named HOST[:PORT], the files *.crt are authorities, and X.cert with X.key is our certificate.
 """
 
 import os
@@ -11,7 +11,7 @@ _FOLDERS = ("/etc/containers/certs.d", "/etc/docker/certs.d")
 
 
 def of(server: str, *, verify: bool = True) -> Tls | None:
-    """What the first folder that there is has for a server (HOST[:PORT]); None if there is nothing to set."""
+    """The settings in the first folder that exists for a server (HOST[:PORT]); None if nothing differs."""
     own = os.path.join(os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config"), "containers/certs.d")
     for top in (own, *_FOLDERS):
         folder = f"{top}/{server}"

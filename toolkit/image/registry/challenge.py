@@ -1,7 +1,7 @@
 """The WWW-Authenticate header: which kinds of login a registry accepts (RFC 9110 11.6.1; RFC 7235's grammar). Pure.
 
-A stranger writes it. What does not follow the grammar ends the list, and a challenge that names a parameter twice is
-left out, because two readers could read it in two ways.
+The header is not trusted. Parsing stops where it does not follow the grammar, and a challenge with a repeated parameter
+is dropped, because two readers could understand it differently.
 """
 
 import re

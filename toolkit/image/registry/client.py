@@ -1,8 +1,8 @@
 """A repository of a registry as a source and a destination of images (distribution-spec 1.1).
 
-Nothing that arrives is believed: manifests are bounded and hashed here, whatever Docker-Content-Digest says, and blobs
-are bounded here and hashed by whoever takes them. A descriptor's `urls` are never fetched (CVE-2020-15157). Mirrors of
-registries.conf are read from first; writing goes to the registry itself.
+Manifests are limited in size and hashed here; the header Docker-Content-Digest is not believed. Blobs are limited in
+size here and hashed by the caller. A descriptor's `urls` are never fetched (CVE-2020-15157). Reads try the mirrors of
+registries.conf first; writes go to the registry itself.
 """
 
 import contextlib
@@ -62,7 +62,7 @@ class Registry:
     def manifest(self, wanted: str = "") -> Raw:
         """The manifest or index of a tag or digest; "" for what the reference names.
 
-        Its digest is ours. Raises NotFound, Unreachable, Untrusted (another digest, beyond the limit), Interrupted.
+        We compute its digest ourselves. Raises NotFound, Unreachable, Untrusted (wrong digest, too long), Interrupted.
         """
         wanted = self._wanted(wanted)
         doing = f"pull {self._named(wanted)}"
@@ -84,9 +84,9 @@ class Registry:
             raise
 
     def head(self, wanted: str = "") -> Descriptor | None:
-        """What the registry says that a tag or digest is now; None if it is not there. It costs one HEAD.
+        """The registry's own description of a tag or digest; None if it does not exist. It costs one HEAD request.
 
-        This is a claim, good to decide that nothing has to be fetched and for nothing else. Raises as `manifest`.
+        This is unverified: use it only to decide that nothing has to be fetched. Raises what `manifest` raises.
         """
         wanted = self._wanted(wanted)
         doing = f"look up {self._named(wanted)}"
@@ -103,7 +103,7 @@ class Registry:
             media_type = media_types.bare(response.headers.get("Content-Type", ""))
             digest = wanted if digests.is_digest(wanted) else claimed
             if size < 0 or not digests.is_digest(digest):
-                return None  # an early registry: the document has to tell
+                return None  # an old registry: the document itself has to be read
             return Descriptor(media_type, digest, size)
 
         try:
@@ -132,7 +132,7 @@ class Registry:
             discard(response)
             return number(response.headers.get("Content-Length", "")) in (-1, descriptor.size_bytes)
         failure = self._primary.failure(response, doing)
-        # Where a storage server has the blobs, it may refuse the HEAD that it was sent: then it is pushed again.
+        # A storage server that we are redirected to may refuse HEAD: then the blob is pushed again.
         if response.status_code == 404 or not origins.same(response.url, self._primary.base):
             return False
         raise failure
@@ -150,7 +150,8 @@ class Registry:
     def put_manifest(self, raw: Raw, name: str = "") -> None:
         """As endpoint.Destination; `name` is a tag, a digest or a reference to this repository, "" for no tag.
 
-        One with a `subject` is also listed for it, if the registry does not do that. Raises CtkError.
+        A manifest with a `subject` is added to the list of its referrers, if the registry does not do that itself.
+        Raises CtkError.
         """
         digests.verify(raw.data, raw.digest, f"push {raw.digest}")
         document = manifest.read(raw.data, raw.media_type, raw.digest)
@@ -172,7 +173,7 @@ class Registry:
             referrers.add(self._primary, raw.data, raw.media_type, raw.digest)
 
     def commit(self) -> None:
-        """As endpoint.Destination; nothing, because a registry has each manifest at once."""
+        """As endpoint.Destination. It does nothing: each manifest was stored when it was sent."""
 
     def tags(self) -> list[str]:
         """The tags of the repository, in the registry's order. Raises NotFound, CtkError."""
@@ -291,7 +292,7 @@ class Registry:
     def _whole(
         self, connection: Connection, path: str, doing: str, headers: dict[str, str], limit: int = fields.LIMIT_BYTES
     ) -> tuple[bytes, str]:
-        """A document and its Content-Type; a body that breaks off is asked for again."""
+        """A document and its Content-Type; an aborted body is requested again."""
         for attempt in range(self._limits.retries + 1):
             response = connection.request("GET", path, doing, headers=headers)
             if response.status_code != 200:
@@ -305,13 +306,13 @@ class Registry:
         raise Unreachable(doing, because=f"{connection.place.host}: {because}")
 
     def _from_first(self, wanted: str, get: Callable[[Connection], T]) -> T:
-        """What the first place has that has it; if none has, the registry's own error."""
+        """The result of the first place that has it; if none has, the registry's own error."""
         *mirrors, primary = self._places(wanted)
         for connection in mirrors:
             try:
                 return get(connection)
             except (NotFound, Unreachable, Untrusted) as error:
-                # A mirror need not have everything; that it fails is of interest.
+                # A mirror need not have everything, but the user should know that it fails.
                 if not isinstance(error, NotFound):
                     self._emit(Note(f"the mirror {connection.place}: {error.because}; {primary.place} is asked"))
         return get(primary)
@@ -353,10 +354,10 @@ def open(
     emit: Emit = silent,
     limits: Limits | None = None,
 ) -> Registry:
-    """The repository of a reference. Nothing is asked yet.
+    """Open the repository of a reference. No request is sent yet.
 
-    `plain_http` says that the registry speaks http; None: as registries.conf says, and on loopback by trying. Without
-    a `username` the login is looked up. Raises Usage, Invalid (of a file of settings), Untrusted (it is blocked).
+    `plain_http`: True uses http, False https only; None follows registries.conf, and tries both on loopback. Without
+    a `username` the login is looked up. Raises Usage, Invalid (a settings file), Untrusted (the registry is blocked).
     """
     places = hosts.find(reference, plain_http=plain_http)
     limits = limits or Limits()
@@ -381,7 +382,7 @@ def open(
 
     def connect(place: Place, login: Login | None) -> Connection:
         def tls(server: str) -> Tls | None:
-            """A registry's authority is good for all ports of its host: it may have its token server there."""
+            """A registry's authority counts for all ports of its host, because its token server may be there."""
             mine = certificates.of(place.server, verify=not place.lenient)
             return certificates.of(server, verify=not place.lenient) or mine
 

@@ -1,6 +1,6 @@
-"""Requests to one repository of one registry: authorized, redirected by hand, tried again, with errors in plain words.
+"""Requests to one repository of one registry: authorization, redirects, retries, and errors in plain words.
 
-A redirect is followed for reading only, except within the registry's own origin; the login stays at that origin.
+Redirects to another origin are followed for reads only, and never get the login.
 """
 
 import threading
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 _MOST_REDIRECTS = 5
 LONGEST_WAIT_S = 60.0
-"""Longer than this nobody waits for a registry; the error says how long it would be."""
+"""If a registry asks us to wait longer than this, that is an error, which says how long."""
 _TOLD_WAIT_S = 2.0
 _FEW_PULLS = 10
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
 class Limits(NamedTuple):
-    """How patient we are: seconds to connect, seconds without a byte, tries after the first, seconds between them."""
+    """Seconds to connect, seconds without a byte, tries after the first, and seconds between the first two tries."""
 
     connect_s: float = 10.0
     stall_s: float = 15.0
@@ -39,7 +39,7 @@ class Limits(NamedTuple):
 
 
 class _Request(NamedTuple):
-    """What is sent, at whatever address. `actions` and `more` are what a token for it has to allow."""
+    """A request without its address. `actions` and `more` are what its token has to allow."""
 
     method: str
     doing: str
@@ -76,7 +76,7 @@ class Connection:
 
     @property
     def base(self) -> str:
-        """Scheme and host; before the first answer the one that is tried first."""
+        """Scheme and host; before the first response the one that is tried first."""
         return self._base or self.place.bases[0]
 
     def path(self, rest: str) -> str:
@@ -84,7 +84,7 @@ class Connection:
         return f"/v2/{self.place.repository}/{rest}"
 
     def asked(self, doing: str) -> Asked:
-        """Who asks whom."""
+        """The description of a request for error messages."""
         return Asked(doing, self.place.host, self._authority.name)
 
     def request(
@@ -102,8 +102,8 @@ class Connection:
     ) -> "requests.Response":
         """The response, whatever its status, once temporary failures are over; the caller closes it.
 
-        `path` is a path of the registry, or a whole URL that it has given. `again`: the request may be sent twice; a
-        body that is not bytes never is. Raises CtkError; Broken if `again` is false and the connection fails.
+        `path` is a path of the registry, or a whole URL that it gave us. `again`: the request may be sent twice; a body
+        that is not bytes is never sent twice. Raises CtkError; Broken if `again` is false and the connection fails.
         """
         asked = _Request(method, doing, actions, more, headers or {}, body, patience_s)
         again = again and asked.repeatable
@@ -209,7 +209,7 @@ class Connection:
         return self._ask(sessions, url, request, authorization if own else "")
 
     def _first(self, path: str, request: _Request, authorization: str) -> "requests.Response":
-        """The response of a path of the registry, which finds out once whether it speaks https."""
+        """The response of a path of the registry; the first call finds out whether it speaks https."""
         bases = (self._base,) if self._base else self.place.bases
         for base in bases:
             try:
@@ -270,7 +270,7 @@ class Connection:
 
 
 def _text(header: str) -> str:
-    """A header's bytes as text: http.client takes them for Latin-1, and those who write others mean UTF-8."""
+    """A header's text: http.client decodes it as Latin-1, and servers that send other characters mean UTF-8."""
     try:
         return header.encode("latin-1").decode()
     except UnicodeError:

@@ -1,4 +1,4 @@
-"""Which servers hold a repository: the registry, the mirrors that registries.conf names, and how each is spoken to.
+"""Which servers hold a repository: the registry and the mirrors of registries.conf, and how to talk to each.
 
 Source: containers-registries.conf(5), version 2. Its short-name rules and search lists are not followed: a name means
 one image (toolkit/image/name.py). Places: $CONTAINERS_REGISTRIES_CONF, else ~/.config/containers/registries.conf, else
@@ -96,7 +96,7 @@ def find(reference: Reference, *, plain_http: bool | None = None) -> Places:
 
 
 class _Table:
-    """A table of a file, each of whose values has the type that the manual page gives it."""
+    """A table of a file, whose values are checked to have the types of the manual page."""
 
     def __init__(self, value: object, path: str, where: str) -> None:
         self.path = path
@@ -133,7 +133,7 @@ def _place(entry: _Table, name: str, prefix: str) -> Place:
     if not location:
         whole = name
     elif prefix.startswith("*."):
-        # A wildcard stands for the host alone, and all of it is replaced.
+        # A wildcard matches the host only, and the whole host is replaced.
         whole = location.rstrip("/") + "/" + name.partition("/")[2]
     else:
         whole = location.rstrip("/") + name.removeprefix(prefix)

@@ -1,11 +1,11 @@
-"""Who we are at a registry: the files and helper programs in which docker and podman keep logins.
+"""Logins for registries: the files and helper programs in which docker and podman keep them.
 
 Source: containers-auth.json(5); docker's config.json (`auths`, `credsStore`, `credHelpers`) and the protocol of
-docker-credential-helpers: a program docker-credential-NAME gets a server on stdin and answers with JSON. Places, in
+docker-credential-helpers: a program docker-credential-NAME reads a server from stdin and writes JSON. Places, in
 order: $REGISTRY_AUTH_FILE alone if it is set; else podman's auth.json (in $XDG_RUNTIME_DIR, then in ~/.config) and
 docker's config.json ($DOCKER_CONFIG, or ~/.docker).
 
-A helper that is missing or fails means no login from it (CVE-2021-41092), and a warning.
+A helper that is missing or fails gives no login (CVE-2021-41092); this is a warning, and public images still work.
 """
 
 import base64
@@ -74,8 +74,8 @@ def own_file() -> str:
 def save(host: str, name: str, password: str) -> str:
     """Keep a login for a registry, or for a path in it (HOST/PATH). Returns the file's name.
 
-    The file is readable by its owner only, and keeps all else that is in it. Raises Invalid (it is no such file; it is
-    left as it is), Usage, OSError.
+    The file is readable by its owner only, and everything else in it is kept. Raises Invalid (not such a file; it is
+    left unchanged), Usage, OSError.
     """
     if not name or ":" in name:
         raise Usage(f"log in to {host}", because="a name must not be empty or contain a colon")
@@ -94,7 +94,7 @@ def save(host: str, name: str, password: str) -> str:
 
 
 def forget(host: str) -> bool:
-    """Remove a login that `save` or podman has kept; whether there was one. Raises Invalid, OSError."""
+    """Remove a login that `save` or podman wrote. Returns whether there was one. Raises Invalid, OSError."""
 
     def change(whole: dict[str, Any]) -> bool:
         auths = whole.get("auths", {})

@@ -1,7 +1,7 @@
 """Where a registry may send us: redirects, the realm of a token, the place of an upload. Pure.
 
-A login belongs to one origin (scheme, host and port; RFC 6454), and is not sent with a request to any other
-(CVE-2018-18074, CVE-2023-32681). Nobody leads us from https to http, nor to a cloud's metadata service.
+A login belongs to one origin (scheme, host and port; RFC 6454) and is never sent to another one (CVE-2018-18074,
+CVE-2023-32681). No server may send us from https to http, or to a cloud's metadata service.
 """
 
 from urllib.parse import SplitResult, urljoin, urlsplit
@@ -17,13 +17,13 @@ _PUBLIC = frozenset(
 
 
 def origin(url: str) -> tuple[str, str, int]:
-    """Scheme, host and port of a URL. Raises ValueError for a port that is none."""
+    """Scheme, host and port of a URL. Raises ValueError for an invalid port."""
     parts = urlsplit(url)
     return parts.scheme.lower(), (parts.hostname or "").rstrip("."), parts.port or _PORTS.get(parts.scheme.lower(), 0)
 
 
 def target(url: str, location: str, doing: str) -> str:
-    """The URL that `location` means in a response to `url`. Raises Untrusted for one that we do not go to."""
+    """The URL that `location` means in a response to `url`. Raises Untrusted for one that is not allowed."""
     try:
         found = urljoin(url, location)
         check_address(urlsplit(found), urlsplit(url), doing)
@@ -33,7 +33,7 @@ def target(url: str, location: str, doing: str) -> str:
 
 
 def check_address(there: SplitResult, here: SplitResult, doing: str) -> None:
-    """Raise Untrusted if the server `here` must not lead us `there`. Raises ValueError for a port that is none."""
+    """Raise Untrusted if the server `here` must not send us `there`. Raises ValueError for an invalid port."""
     host = there.hostname or ""
     where = there.geturl()[:200]
     if there.scheme not in _PORTS or not host or there.port == 0:
@@ -56,9 +56,9 @@ def same(one: str, other: str) -> bool:
 def are_related(registry: str, realm: str) -> bool:
     """Whether a registry's login may be sent to a realm at that host.
 
-    It may to the same host; to a parent domain of it (registry.gitlab.com, gitlab.com); and to a sibling, a host with
-    the same parent domain (registry-1.docker.io, auth.docker.io). A domain counts as a parent if somebody can own it:
-    it has two labels, or three if the second-level one is of the kind of co.uk.
+    Allowed are the same host; a parent domain of it (gitlab.com for registry.gitlab.com); and a sibling, which is a
+    host with the same parent domain (auth.docker.io for registry-1.docker.io). A parent must be a domain that somebody
+    can own: it has at least two labels, or three where the last two are like co.uk.
     """
     one, other = registry.lower().rstrip("."), realm.lower().rstrip(".")
     if one == other:

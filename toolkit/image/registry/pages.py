@@ -1,6 +1,6 @@
 """Lists that a registry gives in pages (distribution-spec 1.1, "Listing Tags" and "Listing Referrers"; RFC 8288).
 
-A registry may go on for ever: the pages are counted, and a page that was given before ends the list with an error.
+A list may be endless: the number of pages has a limit, and a page that comes twice is an error.
 """
 
 import re
@@ -27,9 +27,9 @@ class Page(NamedTuple):
 
 
 def pages(connection: Connection, path: str, doing: str, headers: dict[str, str], most: int) -> Iterator[Page]:
-    """The pages of a list. Only the first may have another status than 200; then it is the only one.
+    """The pages of a list. Only the first can have another status than 200; then it is the only one.
 
-    Raises Untrusted beyond `most` pages, for a circle and for a page on another host; CtkError.
+    Raises Untrusted for more than `most` pages, a page that comes twice and a page on another host; CtkError.
     """
     seen: set[str] = set()
     for number in range(most):

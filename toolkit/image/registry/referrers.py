@@ -1,7 +1,7 @@
 """Manifests that refer to another one by their `subject`: signatures, bills of materials (distribution-spec 1.1).
 
-A registry without the referrers API has a tag for each subject instead, whose index the clients keep ("Referrers Tag
-Schema").
+For a registry without the referrers API, the clients maintain an index under a tag made of the subject's digest
+("Referrers Tag Schema").
 """
 
 from urllib.parse import urlencode
@@ -30,7 +30,7 @@ def tag_of(digest: str) -> str:
 
 
 def find(connection: Connection, digest: str, artifact_type: str = "") -> list[Descriptor]:
-    """What refers to the manifest of this digest, of one type or of all. Raises Untrusted, Invalid, Unreachable."""
+    """The manifests that refer to this digest, of one type or of all. Raises Untrusted, Invalid, Unreachable."""
     found = _by_api(connection, digest, artifact_type)
     if found is None:
         index = _tagged(connection, digest)
@@ -39,7 +39,7 @@ def find(connection: Connection, digest: str, artifact_type: str = "") -> list[D
 
 
 def add(connection: Connection, raw: bytes, media_type: str, digest: str) -> None:
-    """Note a manifest that was pushed in its subject's index, for a registry without the API. Raises CtkError."""
+    """Add a manifest that was pushed to its subject's index, for a registry without the API. Raises CtkError."""
     document = manifest.read(raw, media_type, digest)
     assert document.subject is not None
     kind = document.artifact_type or (document.config.media_type if isinstance(document, Manifest) else "")
@@ -51,7 +51,7 @@ def add(connection: Connection, raw: bytes, media_type: str, digest: str) -> Non
 
 
 def remove(connection: Connection, subject: str, digest: str) -> None:
-    """Strike a manifest that was deleted from its subject's index, for a registry without the API. Raises CtkError."""
+    """Remove a deleted manifest from its subject's index, for a registry without the API. Raises CtkError."""
     if _by_api(connection, subject, "") is not None:
         return
     index = _tagged(connection, subject)
@@ -72,7 +72,7 @@ def _by_api(connection: Connection, digest: str, artifact_type: str) -> list[Des
             raise page.failure
         media_type = media_types.bare(page.headers.get("Content-Type", ""))
         if media_type != media_types.OCI_INDEX and not found:
-            return None  # some answer any path with a page for people
+            return None  # some servers answer any path with a web page
         document = manifest.read(page.data, media_type, f"the referrers of {digest}")
         if not isinstance(document, Index):
             raise Invalid("", "must be an index", document=f"the referrers of {digest}")

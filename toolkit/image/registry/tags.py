@@ -13,7 +13,7 @@ _MOST_COMPARED = 2000  # each costs a fraction of a millisecond
 
 
 def find(connection: Connection, doing: str) -> list[str]:
-    """All tags, in the registry's order; what is no tag is left out. Raises NotFound, CtkError."""
+    """All tags, in the registry's order; invalid ones are left out. Raises NotFound, CtkError."""
     found: dict[str, None] = {}
     for page in pages(connection, connection.path("tags/list"), doing, {}, MOST_PAGES):
         if page.failure is not None:
@@ -25,7 +25,7 @@ def find(connection: Connection, doing: str) -> list[str]:
 
 
 def near(connection: Connection, wanted: str, doing: str) -> str:
-    """A hint which tags there are instead, the most similar first, out of the first page; "" if nobody says."""
+    """A hint that names existing tags of the first page, the most similar first; "" if there are none."""
     import difflib
 
     try:

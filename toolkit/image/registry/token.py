@@ -1,8 +1,8 @@
-"""Authorization for one repository: basic logins, and tokens of the server that a registry names.
+"""Authorization for one repository: basic logins, and tokens from the server that a registry names.
 
 Source: RFC 7617 (basic); the distribution project's token authentication specification ("docs/spec/auth/token.md") and
-its OAuth 2 variant for identity tokens ("oauth.md"). A token is asked for our repository and what we do there, whatever
-scope the registry suggests, and is sent to the registry only.
+its OAuth 2 variant for identity tokens ("oauth.md"). The scope of a token is our repository and what we do there,
+whatever the registry suggests, and a token is sent to the registry only.
 """
 
 import base64
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import requests
 
 PULL, PUSH, DELETE = "pull", "pull,push", "delete"
-"""What a token is for. A registry asks for these: GET and HEAD, writing, DELETE."""
+"""The actions of a token's scope: for GET and HEAD, for writing, for DELETE."""
 
 _LIMIT_BYTES = 1 << 20
 _LONGEST_TOKEN = 64 << 10
@@ -43,7 +43,7 @@ class _Token(NamedTuple):
 class Authority:
     """The Authorization headers for one repository of one registry. `login` is None for anonymous.
 
-    `find` is asked for the login at the host of a realm that is not the registry's own. Usable from any thread.
+    `find` looks up the login for a realm's host that is not related to the registry. Usable from any thread.
     """
 
     def __init__(
@@ -142,7 +142,7 @@ class Authority:
             return _read(answer, body, asked, began)
 
     def _login_for(self, realm: str, base: str, doing: str, asked: Asked) -> Login | None:
-        """The login that the realm may get. Raises Untrusted if it may not have ours."""
+        """The login that may be sent to the realm. Raises Untrusted if ours may not."""
         if self.login is None:
             return None
         registry, host = urlsplit(base).hostname or "", urlsplit(realm).hostname or ""
@@ -159,7 +159,7 @@ class Authority:
 
 
 def check_realm(realm: str, base: str, doing: str) -> None:
-    """Raise Untrusted for a realm that is not https, or http at the host of a registry that is asked over http."""
+    """Raise Untrusted unless the realm is https, or http on the host of a registry that is itself used over http."""
     try:
         there, here = urlsplit(realm), urlsplit(base)
         origins.check_address(there, here, doing)

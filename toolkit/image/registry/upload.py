@@ -1,7 +1,7 @@
-"""Blobs into a registry (distribution-spec 1.1, "Pushing blobs").
+"""Uploads of blobs (distribution-spec 1.1, "Pushing blobs").
 
-A small blob is sent whole, from memory, and again if need be; a larger one in one request as it comes; a large one in
-chunks, which are resumed where the registry says that it stands. A registry that takes no chunks gets one request.
+A small blob is kept in memory and sent whole, again if necessary; a medium one is streamed in one request; a large one
+is sent in chunks, and resumed from the offset that the registry reports. A registry without chunks gets one request.
 """
 
 import contextlib
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     import requests
 
 CHUNK_BYTES = 5 << 20
-"""What is held in memory, to be sent again. Amazon's registry takes no smaller chunks than this."""
+"""What is held in memory, to be sent again. Amazon's registry accepts no smaller chunks than this."""
 
 CHUNKED_BYTES = 64 << 20
-"""From this size on a blob is sent in chunks: they cost a request each, and less than that is soon sent again."""
+"""Blobs of this size or more are sent in chunks. Each costs a request, and smaller blobs are soon sent again."""
 
 # Google's registries take no chunks (Artifact Registry's documentation of Docker's API).
 _NO_CHUNKS = (".pkg.dev", "gcr.io")
@@ -44,7 +44,7 @@ _AGAIN = "check the network; the same command sends it again"
 class Body:
     """Pieces as the body of a request, with the length that they have together.
 
-    `error` is what kept them from coming: the layers below would take it for a failure of the connection.
+    `error` is the exception of whoever gives the pieces; the layers below would report it as a connection error.
     """
 
     def __init__(self, pieces: Iterable[bytes], size_bytes: int) -> None:
@@ -64,7 +64,7 @@ class Body:
 
 
 class Upload:
-    """One blob on its way. `put` is called once."""
+    """The upload of one blob. `put` is called once."""
 
     def __init__(
         self, connection: Connection, descriptor: Descriptor, limits: Limits, cancelled: "threading.Event"
@@ -78,7 +78,7 @@ class Upload:
         self._least_chunk = 0
 
     def put(self, pieces: Iterable[bytes]) -> None:
-        """Send it. Raises Untrusted (digest or size are others; the registry gets no whole blob then), CtkError."""
+        """Send the blob. Raises Untrusted (wrong digest or size; the last piece is not sent then), CtkError."""
         size = self._descriptor.size_bytes
         found = _all_but_the_last(digests.verified(pieces, self._descriptor.digest, size, self._doing))
         try:
@@ -118,13 +118,13 @@ class Upload:
             raise Unreachable(self._doing, because=f"{self._connection.place.host} did not say where to send it")
 
     def _follow(self, response: "requests.Response") -> None:
-        """Note where the session is now; the response is done with."""
+        """Note the session's new location, and discard the response."""
         discard(response)
         if location := response.headers.get("Location"):
             self._location = origins.target(response.url, location, self._doing)
 
     def _close(self, body: "bytes | Body") -> None:
-        """The request that ends the session; with all of the blob, or nothing if it is there. Raises _Passing."""
+        """Send the request that closes the session, with the whole blob or with no body. Raises _Passing."""
         joint = "&" if "?" in self._location else "?"
         url = self._location + joint + urlencode({"digest": self._descriptor.digest})
         headers = {**_BINARY, "Content-Length": str(len(body))}
@@ -175,7 +175,7 @@ class Upload:
         self._end()
 
     def _end(self) -> None:
-        """Close the session of chunks, again if need be: the answer may be lost after the registry has the blob."""
+        """Close a session of chunks, again if necessary: the response may be lost after the blob was stored."""
         for attempt in itertools.count():
             try:
                 self._close(b"")
@@ -197,7 +197,7 @@ class Upload:
         return response.status_code == 200
 
     def _chunk(self, chunk: bytes, start: int) -> bool:
-        """Send a chunk that begins at `start`, from wherever the registry stands; False if it takes no chunks.
+        """Send a chunk that begins at `start`, resuming it if necessary; False if the registry accepts no chunks.
 
         Raises Unreachable.
         """
@@ -236,7 +236,7 @@ class Upload:
         return True
 
     def _where(self, start: int) -> int:
-        """How many bytes the registry has; a session that is gone is begun anew if nothing is lost by it."""
+        """How many bytes the registry has; an expired session is restarted if nothing is lost by it."""
         response = self._connection.request("GET", self._location, self._doing, actions=PUSH)
         if response.status_code in (204, 202, 200):
             self._follow(response)
@@ -253,7 +253,7 @@ class Upload:
         return _Passing(self._doing, because=failure.because, hint=_AGAIN, wait_s=answers.wait_s(response.headers))
 
     def _pause(self, failures: int, error: "_Passing") -> None:
-        """Wait before the next try, as long as the registry says. Raises Interrupted; `error` if that is too long."""
+        """Wait before the next try, as long as the registry asks. Raises Interrupted; `error` if that is too long."""
         wait_s = self._limits.back_off_s * 2**failures if error.wait_s is None else error.wait_s
         if wait_s > LONGEST_WAIT_S:
             raise error
@@ -261,7 +261,7 @@ class Upload:
             raise Interrupted(self._doing, because="interrupted")
 
     def _abandon(self) -> None:
-        """Tell the registry that nothing more comes; a failure of this is none."""
+        """Cancel the session; if that fails, the registry will drop it later."""
         location, self._location = self._location, ""
         if location:
             with contextlib.suppress(CtkError, Broken):
@@ -281,7 +281,7 @@ class _Passing(Unreachable):
 def mount(connection: Connection, descriptor: Descriptor, source: str) -> bool:
     """Take a blob from the repository `source` of the same registry, without sending it. Raises CtkError.
 
-    False if the registry does not do that, or not for us.
+    False if the registry does not support that, or does not allow us to.
     """
     doing = f"mount {descriptor.digest} from {source} to {connection.place}"
     query = urlencode({"mount": descriptor.digest, "from": source})
@@ -293,7 +293,7 @@ def mount(connection: Connection, descriptor: Descriptor, source: str) -> bool:
         return False
     discard(response)
     if response.status_code == 202 and "Location" in response.headers:
-        # A session has begun instead, which nobody wants.
+        # The registry has opened an upload session instead.
         with contextlib.suppress(CtkError, Broken):
             url = origins.target(response.url, response.headers["Location"], doing)
             discard(connection.request("DELETE", url, doing, actions=PUSH, again=False))
@@ -303,7 +303,7 @@ def mount(connection: Connection, descriptor: Descriptor, source: str) -> bool:
 def _stands(response: "requests.Response") -> int | None:
     """How many bytes a registry says that it has; None if it doesn't.
 
-    docker-registry says 0-0 for nothing and for one byte alike: nothing, then; a byte too many is refused with 416.
+    docker-registry says 0-0 both for nothing and for one byte. It is taken for nothing: a byte too many gets a 416.
     """
     match = _RANGE.fullmatch(response.headers.get("Range", "").strip())
     if match is None:
@@ -320,7 +320,7 @@ def _chunks(pieces: Iterator[bytes], size_bytes: int) -> Iterator[bytes]:
         count += len(piece)
         if count >= size_bytes:
             chunk = b"".join(held)
-            held.clear()  # before the chunk is on its way: memory for one of them is enough
+            held.clear()  # before the chunk is sent, so that memory holds one of them
             count = 0
             yield chunk
             del chunk
@@ -329,7 +329,7 @@ def _chunks(pieces: Iterator[bytes], size_bytes: int) -> Iterator[bytes]:
 
 
 def _all_but_the_last(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """The same pieces, each only after the next has come: the last one after the whole was verified."""
+    """The same pieces, each after the next one has been read: so the last one comes after the whole was verified."""
     held = b""
     for piece in pieces:
         if held:
