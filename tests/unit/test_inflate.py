@@ -1,17 +1,21 @@
 """Compressed streams, with all that may be wrong with their ends: toolkit.archive.inflate."""
 
 import gzip
+import io
 import random
+import tarfile
 import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from toolkit.archive import inflate
+from toolkit.archive import compressed_tar, inflate
+from toolkit.archive.tar_read_any import AnyTar
 from toolkit.errors import Malformed
 
 RANDOM = random.Random(1)
@@ -151,3 +155,20 @@ def test_frames_of_all_forms(parts: list[bytes], level: int, size: int, data: st
         assert b"".join(inflate.unzstd(cut(packed, size), "it")) == b"".join(parts)
         with pytest.raises(Malformed):
             list(inflate.unzstd(cut(packed[: data.draw(st.integers(len(packed) - 3, len(packed) - 1))], size), "it"))
+
+
+@pytest.mark.parametrize("ending", ["gz", "zst"])
+def test_a_tar_file_that_is_cut_off_in_its_end_marks(tmp_path: Path, ending: str) -> None:
+    """All members are there, and nobody knows what else was: zstandard read such a file to its end without a word."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        archive.addfile(tarfile.TarInfo("x"))
+    packed = gzip.compress(out.getvalue()) if ending == "gz" else squeezed(out.getvalue()[:512]) + squeezed(bytes(1024))
+    for size, whole in ((len(packed), True), (len(packed) - 1, False)):
+        (tmp_path / "it").write_bytes(packed[:size])
+        with compressed_tar.plain_pieces(str(tmp_path / "it"), "it") as pieces:
+            if whole:
+                assert [entry.name for entry in AnyTar(pieces, "it")] == [b"x"]
+            else:
+                with pytest.raises(Malformed, match="ends in the middle"):
+                    list(AnyTar(pieces, "it"))
