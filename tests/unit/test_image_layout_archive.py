@@ -381,9 +381,27 @@ def test_members_that_are_stored_with_holes_and_too_many(tmp_path: Path, monkeyp
         tar.addfile(member, io.BytesIO(b"12345"))
     with pytest.raises(Malformed, match="stored with holes"):
         layout.open_source(locate(f"oci-archive:{tmp_path}/image.tar"))
-    monkeypatch.setattr(tar_in_place, "_MOST_MEMBERS", 3)
-    with pytest.raises(Malformed, match="more than 3 members"):
-        layout.open_source(locate(f"oci-archive:{tmp_path}/image.tar"))
+    held = layout_of(tmp_path / "image.tar")
+    path = tarred(tmp_path / "other.tar", *held, ("x" * 513, b""))
+    with pytest.raises(Malformed, match="too long"):
+        layout.open_source(locate(f"oci-archive:{path}"))
+    monkeypatch.setattr(tar_in_place, "_MOST_MEMBERS", 5)
+    path = tarred(tmp_path / "other.tar", *held)
+    with pytest.raises(Malformed, match="more than 5 members"):
+        layout.open_source(locate(f"oci-archive:{path}"))
+
+
+@pytest.mark.parametrize("transport", ["oci-archive", "docker-archive"])
+def test_a_root_file_system_is_told_from_an_image(transport: str, tmp_path: Path) -> None:
+    """Whatever is in it: hard links, symlinks and long names are a root's right."""
+    path = tarred(tmp_path / "root.tar", ("etc/x", b"1"), ("bin", "usr/bin"), ("x" * 600, b""))
+    with tarfile.open(path, "a") as tar:
+        link = tarfile.TarInfo("etc/y")
+        link.type, link.linkname = tarfile.LNKTYPE, "etc/x"
+        tar.addfile(link)
+    with pytest.raises(NotFound) as info, opened(f"{transport}:{path}") as source:
+        source.manifest()
+    assert "at its top" in info.value.hint
 
 
 def test_a_blob_of_another_size_or_that_is_not_there(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ that readers could understand in different ways is refused, and so is one that o
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 from toolkit.archive.entries import DIRECTORY, FILE, HARD_LINK, KINDS
@@ -13,7 +13,8 @@ from toolkit.archive.tar_read_any import AnyTar
 from toolkit.errors import Malformed
 
 _BLOCK_BYTES = 1 << 13
-_MOST_MEMBERS = 1 << 17
+_MOST_MEMBERS = 1 << 16
+_LONGEST_NAME = 512  # of blobs/sha512/… there are 141
 
 
 class Place(NamedTuple):
@@ -66,19 +67,24 @@ class _Jumping(AnyTar):
         """Does nothing: what follows the end mark is not read."""
 
 
-def places(fd: int, what: str) -> dict[str, Place]:
+def places(fd: int, what: str, marks: Collection[str]) -> dict[str, Place]:
     """The members of the tar in the file `fd`, by name: without `./` in front, and without a folder's last slash.
 
-    Names are decoded as by os.fsdecode. Raises Malformed, whose message begins with `what`; OSError.
+    Bytes that are not UTF-8 are as os.fsdecode gives them. Members that are refused are left out where none of `marks`
+    is there: it is an archive of another kind then, as the caller will say. Raises Malformed, which begins with `what`;
+    OSError.
     """
     found: dict[str, Place] = {}
+    problem = ""
     tar = _Jumping(fd, what)
     for entry in tar:
         name = os.fsdecode(entry.name).removeprefix("./").removesuffix("/")
         if name in ("", ".") and entry.kind == DIRECTORY:
             continue
         because = ""
-        if any(word in ("", ".", "..") for word in name.split("/")):
+        if len(name) > _LONGEST_NAME:
+            because = f"the name {name[:40]!r}… is too long"
+        elif any(word in ("", ".", "..") for word in name.split("/")):
             because = f"the name {os.fsdecode(entry.name)!r} leaves it, or can be read in two ways"
         elif name in found and (entry.kind, found[name].kind) != (DIRECTORY, DIRECTORY):
             because = f"it has {name!r} twice"
@@ -86,10 +92,13 @@ def places(fd: int, what: str) -> dict[str, Place]:
             because = f"{name!r} is a {KINDS.get(entry.kind, 'member of an unknown type')}"
         elif entry.kind == FILE and tar.is_sparse:
             because = f"{name!r} is stored with holes"
-        elif len(found) >= _MOST_MEMBERS:
+        elif len(found) >= _MOST_MEMBERS and name not in marks:
             because = f"it has more than {_MOST_MEMBERS} members"
         if because:
-            raise Malformed(f"read {what}", because=because, hint="write it again with a program that makes images")
+            problem = problem or because
+            continue
         size = entry.size_bytes if entry.kind == FILE else 0
         found[name] = Place(entry.kind, tar.offset, size, os.fsdecode(entry.link))
+    if problem and any(mark in found for mark in marks):
+        raise Malformed(f"read {what}", because=problem, hint="write it again with a program that makes images")
     return found

@@ -40,7 +40,9 @@ def open_source(location: Location) -> LayoutSource:
     hint = f"an image's archive has {index_json.FILE} or {manifest_json.FILE} at its top"
     if manifest_json.FILE in files.places and index_json.FILE not in files.places:
         hint = f"it is docker's: docker-archive:{location.path} reads it"
-    elif links := [name for name, place in files.places.items() if place.kind == SYMLINK]:
+    elif index_json.FILE in files.places and (
+        links := [name for name, place in files.places.items() if place.kind == SYMLINK]
+    ):
         files.close()
         because = f"{links[0]!r} is a symlink, and programs differ on where it leads"
         raise Malformed(f"read the archive {location.path!r}", because=because)

@@ -13,11 +13,13 @@ from collections.abc import Iterator
 from toolkit.archive import compressed_tar, tar_in_place
 from toolkit.archive.entries import DIRECTORY, FILE, KINDS
 from toolkit.errors import CtkError, Malformed, NotFound, Untrusted, reason
+from toolkit.image.layout import index_json, manifest_json
 from toolkit.kernel import atomic, reading
 
 _PIECE_BYTES = 1 << 20
 _FREE_BYTES = 64 << 20  # are left on the file system of a spool
 _COMPRESSED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"BZh", b"\xfd7zXZ\0")
+_MARKS = (index_json.FILE, index_json.MARKER, manifest_json.FILE)
 _KNOWN = {
     b"hsqs": "a squashfs image", b"PK\x03\x04": "a zip archive", b"\x7fELF": "a program", b"{": "a JSON text",
     b"[": "a JSON text", b"<": "a page of text", b"!<arch>": "an ar archive",
@@ -38,7 +40,7 @@ class TarFiles:
             raise NotFound(f"read {self._what}", because=reason(error), hint=hint) from None
         try:
             self._make_plain()
-            self.places = tar_in_place.places(self._fd, self._what)
+            self.places = tar_in_place.places(self._fd, self._what, _MARKS)
         except BaseException:
             os.close(self._fd)
             raise
