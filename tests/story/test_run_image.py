@@ -95,6 +95,17 @@ def test_what_is_written_stays_until_rm(ctk: Command, store: Path, tmp_path: Pat
     assert os.listdir(store / "layers") == []
 
 
+def test_a_bundle_without_its_container(ctk: Command, store: Path, tmp_path: Path) -> None:
+    """A run that was not to be kept has no record: gc says how its bundle goes, and that is how."""
+    name = ctk.id()
+    ctk("run", "--image", "web", name).ok()
+    bundle = tmp_path / "data/bundles" / name
+    assert bundle.exists()
+    assert f"ctk rm -f {name}" in ctk("gc", "--dry-run").out
+    ctk("rm", "-f", name).ok()
+    assert not bundle.exists()
+
+
 def test_nothing_is_left_of_what_can_not_be_run(
     ctk: Command, tmp_path: Path, busybox_layers: "tuple[bytes, bytes]"
 ) -> None:

@@ -206,8 +206,10 @@ def _bundles(root: str) -> Iterator[Found]:
         rootfs = os.path.join(bundles, name, "rootfs")
         if name not in known and os.path.isdir(rootfs) and not target.half_made(rootfs):
             bundle = os.path.dirname(rootfs)
-            yield Kept("bundle", bundle, "`ctk up` uses it again",
-                       f"ctk bootstrap --remove {quote(rootfs)} && rm -r {quote(bundle)}")  # fmt: skip
+            hint = f"ctk bootstrap --remove {quote(rootfs)} && rm -r {quote(bundle)}"
+            if not _names(rootfs):  # its root lies in the store of images (toolkit/up/from_image.py)
+                hint = f"ctk rm -f {quote(name)}"
+            yield Kept("bundle", bundle, "`ctk up` uses it again", hint)
 
 
 def _names(folder: str) -> list[str]:
