@@ -14,7 +14,7 @@ import pytest
 from tests.fixtures import images
 from tests.fixtures.images import Image
 from toolkit.errors import CtkError, InUse, NotFound, Untrusted
-from toolkit.image.store import check, collect, leases, limit, use
+from toolkit.image.store import check, collect, leases, limit
 from toolkit.image.store.store import Store
 from toolkit.kernel import atomic
 
@@ -35,8 +35,7 @@ def pull(store: Store, made: Image, name: str) -> None:
         images.put(place, made, name)
         place.commit()
         with leases.take(store.place, "a pull", [made.digest]) as lease:
-            found = store.image(made.digest)
-            for path in use.lay_out(store, found, lease):
+            for path in images.lay_out(store, made.digest, lease):
                 assert os.listdir(path)
             for what in (made.config, *made.layers):
                 os.close(store.blobs.open(what))
@@ -267,7 +266,7 @@ def test_a_poisoned_blob_is_not_laid_out(tmp_path: Path) -> None:
     path = Path(store.place.blob(ONE.layers[1].digest))
     path.write_bytes(path.read_bytes()[::-1])
     with leases.take(store.place, "a test") as lease, pytest.raises(Untrusted, match="not what its digest says"):
-        use.lay_out(store, store.image("one"), lease)
+        images.lay_out(store, "one", lease)
     assert [one.diff_id for one in store.layers.all()] == [ONE.diff_ids[0]]
     assert os.listdir(store.place.path("making")) == []
     pull(store, ONE, "one")

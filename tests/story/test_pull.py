@@ -5,6 +5,7 @@ import json
 import os
 import stat
 import subprocess
+import sys
 import tarfile
 import tempfile
 import time
@@ -245,8 +246,15 @@ def test_a_user_pulls_and_removes_what_belongs_to_subordinate_ids(
     theirs("pull", f"{running.host}/user:1")
     (found,) = (home / "data/images/layers").glob(f"{made.diff_ids[0].partition(':')[2]}.*")
     assert found.suffix == ".userxattr" and (found / "tree/opt/me/file").stat().st_uid == user.FIRST + 999
+    # In a new boot its layer is compared with its facts, with the rights that it was laid out with.
+    (found / "boot").write_text("another")
+    code = f"from toolkit.image.store.store import Store; print(Store().layers.use({made.diff_ids[0]!r}, 'userxattr'))"
+    words = (*user.prefix(str(home)), sys.executable, "-c", code)
+    top = Path(images.__file__).parents[2]
+    used = subprocess.run(words, env={**env, "PYTHONPATH": str(top)}, capture_output=True, text=True, check=True)
+    assert used.stdout == f"{found}/tree\n"
     assert "user:1" in theirs("images") and theirs("image", "check") == "no damage\n"
-    assert "removed 4 blobs, 2 laid-out layers" in theirs("image", "rm", f"{running.host}/user:1")
+    assert "removed 4 blobs, 3 laid-out layers" in theirs("image", "rm", f"{running.host}/user:1")
     left = [one for one in (home / "data/images").rglob("*") if one.is_file()]
     assert {one.name for one in left} == {"index.json", "oci-layout", "lock"}
     assert os.listdir(home / "data/images/making") == []

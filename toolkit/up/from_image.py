@@ -10,7 +10,6 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import NamedTuple
 
 from toolkit import places
@@ -178,16 +177,17 @@ def _image(store: Store, wanted: ImageRequest, emit: Emit) -> Image:
 
 def _lowers(store: Store, image: Image, wanted: ImageRequest, emit: Emit) -> tuple[str, ...]:
     """The folders of the image's layers, the topmost first; those that are missing are laid out from their blobs."""
-    from toolkit.image.store.layers import Layers
+    from toolkit.image.store import use
     from toolkit.image.transfer import lay_out
 
-    use = partial(Layers(store.place).use, form=lay_out.form_here())
-    found = [use(diff_id) for diff_id in image.config.diff_ids]
-    if not all(found):
+    form = lay_out.form_here()
+    found = use.lowers(store, image.config.diff_ids, form)
+    if found is None:
         lay_out.laid_out(lay_out.LayOutRequest(wanted.name, wanted.platform), emit)
-        found = [use(diff_id) for diff_id in image.config.diff_ids]
-    unique = dict.fromkeys(reversed(found))  # overlayfs refuses a folder that is named twice
-    return tuple(unique)
+        found = use.lowers(store, image.config.diff_ids, form)
+    if found is None:
+        raise CtkError(f"use {wanted.name!r}", because="its layers were changed just now", hint="try again")
+    return tuple(found)
 
 
 def is_one(bundle: str) -> bool:

@@ -85,13 +85,20 @@ class Layers:
         boot = process.boot_id()
         try:
             if _read_text(os.path.join(folder, _BOOT)) != boot:
-                if self.differences(diff_id, form):
+                if self._changed(diff_id, form):
                     return self._renew(diff_id, form, boot)
                 atomic.replace(os.path.join(folder, _BOOT), boot.encode())
             os.utime(os.path.join(folder, _FACTS))
         except OSError as error:
             raise self._place.failed(error) from None
         return os.path.join(folder, _TREE)
+
+    def _changed(self, diff_id: str, form: str) -> bool:
+        """Whether it is not as it was made, looked at with the rights that it was made with."""
+        if _is_user_with_ids():
+            found: list[str] = rootless.run(_compare_here, (self._place.folder, diff_id, form), silent)
+            return bool(found)
+        return bool(self.differences(diff_id, form))
 
     def _renew(self, diff_id: str, form: str, boot: str) -> str:
         """Remove a layer that has changed, unless somebody has laid it out again meanwhile: then its path."""
@@ -208,7 +215,7 @@ class Layers:
 
         An ordinary user with subordinate ids, to whom files in it may belong, becomes root of a user namespace for it.
         """
-        if os.geteuid() != 0 and len(subids.of_caller()[0]) > 1 and not HostFacts().user_namespaces:
+        if _is_user_with_ids():
             rootless.run(_remove_here, path, silent)
         else:
             _remove_here(path, silent)
@@ -282,6 +289,16 @@ class Layers:
                 os.close(fd)
         except OSError as error:
             raise self._place.failed(error) from None
+
+
+def _is_user_with_ids() -> bool:
+    """Whether layers of ours may have files of our subordinate ids, which we reach in a user namespace only."""
+    return os.geteuid() != 0 and len(subids.of_caller()[0]) > 1 and not HostFacts().user_namespaces
+
+
+def _compare_here(request: tuple[str, str, str], emit: Emit) -> list[str]:  # noqa: ARG001 (as _remove_here)
+    folder, diff_id, form = request
+    return Layers(Place(folder)).differences(diff_id, form, 1)
 
 
 def _remove_here(path: str, emit: Emit) -> None:  # noqa: ARG001 (rootless.run calls functions like this)

@@ -1,76 +1,54 @@
-"""The layers of an image, laid out, for who mounts them."""
+"""The layers of an image as overlayfs takes them, one on top of the other."""
 
-from toolkit.events import Emit, Note, silent
-from toolkit.image.document import config as configs
-from toolkit.image.document import manifest
-from toolkit.image.layer import apply
-from toolkit.image.layer.policy import Policy
+from collections.abc import Callable
+
+from toolkit.events import Emit, silent
+from toolkit.image.document.config import chain_ids
 from toolkit.image.store import implicit
-from toolkit.image.store.leases import Lease
-from toolkit.image.store.store import Image, Store
-
-_POLICY = Policy()
+from toolkit.image.store.store import Store
 
 
-def lay_out(
-    store: Store,
-    image: Image,
-    lease: Lease,
-    *,
-    form: str = apply.OVERLAY,
-    policy: Policy = _POLICY,
-    emit: Emit = silent,
-) -> list[str]:
-    """The folders of the image's layers, from the lowest to the topmost; what is not laid out is made of its blob.
+def lowers(store: Store, diff_ids: tuple[str, ...], form: str) -> list[str] | None:
+    """The folders for `lowerdir`, the topmost first; None if something has to be laid out (transfer/lay_out.py).
 
-    There may be one more, of what implicit.py says. `lease` holds the image and all of them from now on. They are for
-    overlayfs's `lowerdir`, which wants the topmost first. Raises Invalid for an image whose layers can't be told from
-    its configuration, Untrusted, CtkError.
+    `diff_ids` are from the lowest. The caller has a lease on the image. A folder is named once: overlayfs refuses one
+    that is named twice, and the lower of two has nothing to add. Raises CtkError.
     """
-    layers, diff_ids = image.manifest.layers, image.config.diff_ids
-    manifest.layer_codecs(image.manifest, image.digest)
-    configs.check_layers(image.config, len(layers), image.manifest.config.digest)
-    for digest in (image.top.digest, image.digest, *diff_ids):
-        lease.add(digest)
-    if not diff_ids:
-        return []
-    paths = []
-    for layer, diff_id in zip(layers, diff_ids, strict=True):
-        path = store.layers.use(diff_id, form)
-        if not path:
-            with store.layers.laying_out(diff_id, form, emit=emit) as making:
-                if not making.there:
-                    with store.blobs.pieces(layer) as pieces:
-                        facts = apply.one(making.rootfd, pieces, layer, diff_id, form, policy)
-                    making.implicit = facts.implicit
-                    for warning in facts.warnings:
-                        emit(Note(f"layer {layer.digest}: {warning}", warning=True))
-            path = store.layers.path(diff_id, form)
-        paths.append(path)
-    return paths + _folders(store, lease, paths, diff_ids, form, emit)
+    found = [store.layers.use(diff_id, form) for diff_id in diff_ids]
+    if _needs_folders(store, diff_ids, form):
+        found.append(store.layers.use(*_key(diff_ids, form)))
+    return list(dict.fromkeys(reversed(found))) if all(found) else None
 
 
-def _folders(
-    store: Store, lease: Lease, paths: list[str], diff_ids: tuple[str, ...], form: str, emit: Emit
-) -> list[str]:
-    """The layer with the folders that are not as the layers below have them; none if there are no such folders."""
-    layers = [
-        implicit.Layer(path, store.layers.implicit(diff_id, form))
-        for path, diff_id in zip(paths, diff_ids, strict=True)
-    ]
-    if not any(layer.implicit for layer in layers[1:]):
-        return []
-    chain, kind = configs.chain_ids(diff_ids)[-1], f"{form}-folders"
-    lease.add(chain)
-    if path := store.layers.use(chain, kind):
-        return [path]
+def make_folders(
+    store: Store, diff_ids: tuple[str, ...], form: str, hold: Callable[[str], None], emit: Emit = silent
+) -> None:
+    """Make the one more layer of implicit.py where there are such folders; `hold` keeps it. Raises CtkError.
+
+    The layers are laid out. An ordinary user is root of a user namespace here.
+    """
+    if not _needs_folders(store, diff_ids, form):
+        return
+    chain, kind = _key(diff_ids, form)
+    hold(chain)
+    if store.layers.use(chain, kind):
+        return
     try:
-        wanted = implicit.needed(layers)
-        if not wanted:
-            return []
         with store.layers.laying_out(chain, kind, emit=emit) as making:
             if not making.there:
-                implicit.make(making.rootfd, layers, wanted)
+                layers = [
+                    implicit.Layer(store.layers.path(diff_id, form), store.layers.implicit(diff_id, form))
+                    for diff_id in diff_ids
+                ]
+                implicit.make(making.rootfd, layers, implicit.needed(layers))
     except OSError as error:
         raise store.place.failed(error) from None
-    return [store.layers.path(chain, kind)]
+
+
+def _needs_folders(store: Store, diff_ids: tuple[str, ...], form: str) -> bool:
+    """Whether a layer that lies on others has such folders. Which others have them, too, is not looked at."""
+    return any(store.layers.implicit(diff_id, form) for diff_id in diff_ids[1:])
+
+
+def _key(diff_ids: tuple[str, ...], form: str) -> tuple[str, str]:
+    return chain_ids(diff_ids)[-1], f"{form}-folders"

@@ -8,7 +8,7 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from toolkit.children import rootless
@@ -17,6 +17,7 @@ from toolkit.image.document import platform
 from toolkit.image.document.descriptor import Descriptor
 from toolkit.image.endpoint import Source
 from toolkit.image.layer import apply
+from toolkit.image.store import use
 from toolkit.image.store.layers import Layers
 from toolkit.image.store.store import Store, StoreDestination
 from toolkit.image.transfer.copy import JOBS, STAGE, Progress, into_store, short, side_by_side
@@ -29,16 +30,18 @@ def form_here() -> str:
 
 
 class Layout:
-    """Lays layers out as they come. `diff_ids` says what each blob has to be, and which blobs are layers."""
+    """Lays layers out as they come. `layers`, from the lowest: the digest of each one's blob, and its diff id."""
 
     def __init__(
-        self, store: Store, into: StoreDestination, diff_ids: dict[str, str], policy: apply.Policy, emit: Emit
+        self, store: Store, into: StoreDestination, layers: Sequence[tuple[str, str]], policy: apply.Policy, emit: Emit
     ) -> None:
         self.form = form_here()
         self._layers = Layers(store.place)
         self._blobs = store.blobs
+        self._store = store
         self._into = into
-        self._diff_ids = diff_ids
+        self._diff_ids = dict(layers)
+        self._order = tuple(diff_id for _, diff_id in layers)
         self._policy = policy
         self._emit = emit
         self._lock = threading.Lock()
@@ -84,7 +87,8 @@ class Layout:
             self._skipped_devices += facts.skipped_devices
 
     def finish(self) -> None:
-        """Say what was left out."""
+        """Make what the layers need beside them, when all are laid out, and say what was left out. Raises CtkError."""
+        use.make_folders(self._store, self._order, self.form, self._into.hold, self._emit)
         if self._skipped_devices:
             self._emit(Note(f"{self._skipped_devices} device nodes of the image were left out; --devices makes them"))
 
@@ -114,8 +118,8 @@ def lay_out(request: LayOutRequest, emit: Emit) -> None:
     image = store.image(request.name, platform.parse(request.platform) if request.platform else None)
     into = store.destination(f"ctk, which lays out {request.name}")
     try:
-        diff_ids = dict(zip((one.digest for one in image.manifest.layers), image.config.diff_ids, strict=True))
-        layout = Layout(store, into, diff_ids, apply.Policy(request.squash_ids, request.devices), emit)
+        layers = list(zip((one.digest for one in image.manifest.layers), image.config.diff_ids, strict=True))
+        layout = Layout(store, into, layers, apply.Policy(request.squash_ids, request.devices), emit)
         blobs = {one.digest: one for one in image.manifest.layers}
         wanted = sorted((one for one in blobs.values() if not layout.has(one)), key=lambda one: -one.size_bytes)
         total = sum(one.size_bytes for one in wanted)

@@ -177,4 +177,4 @@ def _layout(
     config = configs.read(store.blobs.document(image.config.digest), image.config.digest)
     configs.check_layers(config, len(image.layers), image.config.digest)
     pairs = zip((layer.digest for layer in image.layers), config.diff_ids, strict=True)
-    return Layout(store, into, dict(pairs), Policy(request.squash_ids, request.devices), emit)
+    return Layout(store, into, list(pairs), Policy(request.squash_ids, request.devices), emit)
