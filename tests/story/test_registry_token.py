@@ -1,8 +1,10 @@
 """Tokens: Debian's registry checks those that our token server signs, and skopeo gets in by the same door."""
 
 import base64
+import os
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -208,3 +210,20 @@ def test_a_helper_program_is_asked_for_the_login(town: Town, fresh: Path, monkey
         capture_output=True,
     )
     assert shown.stdout == ONE.raw.data
+
+
+def test_threads_share_a_token_and_a_registry(town: Town) -> None:
+    """Blobs are pulled side by side: each thread has connections of its own, and none a login of its own."""
+    many = images.image(*(images.layer({f"file{number}": os.urandom(200_000)}) for number in range(12)))
+    images.put(town.open("team/many:1", username="somebody", password="pass:w@rd"), many, "1")
+    town.server.asked.clear()
+    there = town.open("team/many:1")
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda layer: images.fetch(there, layer), many.layers))
+    assert found == [many.blobs[layer.digest] for layer in many.layers]
+    # Those that were refused while the first token was on its way may ask once more, and no more than that.
+    assert 1 <= len(town.server.asked) <= 8
+    town.server.asked.clear()
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda layer: images.fetch(there, layer), many.layers))
+    assert town.server.asked == []
