@@ -400,6 +400,17 @@ def test_a_name_that_moves_leaves_its_image_without_one(store: Store, made: Imag
     assert sorted(one.name for one in store.entries()) == ["", "docker.io/library/debian:12", DEBIAN]
 
 
+def test_what_others_say_of_an_image_stays_when_its_name_moves(store: Store, made: Image) -> None:
+    put(store, made, "debian:bookworm")
+    path = Path(store.place.path("index.json"))
+    whole = json.loads(path.read_bytes())
+    whole["manifests"][0] |= {"x-mine": 1, "platform": {"os": "linux", "architecture": "amd64", "os.version": "1"}}
+    path.write_text(json.dumps(whole))
+    put(store, image({"etc/hostname": b"two\n"}), "debian:bookworm")
+    first = json.loads(path.read_bytes())["manifests"][0]
+    assert (first["x-mine"], first["platform"]["os.version"]) == (1, "1") and "annotations" not in first
+
+
 def test_an_image_without_a_name_is_listed(store: Store, made: Image) -> None:
     put(store, made)
     put(store, made)

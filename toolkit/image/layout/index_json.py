@@ -69,15 +69,21 @@ def _dumped(whole: dict[str, Any]) -> bytes:
 
 def entry_of(descriptor: Descriptor, name: str = "") -> Entry:
     """A new entry. A whole reference is also noted as containerd's and docker's programs look for it."""
-    annotations = {
-        key: value for key, value in descriptor.annotations.items() if key not in (REF_NAME, CONTAINERD_NAME)
-    }
+    return renamed(Entry(descriptor, descriptor.as_json()), name)
+
+
+def renamed(entry: Entry, name: str) -> Entry:
+    """The same entry under another name ("" for none); all that it says besides stays."""
+    found = entry.descriptor.annotations
+    annotations = {key: text for key, text in found.items() if key not in (REF_NAME, CONTAINERD_NAME)}
     if name:
         annotations[REF_NAME] = name
         if reference := whole_reference(name):
             annotations[CONTAINERD_NAME] = str(reference)
-    named = descriptor._replace(annotations=annotations)
-    return Entry(named, named.as_json())
+    value = {key: value for key, value in entry.value.items() if key != "annotations"}
+    if annotations:
+        value["annotations"] = annotations
+    return Entry(entry.descriptor._replace(annotations=annotations), value)
 
 
 def added(entries: Sequence[Entry], new: Entry) -> list[Entry]:
@@ -163,13 +169,7 @@ def _hint(entries: Sequence[Entry]) -> str:
 
 def one_image(entries: Sequence[Entry]) -> Raw:
     """An index of several entries that are one image for several platforms, which index.json lists side by side."""
-    values = []
-    for entry in entries:
-        kept = {
-            key: value for key, value in entry.descriptor.annotations.items() if key not in (REF_NAME, CONTAINERD_NAME)
-        }
-        value = {key: value for key, value in entry.value.items() if key != "annotations"}
-        values.append(value | ({"annotations": kept} if kept else {}))
+    values = [renamed(entry, "").value for entry in entries]
     whole = {"schemaVersion": 2, "mediaType": media_types.OCI_INDEX, "manifests": values}
     data = _dumped(whole)
     return Raw(data, media_types.OCI_INDEX, digests.of(data))

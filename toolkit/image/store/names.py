@@ -62,7 +62,7 @@ def set_name(place: Place, name: str, image: Descriptor) -> None:
         digest = one.descriptor.digest
         if one.name == name:
             if digest not in named:
-                kept.append(index_json.entry_of(one.descriptor))
+                kept.append(index_json.renamed(one, ""))
                 named.add(digest)
         elif one.name or digest != image.digest:
             kept.append(one)
