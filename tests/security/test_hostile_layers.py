@@ -412,6 +412,16 @@ def test_l6_a_file_that_is_all_holes(place: Place) -> None:
     place.refuse(FLAT, source(plain), match="its file system has only")
 
 
+@both_forms
+@pytest.mark.parametrize("make", [lambda number: folder(f"d{number}"), lambda number: file(f"d{number}/x")])
+def test_l6_folders_without_end(place: Place, form: str, make: Callable[[int], Member]) -> None:
+    """What a folder gets in the end is kept until then."""
+    many = layer(*(make(number) for number in range(11)))
+    place.refuse(form, many, match="more than 10 folders", policy=Policy(limit_folders=10))
+    other = Place(place.path / "other", place.canary)
+    other.lay(form, many, policy=Policy(limit_folders=11))
+
+
 def test_l6_many_folders_and_whiteouts_take_linear_time(place: Place) -> None:
     count = 500
     lower = [one for number in range(count) for one in (folder(f"d{number}"), folder(f"d{number}/in"))]
@@ -563,14 +573,13 @@ def test_l8_whiteouts_in_a_user_namespace(theirs: Place) -> None:
     """mknod(2) of 0:0 needs no capability since Linux 5.8; trusted.* attributes do."""
 
     def work() -> None:
-        made = layer(
-            folder("d"), file("d/.wh.x"), file("d/.wh..wh..opq"), file("locked/x", mode=0), folder("locked", 0)
-        )
+        marks = [folder("d"), file("d/.wh.x"), folder("o"), file("o/.wh..wh..opq")]
+        made = layer(*marks, file("locked/x", mode=0), folder("locked", 0))
         on(theirs.path, lambda fd: apply.one(fd, *made, apply.USERXATTR))
 
     in_user_namespace(1000, 500_000, work)
     assert stat.S_ISCHR((theirs.path / "d/x").lstat().st_mode)
-    assert os.getxattr(theirs.path / "d", "user.overlay.opaque") == b"y"
+    assert os.getxattr(theirs.path / "o", "user.overlay.opaque") == b"y"
 
 
 def test_l8_an_ordinary_user_gives_nothing_away(theirs: Place) -> None:
@@ -583,7 +592,11 @@ def test_l8_an_ordinary_user_gives_nothing_away(theirs: Place) -> None:
         with pytest.raises(CtkError, match="'x' belongs to user 0, and an ordinary user can't give files away"):
             theirs.lay(FLAT, layer(file("x")))
         facts = theirs.lay(
-            FLAT, layer(folder("d", 0), file("d/y", mode=0o4755), file("z", uid=7)), policy=Policy(squash_ids=True)
+            FLAT,
+            layer(
+                folder("d", 0), folder("d/e", 0o500), file("d/e/f", mode=0), file("d/y", mode=0o4755), file("z", uid=7)
+            ),
+            policy=Policy(squash_ids=True),
         )
         assert facts.squashed_owners == 1
 

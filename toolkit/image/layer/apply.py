@@ -85,7 +85,7 @@ class _Applier:
         doing = "lay out an image"
         self._rootfd = rootfd
         self._policy = policy
-        self._tree = Tree(rootfd, doing, whiteouts=form != FLAT)
+        self._tree = Tree(rootfd, doing, whiteouts=form != FLAT, limit_folders=policy.limit_folders)
         if form != FLAT and not self._tree.fresh:
             raise CtkError(doing, because="the folder for the layer is not empty")
         self._owners = Owners(policy.squash_ids, doing)

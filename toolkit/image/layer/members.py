@@ -145,6 +145,8 @@ class Members:
         known = self._folders.get(path)
         if known and known[1] == self._layer and not self._tree.is_gone(path, known[2]) and not self._lenient:
             self._twice(path)
+        self._tree.check_count(len(self._folders))
+        entry.name, entry.uname, entry.gname = path, b"", b""
         self._folders[path] = entry, self._layer, self._tree.now
         self._tree.implicit.pop(path, None)
 

@@ -11,7 +11,7 @@ from toolkit.image.layer.read import LIMIT_BYTES
 from toolkit.kernel import subids
 from toolkit.kernel.host import read
 
-MEMBERS = 4_000_000
+MEMBERS, FOLDERS = 4_000_000, 500_000
 _NOTE = "user.rootlesscontainers"
 _ALL_IDS = 0xFFFFFFFF
 _DEFAULT_ACL = "system.posix_acl_default"
@@ -32,6 +32,7 @@ class Policy(NamedTuple):
     lenient: bool = False
     limit_bytes: int = LIMIT_BYTES  # of one layer's tar
     limit_members: int = MEMBERS  # of one layer
+    limit_folders: int = FOLDERS  # of one tree: what they get in the end is kept in memory, 0.5 KiB each
 
 
 def for_files(policy: Policy, rootfd: int, fresh: bool) -> extract.Policy:

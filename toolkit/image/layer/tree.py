@@ -10,7 +10,7 @@ import os
 import stat
 from typing import NoReturn
 
-from toolkit.errors import Malformed, SystemCall
+from toolkit.errors import CtkError, Malformed, SystemCall
 from toolkit.kernel import beneath, rmtree_beneath
 
 _NO_LINKS = beneath.RESOLVE_BENEATH | beneath.RESOLVE_NO_SYMLINKS | beneath.RESOLVE_NO_MAGICLINKS
@@ -37,13 +37,14 @@ class Tree:
     `whiteouts`: character devices 0:0 in it are whiteouts. Each method raises OSError, SystemCall, Malformed.
     """
 
-    def __init__(self, rootfd: int, doing: str, *, whiteouts: bool) -> None:
+    def __init__(self, rootfd: int, doing: str, *, whiteouts: bool, limit_folders: int) -> None:
         self.rootfd = rootfd
         self.doing = doing
         self.fresh = not os.listdir(rootfd)  # what is in it belongs to the layer that is being laid out
         self.implicit: dict[bytes, int] = {}  # folders that no layer has a member for, and when they were made
         self.opaque: list[bytes] = []  # folders that took the place of a whiteout
         self._whiteouts = whiteouts
+        self._limit_folders = limit_folders
         self._ours: set[bytes] = set()  # unless fresh: the paths of this layer, and all above them
         self._open: dict[bytes, int] = {}  # folders by their real paths
         self._aliases: dict[bytes, bytes] = {}  # paths through links, to the real ones
@@ -166,9 +167,15 @@ class Tree:
             elif self.is_ours(path):
                 self._refuse(path, "the layer has members below it, and it is no folder")
             os.unlink(word, dir_fd=fd)
+        self.check_count(len(self.implicit))
         os.mkdir(word, 0o755, dir_fd=fd)
         self.implicit[path] = self.now
         return None
+
+    def check_count(self, folders: int) -> None:
+        """Raise CtkError if one more than so many is too many."""
+        if folders >= self._limit_folders:
+            raise CtkError(self.doing, because=f"it has more than {self._limit_folders} folders")
 
     def _refuse(self, path: bytes, because: str) -> NoReturn:
         raise Malformed(self.doing, because=f"{os.fsdecode(path)!r}: {because}")
