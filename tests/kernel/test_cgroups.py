@@ -349,6 +349,14 @@ def test_exec_joins_a_part_and_only_below(group: Group) -> None:
     for bad in ("../other", "part/../../x"):
         with pytest.raises(CtkError, match="bad sub cgroup path"):
             group.manager.join_sub(pid, [bad])
+    inner = group.manager.freezer_folder() + "/part"
+    file, frozen, thawed = ("cgroup.freeze", "1", "0") if V2 else ("freezer.state", "FROZEN", "THAWED")
+    group.manager.join_sub(pid, [])
+    files.put(f"{inner}/{file}", frozen)
+    with pytest.raises(CtkError, match="is frozen"):  # who joins it would never get to run
+        group.manager.join_sub(pid, ["part"])
+    group.manager.join_sub(pid, [])
+    files.put(f"{inner}/{file}", thawed)
     with pytest.raises(NotFound, match=f"adding pid {pid} to cgroups: .*no such file or directory"):
         group.manager.join_sub(pid, ["absent"])
     with pytest.raises(CtkError, match="bad sub cgroup path" if V2 else "unknown controller"):

@@ -105,6 +105,8 @@ def test_delete_ends_what_froze_itself(case: Case, theme: str, name: str, inner:
     seen = case(theme, name)
     assert seen["frozen"] and seen["inner"] == inner
     assert seen["state"] == "running"
+    assert seen["exec"]["code"] == 0
+    assert seen["exec there"]["code"] != 0 and "is frozen" in seen["exec there"]["err"]
     if name == "frozen_first":
         assert seen["stop"]["code"] == 0 and seen["stopped"] == "stopped"
     assert seen["delete"]["code"] == 0, seen["delete"]["err"]

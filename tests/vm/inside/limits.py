@@ -209,6 +209,8 @@ def _frozen(name: str, *, first: bool, pid_namespace: bool) -> Facts:
     pids += room.read(folder(name) / "cgroup.procs").split()
     seen["inner"] = len(room.read(folder(name) / "sub/cgroup.procs").split())
     seen["state"] = ctk.state(name)
+    seen["exec"] = ctk("exec", name, "/bin/true").facts()
+    seen["exec there"] = ctk("exec", "--cgroup", "sub", name, "/bin/true").facts()
     started = time.monotonic()
     if first:
         seen["stop"] = ctk("stop", "-t", "1", name).facts()

@@ -112,6 +112,24 @@ def join_by_exec(path: str, pid: int) -> None:
         raise CtkError(f"error adding pid {pid} to cgroups", because=str(error), hint=error.hint) from error
 
 
+def refuse_frozen(path: str, name: str, frozen: str, thawed: str, pid: int) -> None:
+    """Raise CtkError if the cgroup's file `name` has a line that begins with `frozen`: who joins it never gets to run.
+
+    `thawed` is the write that thaws it, as FILE and value. A container may freeze cgroups that it has made itself.
+    """
+    try:
+        lines = get(f"{path}/{name}").splitlines()
+    except OSError:
+        return  # it is gone, as the join will tell
+    if any(line.startswith(frozen) for line in lines):
+        file, _, value = thawed.partition(" ")
+        raise CtkError(
+            f"error adding pid {pid} to cgroups",
+            because=f"{path!r} is frozen",
+            hint=f"thaw it: echo {value} > {path}/{file}",
+        )
+
+
 def below(path: str, sub: str, pid: int) -> str:
     """The cgroup that `exec --cgroup SUB` names, at or below `path`. Raises CtkError, NotFound, in runc's words."""
     if not sub:

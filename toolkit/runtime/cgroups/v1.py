@@ -322,6 +322,10 @@ class Manager:
                     raise CtkError(f"error adding pid {pid} to cgroups", because=f"unknown controller {controller!r}")
                 wanted[key] = path
         targets = [files.below(path, wanted.get(key, everywhere), pid) for key, path in self.paths.items()]
+        freezer_key = self._key("freezer") if subs and not self.frozen() else None  # paused: exec means to wait
+        if freezer_key is not None:
+            path = files.below(self.paths[freezer_key], wanted.get(freezer_key, everywhere), pid)
+            files.refuse_frozen(path, "freezer.state", "FR", "freezer.state THAWED", pid)  # FREEZING, FROZEN
         for target in targets:
             try:
                 files.join_by_exec(target, pid)

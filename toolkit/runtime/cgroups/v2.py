@@ -376,6 +376,8 @@ class Manager:
                     because=f"bad sub cgroup path: {sub!r} names a controller, and cgroup v2 has one cgroup for all",
                 )
         target = files.below(self.path, subs[-1] if subs else "", pid)
+        if subs:
+            self._refuse_frozen(target, pid)
         try:
             files.join_by_exec(target, pid)
             return
@@ -386,7 +388,12 @@ class Manager:
             if subs or not init_pid or number not in (errno.EBUSY, errno.ENOENT, errno.ENODEV, errno.EOPNOTSUPP):
                 raise
         where = layout.own(files.get(f"/proc/{init_pid}/cgroup")).get("", "")
+        self._refuse_frozen(self.mount + where, pid)
         files.join_by_exec(self.mount + where, pid)
+
+    def _refuse_frozen(self, path: str, pid: int) -> None:
+        if not self.frozen():  # else it was paused, and `exec --ignore-paused` means to wait
+            files.refuse_frozen(path, "cgroup.events", "frozen 1", "cgroup.freeze 0", pid)
 
     # -- what the container sees
 
