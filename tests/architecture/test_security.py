@@ -54,6 +54,7 @@ def test_each_row_of_the_runtime_names_a_test() -> None:
         "What Python adds",
         "Documents, layouts and archives of images (D)",
         "Registries (R)",
+        "The store of images (I)",
     ):
         for row in rows(heading):
             assert len(row) == 3, row
