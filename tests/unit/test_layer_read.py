@@ -67,7 +67,7 @@ def test_sha512_is_a_digest_as_well() -> None:
         for other in (digest.of(PLAIN), diff):
             descriptor = Descriptor(media_types.OCI_LAYER_GZIP, one, len(blob))
             assert b"".join(Layer(pieces(blob), descriptor, other, "read it")) == PLAIN
-    descriptor = Descriptor(media_types.OCI_LAYER_GZIP, long[:-1] + "0", len(blob))
+    descriptor = Descriptor(media_types.OCI_LAYER_GZIP, long[:-1] + ("1" if long.endswith("0") else "0"), len(blob))
     with pytest.raises(Untrusted, match="its digest is sha512:"):
         list(Layer(pieces(blob), descriptor, diff, "read it"))
 

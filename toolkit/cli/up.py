@@ -183,7 +183,7 @@ def up(
         else:
             wanted = Request(suite=suite, target="", variant=variant, **archive.fields())
             where = stages.prepare(request, wanted, emit)
-    code = launch.run(identity, where, options)
+    code = launch.run(identity, where, options, ctx.obj)
     if run.rm and not run.detach and not bundle:
         from_image.remove(where)
     sys.exit(code)
