@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol
 
+from toolkit.errors import Unreachable
 from toolkit.image.document.descriptor import Descriptor
 
 
@@ -20,6 +21,10 @@ class Raw(NamedTuple):
     data: bytes
     media_type: str
     digest: str
+
+
+class Aborted(Unreachable):
+    """A transfer that broke off, and may succeed if it is made again from its first piece."""
 
 
 class Source(Protocol):
@@ -52,7 +57,10 @@ class Destination(Protocol):
         ...
 
     def put_blob(self, descriptor: Descriptor, pieces: Iterator[bytes]) -> None:
-        """Take a blob. It is hashed on the way, and refused (Untrusted) if digest or size are others."""
+        """Take a blob. It is hashed on the way, and refused (Untrusted) if digest or size are others.
+
+        Raises Aborted if the same pieces from the start are worth another try.
+        """
         ...
 
     def put_manifest(self, raw: Raw, name: str = "") -> None:

@@ -16,6 +16,7 @@ from toolkit.fetch.session import discard
 from toolkit.fetch.transfer import Broken
 from toolkit.image import digest as digests
 from toolkit.image.document.descriptor import Descriptor
+from toolkit.image.endpoint import Aborted
 from toolkit.image.registry import answers, origins
 from toolkit.image.registry.connection import LONGEST_WAIT_S, Connection, Limits
 from toolkit.image.registry.token import PUSH
@@ -86,7 +87,7 @@ class Upload:
                 self._whole(b"".join(found))
             elif size < CHUNKED_BYTES or self._connection.place.host.endswith(_NO_CHUNKS):
                 self._begin()
-                self._close(Body(found, size))
+                self._stream(found)
             else:
                 self._in_chunks(found)
         except BaseException:
@@ -103,6 +104,13 @@ class Upload:
                 if attempt >= self._limits.retries:
                     raise
                 self._pause(attempt, error)
+
+    def _stream(self, pieces: Iterable[bytes]) -> None:
+        """All of the blob in one request, which can't be sent again here. Raises Aborted."""
+        try:
+            self._close(Body(pieces, self._descriptor.size_bytes))
+        except _Passing as error:
+            raise Aborted(self._doing, because=error.because, hint=_AGAIN) from None
 
     def _begin(self) -> None:
         """Open an upload session."""
@@ -159,7 +167,7 @@ class Upload:
     def _in_chunks(self, pieces: Iterator[bytes]) -> None:
         self._begin()
         if self._least_chunk > _MOST_CHUNK_BYTES:
-            self._close(Body(pieces, self._descriptor.size_bytes))
+            self._stream(pieces)
             return
         done = 0
         for chunk in _chunks(pieces, max(CHUNK_BYTES, self._least_chunk)):
@@ -168,7 +176,7 @@ class Upload:
             if not self._chunk(chunk, done):
                 self._abandon()
                 self._begin()
-                self._close(Body(itertools.chain([chunk], pieces), self._descriptor.size_bytes))
+                self._stream(itertools.chain([chunk], pieces))
                 return
             done += len(chunk)
             del chunk

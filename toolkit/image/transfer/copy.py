@@ -12,12 +12,16 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from toolkit.errors import Interrupted
 from toolkit.events import Emit, Finished, Progressed, Started
 from toolkit.image.document.descriptor import Descriptor
-from toolkit.image.endpoint import Destination, Source
+from toolkit.image.endpoint import Aborted, Destination, Source
 from toolkit.image.store.store import StoreDestination
 from toolkit.image.transfer.tree import Tree, missing
 
 JOBS = 3
 STAGE = "blobs"
+
+
+_TRIES = 3
+_BACK_OFF_S = 0.5
 
 
 class Progress:
@@ -86,8 +90,7 @@ def copy(
         elif isinstance(destination, StoreDestination):
             into_store(source, destination, blob, progress)
         else:
-            with source.blob(blob) as pieces:
-                destination.put_blob(blob, progress.counted(pieces, short(blob.digest)))
+            _put(source, destination, blob, progress, stop)
 
     side_by_side(move, wanted, jobs, stop)
     what = f"{len(wanted)} of {len(blobs)} blobs" if wanted else "all there already"
@@ -97,6 +100,30 @@ def copy(
     destination.put_manifest(tree.top, name)
     destination.commit()
     return total
+
+
+def _put(source: Source, destination: Destination, blob: Descriptor, progress: Progress, stop: threading.Event) -> None:
+    """Move a blob, again from its first piece if the transfer broke off."""
+    counted = 0
+    for attempt in range(_TRIES):
+        done = 0
+
+        def once(pieces: Iterator[bytes]) -> Iterator[bytes]:
+            nonlocal counted, done
+            for piece in pieces:
+                yield piece
+                done += len(piece)
+                if done > counted:  # the first try's bytes count once
+                    progress.add(done - counted, short(blob.digest))
+                    counted = done
+
+        try:
+            with source.blob(blob) as pieces:
+                destination.put_blob(blob, once(pieces))
+            return
+        except Aborted:
+            if attempt == _TRIES - 1 or stop.wait(_BACK_OFF_S * 2**attempt):
+                raise
 
 
 def into_store(source: Source, store: StoreDestination, blob: Descriptor, progress: Progress) -> None:
