@@ -238,13 +238,13 @@ def resealed(block: bytes) -> bytes:
     return blank[:148] + b"%06o\0 " % sum(blank) + blank[156:]
 
 
-def extended(**records: str) -> bytes:
+def extended(kind: bytes = b"x", **records: str) -> bytes:
     lines = b""
     for key, value in records.items():
         length = len(key) + len(value) + 3
         length += len(str(length + len(str(length))))
         lines += f"{length} {key}={value}\n".encode()
-    return header(name="pax", type=b"x", size=len(lines)) + lines + bytes(-len(lines) % 512)
+    return header(name="pax", type=kind, size=len(lines)) + lines + bytes(-len(lines) % 512)
 
 
 HIDDEN = header(name="hidden", size=0) + bytes(512)
@@ -282,6 +282,8 @@ DAMAGE = {
     "a size of -1": extended(size="-1") + header(),
     "out of range": extended(path="a\0b") + header(),
     "that are out of range": extended(linkpath="a\0b") + header(type=b"2", linkname="x"),
+    "follows a single block of zeros": header(name="x") + bytes(512) + header(name="y"),
+    "a global header that": extended(kind=b"g", path="y") + header(name="x"),
     "of an unknown type": header(name="x", type=b"Z"),
 }
 
@@ -290,6 +292,12 @@ DAMAGE = {
 @pytest.mark.parametrize("what", list(DAMAGE))
 def test_l5_damage_is_refused(place: Place, form: str, what: str) -> None:
     place.refuse(form, source(DAMAGE[what] + bytes(2048)), match=what)
+
+
+def test_l5_a_comment_for_all_is_no_harm(place: Place) -> None:
+    """git archive writes one."""
+    place.lay(FLAT, source(extended(kind=b"g", comment="1234") + header(name="x") + bytes(1024)))
+    assert [one.name for one in place.path.iterdir()] == ["x"]
 
 
 @pytest.mark.parametrize("name", [b"a\0b", b"a\0".ljust(100, b"z"), b"a".ljust(99, b"\0") + b"z"])

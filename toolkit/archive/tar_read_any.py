@@ -22,12 +22,17 @@ Parts = list[tuple[int, int]]  # (offset, size in bytes) of the data between a s
 
 
 class AnyTar(Tar):
-    """As `Tar`, but owners are the archive's numbers whatever names it has, and times have nanoseconds."""
+    """As `Tar`, but owners are the archive's numbers whatever names it has, and times have nanoseconds.
 
-    __slots__ = ("_parts",)
+    Without `global_headers` an archive whose global headers say more than a comment is Malformed: POSIX applies them to
+    every member, Go's reader, and with it most engines, to none.
+    """
 
-    def __init__(self, source: Iterator[bytes], what: str) -> None:
+    __slots__ = ("_globals", "_parts")
+
+    def __init__(self, source: Iterator[bytes], what: str, *, global_headers: bool = True) -> None:
         super().__init__(source, what)
+        self._globals = global_headers
         self._parts: Parts | None = None
 
     def __iter__(self) -> Iterator[Entry]:
@@ -41,6 +46,8 @@ class AnyTar(Tar):
             if not header and not begun:
                 raise self._malformed("it is empty")
             if not header or header == _BLANK:
+                if self._take(512).strip(b"\0"):  # GNU tar ends here with a warning, Go's reader fails
+                    raise self._malformed("something follows a single block of zeros, and the end has two")
                 self._drain()  # else the writer could fail with EPIPE
                 return
             begun = True
@@ -52,7 +59,7 @@ class AnyTar(Tar):
                 if kind in b"LK":
                     names[kind] = data.partition(b"\0")[0]
                 elif kind == b"g":
-                    always.update(self._records(data))
+                    always.update(self._global(data))
                 else:
                     here = list(self._records(data))
                 continue
@@ -79,6 +86,12 @@ class AnyTar(Tar):
         unsigned = sum(others) + 8 * ord(" ")
         if stated != unsigned and stated != unsigned - 256 * sum(byte > 127 for byte in others):
             raise self._malformed("a header with a wrong checksum")
+
+    def _global(self, data: bytes) -> dict[bytes, bytes]:
+        found = dict(self._records(data))
+        if not self._globals and found.keys() - {b"comment"}:
+            raise self._malformed("a global header that is for all members; readers differ about it")
+        return found
 
     def _extension(self, size: int) -> bytes:
         if not 0 <= size <= LONG_BYTES:

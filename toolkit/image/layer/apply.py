@@ -106,7 +106,7 @@ class _Applier:
         self._members.next_layer()
         layer = Layer(pieces, descriptor, diff_id, doing, self._policy.limit_bytes)
         with contextlib.closing(ahead(layer)) as stream:
-            self._lay_out(AnyTar(self._with_room(stream), f"the layer {descriptor.digest}"))
+            self._lay_out(AnyTar(self._with_room(stream), f"the layer {descriptor.digest}", global_headers=False))
         if not layer.verified:
             raise AssertionError("the tar ended before its layer did")
         self._layers += 1

@@ -254,8 +254,8 @@ class Members:
             os.close(fd)
 
     def _remove_needless_whiteouts(self) -> None:
-        """Remove whiteouts from opaque folders. Overlayfs merges nothing into these, so it shows what is in them: a
-        name of a file that can't be opened."""
+        """Remove whiteouts from opaque folders. Overlayfs merges nothing into these, so it lists what is in
+        them, names of files that are not there (quirk 41)."""
         for path in self._white if self._opaque_folders else ():
             above, _, name = path.rpartition(b"/")
             if not any(one in self._opaque_folders for one in _with_all_above(above)):
