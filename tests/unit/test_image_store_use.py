@@ -94,13 +94,14 @@ def test_no_more_layers_than_are_needed(store: Store) -> None:
 
 
 def test_what_a_layer_has_removed_says_nothing_of_what_comes_after(store: Store, shown: Path) -> None:
-    base = layer(("data/", 0o700, 5), ("opaque/", 0o700, 5), ("file/", 0o700, 5))
+    base = layer(("data/", 0o700, 5), ("opaque/", 0o700, 5), ("opaque/inner/", 0o700, 5), ("file/", 0o700, 5))
     gone = layer((".wh.data", 0, 0), ("opaque/", 0o711, 6), ("opaque/.wh..wh..opq", 0, 0), ("file", 0o600, 0))
-    again = layer(("data/x", 0o644, 0), ("opaque/x", 0o644, 0))
+    again = layer(("data/x", 0o644, 0), ("opaque/x", 0o644, 0), ("opaque/inner/x", 0o644, 0))
     put(store, images.image(base, gone, again), "one")
     root = mounted(laid_out(store, "one"), shown)
     assert about(root / "data")[:2] == (0o755, 0)
     assert about(root / "opaque")[:2] == (0o711, 6)
+    assert about(root / "opaque/inner")[:2] == (0o755, 0)
 
 
 def test_the_same_layer_over_two_others(store: Store, shown: Path) -> None:
