@@ -288,10 +288,13 @@ def test_a_file_of_ours_becomes_a_blob_without_a_copy(store: Store, made: Image,
     assert path.read_bytes() == data
     os.ftruncate(other, 10)
     path.unlink()
-    with pytest.raises(Untrusted):
-        store.blobs.adopt(what, other)
-    os.close(fd)
-    os.close(other)
+    (tmp_path / "wrong").write_bytes(bytes(len(data)))
+    wrong = os.open(tmp_path / "wrong", os.O_RDONLY)
+    for one in (other, wrong):
+        with pytest.raises(Untrusted):
+            store.blobs.adopt(what, one)
+    for one in (fd, other, wrong):
+        os.close(one)
     assert not path.exists()
 
 
