@@ -275,7 +275,7 @@ def test_index_json_as_a_link_is_not_written_to(tmp_path: Path) -> None:
 
 def test_a_folder_of_other_things_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis").write_text("x")
-    with pytest.raises(Usage, match="no OCI image layout"):
+    with pytest.raises(Usage, match="not an OCI image layout"):
         write(f"oci:{tmp_path}", ONE)
     assert files(tmp_path) == ["thesis"]
     with pytest.raises(CtkError, match="not a directory"):

@@ -14,7 +14,7 @@ from toolkit.errors import Malformed
 
 _BLOCK_BYTES = 1 << 13
 _MOST_MEMBERS = 1 << 16
-_LONGEST_NAME = 512  # of blobs/sha512/… there are 141
+_LONGEST_NAME = 512  # a name with a sha512 digest has 141
 
 
 class Place(NamedTuple):
@@ -70,9 +70,8 @@ class _Jumping(AnyTar):
 def places(fd: int, what: str, marks: Collection[str]) -> dict[str, Place]:
     """The members of the tar in the file `fd`, by name: without `./` in front, and without a folder's last slash.
 
-    Bytes that are not UTF-8 are as os.fsdecode gives them. Members that are refused are left out where none of `marks`
-    is there: it is an archive of another kind then, as the caller will say. Raises Malformed, which begins with `what`;
-    OSError.
+    Names are decoded with os.fsdecode. If none of the names `marks` is there, the archive is of another kind, and
+    members that would be refused are only left out. Raises Malformed, whose message begins with `what`; OSError.
     """
     found: dict[str, Place] = {}
     problem = ""
@@ -85,7 +84,7 @@ def places(fd: int, what: str, marks: Collection[str]) -> dict[str, Place]:
         if len(name) > _LONGEST_NAME:
             because = f"the name {name[:40]!r}… is too long"
         elif any(word in ("", ".", "..") for word in name.split("/")):
-            because = f"the name {os.fsdecode(entry.name)!r} leaves it, or can be read in two ways"
+            because = f"the name {os.fsdecode(entry.name)!r} leads out of it, or can be read in two ways"
         elif name in found and (entry.kind, found[name].kind) != (DIRECTORY, DIRECTORY):
             because = f"it has {name!r} twice"
         elif entry.kind == HARD_LINK or entry.kind not in KINDS:

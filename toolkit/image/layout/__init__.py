@@ -1,6 +1,6 @@
-"""Images on this machine's disk: an OCI image layout in a folder or a tar, and docker's archive.
+"""Images on disk: an OCI image layout in a folder or a tar, and docker's archive.
 
-What reads tars brings several compressions with it, and is imported when an archive is opened.
+The modules for archives import several compressions, so they are imported when an archive is opened.
 """
 
 from toolkit.image import name
@@ -12,7 +12,7 @@ TRANSPORTS = (name.OCI, name.OCI_ARCHIVE, name.DOCKER_ARCHIVE)
 
 
 def open_source(location: Location) -> Source:
-    """Where an image is read; its transport is one of TRANSPORTS. Raises NotFound, Malformed, Invalid."""
+    """A source for a location with one of TRANSPORTS. Raises NotFound, Malformed, Invalid."""
     if location.transport == name.OCI:
         return folder.open_source(location)
     if location.transport == name.OCI_ARCHIVE:
@@ -27,7 +27,10 @@ def open_source(location: Location) -> Source:
 
 
 def open_destination(location: Location, *, replace: bool = False) -> Destination:
-    """Where images are written. `replace`: an archive may take the place of a file. Raises Usage, InUse, CtkError."""
+    """A destination for such a location. With `replace` an archive may replace a file.
+
+    Raises Usage, InUse, CtkError.
+    """
     if location.transport == name.OCI:
         return folder.FolderDestination(location)
     if location.transport in (name.OCI_ARCHIVE, name.DOCKER_ARCHIVE):

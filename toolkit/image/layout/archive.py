@@ -1,11 +1,11 @@
-"""An OCI image layout in a tar: skopeo's oci-archive:FILE:TAG. What is written here is docker's archive as well.
+"""An OCI image layout in a tar: skopeo's oci-archive:FILE:TAG. The archives written here are docker's archives as well.
 
-One file for all: manifest.json stands beside index.json and oci-layout, as docker 25 writes it, so that `docker load`,
-`podman load`, `skopeo copy` of either transport and `ctr image import` take it. The same images make the same bytes, in
-whatever order their blobs came.
+They hold manifest.json beside index.json and oci-layout, as docker 25's do, so `docker load`, `podman load`, `ctr image
+import` and `skopeo copy` with either transport accept them. The same images give the same bytes, whatever the order in
+which the blobs arrived.
 
-A blob goes straight to its place in the new file, next to others that may come at the same time. Only where they came
-in another order than the file's is it written a second time, when it is finished.
+Each blob is written to its place in the new file at once, even if several arrive at the same time. Only if they arrived
+in an order other than the file's, the file is copied once more at the end.
 """
 
 import contextlib
@@ -44,13 +44,13 @@ def open_source(location: Location) -> LayoutSource:
         links := [name for name, place in files.places.items() if place.kind == SYMLINK]
     ):
         files.close()
-        because = f"{links[0]!r} is a symlink, and programs differ on where it leads"
+        because = f"{links[0]!r} is a symlink, which programs interpret differently"
         raise Malformed(f"read the archive {location.path!r}", because=because)
     return LayoutSource(files, location, hint)
 
 
 class _Region(NamedTuple):
-    """Where a member is in the new file: its header, its content, and where the next one may begin."""
+    """The place of a member in the new file: where its header, its content, and the next member (`end`) begin."""
 
     start: int
     content: int
@@ -68,10 +68,10 @@ def _header(name: str, size_bytes: int) -> bytes:
 
 
 class ArchiveDestination:
-    """A new tar (endpoint.Destination), which has its name after `commit`. Its blobs may be put by several threads.
+    """A new tar (endpoint.Destination), which gets its name at `commit`. Several threads may put blobs.
 
-    Raises InUse where there is such a file already, if it is not empty or to be replaced; Usage for a name that docker
-    can't read, in an archive for docker.
+    Raises InUse if the file exists, unless it is empty or `replace` is given; Usage for a name that docker can't read
+    if the archive is for docker.
     """
 
     def __init__(self, location: Location, *, replace: bool = False) -> None:
@@ -91,7 +91,7 @@ class ArchiveDestination:
         return str(self._location)
 
     def _check_target(self, replace: bool) -> None:
-        """Raises InUse for what must not be renamed over, OSError."""
+        """Raises InUse if a rename must not replace what is there; OSError."""
         path, doing = self._location.path, f"write {str(self)!r}"
         try:
             about = os.lstat(path)
@@ -160,9 +160,9 @@ class ArchiveDestination:
             new.name(self._location.path)
 
     def _order(self, listed: list[tuple[Put, str]]) -> list[str]:
-        """The digests of what belongs to the images, each once: blobs as a copy sends them, then the documents.
+        """The digests of all that belongs to the images, each once: blobs, the largest first, then the documents.
 
-        That is the largest first (transfer/copy.py), so that mostly nothing has to be moved at the end.
+        A copy sends them in this order (transfer/copy.py), so the file rarely has to be copied at the end.
         """
         puts = {put.descriptor.digest: put for put in self._roots.all}
         blobs: dict[str, int] = {}
@@ -177,8 +177,8 @@ class ArchiveDestination:
                 for one in (put.document.config, *put.document.layers):
                     if one.digest in self._regions:
                         blobs[one.digest] = one.size_bytes
-                    elif not one.urls:  # a foreign layer may be left out
-                        because = f"the blob {one.digest} of its manifest {put.descriptor.digest} has not come"
+                    elif not one.urls:  # a foreign layer may be missing
+                        because = f"the blob {one.digest} of the manifest {put.descriptor.digest} is missing"
                         raise NotFound(f"write {str(self)!r}", because=because)
             documents[put.descriptor.digest] = None
 
@@ -195,11 +195,11 @@ class ArchiveDestination:
         if images:
             members.insert(1, (manifest_json.FILE, manifest_json.write(images)))
         elif self._for_docker:
-            raise Usage(f"write {str(self)!r}", because="there is nothing in it that docker can load")
+            raise Usage(f"write {str(self)!r}", because="it would hold nothing that docker can load")
         return members
 
     def _index_name(self, name: str) -> str:
-        """The name in index.json: as it was given; in docker's archive it is a whole reference. Raises Usage."""
+        """The name for index.json: unchanged, but a whole reference in an archive for docker. Raises Usage."""
         if not self._for_docker or not name or name.startswith("@"):
             return name
         return str(names.parse(name).tagged())
@@ -212,7 +212,7 @@ class ArchiveDestination:
                 _, tags = found.setdefault(digests.of(chosen.raw), (chosen, []))
                 reference = index_json.whole_reference(self._index_name(name))
                 if reference is not None and reference.tag:
-                    # The whole name: podman takes `debian:12` for localhost/debian:12.
+                    # The whole name: podman reads `debian:12` as localhost/debian:12.
                     tags.append(str(reference._replace(digest="")))
         return [
             manifest_json.Image(
@@ -222,7 +222,7 @@ class ArchiveDestination:
         ]
 
     def _docker_image(self, put: Put) -> Manifest | None:
-        """What docker loads of it: the image itself; of an index this machine's, or the first that is there."""
+        """The image that docker will load: for an index, the one for this machine, or else the first that is there."""
         if isinstance(put.document, Manifest):
             one = put.document
             here = all(layer.digest in self._regions and layer.media_type in media_types.CODECS for layer in one.layers)
@@ -250,7 +250,7 @@ def _pwrite(fd: int, data: bytes, offset: int) -> None:
 
 
 def _in_one_piece(regions: list[_Region], end: int) -> bool:
-    """Whether they are one after another, from the start of the file to `end`."""
+    """Whether they follow one another without gaps from the start of the file to `end`."""
     at = 0
     for region in regions:
         if region.start != at:
@@ -260,7 +260,7 @@ def _in_one_piece(regions: list[_Region], end: int) -> bool:
 
 
 def _gathered(source: int, regions: list[_Region], target: int) -> int:
-    """Copy the regions one after another to the start of the file `target`. Returns where they end. Raises OSError."""
+    """Copy the regions to the start of the file `target`, without gaps. Returns where they end. Raises OSError."""
     end = 0
     for region in regions:
         at, left = region.start, region.content + region.size_bytes - region.start
@@ -269,7 +269,7 @@ def _gathered(source: int, regions: list[_Region], target: int) -> int:
             try:
                 copied = os.copy_file_range(source, target, left, at, to)
             except OSError:
-                copied = 0  # not on this file system
+                copied = 0  # this file system can't
             if not copied:
                 piece = os.pread(source, min(left, _PIECE_BYTES), at)
                 _pwrite(target, piece, to)

@@ -1,8 +1,7 @@
-"""What `docker save` and `podman save` write, read in place (manifest_json.py).
+"""Read the archives of `docker save` and `podman save` in place (manifest_json.py).
 
-There is no manifest in it, so one is made: its layers are the archive's, with the digest of what is there. That is the
-diff id where the layer is a plain tar, as in most. A layer may be a symlink to that of another image, which is followed
-by its text, inside the archive.
+They hold no manifest, so one is made. A layer's digest is that of the member; most are plain tars, whose digest is the
+diff id. A layer may be a symlink to another layer; its target is looked up among the members.
 """
 
 import contextlib
@@ -27,7 +26,7 @@ _IN_NAME = re.compile(r"(?:blobs/(sha256|sha512)/)?([0-9a-f]{64}(?:[0-9a-f]{64})
 
 
 class DockerArchiveSource:
-    """An endpoint.Source. Raises NotFound where there is no manifest.json, Malformed."""
+    """An endpoint.Source. Raises NotFound if there is no manifest.json; Malformed, Invalid."""
 
     def __init__(self, location: Location) -> None:
         self._location = location
@@ -52,15 +51,15 @@ class DockerArchiveSource:
             if index_json.FILE in self._files.places:
                 hint = f"it is an OCI image layout: oci-archive:{path} reads it"
             elif "repositories" in self._files.places:
-                hint = "docker before 1.10 has written it: load it into a newer docker, and save it again"
-            because = f"it is not an archive of docker's ({manifest_json.FILE} is not in it)"
+                hint = "a docker before 1.10 wrote it: load it into a newer docker and save it again"
+            because = f"it is not a docker archive ({manifest_json.FILE} is not in it)"
             raise NotFound(f"read the image {str(self)!r}", because=because, hint=hint) from None
         except OSError as error:
             raise Malformed(f"read {manifest_json.FILE!r} of {path!r}", because=reason(error)) from None
         return manifest_json.read(data, f"{path}: {manifest_json.FILE}")
 
     def manifest(self, wanted: str = "") -> Raw:
-        """As endpoint.Source: a manifest that is made of what the archive says. A digest is that of such a one."""
+        """As endpoint.Source. The manifest is made here; a digest is that of a manifest made here."""
         name = wanted or self._location.name
         digest = name.removeprefix("@")
         if not digests.is_digest(digest):
@@ -69,12 +68,10 @@ class DockerArchiveSource:
             raw = self._make(image)
             if digest == raw.digest:
                 return raw
-        raise NotFound(
-            f"read the image {str(self)!r}", because=f"no manifest that is made of it has the digest {digest}"
-        )
+        raise NotFound(f"read the image {str(self)!r}", because=f"no image in it has the digest {digest}")
 
     def _make(self, image: manifest_json.Image) -> Raw:
-        """Raises Invalid, Untrusted, Malformed, NotFound."""
+        """The manifest for an image of the archive. Raises Invalid, Untrusted, Malformed, NotFound."""
         if made := self._made.get(image):
             return made
         document = f"{self._location.path}: {image.config}"
@@ -102,7 +99,7 @@ class DockerArchiveSource:
         codec = next((codec for magic, codec in _CODECS.items() if head.startswith(magic)), media_types.PLAIN)
         for magic, foreign in _FOREIGN_CODECS.items():
             if head.startswith(magic):
-                because = f"it is compressed by {foreign}, which a layer of an image can't be"
+                because = f"it is compressed with {foreign}, which is not allowed for layers"
                 raise Malformed(f"read the layer {name!r} of {self._location.path!r}", because=because)
         digest = diff_id
         if codec:
@@ -121,7 +118,7 @@ class DockerArchiveSource:
         return f"sha256:{found.hexdigest()}"
 
     def _followed(self, name: str) -> str:
-        """The member that `name` is, through one symlink at most. Raises NotFound, Malformed."""
+        """The name of the file that `name` stands for; one symlink is followed. Raises NotFound, Malformed."""
         doing = f"read {name!r} of {self._location.path!r}"
         member = name.removeprefix("./")
         found = self._files.places.get(member)

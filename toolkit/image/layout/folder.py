@@ -1,10 +1,10 @@
 """An OCI image layout in a folder (image-spec 1.1, image-layout.md): skopeo's and umoci's oci:DIR:TAG.
 
-Reading follows links, as some builders make layouts of links to one shared folder of blobs; what a link leads to is
-hashed like everything else. Writing follows none: the folder may be somebody else's.
+Reading follows links, because some builders make layouts of links to a shared folder of blobs; the content is verified
+in any case. Writing follows none: the folder may belong to somebody else.
 
-A blob is written under a name of its own beside the folder `blobs`, and gets its digest as name when it has been
-hashed. index.json is read, changed and renamed into place under a lock, so that two writers both land.
+A blob is written to a temporary file beside the folder `blobs`, and renamed when its digest has been verified.
+index.json is changed under a lock, so that no change of two writers at the same time is lost.
 """
 
 import contextlib
@@ -34,7 +34,7 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 class Folder:
-    """The files of a layout in a folder, open for reading (source.Files). Raises OSError."""
+    """The files of a layout in a folder, for reading (source.Files). Raises OSError."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -79,7 +79,7 @@ def open_source(location: Location) -> LayoutSource:
 
 
 def _remove_leftovers(fd: int) -> None:
-    """Remove what killed writers have left in the layout, if nobody writes into it. Raises OSError."""
+    """Remove the temporary files of killed writers, unless somebody is writing into the layout. Raises OSError."""
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -90,11 +90,11 @@ def _remove_leftovers(fd: int) -> None:
 
 
 class FolderDestination:
-    """A layout in a folder that is written (endpoint.Destination); the folder is made if it is not there.
+    """A layout in a folder, for writing (endpoint.Destination); the folder is made if it is missing.
 
-    While one is open, it holds a shared lock on the folder; for the moment of a change of index.json, one on the file
-    oci-layout. A copy that fails takes away what it has made of a new layout. In one that was there its blobs stay:
-    they have no name, and the next attempt finds them.
+    It holds a shared lock on the folder while it is open, and an exclusive one on the file oci-layout while it changes
+    index.json. Without `commit` a layout that it made is removed. In one that existed before, blobs stay: nothing
+    refers to them, and the next attempt finds them.
     """
 
     def __init__(self, location: Location) -> None:
@@ -121,7 +121,7 @@ class FolderDestination:
         except OSError as error:
             hint = ""
             if error.errno == errno.ENOENT:
-                hint = "the folder that it is to be in must be there"
+                hint = "make the folder above it first"
             elif error.errno == errno.ENOTDIR:
                 hint = f"oci-archive:{self.path} writes a layout into a tar"
             raise CtkError(doing, because=reason(error), hint=hint) from None
@@ -140,14 +140,14 @@ class FolderDestination:
                 if os.path.samestat(os.fstat(fd), os.stat(self.path)):
                     return fd
             except FileNotFoundError:
-                pass  # another copy has failed and taken its folder away
+                pass  # another writer failed and removed its folder
             except BaseException:
                 os.close(fd)
                 raise
             os.close(fd)
 
     def _mark(self) -> None:
-        """Check or write oci-layout. Raises NotFound for a newer version, Usage in a folder of other things."""
+        """Check or write oci-layout. Raises NotFound for an unknown version, Usage for a folder with other files."""
         if self._marked():
             return
         fcntl.flock(self.fd, fcntl.LOCK_EX)
@@ -155,8 +155,8 @@ class FolderDestination:
             if any(not _LEFT.fullmatch(name) for name in os.listdir(self.fd)):
                 raise Usage(
                     f"write {str(self)!r}",
-                    because=f"it holds other things, and is no OCI image layout (it has no {index_json.MARKER})",
-                    hint="name a folder that is empty or not there",
+                    because=f"it has other files in it, and is not an OCI image layout (it has no {index_json.MARKER})",
+                    hint="use an empty folder or a new one",
                 )
             atomic.replace(index_json.MARKER, index_json.MARKER_BYTES, mode=0o644, dir_fd=self.fd)
             self._made_layout = True
@@ -172,7 +172,7 @@ class FolderDestination:
 
     @contextlib.contextmanager
     def _blob_folder(self, digest: str) -> Iterator[int]:
-        """The folder of blobs of this digest's algorithm, made if missing; neither it nor the one above is a link."""
+        """The folder for blobs with this digest's algorithm, made if missing; no link is followed. Raises Usage."""
         fd = self.fd
         with contextlib.ExitStack() as stack:
             for name in ("blobs", digests.split(digest)[0]):
@@ -181,13 +181,13 @@ class FolderDestination:
                 try:
                     fd = os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=fd)
                 except NotADirectoryError:
-                    because = f"its {name!r} is a link or a file, and nothing is written through a link"
+                    because = f"its {name!r} is a link or a file: links are not followed for writing"
                     raise Usage(f"write into the layout {self.path!r}", because=because) from None
                 stack.callback(os.close, fd)
             yield fd
 
     def has(self, descriptor: Descriptor) -> bool:
-        """As endpoint.Destination. The content is not hashed: readers do that."""
+        """As endpoint.Destination. The content is not hashed: readers do this."""
         encoded = digests.split(descriptor.digest)[1]
         try:
             with self._blob_folder(descriptor.digest) as folder:
@@ -214,13 +214,13 @@ class FolderDestination:
         self._blobs.append(digest)
 
     def put_manifest(self, raw: Raw, name: str = "") -> None:
-        """As endpoint.Destination. It gets its name at `commit`."""
+        """As endpoint.Destination. The name is set at `commit`."""
         put = self._roots.put(raw, name)
         if not self.has(put.descriptor):
             self.put_blob(put.descriptor, iter([raw.data]))
 
     def update(self, change: Callable[[list[Entry]], Sequence[Entry]]) -> None:
-        """Replace the entries of index.json by what `change` makes of them, while no other program of ours does."""
+        """Replace the entries of index.json by what `change` returns for them. Other writers wait."""
         with self._telling(f"write {index_json.FILE!r} of {self.path!r}"), self._alone():
             try:
                 before = reading.read(index_json.FILE, limit_bytes=fields.LIMIT_BYTES, dir_fd=self.fd)
@@ -230,7 +230,7 @@ class FolderDestination:
             data = index_json.write(change(entries), before)
             if len(data) > fields.LIMIT_BYTES:
                 because = f"{index_json.FILE} would be larger than {fields.LIMIT_BYTES} bytes"
-                raise Usage(f"write {str(self)!r}", because=because, hint="use another folder for further images")
+                raise Usage(f"write {str(self)!r}", because=because, hint="use another folder for more images")
             atomic.replace(index_json.FILE, data, mode=0o644, dir_fd=self.fd)
 
     @contextlib.contextmanager
@@ -243,7 +243,7 @@ class FolderDestination:
             os.close(fd)
 
     def commit(self) -> None:
-        """As endpoint.Destination: index.json lists the images from here on. A tag given again moves to the new one."""
+        """As endpoint.Destination: adds the images to index.json. An existing tag moves to the new image."""
         new = [index_json.entry_of(put.descriptor, name) for put, name in self._roots.listed()]
 
         def change(entries: list[Entry]) -> list[Entry]:
@@ -260,12 +260,12 @@ class FolderDestination:
             if not self._done and (self._made_layout or self._made_folder):
                 self._take_away()
         except OSError:
-            pass  # it is in use by others, or was changed: what failed before is the error to report
+            pass  # others use it, or have changed it; the earlier error is the one to report
         finally:
             os.close(self.fd)
 
     def _take_away(self) -> None:
-        """Remove the new layout, unless another copy writes into it or has written."""
+        """Remove the new layout, unless another writer uses it or has added an image."""
         fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if self._made_layout and index_json.FILE not in os.listdir(self.fd):
             for digest in self._blobs:

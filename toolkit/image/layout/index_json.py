@@ -1,4 +1,4 @@
-"""A layout's index.json: which images are in it, and under which names (image-spec 1.1, image-layout.md). Pure.
+"""A layout's index.json: the images in it and their names (image-spec 1.1, image-layout.md). Pure.
 
 A name is the annotation org.opencontainers.image.ref.name, as skopeo and umoci read and write it. docker and buildkit
 put only the tag there and the whole reference into an annotation of containerd's, so both are looked at.
@@ -23,24 +23,24 @@ _TAGS_SHOWN = 20
 
 
 class Entry(NamedTuple):
-    """An entry of index.json. `value` is the object as it stands there, with the fields that nobody here knows."""
+    """An entry of index.json. `value` is the object itself, with unknown fields."""
 
     descriptor: Descriptor
     value: dict[str, Any]
 
     @property
     def name(self) -> str:
-        """What it is called, "" for nothing."""
+        """Its name, "" for none."""
         return self.descriptor.name or self.descriptor.annotations.get(CONTAINERD_NAME, "")
 
 
 def check_marker(data: bytes, document: str) -> None:
-    """Check the content of the file oci-layout. Raises Invalid, NotFound for a version that is not known."""
+    """Check the content of the file oci-layout. Raises Invalid; NotFound for an unknown version."""
     whole = json_text.loads(data, document)
     version = whole.get("imageLayoutVersion") if isinstance(whole, dict) else None
     if not isinstance(version, str) or not version.startswith("1."):
-        because = f"imageLayoutVersion is {version!r}, and 1.0.0 is the one there is"
-        raise NotFound(f"read {document}", because=because, hint="it was written by something newer than this program")
+        because = f"imageLayoutVersion is {version!r}; ctk knows 1.0.0"
+        raise NotFound(f"read {document}", because=because, hint="a newer ctk may know it")
 
 
 def read(data: bytes, document: str) -> list[Entry]:
@@ -52,7 +52,10 @@ def read(data: bytes, document: str) -> list[Entry]:
 
 
 def write(entries: Sequence[Entry], before: bytes = b"") -> bytes:
-    """The bytes of an index.json with these entries; its other fields are those of `before`, which is a sound one."""
+    """The bytes of an index.json with these entries, and the other fields of `before`, which `read` has accepted.
+
+    Raises Invalid.
+    """
     whole: dict[str, Any] = {"schemaVersion": 2, "mediaType": media_types.OCI_INDEX}
     if before:
         whole |= json_text.loads(before, FILE)
@@ -63,17 +66,17 @@ def write(entries: Sequence[Entry], before: bytes = b"") -> bytes:
 def _dumped(whole: dict[str, Any]) -> bytes:
     try:
         return json_text.dumps(whole).encode()
-    except (ValueError, RecursionError):  # 1e999 was read as infinity, and there is no JSON for that
+    except (ValueError, RecursionError):  # 1e999 is read as infinity, which JSON can't represent
         raise Invalid("manifests", "a field in it can't be written again", document=FILE) from None
 
 
 def entry_of(descriptor: Descriptor, name: str = "") -> Entry:
-    """A new entry. A whole reference is also noted as containerd's and docker's programs look for it."""
+    """A new entry. A whole reference is also stored in the annotation that containerd and docker read."""
     return renamed(Entry(descriptor, descriptor.as_json()), name)
 
 
 def renamed(entry: Entry, name: str) -> Entry:
-    """The same entry under another name ("" for none); all that it says besides stays."""
+    """The entry with another name ("" for none); all its other fields are kept."""
     found = entry.descriptor.annotations
     annotations = {key: text for key, text in found.items() if key not in (REF_NAME, CONTAINERD_NAME)}
     if name:
@@ -87,7 +90,7 @@ def renamed(entry: Entry, name: str) -> Entry:
 
 
 def added(entries: Sequence[Entry], new: Entry) -> list[Entry]:
-    """`entries` and `new`, which takes the place of what had its name; without a name, of the same unnamed manifest."""
+    """`entries` with `new`, which replaces the entry with its name, or, without a name, the same manifest unnamed."""
 
     def replaced(entry: Entry) -> bool:
         if new.name:
@@ -108,9 +111,9 @@ def whole_reference(text: str) -> "names.Reference | None":
 
 
 def choose(entries: Sequence[Entry], name: str, place: str) -> list[Entry]:
-    """The entry that `name` means: a tag, a reference, `@` and a digest, "" for the only image.
+    """The entry for `name`: a tag, a reference, `@` and a digest, or "" for the only image.
 
-    Several are returned only if they are one image for several platforms. Raises NotFound, Usage; both list the names.
+    Several entries are one image for several platforms. Raises NotFound and Usage, which list the names.
     """
     fitting = [
         entry for entry in entries if entry.descriptor.media_type in (*media_types.MANIFESTS, *media_types.INDEXES)
@@ -132,7 +135,7 @@ def choose(entries: Sequence[Entry], name: str, place: str) -> list[Entry]:
 
 
 def _images(entries: Sequence[Entry]) -> list[Entry]:
-    """What an empty name means: all of them, but for artifacts (signatures, bills of materials) beside an image."""
+    """What an empty name can mean: all entries, but artifacts (signatures, bills of materials) only if alone."""
     return [entry for entry in entries if not entry.descriptor.artifact_type] or list(entries)
 
 
@@ -163,12 +166,12 @@ def _hint(entries: Sequence[Entry]) -> str:
     if tags:
         return f"name one as PATH:TAG; its tags: {', '.join(tags[:_TAGS_SHOWN])}{more}"
     if len(entries) == 1:
-        return "the one image in it has no name: leave the tag out"
+        return "the only image in it has no name: leave the tag out"
     return f"they have no names: choose by digest, as PATH@{entries[0].descriptor.digest}" if entries else ""
 
 
 def one_image(entries: Sequence[Entry]) -> Raw:
-    """An index of several entries that are one image for several platforms, which index.json lists side by side."""
+    """An index made of several entries, which are one image for several platforms."""
     values = [renamed(entry, "").value for entry in entries]
     whole = {"schemaVersion": 2, "mediaType": media_types.OCI_INDEX, "manifests": values}
     data = _dumped(whole)

@@ -1,7 +1,7 @@
 """The manifest.json of docker's archives: what `docker save` writes and `docker load` reads. Pure.
 
-It is a list of images, each of a configuration, layers in their order, and names. The paths are those of members of the
-archive, and may be any: docker and podman have written five kinds of them.
+It is a list of images; each has a configuration, layers in their order, and names. The configuration and the layers are
+names of members of the archive, which differ between versions of docker and podman.
 
 Source: moby's image/spec v1.2, "Combined Image JSON + Filesystem Changeset Format"; image/tarexport in moby.
 """
@@ -20,7 +20,7 @@ _TAGS_SHOWN = 20
 
 
 class Image(NamedTuple):
-    """An image of the archive: members of it, and names such as `debian:bookworm`."""
+    """An image of the archive: names of members, and names such as `debian:bookworm`."""
 
     config: str
     layers: tuple[str, ...]
@@ -57,7 +57,7 @@ def write(images: list[Image]) -> bytes:
 
 
 def choose(images: list[Image], name: str, place: str) -> Image:
-    """The image of this name, "" for the only one. Raises NotFound, Usage, which list the names."""
+    """The image with this name, "" for the only one. Raises NotFound and Usage, which list the names."""
     found = images
     if name:
         wanted = _reference(name)
@@ -71,7 +71,7 @@ def choose(images: list[Image], name: str, place: str) -> Image:
         raise Usage(f"read the image {place!r}", because="there are several", hint=hint)
     because = f"no image in it is called {name!r}" if images else "there is no image in it"
     if len(images) == 1 and not known:
-        hint = "the one image in it has no name: leave the name out"
+        hint = "the only image in it has no name: leave the name out"
     raise NotFound(f"read the image {place!r}", because=because, hint=hint)
 
 

@@ -1,4 +1,4 @@
-"""What a copy has put into a layout: which of its manifests index.json will list, and how they are called. Pure."""
+"""Which of the manifests that a copy has put into a layout are listed in index.json, and under which names. Pure."""
 
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ from toolkit.image.name import Location
 
 
 class Put(NamedTuple):
-    """A manifest or index that was put, and the name that it was put with."""
+    """A manifest or index that was put, and the name given for it."""
 
     descriptor: Descriptor
     document: Manifest | Index
@@ -20,14 +20,17 @@ class Put(NamedTuple):
 
 
 class Roots:
-    """Listed are what has a name and what no index of the same copy has in it. `location` names the only image."""
+    """Listed are those with a name, and those that are in no index of the same copy.
+
+    The name in `location` is that of the only image without one.
+    """
 
     def __init__(self, location: Location) -> None:
         self._location = location
         self._puts: list[Put] = []
 
     def put(self, raw: Raw, name: str) -> Put:
-        """Note it. Raises Invalid, Untrusted."""
+        """Record it. Raises Invalid, Untrusted."""
         digests.verify(raw.data, raw.digest, f"write the manifest {raw.digest}")
         document = manifest.read(raw.data, raw.media_type, raw.digest)
         kind = document.artifact_type
@@ -40,11 +43,11 @@ class Roots:
 
     @property
     def all(self) -> list[Put]:
-        """All that was put, in that order."""
+        """All that were put, in this order."""
         return list(self._puts)
 
     def listed(self) -> list[tuple[Put, str]]:
-        """What index.json has to list, with its name. Raises Usage where the name of the place does not fit."""
+        """What index.json has to list, with the names. Raises Usage if the location's name does not fit."""
         inside = {one.digest for put in self._puts if isinstance(put.document, Index) for one in put.document.manifests}
         named = {put.descriptor.digest for put in self._puts if put.name}
         roots = [

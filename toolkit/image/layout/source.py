@@ -1,4 +1,4 @@
-"""Images out of a layout, whatever holds its files: a folder or a tar (image-spec 1.1, image-layout.md)."""
+"""Read images from a layout, whether its files are in a folder or in a tar (image-spec 1.1, image-layout.md)."""
 
 import contextlib
 from collections.abc import Iterator
@@ -16,14 +16,14 @@ from toolkit.image.name import Location
 
 
 class Files(Protocol):
-    """The files of a layout, by their names in it (`blobs/sha256/…`). Nothing about them is believed."""
+    """The files of a layout, by their names in it (`blobs/sha256/…`). They are not verified."""
 
     def read(self, name: str, limit_bytes: int) -> bytes:
-        """A whole file. Raises OSError, for one that is larger, or is no regular file, too; CtkError."""
+        """A whole file. Raises OSError, also if it is larger or not a regular file; CtkError."""
         ...
 
     def pieces(self, name: str, size_bytes: int, start: int) -> AbstractContextManager[Iterator[bytes]]:
-        """A file from the offset `start` on. Raises OSError, CtkError; Untrusted if it has not `size_bytes`."""
+        """A file from the offset `start` on. Raises OSError, CtkError; Untrusted if its size is not `size_bytes`."""
         ...
 
     def close(self) -> None:
@@ -32,12 +32,12 @@ class Files(Protocol):
 
 
 def blob_name(digest: str) -> str:
-    """Where a layout has the content of this digest, which has been checked."""
+    """The name of the file with this digest's content. The digest has been checked before."""
     return "blobs/" + "/".join(digests.split(digest))
 
 
 class LayoutSource:
-    """An endpoint.Source. Raises NotFound where the place is not a layout; `hint` says what to do then."""
+    """An endpoint.Source. Raises NotFound with `hint` if there is no layout."""
 
     def __init__(self, files: Files, location: Location, hint: str) -> None:
         self._files = files
@@ -69,14 +69,14 @@ class LayoutSource:
             raise NotFound(f"read {name!r} of {self._location.path!r}", because=reason(error)) from None
 
     def chosen(self, wanted: str = "") -> list[Entry]:
-        """The entry of this tag, reference or `@digest`; of the image that it was opened for with "".
+        """The entry for this tag, reference or `@digest`; with "" for the name in the location.
 
-        Several are one image for several platforms. Raises NotFound, Usage.
+        Several entries are one image for several platforms. Raises NotFound, Usage.
         """
         return index_json.choose(self.entries(), wanted or self._location.name, str(self))
 
     def manifest(self, wanted: str = "") -> Raw:
-        """As endpoint.Source. A digest need not be listed in index.json: it may be that of a manifest in an index."""
+        """As endpoint.Source. A digest need not be in index.json: it may be that of a manifest in an index."""
         digest = (wanted or self._location.name).removeprefix("@")
         if digests.is_digest(digest):
             listed = [entry.descriptor for entry in self.entries() if entry.descriptor.digest == digest]

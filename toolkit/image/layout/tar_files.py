@@ -1,7 +1,7 @@
-"""The files in a tar by their exact names, read in place: nothing is unpacked, so that no name can lead anywhere.
+"""Read the files in a tar in place, by their exact names. Nothing is unpacked, so no name can lead out of the archive.
 
-The tar may be compressed (`podman save | gzip`), or come through a pipe: then it is first spooled, plain, into a file
-without a name.
+If the tar is compressed (`podman save | gzip`) or comes from a pipe, it is first written to an unnamed temporary file,
+uncompressed.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from toolkit.image.layout import index_json, manifest_json
 from toolkit.kernel import atomic, reading
 
 _PIECE_BYTES = 1 << 20
-_FREE_BYTES = 64 << 20  # are left on the file system of a spool
+_FREE_BYTES = 64 << 20  # stay free where the temporary file is
 _COMPRESSED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"BZh", b"\xfd7zXZ\0")
 _MARKS = (index_json.FILE, index_json.MARKER, manifest_json.FILE)
 _KNOWN = {
@@ -30,7 +30,7 @@ class TarFiles:
     """The files in the tar `path` (source.Files)."""
 
     def __init__(self, path: str) -> None:
-        """Raises NotFound, Malformed, OSError."""
+        """Raises NotFound, Malformed, CtkError, OSError."""
         self.path = path
         self._what = f"the archive {path!r}"
         try:
@@ -46,7 +46,7 @@ class TarFiles:
             raise
 
     def _make_plain(self) -> None:
-        """Have a file that can be read at any offset, of a tar that is not compressed."""
+        """Replace the descriptor by one of an uncompressed regular file, if necessary."""
         regular = True
         try:
             head = os.pread(self._fd, 512, 0)
@@ -107,7 +107,7 @@ class TarFiles:
 
 
 def _is_tar(head: bytes) -> bool:
-    """Whether it can be the first header of a tar: by its magic, or by its checksum (before POSIX)."""
+    """Whether `head` can be the first header of a tar, by its magic or (tars older than POSIX's) its checksum."""
     if head[257:262] == b"ustar" or head == bytes(512):
         return True
     digits = head[148:156].strip(b" \0")
@@ -116,11 +116,11 @@ def _is_tar(head: bytes) -> bool:
 
 
 def _spooled(pieces: Iterator[bytes], what: str) -> int:
-    """A descriptor of a file without a name that holds them. Raises Malformed, CtkError if they don't fit."""
-    # A /tmp may be memory; what is large belongs into /var/tmp (file-hierarchy(7)).
+    """A descriptor of an unnamed file with this content. Raises Malformed; CtkError if there is no room."""
+    # /tmp may be in memory; large files belong in /var/tmp (file-hierarchy(7)).
     folder = os.environ.get("TMPDIR") or ("/var/tmp" if os.path.isdir("/var/tmp") else tempfile.gettempdir())
     doing = f"unpack {what} into {folder!r}"
-    hint = "TMPDIR names another folder for it; or decompress it into a file first"
+    hint = "set TMPDIR to another folder, or decompress the file first"
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
             there = os.fstatvfs(file.fileno())
@@ -128,7 +128,7 @@ def _spooled(pieces: Iterator[bytes], what: str) -> int:
             for piece in pieces:
                 left -= len(piece)
                 if left < 0:
-                    raise CtkError(doing, because="there is no room for what it holds", hint=hint)
+                    raise CtkError(doing, because="there is not enough room for its content", hint=hint)
                 atomic.write(file.fileno(), piece)
             return os.dup(file.fileno())
     except OSError as error:
