@@ -1,5 +1,6 @@
 """The store: what is put in comes out, is checked on both ways, and is found by its names."""
 
+import fcntl
 import json
 import os
 import stat
@@ -105,6 +106,27 @@ def test_a_store_that_others_write_to_is_refused(store: Store, made: Image) -> N
     with pytest.raises(CtkError, match="others can write into it"):
         store.destination()
     assert os.listdir(store.place.folder) == []
+
+
+def test_an_empty_layout_is_made_under_the_lock(store: Store) -> None:
+    """Who prunes meanwhile, and holds it, would take the half-written files away."""
+    os.mkdir(store.place.folder, 0o700)
+    index = Path(store.place.path("index.json"))
+    with open(store.place.path("lock"), "wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        other = threading.Thread(target=store.place.prepare)
+        other.start()
+        deadline = time.monotonic() + 10
+        while f"{os.fstat(lock.fileno()).st_ino} 0 EOF" not in waiting() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert not index.exists() and other.is_alive()
+    other.join()
+    assert index.exists()
+
+
+def waiting() -> str:
+    """The locks that somebody waits for (proc(5), /proc/locks)."""
+    return "".join(line for line in Path("/proc/locks").read_text().splitlines(True) if "->" in line)
 
 
 def test_reading_makes_nothing(store: Store) -> None:
