@@ -124,6 +124,24 @@ def test_tls_needs_the_authority_and_the_login(guarded: DebianRegistry, home: Pa
     assert images.equal(opened(guarded, "tests/one:1.0"), ONE)
 
 
+def test_any_certificate_will_do_for_who_says_so(guarded: DebianRegistry, home: Path) -> None:
+    (home / "registries.conf").write_text(f'[[registry]]\nlocation = "{guarded.host}"\ninsecure = true\n')
+    assert images.equal(opened(guarded, "tests/one:1.0", username=USER, password=PASSWORD), ONE)
+    assert any("http.response.status=200" in line for line in guarded.log)
+
+
+def test_a_certificate_of_ours_that_cannot_be_used_is_named(guarded: DebianRegistry, home: Path) -> None:
+    registry.trust(guarded, home)
+    folder = home / ".config/containers/certs.d" / guarded.host
+    (folder / "client.cert").write_text("nothing")
+    with pytest.raises(Usage, match=r"client\.cert"):
+        opened(guarded, "tests/one:1.0").manifest()
+    (folder / "client.cert").unlink()
+    (folder / "ca.crt").write_text("nothing")
+    with pytest.raises(Usage, match=r"certificate authority .*ca\.crt"):
+        opened(guarded, "tests/one:1.0").manifest()
+
+
 def test_podman_and_skopeo_read_the_login_that_we_save(guarded: DebianRegistry, home: Path) -> None:
     registry.trust(guarded, home)
     path = login.save(guarded.host, USER, PASSWORD)

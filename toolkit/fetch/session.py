@@ -335,15 +335,15 @@ def _context(tls: Tls) -> "ssl.SSLContext":
     """The context that requests adds this machine's authorities to, if it is to verify."""
     import ssl
 
+    from urllib3.util.ssl_ import create_urllib3_context
+
     if not tls.verify:
         import urllib3
 
         # The user has turned verification off, and a library prints nothing.
         urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
-    context = ssl.create_default_context()
-    if not tls.verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
+    # urllib3's own kind of context: before version 2 it checks names itself, and Python's check would refuse addresses.
+    context = create_urllib3_context(cert_reqs=ssl.CERT_REQUIRED if tls.verify else ssl.CERT_NONE)
     _check_certificate(tls.certificate, tls.private_key)
     if tls.certificate:
         context.load_cert_chain(tls.certificate, tls.private_key or None)
