@@ -76,7 +76,7 @@ def edits(
         yield root.rootfs(request.rootfs, request.bundle)
         if not request.update:  # the default spec, which is runc's, is not made for this tree
             yield process.args((root.shell(request.rootfs),))
-            yield _named_by_the_run
+            yield named_by_the_run
     if request.writable is not None:
         yield root.read_only(not request.writable)
     if request.from_image:
@@ -169,7 +169,7 @@ def _host_name(name: str) -> Edit:
     return edit
 
 
-def _named_by_the_run(spec: Spec) -> Spec:
+def named_by_the_run(spec: Spec) -> Spec:
     """A host name to be replaced by the container's id at run time. Other runtimes show the placeholder."""
     spec["hostname"] = "container"
     spec.setdefault("annotations", {})["ctk.hostname"] = "container"

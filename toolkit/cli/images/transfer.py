@@ -1,4 +1,4 @@
-"""Images between registries, files and the store: `ctk pull`, `push`, `copy`, `login`, `logout`."""
+"""Images between registries, files and the store: `ctk pull`, `push`, `copy`, `unpack`, `login`, `logout`."""
 
 import sys
 from typing import Annotated
@@ -30,6 +30,10 @@ PlainHttp = Annotated[
         show_default=False,
     ),
 ]
+SquashIds = Annotated[
+    bool, typer.Option("--squash-ids", help="Files with an owner outside your ids become yours, with a note.")
+]
+Devices = Annotated[bool, typer.Option("--devices", help="Make the image's device nodes, as root.")]
 Jobs = Annotated[int, typer.Option("--jobs", "-j", metavar="N", min=1, max=16, help="Blobs to move at once.")]
 Name = Annotated[
     str,
@@ -44,6 +48,7 @@ def register(app: typer.Typer) -> None:
         (pull, "ctk pull debian:bookworm"),
         (push, "ctk push debian:bookworm localhost:5000/mine:1"),
         (copy, "ctk copy docker://debian:bookworm oci:./layout:bookworm"),
+        (unpack, "ctk unpack debian:bookworm --bundle ./web"),
         (login, "ctk login --username me registry.example.org"),
         (logout, "ctk logout registry.example.org"),
     ):
@@ -57,10 +62,8 @@ def pull(
     no_layers: Annotated[
         bool, typer.Option("--no-layers", help="Keep the layers packed; the first run unpacks them.")
     ] = False,
-    squash_ids: Annotated[
-        bool, typer.Option("--squash-ids", help="Files with an owner outside your ids become yours, with a note.")
-    ] = False,
-    devices: Annotated[bool, typer.Option("--devices", help="Make the image's device nodes, as root.")] = False,
+    squash_ids: SquashIds = False,
+    devices: Devices = False,
     plain_http: PlainHttp = None,
     jobs: Jobs = 3,
     json: Json = False,
@@ -127,6 +130,37 @@ def copy(
     request = CopyRequest(name.locate(source), name.locate(destination), platform, every, tuple(plain_http or ()), jobs)
     with progress(json=json, verbose=verbose) as emit:
         move(request, emit)
+
+
+def unpack(
+    image: Annotated[
+        str, typer.Argument(metavar="IMAGE", help=f"An image in the store, or {_PLACE}.", show_default=False)
+    ],
+    bundle: Annotated[
+        str, typer.Option("--bundle", "-b", metavar="DIR", help="Make rootfs and config.json here.", show_default=False)
+    ],
+    platform: Platform = "",
+    rootless: Annotated[
+        bool,
+        typer.Option(
+            "--rootless", help="Use a user namespace with your subordinate ids.", show_default="if you are not root"
+        ),
+    ] = False,
+    squash_ids: SquashIds = False,
+    devices: Devices = False,
+    plain_http: PlainHttp = None,
+    json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Make a bundle of an image: all its layers as one folder, and a config.json from its configuration."""
+    from toolkit.image import name
+    from toolkit.up.unpack import UnpackRequest, unpacked
+
+    request = UnpackRequest(
+        name.locate(image), bundle, platform, rootless, squash_ids, devices, tuple(plain_http or ())
+    )
+    with progress(json=json, verbose=verbose) as emit:
+        unpacked(request, emit)
 
 
 Host = Annotated[str, typer.Argument(metavar="REGISTRY", help="HOST[:PORT]; docker.io is Docker Hub.")]
