@@ -88,12 +88,15 @@ def _record(key: bytes, value: bytes) -> bytes:
     return b"%d %s=%s\n" % (length, key, value)
 
 
-def segments(rootfd: int, entries: Iterable[Entry]) -> Iterator[bytes]:
-    """The whole stream in segments of at least some MiB each, except for the last. Raises OSError."""
+def segments(rootfd: int, entries: Iterable[Entry], *, prefix: bytes = b"./") -> Iterator[bytes]:
+    """The whole stream in segments of at least some MiB each, except for the last. Raises OSError.
+
+    Names begin with `prefix`, except for the root's: that is `./` in any case.
+    """
     parts: list[bytes] = []
     size = 0
     for entry in entries:
-        parts.append(header(entry))
+        parts.append(header(entry, prefix=prefix if entry.name else b"./"))
         size += len(parts[-1])
         if entry.kind == FILE:
             for piece in read(rootfd, entry):

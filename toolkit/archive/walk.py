@@ -10,8 +10,11 @@ import stat
 from collections.abc import Iterator
 
 from toolkit.archive.entries import DIRECTORY, HARD_LINK, SECOND_NS, SYMLINK, XATTRS, Entry, of_file
+from toolkit.errors import SystemCall
+from toolkit.kernel import beneath
 
 _DEEPEST = 200
+_BENEATH = beneath.RESOLVE_BENEATH | beneath.RESOLVE_NO_SYMLINKS | beneath.RESOLVE_NO_MAGICLINKS
 _NO_XATTRS = (errno.ENOTSUP, errno.EPERM, errno.ENODATA)
 
 
@@ -64,18 +67,9 @@ def _below(fd: int, path: bytes, without: frozenset[bytes], names: dict[tuple[in
     for name in sorted(os.fsencode(one) for one in os.listdir(fd)):
         if name in without:
             continue
-        about = os.stat(name, dir_fd=fd, follow_symlinks=False)
-        entry = of_file(prefix + name, about)
+        entry = entry_at(fd, name, prefix + name, names)
         if entry is None:
             continue
-        if entry.kind == SYMLINK:
-            entry.link = os.readlink(name, dir_fd=fd)
-        elif entry.kind != DIRECTORY and about.st_nlink > 1:
-            first = names.setdefault((about.st_dev, about.st_ino), entry.name)
-            if first != entry.name:
-                entry.kind, entry.link, entry.size_bytes = HARD_LINK, first, 0
-        if entry.kind not in (SYMLINK, HARD_LINK):
-            entry.xattrs = _xattrs(b"/proc/self/fd/%d/%s" % (fd, name))
         yield entry
         if entry.kind == DIRECTORY:
             inner = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
@@ -83,6 +77,26 @@ def _below(fd: int, path: bytes, without: frozenset[bytes], names: dict[tuple[in
                 yield from _below(inner, entry.name, frozenset(), names)
             finally:
                 os.close(inner)
+
+
+def entry_at(fd: int, name: bytes, path: bytes, names: dict[tuple[int, int], bytes]) -> Entry | None:
+    """The member for `name` in the folder `fd`, which is `path` in the tree; None for a socket. Raises OSError.
+
+    `names` has the first path of each file with several names, and gets it: the others are hard links to that one.
+    """
+    about = os.stat(name, dir_fd=fd, follow_symlinks=False)
+    entry = of_file(path, about)
+    if entry is None:
+        return None
+    if entry.kind == SYMLINK:
+        entry.link = os.readlink(name, dir_fd=fd)
+    elif entry.kind != DIRECTORY and about.st_nlink > 1:
+        first = names.setdefault((about.st_dev, about.st_ino), path)
+        if first != path:
+            entry.kind, entry.link, entry.size_bytes = HARD_LINK, first, 0
+    if entry.kind not in (SYMLINK, HARD_LINK):
+        entry.xattrs = _xattrs(b"/proc/self/fd/%d/%s" % (fd, name))
+    return entry
 
 
 def _xattrs(path: str | bytes) -> dict[str, bytes]:
@@ -96,9 +110,18 @@ def _xattrs(path: str | bytes) -> dict[str, bytes]:
 
 
 def read(rootfd: int, entry: Entry, piece_bytes: int = 1 << 20) -> Iterator[bytes]:
-    """The content of a FILE in pieces, exactly its size in all. Raises OSError, also if the file became shorter."""
-    fd = os.open(entry.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=rootfd)
+    """The content of a FILE in pieces, exactly its size in all. Raises OSError, also if the file became shorter.
+
+    What is in the tree may be at work meanwhile: a folder that became a link leads nowhere (CVE-2020-10696), and a
+    file that became a fifo is not waited for.
+    """
     try:
+        fd = beneath.openat2(rootfd, os.fsdecode(entry.name), os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY, 0, _BENEATH)
+    except SystemCall as error:
+        raise OSError(error.errno, os.strerror(error.errno), os.fsdecode(entry.name)) from None
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise OSError(errno.EIO, "it is no file any more", os.fsdecode(entry.name))
         left = entry.size_bytes
         while left:
             piece = os.read(fd, min(left, piece_bytes))
