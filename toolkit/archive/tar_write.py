@@ -98,7 +98,7 @@ def segments(rootfd: int, entries: Iterable[Entry], *, prefix: bytes = b"./") ->
     for entry in entries:
         parts.append(header(entry, prefix=prefix if entry.name else b"./"))
         size += len(parts[-1])
-        if entry.kind == FILE:
+        if entry.kind == FILE and entry.size_bytes:
             for piece in read(rootfd, entry):
                 parts.append(piece)
                 size += len(piece)

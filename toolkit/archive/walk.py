@@ -15,7 +15,7 @@ from toolkit.kernel import beneath
 
 _DEEPEST = 200
 _BENEATH = beneath.RESOLVE_BENEATH | beneath.RESOLVE_NO_SYMLINKS | beneath.RESOLVE_NO_MAGICLINKS
-_NO_XATTRS = (errno.ENOTSUP, errno.EPERM, errno.ENODATA)
+NO_XATTRS = (errno.ENOTSUP, errno.EPERM, errno.ENODATA)
 
 
 def walk(rootfd: int, *, without: frozenset[bytes] = frozenset(), latest_s: int | None = None) -> Iterator[Entry]:
@@ -26,7 +26,7 @@ def walk(rootfd: int, *, without: frozenset[bytes] = frozenset(), latest_s: int 
     names: dict[tuple[int, int], bytes] = {}
     root = of_file(b"", os.fstat(rootfd))
     assert root is not None
-    root.xattrs = _xattrs(f"/proc/self/fd/{rootfd}/.")
+    root.xattrs = xattrs(f"/proc/self/fd/{rootfd}/.")
     yield _clamped(root, latest_s)
     for entry in _below(rootfd, b"", without, names):
         yield _clamped(entry, latest_s)
@@ -95,15 +95,16 @@ def entry_at(fd: int, name: bytes, path: bytes, names: dict[tuple[int, int], byt
         if first != path:
             entry.kind, entry.link, entry.size_bytes = HARD_LINK, first, 0
     if entry.kind not in (SYMLINK, HARD_LINK):
-        entry.xattrs = _xattrs(b"/proc/self/fd/%d/%s" % (fd, name))
+        entry.xattrs = xattrs(b"/proc/self/fd/%d/%s" % (fd, name))
     return entry
 
 
-def _xattrs(path: str | bytes) -> dict[str, bytes]:
+def xattrs(path: str | bytes) -> dict[str, bytes]:
+    """The attributes of a file that belong to it (entries.XATTRS). Raises OSError."""
     try:
         names = os.listxattr(path, follow_symlinks=False)
     except OSError as error:
-        if error.errno in _NO_XATTRS:
+        if error.errno in NO_XATTRS:
             return {}
         raise
     return {name: os.getxattr(path, name, follow_symlinks=False) for name in sorted(names) if name.startswith(XATTRS)}

@@ -42,7 +42,10 @@ def _read(stack: ExitStack, roots: list[int], path: str, limit_bytes: int) -> by
         if word == "..":
             here = above.pop() if above else roots
             continue
-        kind, found = _look(stack, here, word)
+        looked = look(stack, here, word)
+        if looked is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), word)
+        kind, found = looked
         if kind == stat.S_IFDIR:
             above.append(here)
             here = found
@@ -67,8 +70,12 @@ def _words(path: str) -> list[str]:
     return [word for word in path.split("/") if word not in ("", ".")]
 
 
-def _look(stack: ExitStack, directories: list[int], name: str) -> tuple[int, list[int]]:
-    """What `name` is in merged directories: its type, and the directories of that name, or the one that it is in."""
+def look(stack: ExitStack, directories: list[int], name: str) -> tuple[int, list[int]] | None:
+    """What `name` is in merged directories, the topmost first, without following it; None if there is no such name.
+
+    Its type (stat.S_IFMT), and the directories of that name, which `stack` closes, or the one that it is in. Raises
+    OSError.
+    """
     merged: list[int] = []
     for directory in directories:
         try:
@@ -87,7 +94,7 @@ def _look(stack: ExitStack, directories: list[int], name: str) -> tuple[int, lis
         if _is_opaque(fd):
             break
     if not merged:
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
+        return None
     return stat.S_IFDIR, merged
 
 
