@@ -54,8 +54,8 @@ def emulation(architecture: str) -> Emulation:
     raise HostLacks(
         f"make a root file system for {architecture}",
         because=problem,
-        hint="install qemu-user-static (before Linux 6.7 binfmt-support, too); or make half of it here with --foreign "
-        "and the rest on a machine of that architecture; --variant extract runs nothing",
+        hint="install qemu-user-static (qemu-user from Debian 14 on; before Linux 6.7 binfmt-support, too); "
+        "or make half of it here with --foreign and the rest on a machine of that architecture; --variant extract runs nothing",
     )
 
 
