@@ -55,7 +55,8 @@ def emulation(architecture: str) -> Emulation:
         f"make a root file system for {architecture}",
         because=problem,
         hint="install qemu-user-static (qemu-user from Debian 14 on; before Linux 6.7 binfmt-support, too); "
-        "or make half of it here with --foreign and the rest on a machine of that architecture; --variant extract runs nothing",
+        "or make half of it here with --foreign and the rest on a machine of that architecture; "
+        "--variant extract runs nothing",
     )
 
 
