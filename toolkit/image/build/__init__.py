@@ -1,0 +1,1 @@
+"""`ctk build`: a Containerfile becomes an image in the store."""
