@@ -112,6 +112,24 @@ class ImageOptions:
             rich_help_panel=_IMAGE,
         ),
     ] = None
+    lock_file: Annotated[
+        str,
+        typer.Option(
+            "--lock-file",
+            metavar="FILE",
+            help="Take the digest that this file has for the name.",
+            show_default="ctk.lock here, if there is one",
+            rich_help_panel=_IMAGE,
+        ),
+    ] = ""
+    update_lock: Annotated[
+        bool,
+        typer.Option(
+            "--update-lock",
+            help="Ask the registry, and write the digest into the lock file.",
+            rich_help_panel=_IMAGE,
+        ),
+    ] = False
 
 
 def register(app: typer.Typer) -> None:
@@ -176,7 +194,14 @@ def up(
             raise InUse(f"bring up {identity!r}", because=because, hint=f"{hint}, or once more with --replace")
         options = run.words(shell=not command)
         if from_image.means_image(suite, bootstrapped=bool(archive.mirror or archive.keyring)):
-            asked = ImageRequest(suite, image.platform, image.pull, tuple(image.plain_http or ()))
+            asked = ImageRequest(
+                suite,
+                image.platform,
+                image.pull,
+                tuple(image.plain_http or ()),
+                image.lock_file,
+                image.update_lock,
+            )
             made = from_image.prepare(request, asked, emit)
             where = made.bundle
             options += made.words(keep=not run.ephemeral and not run.overlay)

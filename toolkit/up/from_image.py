@@ -23,6 +23,7 @@ from toolkit.image.document.config import ImageConfig
 from toolkit.image.layer import merged
 from toolkit.image.store import leases
 from toolkit.image.store.store import Image, Store
+from toolkit.image.trust import lock
 from toolkit.kernel import ours, rmtree_beneath
 from toolkit.text import quote
 from toolkit.up import config
@@ -36,12 +37,17 @@ _STAGE = ("image", "Find the image")
 
 @dataclass(frozen=True, slots=True)
 class ImageRequest:
-    """Which image. `platform` "" is this machine's; `pull` says when a registry is asked: one of PULL."""
+    """Which image. `platform` "" is this machine's; `pull` says when a registry is asked: one of PULL.
+
+    `lock` and `update_lock` are those of PullRequest.
+    """
 
     name: str
     platform: str = ""
     pull: str = MISSING
     plain_http: tuple[str, ...] = ()
+    lock: str = ""
+    update_lock: bool = False
 
 
 class Prepared(NamedTuple):
@@ -158,9 +164,10 @@ def _image(store: Store, wanted: ImageRequest, emit: Emit) -> Image:
     """The image in the store, which is pulled if it is not there and that is wanted. Raises CtkError."""
     began = time.monotonic()
     machine = platforms.parse(wanted.platform) if wanted.platform else None
-    if wanted.pull != ALWAYS:
+    if wanted.pull != ALWAYS and not wanted.update_lock:
         try:
             image = store.image(wanted.name, machine)
+            _check_lock(image, wanted)
             emit(Planned((_STAGE, config.STAGE)))
             emit(Started(_STAGE[0]))
             emit(Finished(_STAGE[0], time.monotonic() - began, image.digest, skipped=True))
@@ -171,8 +178,20 @@ def _image(store: Store, wanted: ImageRequest, emit: Emit) -> Image:
     from toolkit.image.transfer import pull
 
     emit(Planned((*pull.STAGES, config.STAGE)))
-    pull.fetched(pull.PullRequest(wanted.name, wanted.platform, plain_http=wanted.plain_http), _within(emit))
+    request = pull.PullRequest(
+        wanted.name, wanted.platform, plain_http=wanted.plain_http, lock=wanted.lock, update_lock=wanted.update_lock
+    )
+    pull.fetched(request, _within(emit))
     return store.image(wanted.name, machine)
+
+
+def _check_lock(image: Image, wanted: ImageRequest) -> None:
+    """Raise NotFound if a lock file holds the name to another image than the store has."""
+    pins = lock.find(wanted.lock)
+    pin = pins.digest(wanted.name)
+    if pin not in ("", image.top.digest):
+        because = f"{pins.path!r} holds it to {pin}, and in the store it is {image.top.digest}"
+        raise NotFound(f"use the image {wanted.name!r}", because=because)
 
 
 def _lowers(store: Store, image: Image, wanted: ImageRequest, emit: Emit) -> tuple[str, ...]:

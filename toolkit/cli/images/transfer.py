@@ -39,6 +39,16 @@ Name = Annotated[
     str,
     typer.Argument(metavar="IMAGE", help="[REGISTRY/]REPOSITORY[:TAG][@DIGEST]; debian is docker.io/library/debian."),
 ]
+LockFile = Annotated[
+    str,
+    typer.Option(
+        "--lock-file", metavar="FILE", help="Take the digest that this file has for the name.",
+        show_default="ctk.lock here, if there is one",
+    ),
+]  # fmt: skip
+UpdateLock = Annotated[
+    bool, typer.Option("--update-lock", help="Ask the registry, and write the digest into the lock file.")
+]
 _PLACE = "docker://NAME, oci:DIR[:TAG], oci-archive:FILE[:TAG], docker-archive:FILE[:NAME], or store:NAME"
 
 
@@ -65,6 +75,8 @@ def pull(
     squash_ids: SquashIds = False,
     devices: Devices = False,
     plain_http: PlainHttp = None,
+    lock_file: LockFile = "",
+    update_lock: UpdateLock = False,
     jobs: Jobs = 3,
     json: Json = False,
     verbose: Verbose = False,
@@ -81,6 +93,8 @@ def pull(
         squash_ids,
         devices,
         jobs,
+        lock_file,
+        update_lock,
     )
     with progress(json=json, verbose=verbose) as emit:
         fetched(request, emit)

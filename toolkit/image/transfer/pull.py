@@ -30,6 +30,8 @@ from toolkit.image.transfer.copy import Progress, into_store
 from toolkit.image.transfer.lay_out import Layout, form_here
 from toolkit.image.transfer.places import Access
 from toolkit.image.transfer.tree import Tree
+from toolkit.image.trust import lock
+from toolkit.image.trust.lock import Lock
 from toolkit.text import quote
 
 
@@ -37,7 +39,8 @@ from toolkit.text import quote
 class PullRequest:
     """What `ctk pull` was asked for. `platform` "" is this machine's; `every` takes all that the index lists.
 
-    Its layers are laid out for `ctk up`, unless `every`: `squash_ids` and `devices` are layer/policy.py's.
+    Its layers are laid out for `ctk up`, unless `every`: `squash_ids` and `devices` are layer/policy.py's. `lock` is a
+    lock file (trust/lock.py), "" the one of the current folder, which is obeyed or, with `update_lock`, changed.
     """
 
     reference: str
@@ -48,6 +51,8 @@ class PullRequest:
     squash_ids: bool = False
     devices: bool = False
     jobs: int = copying.JOBS
+    lock: str = ""
+    update_lock: bool = False
 
 
 STAGES = (("manifest", "Read the manifest"), (copying.STAGE, "Fetch what is missing"))
@@ -69,16 +74,21 @@ def pull(request: PullRequest, emit: Emit, *, access: Access | None = None) -> s
     emit(Planned(STAGES))
     access = access or Access(frozenset(request.plain_http), cancelled=threading.Event(), emit=emit)
     store = Store()
+    pins = lock.Lock() if request.update_lock else lock.find(request.lock)
+    pin = pins.digest(str(reference))
     source = access.registry(reference)
     try:
-        digest = _there(store, reference, wanted, request, source, emit)
+        digest = _there(store, reference, wanted, request, source, emit, pin)
         moved = 0
         if not digest:
-            digest, moved = _fetch(store, reference, wanted, request, source, emit, access)
+            digest, moved = _fetch(store, reference, wanted, request, source, emit, access, pin)
+        _tell_lock(reference, pins, source, emit)
     finally:
         source.close()
+    if request.update_lock:
+        _update_lock(request, reference, digest, emit)
     short = reference.familiar
-    what = f"pulled {short}" if moved else f"{short} is up to date"
+    what = f"pulled {short}" if moved else f"{short} is {'as ' + repr(pins.path) + ' says' if pin else 'up to date'}"
     emit(
         Done(
             f"{what}: {digest}",
@@ -90,10 +100,43 @@ def pull(request: PullRequest, emit: Emit, *, access: Access | None = None) -> s
     return digest
 
 
+def _tell_lock(reference: Reference, pins: Lock, source: Registry, emit: Emit) -> None:
+    """Say what a lock file that is there does not say, or says otherwise than the registry."""
+    short = reference.familiar
+    pin = pins.digest(str(reference))
+    if reference.digest or not pins.path:
+        return
+    if not pin:
+        emit(Note(f"{pins.path!r} does not hold {short} to a digest; --update-lock adds it"))
+        return
+    try:
+        now = source.head()
+    except CtkError:
+        return  # the image is here, and the registry is not needed for it
+    if now is None:
+        emit(Note(f"the registry no longer has {short}; {pins.path!r} holds it to {pin}", warning=True))
+    elif now.digest != pin:
+        told = f"{short} is {now.digest} in the registry now; {pins.path!r} holds it to {pin}"
+        emit(Note(f"{told}; --update-lock follows the registry", warning=True))
+
+
+def _update_lock(request: PullRequest, reference: Reference, digest: str, emit: Emit) -> None:
+    before = lock.update(request.lock, reference, digest)
+    if before != digest:
+        was = f", and no longer to {before}" if before else ""
+        emit(Note(f"{request.lock or lock.FILE!r} holds {reference.familiar} to {digest} from now on{was}"))
+
+
 def _there(
-    store: Store, reference: Reference, wanted: Platform | None, request: PullRequest, source: Registry, emit: Emit
+    store: Store,
+    reference: Reference,
+    wanted: Platform | None,
+    request: PullRequest,
+    source: Registry,
+    emit: Emit,
+    pin: str,
 ) -> str:
-    """The digest of the image if the store has it whole, and the registry still calls it so; else ""."""
+    """The digest of the image if the store has it whole, and the registry (or a lock) still calls it so; else ""."""
     if request.every:
         return ""
     began = time.monotonic()
@@ -107,8 +150,8 @@ def _there(
     if request.lay_out and not all(map(partial(Layers(store.place).has, form=form_here()), image.config.diff_ids)):
         return ""
     # Content that is named by its digest can't have changed.
-    claimed = image.top if reference.digest else source.head()
-    if claimed is None or claimed.digest != image.top.digest:
+    claimed = image.top if reference.digest or pin else source.head()
+    if claimed is None or (pin or claimed.digest) != image.top.digest:
         return ""
     emit(Finished("manifest", time.monotonic() - began, claimed.digest, skipped=True))
     emit(Started(copying.STAGE))
@@ -124,11 +167,12 @@ def _fetch(
     source: Registry,
     emit: Emit,
     access: Access,
+    pin: str,
 ) -> tuple[str, int]:
     began = time.monotonic()
     emit(Started("manifest"))
     machine = wanted or platform.host()
-    tree = trees.whole(source) if request.every else trees.one(source, "", machine, with_index=True)
+    tree = trees.whole(source, pin) if request.every else trees.one(source, pin, machine, with_index=True)
     emit(Finished("manifest", time.monotonic() - began, tree.top.digest))
     store.place.check_room(tree.blobs)
     into = store.destination(f"ctk pull {quote(reference.familiar)}")
