@@ -56,7 +56,8 @@ def test_links_between_papers_hold() -> None:
 
 
 def test_quirks_that_the_code_cites_are_written_down() -> None:
-    known = set(re.findall(r"^##+ (\d+)\b", (TOP / "docs/quirks.md").read_text(), re.MULTILINE))
+    known = set(numbers := re.findall(r"^##+ (\d+)\b", (TOP / "docs/quirks.md").read_text(), re.MULTILINE))
+    assert len(numbers) == len(known), "two quirks have one number"
     cited = {
         number for path in (TOP / "toolkit").rglob("*.py") for number in re.findall(r"\bquirk (\d+)", path.read_text())
     }

@@ -196,8 +196,8 @@ def _usage(error: Exception) -> Usage:
         from toolkit.bootstrap.compat.foreign_options import instead
 
         hint = instead(option) or hint
-    if option and where == "ctk up":
-        hint = foreign_words.option(option) or hint
+    if option:
+        hint = foreign_words.option(where.removeprefix("ctk").strip(), option) or hint
     if message.startswith("No such command "):
         word = message.removeprefix("No such command ").strip("'")
         hint = foreign_words.instead(word, where.removeprefix("ctk").strip()) or hint

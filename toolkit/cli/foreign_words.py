@@ -1,29 +1,39 @@
-"""Commands and options of Docker, podman and umoci that ctk doesn't have: what to use, or why there is nothing."""
+"""Commands and options of docker, podman, skopeo and umoci that ctk doesn't have: what to use, or why there is none."""
 
-_ROOT = "a container here is a folder with files and a config.json, not an image"
+_BUILD = "ctk bootstrap SUITE ./root --include PACKAGES --customize-hook … makes a root; no Containerfiles"
+_ROOT_AS_TAR = "a root is plain files: tar -C ROOT -c . writes them as a tar"
+_CHANGES = "what a container changes is kept beside its image (ctk diff NAME, ctk cp); no command makes a layer of it"
 
 INSTEAD = {
-    "build": "ctk bootstrap SUITE ./root --include PACKAGES --customize-hook … makes a root, ctk spec its config.json",
+    "build": _BUILD,
+    "buildx": _BUILD,
+    "from": "ctk up IMAGE NAME",
     "rmi": "ctk image rm IMAGE; ctk bootstrap --remove DIR removes a tree",
-    "commit": f"{_ROOT}; what a container writes is in its root already, and ctk diff NAME shows it",
+    "commit": _CHANGES,
+    "repack": _CHANGES,
     "history": "ctk image history IMAGE; ctk diff NAME shows what a container has changed",
     "tag": "ctk image tag IMAGE NAME",
     "untag": "ctk image rm NAME",
     "stat": "ctk image history IMAGE shows the layers, ctk image inspect IMAGE everything",
-    "save": "a root is plain files: save them with tar -C ROOT -c . for docker import or podman import",
-    "export": "a root is plain files: export them with tar -C ROOT -c . for docker import or podman import",
-    "load": "unpack the files into a folder and describe it with ctk spec --rootfs DIR",
-    "import": "unpack the files into a folder and describe it with ctk spec --rootfs DIR",
-    "search": "ctk up takes the name of a suite: bookworm, trixie, jammy, noble, …",
+    "tree": "ctk image history IMAGE shows the layers",
+    "save": "ctk copy IMAGE oci-archive:FILE, which docker load and podman load read",
+    "load": "ctk copy docker-archive:FILE store:NAME, or oci-archive:FILE",
+    "export": _ROOT_AS_TAR,
+    "import": "unpack the files into a folder, and describe it with ctk spec --rootfs DIR",
+    "search": "there is no search: ctk pull takes a name, ctk up the name of a suite, too (bookworm, noble, …)",
+    "sync": "ctk copy --all SOURCE DESTINATION, once for each image",
+    "manifest": "ctk image inspect IMAGE; ctk pull --all-platforms takes all that an index lists",
+    "mount": "ctk unpack IMAGE --bundle DIR makes a folder of it; ctk up mounts the layers by itself",
+    "raw": "ctk unpack IMAGE --bundle DIR",
     "container": "leave the word out: ctk list, ctk rm, ctk inspect",
     "containers": "ctk list",
     "ls": "ctk list",
-    "volume": "ctk up SUITE NAME -v ./folder:/folder, as in ctk spec -v",
-    "network": "ctk up SUITE NAME --share-net uses the host's network; without it there is only lo",
+    "volume": "ctk up IMAGE NAME -v ./folder:/folder, as in ctk spec -v",
+    "network": "ctk up IMAGE NAME --share-net uses the host's network; without it there is only lo",
     "port": "ctk inspect NAME shows the open ports; with --share-net they are the host's",
     "compose": "ctk generate systemd NAME writes a unit; systemd starts several",
     "system": "ctk doctor checks what the host can do, ctk gc removes what dead containers left behind",
-    "prune": "ctk gc removes what dead containers left behind, ctk cache prune what builds have cached",
+    "prune": "ctk image prune, ctk gc (what dead containers left behind), ctk cache prune (what builds have cached)",
     "info": "ctk doctor, ctk features",
     "version": "ctk --version",
     "wait": "ctk attach NAME waits, and exits with the container's exit code",
@@ -41,34 +51,92 @@ INSTEAD = {
     "image exists": "ctk image inspect IMAGE has the exit code 1 if it is not there",
     "image gc": "ctk image prune",
     "image fsck": "ctk image check",
-    "image stat": "ctk image history IMAGE shows the layers, ctk image inspect IMAGE everything",
-    "image tree": "ctk image history IMAGE shows the layers",
+    "image pull": "ctk pull IMAGE",
+    "image push": "ctk push IMAGE [NAME]",
+    "image copy": "ctk copy SOURCE DESTINATION",
+    "image unpack": "ctk unpack IMAGE --bundle DIR",
+    "image export": "ctk copy IMAGE oci-archive:FILE",
 }
 
 
-# Options of `docker run` that `up` has under another name, or not at all.
+_TLS = (
+    "--plain-http HOST[:PORT] for a registry without TLS; the certificate of its own authority goes to "
+    "/etc/containers/certs.d/HOST/ca.crt"
+)
+_PLATFORM = "--platform OS/ARCH[/VARIANT]"
+_LOGIN = "ctk login --username NAME REGISTRY; the environment's REGISTRY_AUTH_FILE names another file of logins"
+_SAME_BYTES = "leave it out: nothing in an image is converted, so it keeps its digest"
+_REGISTRY = {
+    "--tls-verify": _TLS,
+    "--src-tls-verify": _TLS,
+    "--dest-tls-verify": _TLS,
+    "--arch": _PLATFORM,
+    "--os": _PLATFORM,
+    "--variant": _PLATFORM,
+    "--override-arch": _PLATFORM,
+    "--override-os": _PLATFORM,
+    "--creds": _LOGIN,
+    "--src-creds": _LOGIN,
+    "--dest-creds": _LOGIN,
+    "--authfile": _LOGIN,
+    "--format": _SAME_BYTES,
+    "--preserve-digests": _SAME_BYTES,
+    "--dest-compress": _SAME_BYTES,
+    "--dest-compress-format": _SAME_BYTES,
+    "--multi-arch": "--all",
+    "--all-tags": "pull each tag by its name",
+    "-a": "with --all-platforms ctk pull takes every platform; tags are pulled one by one",
+}
+_NO_PORTS = "no ports are published; --share-net uses the host's network, ports and all"
+_OWN_NETWORK = "--share-net uses the host's network; without it there is only lo"
+_WHOLE_LIST = "leave it out: every image is listed; --json has whole digests, and jq filters it"
+_NEVER_ASKS = "leave it out: it never asks; --dry-run shows what would go"
+
 OPTIONS = {
-    "--name": "the name is the second word: ctk up SUITE NAME",
-    "-p": "ctk publishes no ports; --share-net uses the host's network, ports and all",
-    "--publish": "ctk publishes no ports; --share-net uses the host's network, ports and all",
-    "--network": "--share-net uses the host's network; without it there is only lo",
-    "--net": "--share-net uses the host's network; without it there is only lo",
-    "-it": "leave it out: the program gets a terminal if you have one (override with --tty or --no-tty)",
-    "-i": "leave it out: standard input is passed on, and the program gets a terminal if you have one: "
-    "ctk up SUITE NAME -- COMMAND",
-    "-t": "leave it out: the program gets a terminal if you have one (override with --tty or --no-tty)",
-    "-w": "--cwd DIR",
-    "--workdir": "--cwd DIR",
-    "--entrypoint": "the command comes last: ctk up SUITE NAME -- COMMAND",
-    "--restart": "ctk generate systemd NAME writes a unit that restarts it",
+    "up": {
+        "--name": "the name is the second word: ctk up IMAGE NAME",
+        "-p": _NO_PORTS,
+        "--publish": _NO_PORTS,
+        "--network": _OWN_NETWORK,
+        "--net": _OWN_NETWORK,
+        "-it": "leave it out: the program gets a terminal if you have one (override with --tty or --no-tty)",
+        "-i": "leave it out: standard input is passed on, and the program gets a terminal if you have one: "
+        "ctk up SUITE NAME -- COMMAND",
+        "-t": "leave it out: the program gets a terminal if you have one (override with --tty or --no-tty)",
+        "-w": "--cwd DIR",
+        "--workdir": "--cwd DIR",
+        "--entrypoint": "the command comes last: ctk up SUITE NAME -- COMMAND",
+        "--restart": "ctk generate systemd NAME writes a unit that restarts it",
+        "--tls-verify": _TLS,
+    },
+    "pull": _REGISTRY,
+    "push": _REGISTRY,
+    "copy": _REGISTRY | {"-a": "--all"},
+    "unpack": _REGISTRY
+    | {
+        "--image": "the image is a word: ctk unpack oci:DIR:TAG --bundle BUNDLE",
+        "--uid-map": "--rootless uses your subordinate ids",
+        "--gid-map": "--rootless uses your subordinate ids",
+    },
+    "login": {
+        "-p": "--password-stdin: what is on a command line is shown by ps",
+        "--password": "--password-stdin: what is on a command line is shown by ps",
+        "--tls-verify": _TLS,
+        "--authfile": "the environment's REGISTRY_AUTH_FILE names another file",
+    },
+    "images": dict.fromkeys(("-a", "--all", "--digests", "--no-trunc", "--format", "--filter", "-f"), _WHOLE_LIST),
+    "image rm": {"-a": "ctk image prune --all", "--all": "ctk image prune --all"},
+    "image prune": {"-f": _NEVER_ASKS, "--force": _NEVER_ASKS, "--filter": _NEVER_ASKS},
+    "image inspect": {"-f": "it prints JSON, for jq", "--format": "it prints JSON, for jq", "--raw": "it prints JSON"},
 }
 
 
 def instead(word: str, group: str = "") -> str:
     """What to type instead of the command `word` of `group`; '' if it isn't in the table."""
-    return INSTEAD.get(f"{group} {word}".strip(), "")
+    found = INSTEAD.get(f"{group} {word}".strip(), "")
+    return found or (INSTEAD.get(word, "") if group == "image" else "")  # docker has most words twice
 
 
-def option(word: str) -> str:
-    """What to give `ctk up` instead of Docker's option `word`; '' if the word isn't in the table."""
-    return OPTIONS.get(word, "")
+def option(command: str, word: str) -> str:
+    """What to give `command` instead of another tool's option `word`; '' if it isn't in the table."""
+    return OPTIONS.get(command, {}).get(word, "")

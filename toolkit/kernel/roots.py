@@ -2,7 +2,7 @@
 
 setns(2) into a mount namespace makes that namespace's root ours, whatever the roots of its members are. pivot_root(2)
 in a chroot moves only the mount that is our `/`. So whoever enters a container that was made by this alone ends up
-outside of it (quirk 40).
+outside of it (quirk 42).
 """
 
 import errno

@@ -87,7 +87,7 @@ def advice(error: "WrongOption", program: str) -> str:
         return f"it goes before the verb: {program} --{flag} … {verb} …; {see}"
     table = VERBS[verb][5] if verb else GLOBAL
     if verb in ("run", "create") and flag in _DOCKERS_FLAGS:
-        return f"a terminal is the default, and there are no images: {program} up SUITE NAME -- COMMAND; {see}"
+        return f"a terminal is the default: {program} up IMAGE NAME -- COMMAND; {see}"
     if verb in ("run", "create") and flag.partition("=")[0] in _IN_THE_SPEC:
         return (
             f"config.json describes the container: {program} spec --update …, or "
