@@ -48,6 +48,8 @@ INSTEAD = {
     "image remove": "ctk image rm IMAGE",
     "image delete": "ctk image rm IMAGE",
     "image untag": "ctk image rm NAME",
+    "list-tags": "ctk image tags REPOSITORY",
+    "image list-tags": "ctk image tags REPOSITORY",
     "image exists": "ctk image inspect IMAGE has the exit code 1 if it is not there",
     "image gc": "ctk image prune",
     "image fsck": "ctk image check",

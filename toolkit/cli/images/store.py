@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from toolkit.cli import complete, output, pages
+from toolkit.cli.images import registry
+from toolkit.cli.images.options import Json, PlainHttp
 
 if TYPE_CHECKING:
     from toolkit.image.store.collect import Removed
@@ -32,19 +34,19 @@ OfPlatform = Annotated[
         "--platform", metavar="OS/ARCH", help="Which image of an index to take.", show_default="this machine's"
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command("images", rich_help_panel=_PANEL, epilog="Example: ctk images")(images)
-    group = pages.App(no_args_is_help=True, help="Look at and change images in the local store.")
+    group = pages.App(no_args_is_help=True, help="Look at and change images in the local store and in registries.")
     group.command("inspect", epilog="Example: ctk image inspect debian:bookworm")(inspect)
     group.command("history", epilog="Example: ctk image history debian:bookworm")(history)
     group.command("tag", epilog="Example: ctk image tag debian:bookworm localhost:5000/base:1")(tag)
     group.command("rm", epilog="Example: ctk image rm debian:bookworm")(remove)
     group.command("prune", epilog="Example: ctk image prune --all --dry-run")(prune)
     group.command("check", epilog="Example: ctk image check")(check)
+    registry.register(group)
     app.add_typer(group, name="image", rich_help_panel=_PANEL)
 
 
@@ -112,12 +114,19 @@ def remove(
     force: Annotated[
         bool, typer.Option("--force", "-f", help="Given a digest, remove all the names of its image.")
     ] = False,
+    plain_http: PlainHttp = None,
 ) -> None:
-    """Remove names. With its last name an image is removed, except for data that other images or containers use."""
+    """Remove names. With its last name an image is removed, except for data that other images or containers use.
+
+    docker://NAME deletes from a registry: a tag, or with @DIGEST an image with all its tags there.
+    """
     from toolkit.image.store import collect
     from toolkit.image.store.store import Store
 
-    _told(collect.remove(Store(), names, force=force))
+    there = registry.named(names)
+    if here := [name for name in names if not name.startswith("docker://")]:
+        _told(collect.remove(Store(), here, force=force))
+    registry.delete(there, plain_http)
 
 
 def prune(

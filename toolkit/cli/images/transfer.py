@@ -7,6 +7,7 @@ import typer
 
 from toolkit.cli import output
 from toolkit.cli.build import Json, Verbose
+from toolkit.cli.images.options import PlainHttp
 from toolkit.cli.output import progress
 
 _PANEL = "Images"
@@ -19,15 +20,6 @@ Platform = Annotated[
         help="Platform of the image.",
         show_default="this one",
         rich_help_panel="What",
-    ),
-]
-PlainHttp = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--plain-http",
-        metavar="HOST[:PORT]",
-        help="This registry speaks http, not https. For loopback addresses, ctk tries both.",
-        show_default=False,
     ),
 ]
 SquashIds = Annotated[
@@ -110,18 +102,25 @@ def push(
     ] = "",
     platform: Platform = "",
     every: Annotated[bool, typer.Option("--all-platforms", help="Every platform that the index lists.")] = False,
+    sbom: Annotated[
+        str,
+        typer.Option(
+            "--attach-sbom", metavar="FILE", help="Attach a bill of materials: SPDX or CycloneDX, as JSON.",
+            show_default=False,
+        ),
+    ] = "",
     plain_http: PlainHttp = None,
     jobs: Jobs = 3,
     json: Json = False,
     verbose: Verbose = False,
-) -> None:
+) -> None:  # fmt: skip
     """Upload an image from the store to a registry, byte for byte: its digest stays the same."""
     from toolkit.image import name
     from toolkit.image.transfer.push import CopyRequest
     from toolkit.image.transfer.push import copy as move
 
     to = name.locate(destination or image, default=name.DOCKER)
-    request = CopyRequest(name.locate(image), to, platform, every, tuple(plain_http or ()), jobs)
+    request = CopyRequest(name.locate(image), to, platform, every, tuple(plain_http or ()), jobs, sbom)
     with progress(json=json, verbose=verbose) as emit:
         move(request, emit)
 

@@ -189,8 +189,10 @@ class Registry:
         if status not in (200, 202, 204):
             failure = self._primary.failure(response, doing)
             if status in (400, 405) and not digests.is_digest(wanted):
+                found = self.head(wanted)
+                digest = found.digest if found else "sha256:…"
                 failure.hint = (
-                    f"this registry deletes manifests only, with all their tags: {self.reference.name}@sha256:…"
+                    f"this registry deletes manifests only, with all their tags: {self.reference.name}@{digest}"
                 )
             elif status in (400, 405):
                 failure.hint = "the registry does not allow it; its administrator can (docker-registry: storage.delete)"

@@ -12,15 +12,20 @@ from toolkit.image.document.descriptor import Descriptor
 from toolkit.image.endpoint import Destination, Source
 from toolkit.image.name import Location
 from toolkit.image.registry.client import Registry
+from toolkit.image.transfer import attach, places
 from toolkit.image.transfer import copy as copying
-from toolkit.image.transfer import places
 from toolkit.image.transfer import tree as trees
 from toolkit.image.transfer.places import Access
+from toolkit.image.transfer.tree import Tree
+from toolkit.text import quote
 
 
 @dataclass(frozen=True, slots=True)
 class CopyRequest:
-    """What `ctk copy` was asked for. `platform` "" is this machine's; `every` takes all that an index lists."""
+    """What `ctk copy` was asked for. `platform` "" is this machine's; `every` takes all that an index lists.
+
+    `sbom` is a file that is attached to the image in its registry.
+    """
 
     source: Location
     destination: Location
@@ -28,6 +33,7 @@ class CopyRequest:
     every: bool = False
     plain_http: tuple[str, ...] = ()
     jobs: int = copying.JOBS
+    sbom: str = ""
 
 
 _STAGES = (("manifest", "Read the manifest"), (copying.STAGE, "Copy what is missing"))
@@ -40,6 +46,7 @@ def copy(request: CopyRequest, emit: Emit) -> str:
     if request.source == request.destination:
         raise Usage(f"copy {request.source}", because="source and destination are the same")
     began = time.monotonic()
+    bill = attach.read(request.sbom, request.destination) if request.sbom else None
     emit(Planned(_STAGES))
     access = Access(frozenset(request.plain_http), cancelled=threading.Event(), emit=emit)
     with places.source(request.source, access) as source:
@@ -62,15 +69,27 @@ def copy(request: CopyRequest, emit: Emit) -> str:
                 cancelled=access.cancelled,
                 mount=_mount(source, destination),
             )
+            attached = attach.put(destination, _described(tree), bill) if bill else ""
     text = f"copied {request.source} to {request.destination}: {tree.top.digest}"
     result = {"source": str(request.source), "destination": str(request.destination), "digest": tree.top.digest}
-    emit(Done(text, time.monotonic() - began, result | {"bytes": moved}))
+    result |= {"sbom": attached} if attached else {}
+    steps = (f"ctk image referrers {quote(_called(request.destination))}",) if attached else ()
+    emit(Done(text, time.monotonic() - began, result | {"bytes": moved}, steps))
     return tree.top.digest
 
 
 def _wanted(source: Location) -> str:
     """A place was opened for its image already; a registry is asked for the tag or digest of the reference."""
     return source.reference.wanted if source.transport == name.DOCKER and source.reference else ""
+
+
+def _described(tree: Tree) -> Descriptor:
+    raw, document = tree.documents[-1]
+    return Descriptor(document.media_type, raw.digest, len(raw.data))
+
+
+def _called(destination: Location) -> str:
+    return destination.reference.familiar if destination.reference else str(destination)
 
 
 def _mount(source: Source, destination: Destination) -> "_Mount | None":
