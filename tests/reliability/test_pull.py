@@ -16,7 +16,7 @@ import pytest
 from tests.fixtures import images, registry
 from tests.fixtures.command import Command
 from tests.fixtures.registry import DebianRegistry
-from tests.fixtures.registry_faults import Handler, Server
+from tests.fixtures.registry_faults import Handler, Server, changed, flipped
 from toolkit.image.document.descriptor import Descriptor
 from toolkit.image.store import check, collect
 from toolkit.image.store.store import Store
@@ -329,3 +329,19 @@ def test_a_full_disk_is_one_clear_error(
     ctk("pull", f"{server.host}/one:1", env=env).ok()
     ctk("image", "prune", env=env).ok()
     assert list(check.check(store)) == []
+
+
+@pytest.mark.parametrize("damaged", ["flipped", "not gzip"])
+def test_what_was_damaged_on_the_way_is_fetched_anew(
+    damaged: str, ctk: Command, server: Server, environment: Callable[[Path], dict[str, str]], tmp_path: Path
+) -> None:
+    """It has the right length, so nothing of it may stay to be gone on behind."""
+    env = environment(tmp_path / "images")
+    change = flipped if damaged == "flipped" else lambda data: b"x" * len(data)
+    server.rule(f"GET .*/blobs/{LOWER.digest}", changed(change), times=1)
+    told = ctk("pull", f"{server.host}/one:1", env=env)
+    assert told.rc == 1 and "its digest is sha256:" in told.err, told.err
+    store = Store(env["CTK_IMAGES"])
+    assert damage(store) == [] and LOWER.digest not in parts(store)
+    ctk("pull", f"{server.host}/one:1", env=env).ok()
+    assert damage(store) == [] and store.image(f"{server.host}/one:1").digest == ONE.digest

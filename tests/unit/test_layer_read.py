@@ -139,3 +139,22 @@ def test_it_grows_no_further_than_it_may(media_type: str) -> None:
     assert read(media_type, BLOBS[media_type], limit_bytes=len(PLAIN)) == PLAIN
     with pytest.raises(CtkError, match=f"beyond the {len(PLAIN) - 1} bytes"):
         read(media_type, BLOBS[media_type], limit_bytes=len(PLAIN) - 1)
+
+
+@every_type
+def test_a_blob_that_its_giver_hashes(media_type: str) -> None:
+    """It is not hashed twice; who does it is asked at the end, also where the content is damaged."""
+    blob = BLOBS[media_type]
+    asked = []
+    descriptor = Descriptor(media_type, digest.of(b"another"), len(blob))
+    layer = Layer(pieces(blob), descriptor, digest.of(PLAIN), "read it", check_blob=lambda: asked.append(1))
+    assert b"".join(layer) == PLAIN and layer.verified and asked == [1]
+
+    def refuse() -> None:
+        raise Untrusted("read it", because="it is another")
+
+    for data in (blob, bytes(len(blob))):
+        layer = Layer(pieces(data), descriptor, digest.of(PLAIN), "read it", check_blob=refuse)
+        with pytest.raises(Untrusted, match="it is another"):
+            list(layer)
+        assert not layer.verified

@@ -14,7 +14,7 @@ files inherit no group and no ACL, and what a later layer puts into a folder doe
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from toolkit.archive.extract import Extractor
@@ -72,11 +72,20 @@ def flat(rootfd: int, layers: Iterable[LayerSource], policy: Policy = _POLICY) -
 
 
 def one(
-    rootfd: int, pieces: Iterable[bytes], descriptor: Descriptor, diff_id: str, form: str, policy: Policy = _POLICY
+    rootfd: int,
+    pieces: Iterable[bytes],
+    descriptor: Descriptor,
+    diff_id: str,
+    form: str,
+    policy: Policy = _POLICY,
+    check_blob: Callable[[], None] | None = None,
 ) -> Facts:
-    """Lay one layer out onto the folder `rootfd`, which must be empty unless `form` is FLAT. Raises as `flat`."""
+    """Lay one layer out onto the folder `rootfd`, which must be empty unless `form` is FLAT. Raises as `flat`.
+
+    `check_blob` as read.Layer takes it.
+    """
     with contextlib.closing(_Applier(rootfd, form, policy)) as applier:
-        applier.layer(pieces, descriptor, diff_id)
+        applier.layer(pieces, descriptor, diff_id, check_blob)
         return applier.finish()
 
 
@@ -98,13 +107,19 @@ class _Applier:
     def close(self) -> None:
         self._tree.close()
 
-    def layer(self, pieces: Iterable[bytes], descriptor: Descriptor, diff_id: str) -> None:
+    def layer(
+        self,
+        pieces: Iterable[bytes],
+        descriptor: Descriptor,
+        diff_id: str,
+        check_blob: Callable[[], None] | None = None,
+    ) -> None:
         """Lay out one more layer."""
         doing = f"lay out the layer {descriptor.digest}"
         self._tree.doing = self._owners.doing = self._extractor.doing = doing
         self._check_room(descriptor.size_bytes)
         self._members.next_layer()
-        layer = Layer(pieces, descriptor, diff_id, doing, self._policy.limit_bytes)
+        layer = Layer(pieces, descriptor, diff_id, doing, self._policy.limit_bytes, check_blob)
         with contextlib.closing(ahead(layer)) as stream:
             self._lay_out(AnyTar(self._with_room(stream), f"the layer {descriptor.digest}", global_headers=False))
         if not layer.verified:

@@ -91,8 +91,8 @@ class Part:
             raise self._place.failed(error) from None
         self.resumed = self.offset > 0
 
-    def finish(self) -> None:
-        """Check it and give it its name. Raises Untrusted: then nothing of it is kept, unless it was only short."""
+    def check(self) -> None:
+        """Whether what has come is the blob. Raises Untrusted: then nothing of it is kept, unless it was only short."""
         wanted = self._descriptor
         if self.offset != wanted.size_bytes:
             raise self._wrong(f"{self.offset} bytes came, and its descriptor states {wanted.size_bytes}")
@@ -101,9 +101,14 @@ class Part:
             self.drop()
             again = "; a part of it was from an earlier try, and is dropped now: try again" if self.resumed else ""
             raise self._wrong(f"its digest is {found}{again}")
+
+    def finish(self) -> None:
+        """Check it and give it its name. Raises Untrusted, as `check`."""
+        self.check()
+        digest = self._descriptor.digest
         try:
             os.fsync(self._fd)
-            os.rename(self._place.part(wanted.digest), self._place.blob(wanted.digest))
+            os.rename(self._place.part(digest), self._place.blob(digest))
         except OSError as error:
             raise self._place.failed(error) from None
         self.there, self._named = True, False

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from toolkit.children import rootless
+from toolkit.errors import Malformed
 from toolkit.events import Emit, Finished, Note, Started
 from toolkit.image.document import platform
 from toolkit.image.document.descriptor import Descriptor
@@ -22,6 +23,10 @@ from toolkit.image.store.layers import Layers
 from toolkit.image.store.store import Store, StoreDestination
 from toolkit.image.transfer.copy import JOBS, STAGE, Progress, into_store, short, side_by_side
 from toolkit.kernel.host import HostFacts
+
+
+def _hashed_when_opened() -> None:
+    """Blobs.open has hashed what it opens, and the diff id is looked at all the same."""
 
 
 def form_here() -> str:
@@ -67,11 +72,19 @@ class Layout:
                 return
             with self._into.receiving(blob, emit=self._emit) as part, contextlib.ExitStack() as stack:
                 if part.there:
-                    pieces = self._stored(blob)
+                    pieces, check = self._stored(blob), _hashed_when_opened
                 else:
-                    pieces = part.passing(stack.enter_context(source.blob(blob, part.offset)))
+                    pieces, check = part.passing(stack.enter_context(source.blob(blob, part.offset))), part.check
                 counted = progress.counted(pieces, short(blob.digest))
-                facts = apply.one(making.rootfd, counted, blob, diff_id, self.form, self._policy)
+                try:
+                    facts = apply.one(making.rootfd, counted, blob, diff_id, self.form, self._policy, check)
+                except Malformed:
+                    # Damage on the way here is likelier than an image that was made so, and what is damaged must not
+                    # be kept for the next pull to go on behind. The rest of the blob tells.
+                    for _ in pieces:
+                        pass
+                    check()
+                    raise
                 making.implicit = facts.implicit
         self._note(blob, facts)
 
