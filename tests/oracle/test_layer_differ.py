@@ -10,6 +10,7 @@ import pytest
 
 from tests.fixtures.command import tool
 from tests.fixtures.layers import look
+from tests.fixtures.overlay import mount_overlay
 from toolkit.archive.entries import Entry
 from toolkit.errors import CtkError
 from toolkit.image.document import manifest, media_types
@@ -54,7 +55,7 @@ def mounted(folder: Path, lowers: Sequence[Path], upper: Path, more: str = "") -
     for one in (point, work, upper):
         one.mkdir(exist_ok=True)
     options = f"lowerdir={':'.join(map(str, lowers))},upperdir={upper},workdir={work}{more}"
-    subprocess.run(["mount", "-t", "overlay", "overlay", "-o", options, point], check=True)
+    mount_overlay(point, options)
     try:
         yield point
     finally:

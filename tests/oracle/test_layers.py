@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from tests.fixtures import layers as made
 from tests.fixtures.command import tool
 from tests.fixtures.layers import LayerSource, Member, look
+from tests.fixtures.overlay import mount_overlay
 from toolkit.image import digest
 from toolkit.image.document import media_types
 from toolkit.image.layer import apply
@@ -208,7 +209,7 @@ def beside_overlayfs(image: list[list[Member]], form: str) -> None:
             lower = ":".join(str(top / str(number)) for number in reversed(range(len(image))))
             (top / "mounted").mkdir()
             options = f"lowerdir={lower}" + (",userxattr" if form == USERXATTR else "")
-            subprocess.run(["mount", "-t", "overlay", "-o", options, "overlay", top / "mounted"], check=True)
+            mount_overlay(top / "mounted", options)
             try:
                 same(lay_flat(top / "ours", image), without_root(look(top / "mounted")), image)
             finally:

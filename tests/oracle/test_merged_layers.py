@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fixtures.overlay import mount_overlay
 from toolkit.image.layer import merged
 
 pytestmark = pytest.mark.root
@@ -50,7 +51,7 @@ def layers(tmp_path: Path) -> Iterator[tuple[list[str], Path]]:
     lower = [str(one) for one in (top, third, second, base)]
     mount = tmp_path / "merged"
     mount.mkdir()
-    subprocess.run(["mount", "-t", "overlay", "overlay", "-o", "lowerdir=" + ":".join(lower), mount], check=True)
+    mount_overlay(mount, "lowerdir=" + ":".join(lower))
     try:
         yield lower, mount
     finally:

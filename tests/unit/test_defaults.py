@@ -23,6 +23,8 @@ def test_equals_runcs_file(tmp_path, flags):
     ours = default_spec(bool(flags))
     # Only the version of the standard is the reference's own: 1.1.5 names 1.0.2-dev, 1.1.15 names 1.2.0.
     ours["ociVersion"] = re.search(r"^spec: (\S+)", version, re.MULTILINE)[1]
+    if '"ambient"' not in theirs:
+        del ours["process"]["capabilities"]["ambient"]  # runc 1.3 gives none any more
     assert dumps(ours, "\t") == theirs, version
 
 

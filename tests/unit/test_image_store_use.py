@@ -12,8 +12,10 @@ import pytest
 
 from tests.fixtures import images
 from tests.fixtures.images import Image
+from tests.fixtures.overlay import mount_overlay
 from toolkit.image.store import check, collect, leases
 from toolkit.image.store.store import Store
+from toolkit.kernel.mounts import MS_RDONLY
 
 pytestmark = pytest.mark.root
 
@@ -57,7 +59,7 @@ def shown(tmp_path: Path) -> Iterator[Path]:
 
 
 def mounted(paths: list[str], shown: Path) -> Path:
-    subprocess.run(["mount", "-t", "overlay", "-o", f"ro,lowerdir={':'.join(paths)}", "none", shown], check=True)
+    mount_overlay(shown, f"lowerdir={':'.join(paths)}", MS_RDONLY)
     return shown
 
 

@@ -312,16 +312,25 @@ def test_numbers_of_extended_headers_are_decimal() -> None:
                 list(AnyTar(chunks(info.tobuf(tarfile.PAX_FORMAT) + bytes(2048)), "it"))
 
 
-def test_attributes_by_the_thousand_take_no_time() -> None:
-    """A MiB of them is 36,000, and each was added by a copy of all before."""
-    records = b"".join(b"33 SCHILY.xattr.user.%05d=value\n" % number for number in range(31_000))
+def _attributes(count: int) -> float:
+    """The seconds of processor time, at best, to read a member with so many attributes."""
+    records = b"".join(b"33 SCHILY.xattr.user.%05d=value\n" % number for number in range(count))
     info = tarfile.TarInfo("x")
     info.type, info.size = tarfile.XHDTYPE, len(records)
     data = info.tobuf(tarfile.USTAR_FORMAT) + records + bytes(-len(records) % 512)
     data += tarfile.TarInfo("x").tobuf(tarfile.USTAR_FORMAT) + bytes(1024)
-    begun = time.process_time()
-    (entry,) = AnyTar(chunks(data), "it")
-    assert len(entry.xattrs) == 31_000 and time.process_time() - begun < 0.7
+    best = 60.0
+    for _ in range(3):
+        begun = time.process_time()
+        (entry,) = AnyTar(chunks(data), "it")
+        best = min(best, time.process_time() - begun)
+        assert len(entry.xattrs) == count
+    return best
+
+
+def test_attributes_by_the_thousand_take_no_time() -> None:
+    """A MiB of them is 36,000, and each was added by a copy of all before: 8 times as many took 64 times as long."""
+    assert _attributes(24_000) < 24 * _attributes(3_000)
 
 
 def test_an_attribute_without_a_proper_name() -> None:

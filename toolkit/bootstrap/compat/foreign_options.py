@@ -1,6 +1,6 @@
 """What to use instead of those options of debootstrap, mmdebstrap and cdebootstrap that ctk does not have.
 
-From the manual pages of debootstrap 1.0.128 and 1.0.141, mmdebstrap 1.3.5 and cdebootstrap 0.7.8. Options that are the
+From the manual pages of debootstrap 1.0.128 to 1.0.145, mmdebstrap 1.3.5 and cdebootstrap 0.7.8. Options that are the
 same in ctk are not listed. A test checks that every option of those pages is either accepted or listed.
 """
 
@@ -15,6 +15,7 @@ INSTEAD = {
     "--debian-installer": "--json prints every event as an object for programs",
     "--no-check-certificate": "REQUESTS_CA_BUNDLE=FILE names certificates to trust; what a mirror sends is checked by "
     "the archive's signature in any case, so an http:// mirror does no harm; {engine}",
+    "--ca-certificate": "REQUESTS_CA_BUNDLE=FILE names certificates to trust; {engine}",
     "--inrelease-path": "ctk fetches InRelease from the suite's own folder; {engine}",
     "--no-check-sig": "--no-check-gpg",
     # mmdebstrap
