@@ -24,7 +24,7 @@ Target = Annotated[
     str,
     typer.Argument(
         metavar="TARGET",
-        help="Folder to create (it may exist if empty), file in a --format, or - for a tar on stdout.",
+        help="Folder to create (it may exist if empty), file or image in a --format, or - for a tar on stdout.",
         show_default=False,
     ),
 ]
@@ -53,9 +53,19 @@ Format = Annotated[
     typer.Option(
         "--format",
         metavar="NAME",
-        help="directory, tar, tar.zst, tar.gz, squashfs or ext4.",
+        help="directory, tar, tar.zst, tar.gz, squashfs, ext4; an image: oci, oci-archive, docker-archive.",
         rich_help_panel=_OUTPUT,
         show_default="by TARGET's suffix",
+    ),
+]
+Tag = Annotated[
+    str,
+    typer.Option(
+        "--tag",
+        metavar="NAME",
+        help="Make an image of that name: in the store if there is no TARGET, else in TARGET.",
+        rich_help_panel=_OUTPUT,
+        show_default=False,
     ),
 ]
 Json = Annotated[
@@ -86,6 +96,7 @@ def bootstrap(
     downloads: DownloadOptions,
     tree: TreeOptions,
     format: Format = "",
+    tag: Tag = "",
     json: Json = False,
     verbose: Verbose = False,
     _: RemoveTree = "",
@@ -105,7 +116,7 @@ def bootstrap(
         target = tree.second_stage_target or target or suite
     if not suite and not tree.second_stage:
         raise Usage("read the command line", because="missing argument 'SUITE'", hint="see ctk bootstrap --help")
-    if not target and not (print_debs or downloads.download_only or downloads.make_tarball):
+    if not target and not (tag or print_debs or downloads.download_only or downloads.make_tarball):
         raise _no_target(suite)
     if target == "-" and json:
         raise Usage("read the command line", because="TARGET - and --json both want standard output")
@@ -119,6 +130,7 @@ def bootstrap(
         restart=force,
         keep_failed=keep_failed,
         format=format,
+        tag=tag,
         **values,
     )
     with progress(json=json, verbose=verbose) as emit:

@@ -24,7 +24,7 @@ from toolkit.bootstrap.compat import first_stage
 from toolkit.bootstrap.facts import debootstrap_files
 from toolkit.bootstrap.facts.model import Lock, Request
 from toolkit.bootstrap.facts.stage import stage
-from toolkit.bootstrap.output import outputs
+from toolkit.bootstrap.output import finished, outputs
 from toolkit.bootstrap.plan import download_only, plan_build
 from toolkit.bootstrap.resolve import lockfile
 from toolkit.errors import Usage
@@ -65,7 +65,7 @@ def make(request: Request, path: str, emit: Emit) -> Lock:
                 os.close(folder)
             with stage(outputs.STAGE[0], emit) as report:
                 try:
-                    outputs.write_all(part.fd, streams.gzip(tar_write.segments(rootfd, _members(rootfd))))
+                    finished.write_all(part.fd, streams.gzip(tar_write.segments(rootfd, _members(rootfd))))
                     part.name()
                 except OSError as error:
                     raise outputs.failed(path, error) from None

@@ -22,6 +22,17 @@ _ARCHITECTURES = {
     "mips64": "mips64el",
 }
 
+# Go's GOARCH and variant where they differ from Debian's name, as docker's own debian images have them.
+_OF_IMAGES = {
+    "arm64": ("arm64", "v8"),
+    "armel": ("arm", "v5"),
+    "armhf": ("arm", "v7"),
+    "i386": ("386", ""),
+    "mips64el": ("mips64le", ""),
+    "mipsel": ("mipsle", ""),
+    "ppc64el": ("ppc64le", ""),
+}
+
 # Debian's names for Linux: dpkg 1.21's cputable, and what its tupletable adds for glibc.
 NAMES = frozenset(
     "alpha amd64 arc arm arm64 arm64ilp32 armeb armel armhf avr32 hppa i386 ia64 loong64 m32r m68k mips mips64 "
@@ -51,6 +62,11 @@ def host_architecture() -> str:
         raise HostLacks(
             "find out the architecture", because=f"machine {machine!r} is not known", hint="name it with --arch"
         ) from None
+
+
+def of_image(architecture: str) -> tuple[str, str]:
+    """An image's words for Debian's name: architecture and variant, which is "" for none (image-spec, config.md)."""
+    return _OF_IMAGES.get(architecture, (architecture, ""))
 
 
 def is_native(architecture: str) -> bool:

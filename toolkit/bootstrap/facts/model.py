@@ -43,6 +43,7 @@ class Request:
     or_host: bool = False  # use the host's own programs if no archive can be reached (host.py)
     keep_failed: bool = False  # leave the half-made tree of a failed build for inspection
     format: str = ""  # of the target (outputs.py); "": by its suffix
+    tag: str = ""  # the name of the image; without a target it goes into the store
     use_kept: bool = True  # use a cached tree of the same build, and cache this one (tree_cache.py)
     cache_dir: str = ""  # a folder of .deb files to take from and add to (deb_folder.py)
     unpack_tarball: str = ""  # packages in a file (tarball_write.py), in place of an archive

@@ -1,4 +1,4 @@
-"""A finished tree as one file: which format a TARGET means, where the tree is made, how the file is written.
+"""A finished tree in a format: which one a TARGET means, where the tree is made, how the file is written.
 
     CACHE/trees.new/XX/root     the tree, until it is written; removed at the end, or after a kill by the next build
     DIR/.NAME.ctk-part         the file, while it is written; locked, so that a second build into it is refused
@@ -17,16 +17,19 @@ import stat
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from toolkit import places
-from toolkit.archive import streams, tar_write, walk
+from toolkit.archive import walk
 from toolkit.bootstrap import beside
 from toolkit.bootstrap.facts.model import Request, Result
 from toolkit.bootstrap.facts.stage import stage
-from toolkit.bootstrap.output.next_steps import image_steps
+from toolkit.bootstrap.output import formats
+from toolkit.bootstrap.output.finished import Tree
+from toolkit.bootstrap.output.formats import FORMATS, STORE, Format
+from toolkit.bootstrap.output.next_steps import image_steps, store_steps
 from toolkit.bootstrap.output.target import empty, forget, result_path
 from toolkit.errors import CtkError, InUse, Usage, reason
 from toolkit.events import Done, Emit, Event, Planned
@@ -38,78 +41,6 @@ STDOUT = "-"
 STAGE = ("write", "Write the file")
 
 Make = Callable[[Request, Emit], Result]
-Write = Callable[[int, int, int | None], None]  # the tree, the empty file, the latest time or None
-
-
-@dataclass(frozen=True, slots=True)
-class Format:
-    """A file format: its suffixes, and the function that writes it. `streams`: it can be written to a pipe."""
-
-    name: str
-    suffixes: tuple[str, ...]
-    write: Write
-    streams: bool
-    hint: str  # what to do with it next (next_steps.image_steps)
-    unprivileged: str = ""
-
-
-def _tar(rootfd: int, out: int, latest_s: int | None) -> None:
-    write_all(out, _segments(rootfd, latest_s))
-
-
-def _tar_zst(rootfd: int, out: int, latest_s: int | None) -> None:
-    write_all(out, streams.zstd(_segments(rootfd, latest_s)))
-
-
-def _tar_gz(rootfd: int, out: int, latest_s: int | None) -> None:
-    write_all(out, streams.gzip(_segments(rootfd, latest_s)))
-
-
-def _squashfs(rootfd: int, out: int, latest_s: int | None) -> None:
-    from toolkit.archive import squashfs
-
-    squashfs.write(rootfd, out, walk.walk(rootfd, latest_s=latest_s), time_s=_time_s(latest_s))
-
-
-def _ext4(rootfd: int, out: int, latest_s: int | None) -> None:
-    from toolkit.archive import ext4
-
-    ext4.write(rootfd, out, walk.walk(rootfd, latest_s=latest_s), time_s=_time_s(latest_s))
-
-
-def _time_s(latest_s: int | None) -> int:
-    return int(time.time()) if latest_s is None else latest_s
-
-
-def _segments(rootfd: int, latest_s: int | None) -> Iterator[bytes]:
-    return tar_write.segments(rootfd, walk.walk(rootfd, latest_s=latest_s))
-
-
-def write_all(out: int, pieces: Iterable[bytes]) -> None:
-    """Write all pieces to the descriptor, completely. Raises OSError."""
-    for piece in pieces:
-        view = memoryview(piece)
-        while view:
-            view = view[os.write(out, view) :]
-
-
-_UNTAR = "mkdir fs && tar --numeric-owner --xattrs -xpf {} -C fs"
-
-# A further format (an OCI image) needs only one more line: `--format` and the suffix find it here.
-FORMATS = (
-    Format("tar", (".tar",), _tar, True, _UNTAR),
-    Format("tar.zst", (".tar.zst", ".tzst"), _tar_zst, True, _UNTAR),
-    Format("tar.gz", (".tar.gz", ".tgz"), _tar_gz, True, _UNTAR),
-    Format("squashfs", (".squashfs", ".sqfs"), _squashfs, False, "mount {} /mnt", "unsquashfs -d fs {}"),
-    Format(
-        "ext4",
-        (".ext4", ".img"),
-        _ext4,
-        False,
-        "mount {} /mnt        (larger: truncate -s 10G {}; resize2fs {})",
-        "mkdir fs && /sbin/debugfs -R 'rdump / fs' {} 2>/dev/null",
-    ),
-)
 NAMES = (DIRECTORY, *(one.name for one in FORMATS))
 
 # Suffixes of formats that are not written here, with the program that compresses a tar. A folder of such a name is
@@ -132,14 +63,18 @@ def format_of(request: Request) -> Format | None:
         raise Usage(
             f"use format {given!r}", because="there is no such format", hint="the formats are: " + ", ".join(NAMES)
         )
+    if request.tag and not target:
+        return _for_store(request)
     found = next((one for one in FORMATS if one.name == given), None)
     if not given:
         if target == STDOUT:
             found = FORMATS[0]
-        elif not os.path.isdir(target) and not target.endswith("/"):
-            found = next((one for one in FORMATS if target.endswith(one.suffixes)), None)
-            if found is None:
+        elif not target.endswith("/"):
+            found = formats.by_suffix(target)
+            if found is None and not os.path.isdir(target):
                 _refuse_other_files(request)
+    if request.tag:
+        _check_name(request, found)
     if target != STDOUT:
         return found
     if found is None or not found.streams:
@@ -151,6 +86,26 @@ def format_of(request: Request) -> Format | None:
             "write to standard output", because="it is a terminal", hint="| tar -t, or > FILE, or name a file as TARGET"
         )
     return found
+
+
+def _for_store(request: Request) -> Format:
+    """The store, for a request with a name and no target. Raises Usage."""
+    if request.format:
+        because = f"there is no TARGET, which {request.format!r} needs"
+        raise Usage("read the command line", because=because, hint="without --format the image goes into the store")
+    _check_name(request, STORE)
+    return STORE
+
+
+def _check_name(request: Request, form: Format | None) -> None:
+    """Raise Usage if a target of this format has no name, or not this one."""
+    from toolkit.bootstrap.output import image
+
+    if form is None or not form.image:
+        because = f"it is for an image, and {request.target!r} is a {form.name if form else DIRECTORY}"
+        hint = "leave out TARGET, and the image goes into the store; or choose an image's --format"
+        raise Usage(f"use --tag {request.tag!r}", because=because, hint=hint)
+    image.name_of(request)
 
 
 def _refuse_other_files(request: Request) -> None:
@@ -174,38 +129,47 @@ def build(request: Request, form: Format, emit: Emit, make: Make) -> Result:
     """
     began = time.monotonic()
     with contextlib.ExitStack() as undo:
-        part = undo.enter_context(Part(request)) if request.target != STDOUT else None
+        part = None
+        if form is not STORE and request.target != STDOUT:
+            part = undo.enter_context((FolderPart if form.folder else Part)(request))
         work = undo.enter_context(work_folder())
         done: list[Done] = []
-        tree = os.path.join(work, "root")
-        inner = replace(request, target=tree, format=DIRECTORY, restart=False, keep_failed=False)
-        result = make(inner, _within(emit, done))
+        root = os.path.join(work, "root")
+        inner = replace(request, target=root, format=DIRECTORY, tag="", restart=False, keep_failed=False)
+        title = "Write the image" if form.image else STAGE[1]
+        result = make(inner, _within(emit, done, (STAGE[0], title)))
         with stage(STAGE[0], emit) as report:
-            size = _write_out(form, tree, sys.stdout.fileno() if part is None else part.fd, request)
+            out = sys.stdout.fileno() if part is None else part.fd
+            size, more = _write_out(form, Tree(request, result, work), out)
             report.detail = f"{size / 1e6:.1f} MB" if size else form.name
-        result = replace(result, target=os.path.abspath(request.target) if part else STDOUT)
+        target = f"{STORE.name}:{more['reference']}" if form is STORE else request.target
+        result = replace(result, target=os.path.abspath(target) if part else target)
         if part is not None:
-            part.finish(result, result_path(tree))
-    text = f"{result.title} is {'in ' + request.target if part else 'on standard output'}"
-    facts = {**done[0].result, "target": result.target, "format": form.name, "file_bytes": size}
+            part.finish(result, result_path(root))
+    facts = {**done[0].result, "target": result.target, "format": form.name, "file_bytes": size, **more}
     facts["file"] = result_path(result.target) if part else ""
-    emit(
-        Done(
-            text,
-            time.monotonic() - began,
-            facts,
-            image_steps(form.hint, form.unprivileged, request.target) if part else (),
-        )
-    )
+    emit(Done(_told(request, form, result, more), time.monotonic() - began, facts, _steps(request, form, more)))
     return result
 
 
-def _within(emit: Emit, done: list[Done]) -> Emit:
-    """An `emit` that adds our stage to the plan and puts Done into a list instead of passing it on."""
+def _told(request: Request, form: Format, result: Result, more: dict[str, Any]) -> str:
+    if form is STORE:
+        return f"{result.title} is the image {more['reference']} of the store: {more['digest']}"
+    return f"{result.title} is {'on standard output' if request.target == STDOUT else 'in ' + request.target}"
+
+
+def _steps(request: Request, form: Format, more: dict[str, Any]) -> tuple[str, ...]:
+    if form is STORE:
+        return store_steps(more["reference"])
+    return () if request.target == STDOUT else image_steps(form.hint, form.unprivileged, request.target)
+
+
+def _within(emit: Emit, done: list[Done], last: tuple[str, str]) -> Emit:
+    """An `emit` that adds our stage, the last, to the plan and puts Done into a list instead of passing it on."""
 
     def passing(event: Event) -> None:
         if isinstance(event, Planned):
-            emit(Planned((*event.stages, STAGE)))
+            emit(Planned((*event.stages, last)))
         elif isinstance(event, Done):
             done.append(event)
         else:
@@ -214,22 +178,22 @@ def _within(emit: Emit, done: list[Done]) -> Emit:
     return passing
 
 
-def _write_out(form: Format, tree: str, out: int, request: Request) -> int:
-    """Write the tree. Returns the size of the file, 0 for a pipe. Raises CtkError."""
-    epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
-    rootfd = os.open(tree, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def _write_out(form: Format, tree: Tree, out: int) -> tuple[int, dict[str, Any]]:
+    """Write the tree. The size of the file, 0 if there is none, and what `form.write` says. Raises CtkError."""
     try:
-        form.write(rootfd, out, int(epoch) if epoch.isdigit() else None)
-        about = os.fstat(out)
+        with tree:
+            more = form.write(tree, out)
+        if "bytes" not in more:
+            about = os.fstat(out)
+            more["bytes"] = about.st_size if stat.S_ISREG(about.st_mode) else 0
     except OSError as error:
         needed = ""
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            size = sum(entry.size_bytes + 512 for entry in walk.walk(rootfd))
+            with tree:
+                size = sum(entry.size_bytes + 512 for entry in walk.walk(tree.rootfd))
             needed = f" (the tree has {-(-size >> 20)} MiB, unpacked)"
-        raise failed(request.target, error, needed) from None
-    finally:
-        os.close(rootfd)
-    return about.st_size if stat.S_ISREG(about.st_mode) else 0
+        raise failed(tree.request.target, error, needed) from None
+    return more.pop("bytes"), more
 
 
 def failed(target: str, error: OSError, needed: str = "") -> CtkError:
@@ -256,12 +220,7 @@ class Part:
 
     def __enter__(self) -> "Part":
         if os.path.lexists(self._path):
-            if not stat.S_ISREG(os.lstat(self._path).st_mode):
-                raise InUse(self._doing, because="what is there is not a file", hint="name another one")
-            if not self._force:
-                raise InUse(
-                    self._doing, because="it is there already", hint="name another file, or --force replaces it"
-                )
+            self._check_there()
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
             self.fd = os.open(self._part, flags, 0o644)
@@ -286,12 +245,19 @@ class Part:
         os.ftruncate(self.fd, 0)
         return self
 
+    def _check_there(self) -> None:
+        """Raise InUse if what has the name must not be replaced."""
+        if not stat.S_ISREG(os.lstat(self._path).st_mode):
+            raise InUse(self._doing, because="what is there is not a file", hint="name another one")
+        if not self._force:
+            raise InUse(self._doing, because="it is there already", hint="name another file, or --force replaces it")
+
     def finish(self, result: Result, facts: str) -> None:
         """Give the file its final name, and write the result file beside it. Raises CtkError."""
         try:
             with open(facts, encoding="utf-8") as file:
                 document: dict[str, Any] = json.load(file)
-            about = os.fstat(self.fd)
+            about = self._about()
             document["directory"] = [about.st_dev, about.st_ino]
             document["result"]["target"] = result.target
             beside.write(result_path(self._path), json.dumps(document, indent=1) + "\n")
@@ -303,6 +269,9 @@ class Part:
         except OSError as error:
             needed = f" (the file has {-(-os.fstat(self.fd).st_size >> 20)} MiB)"
             raise failed(self._path, error, needed) from None
+
+    def _about(self) -> os.stat_result:
+        return os.fstat(self.fd)
 
     def name(self) -> None:
         """Give the complete file its final name. Raises OSError."""
@@ -318,6 +287,29 @@ class Part:
         if self.fd >= 0:
             os.close(self.fd)
         self.fd = -1
+
+
+class FolderPart(Part):
+    """The same for a layout, whose writer makes the folder (image.write_folder): the file is only its lock."""
+
+    def _check_there(self) -> None:
+        from toolkit.bootstrap.output import image
+
+        if not stat.S_ISDIR(os.lstat(self._path).st_mode):
+            raise InUse(self._doing, because="what is there is not a folder", hint="name another one")
+        if not os.listdir(self._path):
+            return
+        if not image.is_layout(self._path):
+            raise InUse(self._doing, because="the folder has other files in it", hint="name another folder")
+        if not self._force:
+            hint = "name another folder, or --force replaces all of it"
+            raise InUse(self._doing, because="images are there already", hint=hint)
+
+    def _about(self) -> os.stat_result:
+        return os.stat(self._path)
+
+    def name(self) -> None:
+        """The folder has its name."""
 
 
 @contextlib.contextmanager

@@ -39,7 +39,20 @@ _KEYED = frozenset(
 )
 # Fields that don't. All others must have their default for a tree to be cached.
 _WITHOUT_EFFECT = frozenset(
-    {"target", "keyring", "jobs", "restart", "keep_failed", "or_host", "mirrors", "use_kept", "format", "lock", "sboms"}
+    {
+        "target",
+        "keyring",
+        "jobs",
+        "restart",
+        "keep_failed",
+        "or_host",
+        "mirrors",
+        "use_kept",
+        "format",
+        "lock",
+        "sboms",
+        "tag",
+    }
     | {"certificate", "private_key"}
 )
 
