@@ -1,5 +1,6 @@
 """Copy a directory of the root into the tmpfs that will cover it (mount option tmpcopyup)."""
 
+import errno
 import os
 import stat as st
 
@@ -31,6 +32,19 @@ def copy_directory(source: int, target: int) -> None:
         else:
             os.mknod(name, mode, status.st_rdev, dir_fd=target)
             os.chown(name, status.st_uid, status.st_gid, dir_fd=target, follow_symlinks=False)
+
+
+def copy_owner(source: int, target: int) -> None:
+    """Give the directory `target` the owner of `source`, who may write there.
+
+    It stays ours where this user namespace does not have that owner.
+    """
+    status = os.fstat(source)
+    try:
+        os.chown(".", status.st_uid, status.st_gid, dir_fd=target, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EPERM):
+            raise
 
 
 def _copy_file(name: str, source: int, target: int, status: os.stat_result) -> None:

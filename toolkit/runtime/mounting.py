@@ -164,6 +164,8 @@ class Mount(Step):
             source = os.open(beneath.fd_path(fd), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 copy_up.copy_directory(source, tmpfs)
+                if not {"uid", "gid"} & _settings(data).keys():
+                    copy_up.copy_owner(source, tmpfs)
             finally:
                 os.close(source)
             set_, clear = self.options.attributes()
