@@ -170,3 +170,38 @@ def test_without_root(ctk: Command, home: Path, busybox_layers: "tuple[bytes, by
     )
     assert told.stdout.splitlines()[:2] == ["uid=33(web) gid=44(web) groups=45(more)", "33"], told.stderr
     assert told.stdout.splitlines()[2:] == ["c2"], told.stdout  # rm's own; no bundle is left
+
+
+def test_a_volume_of_the_image(ctk: Command, tmp_path: Path, busybox_layers: "tuple[bytes, bytes]") -> None:
+    """Decision 0017: it lives as long as the bundle; on a read-only root it is a tmpfs with the image's files."""
+    run = {"Cmd": ["sleep", "1000"], "Env": ["PATH=/bin"], "Volumes": {"/srv": {}}}
+    place = layout_of(tmp_path, busybox_layers, config=run)
+    ctk("copy", place, "store:volume").ok()
+    name = ctk.id()
+    for expected in ("new\n", "new\nwritten\n"):
+        words = ("--", "/bin/sh", "-c", "ls /srv; echo x > /srv/written")
+        assert ctk("up", "volume", name, "--no-tty", *words).ok().out == expected
+    ctk("rm", "-f", name).ok()
+    root = tmp_path / "root"
+    root.mkdir()
+    for layer in busybox_layers:
+        subprocess.run(["tar", "-x", "-C", str(root)], input=layer, check=True)
+    os.chown(root / "srv", 33, 44)  # its owner may write there, as before
+    os.chmod(root / "srv", 0o750)
+    words = [
+        "--from-image",
+        place.removeprefix("oci:"),
+        "--rootfs",
+        str(root),
+        "--bundle",
+        str(tmp_path),
+        "--user",
+        "33:44",
+    ]
+    ctk(
+        "spec", *words, "--", "/bin/sh", "-c", "cat /srv/new; echo x > /srv/y; grep ' /srv ' /proc/mounts; echo x > /z"
+    ).ok()
+    told = ctk("run", "--bundle", str(tmp_path), ctk.id())
+    assert told.out.startswith("new\nnone /srv tmpfs rw,nosuid,nodev"), (told.out, told.err)
+    assert told.rc == 1 and "/z: Read-only file system" in told.out + told.err
+    assert sorted(os.listdir(root / "srv")) == ["new"]

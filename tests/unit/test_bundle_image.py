@@ -13,6 +13,7 @@ from toolkit.bundle import build, image
 from toolkit.bundle.build import SpecRequest
 from toolkit.bundle.document import edited
 from toolkit.errors import Invalid, NotFound, Untrusted, Usage
+from toolkit.events import Event, Note
 from toolkit.image.document import config as configs
 from toolkit.image.document import media_types, platform
 from toolkit.image.document.config import ImageConfig
@@ -98,6 +99,34 @@ def test_the_conversion(rootfs: Path) -> None:
         "org.opencontainers.image.stopSignal": "SIGQUIT",
         "k": "v",
     }
+
+
+def test_volumes_of_a_read_only_root(rootfs: Path) -> None:
+    config = {"config": {"Volumes": {path: {} for path in ("/data", "/data/", "/srv/./x", "/there")}}}
+    there = {"destination": "/there", "type": "bind", "source": "/x"}
+    events: list[Event] = []
+
+    def of(config: dict[str, Any], *, readonly: bool) -> list[dict[str, Any]]:
+        spec = {"process": {"args": ["sh"]}, "root": {"readonly": readonly}, "mounts": [there]}
+        lines = image.in_folder(str(rootfs))
+        found: list[dict[str, Any]] = edited(spec, image.edits(parsed(config), lines, (), events.append))["mounts"]
+        return found
+
+    assert of(config, readonly=False) == [there]
+    assert of(config, readonly=True) == [
+        there,
+        *(
+            {"destination": path, "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "nodev", "tmpcopyup"]}
+            for path in ("/data", "/srv/x")
+        ),
+    ]
+    assert events == []
+    bad = ["/", "/.", "data", "/../etc", "/a/../proc", "/proc", "//proc/x", "/./sys", "/dev/shm"]
+    assert of({"config": {"Volumes": {path: {} for path in bad}}}, readonly=True) == [there]
+    (note,) = events
+    assert isinstance(note, Note) and note.warning and "/proc" in note.text
+    many = {"config": {"Volumes": {f"/{number}": {} for number in range(1000)}}}
+    assert len(of(many, readonly=True)) == 101
 
 
 def test_a_command_stands_in_place_of_cmd(rootfs: Path) -> None:

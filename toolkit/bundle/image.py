@@ -1,7 +1,10 @@
 """The configuration in an OCI image layout as edits of a spec (image spec: image-layout.md, config.md, conversion.md).
 
-Layers are ignored: something else has to unpack them. Volumes are not mounted (they are hints for engines that manage
-volumes).
+Layers are ignored: something else has to unpack them.
+
+What a container writes at a volume's path goes where all goes that it writes: for `ctk up IMAGE` and `ctk run --image`
+the bundle's folder `writable`, which lives as long as an engine's anonymous volume would. Only where the root is
+read-only a volume is mounted: a tmpfs that begins with what the image has there (decision 0017).
 
 Images are untrusted: the size of each document is limited, a wrong type is reported as one error, and a label that
 would control the runtime (as in containerd CVE-2026-53488) does not become an annotation.
@@ -25,6 +28,7 @@ from toolkit.kernel import reading
 LIMIT_BYTES = 1 << 20
 """Of a file of the root that is read for its users or groups."""
 
+_MOST_VOLUMES = 100
 _PREFIX = "org.opencontainers.image."
 # Annotations that control a runtime: ours, crun's, and those that runc and crun pass to systemd and CRIU.
 STEERING = ("ctk.", "run.oci.", "org.systemd.property.", "org.criu.")
@@ -88,6 +92,36 @@ def edits(image: ImageConfig, lines: Lines, command: Sequence[str], emit: Emit =
         why = "they would control the runtime; use --annotation NAME=VALUE to set one yourself"
         emit(Note(f"labels of the image that do not become annotations: {names} ({why})", warning=True))
     yield _annotate({name: value for name, value in found.items() if name not in left_out})
+    yield _volumes(run.volumes, emit)
+
+
+def _volumes(paths: Sequence[str], emit: Emit) -> Edit:
+    """A tmpfs for each volume, if the root is read-only; a mount that the caller names comes later, on top of it."""
+
+    def edit(spec: Spec) -> Spec:
+        if not (spec.get("root") or {}).get("readonly"):
+            return spec
+        refused = [path for path in paths if not _may_be_volume(path)]
+        if refused or len(paths) > _MOST_VOLUMES:
+            names = ", ".join(refused[:5]) or f"more than {_MOST_VOLUMES}"
+            emit(Note(f"volumes of the image that are not mounted: {names}", warning=True))
+        mounts = spec.setdefault("mounts", [])
+        taken = {os.path.normpath(one["destination"]) for one in mounts}
+        for path in sorted({os.path.normpath(path) for path in paths[:_MOST_VOLUMES] if path not in refused} - taken):
+            options = ["nosuid", "nodev", "tmpcopyup"]
+            mounts.append({"destination": path, "type": "tmpfs", "source": "tmpfs", "options": options})
+        return spec
+
+    return edit
+
+
+def _may_be_volume(path: str) -> bool:
+    """Not the root, and nothing that the kernel shows: a file system over /proc would hide its masks (CVE-2019-16884).
+
+    Where links on the path lead is the runtime's to see to.
+    """
+    words = [word for word in path.split("/") if word not in ("", ".")]
+    return path.startswith("/") and bool(words) and ".." not in words and words[0] not in ("proc", "sys", "dev")
 
 
 def _annotations(image: ImageConfig) -> dict[str, str]:
