@@ -36,3 +36,12 @@ def test_every_stumble_of_a_reader_is_shown_in_a_recipe_that_goes_on_after_it() 
 
 def _expected(command: Command) -> list[str]:
     return [*command.expected, *(line for inner in command.typed for line in inner.expected)]
+
+
+def test_each_error_of_other_tools_for_images_is_answered_by_a_test_that_there_is() -> None:
+    page = (TOP / "docs/images.md").read_text()
+    rows = re.findall(r"^\| (\d+) \|(.*)\|(.*)\| (\S+) \|$", page, re.MULTILINE)
+    assert [int(row[0]) for row in rows] == list(range(1, 16))
+    for number, _, _, name in rows:
+        file, _, function = name.partition("::")
+        assert f"\ndef {function}" in (TOP / "tests" / file).read_text(), f"{number}: {name}"

@@ -85,7 +85,7 @@ def test_the_help_of_a_command_has_an_example(ctk: Command, command: str) -> Non
         (["up", "bookworm", "x", "-p", "80:80"], "no such option: -p", "--share-net uses the host's network"),
         (["up", "bookworm", "x", "-it"], "no such option: -i", "a terminal if you have one: ctk up SUITE NAME --"),
         (["rmi", "x"], "no such command 'rmi'", "ctk bootstrap --remove DIR"),
-        (["save", "debian"], "no such command 'save'", "ctk copy IMAGE oci-archive:FILE"),
+        (["save", "debian"], "no such command 'save'", "ctk copy IMAGE docker-archive:FILE:NAME"),
         (["image", "pull", "debian"], "no such command 'pull'", "ctk pull IMAGE"),
         (["image", "load", "-i", "x.tar"], "no such command 'load'", "ctk copy docker-archive:FILE store:NAME"),
         (["copy", "--src-tls-verify=false", "a", "b"], "no such option: --src-tls-verify", "--plain-http HOST[:PORT]"),

@@ -16,7 +16,7 @@ INSTEAD = {
     "untag": "ctk image rm NAME",
     "stat": "ctk image history IMAGE shows the layers, ctk image inspect IMAGE everything",
     "tree": "ctk image history IMAGE shows the layers",
-    "save": "ctk copy IMAGE oci-archive:FILE, which docker load and podman load read",
+    "save": "ctk copy IMAGE docker-archive:FILE:NAME, for docker load and podman load",
     "load": "ctk copy docker-archive:FILE store:NAME, or oci-archive:FILE",
     "export": _ROOT_AS_TAR,
     "import": "unpack the files into a folder, and describe it with ctk spec --rootfs DIR",
