@@ -63,6 +63,17 @@ class Note:
 
 
 @dataclass(frozen=True, slots=True)
+class Traced:
+    """Something that was done, in detail, for `--explain`: nothing is emitted unless that was asked for.
+
+    `kind` says which facts there are (toolkit/explain/pull/steps.py); none of them is a secret.
+    """
+
+    kind: str
+    facts: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
     """The whole command succeeded. `result` is machine-readable, `next_steps` are the commands to type next."""
 
@@ -72,7 +83,7 @@ class Done:
     next_steps: tuple[str, ...] = ()
 
 
-Event = Planned | Started | Progressed | Finished | Line | Note | Done
+Event = Planned | Started | Progressed | Finished | Line | Note | Traced | Done
 Emit = Callable[[Event], None]
 
 

@@ -12,9 +12,10 @@ COMMAND = re.compile(
     r"(?:ctk (?!version|:)|(?:mkdir|chmod|chown|umount|rm|fuser|sed|grep|ls|export|newuidmap|usermod)[\s=]|mount -\w)"
     r"[^`;]*$|(?:^|&& |\\n)mount -[^`;]*$"
 )
-# These write whole shell lines, and tests/story/test_explain.py holds what they quote.
+# These write whole shell lines; tests/story/test_explain.py and test_explain_pull.py hold what they quote.
 TELLING = (
     "explain/launch", "explain/identity", "explain/script", "explain/cgroups",
+    "explain/pull/steps", "explain/pull/curl",
     "runtime/mount_telling", "runtime/device_telling", "runtime/shielding",
 )  # fmt: skip
 

@@ -202,7 +202,7 @@ def test_a_helper_program_is_asked_for_the_login(town: Town, fresh: Path, monkey
     assert (fresh / "asked").read_text().startswith(f"get {town.host}\n")
     (folder / "config.json").write_text('{"credsStore": "tests"}')
     assert login.find(town.host, "x", lambda event: None) == login.Login(
-        "somebody", "pass:w@rd", "", "docker-credential-tests"
+        "somebody", "pass:w@rd", "", "docker-credential-tests", town.host
     )
     assert login.find("elsewhere.example", "x", lambda event: None) is None
     shown = subprocess.run(

@@ -145,7 +145,7 @@ def test_a_helper_that_fails_is_told_and_means_no_login(
 
 def test_a_helper_may_give_an_identity_token(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     helper(home, monkeypatch, 'echo \'{"Username": "<token>", "Secret": "it"}\'')
-    assert login.find("a.example", "x", silent) == Login("", "", "it", "docker-credential-it")
+    assert login.find("a.example", "x", silent) == Login("", "", "it", "docker-credential-it", "a.example")
 
 
 def test_saving_keeps_all_else_and_is_private(home: Path) -> None:

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from toolkit import __version__
-from toolkit.errors import Interrupted, Unreachable, Untrusted, Usage, reason
+from toolkit.errors import CtkError, Interrupted, Unreachable, Untrusted, Usage, reason
+from toolkit.fetch import exchange
 from toolkit.fetch.addresses import is_loopback
 from toolkit.fetch.permanent_errors import is_lasting
 from toolkit.fetch.transfer import Broken, Pace
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     import ssl
 
     import requests
+
+    from toolkit.fetch.exchange import Exchange
 
 _CHUNK_BYTES = 64 * 1024
 _MOST_REDIRECTS = 8
@@ -71,7 +74,7 @@ class Sessions:
     `tls` says how to talk to a server (HOST:PORT); None: as to any. `guarded`: no connection is made to an address that
     only this machine's network can reach (link-local, a cloud's metadata service), whichever name resolves to it.
     `cookies`: they are kept, and sent to every port of their host. `direct`: no proxy is used for this machine itself.
-    Raises Usage for files that can't be used.
+    `trace` is told each request. Raises Usage for files that can't be used.
     """
 
     def __init__(
@@ -86,6 +89,7 @@ class Sessions:
         cookies: bool = True,
         direct: bool = False,
         cancelled: threading.Event | None = None,
+        trace: "Callable[[Exchange], None] | None" = None,
     ) -> None:
         _check_certificate(certificate, private_key)
         self.cancelled = threading.Event() if cancelled is None else cancelled
@@ -96,6 +100,7 @@ class Sessions:
         self._guarded = guarded
         self._cookies = cookies
         self._direct = direct
+        self._trace = trace
         self._timeout = (connect_s, stall_s)
         self._local = threading.local()
         self._proxies: dict[str, dict[str, str]] = {}  # by scheme and server
@@ -113,12 +118,37 @@ class Sessions:
         login: tuple[str, str] | None = None,
         follow: bool = True,
         patience_s: float = 0.0,
+        purpose: str = "",
     ) -> "requests.Response":
         """The response, whatever its status. `stream` reads its body; the caller closes it.
 
         A `body` that is an iterable must have a length. `patience_s` is how long the response's head may take, if that
-        is longer than usual. Raises Broken, Untrusted (a redirect to something other than http), Unreachable, Usage.
+        is longer than usual; `purpose` is for the trace. Raises Broken, Untrusted (a redirect to something other than
+        http), Unreachable, Usage.
         """
+        if self._trace is None:
+            return self._ask(method, url, doing, headers, body, login, follow, patience_s)
+        tls = self._tls(urllib.parse.urlsplit(url).netloc) if self._tls and url.startswith("https:") else None
+        told = exchange.sent(doing, purpose, method, url, headers, body, basic=login is not None, tls=tls)
+        try:
+            response = self._ask(method, url, doing, headers, body, login, follow, patience_s)
+        except (Broken, CtkError) as error:
+            self._trace(told._replace(error=str(error)))
+            raise
+        self._trace(told.answered(response))
+        return response
+
+    def _ask(
+        self,
+        method: str,
+        url: str,
+        doing: str,
+        headers: Mapping[str, str],
+        body: "bytes | Iterable[bytes] | None",
+        login: tuple[str, str] | None,
+        follow: bool,
+        patience_s: float,
+    ) -> "requests.Response":
         session = self._session()
         import requests
         import urllib3.exceptions

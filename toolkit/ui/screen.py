@@ -6,7 +6,7 @@ Events have no time, so each step of the fold gets the time of its event (second
 from dataclasses import dataclass, replace
 from typing import Literal, assert_never
 
-from toolkit.events import Done, Event, Finished, Line, Note, Planned, Progressed, Started
+from toolkit.events import Done, Event, Finished, Line, Note, Planned, Progressed, Started, Traced
 
 Status = Literal["waiting", "running", "done", "skipped"]
 
@@ -107,5 +107,7 @@ def step(screen: Screen, event: Event, at_s: float) -> Screen:
             return replace(screen, notes=(*screen.notes, event))
         case Done():
             return replace(screen, done=event)
+        case Traced():
+            return screen
         case _:
             assert_never(event)

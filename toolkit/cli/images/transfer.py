@@ -7,6 +7,7 @@ import typer
 
 from toolkit.cli import output
 from toolkit.cli.build import Json, Verbose
+from toolkit.cli.images.explain import explained
 from toolkit.cli.images.options import PlainHttp
 from toolkit.cli.output import progress
 
@@ -70,6 +71,12 @@ def pull(
     lock_file: LockFile = "",
     update_lock: UpdateLock = False,
     jobs: Jobs = 3,
+    explain: Annotated[
+        bool,
+        typer.Option(
+            "--explain", help="Afterwards, show all that was asked and verified, with lines for curl and tar."
+        ),
+    ] = False,
     json: Json = False,
     verbose: Verbose = False,
 ) -> None:
@@ -87,7 +94,11 @@ def pull(
         jobs,
         lock_file,
         update_lock,
+        explain,
     )
+    if explain:
+        explained(request, json=json, verbose=verbose)
+        return
     with progress(json=json, verbose=verbose) as emit:
         fetched(request, emit)
 

@@ -46,7 +46,7 @@ class Facts(NamedTuple):
     """What was laid out. Counts are of members, or of attributes; `plain_bytes` is the length of the tars.
 
     `implicit`: folders that no layer has a member for, so that their owner and mode are made up; with the form
-    OVERLAY they hide those of the layers below.
+    OVERLAY they hide those of the layers below. `whiteouts` counts the members that hide something.
     """
 
     layers: int
@@ -58,6 +58,7 @@ class Facts(NamedTuple):
     squashed_owners: int
     implicit: tuple[bytes, ...]
     warnings: tuple[str, ...]
+    whiteouts: int = 0
 
 
 def flat(rootfd: int, layers: Iterable[LayerSource], policy: Policy = _POLICY) -> Facts:
@@ -156,6 +157,7 @@ class _Applier:
             self._owners.squashed,
             implicit,
             warnings,
+            self._members.whiteouts,
         )
 
     def _with_room(self, stream: Iterator[bytes]) -> Iterator[bytes]:

@@ -33,6 +33,7 @@ class Members:
         self._lenient = lenient
         self._layer = 0
         self._folders: dict[bytes, tuple[Entry, int, int]] = {}  # with the number of the layer, and when
+        self.whiteouts = 0  # members that were one
         self._white: list[bytes] = []  # whiteouts that were made
         self._opaque_folders: set[bytes] = set()
         self._warnings: list[str] = []
@@ -53,6 +54,7 @@ class Members:
     def _put(self, entry: Entry, tar: AnyTar) -> None:
         path = self._relative(entry.name)
         if b".wh." in path and self._marked(path):
+            self.whiteouts += 1
             return
         above, _, last = path.rpartition(b"/")
         kind = entry.kind

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from typing import TypeVar
 
 from toolkit.errors import CtkError, NotFound, Unreachable, Untrusted, Usage
-from toolkit.events import Emit, Note, silent
+from toolkit.events import Emit, Note, Traced, silent
 from toolkit.fetch.session import Bounds, Sessions, Tls, discard
 from toolkit.fetch.transfer import Broken, Mirrors, Transfer
 from toolkit.image import digest as digests
@@ -23,6 +23,7 @@ from toolkit.image.endpoint import Raw
 from toolkit.image.name import Reference
 from toolkit.image.registry import certificates, hosts, origins, referrers, tags
 from toolkit.image.registry import login as logins
+from toolkit.image.registry import trace as traces
 from toolkit.image.registry.connection import Connection, Limits
 from toolkit.image.registry.hosts import Place
 from toolkit.image.registry.login import Login
@@ -47,6 +48,7 @@ class Registry:
         sessions: list[Sessions],
         limits: Limits,
         emit: Emit = silent,
+        trace: Emit = silent,
     ) -> None:
         self.reference = reference
         self._primary = primary
@@ -54,6 +56,7 @@ class Registry:
         self._sessions = sessions
         self._limits = limits
         self._emit = emit
+        self._trace = trace
         self._cancelled = sessions[0].cancelled
 
     def __str__(self) -> str:
@@ -74,6 +77,8 @@ class Registry:
             if digests.is_digest(wanted):
                 digests.verify(data, wanted, doing)
                 found = wanted
+            facts = {"wanted": wanted, "digest": found, "mediaType": media_type, "size": len(data)}
+            self._trace(Traced("document", facts))
             return Raw(data, media_type, found)
 
         try:
@@ -355,11 +360,13 @@ def open(
     cancelled: threading.Event | None = None,
     emit: Emit = silent,
     limits: Limits | None = None,
+    trace: Emit | None = None,
 ) -> Registry:
     """Open the repository of a reference. No request is sent yet.
 
     `plain_http`: True uses http, False https only; None follows registries.conf, and tries both on loopback. Without
-    a `username` the login is looked up. Raises Usage, Invalid (a settings file), Untrusted (the registry is blocked).
+    a `username` the login is looked up. `trace` gets each request, and each document that was verified (Traced).
+    Raises Usage, Invalid (a settings file), Untrusted (the registry is blocked).
     """
     places = hosts.find(reference, plain_http=plain_http)
     limits = limits or Limits()
@@ -376,6 +383,7 @@ def open(
             cookies=False,
             direct=True,
             cancelled=cancelled,
+            trace=None if trace is None else traces.of_requests(trace),
         )
         sessions.append(made)
         return made
@@ -389,15 +397,20 @@ def open(
             return certificates.of(server, verify=not place.lenient) or mine
 
         own = new(tls, guarded=False)
-        if login is None:
-            login = logins.find(place.host, place.repository, emit)
 
-        def find(host: str) -> Login | None:
-            return logins.find(host, "", emit)
+        def find(host: str, repository: str = "") -> Login | None:
+            found = logins.find(host, repository, emit)
+            if found is not None and trace is not None:
+                traces.login(trace, found, host)
+            return found
+
+        login = login or find(place.host, place.repository)
 
         authority = Authority(lambda: connection.base, place.repository, login, own, strangers, find)
         connection = Connection(place, authority, own, strangers, limits, emit)
         return connection
 
     primary = connect(places.primary, login)
-    return Registry(reference, primary, [connect(one, None) for one in places.mirrors], sessions, limits, emit)
+    return Registry(
+        reference, primary, [connect(one, None) for one in places.mirrors], sessions, limits, emit, trace or silent
+    )

@@ -34,12 +34,16 @@ _DOCKER_SERVER = "https://index.docker.io/v1/"  # what docker calls its registry
 
 
 class Login(NamedTuple):
-    """A name and a password, or an identity token that token servers exchange. `where` is the file or helper."""
+    """A name and a password, or an identity token that token servers exchange.
+
+    `where` is the file or helper, and `entry` what it has it under.
+    """
 
     name: str
     password: str
     identity_token: str = ""
     where: str = ""
+    entry: str = ""
 
 
 def find(host: str, repository: str, emit: Emit) -> Login | None:
@@ -158,11 +162,11 @@ def _key(text: str) -> str:
 
 
 def _from_auths(whole: dict[str, Any], host: str, repository: str, path: str) -> Login | None:
-    auths = {_key(key): value for key, value in whole.get("auths", {}).items()}
+    auths = {_key(key): (key, value) for key, value in whole.get("auths", {}).items()}
     name = f"{host}/{repository}" if repository else host
     while True:
-        if name in auths and (found := _decode(auths[name], name, path)) is not None:
-            return found
+        if name in auths and (found := _decode(auths[name][1], name, path)) is not None:
+            return found._replace(entry=auths[name][0])
         shorter, slash, _ = name.rpartition("/")
         if not slash:
             return None
@@ -230,5 +234,5 @@ def _ask(program: str, server: str, path: str, emit: Emit) -> tuple[Login | None
     if not isinstance(user, str) or not isinstance(secret, str):
         return warn("its Username and Secret must be texts")
     if user == _TOKEN_USER:
-        return Login("", "", secret, program), False
-    return (Login(user, secret, "", program) if user else None), True
+        return Login("", "", secret, program, server), False
+    return (Login(user, secret, "", program, server) if user else None), True

@@ -17,7 +17,7 @@ from toolkit.errors import Unreachable, Untrusted
 from toolkit.fetch import addresses
 from toolkit.fetch.session import Bounds, Sessions
 from toolkit.fetch.transfer import Broken
-from toolkit.image.registry import answers, challenge, origins
+from toolkit.image.registry import answers, challenge, origins, trace
 from toolkit.image.registry.answers import Asked
 from toolkit.image.registry.challenge import Challenge
 from toolkit.image.registry.login import Login
@@ -128,14 +128,14 @@ class Authority:
             fields += [("scope", " ".join(scopes)), ("refresh_token", login.identity_token)]
             headers = {"Content-Type": "application/x-www-form-urlencoded"}
             body = urlencode(fields).encode()
-            answer = sessions.ask("POST", realm, doing, headers=headers, body=body, follow=False)
+            answer = sessions.ask("POST", realm, doing, headers=headers, body=body, follow=False, purpose=trace.TOKEN)
         else:
             fields += [("scope", scope) for scope in scopes]
             if login is not None:
                 fields.append(("account", login.name))
             url = realm + ("&" if urlsplit(realm).query else "?") + urlencode(fields) if fields else realm
             pair = None if login is None else (login.name, login.password)
-            answer = sessions.ask("GET", url, doing, headers={}, login=pair, follow=False)
+            answer = sessions.ask("GET", url, doing, headers={}, login=pair, follow=False, purpose=trace.TOKEN)
         began = time.monotonic()
         with answer:
             body = b"".join(sessions.stream(answer, doing, Bounds(_LIMIT_BYTES)))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from toolkit.children import rootless
 from toolkit.errors import Malformed
-from toolkit.events import Emit, Finished, Note, Started
+from toolkit.events import Emit, Finished, Note, Started, Traced, silent
 from toolkit.image.document import platform
 from toolkit.image.document.descriptor import Descriptor
 from toolkit.image.endpoint import Source
@@ -29,16 +29,31 @@ def _hashed_when_opened() -> None:
     """Blobs.open has hashed what it opens, and the diff id is looked at all the same."""
 
 
+def traced(kind: str, blob: Descriptor, **more: object) -> Traced:
+    """What was done with a blob: "blob" (it came, and was verified), "layer" (and laid out), "kept" (it was there)."""
+    facts = {"digest": blob.digest, "size": blob.size_bytes, "mediaType": blob.media_type}
+    return Traced(kind, facts | more)
+
+
 def form_here() -> str:
     """The form that overlayfs takes from us: its marks are trusted.* attributes, or user.* ones in a user namespace."""
     return apply.USERXATTR if os.geteuid() != 0 or HostFacts().in_user_namespace else apply.OVERLAY
 
 
 class Layout:
-    """Lays layers out as they come. `layers`, from the lowest: the digest of each one's blob, and its diff id."""
+    """Lays layers out as they come. `layers`, from the lowest: the digest of each one's blob, and its diff id.
+
+    `trace` gets what was verified and laid out (Traced).
+    """
 
     def __init__(
-        self, store: Store, into: StoreDestination, layers: Sequence[tuple[str, str]], policy: apply.Policy, emit: Emit
+        self,
+        store: Store,
+        into: StoreDestination,
+        layers: Sequence[tuple[str, str]],
+        policy: apply.Policy,
+        emit: Emit,
+        trace: Emit = silent,
     ) -> None:
         self.form = form_here()
         self._layers = Layers(store.place)
@@ -49,8 +64,13 @@ class Layout:
         self._order = tuple(diff_id for _, diff_id in layers)
         self._policy = policy
         self._emit = emit
+        self._trace = trace
         self._lock = threading.Lock()
         self._skipped_devices = 0
+
+    def diff_id(self, blob: Descriptor) -> str | None:
+        """The diff id of a blob that is a layer."""
+        return self._diff_ids.get(blob.digest)
 
     def has(self, blob: Descriptor) -> bool:
         """Whether the store has the blob and, if it is a layer, has it laid out. Both stay while `into` is open."""
@@ -64,11 +84,13 @@ class Layout:
         diff_id = self._diff_ids.get(blob.digest)
         if diff_id is None:
             into_store(source, self._into, blob, progress)
+            self._trace(traced("blob", blob))
             return
         self._into.hold(diff_id)
         with self._layers.laying_out(diff_id, self.form, emit=self._emit) as making:
             if making.there:
                 into_store(source, self._into, blob, progress)
+                self._trace(traced("blob", blob))
                 return
             with self._into.receiving(blob, emit=self._emit) as part, contextlib.ExitStack() as stack:
                 if part.there:
@@ -87,6 +109,9 @@ class Layout:
                     raise
                 making.implicit = facts.implicit
         self._note(blob, facts)
+        number = self._order.index(diff_id) + 1
+        made = {"number": number, "members": facts.members, "whiteouts": facts.whiteouts}
+        self._trace(traced("layer", blob, diffId=diff_id, form=self.form, **made))
 
     def _stored(self, blob: Descriptor) -> Iterator[bytes]:
         with open(self._blobs.open(blob), "rb", buffering=0) as file:

@@ -14,13 +14,17 @@ from toolkit.image.store.store import Store
 
 
 class Access(NamedTuple):
-    """How registries are reached. `plain_http` are hosts that are asked by http; `cancelled` stops all transfers."""
+    """How registries are reached. `plain_http` are hosts that are asked by http; `cancelled` stops all transfers.
+
+    `trace` gets what is asked and verified (Traced), for `--explain`.
+    """
 
     plain_http: frozenset[str] = frozenset()
     username: str = ""
     password: str = ""
     cancelled: threading.Event | None = None
     emit: Emit = silent
+    trace: Emit | None = None
 
     def registry(self, reference: name.Reference) -> client.Registry:
         """The repository of a reference. Nothing is asked yet. Raises Usage, Invalid, Untrusted."""
@@ -31,6 +35,7 @@ class Access(NamedTuple):
             password=self.password,
             cancelled=self.cancelled,
             emit=self.emit,
+            trace=self.trace,
         )
 
 

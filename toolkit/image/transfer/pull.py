@@ -11,11 +11,12 @@ from functools import partial
 
 from toolkit.children import rootless
 from toolkit.errors import CtkError, NotFound
-from toolkit.events import Done, Emit, Finished, Note, Planned, Started, silent
+from toolkit.events import Done, Emit, Finished, Note, Planned, Started, Traced, silent
 from toolkit.image import name
 from toolkit.image.document import config as configs
 from toolkit.image.document import manifest as manifests
 from toolkit.image.document import platform
+from toolkit.image.document.descriptor import Descriptor
 from toolkit.image.document.manifest import Manifest
 from toolkit.image.document.platform import Platform
 from toolkit.image.layer.apply import Policy
@@ -27,7 +28,7 @@ from toolkit.image.store.store import Store, StoreDestination
 from toolkit.image.transfer import copy as copying
 from toolkit.image.transfer import tree as trees
 from toolkit.image.transfer.copy import Progress, into_store
-from toolkit.image.transfer.lay_out import Layout, form_here
+from toolkit.image.transfer.lay_out import Layout, form_here, traced
 from toolkit.image.transfer.places import Access
 from toolkit.image.transfer.tree import Tree
 from toolkit.image.trust import lock
@@ -41,6 +42,7 @@ class PullRequest:
 
     Its layers are laid out for `ctk up`, unless `every`: `squash_ids` and `devices` are layer/policy.py's. `lock` is a
     lock file (trust/lock.py), "" the one of the current folder, which is obeyed or, with `update_lock`, changed.
+    `explain`: what is asked and verified is emitted, too (Traced).
     """
 
     reference: str
@@ -53,6 +55,7 @@ class PullRequest:
     jobs: int = copying.JOBS
     lock: str = ""
     update_lock: bool = False
+    explain: bool = False
 
 
 STAGES = (("manifest", "Read the manifest"), (copying.STAGE, "Fetch what is missing"))
@@ -72,7 +75,8 @@ def pull(request: PullRequest, emit: Emit, *, access: Access | None = None) -> s
     reference = name.parse(request.reference).tagged()
     wanted = platform.parse(request.platform) if request.platform else None
     emit(Planned(STAGES))
-    access = access or Access(frozenset(request.plain_http), cancelled=threading.Event(), emit=emit)
+    trace = emit if request.explain else None
+    access = access or Access(frozenset(request.plain_http), cancelled=threading.Event(), emit=emit, trace=trace)
     store = Store()
     pins = lock.Lock() if request.update_lock else lock.find(request.lock)
     pin = pins.digest(str(reference))
@@ -153,6 +157,8 @@ def _there(
     claimed = image.top if reference.digest or pin else source.head()
     if claimed is None or (pin or claimed.digest) != image.top.digest:
         return ""
+    if request.explain:
+        emit(Traced("there", {"digest": image.top.digest}))
     emit(Finished("manifest", time.monotonic() - began, claimed.digest, skipped=True))
     emit(Started(copying.STAGE))
     emit(Finished(copying.STAGE, 0.0, "all there already", skipped=True))
@@ -176,8 +182,9 @@ def _fetch(
     emit(Finished("manifest", time.monotonic() - began, tree.top.digest))
     store.place.check_room(tree.blobs)
     into = store.destination(f"ctk pull {quote(reference.familiar)}")
+    trace = access.trace or silent
     try:
-        layout = _layout(store, into, tree, source, request, emit)
+        layout = _layout(store, into, tree, source, request, emit, trace)
         moved = copying.copy(
             source,
             into,
@@ -186,8 +193,8 @@ def _fetch(
             emit,
             jobs=request.jobs,
             cancelled=access.cancelled,
-            has=layout.has if layout else into.has,
-            take=partial(layout.take, source) if layout else None,
+            has=partial(_has, layout, into, trace),
+            take=partial(layout.take if layout else partial(_take, into, trace), source),
         )
         if layout:
             layout.finish()
@@ -208,17 +215,37 @@ def _keep_within_limit(store: Store, emit: Emit) -> None:
         emit(Note(f"{len(removed.layers)} laid-out layers that nobody uses made room ({limit.VARIABLE})"))
 
 
+def _has(layout: Layout | None, into: StoreDestination, trace: Emit, blob: Descriptor) -> bool:
+    there = (layout or into).has(blob)
+    if there and not (layout and layout.diff_id(blob) is None):  # _layout has told of the configuration
+        trace(traced("kept", blob))
+    return there
+
+
+def _take(into: StoreDestination, trace: Emit, source: Registry, blob: Descriptor, progress: Progress) -> None:
+    into_store(source, into, blob, progress)
+    trace(traced("blob", blob))
+
+
 def _layout(
-    store: Store, into: StoreDestination, tree: Tree, source: Registry, request: PullRequest, emit: Emit
+    store: Store,
+    into: StoreDestination,
+    tree: Tree,
+    source: Registry,
+    request: PullRequest,
+    emit: Emit,
+    trace: Emit,
 ) -> Layout | None:
     """What lays the layers out; None if that was not asked for. Fetches the configuration, which has the diff ids."""
     image = tree.documents[0][1]
     if request.every or not request.lay_out or not isinstance(image, Manifest) or not image.is_image:
         return None
     manifests.layer_codecs(image, str(source))
-    if not into.has(image.config):
-        into_store(source, into, image.config, Progress("", 0, silent))
+    if into.has(image.config):
+        trace(traced("kept", image.config))
+    else:
+        _take(into, trace, source, image.config, Progress("", 0, silent))
     config = configs.read(store.blobs.document(image.config.digest), image.config.digest)
     configs.check_layers(config, len(image.layers), image.config.digest)
     pairs = zip((layer.digest for layer in image.layers), config.diff_ids, strict=True)
-    return Layout(store, into, list(pairs), Policy(request.squash_ids, request.devices), emit)
+    return Layout(store, into, list(pairs), Policy(request.squash_ids, request.devices), emit, trace)
