@@ -130,6 +130,16 @@ class ImageOptions:
             rich_help_panel=_IMAGE,
         ),
     ] = False
+    policy: Annotated[
+        str,
+        typer.Option(
+            "--policy",
+            metavar="FILE",
+            help="Check signatures by this policy.json when pulling.",
+            show_default="ctk's own, if there is one; else none are checked",
+            rich_help_panel=_IMAGE,
+        ),
+    ] = ""
 
 
 def register(app: typer.Typer) -> None:
@@ -201,6 +211,7 @@ def up(
                 tuple(image.plain_http or ()),
                 image.lock_file,
                 image.update_lock,
+                image.policy,
             )
             made = from_image.prepare(request, asked, emit)
             where = made.bundle

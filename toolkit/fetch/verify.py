@@ -272,7 +272,7 @@ def _verify(data: bytes, signature: "Sig | None", keyring: Keyring, what: str) -
         result = verify(bytes=data, store=store, signature=signature)
     except Exception as error:
         _check_clock(data, signature, what)
-        raise _bad_signature(_first_line(error), wanted, keyring, what) from None
+        raise bad_signature(_first_line(error), wanted, keyring, what) from None
     text = data if signature is not None else result.bytes
     valid = [(str(one.certificate).upper(), str(one.signing_key).upper()) for one in result.valid_sigs]
     signed_by = tuple(dict.fromkeys(certificate for certificate, key in valid if keyring.lets(certificate, key)))
@@ -284,11 +284,12 @@ def _verify(data: bytes, signature: "Sig | None", keyring: Keyring, what: str) -
         )
     if not signed_by or text is None:
         _check_clock(data, signature, what)
-        raise _bad_signature("no valid signature", wanted, keyring, what)
+        raise bad_signature("no valid signature", wanted, keyring, what)
     return Verified(text, signed_by)
 
 
-def _bad_signature(why: str, wanted: list[str], keyring: Keyring, what: str) -> CtkError:
+def bad_signature(why: str, wanted: list[str], keyring: Keyring, what: str) -> CtkError:
+    """Why no signature counts; `wanted` are the key ids that the signatures name."""
     known = _key_ids(keyring)
     hint = "use another --mirror; for an archive with keys of its own give them with --keyring FILE"
     keys = ", ".join(one.upper() for one in wanted) or "no key at all"

@@ -39,7 +39,7 @@ _STAGE = ("image", "Find the image")
 class ImageRequest:
     """Which image. `platform` "" is this machine's; `pull` says when a registry is asked: one of PULL.
 
-    `lock` and `update_lock` are those of PullRequest.
+    `lock`, `update_lock` and `policy` are those of PullRequest.
     """
 
     name: str
@@ -48,6 +48,7 @@ class ImageRequest:
     plain_http: tuple[str, ...] = ()
     lock: str = ""
     update_lock: bool = False
+    policy: str = ""
 
 
 class Prepared(NamedTuple):
@@ -179,7 +180,12 @@ def _image(store: Store, wanted: ImageRequest, emit: Emit) -> Image:
 
     emit(Planned((*pull.STAGES, config.STAGE)))
     request = pull.PullRequest(
-        wanted.name, wanted.platform, plain_http=wanted.plain_http, lock=wanted.lock, update_lock=wanted.update_lock
+        wanted.name,
+        wanted.platform,
+        plain_http=wanted.plain_http,
+        lock=wanted.lock,
+        update_lock=wanted.update_lock,
+        policy=wanted.policy,
     )
     pull.fetched(request, _within(emit))
     return store.image(wanted.name, machine)

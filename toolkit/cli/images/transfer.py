@@ -42,6 +42,26 @@ LockFile = Annotated[
 UpdateLock = Annotated[
     bool, typer.Option("--update-lock", help="Ask the registry, and write the digest into the lock file.")
 ]
+Policy = Annotated[
+    str,
+    typer.Option(
+        "--policy", metavar="FILE", help="Check signatures by this policy.json.",
+        show_default="ctk's own, if there is one; else none are checked",
+    ),
+]  # fmt: skip
+SignBy = Annotated[
+    str,
+    typer.Option(
+        "--sign-by", metavar="KEY", show_default=False,
+        help="Sign the image with this OpenPGP key: a file with a secret key, or GnuPG's name of one.",
+    ),
+]  # fmt: skip
+PassphraseFile = Annotated[
+    str,
+    typer.Option(
+        "--sign-passphrase-file", metavar="FILE", help="The passphrase of the key in a file.", show_default=False
+    ),
+]
 _PLACE = "docker://NAME, oci:DIR[:TAG], oci-archive:FILE[:TAG], docker-archive:FILE[:NAME], or store:NAME"
 
 
@@ -70,6 +90,7 @@ def pull(
     plain_http: PlainHttp = None,
     lock_file: LockFile = "",
     update_lock: UpdateLock = False,
+    policy: Policy = "",
     jobs: Jobs = 3,
     explain: Annotated[
         bool,
@@ -95,6 +116,7 @@ def pull(
         lock_file,
         update_lock,
         explain,
+        policy,
     )
     if explain:
         explained(request, json=json, verbose=verbose)
@@ -121,6 +143,8 @@ def push(
         ),
     ] = "",
     plain_http: PlainHttp = None,
+    sign_by: SignBy = "",
+    sign_passphrase_file: PassphraseFile = "",
     jobs: Jobs = 3,
     json: Json = False,
     verbose: Verbose = False,
@@ -131,7 +155,17 @@ def push(
     from toolkit.image.transfer.push import copy as move
 
     to = name.locate(destination or image, default=name.DOCKER)
-    request = CopyRequest(name.locate(image), to, platform, every, tuple(plain_http or ()), jobs, sbom)
+    request = CopyRequest(
+        name.locate(image),
+        to,
+        platform,
+        every,
+        tuple(plain_http or ()),
+        jobs,
+        sbom,
+        sign_by=sign_by,
+        passphrase=_passphrase(sign_passphrase_file),
+    )
     with progress(json=json, verbose=verbose) as emit:
         move(request, emit)
 
@@ -142,6 +176,9 @@ def copy(
     platform: Platform = "",
     every: Annotated[bool, typer.Option("--all", help="Every platform that the index lists.")] = False,
     plain_http: PlainHttp = None,
+    policy: Policy = "",
+    sign_by: SignBy = "",
+    sign_passphrase_file: PassphraseFile = "",
     jobs: Jobs = 3,
     json: Json = False,
     verbose: Verbose = False,
@@ -151,7 +188,17 @@ def copy(
     from toolkit.image.transfer.push import CopyRequest
     from toolkit.image.transfer.push import copy as move
 
-    request = CopyRequest(name.locate(source), name.locate(destination), platform, every, tuple(plain_http or ()), jobs)
+    request = CopyRequest(
+        name.locate(source),
+        name.locate(destination),
+        platform,
+        every,
+        tuple(plain_http or ()),
+        jobs,
+        policy=policy,
+        sign_by=sign_by,
+        passphrase=_passphrase(sign_passphrase_file),
+    )
     with progress(json=json, verbose=verbose) as emit:
         move(request, emit)
 
@@ -185,6 +232,19 @@ def unpack(
     )
     with progress(json=json, verbose=verbose) as emit:
         unpacked(request, emit)
+
+
+def _passphrase(path: str) -> str:
+    """The first line of a file. Raises Usage."""
+    from toolkit.errors import Usage, reason
+    from toolkit.kernel import reading
+
+    if not path:
+        return ""
+    try:
+        return reading.text(path, limit_bytes=4096).partition("\n")[0]
+    except OSError as error:
+        raise Usage(f"read the passphrase in {path!r}", because=reason(error)) from None
 
 
 Host = Annotated[str, typer.Argument(metavar="REGISTRY", help="HOST[:PORT]; docker.io is Docker Hub.")]

@@ -20,7 +20,7 @@ from toolkit.image.document.descriptor import Descriptor
 from toolkit.image.document.manifest import Manifest
 from toolkit.image.document.platform import Platform
 from toolkit.image.layer.apply import Policy
-from toolkit.image.name import Reference
+from toolkit.image.name import Location, Reference
 from toolkit.image.registry.client import Registry
 from toolkit.image.store import limit
 from toolkit.image.store.layers import Layers
@@ -31,7 +31,7 @@ from toolkit.image.transfer.copy import Progress, into_store
 from toolkit.image.transfer.lay_out import Layout, form_here, traced
 from toolkit.image.transfer.places import Access
 from toolkit.image.transfer.tree import Tree
-from toolkit.image.trust import lock
+from toolkit.image.trust import gate, lock
 from toolkit.image.trust.lock import Lock
 from toolkit.text import quote
 
@@ -43,6 +43,7 @@ class PullRequest:
     Its layers are laid out for `ctk up`, unless `every`: `squash_ids` and `devices` are layer/policy.py's. `lock` is a
     lock file (trust/lock.py), "" the one of the current folder, which is obeyed or, with `update_lock`, changed.
     `explain`: what is asked and verified is emitted, too (Traced).
+    `policy` is the file of a policy (trust/policy.py), "" for ctk's own, if there is one.
     """
 
     reference: str
@@ -56,6 +57,7 @@ class PullRequest:
     lock: str = ""
     update_lock: bool = False
     explain: bool = False
+    policy: str = ""
 
 
 STAGES = (("manifest", "Read the manifest"), (copying.STAGE, "Fetch what is missing"))
@@ -157,6 +159,8 @@ def _there(
     claimed = image.top if reference.digest or pin else source.head()
     if claimed is None or (pin or claimed.digest) != image.top.digest:
         return ""
+    location = Location(name.DOCKER, reference=reference)
+    gate.check(location, request.policy, image.top.digest, [image.digest], emit)
     if request.explain:
         emit(Traced("there", {"digest": image.top.digest}))
     emit(Finished("manifest", time.monotonic() - began, claimed.digest, skipped=True))
@@ -179,6 +183,7 @@ def _fetch(
     emit(Started("manifest"))
     machine = wanted or platform.host()
     tree = trees.whole(source, pin) if request.every else trees.one(source, pin, machine, with_index=True)
+    gate.check(Location(name.DOCKER, reference=reference), request.policy, tree.top.digest, tree.images, emit)
     emit(Finished("manifest", time.monotonic() - began, tree.top.digest))
     store.place.check_room(tree.blobs)
     into = store.destination(f"ctk pull {quote(reference.familiar)}")

@@ -2,10 +2,10 @@
 
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from toolkit.errors import Usage
-from toolkit.events import Done, Emit, Finished, Planned, Started
+from toolkit.events import Done, Emit, Finished, Note, Planned, Started
 from toolkit.image import name
 from toolkit.image.document import platform
 from toolkit.image.document.descriptor import Descriptor
@@ -17,6 +17,7 @@ from toolkit.image.transfer import copy as copying
 from toolkit.image.transfer import tree as trees
 from toolkit.image.transfer.places import Access
 from toolkit.image.transfer.tree import Tree
+from toolkit.image.trust import gate, signing
 from toolkit.text import quote
 
 
@@ -25,6 +26,8 @@ class CopyRequest:
     """What `ctk copy` was asked for. `platform` "" is this machine's; `every` takes all that an index lists.
 
     `sbom` is a file that is attached to the image in its registry.
+    `policy` is PullRequest's. `sign_by` is a key (fetch/signed_message.signer) that signs all the manifests for the
+    destination, which is a registry then; `passphrase` unlocks it.
     """
 
     source: Location
@@ -34,6 +37,9 @@ class CopyRequest:
     plain_http: tuple[str, ...] = ()
     jobs: int = copying.JOBS
     sbom: str = ""
+    policy: str = ""
+    sign_by: str = ""
+    passphrase: str = field(default="", repr=False)
 
 
 _STAGES = (("manifest", "Read the manifest"), (copying.STAGE, "Copy what is missing"))
@@ -57,6 +63,8 @@ def copy(request: CopyRequest, emit: Emit) -> str:
             tree = trees.whole(source, wanted)
         else:
             tree = trees.one(source, wanted, platform.parse(request.platform) if request.platform else platform.host())
+        gate.check(request.source, request.policy, tree.top.digest, tree.images, emit)
+        signatures = _signatures(request, tree)
         emit(Finished("manifest", time.monotonic() - started, tree.top.digest))
         with places.destination(request.destination, access) as destination:
             moved = copying.copy(
@@ -70,12 +78,23 @@ def copy(request: CopyRequest, emit: Emit) -> str:
                 mount=_mount(source, destination),
             )
             attached = attach.put(destination, _described(tree), bill) if bill else ""
+    for digest, signature in signatures:
+        path = signing.keep(request.destination, digest, signature)
+        emit(Note(f"{copying.short(digest)} is signed: {path!r}"))
     text = f"copied {request.source} to {request.destination}: {tree.top.digest}"
     result = {"source": str(request.source), "destination": str(request.destination), "digest": tree.top.digest}
     result |= {"sbom": attached} if attached else {}
     steps = (f"ctk image referrers {quote(_called(request.destination))}",) if attached else ()
     emit(Done(text, time.monotonic() - began, result | {"bytes": moved}, steps))
     return tree.top.digest
+
+
+def _signatures(request: CopyRequest, tree: Tree) -> list[tuple[str, bytes]]:
+    """Made before anything is moved, so that a key that can't be used leaves nothing unsigned in a registry."""
+    if not request.sign_by:
+        return []
+    digests = [raw.digest for raw, _ in tree.documents]
+    return signing.signed(request.destination, digests, request.sign_by, request.passphrase)
 
 
 def _wanted(source: Location) -> str:

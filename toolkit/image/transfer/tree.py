@@ -37,6 +37,11 @@ class Tree(NamedTuple):
         return self.documents[-1][0]
 
     @property
+    def images(self) -> list[str]:
+        """The digests of its manifests, without those of indexes."""
+        return [raw.digest for raw, document in self.documents if isinstance(document, Manifest)]
+
+    @property
     def blobs(self) -> list[Descriptor]:
         """Configurations and layers, each once, in the order of the manifests."""
         found: dict[str, Descriptor] = {}
