@@ -39,7 +39,8 @@ _STAGE = ("image", "Find the image")
 class ImageRequest:
     """Which image. `platform` "" is this machine's; `pull` says when a registry is asked: one of PULL.
 
-    `lock`, `update_lock` and `policy` are those of PullRequest.
+    `lock`, `update_lock` and `policy` are those of PullRequest. Without `lay_out` its layers have to be laid out
+    already.
     """
 
     name: str
@@ -49,6 +50,7 @@ class ImageRequest:
     lock: str = ""
     update_lock: bool = False
     policy: str = ""
+    lay_out: bool = True
 
 
 class Prepared(NamedTuple):
@@ -207,6 +209,8 @@ def _lowers(store: Store, image: Image, wanted: ImageRequest, emit: Emit) -> tup
 
     form = lay_out.form_here()
     found = use.lowers(store, image.config.diff_ids, form)
+    if found is None and not wanted.lay_out:
+        raise NotFound(f"use {wanted.name!r}", because="its layers are not laid out")
     if found is None:
         lay_out.laid_out(lay_out.LayOutRequest(wanted.name, wanted.platform), emit)
         found = use.lowers(store, image.config.diff_ids, form)

@@ -58,9 +58,9 @@ def _is_there(options: Options) -> bool:
 
 
 def _prepared(request: UpRequest, image: str) -> from_image.Prepared:
-    """The bundle; only an image that has to be pulled needs the installed libraries, and a screen for its progress."""
+    """The bundle; an image to be pulled or laid out needs the installed libraries, and a screen for its progress."""
     try:
-        return from_image.prepare(request, ImageRequest(image, pull=from_image.NEVER), _warnings)
+        return from_image.prepare(request, ImageRequest(image, pull=from_image.NEVER, lay_out=False), _warnings)
     except NotFound:
         pass
     if sys.flags.no_site:
