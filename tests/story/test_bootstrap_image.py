@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -14,6 +15,8 @@ from tests.fixtures.archive import Suite
 from tests.fixtures.command import Command, Result, tool
 from tests.fixtures.small import World
 from tests.fixtures.trees import facts
+from tests.fixtures.user import ID, prefix
+from toolkit.bootstrap.output import prune
 
 pytestmark = pytest.mark.root
 
@@ -150,6 +153,66 @@ def test_the_same_tag_again_is_the_same_image(world: World, ctk: Command) -> Non
     assert len(set(found)) == 1
     listed = json.loads(ctk("images", "--json", env=world.env).ok().out)
     assert [one["name"] for one in listed] == ["deb:12"]
+
+
+def test_the_cached_tree_is_the_blob_and_the_tree_the_layer(world: World, ctk: Command) -> None:
+    """One file with two names, counted once; and no file of the tree is made twice."""
+    build(world, ctk, "--tag", "deb:12").ok()
+    (kept,) = world.trees()
+    blobs = list((world.folder / "images/blobs/sha256").iterdir())
+    assert [path.name for path in blobs if path.samefile(kept)], "the cache's file is the blob"
+    (layer,) = (world.folder / "images/layers").iterdir()
+    build(world, ctk, "dir").ok()
+    assert facts(layer / "tree") == facts(world.folder / "dir")
+    found = [one for one in prune.items(str(world.folder / "cache")) if one.kind == "trees"]
+    assert [one.size_bytes for one in found] == [0]
+    assert ctk("image", "check", env=world.env).ok().out == "no damage\n"
+    # The layer goes, and is laid out again from the blob; the image goes, and the cached tree stays.
+    shutil.rmtree(layer)
+    ctk("run", "--rm", "--image", "deb:12", ctk.id(), env=world.env).ok()
+    skopeo(world, "copy", "oci:images:docker.io/library/deb:12", "oci:copy.oci:12")
+    ctk("image", "rm", "deb:12", env=world.env).ok()
+    assert kept.stat().st_nlink == 1 and list((world.folder / "images/blobs/sha256").iterdir()) == []
+    assert "files of a cached tree" in build(world, ctk, "--tag", "deb:12").ok().err
+    ctk("cache", "prune", "--limit", "0", env=world.env).ok()
+    ctk("run", "--rm", "--image", "deb:12", ctk.id(), env=world.env).ok()
+
+
+def test_a_user_without_root_makes_the_same_image(
+    world: World, ctk: Command, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """In a user namespace with mapped ids, to the byte."""
+    last = build(world, ctk, "--tag", "deb:12", "--json", env=EPOCH).ok().out.splitlines()[-1]
+    home = Path(tempfile.mkdtemp(dir=tmp_path_factory.getbasetemp()))
+    os.chown(home, ID, ID)
+    keyring = home / "keyring.pgp"
+    shutil.copy(world.archive.keyring, keyring)
+    words = ["--variant=extract", "--arch=amd64", "--include=alpha", f"--keyring={keyring}", "--tag=deb:12", "--json"]
+    environment = {**os.environ, **EPOCH, "HOME": str(home), "CTK_CACHE": str(home / "cache"), "LC_ALL": "C.UTF-8"}
+
+    def user(*words: str) -> "subprocess.CompletedProcess[str]":
+        argv = [*prefix(str(home)), ctk.program, *words]
+        return subprocess.run(argv, cwd=home, env=environment, capture_output=True, text=True, timeout=200)
+
+    try:
+        done = user("bootstrap", "bookworm", f"--mirror={world.server.url}", *words)
+        assert done.returncode == 0, done.stderr
+        found = json.loads(done.stdout.splitlines()[-1])["result"]
+        assert found["digest"] == json.loads(last)["result"]["digest"]
+        checked = user("image", "check")
+        assert (checked.returncode, checked.stdout) == (0, "no damage\n"), checked.stderr
+    finally:
+        shutil.rmtree(home)
+
+
+def test_b13_a_damaged_cached_tree_becomes_no_image(world: World, ctk: Command) -> None:
+    build(world, ctk, "dir").ok()
+    (tree,) = world.trees()
+    data = bytearray(tree.read_bytes())
+    data[len(data) // 3] ^= 1
+    tree.write_bytes(data)
+    assert "cached tree was damaged" in build(world, ctk, "--tag", "deb:12").ok().err
+    assert ctk("image", "check", env=world.env).ok().out == "no damage\n"
 
 
 def test_what_is_there_is_not_replaced_unasked(world: World, ctk: Command) -> None:

@@ -216,7 +216,7 @@ def _extract_cached(
     request: Request, trees: TreeCache, lock: Lock, target: Target, rootfd: int, emit: Emit
 ) -> int | None:
     """Make the tree from a cached one of the same lock. Returns its number of files; None without an intact one."""
-    cached = trees.open(request, lock)
+    cached = trees.open(request, lock.build_id)
     if cached is None:
         return None
     with cached:

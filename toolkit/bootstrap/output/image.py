@@ -1,19 +1,22 @@
 """A finished tree as an image of one layer: a layout in a folder, an archive, or a name in the store.
 
-Its configuration is that of docker's own debian images: PATH, a shell to start, and how the tree was made. The layer is
-gzip, which every program reads. With the same lock and SOURCE_DATE_EPOCH all of it is the same, byte for byte.
+Its configuration is that of docker's own debian images: PATH, a shell to start, and how the tree was made. The layer of
+a file is gzip, which every program reads; that of the store is the cached tree, which is zstd. With the same lock and
+SOURCE_DATE_EPOCH all of it is the same, byte for byte.
 """
 
+import errno
 import os
 import tempfile
 import time
 from collections.abc import Iterator
 from typing import Any
 
-from toolkit import __version__
+from toolkit import __version__, places
 from toolkit.bootstrap.facts.architectures import of_image
 from toolkit.bootstrap.facts.model import Request, Result
 from toolkit.bootstrap.output.finished import Tree, write_all
+from toolkit.bootstrap.output.tree_cache import CachedTree, Spoilt, TreeCache, as_layer
 from toolkit.errors import CtkError, SystemCall, Usage
 from toolkit.image import digest as digests
 from toolkit.image import layout
@@ -22,6 +25,8 @@ from toolkit.image.document.descriptor import Descriptor
 from toolkit.image.endpoint import Destination, Raw
 from toolkit.image.layer import write
 from toolkit.image.name import DOCKER_ARCHIVE, OCI, OCI_ARCHIVE, Location, Reference, parse
+from toolkit.image.store.store import Store
+from toolkit.image.transfer.lay_out import form_here
 from toolkit.kernel import rmtree_beneath
 from toolkit.kernel.beneath import O_PATH, open_beneath
 from toolkit.oci import json_text
@@ -85,12 +90,52 @@ def write_archive(tree: Tree, out: int, *, for_docker: bool) -> dict[str, Any]:
 
 
 def write_store(tree: Tree) -> dict[str, Any]:
-    """Put it into the store, under the request's name. Raises CtkError, OSError."""
-    from toolkit.image.store.store import Store
+    """Put it into the store, under the request's name. Raises CtkError, OSError.
 
+    Nothing is copied, if cache and store are on one file system: the cached tree becomes the layer's blob by a hard
+    link, and the tree itself the layer as it is laid out.
+    """
     reference = str(name_of(tree.request))
-    more = _write(tree, Store().destination(f"ctk bootstrap --tag {quote(tree.request.tag)}"), reference)
-    return {**more, "reference": reference}
+    store = Store()
+    into = store.destination(f"ctk bootstrap --tag {quote(tree.request.tag)}")
+    try:
+        with _kept(tree) as kept:
+            layer = Descriptor(media_types.OCI_LAYER_ZSTD, kept.digest(), kept.size_bytes)
+            into.hold(layer.digest)
+            store.blobs.adopt(layer, kept.fd)
+        into.hold(kept.diff_id)
+        digest = _put_documents(tree, into, layer, kept.diff_id, reference)
+        _lay_out(tree, store, kept.diff_id)
+    finally:
+        into.close()
+    return {"digest": digest, "bytes": layer.size_bytes, "reference": reference}
+
+
+def _kept(tree: Tree) -> CachedTree:
+    """The cached tree, or, if it is not cached, the same made in a file of ours. Raises CtkError, OSError."""
+    cached = TreeCache(places.cache_dir()).open(tree.request, tree.result.build_id)
+    if cached is not None:
+        try:
+            cached.digest()
+            return cached
+        except Spoilt:
+            os.close(cached.fd)
+    path = os.path.join(tree.folder, "layer.tar.zst")
+    with open(path, "xb", buffering=0) as file:
+        write_all(file.fileno(), as_layer(tree.rootfd))
+    return CachedTree(os.open(path, os.O_RDONLY | os.O_CLOEXEC), path)
+
+
+def _lay_out(tree: Tree, store: Store, diff_id: str) -> None:
+    """Move the tree to where the store has the layer laid out; on another file system the first use lays it out."""
+    try:
+        with store.layers.laying_out(diff_id, form_here()) as making:
+            if not making.there:
+                os.rename(tree.path, os.readlink(f"/proc/self/fd/{making.rootfd}"))  # an empty folder is replaced
+                making.rootfd = tree.rootfd
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
 
 
 def _write(tree: Tree, destination: Destination, name: str) -> dict[str, Any]:

@@ -64,7 +64,9 @@ def _below(folder: str, kind: str) -> Iterator[Item]:
         with contextlib.suppress(FileNotFoundError):
             about = [entry.stat(follow_symlinks=False) for entry in entries]
             beside = tuple(entry.path for entry in entries if entry.path != path)
-            yield Item(kind, path, sum(one.st_blocks * 512 for one in about), max(s.st_mtime for s in about), beside)
+            # What the image store has, too, is counted there, and its room is not free before it is gone there.
+            size = sum(one.st_blocks * 512 for one in about if one.st_nlink == 1)
+            yield Item(kind, path, size, max(s.st_mtime for s in about), beside)
 
 
 def _files(folder: str) -> Iterator[os.DirEntry[str]]:

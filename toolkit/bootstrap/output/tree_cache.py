@@ -1,7 +1,8 @@
 """A cache of finished trees, so that the same tree is not built twice.
 
-    CACHE/trees/KEY.tar.zst    a tree: an ordinary .tar.zst, followed by the hashes of its frames (in a skippable frame,
-                               RFC 8878, which zstd(1) and tar(1) ignore)
+    CACHE/trees/KEY.tar.zst    a tree: the layer of an image, as .tar.zst, followed by the hashes of its frames and its
+                               diff id (in a skippable frame, RFC 8878, which zstd(1), tar(1) and all readers of
+                               layers ignore)
     CACHE/locks/KEY.json       the Lock that a request resolved to with certain Release files
 
 The key of a lock is the request and the hashes of the signed Release texts, which are fetched and verified every time:
@@ -9,8 +10,9 @@ as long as they are the same, so are the packages. The key of a tree is the lock
 it: the host's resolv.conf and hostname, SOURCE_DATE_EPOCH, whether device nodes and owners can be made. Both keys
 include the code that builds (`_builder`). A request with a field that is not known here is not cached.
 
-Nothing is shared with the cached tree, neither hard links nor blocks: a container writes only to its own tree. Each
-frame is hashed before it is used. The folder belongs to us and has mode 0700.
+No tree shares anything with the cached one, neither hard links nor blocks: a container writes only to its own. With
+--tag the file itself is a blob of the image store, too, by a hard link (image.py): nobody writes to either. Each frame
+is hashed before it is used. The folder belongs to us and has mode 0700.
 """
 
 import hashlib
@@ -57,7 +59,7 @@ _WITHOUT_EFFECT = frozenset(
 )
 
 _SKIPPABLE = 0x184D2A50  # RFC 8878, 3.1.2
-_TAIL = struct.Struct("<I32s8s")  # length and SHA-256 of the index, and a name
+_TAIL = struct.Struct("<I32s32s8s")  # length of the index, the tar's SHA-256, that of both, and a name
 _NAME = b"ctk-tree"
 _FRAME = struct.Struct("<II32s")  # compressed and uncompressed size in bytes, SHA-256 of the compressed frame
 _MOST_BYTES = 64 << 20  # of a frame
@@ -98,11 +100,11 @@ class TreeCache:
         except (OSError, CtkError):
             pass
 
-    def open(self, request: Request, lock: Lock) -> "CachedTree | None":
-        """The cached tree of this lock for this host, which the caller closes; None if there is none."""
+    def open(self, request: Request, build_id: str) -> "CachedTree | None":
+        """The cached tree of this lock's build id for this host, which the caller closes; None if there is none."""
         if not cacheable(request):
             return None
-        path = os.path.join(self._trees, _tree(request, lock) + ".tar.zst")
+        path = os.path.join(self._trees, _tree(request, build_id) + ".tar.zst")
         try:
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         except OSError:
@@ -122,11 +124,9 @@ class TreeCache:
         """
         if not cacheable(request) or _has_secrets(rootfd):
             return 0
-        path = os.path.join(self._trees, _tree(request, lock) + ".tar.zst")
-        # Reading and compressing run in parallel; the header of a frame has its uncompressed size.
-        segments = tar_write.segments(rootfd, walk.walk(rootfd, without=frozenset({MARKER.encode()})))
+        path = os.path.join(self._trees, _tree(request, lock.build_id) + ".tar.zst")
         try:
-            return self._write(path, _with_index(streams.zstd(segments)))
+            return self._write(path, as_layer(rootfd))
         except CtkError:
             return 0
 
@@ -152,16 +152,17 @@ class CachedTree:
 
     def __init__(self, fd: int, path: str) -> None:
         """Raises Spoilt if the index is missing or damaged."""
-        self._fd = fd
+        self.fd = fd
         self._path = path
         self.size_bytes = os.fstat(fd).st_size
         tail = os.pread(fd, _TAIL.size, max(0, self.size_bytes - _TAIL.size))
         if len(tail) < _TAIL.size:
             raise self._spoilt()
-        length, digest, name = _TAIL.unpack(tail)
+        length, plain_digest, digest, name = _TAIL.unpack(tail)
         index = os.pread(fd, length, max(0, self.size_bytes - _TAIL.size - length))
-        if name != _NAME or length % _FRAME.size or hashlib.sha256(index).digest() != digest:
+        if name != _NAME or length % _FRAME.size or hashlib.sha256(index + plain_digest).digest() != digest:
             raise self._spoilt()
+        self.diff_id = f"sha256:{plain_digest.hex()}"
         self._frames = list(_FRAME.iter_unpack(index))
         self.plain_bytes = sum(plain for _, plain, _ in self._frames)
 
@@ -169,13 +170,23 @@ class CachedTree:
         return self
 
     def __exit__(self, *_: object) -> None:
-        os.close(self._fd)
+        os.close(self.fd)
+
+    def digest(self) -> str:
+        """The digest of the whole file, whose frames are checked. Raises Spoilt."""
+        found = hashlib.sha256()
+        length = 0
+        for data in self.packed():
+            found.update(data)
+            length += len(data)
+        found.update(os.pread(self.fd, self.size_bytes - length, length))
+        return f"sha256:{found.hexdigest()}"
 
     def packed(self) -> Iterator[bytes]:
         """The compressed frames; each is checked by its hash. Raises Spoilt."""
         position = 0
         for packed, plain, digest in self._frames:
-            data = os.pread(self._fd, packed, position)
+            data = os.pread(self.fd, packed, position)
             if hashlib.sha256(data).digest() != digest or plain > _MOST_BYTES:
                 raise self._spoilt()
             yield data
@@ -217,12 +228,12 @@ def _request_key(request: Request, sources: tuple[Source, ...]) -> str:
     return _digest(_request(request), [asdict(source) for source in sources])
 
 
-def _tree(request: Request, lock: Lock) -> str:
+def _tree(request: Request, build_id: str) -> str:
     host = HostFacts()
     with open("/proc/self/uid_map") as file:
         ids = sum(int(line.split()[2]) for line in file)
     return _digest(
-        lock.build_id,
+        build_id,
         {name: value for name, value in _request(request).items() if name not in ("mirror", "check_gpg", "check_date")},
         [os.uname().nodename, *((_read(path) or b"").hex() for path in ("/etc/resolv.conf", "/etc/hostname"))],
         os.environ.get("SOURCE_DATE_EPOCH", ""),
@@ -277,15 +288,30 @@ def _read(path: str) -> bytes | None:
         return None
 
 
-def _with_index(frames: Iterator[bytes]) -> Iterator[bytes]:
+def as_layer(rootfd: int) -> Iterator[bytes]:
+    """The tree as a layer of an image, compressed, with its index: the same tree, the same bytes.
+
+    Raises OSError; CtkError for what can't be in a layer.
+    """
     import zstandard
 
+    from toolkit.image.layer.write import fit
+
+    plain = hashlib.sha256()
+    entries = walk.walk(rootfd, without=frozenset({MARKER.encode()}))
+    fitting = (fit(entry, "keep a tree as a layer") for entry in entries)
+
+    def segments() -> Iterator[bytes]:
+        for segment in tar_write.segments(rootfd, fitting, prefix=b""):
+            plain.update(segment)
+            yield segment
+
     index = bytearray()
-    for frame in frames:
-        plain = zstandard.frame_content_size(frame)
-        index += _FRAME.pack(len(frame), plain, hashlib.sha256(frame).digest())
+    for frame in streams.zstd(segments()):  # reading and compressing run in parallel
+        index += _FRAME.pack(len(frame), zstandard.frame_content_size(frame), hashlib.sha256(frame).digest())
         yield frame
-    tail = bytes(index) + _TAIL.pack(len(index), hashlib.sha256(index).digest(), _NAME)
+    digest = hashlib.sha256(bytes(index) + plain.digest()).digest()
+    tail = bytes(index) + _TAIL.pack(len(index), plain.digest(), digest, _NAME)
     yield struct.pack("<II", _SKIPPABLE, len(tail)) + tail
 
 
