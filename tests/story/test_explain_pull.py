@@ -149,7 +149,7 @@ def test_what_was_asked_is_shown_when_it_fails(explain: Callable[..., str], tmp_
     assert "curl -sS -o /dev/null -D - " in script
 
 
-def test_what_a_registry_says_becomes_no_command(explain: Callable[..., str], tmp_path: Path) -> None:
+def test_r8_what_a_registry_says_becomes_no_command(explain: Callable[..., str], tmp_path: Path) -> None:
     """A realm, a place and a media type are the registry's words."""
     with Server().running() as server:
         evil = f"$(touch {tmp_path}/evil)';touch {tmp_path}/evil;'`touch {tmp_path}/evil`"
