@@ -33,6 +33,7 @@ def test_every_case_of_the_runtime_bench(tmp_path: Path) -> None:
 
 
 @pytest.mark.root
+@pytest.mark.timeout(900)
 def test_every_case_of_the_image_bench(tmp_path: Path) -> None:
     tool("umoci")
     (tmp_path / "tree").mkdir()
