@@ -7,7 +7,7 @@ parallel.
 Source: POSIX.1-2017 pax, "ustar Interchange Format", "pax Header Block"; tar(5) of libarchive for SCHILY.xattr.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from toolkit.archive.entries import BLOCK, CHARACTER, DIRECTORY, FILE, HARD_LINK, Entry
 from toolkit.archive.walk import read
@@ -88,10 +88,17 @@ def _record(key: bytes, value: bytes) -> bytes:
     return b"%d %s=%s\n" % (length, key, value)
 
 
-def segments(rootfd: int, entries: Iterable[Entry], *, prefix: bytes = b"./") -> Iterator[bytes]:
+def segments(
+    rootfd: int,
+    entries: Iterable[Entry],
+    *,
+    prefix: bytes = b"./",
+    content: Callable[[Entry], Iterable[bytes]] | None = None,
+) -> Iterator[bytes]:
     """The whole stream in segments of at least some MiB each, except for the last. Raises OSError.
 
     Names begin with `prefix`, except for the root's: that is `./` in any case.
+    `content` gives that of a FILE, exactly its size; else it is read below `rootfd`.
     """
     parts: list[bytes] = []
     size = 0
@@ -99,7 +106,7 @@ def segments(rootfd: int, entries: Iterable[Entry], *, prefix: bytes = b"./") ->
         parts.append(header(entry, prefix=prefix if entry.name else b"./"))
         size += len(parts[-1])
         if entry.kind == FILE and entry.size_bytes:
-            for piece in read(rootfd, entry):
+            for piece in read(rootfd, entry) if content is None else content(entry):
                 parts.append(piece)
                 size += len(piece)
                 if size >= _SEGMENT_BYTES:

@@ -11,6 +11,7 @@ import os
 import stat
 from collections.abc import Sequence
 from contextlib import ExitStack
+from typing import NamedTuple
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
@@ -33,37 +34,72 @@ def read(layers: Sequence[str], path: str, limit_bytes: int) -> bytes:
 
 
 def _read(stack: ExitStack, roots: list[int], path: str, limit_bytes: int) -> bytes:
+    found = find(stack, roots, path)
+    if found.missing:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), found.missing[0])
+    if found.kind == stat.S_IFDIR:
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+    if found.kind != stat.S_IFREG:
+        raise OSError(errno.EINVAL, "it is not a regular file", path)
+    return _content(found.where[0], os.path.basename(found.path), path, limit_bytes)
+
+
+class Found(NamedTuple):
+    """Where a path leads. `path` is that of what is there, without links and without a slash before it.
+
+    `kind` (stat.S_IFMT) and `where` are as `look` returns them. `missing` are the words of the path that are not there.
+    """
+
+    kind: int
+    where: list[int]
+    path: str
+    missing: tuple[str, ...]
+
+
+def find(stack: ExitStack, roots: list[int], path: str, *, follow: bool = True) -> Found:
+    """Follow a path in merged directories, the topmost first; links stay inside. `follow`: one at its end, too.
+
+    `stack` closes the directories. Raises OSError: NotADirectoryError, ELOOP.
+    """
     words = _words(path)
-    above: list[list[int]] = []  # the merged directories from the root to the one above `here`
-    here = roots
+    above: list[tuple[str, list[int]]] = []  # names and merged directories on the way
     links = 0
     while words:
         word = words.pop(0)
         if word == "..":
-            here = above.pop() if above else roots
+            above[-1:] = []
             continue
+        here = above[-1][1] if above else roots
         looked = look(stack, here, word)
+        way = [name for name, _ in above]
         if looked is None:
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), word)
+            return Found(stat.S_IFDIR, here, "/".join(way), tuple(_words(_normal((word, *words)))))
         kind, found = looked
         if kind == stat.S_IFDIR:
-            above.append(here)
-            here = found
-        elif kind == stat.S_IFLNK:
+            above.append((word, found))
+        elif kind == stat.S_IFLNK and (words or follow):
             links += 1
             if links > _MOST_LINKS:
                 raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
             target = os.readlink(word, dir_fd=found[0])
             if target.startswith("/"):
-                above, here = [], roots
+                above = []
             words = _words(target) + words
-        elif kind == stat.S_IFREG and not words:
-            return _content(found[0], word, path, limit_bytes)
         elif words:
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
         else:
-            raise OSError(errno.EINVAL, "it is not a regular file", path)
-    raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+            return Found(kind, found, "/".join((*way, word)), ())
+    return Found(stat.S_IFDIR, above[-1][1] if above else roots, "/".join(name for name, _ in above), ())
+
+
+def names(directories: list[int]) -> list[str]:
+    """The names that may be in merged directories, in order; `look` says of each whether it is. Raises OSError."""
+    return sorted({name for directory in directories for name in os.listdir(directory)}, key=os.fsencode)
+
+
+def _normal(words: tuple[str, ...]) -> str:
+    """Words that are not there, without `..`."""
+    return os.path.normpath("/" + "/".join(words))
 
 
 def _words(path: str) -> list[str]:

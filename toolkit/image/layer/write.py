@@ -34,8 +34,17 @@ class Written(NamedTuple):
     members: int
 
 
-def write(rootfd: int, entries: Iterable[Entry], out: int, doing: str, codec: str = GZIP) -> Written:
+def write(
+    rootfd: int,
+    entries: Iterable[Entry],
+    out: int,
+    doing: str,
+    codec: str = GZIP,
+    content: Callable[[Entry], Iterable[bytes]] | None = None,
+) -> Written:
     """Write a layer with these members, whose content is read below `rootfd`, to the descriptor `out`.
+
+    `content` gives that of a file instead.
 
     Whoever calls it says of each member that it may be in a layer (`fit`). Raises CtkError, which begins with `doing`,
     and OSError for `out`.
@@ -51,7 +60,7 @@ def write(rootfd: int, entries: Iterable[Entry], out: int, doing: str, codec: st
 
     def segments() -> Iterator[bytes]:
         try:
-            for segment in tar_write.segments(rootfd, counted(), prefix=b""):
+            for segment in tar_write.segments(rootfd, counted(), prefix=b"", content=content):
                 plain.update(segment)
                 yield segment
         except OSError as error:
