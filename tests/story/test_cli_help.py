@@ -81,7 +81,6 @@ def test_the_help_of_a_command_has_an_example(ctk: Command, command: str) -> Non
     ("words", "because", "hint"),
     [
         (["recpe"], "no such command 'recpe'", "did you mean 'recipe'?"),
-        (["build", "-t", "x", "."], "no such command 'build'", "ctk bootstrap SUITE ./root"),
         (["up", "bookworm", "x", "-p", "80:80"], "no such option: -p", "--share-net uses the host's network"),
         (["up", "bookworm", "x", "-it"], "no such option: -i", "a terminal if you have one: ctk up SUITE NAME --"),
         (["rmi", "x"], "no such command 'rmi'", "ctk bootstrap --remove DIR"),

@@ -30,6 +30,7 @@ from toolkit.cli import (
     up,
     verbs,
 )
+from toolkit.cli.images import build as build_of_images
 from toolkit.cli.images import store as store_of_images
 from toolkit.cli.images import transfer
 from toolkit.errors import CtkError, HostLacks, Usage, reason
@@ -72,6 +73,7 @@ def _global(
 up.register(app)
 build.register(app)
 cache.register(app)
+build_of_images.register(app)
 store_of_images.register(app)
 spec.register(app)
 transfer.register(app)

@@ -1,12 +1,11 @@
 """Commands and options of docker, podman, skopeo and umoci that ctk doesn't have: what to use, or why there is none."""
 
-_BUILD = "ctk bootstrap SUITE ./root --include PACKAGES --customize-hook … makes a root; no Containerfiles"
 _ROOT_AS_TAR = "a root is plain files: tar -C ROOT -c . writes them as a tar"
 _CHANGES = "what a container changes is kept beside its image (ctk diff NAME, ctk cp); no command makes a layer of it"
 
 INSTEAD = {
-    "build": _BUILD,
-    "buildx": _BUILD,
+    "buildx": "ctk build -t NAME DIR",
+    "bud": "ctk build -t NAME DIR",
     "from": "ctk up IMAGE NAME",
     "rmi": "ctk image rm IMAGE; ctk bootstrap --remove DIR removes a tree",
     "commit": _CHANGES,

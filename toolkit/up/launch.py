@@ -50,6 +50,28 @@ def status(identity: str, leading: Sequence[str] = ()) -> str:
     return str(json.loads(done.stdout)["status"]) if done.returncode == 0 else ""
 
 
+def start(words: Sequence[str]) -> "subprocess.Popen[bytes]":
+    """Start `ctk WORDS` with nothing to read, in a session of its own: a Ctrl-C is ours alone. Its output is a pipe."""
+    try:
+        return subprocess.Popen(
+            [*launcher(), *words],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=_environment(),
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise CtkError(f"start {launcher()[0]!r}", because=reason(error)) from None
+
+
+def removed(identity: str) -> None:
+    """End and remove a container, if there is one of that name; says nothing."""
+    words = [*launcher(), "delete", "--force", identity]
+    quiet = subprocess.DEVNULL
+    subprocess.run(words, stdin=quiet, stdout=quiet, stderr=quiet, env=_environment(), start_new_session=True)
+
+
 def call(words: Sequence[str], leading: Sequence[str] = ()) -> int:
     """Run `ctk WORDS` with our own standard streams. Returns its exit code."""
     return subprocess.run([*launcher(), *leading, *words], env=_environment()).returncode

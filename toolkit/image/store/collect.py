@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 
 from toolkit.errors import CtkError, InUse, reason
 from toolkit.image.layout.index_json import Entry
-from toolkit.image.store import leases, names, reach
-from toolkit.image.store.place import LEASES, PARTS, lock_file
+from toolkit.image.store import builds, leases, names, reach
+from toolkit.image.store.place import BUILDS, LEASES, PARTS, lock_file
 from toolkit.image.store.store import Store
 from toolkit.text import quote
 
@@ -172,6 +172,8 @@ def left_files(store: Store, *, older_s: float) -> Iterator[tuple[str, str]]:
             yield store.place.path(name), "half-written"
     for path in leases.survey(store.place)[1]:
         yield path, "a lease of a process that is gone"
+    for path in builds.dead(store.place):
+        yield path, "a note of a build's step, whose layer is gone"
     for path in store.layers.abandoned():
         yield path, "a layer that was not laid out, or not removed, to the end"
 
@@ -190,7 +192,7 @@ def remove_file(store: Store, path: str) -> bool:
             _unlink(path)
         finally:
             os.close(fd)
-    elif folder == LEASES or os.path.dirname(path) == store.place.folder:
+    elif folder in (LEASES, BUILDS) or os.path.dirname(path) == store.place.folder:
         _unlink(path)
     else:
         store.layers.remove_set_aside(path)

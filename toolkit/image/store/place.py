@@ -5,6 +5,7 @@
     IMAGES/layers/HEX.FORM/                  a laid-out layer, by the hex part of its diff id (layers.py)
     IMAGES/making/                           layers being laid out, and trees being removed
     IMAGES/leases/                           what is in use, and by whom (leases.py)
+    IMAGES/builds/KEY                        which layer a step of a build has made (builds.py)
     IMAGES/lock                              flock(2)
 
 The lock is held shared to say that something is in use, exclusive to change a name or to remove anything; each for
@@ -26,9 +27,9 @@ from toolkit.image.document.descriptor import Descriptor
 from toolkit.image.layout import index_json
 from toolkit.kernel import atomic, ours
 
-BLOBS, PARTS, LAYERS, MAKING, LEASES = "blobs", "parts", "layers", "making", "leases"
+BLOBS, PARTS, LAYERS, MAKING, LEASES, BUILDS = "blobs", "parts", "layers", "making", "leases", "builds"
 _LOCK = "lock"
-_FOLDERS = (BLOBS, f"{BLOBS}/sha256", f"{BLOBS}/sha512", PARTS, LAYERS, MAKING, LEASES)
+_FOLDERS = (BLOBS, f"{BLOBS}/sha256", f"{BLOBS}/sha512", PARTS, LAYERS, MAKING, LEASES, BUILDS)
 _SLACK_BYTES = 16 << 20  # a disk is not filled to its last block
 
 

@@ -185,9 +185,14 @@ class StoreDestination:
         with self._store.blobs.receiving(descriptor, emit=emit) as part:
             yield part
 
-    def hold(self, diff_id: str) -> None:
-        """Let nobody remove this laid-out layer before `close`. Raises CtkError."""
-        self._lease.add(diff_id)
+    def hold(self, digest: str) -> None:
+        """Let nobody remove this laid-out layer, blob or image before `close`. Raises CtkError."""
+        self._lease.add(digest)
+
+    @property
+    def lease_path(self) -> str:
+        """The lease's file, for a process that adds to it on our behalf."""
+        return self._lease.path
 
     def put_manifest(self, raw: Raw, name: str = "") -> None:
         """Take a manifest whose blobs are there, or an index; `name` is a reference.

@@ -1,0 +1,155 @@
+"""The layers of a build: what a step lies on, what it has written, and those that earlier builds have written.
+
+The key of a step (store/builds.py) is a hash of all that it depends on, with the chain id of the layers below.
+"""
+
+import errno
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from itertools import chain
+from typing import NamedTuple
+
+from toolkit.archive.entries import Entry
+from toolkit.errors import CtkError, NotFound, reason
+from toolkit.events import Emit, silent
+from toolkit.image.document import config as configs
+from toolkit.image.document import media_types
+from toolkit.image.layer import write
+from toolkit.image.layer.policy import Policy
+from toolkit.image.store import builds, leases, use
+from toolkit.image.store.builds import Layer
+from toolkit.image.store.place import PARTS
+from toolkit.image.store.store import Store, StoreDestination, StoreSource
+from toolkit.image.transfer.copy import Progress
+from toolkit.image.transfer.lay_out import Layout, form_here
+from toolkit.oci import json_text
+
+_VERSION = 1
+
+
+Layers = tuple[Layer, ...]
+
+
+class Work(NamedTuple):
+    """What every step needs to know: the store's folder, the build's lease, its own folder, and how layers are made.
+
+    `lease` is a path: a step may be a process of its own, and what it holds is held until the build ends. Times of
+    files later than `latest_s` (SOURCE_DATE_EPOCH) become that.
+    """
+
+    store: str
+    lease: str
+    folder: str
+    use_cache: bool
+    latest_s: int | None
+    codec: str = media_types.GZIP
+
+    def opened(self) -> tuple[Store, StoreDestination]:
+        """The store, and a way to write to it with the build's lease, which is never closed."""
+        store = Store(self.store)
+        return store, StoreDestination(store, leases.Lease(store.place, self.lease, ()))
+
+
+def chain_id(layers: Layers) -> str:
+    """What stands for all layers below a step in its key; "" for none."""
+    return configs.chain_ids(tuple(layer.diff_id for layer in layers))[-1] if layers else ""
+
+
+def key(work: Work, below: Layers, *facts: object) -> str:
+    """The key of a step: hex digits. `facts` can be written as JSON."""
+    whole = [_VERSION, chain_id(below), work.codec, work.latest_s, *facts]
+    return hashlib.sha256(json_text.dumps(whole).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def find(work: Work, wanted: str) -> tuple[bool, Layer | None]:
+    """Whether an earlier build has carried out this step, and its layer, which is held now; None if it changed nothing.
+
+    Raises CtkError.
+    """
+    if not work.use_cache:
+        return False, None
+    store, into = work.opened()
+    try:
+        layer = builds.read(store.place, wanted)
+    except NotFound:
+        return False, None
+    if layer is not None:
+        into.hold(layer.diff_id)
+        if not into.has(layer.descriptor):
+            return False, None
+    return True, layer
+
+
+def keep(work: Work, wanted: str, layer: Layer | None) -> None:
+    """Let later builds find the layer of a step. Raises CtkError."""
+    builds.write(Store(work.store).place, wanted, layer)
+
+
+def lowers(work: Work, below: Layers) -> list[str] | None:
+    """The folders of the layers, the topmost first; None if some of them have to be laid out. Raises CtkError."""
+    store = Store(work.store)
+    return use.lowers(store, tuple(layer.diff_id for layer in below), form_here()) if below else []
+
+
+def laid_out(work: Work, below: Layers, emit: Emit) -> list[str]:
+    """The same, and what is missing is laid out. An ordinary user is root of a user namespace here. Raises CtkError."""
+    found = lowers(work, below)
+    if found is not None:
+        return found
+    store, into = work.opened()
+    layout = Layout(store, into, [(one.descriptor.digest, one.diff_id) for one in below], Policy(), emit)
+    source = StoreSource(store, below[0].descriptor, leases.Lease(store.place, work.lease, ()))
+    for layer in below:
+        if not layout.has(layer.descriptor):
+            layout.take(source, layer.descriptor, Progress("", 0, silent))
+    layout.finish()
+    found = lowers(work, below)
+    if found is None:
+        raise CtkError("lay out the layers of the build", because="they were changed just now", hint="try again")
+    return found
+
+
+def put(
+    work: Work,
+    rootfd: int,
+    entries: Iterable[Entry],
+    doing: str,
+    content: Callable[[Entry], Iterable[bytes]] | None = None,
+) -> Layer | None:
+    """Write a layer with these members into the store; None if there are none. Raises CtkError."""
+    each = iter(entries)
+    first = next(each, None)
+    if first is None:
+        return None
+    store, into = work.opened()
+    with _file(store.place.path(PARTS)) as fd:
+        try:
+            made = write.write(rootfd, chain((first,), each), fd, doing, work.codec, content)
+            os.fsync(fd)
+        except OSError as error:
+            raise CtkError(doing, because=reason(error)) from None
+        into.hold(made.diff_id)
+        into.hold(made.descriptor.digest)
+        store.blobs.adopt(made.descriptor, fd)
+    return Layer(made.descriptor, made.diff_id)
+
+
+@contextmanager
+def _file(folder: str) -> Iterator[int]:
+    """A file without a name in the store's own folder, so that it becomes a blob without a copy."""
+    try:
+        # Not tempfile's: its O_EXCL means that the file never gets a name (open(2), O_TMPFILE).
+        fd = os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR):
+            raise
+        with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
+            yield file.fileno()
+        return
+    try:
+        yield fd
+    finally:
+        os.close(fd)
