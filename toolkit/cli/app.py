@@ -33,6 +33,7 @@ from toolkit.cli import (
 from toolkit.cli.images import build as build_of_images
 from toolkit.cli.images import store as store_of_images
 from toolkit.cli.images import transfer
+from toolkit.cli.images import write as images_made
 from toolkit.errors import CtkError, HostLacks, Usage, reason
 from toolkit.runtime.options import Options
 from toolkit.ui import failure
@@ -77,6 +78,7 @@ build_of_images.register(app)
 store_of_images.register(app)
 spec.register(app)
 transfer.register(app)
+images_made.register(app)
 verbs.register(app)
 container_commands.register(app)
 recipes.register(app)

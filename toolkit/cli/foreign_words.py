@@ -1,15 +1,13 @@
 """Commands and options of docker, podman, skopeo and umoci that ctk doesn't have: what to use, or why there is none."""
 
 _ROOT_AS_TAR = "a root is plain files: tar -C ROOT -c . writes them as a tar"
-_CHANGES = "what a container changes is kept beside its image (ctk diff NAME, ctk cp); no command makes a layer of it"
 
 INSTEAD = {
     "buildx": "ctk build -t NAME DIR",
     "bud": "ctk build -t NAME DIR",
     "from": "ctk up IMAGE NAME",
     "rmi": "ctk image rm IMAGE; ctk bootstrap --remove DIR removes a tree",
-    "commit": _CHANGES,
-    "repack": _CHANGES,
+    "repack": "ctk commit ID IMAGE adds a layer of what has changed; ctk pack DIR IMAGE makes an image of a root",
     "history": "ctk image history IMAGE; ctk diff NAME shows what a container has changed",
     "tag": "ctk image tag IMAGE NAME",
     "untag": "ctk image rm NAME",
@@ -18,7 +16,7 @@ INSTEAD = {
     "save": "ctk copy IMAGE docker-archive:FILE:NAME, for docker load and podman load",
     "load": "ctk copy docker-archive:FILE store:NAME, or oci-archive:FILE",
     "export": _ROOT_AS_TAR,
-    "import": "unpack the files into a folder, and describe it with ctk spec --rootfs DIR",
+    "import": "ctk pack DIR IMAGE, when the files are unpacked into a folder",
     "search": "there is no search: ctk pull takes a name, ctk up the name of a suite, too (bookworm, noble, …)",
     "sync": "ctk copy --all SOURCE DESTINATION, once for each image",
     "manifest": "ctk image inspect IMAGE; ctk pull --all-platforms takes all that an index lists",

@@ -19,7 +19,7 @@ from toolkit.image.name import Reference
 from toolkit.image.store import leases, names, reach
 from toolkit.image.store.blobs import Blobs, Part
 from toolkit.image.store.layers import Layers
-from toolkit.image.store.place import Place
+from toolkit.image.store.place import PARTS, Place
 from toolkit.text import quote
 
 
@@ -177,6 +177,17 @@ class StoreDestination:
         """Take a blob from its first byte on. Raises Untrusted, CtkError."""
         self._lease.add(descriptor.digest)
         self._store.blobs.put(descriptor, pieces)
+
+    def adopt(self, descriptor: Descriptor, fd: int) -> None:
+        """Take a whole file of ours, without a copy if it is in `folder` (blobs.Blobs.adopt). Raises as `put_blob`."""
+        self._lease.add(descriptor.digest)
+        self._store.blobs.adopt(descriptor, fd)
+
+    @property
+    def folder(self) -> str:
+        """Where a file can be written that is to be adopted. Raises CtkError."""
+        self._store.place.prepare()
+        return self._store.place.path(PARTS)
 
     @contextmanager
     def receiving(self, descriptor: Descriptor, *, emit: Emit = silent) -> Iterator[Part]:
