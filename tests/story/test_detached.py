@@ -407,7 +407,7 @@ def test_a_wrong_command_line_is_told_in_two_lines_to_a_person_and_as_runc_does_
     assert len(told) == 2 and told[1].startswith("hint: standard input is always passed on; -t alone")
     piped = ctk("run", "-it", "ubuntu", "bash")  # no engine says -it: a person's script does
     assert (piped.out, len(piped.err.splitlines())) == ("", 2)
-    assert "up SUITE NAME" in piped.err
+    assert "up IMAGE NAME" in piped.err
     driven = ctk("exec", "-xt", "c", "sh")
     assert driven.out.startswith("Incorrect Usage: flag provided but not defined: -xt\n\nNAME:")
     assert 'level=error msg="flag provided but not defined: -xt"' in driven.err

@@ -59,7 +59,7 @@ def prepare() -> None:
         "[Service]", "[Service]\nNotifyAccess=all"
     )
     silent = text.replace(bundle, room.bundle("silent", spec("systemd-notify --status=waking; exec sleep 1000")))
-    silent = silent.replace("TimeoutStopSec=115", "TimeoutStartSec=4\nTimeoutStopSec=20")
+    silent = silent.replace("TimeoutStopSec=115", "TimeoutStartSec=4\nTimeoutStopSec=60")
     install(
         notify=text,
         held=held.replace(" notify\n", " held\n"),
@@ -162,8 +162,9 @@ def silent() -> Facts:
     """It never says that it is ready, and does not hear SIGTERM."""
     unit = "ctk-silent.service"
     at = Path(f"/sys/fs/cgroup/system.slice/{unit}")
-    room.until(lambda: not at.exists(), 120)
-    room.until(lambda: shown(unit, "ActiveState")["ActiveState"] != "deactivating")
+    # ExecStopPost= has TimeoutStopSec= for itself: 20 s were too few once, on a busy machine.
+    room.until(lambda: not at.exists(), 200)
+    room.until(lambda: shown(unit, "ActiveState")["ActiveState"] != "deactivating", 100)
     return {"unit": shown(unit, "ActiveState", "Result"), "left": left("silent")}
 
 
