@@ -55,7 +55,7 @@ def _compiled() -> bytes:
         offset += len(group)
     head = marshal.dumps((preload.HERE, index))
     if len(head) > preload.INDEX_BYTES:
-        raise ValueError("more modules than the index has room for")  # tests/architecture/test_preload.py fails
+        raise ValueError("more modules than the index has room for")  # tests/reliability/test_preload.py fails
     return head.ljust(preload.INDEX_BYTES, b"\0") + b"".join(groups.values())
 
 
