@@ -49,11 +49,12 @@ def blame() -> Facts:
 @case
 def late() -> Facts:
     """The kernel kills while nobody of ours can run; systemd removes the scope before we look."""
-    begin(by_systemd, "slow", f"sleep 1; exec {TAKE}")
+    begin(by_systemd, "slow", f"until [ -e /tmp/go ]; do sleep 0.1; done; exec {TAKE}")
     pid = ctk.pid("slow")
     scope = Path("/sys/fs/cgroup" + Path(f"/proc/{pid}/cgroup").read_text().strip().partition("::")[2])
     holder = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
     os.kill(holder, signal.SIGSTOP)
+    Path(f"/proc/{pid}/root/tmp/go").touch()
     room.until(lambda: not scope.exists(), 60)
     os.kill(holder, signal.SIGCONT)
     facts = ended("slow")
