@@ -17,7 +17,7 @@ import typer.main
 from tests.fixtures.command import Bundle, Command
 from tests.fixtures.terminal import Terminal
 from toolkit.cli import pages
-from toolkit.cli.app import app
+from toolkit.cli.app import application
 from toolkit.runtime.help import render
 from toolkit.runtime.options import VERBS
 
@@ -49,7 +49,7 @@ def _commands(group: Any, *path: str) -> Iterator[tuple[tuple[str, ...], Any]]:
 
 def test_names_are_whole_in_the_help_of_every_command_at_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    whole = typer.main.get_command(app)
+    whole = typer.main.get_command(application())
     seen = 0
     for path, command in [((), whole), *_commands(whole)]:
         if path and path[0] in VERBS and path[0] != "spec":

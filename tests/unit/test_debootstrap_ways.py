@@ -17,7 +17,7 @@ from toolkit.bootstrap.compat.second_stage import second_stage
 from toolkit.bootstrap.facts.hooks_config import Customisation
 from toolkit.bootstrap.facts.model import Package, Request
 from toolkit.bootstrap.plan.plan_build import understood
-from toolkit.cli.app import app
+from toolkit.cli.app import application
 from toolkit.errors import HostLacks, NotFound, Usage
 from toolkit.events import Event, Finished, Line, Note, Progressed, Started, silent
 
@@ -42,7 +42,7 @@ CDEBOOTSTRAP = """
 
 def taken() -> set[str]:
     """The options that `ctk bootstrap` has."""
-    command = typer.main.get_command(app).commands["bootstrap"]  # type: ignore[attr-defined]
+    command = typer.main.get_command(application()).commands["bootstrap"]  # type: ignore[attr-defined]
     return {"--help"} | {name for one in command.params for name in (*one.opts, *one.secondary_opts)}
 
 

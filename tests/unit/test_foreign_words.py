@@ -7,7 +7,7 @@ from typing import Any
 import typer.main
 
 from toolkit.cli import foreign_words
-from toolkit.cli.app import app
+from toolkit.cli.app import application
 from toolkit.runtime.options import VERBS
 
 
@@ -18,7 +18,7 @@ def _commands(group: Any, *path: str) -> Iterator[tuple[str, Any]]:
 
 
 _NAME = "((?:image |cache |generate )?[a-z]+)"
-COMMANDS = dict(_commands(typer.main.get_command(app)))
+COMMANDS = dict(_commands(typer.main.get_command(application())))
 
 
 def _options(command: str) -> set[str]:

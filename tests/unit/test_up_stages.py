@@ -9,8 +9,8 @@ import typer.main
 from toolkit.bootstrap.facts.model import Lock, Request, Result
 from toolkit.bootstrap.output.target import write_result
 from toolkit.bundle.build import SpecRequest
-from toolkit.cli import spec_options
-from toolkit.cli.app import app
+from toolkit.cli.app import application
+from toolkit.cli.options import spec as spec_options
 from toolkit.errors import InUse
 from toolkit.events import silent
 from toolkit.up import stages
@@ -18,7 +18,7 @@ from toolkit.up.bundle import UpRequest
 
 
 def test_up_takes_every_option_of_spec_that_it_does_not_settle_itself() -> None:
-    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    commands = typer.main.get_command(application()).commands  # type: ignore[attr-defined]
     spec, up = ({name for one in commands[verb].params for name in one.opts} for verb in ("spec", "up"))
     own = {"--rootfs", "--rootless", "--from-image", "--arg", "--args", "--update", "--diff"}
     assert spec - up == own

@@ -12,42 +12,11 @@ from typing import Annotated, NoReturn
 import typer
 
 from toolkit import __version__
-from toolkit.cli import (
-    both_doors,
-    build,
-    cache,
-    care,
-    complete,
-    container_commands,
-    explain,
-    foreign_words,
-    observe,
-    output,
-    pages,
-    recipes,
-    signals,
-    spec,
-    up,
-    verbs,
-)
-from toolkit.cli.images import build as build_of_images
-from toolkit.cli.images import store as store_of_images
-from toolkit.cli.images import transfer
-from toolkit.cli.images import write as images_made
+from toolkit.cli import both_doors, commands, complete, foreign_words, output, pages, signals
 from toolkit.errors import CtkError, HostLacks, Usage, reason
 from toolkit.runtime.options import Options
 from toolkit.ui import failure
 from toolkit.ui import help as help_pages
-
-app = pages.App(
-    name="ctk",
-    help="From a Debian or Ubuntu suite name to a running OCI container, and every layer in between.",
-    epilog="Start here: sudo ctk up bookworm my-cont         (a shell in a new container)\n"
-    "Learn:      sudo ctk recipe run first-container  (the same, step by step)",
-    add_completion=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
 
 # typer bundles its own copy of click since 0.20 and imported the installed one before; its public names lead to both.
 _ClickError = typer.BadParameter.__mro__[2]
@@ -62,7 +31,6 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _global(
     _: Annotated[
         bool, typer.Option("--version", "-v", help="Print the version.", callback=_version, is_eager=True)
@@ -71,20 +39,20 @@ def _global(
     pass
 
 
-up.register(app)
-build.register(app)
-cache.register(app)
-build_of_images.register(app)
-store_of_images.register(app)
-spec.register(app)
-transfer.register(app)
-images_made.register(app)
-verbs.register(app)
-container_commands.register(app)
-recipes.register(app)
-explain.register(app)
-observe.register(app)
-care.register(app)
+def application(command: str = "") -> pages.App:
+    """The command line with all its commands, or with as few as the one called `command` comes with."""
+    app = pages.App(
+        name="ctk",
+        help="From a Debian or Ubuntu suite name to a running OCI container, and every layer in between.",
+        epilog="Start here: sudo ctk up bookworm my-cont         (a shell in a new container)\n"
+        "Learn:      sudo ctk recipe run first-container  (the same, step by step)",
+        add_completion=True,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_global)
+    commands.register(app, command)
+    return app
 
 
 def main(told: Options | None = None) -> NoReturn:
@@ -124,8 +92,11 @@ def run(argv: list[str], told: Options | None = None) -> int:
         argv = complete.with_shell(argv)
         with signals.as_exceptions() as caught:
             if told is None:
-                code = app(argv, prog_name="ctk", standalone_mode=False, obj=passed_on)
+                command = "" if "_CTK_COMPLETE" in os.environ else "".join(argv[:1])
+                code = application(command)(argv, prog_name="ctk", standalone_mode=False, obj=passed_on)
             else:
+                from toolkit.cli import explain
+
                 code = explain.of_run(told)
             sys.stdout.flush()
         # typer turns a KeyboardInterrupt into an exit code, or (before 0.20) into Abort.
@@ -133,6 +104,8 @@ def run(argv: list[str], told: Options | None = None) -> int:
     except CtkError as error:
         both_doors.note(error)
         failure.show(error, stream=sys.stderr)
+        from toolkit.cli import care
+
         care.advise(error)
         return error.exit_code
     except (KeyboardInterrupt, _Aborted):

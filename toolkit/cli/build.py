@@ -5,13 +5,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from toolkit.cli import option_groups, output, source_options
-from toolkit.cli.archive_options import ArchiveOptions, Suite, Variant
+from toolkit.cli import output
 from toolkit.cli.care import RemoveTree
-from toolkit.cli.download_options import DownloadOptions
+from toolkit.cli.options import groups
+from toolkit.cli.options import source as source_options
+from toolkit.cli.options.archive import ArchiveOptions, Suite, Variant
+from toolkit.cli.options.download import DownloadOptions
+from toolkit.cli.options.source import SourceOptions
+from toolkit.cli.options.tree import Script, TreeOptions
 from toolkit.cli.output import progress
-from toolkit.cli.source_options import SourceOptions
-from toolkit.cli.tree_options import Script, TreeOptions
 from toolkit.text import quote
 
 if TYPE_CHECKING:
@@ -78,7 +80,7 @@ Verbose = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("bootstrap", rich_help_panel=_PANEL, epilog=source_options.EXAMPLES)(option_groups.flat(bootstrap))
+    app.command("bootstrap", rich_help_panel=_PANEL, epilog=source_options.EXAMPLES)(groups.flat(bootstrap))
 
 
 def bootstrap(

@@ -4,7 +4,8 @@ from typing import Annotated, Any
 
 import typer
 
-from toolkit.cli import output, spec_options
+from toolkit.cli import output
+from toolkit.cli.options import spec as spec_options
 
 _PANEL = "Describe"
 _EXAMPLE = "Example: ctk spec --rootfs debianfs --writable --memory 64M -- bash"

@@ -7,9 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
-from toolkit.cli import option_groups, spec_options
-from toolkit.cli.archive_options import ArchiveOptions, Suite, Variant
 from toolkit.cli.build import Json, Verbose
+from toolkit.cli.options import groups
+from toolkit.cli.options import spec as spec_options
+from toolkit.cli.options.archive import ArchiveOptions, Suite, Variant
 from toolkit.cli.output import progress
 from toolkit.text import quote
 
@@ -144,9 +145,7 @@ class ImageOptions:
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("up", rich_help_panel="Build", epilog=_EXAMPLE)(
-        spec_options.taking(option_groups.flat(up), without=_MADE)
-    )
+    app.command("up", rich_help_panel="Build", epilog=_EXAMPLE)(spec_options.taking(groups.flat(up), without=_MADE))
 
 
 def up(

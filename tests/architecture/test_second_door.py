@@ -1,0 +1,38 @@
+"""The commands that go through typer: one of them does not load the others, nor what none of them needs to start."""
+
+import pytest
+import typer.main
+
+from tests.architecture.test_hot_path import imported
+from tests.fixtures.command import Command
+from toolkit.cli.app import application
+
+WHOLE = typer.main.get_command(application()).commands  # type: ignore[attr-defined]
+# pydantic: docs/decisions/0019-typer-without-pydantic.md. The others take 30 to 100 ms each.
+SLOW = {"pydantic", "requests", "urllib3", "rich", "pysequoia"}
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_a_command_alone_is_that_of_the_whole(name: str) -> None:
+    alone = typer.main.get_command(application(name)).commands[name]  # type: ignore[attr-defined]
+    there = WHOLE[name]
+    assert (alone.help, alone.hidden, alone.epilog) == (there.help, there.hidden, there.epilog)
+    assert [(one.name, one.opts) for one in alone.params] == [(one.name, one.opts) for one in there.params]
+    assert list(getattr(alone, "commands", ())) == list(getattr(there, "commands", ()))
+
+
+def test_the_help_has_them_in_the_same_order() -> None:
+    """Nothing is left out of it, whatever was looked up before."""
+    names = list(typer.main.get_command(application("no-such-command")).commands)  # type: ignore[attr-defined]
+    assert names == list(WHOLE)
+
+
+@pytest.mark.parametrize("words", [["images"], ["image", "check"], ["logs", "--help"], ["pull", "--help"]])
+def test_one_command_starts_without_what_is_slow(words: list[str], ctk: Command) -> None:
+    code, names, said = imported(words, ctk.environment)
+    assert code == 0, said
+    assert {name.partition(".")[0] for name in names} & SLOW == set()
+    assert {name for name in names if name.startswith("toolkit.cli.")} & {
+        "toolkit.cli.up",
+        "toolkit.cli.recipes",
+    } == set()

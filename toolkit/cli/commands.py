@@ -1,0 +1,115 @@
+"""Which module has which command. A command line needs one of them, and the others are not imported for it."""
+
+from collections.abc import Callable
+
+from toolkit.cli import pages
+
+
+def _up(app: pages.App) -> None:
+    from toolkit.cli import up
+
+    up.register(app)
+
+
+def _bootstrap(app: pages.App) -> None:
+    from toolkit.cli import build
+
+    build.register(app)
+
+
+def _cache(app: pages.App) -> None:
+    from toolkit.cli import cache
+
+    cache.register(app)
+
+
+def _build(app: pages.App) -> None:
+    from toolkit.cli.images import build
+
+    build.register(app)
+
+
+def _store(app: pages.App) -> None:
+    from toolkit.cli.images import store
+
+    store.register(app)
+
+
+def _spec(app: pages.App) -> None:
+    from toolkit.cli import spec
+
+    spec.register(app)
+
+
+def _transfer(app: pages.App) -> None:
+    from toolkit.cli.images import transfer
+
+    transfer.register(app)
+
+
+def _write(app: pages.App) -> None:
+    from toolkit.cli.images import write
+
+    write.register(app)
+
+
+def _verbs(app: pages.App) -> None:
+    from toolkit.cli import verbs
+
+    verbs.register(app)
+
+
+def _containers(app: pages.App) -> None:
+    from toolkit.cli import container_commands
+
+    container_commands.register(app)
+
+
+def _recipes(app: pages.App) -> None:
+    from toolkit.cli import recipes
+
+    recipes.register(app)
+
+
+def _explain(app: pages.App) -> None:
+    from toolkit.cli import explain
+
+    explain.register(app)
+
+
+def _observe(app: pages.App) -> None:
+    from toolkit.cli import observe
+
+    observe.register(app)
+
+
+def _care(app: pages.App) -> None:
+    from toolkit.cli import care
+
+    care.register(app)
+
+
+# In the order of the help. The runtime's verbs come here only for their help: toolkit/__main__.py has run them before.
+_MODULES: tuple[tuple[Callable[[pages.App], None], str], ...] = (
+    (_up, "up"),
+    (_bootstrap, "bootstrap"),
+    (_cache, "cache"),
+    (_build, "build"),
+    (_store, "images image"),
+    (_spec, "spec"),
+    (_transfer, "pull push copy unpack login logout"),
+    (_write, "pack commit"),
+    (_verbs, ""),
+    (_containers, "logs attach stop restart rm cp generate"),
+    (_recipes, "quickstart recipe"),
+    (_explain, "check explain"),
+    (_observe, "inspect stats top diff"),
+    (_care, "doctor gc"),
+)
+
+
+def register(app: pages.App, command: str = "") -> None:
+    """Add `command`, and what is in one module with it; all commands, if none has that name."""
+    mine = [add for add, names in _MODULES if command in names.split()]
+    for add in mine or [add for add, _ in _MODULES]:
+        add(app)

@@ -1,0 +1,1 @@
+"""Options that commands of the second door share, by what they are about."""
