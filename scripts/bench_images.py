@@ -1,4 +1,4 @@
-"""`scripts/bench images`: images unpacked, pulled, copied, pushed and run by ctk and its peers in turn.
+"""`scripts/bench images`: images unpacked, pulled, copied, pushed, run, packed and committed by ctk and peers in turn.
 
 The images are a minbase of one layer; `twelve`, the same below eleven layers that change it in all the ways a layer
 can; and `many`, 60,000 files in four layers, slices of this host's /usr. One registry on loopback serves all tools.
@@ -276,10 +276,11 @@ class Podman:
         self.folder = os.path.join(folder, "podman")
         self.state = f"/run/ctk-bench-{os.getpid()}-{os.path.basename(folder)}"[:50]  # podman takes no more
         self.conf = os.path.join(folder, "containers.conf")
+        # runc, as crun refuses hybrid cgroups.
         with open(self.conf, "w") as file:
             file.write(
                 '[containers]\ndefault_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]\n'
-                '[engine]\ncgroup_manager = "cgroupfs"\nevents_logger = "file"\n'
+                '[engine]\nruntime = "runc"\ncgroup_manager = "cgroupfs"\nevents_logger = "file"\n'
             )
 
     def argv(self, *words):
@@ -416,6 +417,49 @@ class Bench:
         os.unlink(archive)
         self.cases[f"run --rm of {image}"] = tools
 
+    def pack(self, image, blobs):
+        """A root into an image of one layer; tar hashes nothing, and we hash the tar and what is made of it."""
+        root, target, nothing = self.path("root"), self.path("copied"), lambda: None
+        os.mkdir(root)
+        for one in blobs:
+            subprocess.run(["tar", "-xzf", one, "-C", root], check=True)
+        tar, empty = f"tar -c -C {root} .", self.empty("copied")
+        words = ["pack", root, f"oci:{target}:1", "--compression"]
+        self.cases[f"pack {image}, gzip"] = {
+            "tar | pigz": (nothing, ["sh", "-ec", f"{tar} | pigz >{self.path('packed')}"]),
+            "ctk, isal": (empty, self.ours(*words, "gzip")),
+            "ctk, zlib": (empty, self.ours(*words, "gzip", isal=False)),
+        }
+        self.cases[f"pack {image}, zstd"] = {
+            "tar | zstd -T2": (nothing, ["sh", "-ec", f"{tar} | zstd -q -T2 >{self.path('packed')}"]),
+            "ctk": (empty, self.ours(*words, "zstd")),
+        }
+
+    def commit(self, image, layout):
+        """One file has changed: umoci compares the tree with its list, we read what overlayfs has kept. Needs `run`."""
+        theirs, bundle, mine = self.path("layout-commit"), self.path("bundle-umoci"), self.path("bundle")
+        shutil.copytree(layout, theirs)
+        subprocess.run(["umoci", "unpack", "--image", f"{theirs}:1", bundle], check=True, stderr=subprocess.DEVNULL)
+        with open(os.path.join(bundle, "rootfs/changed"), "w") as file:
+            file.write("changed\n")
+        name = f"bench{os.getpid()}-commit"
+        words = ["up", "bench:1", name, "--bundle", mine, "--no-tty", "--", "sh", "-c", "echo changed >/changed"]
+        subprocess.run(self.ours(*words, store="store-run"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+        def umoci():
+            self.serial += 1
+            return ["umoci", "repack", "--image", f"{theirs}:{self.serial}", bundle]
+
+        self.cases[f"commit one file of {image}"] = {
+            "umoci repack": (lambda: None, umoci),
+            "ctk": (lambda: None, self.ours("commit", mine, "bench:2", store="store-run")),
+        }
+
+    def remove_committed(self):
+        """The container of `commit`."""
+        words = self.ours("rm", "-f", f"bench{os.getpid()}-commit", store="store-run")
+        subprocess.run(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
     def measure(self):
         """All cases, each tool in turn; (times, memory, CPU time)."""
         times, memory, used = {}, {}, {}
@@ -486,6 +530,9 @@ def bench(tools, options, folder):
                 one.transfers(image, layout, registry, other, podman)
             if "minbase" in made:
                 one.run("minbase", made["minbase"][0], runner, docker)
+                one.pack("minbase", made["minbase"][1])
+                stack.callback(one.remove_committed)
+                one.commit("minbase", made["minbase"][0])
         times, memory, used = one.measure()
         asked = []
         if not options.unpack_only:

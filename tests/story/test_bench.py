@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -39,6 +40,9 @@ def test_every_case_of_the_image_bench(tmp_path: Path) -> None:
     (tmp_path / "tree").mkdir()
     for number in range(20):
         (tmp_path / f"tree/{number}").write_text("text")
+    (tmp_path / "tree/bin").mkdir()
+    for name in ("true", "sh"):
+        shutil.copy(tool("busybox"), tmp_path / "tree/bin" / name)
     subprocess.run(["tar", "-czf", tmp_path / "layer.tar.gz", "-C", tmp_path / "tree", "."], check=True)
     (tmp_path / "dir").mkdir()
     words = ["images", "--runs", "1", "--json", "--dir", tmp_path / "dir", "--layer", tmp_path / "layer.tar.gz"]
@@ -60,7 +64,11 @@ def test_every_case_of_the_image_bench(tmp_path: Path) -> None:
         "pull minbase again": ["podman", "ctk"],
         "minbase into a layout": ["skopeo", "ctk"],
         "push minbase, unseen": ["skopeo", "ctk"],
-    }  # it has no /bin/true to run
+        "run --rm of minbase": ["podman", "ctk", "docker"],
+        "pack minbase, gzip": ["tar | pigz", "ctk, isal", "ctk, zlib"],
+        "pack minbase, zstd": ["tar | zstd -T2", "ctk"],
+        "commit one file of minbase": ["umoci repack", "ctk"],
+    }
     assert result["requests_of_a_second_pull"] == ["HEAD"]
     peaks = {(row["case"], row["tool"]): row["value"] for row in result["peak_kib"]}
     assert peaks.keys() == found.keys()
