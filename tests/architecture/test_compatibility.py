@@ -1,14 +1,12 @@
 """docs/compatibility.md tells what there is: each verb, option and field has a row, each test named there exists."""
 
-import ast
 import re
-from pathlib import Path
 from typing import Any
 
+from tests.fixtures.sources import TOP, names_of_tests
 from toolkit.oci import schema
 from toolkit.runtime.options import GLOBAL, VERBS
 
-TOP = Path(__file__).resolve().parent.parent.parent
 PAGE = (TOP / "docs/compatibility.md").read_text()
 
 
@@ -59,5 +57,4 @@ def test_every_row_names_tests_that_there_are() -> None:
             path, _, function = name.partition("::")
             file = TOP / "tests" / path
             assert file.is_file(), name
-            functions = {node.name for node in ast.parse(file.read_text()).body if isinstance(node, ast.FunctionDef)}
-            assert not function or function in functions, name
+            assert not function or function in names_of_tests(file), name

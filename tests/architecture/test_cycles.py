@@ -1,17 +1,15 @@
 """No module of toolkit/ needs itself to be imported first, however long the way round and however late the import."""
 
 import ast
-from pathlib import Path
 
-TOP = Path(__file__).parents[2]
-MODULES = {
-    ".".join(path.relative_to(TOP).with_suffix("").parts).removesuffix(".__init__"): path
-    for path in (TOP / "toolkit").rglob("*.py")
-}
+from tests.fixtures.sources import MODULES, trees
+
+DOTTED = {name: name.removesuffix(".py").replace("/", ".").removesuffix(".__init__") for name in MODULES}
 
 
 def test_no_import_goes_round():
-    graph = {module: _imports(path) - {module} for module, path in MODULES.items()}
+    modules = set(DOTTED.values())
+    graph = {DOTTED[name]: _imports(tree, modules) - {DOTTED[name]} for name, tree in trees().items()}
     assert len(graph) > 300
     assert _rounds(graph) == []
 
@@ -20,7 +18,7 @@ def test_a_round_would_be_found():
     assert _rounds({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"a"}}) == [["b", "c"]]
 
 
-def _imports(path):
+def _imports(tree, modules):
     """What it imports, at the top or in a function; types for the checker only are left out."""
     found = set()
 
@@ -31,13 +29,13 @@ def _imports(path):
             if isinstance(child, ast.ImportFrom) and child.module:
                 for name in child.names:
                     whole = f"{child.module}.{name.name}"
-                    found.add(whole if whole in MODULES else child.module)
+                    found.add(whole if whole in modules else child.module)
             elif isinstance(child, ast.Import):
                 found.update(name.name for name in child.names)
             look(child)
 
-    look(ast.parse(path.read_text()))
-    return found & MODULES.keys()
+    look(tree)
+    return found & modules
 
 
 def _rounds(graph):

@@ -3,9 +3,9 @@
 import ast
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
-TOP = Path(__file__).parents[2] / "toolkit"
+from tests.fixtures.sources import MODULES, trees
+
 # What comes first in a command that we print for people to type.
 COMMAND = re.compile(
     r"(?:^|[`:;(]\s*|\b(?:or|with|run|by|see|as) )(?:sudo )?"
@@ -20,10 +20,10 @@ TELLING = (
 )  # fmt: skip
 
 
-def modules(*folders: str) -> Iterator[tuple[str, str]]:
-    for folder in folders:
-        for path in sorted((TOP / folder).rglob("*.py")):
-            yield str(path.relative_to(TOP)), path.read_text()
+def modules(folder: str) -> Iterator[tuple[str, str]]:
+    for name, path in MODULES.items():
+        if name.startswith(f"toolkit/{folder}/"):
+            yield name.removeprefix("toolkit/"), path.read_text()
 
 
 def test_cli_writes_through_its_one_module() -> None:
@@ -37,9 +37,9 @@ def test_the_runtime_speaks_to_people_through_log_say() -> None:
     assert not found
 
 
-def unquoted(source: str) -> Iterator[tuple[int, str]]:
+def unquoted(tree: ast.AST) -> Iterator[tuple[int, str]]:
     """The values that a text of ours puts into a command without `quote`: (line, source of the value)."""
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(tree):
         if not isinstance(node, ast.JoinedStr):
             continue
         before = ""
@@ -50,19 +50,19 @@ def unquoted(source: str) -> Iterator[tuple[int, str]]:
             assert isinstance(part, ast.FormattedValue)
             call = part.value
             quoted = isinstance(call, ast.Call) and ast.unparse(call.func) in ("quote", "in_root")
-            if COMMAND.search(before) and not quoted and part.conversion != ord("r"):
+            if not quoted and part.conversion != ord("r") and COMMAND.search(before):
                 yield node.lineno, ast.unparse(part.value)
             before += "X"
 
 
 def test_commands_that_we_print_quote_their_values() -> None:
-    assert list(unquoted('x = f"see `ctk logs {name}`"')) == [(1, "name")]
-    assert list(unquoted('x = f"mkdir -p {path}"')) == [(1, "path")]
-    assert not list(unquoted('x = f"mkdir -p {quote(path)}; {path}"'))
+    assert list(unquoted(ast.parse('x = f"see `ctk logs {name}`"'))) == [(1, "name")]
+    assert list(unquoted(ast.parse('x = f"mkdir -p {path}"'))) == [(1, "path")]
+    assert not list(unquoted(ast.parse('x = f"mkdir -p {quote(path)}; {path}"')))
     found = [
         f"{name}:{line}: {value}"
-        for name, source in modules("")
-        if not name.startswith(TELLING)
-        for line, value in unquoted(source)
+        for name, tree in trees().items()
+        if not name.removeprefix("toolkit/").startswith(TELLING)
+        for line, value in unquoted(tree)
     ]
     assert not found, "\n".join(found)

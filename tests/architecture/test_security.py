@@ -1,17 +1,13 @@
 """docs/security.md tells what is defended: each test and each file that it names exists, each row names a test."""
 
-import ast
 import fnmatch
 import re
 from pathlib import Path
 
-TOP = Path(__file__).resolve().parent.parent.parent
+from tests.fixtures.sources import TOP, names_of_tests
+
 PAGE = (TOP / "docs/security.md").read_text()
 FILES = {path.relative_to(TOP / "tests").as_posix(): path for path in (TOP / "tests").rglob("test_*.py")}
-
-
-def functions(path: Path) -> list[str]:
-    return [node.name for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef)]
 
 
 def files(name: str) -> list[Path]:
@@ -29,7 +25,7 @@ def rows(heading: str) -> list[list[str]]:
 
 
 def test_each_test_that_is_named_exists() -> None:
-    everywhere = [name for path in (TOP / "tests/security").glob("test_*.py") for name in functions(path)]
+    everywhere = [name for path in (TOP / "tests/security").glob("test_*.py") for name in names_of_tests(path)]
     named = 0
     for word in re.findall(r"`([^`\s]+)`", PAGE):
         file, _, function = word.partition("::")
@@ -42,7 +38,7 @@ def test_each_test_that_is_named_exists() -> None:
         named += 1
         found = files(file) if file else []
         assert len(found) == 1 or not file, f"{word}: {len(found)} files of that name"
-        known = functions(found[0]) if found else everywhere
+        known = names_of_tests(found[0]) if found else everywhere
         assert not function or fnmatch.filter(known, function), word
     assert named > 50, "the page's form has changed: this test reads nothing of it"
 
