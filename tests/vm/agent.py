@@ -1,19 +1,21 @@
-"""Runs in the guest, as root, from its boot on: unpacks the project, then carries out the host's commands.
+"""Runs in the guest, as root, from its boot on: carries out the host's commands.
 
-One virtio port, one JSON object a line. From the host: {"command": "…"}, for bash. To the host: {"ready": …} once, and
-for each command {"code": 0, "out": "…", "err": "…"}. Output goes through files: what a command leaves running
-must not keep the host waiting.
+One virtio port, one JSON object a line. To the host: {"ready": …}, the seconds since the boot. From the host, when it
+has brought the guest back from its saved state: {"now": …}, the time; the agent unpacks the project and is ready again.
+Then {"command": "…"}, for bash, and for each to the host: {"code": 0, "out": "…", "err": "…"}. Output goes through
+files: what a command leaves running must not keep the host waiting.
 """
 
+import fcntl
 import json
 import os
 import subprocess
-import tarfile
 import tempfile
 import time
 
 PORT = "/dev/virtio-ports/ctk.agent"
 PROJECT, DISK = "/opt/ctk", "/dev/vdb"
+BLKFLSBUF = 0x1261  # linux/fs.h
 ENVIRONMENT = {
     "HOME": "/root",
     "USER": "root",
@@ -42,11 +44,14 @@ def run(command: str) -> dict[str, object]:
     return {"code": code, "out": texts[0], "err": texts[1]}
 
 
+def unpack() -> None:
+    with open(DISK, "rb") as disk:
+        fcntl.ioctl(disk, BLKFLSBUF)  # whatever the kernel has kept of the empty disk
+        os.makedirs(PROJECT, exist_ok=True)
+        subprocess.run(["tar", "--extract", "--directory", PROJECT], stdin=disk, check=True)
+
+
 def main() -> None:
-    wait_for(DISK)
-    os.makedirs(PROJECT, exist_ok=True)
-    with tarfile.open(DISK, "r|") as archive:
-        archive.extractall(PROJECT, filter="tar")
     wait_for(PORT)
     with open(PORT, "r+b", buffering=0) as port:
 
@@ -55,14 +60,22 @@ def main() -> None:
             while data:
                 data = data[port.write(data) :]
 
-        with open("/proc/uptime") as uptime:
-            answer({"ready": float(uptime.read().split()[0])})
+        def ready() -> None:
+            answer({"ready": time.clock_gettime(time.CLOCK_BOOTTIME)})
+
+        ready()
         buffer = b""
         while True:
             line, newline, rest = buffer.partition(b"\n")
             if newline:
                 buffer = rest
-                answer(run(json.loads(line)["command"]))
+                wish = json.loads(line)
+                if "now" in wish:
+                    time.clock_settime(time.CLOCK_REALTIME, wish["now"])
+                    unpack()
+                    ready()
+                else:
+                    answer(run(wish["command"]))
                 continue
             data = port.read(1 << 16)
             if not data:  # the host has hung up, for now
