@@ -11,7 +11,7 @@ import pytest
 from tests.fixtures.command import Bundle, Command
 from toolkit.errors import CtkError
 from toolkit.runtime import console
-from toolkit.runtime.comfort import attach, holder
+from toolkit.runtime.comfort import attach, detach_keys, holder
 from toolkit.runtime.record import Record
 
 
@@ -60,7 +60,7 @@ def test_the_end_is_heard_though_the_holder_left_our_last_word_unread() -> None:
     """unix(7) then says ECONNRESET first: `attach` lost the exit code to it."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs:
-        session = attach._Session(Record("/nowhere", "one"), ours, -1, False, attach.Keys(b""), True)
+        session = attach._Session(Record("/nowhere", "one"), ours, -1, False, detach_keys.Keys(b""), True)
         ours.send(b"c")
         theirs.send(b'e{"code": 3}')
         theirs.close()

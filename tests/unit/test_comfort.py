@@ -3,7 +3,7 @@
 import pytest
 
 from toolkit.errors import CtkError, Usage
-from toolkit.runtime.comfort import attach, copying, ending, journal, logs, names, unit
+from toolkit.runtime.comfort import copying, detach_keys, ending, journal, logs, names, unit
 
 
 @pytest.mark.parametrize(
@@ -11,22 +11,22 @@ from toolkit.runtime.comfort import attach, copying, ending, journal, logs, name
     [("ctrl-p,ctrl-q", b"\x10\x11"), ("ctrl-],x", b"\x1dx"), ("", b""), ("ctrl-@", b"\0"), ("CTRL-A", b"\x01")],
 )
 def test_detach_keys(text: str, found: bytes) -> None:
-    assert attach.keys(text) == found
+    assert detach_keys.keys(text) == found
 
 
 @pytest.mark.parametrize("text", ["ctrl-", "ab", "ctrl-1,x", ","])
 def test_no_keys(text: str) -> None:
     with pytest.raises(Usage):
-        attach.keys(text)
+        detach_keys.keys(text)
 
 
 def test_keys_are_found_across_reads_and_what_only_looks_like_them_is_passed_on() -> None:
-    keys = attach.Keys(b"\x10\x11")
+    keys = detach_keys.Keys(b"\x10\x11")
     assert keys.pressed(b"ab\x10") == (b"ab", False)
     assert keys.pressed(b"c") == (b"\x10c", False)
     assert keys.pressed(b"\x10\x10") == (b"\x10", False)
     assert keys.pressed(b"\x11zz") == (b"", True)
-    assert attach.Keys(b"").pressed(b"\x10\x11") == (b"\x10\x11", False)
+    assert detach_keys.Keys(b"").pressed(b"\x10\x11") == (b"\x10\x11", False)
 
 
 def test_the_log_s_entries() -> None:

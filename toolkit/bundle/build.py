@@ -1,6 +1,5 @@
 """From a request for a spec to its edits, and to the file that they make."""
 
-import difflib
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -280,5 +279,7 @@ def build(request: SpecRequest, emit: Emit) -> None:
 def diff(request: SpecRequest) -> str:
     """What `request` would change, as a unified diff; '' if nothing."""
     before, after = write(request)
+    import difflib
+
     lines = difflib.unified_diff(before.splitlines(), after.splitlines(), "before", "after", lineterm="")
     return "\n".join(lines)

@@ -1,7 +1,6 @@
 """Any field of the spec by its path: `linux.resources.pids.limit`, `mounts[0].options`, `annotations."a.b"`."""
 
 import copy
-import difflib
 import json
 import re
 from collections.abc import Iterator
@@ -71,6 +70,8 @@ def wanted(path: Path, path_text: str) -> Any:
 
 def _unknown(path_text: str, holder: str, key: str, known: dict[str, Any]) -> Usage:
     folded = {name.lower(): name for name in known}
+    import difflib
+
     near = difflib.get_close_matches(key.lower(), folded, 1, 0.65)
     tail = path_text.replace("[-]", "[]").strip("./").lower()
     # `pids.limit` means linux.resources.pids.limit if only one path ends with it.

@@ -1,7 +1,6 @@
 """Edits of `process`: the program, its user and its rights."""
 
 from collections.abc import Sequence
-from difflib import get_close_matches
 
 from toolkit.bundle.document import Edit, Spec
 from toolkit.errors import Usage
@@ -133,6 +132,8 @@ def capability_names(words: Sequence[str], *, option: str) -> tuple[str, ...]:
         elif name in CAPABILITIES:
             names.append(name)
         else:
+            from difflib import get_close_matches
+
             near = get_close_matches(name, CAPABILITIES, 1)
             hint = f"did you mean {near[0]}?" if near else "capabilities(7) lists them"
             raise Usage(f"read {option} {word!r}", because="no such capability", hint=hint)

@@ -3,7 +3,6 @@
 import json
 import os
 import stat
-from difflib import get_close_matches
 
 from toolkit.bundle import process, seccomp
 from toolkit.bundle.document import Edit, Spec, edited
@@ -96,6 +95,8 @@ def hook(text: str) -> Edit:
     name, _, command = text.partition("=")
     words = command.split(",")
     if name not in HOOKS:
+        from difflib import get_close_matches
+
         near = get_close_matches(name, HOOKS, 1)
         hint = f"did you mean {near[0]}?" if near else "hooks: " + " ".join(HOOKS)
         raise Usage(f"read --hook {text!r}", because="no such hook", hint=hint)

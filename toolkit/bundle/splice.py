@@ -2,7 +2,6 @@
 
 import json
 import re
-from difflib import SequenceMatcher
 from typing import Any
 
 _SPACE = re.compile(r"[ \t\r\n]*")
@@ -96,6 +95,8 @@ def _array(text: str, start: int, old: list[Any], new: list[Any], write: Writer)
     indent = lead.rpartition("\n")[2] if "\n" in lead else ""
     keys = [json.dumps(value) for value in old], [json.dumps(value) for value in new]
     parts: list[_Part] = []
+    from difflib import SequenceMatcher
+
     for _, i1, i2, j1, j2 in SequenceMatcher(None, *keys, autojunk=False).get_opcodes():
         for offset in range(j2 - j1):
             if i1 + offset < i2:

@@ -16,9 +16,8 @@ import os
 import pickle
 import shutil
 import signal
-import subprocess
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from toolkit import errors, places
 from toolkit.children import interpreter
@@ -26,6 +25,9 @@ from toolkit.errors import BuildFailed, CtkError, HostLacks, SystemCall, reason
 from toolkit.events import Emit, Event, Note
 from toolkit.kernel import namespaces, process, seccomp_noop, subids
 from toolkit.kernel.host import HostFacts
+
+if TYPE_CHECKING:
+    import subprocess
 
 _PATH = "/usr/bin:/usr/local/bin:/bin"
 _DOING = "become root of a user namespace"
@@ -52,6 +54,8 @@ def run(function: Callable[..., Any], argument: Any, emit: Emit) -> Any:
                 warning=True,
             )
         )
+    import subprocess
+
     their_in, our_out = os.pipe2(os.O_CLOEXEC)
     our_in, their_out = os.pipe2(os.O_CLOEXEC)
     with os.fdopen(our_out, "wb") as out, os.fdopen(our_in, "rb") as replies:
@@ -139,6 +143,8 @@ def _write_map(pid: int, kind: str, lines: Map) -> None:
             because=f"new{kind}map(1) is not installed",
             hint="install it (Debian: apt install uidmap), or run with sudo",
         )
+    import subprocess
+
     words = [program, str(pid), *(str(number) for line in lines for number in line)]
     done = subprocess.run(words, capture_output=True, text=True, env={"PATH": _PATH}, stdin=subprocess.DEVNULL)
     if done.returncode != 0:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from toolkit.cli import complete, output, pages
-from toolkit.runtime.comfort.attach import DETACH_KEYS
+from toolkit.runtime.comfort.detach_keys import DETACH_KEYS
 
 _PANEL = "Every day"
 

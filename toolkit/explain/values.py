@@ -1,6 +1,5 @@
 """The values that a field allows if the standard has a fixed list, for "did you mean". Keys as in fields_process.py."""
 
-import difflib
 from collections.abc import Iterable
 
 from toolkit.oci import check_linux, check_process, check_seccomp
@@ -50,6 +49,8 @@ def nearest(word: str, known: Iterable[str], likeness: float = 0.65) -> str:
     for prefix in ("cap_", "rlimit_", "scmp_act_", "scmp_cmp_", "scmp_arch_", "sched_", "ioprio_class_", "mpol_"):
         if prefix + word.lower() in folded:
             return folded[prefix + word.lower()]
+    import difflib
+
     near = difflib.get_close_matches(word.lower(), folded, 1, likeness)
     return folded[near[0]] if near else ""
 

@@ -4,7 +4,6 @@ One `requests` session a thread (sessions are not meant to be shared), limits fo
 words. The clients decide which responses are good, whether to try again, and which login to use.
 """
 
-import http.cookiejar
 import os
 import threading
 import time
@@ -261,6 +260,8 @@ class Sessions:
         session.verify = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or session.verify
         session.cert = self._certificate
         if not self._cookies:
+            import http.cookiejar
+
             session.cookies.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
         self._local.session = session
         with self._lock:

@@ -7,7 +7,6 @@ same in both places. What the destination has is not moved again. Blobs come sid
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 
 from toolkit.errors import Interrupted
 from toolkit.events import Emit, Finished, Progressed, Started
@@ -139,6 +138,8 @@ def into_store(source: Source, store: StoreDestination, blob: Descriptor, progre
 
 def side_by_side(work: Callable[[Descriptor], None], blobs: list[Descriptor], jobs: int, stop: threading.Event) -> None:
     """Call `work` for each, `jobs` at once. The first error, or a Ctrl-C, stops the others and is raised."""
+    from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+
     pool = ThreadPoolExecutor(max(1, min(jobs, len(blobs) or 1)), thread_name_prefix="blob")
     try:
         futures = [pool.submit(work, blob) for blob in blobs]

@@ -3,14 +3,16 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from toolkit.events import Emit, silent
 from toolkit.image import layout, name
 from toolkit.image.endpoint import Destination, Source
 from toolkit.image.name import Location
-from toolkit.image.registry import client
 from toolkit.image.store.store import Store
+
+if TYPE_CHECKING:
+    from toolkit.image.registry.client import Registry
 
 
 class Access(NamedTuple):
@@ -26,8 +28,10 @@ class Access(NamedTuple):
     emit: Emit = silent
     trace: Emit | None = None
 
-    def registry(self, reference: name.Reference) -> client.Registry:
+    def registry(self, reference: name.Reference) -> "Registry":
         """The repository of a reference. Nothing is asked yet. Raises Usage, Invalid, Untrusted."""
+        from toolkit.image.registry import client  # with requests: what stays on this machine needs neither
+
         return client.open(
             reference,
             plain_http=True if reference.registry in self.plain_http else None,

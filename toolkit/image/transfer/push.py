@@ -3,6 +3,7 @@
 import threading
 import time
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from toolkit.errors import Usage
 from toolkit.events import Done, Emit, Finished, Note, Planned, Started
@@ -11,7 +12,6 @@ from toolkit.image.document import platform
 from toolkit.image.document.descriptor import Descriptor
 from toolkit.image.endpoint import Destination, Source
 from toolkit.image.name import Location
-from toolkit.image.registry.client import Registry
 from toolkit.image.transfer import attach, places
 from toolkit.image.transfer import copy as copying
 from toolkit.image.transfer import tree as trees
@@ -19,6 +19,9 @@ from toolkit.image.transfer.places import Access
 from toolkit.image.transfer.tree import Tree
 from toolkit.image.trust import gate, signing
 from toolkit.text import quote
+
+if TYPE_CHECKING:
+    from toolkit.image.registry.client import Registry
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,7 @@ def copy(request: CopyRequest, emit: Emit) -> str:
                 emit,
                 jobs=request.jobs,
                 cancelled=access.cancelled,
-                mount=_mount(source, destination),
+                mount=_mount(request, source, destination),
             )
             attached = attach.put(destination, _described(tree), bill) if bill else ""
     for digest, signature in signatures:
@@ -111,7 +114,11 @@ def _called(destination: Location) -> str:
     return destination.reference.familiar if destination.reference else str(destination)
 
 
-def _mount(source: Source, destination: Destination) -> "_Mount | None":
+def _mount(request: CopyRequest, source: Source, destination: Destination) -> "_Mount | None":
+    if {request.source.transport, request.destination.transport} != {name.DOCKER}:
+        return None
+    from toolkit.image.registry.client import Registry
+
     if not isinstance(source, Registry) or not isinstance(destination, Registry):
         return None
     if source.reference.registry != destination.reference.registry:
@@ -122,7 +129,7 @@ def _mount(source: Source, destination: Destination) -> "_Mount | None":
 class _Mount:
     """A blob of another repository of the same registry needs no moving (distribution-spec 1.1, "Mounting a blob")."""
 
-    def __init__(self, source: Registry, destination: Registry) -> None:
+    def __init__(self, source: "Registry", destination: "Registry") -> None:
         self._from = source.reference.repository
         self._destination = destination
 
