@@ -5,12 +5,14 @@ from pathlib import Path
 import pytest
 
 from tests.clients.conftest import Containerd, Docker, Podman
-from tests.fixtures import images
+from tests.fixtures import images, layers
 from toolkit.image import digest as digests
 from toolkit.image import layout
 from toolkit.image.document import config, manifest
 from toolkit.image.document.manifest import Manifest
 from toolkit.image.name import locate
+from toolkit.image.store import compare
+from toolkit.image.store.store import Store
 
 pytestmark = pytest.mark.root
 
@@ -92,3 +94,37 @@ def test_containerd_imports_and_exports(containerd: Containerd, tmp_path: Path) 
             assert diff_ids(f"{transport}:{tmp_path / 'saved'}") == tuple(map(digests.of, TARS))
     finally:
         containerd("image", "rm", *NAMES)
+
+
+BASE = [
+    layers.folder("etc"), layers.file("etc/passwd", b"1"), layers.file("etc/gone"), layers.folder("same"),
+    layers.file("same/x"), layers.folder("old"), layers.file("old/x"), layers.folder("mode"), layers.folder("kind"),
+]  # fmt: skip
+TOP = [
+    layers.folder("etc"), layers.file("etc/passwd", b"2"), layers.file("etc/new"), layers.file("etc/.wh.gone", b""),
+    layers.folder("same"), layers.file("same/x"), layers.file(".wh.old", b""), layers.folder("mode", 0o700),
+    layers.folder("new"), layers.file("new/x"), layers.symlink("link", "etc"), layers.file("kind", b"no folder"),
+]  # fmt: skip
+
+
+def test_podman_tells_the_same_of_a_topmost_layer(podman: Podman, tmp_path: Path) -> None:
+    for one in TOP:
+        if not one.info.isdir():
+            one.info.mtime += 1  # podman looks at times and sizes, not at contents
+    made = images.image(layers.tar(BASE), layers.tar(TOP))
+    destination = layout.open_destination(locate(f"oci-archive:{tmp_path}/image.tar"))
+    images.put(destination, made, "localhost/ctk/diff:1")
+    destination.commit()
+    destination.close()
+    podman("load", "-q", "-i", str(tmp_path / "image.tar")).ok()
+    try:
+        theirs = podman("image", "diff", "localhost/ctk/diff:1").ok().out.splitlines()
+    finally:
+        podman("rmi", "localhost/ctk/diff:1")
+    store = Store(str(tmp_path / "images"))
+    place = store.destination()
+    images.put(place, made, "localhost/ctk/diff:1")
+    place.commit()
+    place.close()
+    ours = [f"{kind} {path}" for kind, path in compare.of_topmost(store, "localhost/ctk/diff:1")]
+    assert "D /old" in ours and ours == sorted(theirs, key=lambda line: line[2:])

@@ -119,14 +119,10 @@ def diff(
 ) -> None:
     """Show what was added (A), changed (C) and deleted (D) in a root file system since ctk bootstrap made it."""
     from toolkit.observe import changes, living
-    from toolkit.text import one_line
 
     with progress(json=False) as emit:
         found = changes.since_bootstrap(living.tree(_root(root), what), emit)
-    if json:
-        output.document([{"kind": kind, "path": path} for kind, path in found])
-    else:
-        output.out("".join(f"{kind} {one_line(path)}\n" for kind, path in found))
+    output.changes(found, json=json)
 
 
 def _root(given: str) -> str:

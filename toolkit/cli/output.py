@@ -6,12 +6,12 @@ terminal (tests/architecture/test_printing.py).
 
 import json as json_
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from toolkit.errors import CtkError
 from toolkit.events import Emit
-from toolkit.text import in_json, printable
+from toolkit.text import in_json, one_line, printable
 from toolkit.ui import failure, renderer
 
 
@@ -28,6 +28,15 @@ def err(text: str) -> None:
 def document(value: object, indent: int = 1) -> None:
     """Write a JSON text to standard output, for programs."""
     sys.stdout.write(in_json(json_.dumps(value, indent=indent, ensure_ascii=False)) + "\n")
+
+
+def changes(found: Iterable[tuple[str, str]], *, json: bool) -> None:
+    """Write what has changed in a tree: (A, C or D, path) of each change."""
+    if json:
+        document([{"kind": kind, "path": path} for kind, path in found])
+    else:
+        for kind, path in found:
+            out(f"{kind} {one_line(path)}\n")
 
 
 def exactly(text: str) -> None:

@@ -1,4 +1,4 @@
-"""The store of images: `ctk images`, `ctk image inspect|history|tag|rm|prune|check`."""
+"""The store of images: `ctk images`, `ctk image inspect|history|diff|tag|rm|prune|check`."""
 
 import sys
 from typing import TYPE_CHECKING, Annotated
@@ -42,6 +42,7 @@ def register(app: typer.Typer) -> None:
     group = pages.App(no_args_is_help=True, help="Look at and change images in the local store and in registries.")
     group.command("inspect", epilog="Example: ctk image inspect debian:bookworm")(inspect)
     group.command("history", epilog="Example: ctk image history debian:bookworm")(history)
+    group.command("diff", epilog="Example: ctk image diff debian:bookworm debian:trixie")(diff)
     group.command("tag", epilog="Example: ctk image tag debian:bookworm localhost:5000/base:1")(tag)
     group.command("rm", epilog="Example: ctk image rm debian:bookworm")(remove)
     group.command("prune", epilog="Example: ctk image prune --all --dry-run")(prune)
@@ -97,6 +98,33 @@ def history(name: Name, platform: OfPlatform = "", json: Json = False) -> None:
         for step in steps
     )
     tables.show([tables.Table(("CREATED", "SIZE", "BY"), rows, "", (1,), "it has no history")], sys.stdout)
+
+
+def diff(
+    name: Name,
+    other: Annotated[
+        str,
+        typer.Argument(
+            metavar="[OTHER]", help="Compare with this image.", show_default="without the topmost layer",
+            autocompletion=complete.images,
+        ),
+    ] = "",
+    platform: OfPlatform = "",
+    json: Json = False,
+) -> None:  # fmt: skip
+    """Show what an image's topmost layer added (A), changed (C) and deleted (D), or what OTHER has otherwise.
+
+    Types, owners, modes, sizes, contents, link targets, device numbers and attributes are compared; between two
+    images times are not. A deleted folder stands for all in it.
+    """
+    from toolkit.image.document import platform as platforms
+    from toolkit.image.store import compare
+    from toolkit.image.store.store import Store
+
+    wanted = platforms.parse(platform) if platform else None
+    store = Store()
+    found = compare.between(store, name, other, wanted) if other else compare.of_topmost(store, name, wanted)
+    output.changes(found, json=json)
 
 
 def tag(

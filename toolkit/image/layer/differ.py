@@ -18,8 +18,9 @@ from toolkit.archive.entries import DIRECTORY, FILE, SECOND_NS, Entry, of_file
 from toolkit.errors import CtkError, reason_and_path
 from toolkit.image.layer import merged
 from toolkit.image.layer.members import OVERLAY
+from toolkit.image.layer.names import WHITEOUT
 from toolkit.image.layer.tree import is_whiteout, join
-from toolkit.image.layer.write import WHITEOUT, check_mounts, fit
+from toolkit.image.layer.write import check_mounts, fit
 
 _OPAQUE = b".wh..wh..opq"
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC

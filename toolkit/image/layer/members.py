@@ -10,13 +10,12 @@ from toolkit.archive.entries import CHARACTER, DIRECTORY, HARD_LINK, Entry
 from toolkit.archive.extract import Extractor
 from toolkit.archive.tar_read_any import AnyTar
 from toolkit.errors import CtkError, Malformed, SystemCall, reason
+from toolkit.image.layer import names
 from toolkit.image.layer.tree import Tree, is_whiteout, join
 
 FLAT, OVERLAY, USERXATTR = "flat", "overlay", "userxattr"
 _OPAQUE_XATTR = {OVERLAY: "trusted.overlay.opaque", USERXATTR: "user.overlay.opaque"}
 
-_WHITEOUT = b".wh."
-_META = b".wh..wh."  # aufs's own files; they are not part of the tree
 _OPAQUE = b".wh..wh..opq"
 _LARGE_BYTES = 1 << 30
 _MOST_WARNINGS = 20
@@ -48,11 +47,13 @@ class Members:
         """Lay out one member, whose content `tar` stands at. Raises CtkError, which names it."""
         try:
             self._put(entry, tar)
+        except names.BadName as error:
+            self._refuse(str(error))
         except (OSError, SystemCall) as error:
             self._failed(entry, error)
 
     def _put(self, entry: Entry, tar: AnyTar) -> None:
-        path = self._relative(entry.name)
+        path = names.relative(entry.name)
         if b".wh." in path and self._marked(path):
             self.whiteouts += 1
             return
@@ -117,17 +118,6 @@ class Members:
         finally:
             os.close(fd)
 
-    def _relative(self, name: bytes) -> bytes:
-        """The path below the root; a leading `/` means the root."""
-        path = name[2:] if name[:2] == b"./" else name
-        path = path.strip(b"/")
-        if b"." in path[:1] or b"/." in path or b"//" in path:
-            words = [word for word in path.split(b"/") if word not in (b"", b".")]
-            if b".." in words:
-                self._refuse(f"{os.fsdecode(name)!r} leads out of the root")
-            path = b"/".join(words)
-        return path
-
     def _folder(self, parent: int, last: bytes, path: bytes, entry: Entry) -> None:
         self._note_folder(path, entry)
         try:
@@ -153,7 +143,7 @@ class Members:
         self._tree.implicit.pop(path, None)
 
     def _hard_link(self, parent: int, last: bytes, path: bytes, entry: Entry) -> None:
-        target = self._relative(entry.link)
+        target = names.relative(entry.link)
         said = f"{os.fsdecode(entry.name)!r} is a hard link to {os.fsdecode(entry.link)!r}"
         if not target or target == path:
             self._refuse(f"{said}, which can't be")
@@ -189,19 +179,13 @@ class Members:
 
     def _marked(self, path: bytes) -> bool:
         """Carry out a whiteout; False if the path is an ordinary one that has `.wh.` in it."""
-        *above, last = path.split(b"/")
-        if last.startswith(_META) or any(word.startswith(_META) for word in above):
-            if last == _OPAQUE:
-                self._opaque(b"/".join(above))
-            return True
-        if any(word.startswith(_WHITEOUT) for word in above):
-            self._refuse(f"{os.fsdecode(path)!r} is below a whiteout")
-        if not last.startswith(_WHITEOUT):
+        found = names.whiteout(path)
+        if found is None:
             return False
-        name = last[len(_WHITEOUT) :]
-        if name in (b"", b".", b".."):
-            self._refuse(f"{os.fsdecode(path)!r} is a whiteout of no name")
-        self._whiteout(b"/".join(above), name)
+        if found.name:
+            self._whiteout(found.above, found.name)
+        elif found.name is not None:
+            self._opaque(found.above)
         return True
 
     def _whiteout(self, above: bytes, name: bytes) -> None:

@@ -11,6 +11,7 @@ import stat
 from typing import NoReturn
 
 from toolkit.errors import CtkError, Malformed, SystemCall
+from toolkit.image.layer.names import leaves
 from toolkit.kernel import beneath, rmtree_beneath
 
 _NO_LINKS = beneath.RESOLVE_BENEATH | beneath.RESOLVE_NO_SYMLINKS | beneath.RESOLVE_NO_MAGICLINKS
@@ -142,7 +143,7 @@ class Tree:
                 links += 1
                 if links > _MOST_LINKS:
                     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), os.fsdecode(above))
-                if self.is_ours(path) and _leaves(real, target):
+                if self.is_ours(path) and leaves(real, target):
                     because = f"it leads out of the root by {os.fsdecode(path)!r}, a link to {os.fsdecode(target)!r}"
                     self._refuse(above, because)
                 self._followed.add(path)
@@ -238,16 +239,3 @@ class Tree:
                 return True
             path = path.rpartition(b"/")[0]
         return False
-
-
-def _leaves(folder: bytes, target: bytes) -> bool:
-    """Whether the text of a link in `folder` has more `..` than there are folders above."""
-    depth = 0 if target.startswith(b"/") or not folder else folder.count(b"/") + 1
-    for word in target.split(b"/"):
-        if word == b"..":
-            depth -= 1
-            if depth < 0:
-                return True
-        elif word not in (b"", b"."):
-            depth += 1
-    return False

@@ -17,10 +17,10 @@ from toolkit.errors import CtkError, reason_and_path
 from toolkit.image.document import media_types
 from toolkit.image.document.descriptor import Descriptor
 from toolkit.image.document.media_types import GZIP, PLAIN, ZSTD
+from toolkit.image.layer.names import WHITEOUT
 from toolkit.kernel import atomic, mountinfo
 
 CODECS = (GZIP, ZSTD, PLAIN)
-WHITEOUT = b".wh."
 _OVERLAY = "user.overlay."
 _ISAL_LEVEL = 1  # a minbase: 0.58 s and 54 MB on two processors; zlib at 6: 3.6 s and 49 MB
 _ZLIB_LEVEL = 6

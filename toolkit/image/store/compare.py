@@ -1,0 +1,91 @@
+"""`ctk image diff`: what the topmost layer of an image changes, or in what paths two images differ.
+
+Read from the layers' blobs, which the store always has, and never from the laid-out trees: these lack device nodes, and
+an ordinary user's may have other owners. So the answer is the same for root, for a user, and before the first run.
+"""
+
+import contextlib
+from collections.abc import Iterator
+
+from toolkit.archive.streams import ahead
+from toolkit.archive.tar_read_any import AnyTar
+from toolkit.image.document import config as configs
+from toolkit.image.document.descriptor import Descriptor
+from toolkit.image.document.platform import Platform
+from toolkit.image.layer.contents import Contents, Root
+from toolkit.image.layer.read import Layer
+from toolkit.image.store.store import Image, Store
+
+Layers = list[tuple[Descriptor, str]]
+
+
+def of_topmost(store: Store, name: str, wanted: Platform | None = None) -> Iterator[tuple[str, str]]:
+    """(A, C or D, path) of what the image's last layer changes, by path.
+
+    What the layer carries over from below, except folders, counts as changed, as `podman image diff` has it. Raises as
+    `between`.
+    """
+    with contextlib.closing(Contents()) as contents, _held(store, name, wanted) as layers:
+        for layer in layers[:-1]:
+            _put(store, contents.old, layer, times=True)
+        contents.copy()
+        for layer in layers[-1:]:
+            _put(store, contents.new, layer, times=True, rewritten=True)
+        yield from contents.changes()
+
+
+def between(store: Store, name: str, other: str, wanted: Platform | None = None) -> Iterator[tuple[str, str]]:
+    """(A, C or D, path) of what is different in `other`, by path. Times are not compared.
+
+    Raises NotFound, Usage, Untrusted, Malformed (layers that can't be laid out, either), CtkError.
+    """
+    with (
+        contextlib.closing(Contents()) as contents,
+        _held(store, name, wanted) as before,
+        _held(store, other, wanted) as after,
+    ):
+        same = 0
+        while same < min(len(before), len(after)) and before[same][1] == after[same][1]:
+            same += 1
+        if same == len(before) == len(after):
+            return
+        for layer in before[:same]:
+            _put(store, contents.old, layer)
+        contents.copy()
+        for root, own in ((contents.old, before[same:]), (contents.new, after[same:])):
+            for layer in own:
+                _put(store, root, layer)
+        yield from contents.changes()
+
+
+@contextlib.contextmanager
+def _held(store: Store, name: str, wanted: Platform | None) -> Iterator[Layers]:
+    """The layers of an image, each with its diff id, the lowest first. Nobody removes them meanwhile."""
+    source = store.source(name)
+    try:
+        yield _layers(store.image(name, wanted))
+    finally:
+        source.close()
+
+
+def _layers(image: Image) -> Layers:
+    configs.check_layers(image.config, len(image.manifest.layers), image.manifest.config.digest)
+    return list(zip(image.manifest.layers, image.config.diff_ids, strict=True))
+
+
+def _put(
+    store: Store, root: Root, layer: tuple[Descriptor, str], *, times: bool = False, rewritten: bool = False
+) -> None:
+    blob, diff_id = layer
+    doing = f"read the layer {blob.digest}"
+    with store.blobs.pieces(blob) as pieces:
+        plain = Layer(pieces, blob, diff_id, doing, check_blob=_hashed_when_opened)
+        with contextlib.closing(ahead(plain)) as stream:
+            tar = AnyTar(stream, f"the layer {blob.digest}", global_headers=False)
+            root.layer(tar, doing, times=times, rewritten=rewritten)
+        if not plain.verified:
+            raise AssertionError("the tar ended before its layer did")
+
+
+def _hashed_when_opened() -> None:
+    """Blobs.open has hashed what it opens; the diff id is looked at all the same."""
