@@ -111,6 +111,26 @@ def test_up_and_run_do_not_take_another_image(
         assert named(ours, where) == OLD_INDEX.digest
 
 
+def test_a_build_begins_with_the_image_of_the_lock(running: DebianRegistry, ours: Ours, tmp_path: Path) -> None:
+    where = push(running, OLD_INDEX, (OLD, ARM), tmp_path)
+    (tmp_path / "project/Containerfile").write_text(f"FROM {where}\nENV A=b\n")
+
+    def first_layer(*words: str) -> str:
+        ours("build", "-t", "it", *words).ok()
+        return str(json.loads(ours("image", "inspect", "it").ok().out)["layers"][0]["digest"])
+
+    assert first_layer("--update-lock") == OLD.layers[0].digest
+    push(running, NEW_INDEX, (NEW, ARM), tmp_path)
+    ours("pull", "--lock-file", "other.lock", "--update-lock", where).ok()
+    assert named(ours, where) == NEW_INDEX.digest
+    refused = ours("build", "-t", "it", "--pull", "never")
+    assert refused.rc == 1 and OLD_INDEX.digest in refused.err and NEW_INDEX.digest in refused.err
+    assert first_layer() == OLD.layers[0].digest
+    assert first_layer("--lock-file", "other.lock") == NEW.layers[0].digest
+    held = ours("build", "-t", "it", "--lock-file", "absent.lock")
+    assert held.rc == 1 and "absent.lock" in held.err
+
+
 def test_a_digest_in_the_name_is_stronger_than_a_lock(running: DebianRegistry, ours: Ours, tmp_path: Path) -> None:
     where = push(running, NEW_INDEX, (NEW, ARM), tmp_path)
     path = tmp_path / "project/ctk.lock"

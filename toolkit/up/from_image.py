@@ -170,7 +170,7 @@ def _image(store: Store, wanted: ImageRequest, emit: Emit) -> Image:
     if wanted.pull != ALWAYS and not wanted.update_lock:
         try:
             image = store.image(wanted.name, machine)
-            _check_lock(image, wanted)
+            lock.check(wanted.lock, wanted.name, image.top.digest)
             emit(Planned((_STAGE, config.STAGE)))
             emit(Started(_STAGE[0]))
             emit(Finished(_STAGE[0], time.monotonic() - began, image.digest, skipped=True))
@@ -191,15 +191,6 @@ def _image(store: Store, wanted: ImageRequest, emit: Emit) -> Image:
     )
     pull.fetched(request, _within(emit))
     return store.image(wanted.name, machine)
-
-
-def _check_lock(image: Image, wanted: ImageRequest) -> None:
-    """Raise NotFound if a lock file holds the name to another image than the store has."""
-    pins = lock.find(wanted.lock)
-    pin = pins.digest(wanted.name)
-    if pin not in ("", image.top.digest):
-        because = f"{pins.path!r} holds it to {pin}, and in the store it is {image.top.digest}"
-        raise NotFound(f"use the image {wanted.name!r}", because=because)
 
 
 def _lowers(store: Store, image: Image, wanted: ImageRequest, emit: Emit) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ import typer
 
 from toolkit.cli.build import Json, Verbose
 from toolkit.cli.images.options import PlainHttp
+from toolkit.cli.images.transfer import LockFile, Policy, UpdateLock
 from toolkit.cli.output import progress
 
 _PANEL = "Images"
@@ -76,6 +77,9 @@ def build(
     net: Net = "host",
     pull: Pull = "missing",
     plain_http: PlainHttp = None,
+    lock_file: LockFile = "",
+    update_lock: UpdateLock = False,
+    policy: Policy = "",
     json: Json = False,
     verbose: Verbose = False,
 ) -> None:
@@ -94,7 +98,18 @@ def build(
     if pull not in (building.MISSING, building.ALWAYS, building.NEVER):
         raise Usage(f"read --pull {pull!r}", because="it is missing, always or never")
     request = building.BuildRequest(
-        folder, tuple(tags or ()), file, target, tuple(args or ()), not no_cache, net, pull, tuple(plain_http or ())
+        folder,
+        tuple(tags or ()),
+        file,
+        target,
+        tuple(args or ()),
+        not no_cache,
+        net,
+        pull,
+        tuple(plain_http or ()),
+        lock_file,
+        update_lock,
+        policy,
     )
     with progress(json=json, verbose=verbose) as emit:
         digest = building.build(request, build_run.run, emit)

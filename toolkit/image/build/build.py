@@ -27,6 +27,7 @@ from toolkit.image.store.builds import Layer
 from toolkit.image.store.place import MAKING
 from toolkit.image.store.store import Image, Store, StoreDestination
 from toolkit.image.transfer import pull
+from toolkit.image.trust import lock
 from toolkit.kernel import reading
 from toolkit.text import quote
 
@@ -39,7 +40,8 @@ _LAST = ("image", "Write the image")
 class BuildRequest:
     """The options of `ctk build`. `file` "" is one of NAMES in the folder; `pull` is one of the words above.
 
-    `network` is instructions.HOST or NONE, for each RUN that does not say.
+    `network` is instructions.HOST or NONE, for each RUN that does not say. `lock`, `update_lock` and `policy` are those
+    of PullRequest, for the images of FROM and COPY --from.
     """
 
     context: str
@@ -51,6 +53,9 @@ class BuildRequest:
     network: str = instructions.HOST
     pull: str = MISSING
     plain_http: tuple[str, ...] = ()
+    lock: str = ""
+    update_lock: bool = False
+    policy: str = ""
 
 
 class RunStep(NamedTuple):
@@ -268,15 +273,25 @@ class _Builder:
         if name in self._images:
             return self._images[name]
         image = None
-        if self._request.pull != ALWAYS:
+        request = self._request
+        if request.pull != ALWAYS and not request.update_lock:
             try:
                 image = self._held(name)
+                lock.check(request.lock, name, image.top.digest)
             except NotFound as error:
-                if self._request.pull == NEVER:
+                image = None
+                if request.pull == NEVER:
                     doing, hint = f"{line.where}: {error.doing}", f"ctk pull {quote(name)}"
                     raise NotFound(doing, because=error.because, hint=hint) from None
         if image is None:
-            pull.fetched(pull.PullRequest(name, plain_http=self._request.plain_http), _within(self._emit))
+            wanted = pull.PullRequest(
+                name,
+                plain_http=request.plain_http,
+                lock=request.lock,
+                update_lock=request.update_lock,
+                policy=request.policy,
+            )
+            pull.fetched(wanted, _within(self._emit))
             image = self._held(name)
         found = tuple(
             Layer(one._replace(media_type=media_types.IN_OCI.get(one.media_type, one.media_type)), diff_id)

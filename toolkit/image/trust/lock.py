@@ -54,6 +54,15 @@ def find(path: str = "", *, must_exist: bool = True) -> Lock:
     return Lock(where, _read(data, where))
 
 
+def check(path: str, name: str, digest: str) -> None:
+    """Raise NotFound if the lock file (as `find` takes it) holds the name to another image than `digest`."""
+    pins = find(path)
+    pin = pins.digest(name)
+    if pin not in ("", digest):
+        because = f"{pins.path!r} holds it to {pin}, and in the store it is {digest}"
+        raise NotFound(f"use the image {name!r}", because=because)
+
+
 def _read(data: bytes, path: str) -> dict[str, str]:
     whole = fields.read(data, path, ("version", "images"))
     version = whole.natural("version")
