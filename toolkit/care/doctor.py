@@ -3,9 +3,9 @@
 `examine` runs all checks or those for one command; `after` runs those that may explain a failure.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
-from toolkit.care import host_checks, image_checks, kernel_checks
+from toolkit.care import host_checks, image_checks, kernel_checks, registry_checks
 from toolkit.care.finding import BAD, NOTE, OK, WARN, Finding
 from toolkit.errors import CtkError, HostLacks, SystemCall, Unreachable, Untrusted, Usage
 from toolkit.kernel.host import HostFacts
@@ -23,6 +23,7 @@ CHECKS: tuple[tuple[Check, tuple[str, ...]], ...] = (
     (kernel_checks.overlay, ("ephemeral",)),
     (image_checks.store, ("images",)),
     (image_checks.layers, ("images",)),
+    (registry_checks.logins, ("images",)),
     (kernel_checks.emulation, ("arch",)),
     (host_checks.criu, ("checkpoint",)),
     (host_checks.room, ("bootstrap",)),
@@ -36,17 +37,22 @@ MARKS = {OK: "✓", NOTE: "·", WARN: "!", BAD: "✗"}
 _EPERM, _ENOENT, _EACCES, _EINVAL, _ENOSPC, _ENOSYS, _EDQUOT = 1, 2, 13, 22, 28, 38, 122
 
 
-def examine(topic: str = "", *, offline: bool = False) -> Iterator[Finding]:
+def examine(topic: str = "", *, offline: bool = False, registries: Sequence[str] = ()) -> Iterator[Finding]:
     """Yield the findings of all checks, or of those for `topic` (one of TOPICS), each as soon as it is known.
 
-    With `offline` no mirror is contacted. Raises Usage for an unknown topic.
+    For the topic images `registries` are asked, or those that there are logins for. With `offline` nobody is contacted.
+    Raises Usage for an unknown topic, and for registries and another topic.
     """
     if topic and topic not in TOPICS:
         raise Usage(f"examine the host for {topic!r}", because="there is no such topic", hint=", ".join(TOPICS))
+    if registries and topic != "images":
+        raise Usage("ask a registry", because="the topic is another one", hint="ctk doctor --for images REGISTRY")
     facts = HostFacts()
     for check, topics in CHECKS:
         if (not topic or topic in topics) and not (offline and check is host_checks.mirrors):
             yield from check(facts)
+    if topic == "images" and not offline:
+        yield from registry_checks.registries(registries)
 
 
 def after(error: CtkError) -> list[Finding]:

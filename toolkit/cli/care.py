@@ -56,6 +56,14 @@ def register(app: typer.Typer) -> None:
 
 
 def doctor(
+    registries: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[REGISTRY…]",
+            help="With --for images: ask these whether they answer.",
+            show_default="those that there are logins for",
+        ),
+    ] = None,
     topic: Annotated[
         str,
         typer.Option(
@@ -66,19 +74,19 @@ def doctor(
             show_default=False,
         ),
     ] = "",
-    offline: Annotated[bool, typer.Option("--offline", help="Contact no mirror.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Contact no mirror and no registry.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Check what this host can do; for each thing missing, print the command that fixes it.
 
-    The exit code is 1 if something does not work at all.
+    No login is sent to a registry. The exit code is 1 if something does not work at all.
     """
     from toolkit.care import doctor as doctor_
     from toolkit.care.finding import BAD
     from toolkit.ui import health
 
     found = []
-    for finding in doctor_.examine(topic, offline=offline):
+    for finding in doctor_.examine(topic, offline=offline, registries=registries or ()):
         found.append(finding)
         if not json:
             health.show(doctor_.lines([finding]), finding.state, sys.stdout)

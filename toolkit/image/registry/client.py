@@ -9,7 +9,7 @@ import contextlib
 import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from toolkit.errors import CtkError, NotFound, Unreachable, Untrusted, Usage
 from toolkit.events import Emit, Note, Traced, silent
@@ -35,6 +35,13 @@ T = TypeVar("T")
 
 ACCEPT = ", ".join((*media_types.INDEXES, *media_types.MANIFESTS))
 _STATED_BY = "its descriptor"
+
+
+class Greeting(NamedTuple):
+    """How a registry answers: scheme and host, and whether it lets in who has no login, or the one that we have."""
+
+    base: str
+    open: bool
 
 
 class Registry:
@@ -222,6 +229,15 @@ class Registry:
             raise failure
         discard(response)
 
+    def greeting(self) -> Greeting:
+        """Ask whether there is a registry (distribution-spec 1.1, end-1). Raises CtkError if there is none."""
+        doing = f"ask {self.reference.registry}"
+        response = self._primary.request("GET", "/v2/", doing)
+        if response.status_code not in (200, 401):
+            raise self._primary.failure(response, doing)
+        discard(response)
+        return Greeting(self._primary.base, response.status_code == 200)
+
     def close(self) -> None:
         """Close all connections."""
         for sessions in self._sessions:
@@ -357,6 +373,7 @@ def open(
     plain_http: bool | None = None,
     username: str = "",
     password: str = "",
+    anonymous: bool = False,
     cancelled: threading.Event | None = None,
     emit: Emit = silent,
     limits: Limits | None = None,
@@ -365,8 +382,8 @@ def open(
     """Open the repository of a reference. No request is sent yet.
 
     `plain_http`: True uses http, False https only; None follows registries.conf, and tries both on loopback. Without
-    a `username` the login is looked up. `trace` gets each request, and each document that was verified (Traced).
-    Raises Usage, Invalid (a settings file), Untrusted (the registry is blocked).
+    a `username` the login is looked up, unless we are to stay `anonymous`. `trace` gets each request, and each document
+    that was verified (Traced). Raises Usage, Invalid (a settings file), Untrusted (the registry is blocked).
     """
     places = hosts.find(reference, plain_http=plain_http)
     limits = limits or Limits()
@@ -399,7 +416,7 @@ def open(
         own = new(tls, guarded=False)
 
         def find(host: str, repository: str = "") -> Login | None:
-            found = logins.find(host, repository, emit)
+            found = None if anonymous else logins.find(host, repository, emit)
             if found is not None and trace is not None:
                 traces.login(trace, found, host)
             return found

@@ -46,6 +46,34 @@ class Login(NamedTuple):
     entry: str = ""
 
 
+class Kept(NamedTuple):
+    """That there may be a login, not what it is: for a registry or a path in it, in a file, or with a helper.
+
+    `registry` is "" for a helper that is asked for all. `helper` is its program, "" if the file itself has the login.
+    """
+
+    registry: str
+    path: str
+    helper: str = ""
+
+
+def kept() -> list[Kept]:
+    """The logins in all the files, in the order in which they are read. No helper is asked. Raises Invalid, Usage."""
+    found = []
+    for path in files():
+        whole = _read(path) or {}
+        helpers = [(_key(key), name) for key, name in whole.get("credHelpers", {}).items()]
+        if whole.get("credsStore"):
+            helpers.append(("", whole["credsStore"]))
+        found += [
+            Kept(registry, path, f"docker-credential-{_helper(name, path)}") for registry, name in helpers if name
+        ]
+        for key, entry in whole.get("auths", {}).items():
+            if _decode(entry, key, path) is not None:
+                found.append(Kept(_key(key), path))
+    return found
+
+
 def find(host: str, repository: str, emit: Emit) -> Login | None:
     """The login for the repository: that of the longest path in the first file that has one. Raises Invalid, Usage."""
     for path in files():
@@ -193,16 +221,21 @@ def _from_helpers(whole: dict[str, Any], host: str, path: str, emit: Emit) -> Lo
     for name in [*names[:1], whole.get("credsStore")]:
         if not name:
             continue
-        if not isinstance(name, str) or _HELPER.fullmatch(name) is None:
-            raise Invalid("credsStore", f"{name!r} is not the name of a credential helper", document=path)
+        program = f"docker-credential-{_helper(name, path)}"
         servers = (_DOCKER_SERVER, host) if host == DEFAULT_REGISTRY else (host, f"https://{host}")
         for server in servers:
-            found, goes_on = _ask(f"docker-credential-{name}", server, path, emit)
+            found, goes_on = _ask(program, server, path, emit)
             if found is not None:
                 return found
             if not goes_on:
                 break
     return None
+
+
+def _helper(name: object, path: str) -> str:
+    if not isinstance(name, str) or _HELPER.fullmatch(name) is None:
+        raise Invalid("credsStore", f"{name!r} is not the name of a credential helper", document=path)
+    return name
 
 
 def _ask(program: str, server: str, path: str, emit: Emit) -> tuple[Login | None, bool]:
