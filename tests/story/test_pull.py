@@ -102,8 +102,19 @@ def test_an_image_comes_whole_and_once(ours: Command, store: Path, running: Debi
 
 def test_another_platform(ours: Command, shelf: str) -> None:
     ours("pull", "--platform", "linux/arm64", f"{shelf}:1").ok()
+    assert "pulled" in ours("pull", f"{shelf}:1").ok().err  # that of this machine was not there yet
     told = ours("pull", "--platform", "linux/s390x", f"{shelf}:1")
     assert told.rc == 1 and "linux/amd64" in told.err and "--platform" in told.err
+
+
+def test_an_image_without_an_index_is_not_taken_for_another_platforms(ours: Command, shelf: str) -> None:
+    one = f"{shelf}@{ONE.digest}"
+    for _ in range(2):  # with nothing in the store, and with that image
+        told = ours("pull", "--platform", "linux/arm64", one)
+        assert told.rc == 1 and "linux/amd64" in told.err and "linux/arm64 was asked for" in told.err
+        ours("pull", one).ok()
+    ours("pull", "--platform", "linux/amd64", one).ok()
+    ours("pull", f"{shelf}@{OTHER.digest}").ok()  # unasked, as skopeo and podman do
 
 
 def test_it_goes_on_where_it_was(ours: Command, store: Path, shelf: str) -> None:

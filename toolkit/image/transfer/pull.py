@@ -183,6 +183,8 @@ def _fetch(
     emit(Started("manifest"))
     machine = wanted or platform.host()
     tree = trees.whole(source, pin) if request.every else trees.one(source, pin, machine, with_index=True)
+    if wanted and not request.every:
+        trees.check_platform(source, tree, wanted)
     gate.check(Location(name.DOCKER, reference=reference), request.policy, tree.top.digest, tree.images, emit)
     emit(Finished("manifest", time.monotonic() - began, tree.top.digest))
     store.place.check_room(tree.blobs)

@@ -7,11 +7,12 @@ come is known, while nothing has been moved.
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from toolkit.errors import Invalid, Untrusted
+from toolkit.errors import Invalid, NotFound, Untrusted
 from toolkit.image import digest as digests
 from toolkit.image.document import config as configs
 from toolkit.image.document import fields
 from toolkit.image.document import manifest as manifests
+from toolkit.image.document import platform as platforms
 from toolkit.image.document.config import ImageConfig
 from toolkit.image.document.descriptor import Descriptor
 from toolkit.image.document.manifest import Index, Manifest
@@ -109,6 +110,17 @@ def one(source: Source, wanted: str, platform: Platform, *, with_index: bool = F
         above.append((raw, document))
         raw = _child(source, manifests.choose(document, platform, str(source)))
     raise Invalid("manifests", f"indexes are nested more than {_DEEPEST} deep", document=str(source))
+
+
+def check_platform(source: Source, tree: Tree, wanted: Platform) -> None:
+    """Raise NotFound if it is an image for another platform than `wanted`: no index lists it, which would say so."""
+    document = tree.documents[-1][1]
+    if not isinstance(document, Manifest) or not document.is_image:
+        return
+    found = configuration(source, document).platform
+    if platforms.best(wanted, [found]) is None:
+        because = f"it is one image, for {found}, and {wanted} was asked for"
+        raise NotFound(f"choose from {source}", because=because, hint=f"--platform {found} takes it")
 
 
 def configuration(source: Source, image: Manifest) -> ImageConfig:
