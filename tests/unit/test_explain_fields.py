@@ -120,6 +120,20 @@ def test_capabilities_and_namespaces_have_words(tmp_path: Path) -> None:
         assert topics.kind_of(text) == "field", text
 
 
+def test_every_code_of_the_registries_standard_has_words() -> None:
+    """Those of the table "Error Codes", code-1 to code-14; a code's case does not matter."""
+    standard = """
+        BLOB_UNKNOWN BLOB_UPLOAD_INVALID BLOB_UPLOAD_UNKNOWN DIGEST_INVALID MANIFEST_BLOB_UNKNOWN MANIFEST_INVALID
+        MANIFEST_UNKNOWN NAME_INVALID NAME_UNKNOWN SIZE_INVALID UNAUTHORIZED DENIED UNSUPPORTED TOOMANYREQUESTS
+    """.split()
+    assert set(standard) == words.REGISTRY_CODES.keys() - {"TAG_INVALID"}
+    for code in standard:
+        assert topics.kind_of(code) == topics.kind_of(code.lower()) == "word"
+        name, (what, told, _) = topics.word(code.lower(), "")
+        assert (name, what, told) == (code, "an error of registries", words.REGISTRY_CODES[code])
+        assert told.endswith((".", ")."))
+
+
 def test_codes() -> None:
     assert topics.code("e042")[0] == "E042"
     assert topics.kind_of("W250") == "code"

@@ -54,7 +54,8 @@ def explain(
         str,
         typer.Argument(
             metavar="WHAT",
-            help="A bundle's folder, a field (mounts), a capability, a namespace (pidns), a code (E042), or codes.",
+            help="A bundle's folder, a field (mounts), a capability, a namespace (pidns), a code (E042), a registry's "
+            "(DENIED), or codes.",
             show_default="the bundle here",
         ),
     ] = "",

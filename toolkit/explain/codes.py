@@ -64,18 +64,21 @@ CODES: dict[str, tuple[str, str, str]] = {
     ),
     "E061": (
         "a server did not answer, or did not send what was asked for",
-        "Without the archive's indexes and packages nothing can be built.",
-        "Check the network and the mirror's address; what is in the cache is not fetched again.",
+        "Without an archive's indexes and packages nothing can be built, without its layers no image can be run.",
+        "Check the network and the address; what has come is not fetched again. If a registry gave a word such as "
+        "TOOMANYREQUESTS, `ctk explain TOOMANYREQUESTS` says what it means.",
     ),
     "E062": (
-        "the archive's signature is not valid",
-        "An unknown key, a bad signature, a wrong hash or an expired Release: the files may be forged.",
-        "Name the right keyring with --keyring. Don't switch the check off for a mirror you don't control.",
+        "a signature or a hash is not valid",
+        "An unknown key, a bad signature, a wrong hash, an expired Release; of an image, a digest that is not its "
+        "bytes', or a policy that nothing satisfies: it may be forged, or damaged. Nothing of it was used.",
+        "For an archive, name the right keyring with --keyring. Pull an image again; `ctk image check --repair` "
+        "removes what is damaged in the store. Don't switch a check off for a server that you don't control.",
     ),
     "E063": (
-        "a file of an archive is not in the format that it claims",
+        "a file of an archive or an image is not in the format that it claims",
         "It was cut short, or its content does not match its name or header.",
-        "Try another mirror; if the error stays, the archive is broken.",
+        "Try another mirror; if the error stays, the archive, or the image, is broken.",
     ),
     "E064": (
         "the packages cannot be installed together",

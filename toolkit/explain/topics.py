@@ -1,4 +1,4 @@
-"""What the argument of `ctk explain` means: a code, a bundle's folder, a field, a capability or a namespace."""
+"""What the argument of `ctk explain` means: a code, a bundle's folder, a field, a capability, …"""
 
 import os
 import re
@@ -9,7 +9,7 @@ from toolkit.explain import check, fields
 from toolkit.explain.codes import CODES
 from toolkit.explain.fields import Field
 from toolkit.explain.values import nearest
-from toolkit.explain.words import CAPABILITIES, NAMESPACES
+from toolkit.explain.words import CAPABILITIES, NAMESPACES, REGISTRY_CODES
 from toolkit.oci import json_text
 
 
@@ -40,7 +40,9 @@ _SHORT = {"net": "network", "mnt": "mount"}
 
 
 def _value(word: str) -> str:
-    """A capability or a kind of namespace, however it is written: CAP_KILL, cap_kill, pid, pidns, pid_namespaces(7)."""
+    """A capability, a code of registries or a kind of namespace, however it is written: cap_kill, pidns, Denied."""
+    if word.upper() in REGISTRY_CODES:
+        return word.upper()
     name = word.upper().removeprefix("CAP_")
     if word.upper().startswith("CAP_") and name in CAPABILITIES:
         return "CAP_" + name
@@ -51,8 +53,10 @@ def _value(word: str) -> str:
 
 
 def word(text: str, bundle: str) -> tuple[str, tuple[str, str, str]]:
-    """(the name, what it is, its explanation and what the bundle says, what to read) of a capability or namespace."""
+    """(the name, what it is, its explanation and what the bundle says, what to read) of a word of words.py."""
     name = _value(text)
+    if name in REGISTRY_CODES:
+        return name, ("an error of registries", REGISTRY_CODES[name], 'distribution-spec 1.1, "Error Codes"')
     spec = _spec(bundle)
     linux, process = (spec.get("linux") or {}), (spec.get("process") or {})
     if name.startswith("CAP_"):

@@ -1,4 +1,8 @@
-"""Values of config.json that have an explanation of their own: capabilities and kinds of namespaces. Pure data."""
+"""Words that have an explanation of their own. Pure data.
+
+Values of config.json: capabilities and kinds of namespaces. What registries answer: error codes (distribution-spec 1.1,
+"Error Codes"; TAG_INVALID is docker's own).
+"""
 
 CAPABILITIES: dict[str, str] = {
     "CHOWN": "Give files to any user and group. apt and dpkg need it.",
@@ -86,4 +90,53 @@ NAMESPACES: dict[str, tuple[str, str, str]] = {
         "CLONE_NEWTIME",
         "time_namespaces(7)",
     ),
+}
+
+REGISTRY_CODES: dict[str, str] = {
+    "BLOB_UNKNOWN": (
+        "The registry has no blob of this digest in this repository: its image was deleted there, or the upload of it"
+        " never ended. Push the image again from where it is whole."
+    ),
+    "BLOB_UPLOAD_INVALID": "The registry broke an upload off, or did not understand a part of it. Push again.",
+    "BLOB_UPLOAD_UNKNOWN": (
+        "The registry has forgotten this upload, often because it took too long, or because several servers answer "
+        "under one name. Push again."
+    ),
+    "DENIED": (
+        "The registry knows who is asking, and who that is may not do this. Often the repository's owner has to allow"
+        " it, or the name is not quite right. `ctk login REGISTRY` logs in as somebody else."
+    ),
+    "DIGEST_INVALID": (
+        "What came has another digest than was said: it was damaged on its way. `ctk image check` finds out whether "
+        "it is damaged where it is stored."
+    ),
+    "MANIFEST_BLOB_UNKNOWN": (
+        "The manifest names a blob that the registry does not have. Layers come first, then the configuration, then "
+        "the manifest: `ctk push` sends all that is missing."
+    ),
+    "MANIFEST_INVALID": (
+        "The registry did not take the manifest: a field is wrong, or it is of a kind that this registry does not "
+        "store (an index, an artifact, layers compressed with zstd)."
+    ),
+    "MANIFEST_UNKNOWN": (
+        "The repository is there, and it has no image of this tag or digest. `ctk image tags REPOSITORY` lists the "
+        "tags that it has."
+    ),
+    "NAME_INVALID": (
+        "The name of the repository has letters that none may have: it is in lower case, with words between slashes."
+    ),
+    "NAME_UNKNOWN": "The registry has no repository of this name, or shows it only to those who are logged in.",
+    "SIZE_INVALID": "What came is longer or shorter than was said: a connection or a proxy has cut it off. Push again.",
+    "TAG_INVALID": "The tag and the manifest do not agree, or the tag has letters that none may have.",
+    "TOOMANYREQUESTS": (
+        "You have pulled too much in too short a time, as the registry counts: by name if you are logged in, else by "
+        "address, which a whole office may share. Wait as long as the error says, log in with `ctk login REGISTRY`, "
+        "or name a mirror in registries.conf. An image that is stored here already costs one HEAD and no download."
+    ),
+    "UNAUTHORIZED": (
+        "The registry wants a login, or has not taken the one that it got. It says so for images that do not exist, "
+        "too, so that nobody learns their names. `ctk login REGISTRY` stores a login; `ctk doctor --for images` shows"
+        " which there are."
+    ),
+    "UNSUPPORTED": "The registry does not offer this: many can't delete, and some have no lists of tags.",
 }
