@@ -42,6 +42,11 @@ def number(text: str) -> int:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else -1
 
 
+def counted(count: int, noun: str) -> str:
+    """ "1 layer", "2 layers": a number, and a word whose plural ends in s."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def quote(text: str) -> str:
     """`text` quoted as one word of a POSIX shell."""
     if text and _PLAIN.issuperset(text):

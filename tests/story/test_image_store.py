@@ -186,7 +186,7 @@ def test_doctor_knows_the_store(ctk: Command, store: Store, put: Callable[[Image
     assert "none yet" in before["images"]["what"] and before["layers"]["state"] == "note"
     put(ONE, "debian:bookworm")
     told = {one["topic"]: one for one in ctk("doctor", "--for", "images", "--json").json()}
-    assert f"{store.place.folder}: 1 images, " in told["images"]["what"]
+    assert f"{store.place.folder}: 1 image, " in told["images"]["what"]
     assert told["layers"]["state"] == "ok" and "as root" in told["layers"]["what"]
     assert os.listdir(store.place.path("making")) == []
     limited = ctk("doctor", "--for", "images", env={"CTK_IMAGES_LIMIT": "many"})

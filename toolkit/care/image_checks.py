@@ -16,7 +16,7 @@ from toolkit.image.store.place import MAKING
 from toolkit.image.store.store import Store
 from toolkit.kernel import mounts, namespaces
 from toolkit.kernel.host import HostFacts
-from toolkit.text import quote
+from toolkit.text import counted, quote
 from toolkit.ui import quantity
 
 _ROOM_BYTES = 1 << 30  # a middling image, packed and laid out
@@ -35,7 +35,7 @@ def store(_: HostFacts) -> Iterator[Finding]:
     room = f"{quantity.size(free)} free"
     try:
         if found.place.exists:
-            taken = f"{len(found.entries())} images, {quantity.size(limit.size(found))}"
+            taken = f"{counted(len(found.entries()), 'image')}, {quantity.size(limit.size(found))}"
             told = f"{found.place.folder}: {taken} of {quantity.size(limit.limit())} at most, {room}"
         else:
             told = f"{found.place.folder}: none yet, {room}"

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from toolkit.cli import output, pages
-from toolkit.text import one_line
+from toolkit.text import counted, one_line
 
 _PANEL = "Build"
 
@@ -54,4 +54,4 @@ def prune(
 
     wanted = limits.size(limit, what="--limit") if limit else pruning.limit()
     removed = pruning.prune(places.cache_dir(), wanted)
-    output.out(f"removed {len(removed)} files, {sum(item.size_bytes for item in removed) / 1e6:.1f} MB\n")
+    output.out(f"removed {counted(len(removed), 'file')}, {sum(item.size_bytes for item in removed) / 1e6:.1f} MB\n")

@@ -36,7 +36,7 @@ from toolkit.image.transfer import tree as trees
 from toolkit.image.transfer.copy import Progress, short, side_by_side
 from toolkit.image.transfer.places import Access
 from toolkit.kernel import rmtree_beneath, subids
-from toolkit.text import quote
+from toolkit.text import counted, quote
 
 ROOTFS, UNFINISHED = "rootfs", ".rootfs.unpacking"
 _LAYERS = "layers"
@@ -155,7 +155,8 @@ def _lay_out(
         emit(Note(text, warning=True))
     if facts.skipped_devices:
         emit(Note(f"{facts.skipped_devices} device nodes of the image were left out; --devices makes them"))
-    emit(Finished(_LAYERS, time.monotonic() - began, f"{facts.layers} layers, {facts.members} files"))
+    made = f"{counted(facts.layers, 'layer')}, {counted(facts.members, 'file')}"
+    emit(Finished(_LAYERS, time.monotonic() - began, made))
 
 
 def _edits(config: ImageConfig, rootfs: str, emit: Emit) -> Iterator[Edit]:

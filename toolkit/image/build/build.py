@@ -29,7 +29,7 @@ from toolkit.image.store.store import Image, Store, StoreDestination
 from toolkit.image.transfer import pull
 from toolkit.image.trust import lock
 from toolkit.kernel import reading
-from toolkit.text import quote
+from toolkit.text import counted, quote
 
 NAMES = ("Containerfile", "Dockerfile")
 MISSING, ALWAYS, NEVER = "missing", "always", "never"
@@ -409,7 +409,7 @@ class _Builder:
         for name in self._request.names or ("",):
             self._into.put_manifest(Raw(data, media_types.OCI_MANIFEST, digest), name)
         self._into.commit()
-        self._emit(Finished(_LAST[0], time.monotonic() - began, f"{len(built.layers)} layers"))
+        self._emit(Finished(_LAST[0], time.monotonic() - began, counted(len(built.layers), "layer")))
         return digest
 
 

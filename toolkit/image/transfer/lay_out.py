@@ -23,6 +23,7 @@ from toolkit.image.store.layers import Layers
 from toolkit.image.store.store import Store, StoreDestination
 from toolkit.image.transfer.copy import JOBS, STAGE, Progress, into_store, short, side_by_side
 from toolkit.kernel.host import HostFacts
+from toolkit.text import counted
 
 
 def _hashed_when_opened() -> None:
@@ -169,6 +170,6 @@ def lay_out(request: LayOutRequest, emit: Emit) -> None:
         finally:
             source.close()
         layout.finish()
-        emit(Finished(STAGE, time.monotonic() - began, f"{len(wanted)} layers"))
+        emit(Finished(STAGE, time.monotonic() - began, counted(len(wanted), "layer")))
     finally:
         into.close()

@@ -28,7 +28,7 @@ from toolkit.image.name import Location
 from toolkit.image.store.store import StoreDestination
 from toolkit.image.transfer import places
 from toolkit.image.transfer.places import Access
-from toolkit.text import quote
+from toolkit.text import counted, quote
 
 COMPRESSIONS = {"gzip": media_types.GZIP, "zstd": media_types.ZSTD, "none": media_types.PLAIN}
 STAGE = "layer"
@@ -96,7 +96,7 @@ def make(
         layers = [*map(_in_oci, below.layers), *([layer.descriptor] if layer else ())]
         digest = _documents(into, config, layers, places.name_there(new.to))
         members, size_bytes = (layer.members, layer.descriptor.size_bytes) if layer else (0, 0)
-        emit(Finished(STAGE, time.monotonic() - began, f"{members} files" if layer else "nothing has changed"))
+        emit(Finished(STAGE, time.monotonic() - began, counted(members, "file") if layer else "nothing has changed"))
     result = {"image": str(new.to), "digest": digest, "layer": layer.descriptor.digest if layer else ""}
     text = f"packed {what} as {str(new.to).removeprefix('store:')}: {digest}"
     emit(Done(text, time.monotonic() - began, result | {"bytes": size_bytes}, _next(new.to)))
