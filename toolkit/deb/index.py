@@ -11,6 +11,7 @@ A repository may list several versions of a package. `get` returns the last, as 
 import mmap
 import re
 from array import array
+from bisect import bisect_right
 from collections.abc import Iterator
 
 from toolkit.deb.control import parse
@@ -45,7 +46,7 @@ class Index:
         self._data = data
         self._offsets, self._earlier = (_read_table(table) if table else None) or _scan(data, what)
         self._parsed: dict[str, dict[str, str]] = {}
-        self._provides: list[tuple[bytes, int]] | None = None
+        self._provides: tuple[bytes, list[int], list[int]] | None = None
 
     def __contains__(self, name: str) -> bool:
         return name.encode() in self._offsets
@@ -110,17 +111,27 @@ class Index:
         """The names of the packages whose Provides names `virtual`, in the order of the index."""
         if self._provides is None:
             self._provides = self._find_provides()
+        text, ends, starts = self._provides
         wanted = virtual.encode()
         found: dict[str, None] = {}
-        for line, start in self._provides:
-            if wanted in line and any(one.split(b"(")[0].strip().split(b":")[0] == wanted for one in line.split(b",")):
-                found[self._name_at(start).decode()] = None
+        at = text.find(wanted) if wanted else -1
+        while at >= 0:
+            row = bisect_right(ends, at)
+            field = text[ends[row - 1] if row else 0 : ends[row]]
+            if any(one.split(b"(")[0].strip().split(b":")[0] == wanted for one in field.split(b",")):
+                found[self._name_at(starts[row]).decode()] = None
+            at = text.find(wanted, ends[row])
         return list(found)
 
-    def _find_provides(self) -> list[tuple[bytes, int]]:
-        """Each Provides field with the start of its paragraph. Searched once (0.1 s for 50 MB) for many look-ups."""
+    def _find_provides(self) -> tuple[bytes, list[int], list[int]]:
+        """All Provides fields: their text in one, where each ends in it, and the start of its paragraph.
+
+        Made once (0.1 s for 50 MB). A look-up in one text takes less than a tenth of one in 20,000 fields.
+        """
         data = self._data
-        found = []
+        text = bytearray()
+        ends: list[int] = []
+        starts: list[int] = []
         at = data.find(b"\nProvides: ")
         while at >= 0:
             end = data.find(b"\n", at + 1)
@@ -128,9 +139,11 @@ class Index:
                 end = data.find(b"\n", end + 1)
             end = len(data) if end < 0 else end
             start = data.rfind(b"\n\n", 0, at)
-            found.append((bytes(data[at + 11 : end]), start + 2 if start >= 0 else 0))
+            text += data[at + 11 : end] + b"\n"  # so that no name is found across two fields
+            ends.append(len(text))
+            starts.append(start + 2 if start >= 0 else 0)
             at = data.find(b"\nProvides: ", end - 1)
-        return found
+        return bytes(text), ends, starts
 
     def mention(self, name: str) -> tuple[int, int, int] | None:
         """Where package `name` is first mentioned: its own paragraph or a relation of an earlier one; None if nowhere.
