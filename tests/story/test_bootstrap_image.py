@@ -37,6 +37,7 @@ def world(tmp_path: Path, ctk: Command) -> Iterator[World]:
             "./etc/alpha": b"alpha\n",
             "./usr/share/alpha-link": "-> ../../etc/alpha",
         },
+        suffix="zst",  # xz takes longer than a build
     )
     made.archive.publish(Suite("bookworm", "bookworm", packages={"main": [shell]}))
     made.env["CTK_IMAGES"] = str(tmp_path / "images")
