@@ -12,6 +12,7 @@ import pytest
 
 from tests.fixtures import images, registry
 from tests.fixtures.command import Command
+from tests.fixtures.often import tries
 from tests.fixtures.registry_faults import Handler, Server
 from toolkit.image import digest as digests
 from toolkit.image.document import manifest, media_types
@@ -113,7 +114,7 @@ def test_a_file_of_four_gibibytes(server: Server, pulled: Callable[[], tuple[int
 
 def test_zeros_behind_the_end_of_the_tar(server: Server, pulled: Callable[[], tuple[int, str]]) -> None:
     """They have to be read: the diff id is of all of them."""
-    serve(server, zeros(4096))
+    serve(server, zeros(tries(1024, 4096)))
     code, told = pulled()
     assert code == 1 and "diff id" in told, told
 

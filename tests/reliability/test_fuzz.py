@@ -25,7 +25,7 @@ from toolkit.runtime.identity import Identity
 
 # In CI the same examples each time: a new failure there is one of the change at hand.
 IN_CI = settings(
-    max_examples=120, deadline=None, derandomize=True, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
+    max_examples=60, deadline=None, derandomize=True, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
 )
 AT_LENGTH = settings(IN_CI, max_examples=5000, derandomize=False)
 # No process is started for these.

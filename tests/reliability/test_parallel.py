@@ -11,6 +11,7 @@ import pytest
 
 from tests.fixtures.command import Bundle, Command, Result
 from tests.fixtures.leaks import TAG
+from tests.fixtures.often import tries
 
 pytestmark = pytest.mark.root
 
@@ -58,7 +59,7 @@ def looking(ctk: Command) -> Iterator[list[int]]:
 
 
 @pytest.mark.timeout(200)
-def test_two_hundred_by_eight_with_list_in_a_loop(ctk: Command, new_bundle: Callable[..., Bundle]) -> None:
+def test_many_by_eight_with_list_in_a_loop(ctk: Command, new_bundle: Callable[..., Bundle]) -> None:
     waiting = new_bundle("waiting").sh("sleep 1000")
     passing = new_bundle("passing").sh("echo $HOSTNAME; exit 7")
 
@@ -77,8 +78,8 @@ def test_two_hundred_by_eight_with_list_in_a_loop(ctk: Command, new_bundle: Call
     def run(container: str) -> None:
         assert clean(ctk("run", "--bundle", str(passing), container)).rc == 7
 
-    lives = [ctk.id() for _ in range(60)]
-    runs = [ctk.id() for _ in range(140)]
+    lives = [ctk.id() for _ in range(tries(24, 60))]
+    runs = [ctk.id() for _ in range(tries(56, 140))]
     with looking(ctk) as looks, ThreadPoolExecutor(WORKERS) as pool:
         tasks = []
         for index, container in enumerate(runs):

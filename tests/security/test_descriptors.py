@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.fixtures.command import Bundle, Command, python_words
+from tests.fixtures.often import tries
 from tests.security.conftest import Canary, pid_of, run, running, until
 
 pytestmark = pytest.mark.root
@@ -162,7 +163,7 @@ def test_e2_s47_nothing_of_the_host_is_seen_while_exec_enters(bundle: Bundle, ct
     every_set = {"bounding": every, "effective": every, "permitted": every}
     bundle.edit(lambda config: config["process"].update(capabilities=every_set)).sh(script)
     with running(ctk, bundle) as name:
-        for _ in range(60):
+        for _ in range(tries(20, 60)):
             ctk("exec", name, "true").ok()
     seen = (bundle.rootfs / "seen").read_text()
     # The last line may be half written: the container was killed.
@@ -205,7 +206,7 @@ def test_e1_interpreter_survives_a_container_with_ptrace(
             process = bundle.load()["process"] | {"capabilities": sets, "args": ["/bin/sh", "-c", attack]}
             (tmp_path / "process.json").write_text(json.dumps(process))
             ctk("exec", "-d", "--process", str(tmp_path / "process.json"), name).ok()
-        for _ in range(30):
+        for _ in range(tries(10, 30)):
             other("exec", name, "true").ok()
         time.sleep(1)
     log = bundle.rootfs / "log"
@@ -258,7 +259,7 @@ def test_e1_whatever_the_container_opens_of_us_cannot_be_written(bundle: Bundle,
         done; done 2>/dev/null
     """
     with running(ctk, bundle.sh(script)) as name:
-        for _ in range(50):
+        for _ in range(tries(20, 50)):
             ctk("exec", name, "true").ok()
     assert not (bundle.rootfs / "opened").exists()
 

@@ -13,13 +13,14 @@ import pytest
 from tests.fixtures import debs
 from tests.fixtures.archive import Archive, Suite
 from tests.fixtures.command import Command
+from tests.fixtures.often import tries
 from tests.fixtures.server import FileServer
 from tests.unit.test_unpack import Build, build, member  # noqa: F401
 from toolkit.archive.tar_read import Tar
 from toolkit.bootstrap import build as build_
 from toolkit.bootstrap.facts.pool import Member, Pool, package_of
 from toolkit.bootstrap.install import owners
-from toolkit.bootstrap.resolve import tarball_read
+from toolkit.bootstrap.resolve import cdcl, tarball_read
 from toolkit.bootstrap.resolve.apt_marker import choose
 from toolkit.deb.index import Index
 from toolkit.deb.relation import parse_relations
@@ -73,8 +74,9 @@ def pool(*paragraphs: str) -> Pool:
 
 
 @pytest.mark.timeout(120)
-def test_b17_a_problem_that_has_no_end_is_given_up() -> None:
+def test_b17_a_problem_that_has_no_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pigeons and holes: every way of resolution is exponential in their number."""
+    monkeypatch.setattr(cdcl, "_MOST_LEARNED", tries(1_000, cdcl._MOST_LEARNED))
     count = 16
     holes = range(count - 1)
     wanted = ", ".join(" | ".join(f"p{i}h{j}" for j in holes) for i in range(count))

@@ -167,7 +167,7 @@ def ready_for(suite: str, mirror: Mirror, cache: str) -> Ready:
 @pytest.mark.parametrize(
     ("rounds", "recommends"),
     [
-        pytest.param(12, False),
+        pytest.param(6, False),
         pytest.param(300, False, marks=[pytest.mark.slow, pytest.mark.timeout(1500)]),
         pytest.param(100, True, marks=[pytest.mark.slow, pytest.mark.timeout(1500)]),
     ],
