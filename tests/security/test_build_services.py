@@ -1,15 +1,17 @@
-"""A package that starts its service starts nothing while a tree is built, and can in the finished one (security B8)."""
+"""Packages that start a service, write on the host and leave secrets while a tree is built (security B8, B9, B12)."""
 
+import os
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from tests.fixtures import debs
-from tests.fixtures.command import Command, tool
+from tests.fixtures.command import installed_ctk, tool
 from tests.fixtures.ubuntu import UbuntuArchive
 
-pytestmark = [pytest.mark.root, pytest.mark.archive]
+pytestmark = [pytest.mark.root, pytest.mark.archive, pytest.mark.timeout(300)]
 
 POSTINST = """#!/bin/sh
 set -e
@@ -30,17 +32,39 @@ touch /started-by-init
 """
 
 
-@pytest.mark.timeout(300)
-def test_b8_no_service_starts_while_a_tree_is_built(
-    ctk: Command, tmp_path: Path, ubuntu_archive: UbuntuArchive
-) -> None:
-    package = tmp_path / "canary_1.0_amd64.deb"
-    package.write_bytes(
-        debs.make({"Package": "canary"}, {"./etc/init.d/canary": INIT}, scripts={"postinst": POSTINST}, suffix="zst")
-    )
-    words = ["--mirror", ubuntu_archive.url, "--keyring", str(ubuntu_archive.keyring), "--components", "main,universe"]
-    root = tmp_path / "fs"
-    ctk("bootstrap", "jammy", str(root), "--variant=minbase", f"--include={package}", *words, timeout=250).ok()
+KEYS = "#!/bin/sh\nmkdir -p /etc/ssh\necho secret > /etc/ssh/ssh_host_ed25519_key\necho 0123 > /etc/machine-id\n"
+
+
+@dataclass(frozen=True)
+class Built:
+    """A tree with both packages, and a file of the host's that one of them links to."""
+
+    root: Path
+    canary: Path
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory, ubuntu_archive_files: Path) -> Built:
+    """One package has a service; the other ships /etc/resolv.conf and /etc/hostname as links, and leaves secrets."""
+    folder = tmp_path_factory.mktemp("services")
+    canary, service, links = folder / "canary", folder / "canary_1.0_amd64.deb", folder / "links_1.0_amd64.deb"
+    canary.write_text("the host's own\n")
+    made = debs.make({"Package": "canary"}, {"./etc/init.d/canary": INIT}, scripts={"postinst": POSTINST}, suffix="zst")
+    service.write_bytes(made)
+    files = {"./etc/resolv.conf": f"-> {canary}", "./etc/hostname": "-> ../../../../../.." + str(canary)}
+    links.write_bytes(debs.make({"Package": "links"}, files, scripts={"postinst": KEYS}, suffix="zst"))
+    env = {**os.environ, "http_proxy_password": "hunter2-of-the-caller", "CTK_CACHE": str(folder / "cache")}
+    with UbuntuArchive(ubuntu_archive_files).running() as server:
+        assert isinstance(server, UbuntuArchive)
+        mirror = ["--mirror", server.url, "--keyring", server.keyring, "--components", "main,universe"]
+        words = ["bootstrap", "jammy", folder / "fs", "--variant=essential", f"--include={service},{links}", *mirror]
+        done = subprocess.run([installed_ctk(), *words], env=env, capture_output=True, text=True, timeout=250)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return Built(folder / "fs", canary)
+
+
+def test_b8_no_service_starts_while_a_tree_is_built(built: Built) -> None:
+    root = built.root
     assert (root / "etc/init.d/canary").stat().st_mode & 0o111, "the postinst did not run"
     assert sorted(path.name for path in root.glob("started*")) == []
     # libc6's postinst asks, and sleeps for a second where the answer is anything else.
@@ -49,7 +73,11 @@ def test_b8_no_service_starts_while_a_tree_is_built(
     for name in ("usr/sbin/start-stop-daemon", "usr/bin/ischroot"):
         assert (root / name).read_bytes()[:4] == b"\x7fELF"
     assert not list(root.rglob("*.REAL"))
-    # The control: the same lines do start it where nobody stands in the way.
+
+
+def test_b8_the_same_lines_start_it_where_nobody_stands_in_the_way(built: Built, tmp_path: Path) -> None:
+    root = tmp_path / "fs"
+    subprocess.run(["cp", "-a", "--reflink=auto", built.root, root], check=True)
     (root / "usr/sbin/policy-rc.d").write_text("#!/bin/sh\nexit 0\n")
     (root / "usr/sbin/policy-rc.d").chmod(0o755)
     inside = f"mount -t proc proc {root}/proc && exec chroot {root} /bin/sh /var/lib/dpkg/info/canary.postinst"
@@ -59,22 +87,9 @@ def test_b8_no_service_starts_while_a_tree_is_built(
     assert sorted(path.name for path in root.glob("started*")) == ["started-by-init", "started-directly"]
 
 
-@pytest.mark.timeout(300)
-def test_b9_b12_links_for_the_hosts_files_and_what_no_copy_may_share(
-    ctk: Command, tmp_path: Path, ubuntu_archive: UbuntuArchive
-) -> None:
-    """A package that ships /etc/resolv.conf and /etc/hostname as links to files of the host, and leaves secrets."""
-    canary = tmp_path / "canary"
-    canary.write_text("the host's own\n")
-    package = tmp_path / "links_1.0_amd64.deb"
-    keys = "#!/bin/sh\nmkdir -p /etc/ssh\necho secret > /etc/ssh/ssh_host_ed25519_key\necho 0123 > /etc/machine-id\n"
-    files = {"./etc/resolv.conf": f"-> {canary}", "./etc/hostname": "-> ../../../../../.." + str(canary)}
-    package.write_bytes(debs.make({"Package": "links"}, files, scripts={"postinst": keys}, suffix="zst"))
-    words = ["--mirror", ubuntu_archive.url, "--keyring", str(ubuntu_archive.keyring), "--components", "main,universe"]
-    root = tmp_path / "fs"
-    env = {"http_proxy_password": "hunter2-of-the-caller", "CTK_CACHE": str(tmp_path / "cache")}
-    ctk("bootstrap", "jammy", str(root), "--variant=minbase", f"--include={package}", *words, env=env, timeout=250).ok()
-    assert canary.read_text() == "the host's own\n"
+def test_b9_b12_links_for_the_hosts_files_and_what_no_copy_may_share(built: Built) -> None:
+    root = built.root
+    assert built.canary.read_text() == "the host's own\n"
     assert (root / "etc/resolv.conf").is_symlink()
     assert (root / "etc/machine-id").read_bytes() == b""
     assert not list((root / "etc/ssh").glob("ssh_host_*"))

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.fixtures.command import Command
-from tests.fixtures.debian import Mirror
+from tests.fixtures.ubuntu import UbuntuArchive
 from tests.fixtures.user import FIRST, ID, prefix
 
 pytestmark = [pytest.mark.root, pytest.mark.archive]  # root to become the user
@@ -32,8 +32,12 @@ def environment(home: Path) -> dict[str, str]:
     return {**os.environ, "HOME": str(home), "CTK_CACHE": str(home / "cache"), "LC_ALL": "C.UTF-8"}
 
 
-def bootstrap(ctk: Command, home: Path, mirror: Mirror, *, subordinate_ids: int = 65536) -> "subprocess.Popen[str]":
-    words = ["bootstrap", "bookworm", "fs", mirror.url, "--variant", "minbase"]
+def bootstrap(
+    ctk: Command, home: Path, archive: UbuntuArchive, *, variant: str = "minbase", subordinate_ids: int = 65536
+) -> "subprocess.Popen[str]":
+    shutil.copy(archive.keyring, home / "keyring.pgp")
+    words = ["bootstrap", "jammy", "fs", archive.url, "--variant", variant, "--no-cache"]
+    words += ["--keyring", str(home / "keyring.pgp"), "--components", "main,universe"]
     return subprocess.Popen(
         [*prefix(str(home), subordinate_ids=subordinate_ids), ctk.program, *words],
         cwd=home,
@@ -45,8 +49,10 @@ def bootstrap(ctk: Command, home: Path, mirror: Mirror, *, subordinate_ids: int 
     )
 
 
-def test_subordinate_ids_give_a_tree_with_all_its_owners(ctk: Command, home: Path, debian_mirror: Mirror) -> None:
-    child = bootstrap(ctk, home, debian_mirror)
+def test_subordinate_ids_give_a_tree_with_all_its_owners(
+    ctk: Command, home: Path, ubuntu_archive: UbuntuArchive
+) -> None:
+    child = bootstrap(ctk, home, ubuntu_archive)
     said, _ = child.communicate(timeout=250)
     assert child.returncode == 0, said
     root = home / "fs"
@@ -60,8 +66,8 @@ def test_subordinate_ids_give_a_tree_with_all_its_owners(ctk: Command, home: Pat
     assert "sudo" not in said
 
 
-def test_without_them_all_is_the_users_and_it_says_so(ctk: Command, home: Path, debian_mirror: Mirror) -> None:
-    child = bootstrap(ctk, home, debian_mirror, subordinate_ids=0)
+def test_without_them_all_is_the_users_and_it_says_so(ctk: Command, home: Path, ubuntu_archive: UbuntuArchive) -> None:
+    child = bootstrap(ctk, home, ubuntu_archive, subordinate_ids=0)
     said, _ = child.communicate(timeout=250)
     assert child.returncode == 0, said
     assert "subordinate ids" in said
@@ -74,9 +80,9 @@ def test_without_them_all_is_the_users_and_it_says_so(ctk: Command, home: Path, 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_b10_nothing_is_left_of_an_interrupted_one(
-    number: signal.Signals, ctk: Command, home: Path, debian_mirror: Mirror
+    number: signal.Signals, ctk: Command, home: Path, ubuntu_archive: UbuntuArchive
 ) -> None:
-    child = bootstrap(ctk, home, debian_mirror)
+    child = bootstrap(ctk, home, ubuntu_archive, variant="essential")
     end = time.monotonic() + 120
     while not (home / "fs/var/lib/dpkg/status").exists():
         assert time.monotonic() < end and child.poll() is None

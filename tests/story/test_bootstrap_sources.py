@@ -22,7 +22,8 @@ def inside(root: Path, *words: str) -> str:
 @pytest.mark.timeout(600)
 def test_a_pocket_a_lock_and_the_same_again(ctk: Command, tmp_path: Path, ubuntu_archive: UbuntuArchive) -> None:
     first, again, lock = tmp_path / "first", tmp_path / "again", str(tmp_path / "a.lock")
-    words = ("--variant", "minbase", "--keyring", ubuntu_archive.keyring, "--components", "main,universe")
+    words = ("--variant", "essential", "--include", f"{UPDATED},libxxhash0", "--keyring", ubuntu_archive.keyring)
+    words += ("--components", "main,universe")
     papers = ("--lock", lock, "--sbom", f"spdx={tmp_path}/s.json", "--sbom", f"cyclonedx={tmp_path}/c.json")
     build = ("bootstrap", "jammy", str(first), ubuntu_archive.url, "--pocket", "updates")
     ctk(*build, *words, *papers, timeout=300).ok()

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -15,6 +16,7 @@ import pytest
 from tests.fixtures.command import Command
 from tests.fixtures.debian import Mirror
 from tests.fixtures.terminal import Terminal
+from tests.fixtures.ubuntu import UbuntuArchive
 from tests.fixtures.user import FIRST, ID, prefix
 
 pytestmark = [pytest.mark.root, pytest.mark.archive]
@@ -158,17 +160,20 @@ def test_up_after_a_kill_makes_the_root_anew(ctk: Command, up: Callable[..., Any
     assert up(name, "--", "true").rc == 0
 
 
-def test_an_ordinary_user_brings_a_container_up(ctk: Command, debian_mirror: Mirror, tmp_path: Path) -> None:
+def test_an_ordinary_user_brings_a_container_up(ctk: Command, ubuntu_archive: UbuntuArchive, tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()
     os.chown(home, ID, ID)
     environment = {
-        **os.environ, "HOME": str(home), "XDG_RUNTIME_DIR": str(home), "CTK_MIRROR": debian_mirror.url,
+        **os.environ, "HOME": str(home), "XDG_RUNTIME_DIR": str(home), "CTK_MIRROR": ubuntu_archive.url,
         "CTK_CACHE": str(home / "cache"), "LC_ALL": "C.UTF-8",
     }  # fmt: skip
+    shutil.copy(ubuntu_archive.keyring, home / "keyring.pgp")
+    words = ["--keyring", home / "keyring.pgp", "--components", "main,universe"]
+    words += ["--variant", "essential", "--include", "passwd"]  # whose script makes /etc/shadow
     script = "id -u; stat -c %g /etc/shadow; touch /root/x && echo written; cat /proc/self/uid_map; exit 4"
     done = subprocess.run(
-        [*prefix(str(home)), ctk.program, "up", "bookworm", ctk.id(), "--", "sh", "-c", script],
+        [*prefix(str(home)), ctk.program, "up", "jammy", ctk.id(), *words, "--", "sh", "-c", script],
         cwd=home,
         env=environment,
         stdin=subprocess.DEVNULL,

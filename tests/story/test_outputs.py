@@ -207,12 +207,13 @@ def test_a_user_without_root_makes_images_with_all_owners(
     os.chown(home, ID, ID)
     shutil.copy(ubuntu_archive.keyring, home / "keyring.pgp")
     mirror = ["--mirror", ubuntu_archive.url, "--keyring", str(home / "keyring.pgp"), "--components", "main,universe"]
+    mirror += ["--include", "passwd"]  # whose script makes /etc/shadow
     mount = home / "mnt"
     mount.mkdir()
     try:
         for name in ("fs.ext4", "fs.squashfs", "fs.tar"):
             done = subprocess.run(
-                [*prefix(str(home)), ctk.program, "bootstrap", "jammy", name, "--variant", "minbase", *mirror],
+                [*prefix(str(home)), ctk.program, "bootstrap", "jammy", name, "--variant", "essential", *mirror],
                 cwd=home,
                 env={**os.environ, "HOME": str(home), "CTK_CACHE": str(home / "cache"), "LC_ALL": "C.UTF-8"},
                 capture_output=True,
