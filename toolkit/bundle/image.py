@@ -95,6 +95,14 @@ def edits(image: ImageConfig, lines: Lines, command: Sequence[str], emit: Emit =
     yield _volumes(run.volumes, emit)
 
 
+def of_configuration(image: ImageConfig, readonly: bool) -> Spec:
+    """A spec with what the configuration says and nothing else. Raises Usage for a user who is a name."""
+    spec: Spec = {"root": {"readonly": readonly}}
+    for edit in edits(image, lambda _: [], ()):
+        spec = edit(spec)
+    return spec
+
+
 def _volumes(paths: Sequence[str], emit: Emit) -> Edit:
     """A tmpfs for each volume, if the root is read-only; a mount that the caller names comes later, on top of it."""
 

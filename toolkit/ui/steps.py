@@ -1,4 +1,4 @@
-"""Shows steps as a shell script that can be pasted: sentences and HTTP are its comments."""
+"""Shows steps as a shell script that can be pasted: sentences, and what belongs to them, are its comments."""
 
 from collections.abc import Sequence
 from typing import Protocol, TextIO
@@ -13,7 +13,7 @@ class _Step(Protocol):
     @property
     def sentence(self) -> str: ...
     @property
-    def http(self) -> tuple[str, ...]: ...
+    def comments(self) -> tuple[str, ...]: ...
     @property
     def shell(self) -> tuple[str, ...]: ...
 
@@ -23,7 +23,7 @@ def show(steps: Sequence[_Step], stream: TextIO) -> None:
     console = Console(file=stream, highlight=False)
     for number, step in enumerate(steps, 1):
         _line(console, f"# {number}. {one_line(step.sentence)}", "bold")
-        for line in step.http:
+        for line in step.comments:
             _line(console, f"#    {one_line(line)}", "dim")
         for line in step.shell:
             _line(console, one_line(line), "green")

@@ -1,4 +1,4 @@
-"""The store of images: `ctk images`, `ctk image inspect|history|diff|tag|rm|prune|check`."""
+"""The store of images: `ctk images`, `ctk image inspect|history|explain|diff|tag|rm|prune|check`."""
 
 import sys
 from typing import TYPE_CHECKING, Annotated
@@ -42,6 +42,7 @@ def register(app: typer.Typer) -> None:
     group = pages.App(no_args_is_help=True, help="Look at and change images in the local store and in registries.")
     group.command("inspect", epilog="Example: ctk image inspect debian:bookworm")(inspect)
     group.command("history", epilog="Example: ctk image history debian:bookworm")(history)
+    group.command("explain", epilog="Example: ctk image explain debian:bookworm")(explain)
     group.command("diff", epilog="Example: ctk image diff debian:bookworm debian:trixie")(diff)
     group.command("tag", epilog="Example: ctk image tag debian:bookworm localhost:5000/base:1")(tag)
     group.command("rm", epilog="Example: ctk image rm debian:bookworm")(remove)
@@ -98,6 +99,25 @@ def history(name: Name, platform: OfPlatform = "", json: Json = False) -> None:
         for step in steps
     )
     tables.show([tables.Table(("CREATED", "SIZE", "BY"), rows, "", (1,), "it has no history")], sys.stdout)
+
+
+def explain(name: Name, platform: OfPlatform = "", json: Json = False) -> None:
+    """Explain an image: its documents, what they become in config.json, its layers and how they become the root.
+
+    Everything is verified on the way. The lines between the comments show the same with sha256sum, jq and tar.
+    """
+    from toolkit.bundle import image as bundled
+    from toolkit.explain.pull import stored
+    from toolkit.image.document import platform as platforms
+    from toolkit.image.store.store import Store
+    from toolkit.ui import steps as screen
+
+    wanted = platforms.parse(platform) if platform else None
+    told = list(stored.steps(Store(), name, wanted, bundled.of_configuration))
+    if json:
+        output.document({"image": name, "steps": [step.as_json() for step in told]})
+    else:
+        screen.show(told, sys.stdout)
 
 
 def diff(

@@ -17,7 +17,7 @@ from toolkit.image.registry.trace import TOKEN
 from toolkit.text import quote
 
 _SUMS = {"sha256": "sha256sum", "sha512": "sha512sum"}
-_PACKED = {
+PACKED = {
     media_types.GZIP: (".tar.gz", "gzip"),
     media_types.ZSTD: (".tar.zst", "zstd"),
     media_types.PLAIN: (".tar", ""),
@@ -36,6 +36,11 @@ class Step(NamedTuple):
     sentence: str
     http: tuple[str, ...] = ()
     shell: tuple[str, ...] = ()
+
+    @property
+    def comments(self) -> tuple[str, ...]:
+        """What is shown below the sentence."""
+        return self.http
 
     def as_json(self) -> dict[str, object]:
         """For programs."""
@@ -173,23 +178,23 @@ def _document(facts: dict[str, Any]) -> Step:
     sentence = hashed + (
         ", as was asked for." if wanted == digest else ". From here on every byte is held to a digest."
     )
-    return Step(sentence, shell=(_check(digest, _json_file(digest)),))
+    return Step(sentence, shell=(check(digest, _json_file(digest)),))
 
 
 def _blob(kind: str, facts: dict[str, Any], file: str) -> Iterator[Step]:
     digest = facts["digest"]
-    yield Step(f"Hash its {facts['size']} bytes: {digest}, as the manifest says.", shell=(_check(digest, file),))
+    yield Step(f"Hash its {facts['size']} bytes: {digest}, as the manifest says.", shell=(check(digest, file),))
     if kind == "layer":
         yield from _layer(facts, file)
 
 
 def _layer(facts: dict[str, Any], file: str) -> Iterator[Step]:
-    program = _PACKED[media_types.CODECS[facts["mediaType"]]][1]
+    program = PACKED[media_types.CODECS[facts["mediaType"]]][1]
     tar = file.partition(".")[0] + ".tar"
     unpack = [f"{program} -dc {quote(file)} >{quote(tar)}"] if program else []
     what = "Decompress it and hash the tar" if program else "The tar is not compressed: hash it again"
     told = f"{what}: {facts['diffId']}, which the configuration calls the diff id."
-    yield Step(told, shell=(*unpack, _check(facts["diffId"], tar)))
+    yield Step(told, shell=(*unpack, check(facts["diffId"], tar)))
     folder = f"layers/{facts['number']}"
     lines = [f"mkdir -p {folder}", f"tar -xpf {quote(tar)} -C {folder} --numeric-owner --xattrs --xattrs-include='*'"]
     yield Step(
@@ -214,7 +219,8 @@ def _whiteouts(facts: dict[str, Any], folder: str) -> Step:
     return Step(f"{told} overlayfs has them as devices 0:0 and as an attribute of folders.", shell=lines)
 
 
-def _check(digest: str, file: str) -> str:
+def check(digest: str, file: str) -> str:
+    """The line that looks whether a file has this digest."""
     algorithm, _, encoded = digest.partition(":")
     return f"echo {quote(f'{encoded}  {file}')} | {_SUMS[algorithm]} -c"
 
@@ -225,9 +231,9 @@ def _json_file(digest: str) -> str:
 
 def _file(kind: str, facts: dict[str, Any]) -> str:
     if kind == "layer":
-        return _short(facts["digest"]) + _PACKED[media_types.CODECS[facts["mediaType"]]][0]
+        return _short(facts["digest"]) + PACKED[media_types.CODECS[facts["mediaType"]]][0]
     codec = media_types.CODECS.get(facts["mediaType"])
-    end = "" if codec is None else _PACKED[codec][0]
+    end = "" if codec is None else PACKED[codec][0]
     return _short(facts["digest"]) + (".json" if facts["mediaType"].endswith("+json") else end)
 
 

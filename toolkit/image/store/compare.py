@@ -7,13 +7,11 @@ an ordinary user's may have other owners. So the answer is the same for root, fo
 import contextlib
 from collections.abc import Iterator
 
-from toolkit.archive.streams import ahead
-from toolkit.archive.tar_read_any import AnyTar
 from toolkit.image.document import config as configs
 from toolkit.image.document.descriptor import Descriptor
 from toolkit.image.document.platform import Platform
 from toolkit.image.layer.contents import Contents, Root
-from toolkit.image.layer.read import Layer
+from toolkit.image.store import tars
 from toolkit.image.store.store import Image, Store
 
 Layers = list[tuple[Descriptor, str]]
@@ -76,16 +74,6 @@ def _layers(image: Image) -> Layers:
 def _put(
     store: Store, root: Root, layer: tuple[Descriptor, str], *, times: bool = False, rewritten: bool = False
 ) -> None:
-    blob, diff_id = layer
-    doing = f"read the layer {blob.digest}"
-    with store.blobs.pieces(blob) as pieces:
-        plain = Layer(pieces, blob, diff_id, doing, check_blob=_hashed_when_opened)
-        with contextlib.closing(ahead(plain)) as stream:
-            tar = AnyTar(stream, f"the layer {blob.digest}", global_headers=False)
-            root.layer(tar, doing, times=times, rewritten=rewritten)
-        if not plain.verified:
-            raise AssertionError("the tar ended before its layer did")
-
-
-def _hashed_when_opened() -> None:
-    """Blobs.open has hashed what it opens; the diff id is looked at all the same."""
+    doing = f"read the layer {layer[0].digest}"
+    with tars.opened(store, *layer, doing) as tar:
+        root.layer(tar, doing, times=times, rewritten=rewritten)
