@@ -1,5 +1,6 @@
 """debootstrap's words, its options and those of its kin, and when it can't be driven."""
 
+import functools
 import gzip
 import re
 from pathlib import Path
@@ -40,6 +41,7 @@ CDEBOOTSTRAP = """
 """.split()
 
 
+@functools.cache
 def taken() -> set[str]:
     """The options that `ctk bootstrap` has."""
     command = typer.main.get_command(application()).commands["bootstrap"]  # type: ignore[attr-defined]

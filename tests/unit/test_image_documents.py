@@ -527,7 +527,7 @@ def mutated(whole: Any, chance: random.Random, odd: list[Any]) -> Any:
     return found
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=2 * settings.default.max_examples, suppress_health_check=[HealthCheck.too_slow])
 @given(st.integers(), JSON)
 def test_a_changed_document_is_read_or_refused(seed: int, value: Any) -> None:
     """Whatever a stranger has made of it: no other exception than ours, and what is accepted can be used."""

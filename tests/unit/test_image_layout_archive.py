@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 import zstandard
+from hypothesis import settings
 
 from tests.fixtures import images
 from toolkit.archive import tar_in_place
@@ -634,7 +635,7 @@ def test_a_damaged_archive_is_read_or_refused(kind: str, tmp_path: Path) -> None
     whole = path.read_bytes()
     chance = random.Random(kind)
     outcomes = set()
-    for _ in range(1500):
+    for _ in range(8 * settings.default.max_examples):
         data = bytearray(whole)
         for _ in range(chance.randint(1, 4)):
             at = chance.randrange(len(data))

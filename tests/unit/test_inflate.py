@@ -1,5 +1,6 @@
 """Compressed streams, with all that may be wrong with their ends: toolkit.archive.inflate."""
 
+import functools
 import gzip
 import io
 import random
@@ -19,7 +20,7 @@ from toolkit.archive.tar_read_any import AnyTar
 from toolkit.errors import Malformed
 
 RANDOM = random.Random(1)
-DATA = RANDOM.randbytes(3000) + b"a" * 700_000 + RANDOM.randbytes(100)
+DATA = RANDOM.randbytes(600) + b"a" * 700_000 + RANDOM.randbytes(100)
 SKIPPED = b"\x50\x2a\x4d\x18\5\0\0\0hello"
 
 
@@ -58,10 +59,10 @@ def test_members_one_after_another(both: str, size: int) -> None:
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("tail", [b"x", b"\0", GZIP[:1], GZIP[:2], GZIP[:5], GZIP[:100], b"\x1f\x8c"])
-def test_what_follows_a_member_is_refused(both: str, size: int, tail: bytes) -> None:
-    with pytest.raises(Malformed, match=r"^it: "):
-        list(inflate.gunzip(cut(GZIP + tail, size), "it"))
+def test_what_follows_a_member_is_refused(both: str, size: int) -> None:
+    for tail in (b"x", b"\0", GZIP[:1], GZIP[:2], GZIP[:5], GZIP[:100], b"\x1f\x8c"):
+        with pytest.raises(Malformed, match=r"^it: "):
+            list(inflate.gunzip(cut(GZIP + tail, size), "it"))
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -73,14 +74,14 @@ def test_zeros_after_a_member_where_they_may_be(both: str, size: int) -> None:
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("end", [-1, -4, -8, -9, -20, 50, 11, 3, 1])
-def test_a_member_that_is_cut_off_is_not_whole(both: str, size: int, end: int) -> None:
-    with pytest.raises(Malformed, match="ends in the middle"):
-        list(inflate.gunzip(cut(GZIP[:end], size), "it"))
+def test_a_member_that_is_cut_off_is_not_whole(both: str, size: int) -> None:
+    for end in (-1, -4, -8, -9, -20, 50, 11, 3, 1):
+        with pytest.raises(Malformed, match="ends in the middle"):
+            list(inflate.gunzip(cut(GZIP[:end], size), "it"))
 
 
 def test_damage_in_a_member(both: str) -> None:
-    for at in (-1, -5, len(GZIP) // 2, 1500):  # its length, its sum, its data
+    for at in (-1, -5, -300, 300):  # its length, its sum, its data; the data of the first
         broken = bytearray(GZIP)
         broken[at] ^= 0x55
         with pytest.raises(Malformed, match=r"^it: "):
@@ -94,12 +95,10 @@ def test_frames_one_after_another(size: int) -> None:
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize(
-    "tail", [b"x", b"\0", bytes(9), ZSTD[:1], ZSTD[:3], ZSTD[:8], squeezed(DATA)[:-1], b"\x28\xb5"]
-)
-def test_what_follows_a_frame_is_refused(size: int, tail: bytes) -> None:
-    with pytest.raises(Malformed, match=r"^it: "):
-        list(inflate.unzstd(cut(ZSTD + tail, size), "it"))
+def test_what_follows_a_frame_is_refused(size: int) -> None:
+    for tail in (b"x", b"\0", bytes(9), ZSTD[:1], ZSTD[:3], ZSTD[:8], squeezed(DATA)[:-1], b"\x28\xb5"):
+        with pytest.raises(Malformed, match=r"^it: "):
+            list(inflate.unzstd(cut(ZSTD + tail, size), "it"))
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -117,14 +116,19 @@ def test_a_window_beyond_all_reason() -> None:
         list(inflate.unzstd(iter([head + bytes(100)]), "it"))
 
 
+BOMB_MIB = 64
+
+
+@functools.cache
 def bomb_of_gzip() -> bytes:
     machine = zlib.compressobj(9, zlib.DEFLATED, 31)
-    return b"".join(machine.compress(bytes(1 << 20)) for _ in range(128)) + machine.flush()
+    return b"".join(machine.compress(bytes(1 << 20)) for _ in range(BOMB_MIB)) + machine.flush()
 
 
+@functools.cache
 def bomb_of_zstd() -> bytes:
     machine = zstandard.ZstdCompressor(level=1).compressobj()
-    return b"".join(machine.compress(bytes(1 << 20)) for _ in range(128)) + machine.flush()
+    return b"".join(machine.compress(bytes(1 << 20)) for _ in range(BOMB_MIB)) + machine.flush()
 
 
 @pytest.mark.parametrize(("unpack", "bomb"), [(inflate.gunzip, bomb_of_gzip), (inflate.unzstd, bomb_of_zstd)])
@@ -132,14 +136,14 @@ def test_a_bomb_takes_no_memory(
     both: str, unpack: Callable[[Iterator[bytes], str], Iterator[bytes]], bomb: Callable[[], bytes]
 ) -> None:
     packed = bomb()
-    assert len(packed) < 200_000
+    assert len(packed) < 100_000
     tracemalloc.start()
     try:
         pieces = [len(piece) for piece in unpack(iter([packed]), "it")]
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert sum(pieces) == 128 << 20 and max(pieces) <= inflate.PIECE_BYTES
+    assert sum(pieces) == BOMB_MIB << 20 and max(pieces) <= inflate.PIECE_BYTES
     assert peak < 8 << 20
 
 

@@ -1,6 +1,7 @@
 """acquire/repacked.py: a package's copy is made at its second use, and stands in for it while it is whole."""
 
 import errno
+import functools
 import hashlib
 import io
 import os
@@ -25,8 +26,13 @@ def cache(tmp_path: Path) -> Cache:
     return Cache(str(tmp_path / "cache"))
 
 
+@functools.cache
+def demo(suffix: str) -> bytes:
+    return debs.make({"Package": "demo"}, FILES, suffix=suffix)
+
+
 def stored(cache: Cache, suffix: str = "xz") -> Package:
-    data = debs.make({"Package": "demo"}, FILES, suffix=suffix)
+    data = demo(suffix)
     digest = hashlib.sha256(data).hexdigest()
     os.close(cache.store([data], digest, len(data), doing="store"))
     return Package("demo", "1.0", "amd64", "pool/demo.deb", len(data), digest, 0, {})
