@@ -1,5 +1,6 @@
 """What all tests share. The fixtures themselves are in tests/fixtures, one file for each thing they stand for."""
 
+import gc
 import os
 import signal
 from collections.abc import Iterator
@@ -44,6 +45,10 @@ def pytest_configure() -> None:
         # Where a runtime has a fault, a container made here would be in the host's root, and its attacks with it.
         raise pytest.UsageError("these tests do not run in a chroot: run them on a machine, or in a container")
     own_mounts()
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()  # what was imported and collected stays: the collector need not look at it after each few tests
 
 
 @pytest.fixture(autouse=True)
