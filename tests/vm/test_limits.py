@@ -1,10 +1,15 @@
-"""Pure cgroup v2: the limits of config.json bite with both drivers."""
+"""Pure cgroup v2: the limits of config.json bite with both drivers.
+
+What each driver does by itself is tested with both: to write the limits, close the devices, pause and update. How the
+kernel then keeps a limit, and how ctk ends what is in a cgroup, is the same for both: one driver in every run of the
+tests, the other one only with the slow tests.
+"""
 
 import json
 
 import pytest
 
-from tests.vm.conftest import Case
+from tests.vm.conftest import Case, Facts
 
 pytestmark = [pytest.mark.root, pytest.mark.vm, pytest.mark.timeout(1200)]
 MB = 1 << 20
@@ -13,6 +18,13 @@ MB = 1 << 20
 @pytest.fixture(scope="module", params=["cgroupfs", "systemd"])
 def theme(request: pytest.FixtureRequest) -> str:
     return f"root/limits {request.param}"
+
+
+def mostly(driver: str) -> pytest.MarkDecorator:
+    """With this driver in every run, with the other one in the slow ones; inside/limits.py says the same."""
+    other = "systemd" if driver == "cgroupfs" else "cgroupfs"
+    slow = pytest.param(f"root/limits {other}", id=other, marks=pytest.mark.slow)
+    return pytest.mark.parametrize("theme", [pytest.param(f"root/limits {driver}", id=driver), slow])
 
 
 def test_every_limit_is_in_its_file(case: Case, theme: str) -> None:
@@ -29,6 +41,7 @@ def test_every_limit_is_in_its_file(case: Case, theme: str) -> None:
     assert not seen["left"]
 
 
+@mostly("systemd")
 def test_the_kernel_kills_who_takes_too_much_memory(case: Case, theme: str) -> None:
     seen = case(theme, "oom")
     assert seen["code"] == 137
@@ -36,6 +49,7 @@ def test_the_kernel_kills_who_takes_too_much_memory(case: Case, theme: str) -> N
     assert not seen["left"]
 
 
+@mostly("cgroupfs")
 def test_forks_beyond_the_limit_are_refused(case: Case, theme: str) -> None:
     seen = case(theme, "pids")
     assert seen["code"] != 0
@@ -44,6 +58,7 @@ def test_forks_beyond_the_limit_are_refused(case: Case, theme: str) -> None:
     assert int(seen["current"]) <= 8
 
 
+@mostly("systemd")
 def test_a_busy_loop_is_throttled(case: Case, theme: str) -> None:
     seen = case(theme, "cpu")
     assert seen["throttled"] >= 10
@@ -93,6 +108,7 @@ def test_update_reaches_the_kernel_and_keeps_the_devices_closed(case: Case, them
         assert seen["cgroup"] == "/sys/fs/cgroup/ctk-vm/update"
 
 
+@mostly("systemd")
 def test_delete_ends_what_is_in_inner_cgroups(case: Case, theme: str) -> None:
     seen = case(theme, "tree")
     assert seen["inner"] == 1
@@ -100,15 +116,28 @@ def test_delete_ends_what_is_in_inner_cgroups(case: Case, theme: str) -> None:
     assert not seen["left"]
 
 
-@pytest.mark.parametrize(("name", "inner"), [("frozen_child", 1), ("frozen_first", 2), ("frozen_stranger", 1)])
-def test_delete_ends_what_froze_itself(case: Case, theme: str, name: str, inner: int) -> None:
-    seen = case(theme, name)
+@mostly("systemd")
+def test_delete_ends_a_child_that_was_frozen(case: Case, theme: str) -> None:
+    _ended_though_frozen(case(theme, "frozen_child"), inner=1)
+
+
+@mostly("cgroupfs")
+def test_delete_ends_a_first_process_that_froze_itself(case: Case, theme: str) -> None:
+    seen = case(theme, "frozen_first")
+    assert seen["stopped"] == "stopped"
+    _ended_though_frozen(seen, inner=2)
+
+
+@mostly("systemd")
+def test_delete_ends_a_frozen_child_in_the_hosts_pid_namespace(case: Case, theme: str) -> None:
+    _ended_though_frozen(case(theme, "frozen_stranger"), inner=1)
+
+
+def _ended_though_frozen(seen: Facts, inner: int) -> None:
     assert seen["frozen"] and seen["inner"] == inner
     assert seen["state"] == "running"
     assert seen["exec"]["code"] == 0
     assert seen["exec there"]["code"] != 0 and "is frozen" in seen["exec there"]["err"]
-    if name == "frozen_first":
-        assert seen["stop"]["code"] == 0 and seen["stopped"] == "stopped"
     assert seen["delete"]["code"] == 0, seen["delete"]["err"]
     assert seen["alive"] == []
     assert not seen["left"]

@@ -4,6 +4,7 @@ import copy
 import json
 import os
 import subprocess
+import sys
 import tempfile
 import time
 import traceback
@@ -20,7 +21,10 @@ APPLETS = (
 ).split()
 MB = 1 << 20
 
+ALONE = "--case"  # before the name of the only case to run
+
 _cases: dict[str, Callable[[], Facts]] = {}
+_rare: set[str] = set()
 HOME = Path(os.environ.get("HOME", "/root"))
 # A container's root may be any of the host's ids: it must be able to get here, and /root is closed to others.
 _work = Path("/srv/room") if os.geteuid() == 0 else HOME / "room"
@@ -47,12 +51,20 @@ def case(function: Callable[[], Facts]) -> Callable[[], Facts]:
     return function
 
 
+def rare(function: Callable[[], Facts]) -> Callable[[], Facts]:
+    """The same for one of the tests that are marked slow: it runs only by its name."""
+    _rare.add(function.__name__)
+    return case(function)
+
+
 def main(prepare: "Callable[[], object] | None" = None) -> None:
-    """Run all cases and print their facts; what goes wrong in one is its fact 'error'."""
+    """Run all cases, or the one that is named, and print their facts; what goes wrong in one is its fact 'error'."""
     if prepare is not None:
         prepare()
+    names = sys.argv[-1:] if ALONE in sys.argv else [name for name in _cases if name not in _rare]
     seen: Facts = {}
-    for name, function in _cases.items():
+    for name in names:
+        function = _cases[name]
         started = time.monotonic()
         try:
             facts = function()
@@ -84,11 +96,16 @@ class Runtime:
     def __call__(self, *words: str, input: str = "") -> Done:
         return run(CTK, *self.options, *words, input=input)
 
+    def told(self, name: str) -> Facts:
+        """What `state` prints; each call takes most of a second here."""
+        facts: Facts = json.loads(self("state", name).ok().out)
+        return facts
+
     def state(self, name: str) -> str:
-        return str(json.loads(self("state", name).ok().out)["status"])
+        return str(self.told(name)["status"])
 
     def pid(self, name: str) -> int:
-        return int(json.loads(self("state", name).ok().out)["pid"])
+        return int(self.told(name)["pid"])
 
 
 def root_folder() -> Path:
