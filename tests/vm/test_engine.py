@@ -11,23 +11,14 @@ pytestmark = [pytest.mark.root, pytest.mark.vm, pytest.mark.timeout(1200)]
 THEME = "user/engine"
 
 
-def test_podman_uses_ctk_and_systemd_without_root(case: Case) -> None:
-    seen = case(THEME, "runtime")
-    assert seen["runtime"]["path"].endswith("/ctk")
-    assert seen["manager"] == "systemd"
-    assert seen["rootless"] is True
-
-
 def test_its_limits_are_in_the_kernel(case: Case) -> None:
     seen = case(THEME, "limits")
     assert seen["code"] == 7
-    assert seen["out"].splitlines() == [str(40 << 20), "25", "50000 100000", "0"]
+    assert seen["out"].splitlines()[:4] == [str(40 << 20), "25", "50000 100000", "0"]
 
 
 def test_its_own_network(case: Case) -> None:
-    seen = case(THEME, "network")
-    assert seen["code"] == 0
-    assert "lo" in seen["out"].split()
+    assert "lo" in case(THEME, "limits")["out"].splitlines()[4:]
 
 
 def test_it_learns_of_an_oom_kill(case: Case) -> None:
@@ -38,21 +29,29 @@ def test_it_learns_of_an_oom_kill(case: Case) -> None:
 
 
 def test_a_pid_namespace_is_shared(case: Case) -> None:
-    seen = case(THEME, "pod")
+    seen = case(THEME, "life")["pod"]
     assert seen["code"] == 0
-    assert "sleep 301" in seen["out"] and "ps -o args" in seen["out"]
+    assert "sleep 300" in seen["out"] and "ps -o args" in seen["out"]
 
 
 def test_a_whole_life(case: Case) -> None:
     seen = case(THEME, "life")
+    assert seen["runtime"].endswith("/ctk") and seen["manager"] == "systemd"
     assert f"/user@{guest.USER_ID}.service/" in seen["cgroup"] and "libpod-" in seen["cgroup"]
     assert seen["uid_map"][:3] == ["0", str(guest.USER_ID), "1"]
-    assert seen["logs"]["out"] == "up\n"
-    assert (seen["exec"]["code"], seen["exec"]["out"]) == (3, "b\n0::/\n")
-    assert seen["input"]["out"] == "through\n"
-    assert "sleep 300" in seen["top"]["out"]
-    assert json.loads(seen["stats"]["out"])[0]["name"] == "life"
+    assert (seen["exec"]["code"], seen["exec"]["out"]) == (3, "through\nb\n0::/\n")
     assert seen["frozen"]
     assert seen["memory.max"] == str(64 << 20)
     assert seen["rm"]["code"] == 0
     assert seen["left"] == []
+
+
+@pytest.mark.slow
+def test_it_tells_of_a_container(case: Case) -> None:
+    """Slow: most of it podman reads by itself, and each of its commands takes seconds under emulation."""
+    seen = case(THEME, "watched")
+    assert seen["logs"]["out"] == "up\n"
+    assert "sleep 301" in seen["top"]["out"]
+    assert json.loads(seen["stats"]["out"])[0]["name"] == "watched"
+    assert seen["wait"]["out"] == "137\n"
+    assert seen["rm"]["code"] == 0

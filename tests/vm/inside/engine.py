@@ -1,12 +1,11 @@
 """podman without root, with ctk as its runtime and the user's systemd as its cgroup manager. Runs as that user."""
 
 import io
-import json
 import tarfile
 from pathlib import Path
 
 from tests.vm.inside import room
-from tests.vm.inside.room import CTK, Done, Facts, case
+from tests.vm.inside.room import CTK, Done, Facts, case, rare
 
 IMAGE = "localhost/box"
 
@@ -28,23 +27,14 @@ def prepare() -> None:
 
 
 @case
-def runtime() -> Facts:
-    told = json.loads(podman("info", "--format", "json").ok().out)["host"]
-    return {"runtime": told["ociRuntime"], "manager": told["cgroupManager"], "rootless": told["security"]["rootless"]}
-
-
-@case
 def limits() -> Facts:
-    script = "cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/pids.max /sys/fs/cgroup/cpu.max; id -u; exit 7"
-    words = ["--memory", "40m", "--pids-limit", "25", "--cpus", "0.5"]
-    return podman("run", "--rm", "--network", "none", *words, IMAGE, "sh", "-c", script).facts()
-
-
-@case
-def network() -> Facts:
-    """The default one (pasta): a network namespace of podman's making, and /sys of its own."""
-    script = "cat /proc/net/dev | wc -l; ls /sys/class/net; grep -c . /etc/resolv.conf"
-    return podman("run", "--rm", IMAGE, "sh", "-c", script).facts()
+    """Its limits; the default network (pasta): a network namespace of podman's making, and a /sys of its own."""
+    script = (
+        "cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/pids.max /sys/fs/cgroup/cpu.max; id -u; ls /sys/class/net; exit 7"
+    )
+    return podman(
+        "run", "--rm", "--memory", "40m", "--pids-limit", "25", "--cpus", "0.5", IMAGE, "sh", "-c", script
+    ).facts()
 
 
 @case
@@ -62,40 +52,44 @@ def oom() -> Facts:
     return {**done.facts(), "inspect": killed.strip(), "stays": "sleep 302" in room.run("ps", "-eo", "args").ok().out}
 
 
-@case
-def pod() -> Facts:
-    """Two containers of a pod with one pid namespace: the second joins by path what the first one has made."""
-    podman("run", "-d", "--network", "none", "--name", "first", "--stop-timeout", "1", IMAGE, "sleep", "301").ok()
-    joined = podman(
-        "run", "--rm", "--pid", "container:first", "--network", "container:first", IMAGE, "ps", "-o", "args"
-    )
-    podman("rm", "-f", "-t", "0", "first").ok()
-    return joined.facts()
+def begin(name: str, script: str) -> None:
+    podman("run", "-d", "--network", "none", "--name", name, "--stop-timeout", "1", IMAGE, "sh", "-c", script).ok()
 
 
 @case
 def life() -> Facts:
-    """run -d, exec, top, stats, pause, update, kill, rm."""
-    words = ["--network", "none", "--name", "life", "--stop-timeout", "1"]
-    podman("run", "-d", *words, IMAGE, "sh", "-c", "echo up; sleep 300").ok()
-    pid = podman("inspect", "--format", "{{.State.Pid}}", "life").ok().out.strip()
+    """run -d, exec, pause, update, rm; and a second container, which joins the first one's namespaces by path."""
+    begin("life", "sleep 300")
+    words = "{{.State.Pid}} {{.OCIRuntime}} {{.HostConfig.CgroupManager}}"
+    pid, runtime, manager = podman("inspect", "--format", words, "life").ok().out.split()
     at = room.cgroup(pid)
-    seen: Facts = {"cgroup": str(at), "uid_map": room.read(f"/proc/{pid}/uid_map").split()}
-    seen["logs"] = podman("logs", "life").facts()
-    seen["exec"] = podman("exec", "-e", "A=b", "life", "sh", "-c", "echo $A; cat /proc/self/cgroup; exit 3").facts()
-    seen["input"] = podman("exec", "-i", "life", "cat", input="through\n").facts()
-    seen["top"] = podman("top", "life", "args").facts()
-    seen["stats"] = podman("stats", "--no-stream", "--format", "json", "life").facts()
+    seen: Facts = {"runtime": runtime, "manager": manager, "cgroup": str(at)}
+    seen["uid_map"] = room.read(f"/proc/{pid}/uid_map").split()
+    script = "cat; echo $A; cat /proc/self/cgroup; exit 3"
+    seen["exec"] = podman("exec", "-i", "-e", "A=b", "life", "sh", "-c", script, input="through\n").facts()
+    joined = ["--pid", "container:life", "--network", "container:life"]
+    seen["pod"] = podman("run", "--rm", *joined, IMAGE, "ps", "-o", "args").facts()
     podman("pause", "life").ok()
     seen["frozen"] = "frozen 1" in room.read(at / "cgroup.events")
     podman("unpause", "life").ok()
     podman("update", "--memory", "64m", "life").ok()
     seen["memory.max"] = room.read(at / "memory.max")
-    podman("kill", "life").ok()
-    podman("wait", "life").ok()
-    seen["rm"] = podman("rm", "life").facts()
+    seen["rm"] = podman("rm", "-f", "-t", "0", "life").facts()
     seen["left"] = [str(at)] if at.exists() else []
     seen["records"] = [path.name for path in Path(f"/run/user/{Path.home().stat().st_uid}/ctk").glob("*")]
+    return seen
+
+
+@rare
+def watched() -> Facts:
+    """What podman tells of a container, mostly without ctk; and its end by podman's own kill."""
+    begin("watched", "echo up; sleep 301")
+    seen: Facts = {"logs": podman("logs", "watched").facts()}
+    seen["top"] = podman("top", "watched", "args").facts()
+    seen["stats"] = podman("stats", "--no-stream", "--format", "json", "watched").facts()
+    podman("kill", "watched").ok()
+    seen["wait"] = podman("wait", "watched").facts()
+    seen["rm"] = podman("rm", "watched").facts()
     return seen
 
 
