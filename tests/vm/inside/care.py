@@ -6,12 +6,13 @@ import subprocess
 from pathlib import Path
 
 from tests.vm.inside import room
-from tests.vm.inside.room import MB, Facts, Runtime, case
+from tests.vm.inside.room import MB, Facts, Runtime, case, rare
 from toolkit.care.recipe_group import RecipeGroup
 
 ctk = Runtime()
 ROOT = os.geteuid() == 0
 OWN = room.cgroup("self")
+as_root, as_user = (case, rare) if ROOT else (rare, case)
 PAGE = """\
 # A page of the tests
 
@@ -36,7 +37,7 @@ PAGE = """\
 """
 
 
-@case
+@as_user
 def played() -> Facts:
     """A page whose shells and container say where they are; one process is left behind, and nobody ends it."""
     out = room.HOME / "seen"
@@ -76,7 +77,7 @@ def found_again() -> Facts:
     }
 
 
-@case
+@as_root
 def doctor() -> Facts:
     """This guest has no `requests`: doctor says so, and goes on; a build says so, and leaves nothing."""
     target = room.HOME / "fs"
