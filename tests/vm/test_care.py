@@ -4,8 +4,6 @@ A cgroup below a user's manager is the harder one to make, and a library is miss
 user and the doctor asked as root in every run of the tests, the other way round only with the slow ones.
 """
 
-import json
-
 import pytest
 
 from tests.vm.conftest import Case
@@ -52,8 +50,7 @@ def test_doctor_tells_of_a_library_that_is_missing(case: Case, theme: str) -> No
     told = seen["all"]["out"] + seen["all"]["err"]
     assert seen["all"]["code"] == 1 and "Traceback" not in told
     assert "✗ libraries: " in told and "requests" in told
-    topics = {one["topic"]: one["state"] for one in json.loads(seen["json"]["out"])}
-    assert topics["libraries"] == "bad" and topics["cgroups"] == "ok" and topics["mirrors"] == "note"
+    assert "✓ cgroups: " in told and "· mirrors: " in told
     assert seen["build"]["code"] != 0 and "Traceback" not in seen["build"]["err"]
     assert "has no Python package" in seen["build"]["err"]
     assert not seen["left"]

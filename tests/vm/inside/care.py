@@ -83,7 +83,6 @@ def doctor() -> Facts:
     target = room.HOME / "fs"
     return {
         "all": ctk("doctor").facts(),
-        "json": ctk("doctor", "--json").facts(),
         "build": ctk("bootstrap", "trixie", str(target)).facts(),
         "left": target.exists(),
     }
