@@ -7,17 +7,48 @@ import json
 import os
 import signal
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.fixtures.command import Command, tool
+from tests.fixtures.command import Command, installed_ctk, tool
 from tests.fixtures.debian import Mirror
 from tests.fixtures.ubuntu import UbuntuArchive
 from tests.story.test_bootstrap_tree import COMPARE
 
 pytestmark = [pytest.mark.root, pytest.mark.archive, pytest.mark.timeout(900)]
+
+
+@dataclass(frozen=True)
+class Small:
+    """The smallest set with apt, whose folders the first stage makes: the words that ask for it, and the whole tree."""
+
+    words: tuple[str, ...]
+    whole: Path
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory, ubuntu_archive_files: Path, shared_cache: str) -> Iterator[Small]:
+    whole = tmp_path_factory.mktemp("whole") / "fs"
+    with UbuntuArchive(ubuntu_archive_files).running() as server:
+        assert isinstance(server, UbuntuArchive)
+        words = (
+            "--mirror",
+            server.url,
+            "--keyring",
+            server.keyring,
+            "--components",
+            "main,universe",
+            "--variant",
+            "apt",
+        )
+        argv = [installed_ctk(), "bootstrap", "jammy", str(whole), *words]
+        environment = {**os.environ, "CTK_CACHE": shared_cache, "LC_ALL": "C.UTF-8"}
+        done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=280)
+        assert done.returncode == 0, done.stdout + done.stderr
+        yield Small(words, whole)
 
 
 def begin(ctk: Command, root: Path, mirror: Mirror, *more: str) -> None:
@@ -38,30 +69,31 @@ def differences(root: Path, whole: Path) -> str:
     return done.stdout + done.stderr
 
 
+@pytest.mark.parametrize("suite", ["jammy", pytest.param("bookworm", marks=pytest.mark.slow)])
 def test_both_halves_are_the_whole(
-    ctk: Command, tmp_path: Path, debian_mirror: Mirror, made_root: Callable[[str], Path]
+    suite: str, ctk: Command, tmp_path: Path, debian_mirror: Mirror, made_root: Callable[[str], Path], small: Small
 ) -> None:
     root = tmp_path / "fs"
-    begin(ctk, root, debian_mirror)
+    if suite == "jammy":
+        begun(ctk, root, "bootstrap", "jammy", str(root), *small.words)
+    else:
+        begin(ctk, root, debian_mirror)
     early = ctk("spec", "--rootfs", str(root), cwd=tmp_path)
     assert early.rc == 0  # a spec is about the folder
     done = ctk(
         "bootstrap", "--second-stage", str(root), "--customize-hook", 'test -x "$1/usr/bin/apt"', timeout=300
     ).ok()
     assert "ctk spec" in done.err
-    assert differences(root, made_root("bookworm")) == ""
+    assert differences(root, small.whole if suite == "jammy" else made_root(suite)) == ""
     assert not list((root / "var/cache/apt/archives").glob("*.deb"))
     again = ctk("bootstrap", "--second-stage", "--second-stage-target", str(root))
     assert again.rc == 1 and "there is no /debootstrap/suite" in again.err
 
 
-def test_a_second_stage_that_failed_is_begun_again(ctk: Command, tmp_path: Path, ubuntu_archive: UbuntuArchive) -> None:
+def test_a_second_stage_that_failed_is_begun_again(ctk: Command, tmp_path: Path, small: Small) -> None:
     """By a maintainer script in the middle of all, by kill -9, at the very end; what is left is no obstacle."""
-    root, whole = tmp_path / "fs", tmp_path / "whole"
-    words = ("--mirror", ubuntu_archive.url, "--keyring", ubuntu_archive.keyring, "--components", "main,universe")
-    words += ("--variant", "apt")  # the smallest with apt, whose folders the first stage makes
-    begun(ctk, root, "bootstrap", "jammy", str(root), *words)
-    ctk("bootstrap", "jammy", str(whole), *words, timeout=300).ok()
+    root = tmp_path / "fs"
+    begun(ctk, root, "bootstrap", "jammy", str(root), *small.words)
     broken = 'printf "#!/bin/sh\\necho of no use >&2\\nexit 3\\n" > "$1/var/lib/dpkg/info/util-linux.postinst"'
     failed = ctk("bootstrap", "--second-stage", str(root), "--extract-hook", broken, timeout=300)
     assert failed.rc == 1 and "util-linux" in failed.err and "of no use" in failed.err, failed.err
@@ -93,7 +125,7 @@ def test_a_second_stage_that_failed_is_begun_again(ctk: Command, tmp_path: Path,
         "etc/gshadow-: content",
         f"only in {root}: etc/gshadow-",
     )
-    told = differences(root, whole).splitlines()
+    told = differences(root, small.whole).splitlines()
     assert [line for line in told if not line.startswith(known)] == []
 
 
