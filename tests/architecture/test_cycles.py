@@ -24,6 +24,8 @@ def _imports(tree, modules):
 
     def look(node):
         for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.expr):
+                continue  # no import is in one
             if isinstance(child, ast.If) and isinstance(child.test, ast.Name) and child.test.id == "TYPE_CHECKING":
                 continue
             if isinstance(child, ast.ImportFrom) and child.module:

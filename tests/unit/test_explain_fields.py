@@ -23,18 +23,18 @@ def test_the_schema_is_walked_as_a_whole() -> None:
         assert path in PATHS
 
 
-@pytest.mark.parametrize("path", PATHS)
-def test_every_field_is_told(path: str) -> None:
-    told = fields.field(path)
-    assert told.path == path
-    assert told.words.endswith((".", ".)"))
-    assert told.kernel.endswith((".", ".)"))
-    json.loads(told.example)
-    for word in told.manual.split(", ") if told.manual else ():
-        assert word.endswith(")") and word[-2].isdigit()
-    page = io.StringIO()
-    dictionary.show_field(told, "", page)
-    assert told.words in page.getvalue() and told.example in page.getvalue()
+def test_every_field_is_told() -> None:
+    for path in PATHS:
+        told = fields.field(path)
+        assert told.path == path
+        assert told.words.endswith((".", ".)")), path
+        assert told.kernel.endswith((".", ".)")), path
+        json.loads(told.example)
+        for word in told.manual.split(", ") if told.manual else ():
+            assert word.endswith(")") and word[-2].isdigit(), path
+        page = io.StringIO()
+        dictionary.show_field(told, "", page)
+        assert told.words in page.getvalue() and told.example in page.getvalue(), path
 
 
 def test_no_entry_is_for_a_field_that_is_gone() -> None:
@@ -42,17 +42,19 @@ def test_no_entry_is_for_a_field_that_is_gone() -> None:
     assert [path for path, told in ENTRIES.items() if id(told) not in reached] == []
 
 
-@pytest.mark.parametrize("path", [path for path in PATHS if "[]" not in path and "{}" not in path])
-def test_the_examples_have_the_right_types(path: str) -> None:
-    spec: dict[str, Any] = {}
-    at = spec
-    *above, last = path.split(".")
-    for name in above:
-        at = at.setdefault(name, {})
-    at[last] = json.loads(fields.field(path).example)
-    found = [finding for finding in check.findings({**default_spec(), **spec}) if finding.code in ("E101", "E102")]
-    assert found == []
-    assert check.unknown_fields(spec) == []
+def test_the_examples_have_the_right_types() -> None:
+    for path in PATHS:
+        if "[]" in path or "{}" in path:
+            continue
+        spec: dict[str, Any] = {}
+        at = spec
+        *above, last = path.split(".")
+        for name in above:
+            at = at.setdefault(name, {})
+        at[last] = json.loads(fields.field(path).example)
+        found = [finding for finding in check.findings({**default_spec(), **spec}) if finding.code in ("E101", "E102")]
+        assert found == [], path
+        assert check.unknown_fields(spec) == [], path
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.fixtures.command import tool
+from tests.fixtures.often import tries
 from toolkit.archive import extract_tree, tar_write
 from toolkit.archive.entries import BLOCK, CHARACTER, DIRECTORY, FIFO, FILE, HARD_LINK, SYMLINK, Entry, of_file
 from toolkit.archive.extract import SKIP, TRY, Extractor, Policy
@@ -238,7 +239,7 @@ def test_a_race_for_the_name_leads_nowhere(folder: int, kind: bytes, tmp_path: P
     thread.start()
     extractor, member = Extractor(OVER, "unpack it"), entry(kind, 0o777, uid=7, gid=7, link=b"t", major=1, minor=3)
     try:
-        for _ in range(500):
+        for _ in range(tries(150, 5000)):
             try:
                 extractor.put(folder, "x", member, [b"evil"])
             except OSError:

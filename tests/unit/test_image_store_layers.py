@@ -20,8 +20,8 @@ def store(tmp_path: Path) -> Store:
     return Store(str(tmp_path / "images"))
 
 
-def lay_out(store: Store, diff_id: str = ONE, text: str = "one") -> Path:
-    """A layer with a file, a hard link and a link to it, and many folders."""
+def lay_out(store: Store, diff_id: str = ONE, text: str = "one", folders: int = 8) -> Path:
+    """A layer with a file, a hard link and a link to it, and `folders` folders."""
     with store.layers.laying_out(diff_id) as making:
         assert not making.there
         top = Path(f"/proc/self/fd/{making.rootfd}")
@@ -31,7 +31,7 @@ def lay_out(store: Store, diff_id: str = ONE, text: str = "one") -> Path:
         os.symlink("b/file", top / "a/link")
         (top / "a/\udcff\n/").mkdir()
         (top / "many").mkdir()
-        for number in range(300):
+        for number in range(folders):
             (top / f"many/{number}").mkdir()
     return Path(store.layers.path(diff_id))
 
@@ -65,7 +65,7 @@ def test_more_folders_than_descriptors(store: Store) -> None:
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (200, before[1]))
     try:
-        lay_out(store)
+        lay_out(store, folders=300)
         assert store.layers.differences(ONE) == []
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
