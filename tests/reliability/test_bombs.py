@@ -159,3 +159,22 @@ def test_a_configuration_of_four_gibibytes(server: Server, pulled: Callable[[], 
     server.rule("/blobs/", endless)
     code, told = pulled()
     assert code == 1 and server.lines("/blobs/") == [], told
+
+
+@pytest.mark.slow
+def test_a_comparison_of_200_000_paths_and_of_a_gibibyte(ctk: Command, tmp_path: Path) -> None:
+    """What is known of the paths lies on the disk, and nothing of the file's content stays in memory."""
+    many = images.layer({f"d/{number % 500}/a-file-with-a-name-{number}": b"" for number in range(200_000)})
+    large = gzip.decompress(header(GIB)) + bytes(GIB)
+    store = Store(str(tmp_path / "images"))
+    place = store.destination()
+    images.put(place, images.image(many, large), "bomb:1")
+    place.commit()
+    place.close()
+    del many, large
+    words = [sys.executable, "-I", "-S", "-c", MEASURE, *ctk.argv("image", "diff", "bomb:1")]
+    env = {**ctk.environment, "CTK_IMAGES": store.place.folder}
+    done = subprocess.run(words, env=env, capture_output=True, text=True, check=True)
+    code, told, peak_kib = json.loads(done.stdout)
+    assert (code, told) == (0, "")
+    assert 10_000 < peak_kib < LIMIT_KIB, f"{peak_kib} KiB"

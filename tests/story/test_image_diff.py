@@ -1,14 +1,16 @@
 """`ctk image diff`: what the topmost layer of an image changes, and in what two images differ."""
 
 import os
+import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from tests.fixtures import images
+from tests.fixtures import images, user
 from tests.fixtures.command import Command
 from tests.fixtures.images import AMD64, ARM64, Image
-from tests.fixtures.layers import file, folder, symlink, tar
+from tests.fixtures.layers import file, folder, node, symlink, tar
 from toolkit.image.store.store import Store
 
 BASE = tar([folder("etc"), file("etc/hosts", b"hosts"), file("etc/gone"), folder("usr"), file("usr/odd\n\x1b[1m")])
@@ -73,3 +75,21 @@ def test_a_layer_that_is_not_what_it_should_be_tells_nothing(ctk: Command, put: 
     assert (wrong.rc, wrong.out) == (1, "") and "the image's configuration says" in wrong.err
     put(images.image(BASE, rootfs={"type": "layers", "diff_ids": []}), "bad:3")
     assert "rootfs.diff_ids" in ctk("image", "diff", "bad:3").err
+
+
+@pytest.mark.root
+def test_an_ordinary_user_is_told_the_same(ctk: Command, tmp_path: Path) -> None:
+    """Also of files whose owners the user has no ids for, and of device nodes."""
+    home = tmp_path / "home"
+    place = Store(str(home / "images")).destination()
+    null = node("null", b"3", 1, 3)
+    images.put(place, images.image(BASE, tar([null, file("far", uid=3_000_000, gid=3_000_000)])), "web:1")
+    place.commit()
+    place.close()
+    for path in (home, *home.rglob("*")):
+        os.chown(path, user.ID, user.ID)
+    script = f"export HOME={home} CTK_IMAGES={home}/images; exec {ctk.program} image diff web:1"
+    done = subprocess.run(
+        [*user.prefix(str(home), subordinate_ids=0), "sh", "-c", script], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stdout) == (0, "A /far\nA /null\n"), done.stderr
