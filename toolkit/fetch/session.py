@@ -375,6 +375,9 @@ def _context(tls: Tls) -> "ssl.SSLContext":
         urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
     # urllib3's own kind of context: before version 2 it checks names itself, and Python's check would refuse addresses.
     context = create_urllib3_context(cert_reqs=ssl.CERT_REQUIRED if tls.verify else ssl.CERT_NONE)
+    # From Python 3.13 on urllib3 refuses authorities that lack extensions of RFC 5280, as people's own often do. curl,
+    # Go (skopeo, podman, docker) and older Pythons take them.
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     _check_certificate(tls.certificate, tls.private_key)
     if tls.certificate:
         context.load_cert_chain(tls.certificate, tls.private_key or None)
