@@ -179,7 +179,8 @@ def test_a_key_that_cannot_sign_leaves_nothing(place: Place, source: str) -> Non
     assert done.rc == 1 and "lookaside-staging" in done.err
     done = place.ctk("copy", "--sign-by", place.keys.good, f"{source}:one", f"oci:{place.folder}/here:1")
     assert done.rc == 1 and "registry" in done.err and not (place.folder / "here").exists()
-    assert place.skopeo("inspect", "--tls-verify=false", f"docker://{where}").returncode == 1
+    looked = place.skopeo("inspect", "--tls-verify=false", f"docker://{where}")
+    assert looked.returncode != 0 and "unknown" in looked.stderr  # 1 or 2, by its release
     assert not place.signatures.exists()
 
 
