@@ -14,6 +14,7 @@ from typing import Any, cast
 import requests.adapters
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.util.ssl_ import create_urllib3_context, resolve_cert_reqs
 
 from toolkit.fetch.addresses import is_of_this_network
 from toolkit.fetch.permanent_errors import HeadTooLong, OfThisNetwork
@@ -77,8 +78,23 @@ class _Plain(HTTPConnection):
     response_class = _Response
 
 
+def tls_context(cert_reqs: Any) -> ssl.SSLContext:
+    """urllib3's context, with which authorities serve that lack extensions of RFC 5280, as people's own often do.
+
+    From Python 3.13 on urllib3 refuses them. curl, Go (skopeo, podman, docker) and older Pythons take them.
+    """
+    context = create_urllib3_context(cert_reqs=resolve_cert_reqs(cert_reqs))
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    return context
+
+
 class _Secure(HTTPSConnection):
     response_class = _Response
+
+    def connect(self) -> None:
+        if self.ssl_context is None:  # as urllib3 does in ssl_wrap_socket
+            self.ssl_context = tls_context(self.cert_reqs)
+        super().connect()
 
 
 class _PlainPool(urllib3.HTTPConnectionPool):

@@ -366,7 +366,7 @@ def _context(tls: Tls) -> "ssl.SSLContext":
     """The context that requests adds this machine's authorities to, if it is to verify."""
     import ssl
 
-    from urllib3.util.ssl_ import create_urllib3_context
+    from toolkit.fetch.heads import tls_context
 
     if not tls.verify:
         import urllib3
@@ -374,10 +374,7 @@ def _context(tls: Tls) -> "ssl.SSLContext":
         # The user has turned verification off, and a library prints nothing.
         urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
     # urllib3's own kind of context: before version 2 it checks names itself, and Python's check would refuse addresses.
-    context = create_urllib3_context(cert_reqs=ssl.CERT_REQUIRED if tls.verify else ssl.CERT_NONE)
-    # From Python 3.13 on urllib3 refuses authorities that lack extensions of RFC 5280, as people's own often do. curl,
-    # Go (skopeo, podman, docker) and older Pythons take them.
-    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    context = tls_context(ssl.CERT_REQUIRED if tls.verify else ssl.CERT_NONE)
     _check_certificate(tls.certificate, tls.private_key)
     if tls.certificate:
         context.load_cert_chain(tls.certificate, tls.private_key or None)

@@ -205,7 +205,9 @@ def _root(store: Store, diff_ids: tuple[str, ...]) -> Step:
     options = f"lowerdir={':'.join(short)}{',userxattr' if form == USERXATTR else ''}"
     lines = (
         'd=$(mktemp -d) && mkdir "$d/upper" "$d/work" "$d/root"',
-        f'mount -t overlay overlay -o {quote(options)},upperdir="$d/upper",workdir="$d/work" "$d/root" && ls "$d/root"',
+        # By mount(2): fsconfig(2), which mount(8) uses from util-linux 2.39 on, takes 255 bytes of lowerdir.
+        f'LIBMOUNT_FORCE_MOUNT2=always mount -t overlay overlay -o {quote(options)},upperdir="$d/upper",workdir="$d/work"'
+        ' "$d/root" && ls "$d/root"',
     )
     told = "The layers are laid out, each in a folder. overlayfs merges them, the topmost first: the image's root."
     return Step(told, tuple(lowers), lines)
