@@ -148,7 +148,8 @@ def signer(key: str, passphrase: str = "") -> Callable[[bytes], bytes]:
         secret = Tsk.from_bytes(data)
         with_it = secret.signer(passphrase) if passphrase else secret.signer()
     except Exception as error:
-        hint = "gpg --export-secret-keys KEY > FILE writes such a file; --sign-passphrase-file unlocks it"
+        hint = "gpg --export-secret-keys KEY > FILE writes such a file; --sign-passphrase-file unlocks it; "
+        hint += "GnuPG's own name of a key lets GnuPG sign"
         raise Untrusted(doing, because=_first_line(error), hint=hint) from None
 
     def made(text: bytes) -> bytes:

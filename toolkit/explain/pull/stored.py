@@ -203,11 +203,11 @@ def _root(store: Store, diff_ids: tuple[str, ...]) -> Step:
         return Step(told, tuple(lowers))
     short = [path.removeprefix(store.place.folder + "/") for path in lowers]
     options = f"lowerdir={':'.join(short)}{',userxattr' if form == USERXATTR else ''}"
+    over = f'{quote(options)},upperdir="$d/upper",workdir="$d/work"'
     lines = (
         'd=$(mktemp -d) && mkdir "$d/upper" "$d/work" "$d/root"',
         # By mount(2): fsconfig(2), which mount(8) uses from util-linux 2.39 on, takes 255 bytes of lowerdir.
-        f'LIBMOUNT_FORCE_MOUNT2=always mount -t overlay overlay -o {quote(options)},upperdir="$d/upper",workdir="$d/work"'
-        ' "$d/root" && ls "$d/root"',
+        f'LIBMOUNT_FORCE_MOUNT2=always mount -t overlay overlay -o {over} "$d/root" && ls "$d/root"',
     )
     told = "The layers are laid out, each in a folder. overlayfs merges them, the topmost first: the image's root."
     return Step(told, tuple(lowers), lines)
