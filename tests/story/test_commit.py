@@ -178,9 +178,9 @@ def test_a_running_container_is_paused_and_goes_on(ctk: Command, web: str, tmp_p
         assert -1 in (a, b) or a - b in (0, 1)
         was = counted.read_text()
         deadline = time.monotonic() + 10
-        while counted.read_text() in (was, "") and time.monotonic() < deadline:
+        while (now := counted.read_text()) in (was, "") and time.monotonic() < deadline:
             time.sleep(0.02)
-        assert counted.read_text() != was
+        assert now not in (was, "")
         ctk("pause", name).ok()
         ctk("commit", name, "web:3").ok()
         assert json.loads(ctk("state", name).ok().out)["status"] == "paused"
