@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -205,3 +206,48 @@ def test_a_volume_of_the_image(ctk: Command, tmp_path: Path, busybox_layers: "tu
     assert told.out.startswith("new\nnone /srv tmpfs rw,nosuid,nodev"), (told.out, told.err)
     assert told.rc == 1 and "/z: Read-only file system" in told.out + told.err
     assert sorted(os.listdir(root / "srv")) == ["new"]
+
+
+@pytest.mark.parametrize("verb", ["up", "run"])
+def test_a_detached_one_that_is_not_to_stay_takes_its_bundle_along(
+    verb: str, ctk: Command, store: Path, tmp_path: Path, busybox_layers: "tuple[bytes, bytes]"
+) -> None:
+    name = ctk.id()
+    words = ["up", "--rm", "-d", "web", name, "--", "sleep 1000"]
+    if verb == "run":
+        (tmp_path / "sleep").mkdir()
+        asleep = layout_of(tmp_path / "sleep", busybox_layers, config={"Cmd": ["/bin/sleep", "1000"]})
+        ctk("copy", asleep, "store:sleep").ok()
+        words = ["run", "--rm", "-d", "--image", "sleep", name]
+    ctk(*words).ok()
+    assert (tmp_path / "data/bundles" / name).exists()
+    ctk("kill", name, "KILL").ok()
+    until = time.monotonic() + 20
+    while (tmp_path / "data/bundles" / name).exists() or os.listdir(store / "leases"):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def test_rm_takes_a_bundle_whose_container_did_not_start(ctk: Command, store: Path, tmp_path: Path) -> None:
+    name = ctk.id()
+    assert ctk("up", "web", name, "--no-tty", "--hook", "prestart=/none", "--", "id").rc
+    ctk("rm", name).ok()
+    assert os.listdir(tmp_path / "data/bundles") == [] and os.listdir(store / "leases") == []
+    assert ctk("rm", name).rc == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("web", "x", "--arch", "arm64"), "--platform OS/ARCH"),
+        (("web", "x", "--include", "vim"), "--include"),
+        (("bookworm", "x", "--platform", "linux/arm64"), "--arch ARCH"),
+        (("bookworm", "x", "--policy", "/none"), "--policy"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(
+    words: "tuple[str, ...]", told: str, ctk: Command, store: Path, tmp_path: Path
+) -> None:
+    done = ctk("up", *words)
+    assert done.rc == 1 and told in done.err
+    assert not (tmp_path / "data/bundles").exists() or os.listdir(tmp_path / "data/bundles") == []

@@ -132,13 +132,19 @@ def rm(
 ) -> None:
     """Remove containers. Their bundles stay, but for one that was made from an image, with what was written to it."""
     from toolkit import places
+    from toolkit.errors import NotFound
     from toolkit.runtime.comfort import stopping
     from toolkit.up import from_image
 
     for container in containers:
-        stopping.remove(_place(root), container, force=force)
-        if "/" not in container:
-            from_image.remove(places.bundle_dir(container))
+        bundle = "" if "/" in container else places.bundle_dir(container)
+        try:
+            stopping.remove(_place(root), container, force=force)
+        except NotFound:
+            if not bundle or not from_image.is_one(bundle):
+                raise
+        if bundle:  # alone, if its container could not be started
+            from_image.remove(bundle)
         output.out(container + "\n")
 
 

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Annotated, Any
 
 import typer
@@ -61,7 +61,9 @@ class RunOptions:
     detach: Annotated[bool, _flag("--detach", "-d", help="Run in the background; see ctk logs, attach and stop.")] = (
         False
     )
-    rm: Annotated[bool, _flag("--rm", help="Remove the container when it ends; the bundle stays.")] = False
+    rm: Annotated[bool, _flag("--rm", help="Remove the container when it ends, and a bundle made from an image.")] = (
+        False
+    )
     replace: Annotated[bool, _flag("--replace", help="First remove any container with that name.")] = False
     ephemeral: Annotated[bool, _flag("--ephemeral", help="Keep changes in memory, not in the rootfs.")] = False
     overlay: Overlay = ""
@@ -203,6 +205,7 @@ def up(
             raise InUse(f"bring up {identity!r}", because=because, hint=f"{hint}, or once more with --replace")
         options = run.words(shell=not command)
         if from_image.means_image(suite, bootstrapped=bool(archive.mirror or archive.keyring)):
+            _refuse_others(suite, "an image", archive)
             asked = ImageRequest(
                 suite,
                 image.platform,
@@ -216,9 +219,22 @@ def up(
             where = made.bundle
             options += made.words(keep=not run.ephemeral and not run.overlay)
         else:
+            _refuse_others(suite, "a suite", image)
             wanted = Request(suite=suite, target="", variant=variant, **archive.fields())
             where = stages.prepare(request, wanted, emit)
-    code = launch.run(identity, where, options, ctx.obj)
-    if run.rm and not run.detach and not bundle:
-        from_image.remove(where)
-    sys.exit(code)
+    sys.exit(launch.run(identity, where, options, ctx.obj))
+
+
+def _refuse_others(what: str, kind: str, options: ArchiveOptions | ImageOptions) -> None:
+    """Raise Usage if one of these options, which are for the other kind of root, was given: it would do nothing."""
+    from toolkit.errors import Usage
+
+    for one in fields(options):
+        if getattr(options, one.name) != one.default:
+            hint = "--platform OS/ARCH chooses an image's machine" if one.name == "arch" else ""
+            hint = "--arch ARCH chooses a suite's machine" if one.name == "platform" else hint
+            raise Usage(
+                f"bring up {what!r}",
+                because=f"it is {kind}, which --{one.name.replace('_', '-')} is not for",
+                hint=hint,
+            )

@@ -96,7 +96,7 @@ def main(
 def _carry_out(options: "Options") -> int:
     try:
         settle(options)
-        if options.verb == "run" and options.image:
+        if options.verb == "run" and (options.image or (options.rm and options.lower)):
             return _run_image(options)
         preload.load("toolkit.runtime.verbs." + options.verb)
         module = __import__("toolkit.runtime.verbs." + options.verb, None, None, ("run",))

@@ -19,10 +19,22 @@ from toolkit.up.from_image import ImageRequest
 
 
 def prepare(options: Options) -> Callable[[], None]:
-    """Make the bundle of `options.image`, and let the options name it. Returns what is to be called at the end.
+    """Make the bundle of `options.image`, unless `ctk up` has, and let the options name it.
 
-    Raises CtkError.
+    Returns what is to be called at the end: with --rm the bundle goes, too. Raises CtkError.
     """
+    if options.image:
+        _make(options)
+
+    def end() -> None:
+        # A detached container's end is seen by its holder, the copy of this process in which --detach is done.
+        if options.rm and not options.detach:
+            from_image.remove(os.path.abspath(options.bundle or "."))
+
+    return end
+
+
+def _make(options: Options) -> None:
     doing = "read the command line of `run`"
     for name in ("bundle", "config", "lower"):
         if name in options.given:
@@ -46,7 +58,6 @@ def prepare(options: Options) -> Callable[[], None]:
     if not options.ephemeral and not options.overlay:
         options.overlay = os.path.join(made.bundle, from_image.WRITABLE)
         options.given.add("overlay")
-    return (lambda: from_image.remove(made.bundle)) if options.rm and not options.detach else (lambda: None)
 
 
 def _is_there(options: Options) -> bool:
