@@ -154,8 +154,7 @@ def test_skopeo_takes_what_we_sign(place: Place, source: str, way: str) -> None:
     if way == "a file":
         words = ["--sign-by", str(keys.theirs.secret(key, place.folder / "secret"))]
     elif way == "a file with a passphrase":
-        # Of the locked ed25519 keys that GnuPG 2.4 exports, our library can't read some (two of six).
-        key = keys.theirs.key("locked", passphrase="pass word", kind="rsa2048")
+        key = keys.theirs.key("locked", passphrase="pass word")
         (place.folder / "passphrase").write_text("pass word\n")
         words = ["--sign-by", str(keys.theirs.secret(key, place.folder / "secret", "pass word"))]
         words += ["--sign-passphrase-file", str(place.folder / "passphrase")]
