@@ -15,6 +15,7 @@ from toolkit.image.trust.identity import Identity
 
 A = "sha256:" + "a" * 64
 KEY = {"type": "signedBy", "keyType": "GPGKeys", "keyPath": "/key"}
+COSIGN = {"type": "sigstoreSigned", "keyPath": "/key"}
 ACCEPT, REJECT = [{"type": "insecureAcceptAnything"}], [{"type": "reject"}]
 
 
@@ -99,6 +100,12 @@ def test_the_name_of_a_signature(rule: dict[str, str], image: str, signed: str, 
     assert isinstance(one.identity, Identity)
 
 
+UNSUPPORTED: list[dict[str, Any]] = [
+    {"type": "signedBaseLayer", "baseLayerIdentity": {"type": "matchExact"}},
+    {"type": "sigstoreSigned", "fulcio": {}},
+    COSIGN | {"rekorPublicKeyPath": "/rekor.pub"},
+]
+
 NO_POLICY: list[Any] = [
     {},
     {"default": []},
@@ -119,6 +126,12 @@ NO_POLICY: list[Any] = [
     {"default": [{"type": "signedBy", "keyType": "GPGKeys", "keyData": "?"}]},
     {"default": [{"type": "signedBy", "keyType": "GPGKeys", "keyPaths": []}]},
     {"default": [KEY | {"signedIdentity": {"type": "any"}}]},
+    {"default": [COSIGN | {"keyType": "GPGKeys"}]},
+    {"default": [COSIGN | {"keyData": "eA=="}]},
+    {"default": [COSIGN | {"signedIdentity": {"type": "any"}}]},
+    {"default": [{"type": "sigstoreSigned"}]},
+    {"default": [{"type": "sigstoreSigned", "keyDatas": ["eA==", ""]}]},
+    {"default": [{"type": "sigstoreSigned", "keyPaths": []}]},
     {"default": [KEY | {"signedIdentity": {"type": "matchExact", "more": "x"}}]},
     {"default": [KEY | {"signedIdentity": {"type": "exactReference", "dockerReference": "debian"}}]},
     {"default": [KEY | {"signedIdentity": {"type": "exactRepository", "dockerRepository": "debian:1"}}]},
@@ -218,7 +231,7 @@ def test_the_policy_of_other_engines_is_told_and_not_followed(tmp_path: Path, mo
         """How many warnings there are with this file of theirs."""
         (tmp_path / "system.json").write_text(json.dumps(whole))
         told.clear()
-        gate.check(place, "", A, [A], told.append)
+        gate.check(place, None, "", A, [A], told.append)
         return sum(isinstance(one, Note) and one.warning and "system.json" in one.text for one in told)
 
     assert system(default=ACCEPT) == 0
@@ -228,7 +241,8 @@ def test_the_policy_of_other_engines_is_told_and_not_followed(tmp_path: Path, mo
     assert system(default=[{"type": "sigstoreSigned", "keyPath": "/k"}]) == 1
     assert system(nonsense=1) == 1
     # What is not supported is refused where it is asked for.
-    with pytest.raises(Untrusted, match="sigstoreSigned"):
-        (tmp_path / "own.json").write_text(json.dumps({"default": [{"type": "sigstoreSigned", "keyPath": "/k"}]}))
-        gate.check(place, str(tmp_path / "own.json"), A, [A], told.append)
-    gate.check(names.locate("store:debian:1"), str(tmp_path / "own.json"), A, [A], told.append)
+    for one in UNSUPPORTED:
+        (tmp_path / "own.json").write_text(json.dumps({"default": [one]}))
+        with pytest.raises(Untrusted, match=one["type"]):
+            gate.check(place, None, str(tmp_path / "own.json"), A, [A], told.append)
+    gate.check(names.locate("store:debian:1"), None, str(tmp_path / "own.json"), A, [A], told.append)

@@ -160,7 +160,7 @@ def _there(
     if claimed is None or (pin or claimed.digest) != image.top.digest:
         return ""
     location = Location(name.DOCKER, reference=reference)
-    gate.check(location, request.policy, image.top.digest, [image.digest], emit)
+    gate.check(location, source, request.policy, image.top.digest, [image.digest], emit)
     if request.explain:
         emit(Traced("there", {"digest": image.top.digest}))
     emit(Finished("manifest", time.monotonic() - began, claimed.digest, skipped=True))
@@ -185,7 +185,8 @@ def _fetch(
     tree = trees.whole(source, pin) if request.every else trees.one(source, pin, machine, with_index=True)
     if wanted and not request.every:
         trees.check_platform(source, tree, wanted)
-    gate.check(Location(name.DOCKER, reference=reference), request.policy, tree.top.digest, tree.images, emit)
+    location = Location(name.DOCKER, reference=reference)
+    gate.check(location, source, request.policy, tree.top.digest, tree.images, emit)
     emit(Finished("manifest", time.monotonic() - began, tree.top.digest))
     store.place.check_room(tree.blobs)
     into = store.destination(f"ctk pull {quote(reference.familiar)}")

@@ -1,7 +1,7 @@
 """What a container signature says: that the image of this digest is what this name stands for.
 
-The format is containers-signature(5)'s. Anything that is not known in its critical part makes it void, because a later
-version of the format may mean something by it.
+The format is containers-signature(5)'s; cosign's has another type in it. Anything that is not known in its critical
+part makes it void, because a later version of the format may mean something by it.
 """
 
 import json
@@ -24,13 +24,14 @@ class Claim(NamedTuple):
     reference: str
 
 
-def read(data: bytes, document: str) -> Claim:
-    """The claim of a text whose signature was verified. Raises Invalid, which names it as `document`."""
+def read(data: bytes, document: str, kind: str = _TYPE) -> Claim:
+    """The claim of a text of this type whose signature was verified. Raises Invalid, which names it as `document`."""
     whole = strict.read(data, document, ("critical", "optional"))
     critical = _object(whole, "critical", ("type", "image", "identity"))
-    _object(whole, "optional", None)
-    if critical.text("type") != _TYPE:
-        raise critical.invalid("type", f"must be {_TYPE!r}")
+    if "optional" not in whole or whole.value["optional"] is not None:  # cosign writes null for nothing
+        _object(whole, "optional", None)
+    if critical.text("type") != kind:
+        raise critical.invalid("type", f"must be {kind!r}")
     image = _object(critical, "image", ("docker-manifest-digest",))
     identity = _object(critical, "identity", ("docker-reference",))
     digest = digests.check(image.text("docker-manifest-digest"), document, "critical.image.docker-manifest-digest")

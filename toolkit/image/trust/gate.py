@@ -2,38 +2,42 @@
 
 import os
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Protocol
 
 from toolkit.errors import CtkError, Invalid, Untrusted
 from toolkit.events import Emit, Note
 from toolkit.fetch import signed_message
 from toolkit.image import name as names
 from toolkit.image.name import Location
-from toolkit.image.trust import claim, lookaside, policy
-from toolkit.image.trust.lookaside import Found
-from toolkit.image.trust.policy import ACCEPT, REJECT, SIGNED_BY, Policy, Requirement
+from toolkit.image.trust import claim, cosign, lookaside, policy
+from toolkit.image.trust.claim import Claim
+from toolkit.image.trust.policy import ACCEPT, REJECT, SIGNED_BY, SIGSTORE, Policy, Requirement
 
 
-def check(source: Location, path: str, top: str, images: Sequence[str], emit: Emit) -> None:
+def check(location: Location, source: object, path: str, top: str, images: Sequence[str], emit: Emit) -> None:
     """Let the image pass, if the policy in force does: that in the file `path`, or ctk's own.
 
-    `top` is the digest that `source` stands for, `images` are those of its manifests that are wanted. It is signed if
-    `top` is, which names the others by their digests, or if each of `images` is. An image of the store passes: it was
-    checked when it came. Raises Untrusted, and what reading the policy or the signatures raises.
+    `source` is what was opened at `location`, and `top` the digest that it stands for; `images` are those of its
+    manifests that are wanted. It is signed if `top` is, which names the others by their digests, or if each of `images`
+    is. An image of the store passes: it was checked when it came. Raises Untrusted, and what reading the policy or the
+    signatures raises.
     """
     found = policy.find(path)
-    if source.transport == names.STORE:
+    if location.transport == names.STORE:
         return
     if found is None:
-        _tell_other(source, emit)
+        _tell_other(location, emit)
         return
-    signatures = _Signatures(source)
-    for one in found.requirements(source):
+    for one in found.requirements(location):
         if one.kind == REJECT:
-            raise Untrusted(f"take {source}", because=f"the policy {found.path!r} rejects it")
+            raise Untrusted(f"take {location}", because=f"the policy {found.path!r} rejects it")
+        if one.unsupported:
+            raise policy.unsupported(one, found, location)
         if one.kind == SIGNED_BY:
-            _check_signed(source, found, one, top, images, signatures)
-        elif one.kind != ACCEPT:
-            raise policy.unsupported(one, found, source)
+            _check_signed(location, found, one, top, images, _Simple(location, one))
+        elif one.kind == SIGSTORE:
+            _check_signed(location, found, one, top, images, _Cosign(source, one))
 
 
 def _tell_other(source: Location, emit: Emit) -> None:
@@ -50,47 +54,84 @@ def _tell_other(source: Location, emit: Emit) -> None:
     emit(Note(f"{told}; --policy {policy.SYSTEM_FILE} does", warning=True))
 
 
-class _Signatures:
-    """The signatures of the images in one place; each is fetched once."""
+class _Signatures(Protocol):
+    """The signatures of one kind, and how they are verified."""
 
-    def __init__(self, source: Location) -> None:
-        self._reference = source.reference
-        self._known: dict[str, tuple[Found, ...]] = {}
+    @property
+    def place(self) -> str:
+        """Where they were looked for; "" for nowhere."""
+        ...
 
-    def __call__(self, digest: str) -> tuple[Found, ...]:
-        if self._reference is None:  # layouts and archives have none
-            return ()
-        if digest not in self._known:
-            self._known[digest] = tuple(lookaside.read(self._reference.tagged(), digest))
-        return self._known[digest]
+    def of(self, digest: str) -> Iterable[tuple[str, Callable[[], Claim]]]:
+        """Those of an image: what each is called, and what verifies it and reads its claim (raises CtkError)."""
+        ...
+
+
+class _Simple:
+    """GPG's, beside the registry. Layouts and archives have none."""
+
+    def __init__(self, location: Location, wanted: Requirement) -> None:
+        self._reference = location.reference.tagged() if location.reference else None
+        self._keyring = wanted.keyring()
+
+    @property
+    def place(self) -> str:
+        base = lookaside.bases(self._reference).read if self._reference else ""
+        return base and f"{base}; registries.d says where signatures are"
+
+    def of(self, digest: str) -> Iterable[tuple[str, Callable[[], Claim]]]:
+        for one in lookaside.read(self._reference, digest) if self._reference else ():
+            yield os.path.basename(one.place), partial(self._claim, one)
+
+    def _claim(self, one: lookaside.Found) -> Claim:
+        text = signed_message.verify_message(one.data, self._keyring, what=one.place).text
+        return claim.read(text, one.place)
+
+
+class _Cosign:
+    """cosign's, in the registry. Layouts and archives have none."""
+
+    def __init__(self, source: object, wanted: Requirement) -> None:
+        self._source = source if isinstance(source, cosign.Attached) else None
+        self._keys = wanted.cosign_keys()
+
+    @property
+    def place(self) -> str:
+        return "the registry" if self._source else ""
+
+    def of(self, digest: str) -> Iterable[tuple[str, Callable[[], Claim]]]:
+        for one in cosign.read(self._source, digest) if self._source else ():
+            yield one.place, partial(self._claim, one)
+
+    def _claim(self, one: cosign.Signed) -> Claim:
+        self._keys.verify(one)
+        return claim.read(one.payload, one.place, cosign.TYPE)
 
 
 def _check_signed(
-    source: Location,
+    location: Location,
     found: Policy,
     wanted: Requirement,
     top: str,
     images: Iterable[str],
-    signatures: Callable[[str], tuple[Found, ...]],
+    signatures: _Signatures,
 ) -> None:
-    keyring = wanted.keyring()
-    reference = source.reference.tagged() if source.reference else None
+    reference = location.reference.tagged() if location.reference else None
 
     def faults(digest: str) -> list[str] | None:
         """Why no signature of this digest counts; None if one does."""
         said = []
-        for one in signatures(digest):
+        for name, verified in signatures.of(digest):
             try:
-                verified = signed_message.verify_message(one.data, keyring, what=one.place)
-                claimed = claim.read(verified.text, one.place)
+                claimed = verified()
             except CtkError as error:
                 field = f"{error.path} " if isinstance(error, Invalid) else ""
-                said.append(f"{os.path.basename(one.place)}: {field}{error.because}")
+                said.append(f"{name}: {field}{error.because}")
                 continue
             if claimed.digest != digest:
-                said.append(f"{os.path.basename(one.place)} is for {claimed.digest}")
+                said.append(f"{name} is for {claimed.digest}")
             elif not wanted.identity.accepts(reference, claimed.reference):
-                said.append(f"{os.path.basename(one.place)} is for the name {claimed.reference!r}")
+                said.append(f"{name} is for the name {claimed.reference!r}")
             else:
                 return None
         return said
@@ -102,9 +143,8 @@ def _check_signed(
         more = faults(digest) if digest != top else said
         if more is None:
             continue
-        where = lookaside.bases(reference).read if reference else ""
-        because = "; ".join(more or said) or (f"it has no signature in {where}" if where else "it has no signatures")
-        hint = f"the policy {found.path!r} wants it signed; registries.d says where signatures are"
-        raise Untrusted(f"take {source} {digest}", because=because, hint=hint)
+        place = signatures.place
+        because = "; ".join(more or said) or (f"it has no signature in {place}" if place else "it has no signatures")
+        raise Untrusted(f"take {location} {digest}", because=because, hint=f"the policy {found.path!r} wants it signed")
     if not images:
-        raise Untrusted(f"take {source}", because="; ".join(said) or "it has no signature")
+        raise Untrusted(f"take {location}", because="; ".join(said) or "it has no signature")

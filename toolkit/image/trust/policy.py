@@ -1,8 +1,8 @@
 """The policy: which images are taken from where, and by whom they have to be signed (containers-policy.json(5)).
 
 The format is that of containers/image, strictly: a member that is not known is an error, because what it restricts
-would be lost. Its types `sigstoreSigned` and `signedBaseLayer` are read, and refuse every image, because they are not
-supported.
+would be lost. Its type `signedBaseLayer`, and what `sigstoreSigned` has beside keys (Fulcio, Rekor), are read, and
+refuse every image, because they are not supported.
 
 A policy is in force if an option names its file, or if there is one of ctk's own: ~/.config/ctk/policy.json, else
 /etc/ctk/policy.json. /etc/containers/policy.json is another program's (docs/decisions/0018-image-policy.md).
@@ -21,30 +21,41 @@ from toolkit.image import name as names
 from toolkit.image.document import fields
 from toolkit.image.document.fields import Fields
 from toolkit.image.name import Location
-from toolkit.image.trust import identity, strict
+from toolkit.image.trust import cosign, identity, strict
 from toolkit.image.trust.identity import Identity
 from toolkit.kernel import reading
 
 SYSTEM_FILE = "/etc/containers/policy.json"
-ACCEPT, REJECT, SIGNED_BY = "insecureAcceptAnything", "reject", "signedBy"
-_UNSUPPORTED = ("sigstoreSigned", "signedBaseLayer")
+ACCEPT, REJECT, SIGNED_BY, SIGSTORE = "insecureAcceptAnything", "reject", "signedBy", "sigstoreSigned"
+_BASE_LAYER = "signedBaseLayer"
 _SIGNED_BY = ("type", "keyType", "keyPath", "keyPaths", "keyData", "signedIdentity")
+_SIGSTORE_KEYS = ("keyPath", "keyPaths", "keyData", "keyDatas")
+_REKOR = ("rekorPublicKeyPath", "rekorPublicKeyPaths", "rekorPublicKeyData", "rekorPublicKeyDatas")
+_SIGSTORE_OTHER = ("fulcio", "pki", *_REKOR)
 
 
 @dataclass(frozen=True, slots=True)
 class Requirement:
-    """One demand. `key_paths` and `key_data` are a signedBy's: one of the keys has to be the signer's."""
+    """One demand. `key_paths` and `key_data` are of the signed ones: one of the keys has to be the signer's.
+
+    `unsupported` is what we can't verify of it; "" for nothing.
+    """
 
     kind: str
     key_paths: tuple[str, ...] = ()
-    key_data: bytes = b""
+    key_data: tuple[bytes, ...] = ()
     identity: Identity = field(default_factory=Identity)
+    unsupported: str = ""
 
     def keyring(self) -> Keyring:
-        """The keys. Raises Untrusted."""
+        """The keys of a signedBy. Raises Untrusted."""
         if self.key_paths:
             return verify.load_keyrings(self.key_paths)
-        return verify.keyring_of(self.key_data, "the policy (keyData)")
+        return verify.keyring_of(self.key_data[0], "the policy (keyData)")
+
+    def cosign_keys(self) -> cosign.Keys:
+        """The keys of a sigstoreSigned. Raises Untrusted, HostLacks."""
+        return cosign.load(self.key_paths, self.key_data)
 
 
 class Policy(NamedTuple):
@@ -124,29 +135,45 @@ def _requirement(value: Fields) -> Requirement:
     if kind in (ACCEPT, REJECT):
         strict.only(value, ("type",))
         return Requirement(kind)
-    if kind in _UNSUPPORTED:
-        return Requirement(kind)
-    if kind != SIGNED_BY:
-        raise value.invalid("type", f"{kind!r} is none of {', '.join((ACCEPT, REJECT, SIGNED_BY, *_UNSUPPORTED))}")
-    strict.only(value, _SIGNED_BY)
-    if value.text("keyType") != "GPGKeys":
-        raise value.invalid("keyType", "must be 'GPGKeys'")
-    given = [name for name in ("keyPath", "keyPaths", "keyData") if name in value]
+    if kind == _BASE_LAYER:
+        return Requirement(kind, unsupported=kind)
+    if kind == SIGNED_BY:
+        strict.only(value, _SIGNED_BY)
+        if value.text("keyType") != "GPGKeys":
+            raise value.invalid("keyType", "must be 'GPGKeys'")
+        paths, data = _keys(value, ("keyPath", "keyPaths", "keyData"))
+    elif kind == SIGSTORE:
+        strict.only(value, ("type", *_SIGSTORE_KEYS, *_SIGSTORE_OTHER, "signedIdentity"))
+        other = next((name for name in _SIGSTORE_OTHER if name in value), "")
+        if other:
+            return Requirement(kind, unsupported=f"{kind} with {other}")
+        paths, data = _keys(value, _SIGSTORE_KEYS)
+    else:
+        raise value.invalid(
+            "type", f"{kind!r} is none of {', '.join((ACCEPT, REJECT, SIGNED_BY, SIGSTORE, _BASE_LAYER))}"
+        )
+    return Requirement(kind, paths, data, identity.read(value.object("signedIdentity")))
+
+
+def _keys(value: Fields, known: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[bytes, ...]]:
+    """The paths of keys, or the keys, in the one of these members that there is."""
+    given = [name for name in known if name in value]
     if len(given) != 1:
-        raise value.invalid("keyPath", "one of keyPath, keyPaths and keyData has to be given, and no more")
-    paths = value.texts("keyPaths") or ((value.text("keyPath"),) if value.text("keyPath") else ())
+        raise value.invalid("keyPath", f"one of {', '.join(known)} has to be given, and no more")
+    (name,) = given
+    texts = value.texts(name) if name.endswith("s") else (value.text(name),)
+    if not texts or not all(texts):
+        raise value.invalid(name, "names no key")
+    if name in ("keyPath", "keyPaths"):
+        return texts, ()
     try:
-        key_data = base64.b64decode(value.text("keyData"), validate=True)
+        return (), tuple(base64.b64decode(text, validate=True) for text in texts)
     except (binascii.Error, ValueError):
-        raise value.invalid("keyData", "must be base64") from None
-    if not paths and not key_data:
-        raise value.invalid(given[0], "names no key")
-    return Requirement(SIGNED_BY, paths, key_data, identity.read(value.object("signedIdentity")))
+        raise value.invalid(name, "must be base64") from None
 
 
 def unsupported(requirement: Requirement, policy: Policy, source: Location) -> Untrusted:
     """The error of a type that is not supported."""
-    because = f"{policy.path!r} wants {requirement.kind!r} of it, which ctk does not support"
-    return Untrusted(
-        f"take {source}", because=because, hint="signedBy (GPG keys) is supported; or use another --policy"
-    )
+    because = f"{policy.path!r} wants {requirement.unsupported!r} of it, which ctk does not support"
+    hint = "signedBy (GPG keys) and sigstoreSigned with keys are supported; or use another --policy"
+    return Untrusted(f"take {source}", because=because, hint=hint)
