@@ -5,12 +5,12 @@ that an engine calls several times a container.
 """
 
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
 
 from tests.fixtures.command import Bundle, Command, python_words
+from tests.fixtures.waiting import until
 
 SLOW = {
     "typer", "click", "rich", "requests", "urllib3", "pyroute2", "zstandard", "msgspec", "pysequoia", "site",
@@ -102,10 +102,8 @@ def test_comforts_cost_nothing_where_they_are_not_asked_for(ctk: Command, busybo
     busybox_bundle.args("/bin/true")
     assert "toolkit.runtime.comfort" in imported(["run", "--tell", name], ctk.environment, str(busybox_bundle))[1]
     for words in (["run", name], ["run", "-d", name], ["delete", name]):
-        end = time.monotonic() + 30
-        while words[0] == "delete" and ctk("state", name).json()["status"] != "stopped":
-            assert time.monotonic() < end
-            time.sleep(0.02)
+        if words[0] == "delete":
+            until(lambda: ctk("state", name).json()["status"] == "stopped", "its end")
         with open(busybox_bundle.path / "importtime", "w+") as log:
             argv = [*python_words("-X", "importtime"), *words]
             subprocess.run(

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.fixtures.leaks import TAG
+from tests.fixtures.waiting import until
 from toolkit.errors import CtkError, InUse, Invalid, NotFound, SystemCall
 from toolkit.runtime import cgroups, lifecycle, removal
 from toolkit.runtime.cgroups import files, layout
@@ -97,10 +98,6 @@ def cpu_ticks(pid: int) -> int:
     return int(words[11]) + int(words[12])
 
 
-def until(true: Callable[[], bool]) -> bool:
-    return files.wait_until(true, 5)
-
-
 def test_a_process_is_in_every_hierarchy_and_none_is_left(group: Group) -> None:
     pid = group.spawn(sleep)
     own = layout.own(files.get(f"/proc/{pid}/cgroup"))
@@ -138,8 +135,8 @@ def test_memory_beyond_the_limit_is_a_kill_that_is_counted(group: Group) -> None
 
 def test_a_cpu_quota_throttles(group: Group) -> None:
     pid = group.spawn(spin, {"cpu": {"quota": 1000, "period": 50000}})
-    assert until(lambda: group.manager.stats()["cpu"].get("throttling", {}).get("throttledPeriods", 0) >= 3)
-    assert until(lambda: group.manager.stats()["memory"].get("usage", {}).get("usage", 0) > 0)
+    until(lambda: group.manager.stats()["cpu"].get("throttling", {}).get("throttledPeriods", 0) >= 3, "throttling")
+    until(lambda: group.manager.stats()["memory"].get("usage", {}).get("usage", 0) > 0, "memory in use")
     stats = group.manager.stats()
     assert stats["pids"]["current"] == 1
     assert stats["cpu"]["usage"]["total"] > 0
@@ -148,7 +145,7 @@ def test_a_cpu_quota_throttles(group: Group) -> None:
 
 def test_frozen_processes_stand_still_until_thawed(group: Group) -> None:
     pid = group.spawn(spin)
-    assert until(lambda: cpu_ticks(pid) > 2)
+    until(lambda: cpu_ticks(pid) > 2, "its first ticks")
     group.manager.freeze()
     assert group.manager.frozen()
     before = cpu_ticks(pid)
@@ -156,7 +153,7 @@ def test_frozen_processes_stand_still_until_thawed(group: Group) -> None:
     assert cpu_ticks(pid) == before
     group.manager.thaw()
     assert not group.manager.frozen()
-    assert until(lambda: cpu_ticks(pid) > before + 2)
+    until(lambda: cpu_ticks(pid) > before + 2, "more ticks")
 
 
 def test_kill_ends_all_that_is_frozen(group: Group) -> None:
@@ -168,11 +165,11 @@ def test_kill_ends_all_that_is_frozen(group: Group) -> None:
         sleep()
 
     pid = group.spawn(brood)
-    assert until(lambda: len(group.manager.pids()) == 6)
+    until(lambda: len(group.manager.pids()) == 6, "six processes")
     group.manager.freeze()
     group.manager.kill()
     assert group.wait(pid) == -9
-    assert until(lambda: group.manager.pids() == [])
+    until(lambda: group.manager.pids() == [], "the end of all")
 
 
 def test_a_frozen_cgroup_that_is_gone_needs_no_thawing(group: Group, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -260,7 +257,7 @@ def test_a_memory_limit_below_what_is_in_use_is_refused(group: Group) -> None:
 
     group.spawn(hold, {"memory": {"limit": 200 * MB, "swap": 200 * MB}})
     usage = file_of(group.manager, "memory", "memory.usage_in_bytes", "memory.current")
-    assert until(lambda: int(files.get(usage)) > 55 * MB)
+    until(lambda: int(files.get(usage)) > 55 * MB, "55 MB in use")
     with pytest.raises(Invalid, match=r"unable to set memory limit to|rejecting memory limit") as caught:
         group.manager.update({"memory": {"limit": 20 * MB, "checkBeforeUpdate": True}})
     assert caught.value.path == "linux.resources.memory.limit"

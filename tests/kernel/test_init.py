@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.fixtures.command import Bundle, Command
+from tests.fixtures.waiting import children_of, until
 from toolkit.kernel import init_code, last_step
 
 
@@ -93,11 +94,7 @@ def test_the_filter_holds_for_both() -> None:
         process.prctl(process.PR_SET_NO_NEW_PRIVS, 1)
         last_step.execute(last_step.sealed(image), ["sleep", "5"], [])
         os._exit(99)
-    deadline = time.monotonic() + 5
-    children: list[str] = []
-    while not children and time.monotonic() < deadline:
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    for each in (str(pid), *children):
+    for each in (str(pid), *until(lambda: children_of(pid), "its child")):
         status = Path(f"/proc/{each}/status").read_text()
         assert "Seccomp:\t2" in status, status
     os.kill(pid, signal.SIGTERM)
@@ -111,13 +108,10 @@ def test_in_a_container_a_signal_reaches_what_the_kernel_would_shield(ctk: Comma
     for option, code in (((), None), (("--init",), 143)):
         running = ctk.popen("run", *option, name := ctk.id(), cwd=str(busybox_bundle), stderr=subprocess.DEVNULL)
         try:
-            deadline = time.monotonic() + 20
-            while ctk("state", name).rc or ctk("state", name).json()["status"] != "running":
-                assert time.monotonic() < deadline
-            if option:  # until its child is there
+            until(lambda name=name: '"running"' in ctk("state", name).out, "the start", of=running)
+            if option:
                 pid = ctk("state", name).json()["pid"]
-                while not Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-                    assert time.monotonic() < deadline
+                until(lambda pid=pid: children_of(pid), "its child")
             ctk("kill", name, "TERM").ok()
             if code is None:
                 time.sleep(0.3)

@@ -18,6 +18,7 @@ from tests.fixtures.command import Command
 from tests.fixtures.often import tries
 from tests.fixtures.registry import DebianRegistry
 from tests.fixtures.registry_faults import Handler, Server, changed, flipped
+from tests.fixtures.waiting import until
 from toolkit.image.document.descriptor import Descriptor
 from toolkit.image.store import check, collect
 from toolkit.image.store.store import Store
@@ -182,10 +183,7 @@ class Gate:
 def half_there(store: Store, gate: Gate, blob: Descriptor) -> None:
     """Wait until the first half of the blob has been written."""
     assert gate.reached.wait(30)
-    end = time.monotonic() + 30
-    while parts(store).get(blob.digest, 0) < gate.half - (1 << 17):
-        assert time.monotonic() < end
-        time.sleep(0.01)
+    until(lambda: parts(store).get(blob.digest, 0) >= gate.half - (1 << 17), "the first half")
 
 
 def ended(process: "subprocess.Popen[str]") -> tuple[str, str]:

@@ -9,8 +9,7 @@ import os
 import signal
 import stat
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -113,14 +112,6 @@ def run(command: Command, bundle: Bundle, *options: str, **keywords: Any) -> Res
         return command("run", "--bundle", str(bundle), *options, name, **keywords)
     finally:
         command("delete", "--force", name)
-
-
-def until(condition: "Callable[[], object]", timeout_s: float = 10) -> None:
-    """Wait for something that must come."""
-    end = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < end, "it did not come"
-        time.sleep(0.02)
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fixtures.waiting import until
 from toolkit.bootstrap.sandbox.sandbox import Sandbox
 from toolkit.errors import BuildFailed, HostLacks
 
@@ -129,17 +130,10 @@ def test_no_descriptor_of_ours_gets_in(tree: Tree) -> None:
 def test_daemons_end_with_the_build(tree: Tree) -> None:
     with tree.sandbox() as sandbox:
         sandbox.run(["/bin/sh", "-c", "setsid sleep 4321 & setsid sh -c 'sleep 4322 & sleep 4323' &"], doing="start")
-        _wait_for("4321", "4322", "4323")
+        until(lambda: all(map(_running, ("4321", "4322", "4323"))), "the daemons")
         began = time.monotonic()
     assert not _running("4321") and not _running("4322") and not _running("4323")
     assert time.monotonic() - began < 5
-
-
-def _wait_for(*words: str) -> None:
-    end = time.monotonic() + 10
-    while not all(map(_running, words)):
-        assert time.monotonic() < end, "the processes did not start"
-        time.sleep(0.02)
 
 
 def _running(word: str) -> bool:
@@ -194,14 +188,11 @@ with Sandbox({str(tree.root)!r}, {str(tree.log)!r}, lambda text: print(text, flu
     child = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
     assert child.stdout is not None
     assert child.stdout.readline() == "up\n"
-    _wait_for("5432", "5433")
+    until(lambda: _running("5432") and _running("5433"), "the two programs", of=child)
     child.send_signal(number)
     child.wait()
     child.stdout.close()
-    end = time.monotonic() + 5
-    while _running("5432") or _running("5433"):
-        assert time.monotonic() < end, "processes of the build are still there"
-        time.sleep(0.02)
+    until(lambda: not _running("5432") and not _running("5433"), "the end of the build's processes")
 
 
 def test_ctrl_c_ends_all_and_comes_out_as_keyboard_interrupt(tree: Tree) -> None:

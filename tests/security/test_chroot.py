@@ -11,7 +11,8 @@ import pytest
 
 from tests.fixtures import chroot
 from tests.fixtures.command import Bundle, Command, tool
-from tests.security.conftest import pid_of, running, until
+from tests.fixtures.waiting import until
+from tests.security.conftest import pid_of, running
 
 pytestmark = pytest.mark.root
 
@@ -160,5 +161,5 @@ def test_a_first_process_in_a_chroot_of_its_own_is_not_followed(bundle: Bundle, 
     able = {kind: ["CAP_SYS_CHROOT"] for kind in ("bounding", "effective", "permitted")}
     bundle.edit(lambda config: config["process"].update(capabilities=able))
     with running(ctk, bundle.args("chroot", "/home", "/bin/sleep", "1000")) as name:
-        until(lambda: os.listdir(f"/proc/{pid_of(ctk, name)}/root") == ["bin"])
+        until(lambda: os.listdir(f"/proc/{pid_of(ctk, name)}/root") == ["bin"], "its chroot")
         assert "etc" in ctk("exec", name, "ls", "/").ok().out.split()

@@ -16,7 +16,8 @@ import pytest
 
 from tests.fixtures.command import Bundle, Command, python_words
 from tests.fixtures.often import tries
-from tests.security.conftest import Canary, pid_of, run, running, until
+from tests.fixtures.waiting import until
+from tests.security.conftest import Canary, pid_of, run, running
 
 pytestmark = pytest.mark.root
 
@@ -274,7 +275,7 @@ def test_e11_no_core_of_ours(bundle: Bundle, ctk: Command) -> None:
     with running(ctk, bundle.sh("sleep 1000"), created=True) as name:
         pid = pid_of(ctk, name)
         os.kill(pid, signal.SIGSEGV)
-        until(lambda: ctk("state", name).json()["status"] == "stopped")
+        until(lambda: ctk("state", name).json()["status"] == "stopped", "its end")
     found = [path for top in (bundle.path, Path.cwd()) for path in top.rglob("core*") if path.is_file()]
     assert [path for path in found if path.stat().st_mtime > time.time() - 60] == []
 

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from tests.fixtures.command import Bundle, Command
-from tests.security.conftest import run, running, until
+from tests.fixtures.waiting import text_of, until
+from tests.security.conftest import run, running
 
 pytestmark = pytest.mark.root
 
@@ -199,8 +200,7 @@ def test_s24_hooks_inside_get_no_more_than_the_process(verb: str, uid: int, bund
             ctk("start", name, **keywords).ok()
         else:
             ctk("run", "-d", "--bundle", str(bundle), name, **keywords).ok()
-        until(lambda: (bundle.rootfs / "own").exists() and (bundle.rootfs / "own").read_text())
-        own = (bundle.rootfs / "own").read_text().splitlines()
+        own = until(lambda: text_of(bundle.rootfs / "own"), "its cgroups").splitlines()
     finally:
         ctk("delete", "--force", name)
     lines = (bundle.rootfs / "told").read_text().splitlines()

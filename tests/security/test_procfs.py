@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.fixtures.command import Bundle, Command
+from tests.fixtures.waiting import until
 from tests.security.conftest import Canary, bind, mounts, race, run, running
 
 pytestmark = pytest.mark.root
@@ -106,10 +107,7 @@ def test_s22_exec_into_a_container_that_covered_its_proc(bundle: Bundle, ctk: Co
     """
     bundle.edit(lambda config: config["process"].update(capabilities=sets)).sh(script)
     with running(ctk, bundle) as name:
-        end = time.monotonic() + 10
-        while not (bundle.rootfs / "ready").exists():
-            assert time.monotonic() < end
-            time.sleep(0.02)
+        until((bundle.rootfs / "ready").exists, "the attack's set-up")
         assert ctk("exec", name, "echo", "hi", timeout=10).ok().out == "hi\n"
         before = time.monotonic()
         ctk("exec", "--tty", name, "echo", "hi", timeout=10)

@@ -15,6 +15,7 @@ import pytest
 from tests.fixtures import debs
 from tests.fixtures.archive import Archive, Key, Suite
 from tests.fixtures.server import FileServer
+from tests.fixtures.waiting import until
 from toolkit.bootstrap.acquire.download import Download
 from toolkit.bootstrap.facts.model import Lock, Package, Request
 from toolkit.bootstrap.plan.plan_build import Solved, solve, solve_open
@@ -355,9 +356,7 @@ def test_ctrl_c_waits_for_the_unpackers_and_leaves_no_descriptor(solved: Solved,
     with pytest.raises(KeyboardInterrupt):
         Download(solved.client, solved.cache, solved.lock, Landed(0.2), silent).run()
     assert time.monotonic() - began < 5
-    deadline = time.monotonic() + 5
     assert "unpack" not in workers()
-    while workers() and time.monotonic() < deadline:  # a fetcher ends with its next chunk
-        time.sleep(0.05)
-    assert open_files(world) == workers() == []
+    until(lambda: not workers(), "the fetchers, which end with their next chunk", timeout_s=5)
+    assert open_files(world) == []
     world.server.behave()

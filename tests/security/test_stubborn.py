@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from tests.fixtures.command import Bundle, Command
-from tests.security.conftest import Canary, pid_of, running, until
+from tests.fixtures.waiting import until
+from tests.security.conftest import Canary, pid_of, running
 from toolkit.errors import CtkError
 from toolkit.runtime import record as records
 
@@ -32,17 +33,16 @@ def test_s55_a_process_whose_name_is_no_text(words: tuple[str, ...], bundle: Bun
     script = "(printf '\\377\\376' > /proc/self/comm; exec 3</proc/self/stat; while :; do sleep 1; done) & wait"
     with running(ctk, without_pid_namespace(bundle).args("/bin/sh", "-c", script)) as name:
         pids = pids_of(ctk, name)
-        until(lambda: any(b"\xff" in Path(f"/proc/{pid}/comm").read_bytes() for pid in pids_of(ctk, name)))
+        until(lambda: any(b"\xff" in Path(f"/proc/{pid}/comm").read_bytes() for pid in pids_of(ctk, name)), "its name")
         ctk(*words, name, *(["KILL"] if words[0] == "kill" else [])).ok()
-        until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
+        until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), "their end")
 
 
 def test_s55_cgroups_deeper_than_a_path_is_long(bundle: Bundle, ctk: Command) -> None:
     """Who is in the deepest of them, frozen there too, is seen, ended, and all of them go."""
     script = "sleep 1000 & sleep 1000 & wait"
     with running(ctk, without_pid_namespace(bundle).args("/bin/sh", "-c", script)) as name:
-        until(lambda: len(pids_of(ctk, name)) == 3)
-        pids = pids_of(ctk, name)
+        pids = until(lambda: found if len(found := pids_of(ctk, name)) == 3 else [], "three processes")
         init = pid_of(ctk, name)
         hidden = next(pid for pid in pids if pid != init)
         tops = cgroups_of(ctk, name)
@@ -54,7 +54,7 @@ def test_s55_cgroups_deeper_than_a_path_is_long(bundle: Bundle, ctk: Command) ->
         ctk("resume", name).ok()
         ctk("stats", "--no-stream", name).ok()
         ctk("delete", "--force", name).ok()
-        until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
+        until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), "their end")
         assert not any(top.exists() for top in tops)
 
 
@@ -106,7 +106,7 @@ def test_s55_what_a_container_made_in_its_records_folder_goes(bundle: Bundle, ct
         env = {"NOTIFY_SOCKET": str(tmp_path / "n")}
         ctk("create", "--bundle", str(bundle.edit(change).args("/bin/sh", "-c", script)), name, env=env).ok()
         starting = ctk.popen("start", name, env=env)
-        until(lambda: (bundle.rootfs / "done").exists())
+        until((bundle.rootfs / "done").exists, "the attack", of=starting)
         said = ctk("delete", "--force", name)
         starting.wait()
     assert not said.rc, said.err

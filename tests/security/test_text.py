@@ -2,14 +2,13 @@
 
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.fixtures.command import Bundle, Command
+from tests.fixtures.waiting import text_of, until
 from toolkit.runtime.comfort import unit
 
 EVIL = "\x1b[31m\x1b]0;t\x07\x7f\u009b\u202e\n"
@@ -27,8 +26,7 @@ def test_s49_names_that_a_container_chose_do_nothing_to_a_terminal(ctk: Command,
     name = ctk.id()
     ctk("run", "-d", "--bundle", str(moved), name).ok()
     pid = ctk("state", name).json()["pid"]
-    while "X" not in Path(f"/proc/{pid}/comm").read_text():
-        time.sleep(0.02)
+    until(lambda: "X" in text_of(f"/proc/{pid}/comm"), "its name")
     for words in (
         ["top", "--no-stream", name], ["inspect", name], ["inspect", "--json", name], ["ps", name], ["list"],
         ["list", "-f", "json"], ["state", name], ["diff", name], ["gc", "--dry-run", str(moved)],

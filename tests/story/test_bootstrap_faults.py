@@ -15,6 +15,7 @@ import pytest
 from tests.fixtures.command import Command, tool
 from tests.fixtures.debian import Mirror
 from tests.fixtures.ubuntu import UbuntuArchive
+from tests.fixtures.waiting import until
 
 pytestmark = [pytest.mark.root, pytest.mark.archive]
 
@@ -37,7 +38,7 @@ def words(archive: UbuntuArchive, target: Path, *more: str, variant: str = ESSEN
     return ["bootstrap", "jammy", str(target), "--variant", variant, "--no-cache", *mirror, *more]
 
 
-def until(process: "subprocess.Popen[str]", stage: str) -> None:
+def read_until(process: "subprocess.Popen[str]", stage: str) -> None:
     """Read events until `stage` has begun, and a little of it is done."""
     assert process.stdout is not None
     for line in process.stdout:
@@ -80,12 +81,9 @@ def tree_names(root: Path) -> set[str]:
     return {str(path.relative_to(root)) for path in root.rglob("*")}
 
 
-def settled(path: Path) -> bool:
-    """Whether all of a killed build is gone: it dies with its parent, a moment later."""
-    deadline = time.monotonic() + 10
-    while (mounts_below(path) or processes_in(path)) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return not mounts_below(path) and not processes_in(path)
+def settle(path: Path) -> None:
+    """Wait until all of a killed build is gone: it dies with its parent, a moment later."""
+    until(lambda: not mounts_below(path) and not processes_in(path), "the end of a killed build")
 
 
 @pytest.mark.timeout(300)
@@ -96,10 +94,10 @@ def test_b10_killed_at_any_stage(
     target = tmp_path / "fs"
     had = devices()
     process = ctk.popen(*words(ubuntu_archive, target, "--json"), stdout=subprocess.PIPE, env=cache)
-    until(process, stage)
+    read_until(process, stage)
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    assert settled(tmp_path)
+    settle(tmp_path)
     assert had.items() <= devices().items()
     refused = ctk(*words(ubuntu_archive, target), env=cache)
     assert refused.rc == 1 and "half made" in refused.err and "--force" in refused.err
@@ -135,7 +133,7 @@ def test_b10_killed_at_any_moment_of_one_build(
             process.kill()
             process.wait()
             moments.pop(0)
-        assert settled(tmp_path), moments
+        settle(tmp_path)
         assert had.items() <= devices().items()
         for path in folder.glob("files/??/*"):
             if "." not in path.name:  # what is not finished has another name
@@ -172,7 +170,7 @@ def test_interrupted_at_any_stage_nothing_is_left(
     process = ctk.popen(
         *words(ubuntu_archive, target, "--json"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=cache
     )
-    until(process, stage)
+    read_until(process, stage)
     began = time.monotonic()
     process.send_signal(number)
     time.sleep(0.05)
@@ -182,7 +180,7 @@ def test_interrupted_at_any_stage_nothing_is_left(
     assert process.returncode in (128 + number, -number), err
     assert "Traceback" not in err, err
     assert time.monotonic() - began < 15
-    assert settled(tmp_path)
+    settle(tmp_path)
     assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")] == [], err
 
 
@@ -227,7 +225,7 @@ def test_two_builds_at_once_share_a_cache_and_not_a_target(
     both = [
         ctk.popen(*words(ubuntu_archive, tmp_path / name, "--json"), stdout=subprocess.PIPE, env=env) for name in "ab"
     ]
-    until(both[0], "index")
+    read_until(both[0], "index")
     third = ctk(*words(ubuntu_archive, tmp_path / "a"), env=env)
     assert third.rc == 1 and "another ctk" in third.err
     for process in both:

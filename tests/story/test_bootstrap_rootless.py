@@ -6,7 +6,6 @@ import signal
 import stat
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import pytest
 from tests.fixtures.command import Command
 from tests.fixtures.ubuntu import UbuntuArchive
 from tests.fixtures.user import FIRST, ID, prefix
+from tests.fixtures.waiting import until
 
 pytestmark = [pytest.mark.root, pytest.mark.archive]  # root to become the user
 
@@ -83,10 +83,7 @@ def test_b10_nothing_is_left_of_an_interrupted_one(
     number: signal.Signals, ctk: Command, home: Path, ubuntu_archive: UbuntuArchive
 ) -> None:
     child = bootstrap(ctk, home, ubuntu_archive, variant="essential")
-    end = time.monotonic() + 120
-    while not (home / "fs/var/lib/dpkg/status").exists():
-        assert time.monotonic() < end and child.poll() is None
-        time.sleep(0.02)
+    until((home / "fs/var/lib/dpkg/status").exists, "dpkg's database", timeout_s=120, of=child)
     child.send_signal(number)
     said, _ = child.communicate(timeout=60)
     assert child.returncode in (130, -signal.SIGINT, -signal.SIGKILL), said

@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ import pytest
 from tests.fixtures.command import Command
 from tests.fixtures.debian import Mirror
 from tests.fixtures.ubuntu import UbuntuArchive
+from tests.fixtures.waiting import until
 from toolkit.bootstrap.output.target import read_result
 
 pytestmark = [pytest.mark.root, pytest.mark.archive]
@@ -119,16 +119,10 @@ def test_b10_a_hook_ends_with_ctk(number: signal.Signals, ctk: Command, tmp_path
     left = f"sleep 3336.{os.getpid()}"  # others run this test as well
     hook = f'trap "" INT TERM HUP; mount -t tmpfs tmpfs "$1/mnt" || mount -t tmpfs tmpfs "$1"; setsid {left}; sleep 9'
     child = ctk.popen(*words, "--setup-hook", hook, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    end = time.monotonic() + 90
-    while not running(left):
-        assert time.monotonic() < end and child.poll() is None
-        time.sleep(0.05)
+    until(lambda: running(left), "the hook", timeout_s=90, of=child)
     child.send_signal(number)
     child.wait(30)
-    end = time.monotonic() + 10
-    while running(left):
-        assert time.monotonic() < end, "the hook's process outlived ctk"
-        time.sleep(0.05)
+    until(lambda: not running(left), "the end of the hook's process")
     assert str(tmp_path) not in Path("/proc/self/mountinfo").read_text()
     assert number == signal.SIGKILL or not (tmp_path / "fs").exists()
 

@@ -5,7 +5,6 @@ import os
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pytest
 from tests.fixtures.command import Bundle, Command
 from tests.fixtures.leaks import cgroups
 from tests.fixtures.terminal import Terminal
+from tests.fixtures.waiting import until
 from toolkit.bootstrap.output import builds_in_progress
 from toolkit.runtime.cgroups import layout
 
@@ -119,10 +119,7 @@ def test_a_killed_build_is_found_wherever_it_was(ctk: Command, tmp_path: Path) -
         url = f"http://127.0.0.1:{silent_mirror.getsockname()[1]}/debian"
         words = ("bootstrap", "bookworm", str(target), url)
         build = ctk.popen(*words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        end = time.monotonic() + 30
-        while not (target / ".ctk-bootstrap").exists():
-            assert time.monotonic() < end
-            time.sleep(0.02)
+        until((target / ".ctk-bootstrap").exists, "the build", of=build)
         assert f"left alone: tree {target}: it is being made now" in ctk("gc", env=environment).ok().out
         build.send_signal(signal.SIGKILL)
         build.wait()
@@ -204,10 +201,7 @@ def test_what_a_killed_recipe_left_goes_and_not_before(ctk: Command, busybox_roo
     words = ("recipe", "run", "--yes", "--work", str(work), str(page))
     player = ctk.popen(*words, env={**ctk.environment, **environment}, stdout=subprocess.DEVNULL)
     try:
-        end = time.monotonic() + 60
-        while not (work / "ready").exists():
-            assert player.poll() is None and time.monotonic() < end
-            time.sleep(0.02)
+        until((work / "ready").exists, "the recipe", timeout_s=60, of=player)
         (room,) = Path(ctk.root + "-recipes").iterdir()
         (launcher,) = temporary.glob("ctk-bin-*")
         init = json.loads((room / name / "state.json").read_text())["pid"]
@@ -222,10 +216,8 @@ def test_what_a_killed_recipe_left_goes_and_not_before(ctk: Command, busybox_roo
     assert f"would remove folder {launcher}: " in said and room.exists() and launcher.exists()
     said = ctk("gc", env=environment).ok().out
     assert f"removed recipe {room}" in said and f"removed folder {launcher}" in said
-    end = time.monotonic() + 10  # it was killed; whoever inherited it has to notice
-    while os.path.isdir(f"/proc/{init}"):
-        assert time.monotonic() < end
-        time.sleep(0.02)
+    # It was killed; whoever inherited it has to notice.
+    until(lambda: not os.path.isdir(f"/proc/{init}"), "the end of the container's process")
     assert not room.parent.exists() and not launcher.exists() and work.is_dir()
     assert not [path for path in cgroups() if path.endswith(f"/ctk-recipe-{room.name}")]
 

@@ -5,7 +5,6 @@ import os
 import re
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +15,7 @@ import typer.main
 
 from tests.fixtures.command import Bundle, Command
 from tests.fixtures.terminal import Terminal
+from tests.fixtures.waiting import until
 from toolkit.cli import pages
 from toolkit.cli.app import application
 from toolkit.runtime.help import render
@@ -166,9 +166,7 @@ def test_a_signal_ends_a_recipe_after_its_clean_up(ctk: Command, tmp_path: Path,
     page.write_text("# T\n```console\n$ touch began; sleep 60\n```\n```console cleanup\n$ touch cleaned\n```\n")
     work = tmp_path / "work"
     process = ctk.popen("recipe", "run", "--yes", "--work", str(work), str(page), stdout=subprocess.DEVNULL)
-    ends = time.monotonic() + 30
-    while not (work / "began").exists() and time.monotonic() < ends:
-        time.sleep(0.02)
+    until((work / "began").exists, "the first command", of=process)
     process.send_signal(number)
     assert process.wait(30) == code
     assert sorted(os.listdir(work)) == ["began", "cleaned"]
@@ -199,10 +197,7 @@ def test_global_options_stand_before_the_commands_of_either_door(
     try:
         assert name not in ctk("list", "-q").ok().out
         assert ctk(*everywhere, "inspect", "--json", name).ok().json()["id"] == name
-        ends = time.monotonic() + 20
-        while "hello" not in (said := ctk(*everywhere, "logs", name).ok().out) and time.monotonic() < ends:
-            time.sleep(0.05)
-        assert said == "hello\n"
+        assert until(lambda: ctk(*everywhere, "logs", name).ok().out, "the output") == "hello\n"
         assert ctk(*everywhere, "stop", "--time", "0", name).ok().out == name + "\n"
         assert ctk("--root=" + root, "rm", name).ok().out == name + "\n"
         gone = ctk("--root", root, "--log", log, "--log-format=json", "attach", name)

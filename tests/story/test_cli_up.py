@@ -18,6 +18,7 @@ from tests.fixtures.debian import Mirror
 from tests.fixtures.terminal import Terminal
 from tests.fixtures.ubuntu import UbuntuArchive
 from tests.fixtures.user import FIRST, ID, prefix
+from tests.fixtures.waiting import until
 
 pytestmark = [pytest.mark.root, pytest.mark.archive]
 
@@ -192,10 +193,7 @@ def test_up_in_the_background_with_a_layer_of_its_own(ctk: Command, up: Callable
     words = ("--detach", "--init", f"--overlay={layer}")
     try:
         up(name, *words, "--", "sh", "-c", "echo up; touch /mine; exec sleep 1000").ok()
-        end = time.monotonic() + 20
-        while ctk("logs", name).out != "up\n":
-            assert time.monotonic() < end
-            time.sleep(0.1)
+        until(lambda: ctk("logs", name).out == "up\n", "the output")
         refused = up(name, *words, "--", "true")
         assert refused.rc == 1 and "--replace" in refused.err
         script = "ls /mine; cat /proc/1/comm; while [ ! -e /tmp/end ]; do sleep 0.1; done"
@@ -205,9 +203,7 @@ def test_up_in_the_background_with_a_layer_of_its_own(ctk: Command, up: Callable
             ctk("exec", name, "touch", "/tmp/end").ok()
             assert following.stdout.read() == "ctk-init\n"
         assert following.returncode == 0
-        while ctk("state", name).rc == 0:
-            assert time.monotonic() < end + 20
-            time.sleep(0.1)
+        until(lambda: ctk("state", name).rc, "its removal")
     finally:
         ctk("delete", "--force", name)
     assert (layer / "upper/mine").exists()

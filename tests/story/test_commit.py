@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import pytest
 from tests.fixtures import layers as made
 from tests.fixtures.command import Command, tool
 from tests.fixtures.user import ID, prefix
+from tests.fixtures.waiting import until
 
 pytestmark = pytest.mark.root
 
@@ -166,9 +166,7 @@ def test_a_running_container_is_paused_and_goes_on(ctk: Command, web: str, tmp_p
     ctk("up", "-d", web, name, "--", "sh", "-c", count).ok()
     counted = tmp_path / "data/bundles" / name / "writable/upper/count/b"
     try:
-        deadline = time.monotonic() + 10
-        while not counted.exists() and time.monotonic() < deadline:
-            time.sleep(0.02)
+        until(counted.exists, "the first count")
         told = ctk("commit", name, "web:2").ok()
         assert "pause" not in told.err
         assert json.loads(ctk("state", name).ok().out)["status"] == "running"
@@ -177,10 +175,7 @@ def test_a_running_container_is_paused_and_goes_on(ctk: Command, web: str, tmp_p
         a, b = (int((root / "rootfs/count" / one).read_text() or -1) for one in "ab")
         assert -1 in (a, b) or a - b in (0, 1)
         was = counted.read_text()
-        deadline = time.monotonic() + 10
-        while (now := counted.read_text()) in (was, "") and time.monotonic() < deadline:
-            time.sleep(0.02)
-        assert now not in (was, "")
+        until(lambda: counted.read_text() not in (was, ""), "the next count")
         ctk("pause", name).ok()
         ctk("commit", name, "web:3").ok()
         assert json.loads(ctk("state", name).ok().out)["status"] == "paused"

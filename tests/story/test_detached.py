@@ -15,15 +15,9 @@ import pytest
 
 from tests.fixtures.command import Bundle, Command, tool
 from tests.fixtures.terminal import Terminal
+from tests.fixtures.waiting import children_of, until
 
 pytestmark = [pytest.mark.root, pytest.mark.usefixtures("leaks")]
-
-
-def wait_for(true: Callable[[], Any], what: str, seconds: float = 20) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, f"waited for {what}"
-        time.sleep(0.05)
 
 
 def gone(ctk: Command, name: str) -> bool:
@@ -63,7 +57,7 @@ def test_an_engine_s_run_d_has_no_holder(ctk: Command, busybox_bundle: Bundle, n
     with open(out, "w") as file:
         process = ctk.popen("run", "-d", name, cwd=str(busybox_bundle), stdout=file, stderr=file)
         assert process.wait(20) == 0
-    wait_for(lambda: out.read_text() == "straight\n", "the output")
+    until(lambda: out.read_text() == "straight\n", "the output")
     told = ctk("logs", name)
     assert told.rc == 1 and "its output is not logged" in told.err
     assert "attach" in ctk("attach", name).err
@@ -101,14 +95,14 @@ def test_a_terminal_is_held_attached_to_and_left(
     second.read_until("still kept")
     second.send("exit 6\r")
     assert second.wait() == 6, second.shown
-    wait_for(lambda: stopped(ctk, name), "its end")
+    until(lambda: stopped(ctk, name), "its end")
     assert "still kept" in ctk("logs", name).out
 
 
 def test_stop_asks_first_and_tells_when_that_is_no_use(ctk: Command, busybox_bundle: Bundle, name: str) -> None:
     busybox_bundle.sh("trap 'echo bye; exit 0' TERM; echo ready; while :; do sleep 0.05; done")
     ctk("run", "-d", "--hold", name, cwd=str(busybox_bundle)).ok()
-    wait_for(lambda: "ready" in ctk("logs", name).out, "the trap")
+    until(lambda: "ready" in ctk("logs", name).out, "the trap")
     told = ctk("stop", "--time", "3000000", name).ok()  # a month: more than poll(2) counts
     assert (told.out, told.err) == (f"{name}\n", "")
     assert ctk("logs", "-f", name).out == "ready\nbye\n"
@@ -128,7 +122,7 @@ def test_stop_kills_after_the_grace_and_uses_the_image_s_signal(
     busybox_bundle.sh("trap 'echo asked' USR1; echo ready; while :; do sleep 0.05; done")
     busybox_bundle.edit(lambda c: c.setdefault("annotations", {}).update(signal))
     ctk("run", "-d", "--hold", name, cwd=str(busybox_bundle)).ok()
-    wait_for(lambda: "ready" in ctk("logs", name).out, "the trap")
+    until(lambda: "ready" in ctk("logs", name).out, "the trap")
     told = ctk("stop", "--time", "0.5", name).ok()
     assert "still running 0.5 s after SIGUSR1: killed" in told.err
     assert "asked" in ctk("logs", "-f", name).out
@@ -140,10 +134,10 @@ def test_restart_takes_the_bundle_as_it_is_now_and_goes_on_with_the_log(
 ) -> None:
     busybox_bundle.sh("echo first; exec sleep 1000")
     ctk("run", "-d", "--hold", "--init", name, cwd=str(busybox_bundle)).ok()
-    wait_for(lambda: "first" in ctk("logs", name).out, "the first")
+    until(lambda: "first" in ctk("logs", name).out, "the first")
     busybox_bundle.sh("echo second; cat /proc/1/comm; exec sleep 1000")
     assert ctk("restart", name).ok().out == f"{name}\n"
-    wait_for(lambda: ctk("logs", name).out == "first\nsecond\nctk-init\n", "the log")
+    until(lambda: ctk("logs", name).out == "first\nsecond\nctk-init\n", "the log")
     assert not [entry for entry in os.listdir(ctk.root) if entry.startswith(".")]
 
 
@@ -162,7 +156,7 @@ def test_rm_option_removes_when_it_ends_detached_too(ctk: Command, busybox_bundl
         ctk("run", "-d", "--rm", *options, name, cwd=str(busybox_bundle)).ok()
         assert not gone(ctk, name)
         go.touch()
-        wait_for(lambda: gone(ctk, name), "its removal")
+        until(lambda: gone(ctk, name), "its removal")
         go.unlink()
 
 
@@ -244,7 +238,7 @@ def test_an_overlay_is_one_containers_at_a_time(
     ctk("run", "--overlay", f"{layer}2", second, cwd=str(busybox_bundle.sh("true"))).ok()
     ctk("kill", first, "KILL").ok()
     for last in (ctk.id(), ctk.id()):  # the first has ended, then it is deleted
-        wait_for(lambda: gone(ctk, first) or ctk("state", first).json()["status"] == "stopped", "the end")
+        until(lambda: gone(ctk, first) or ctk("state", first).json()["status"] == "stopped", "the end")
         ctk(*root, "run", "--overlay", layer, last, cwd=str(busybox_bundle)).ok()
         ctk("delete", "--force", first)
 
@@ -512,13 +506,13 @@ def test_a_unit_starts_and_stops_it(ctk: Command, busybox_bundle: Bundle, name: 
     first = ctk("state", name).json()["pid"]
     main = subprocess.Popen(shlex.split(lines["ExecStart"]), env=ctk.environment, stdin=subprocess.DEVNULL)
 
-    def replaced() -> bool:  # by the unit's, which first takes the one away that is there
+    def replaced() -> int:  # by the unit's, which first takes the one away that is there
         found = ctk("state", name)
-        return found.rc == 0 and found.json()["status"] == "running" and found.json()["pid"] != first
+        pid = found.json()["pid"] if found.rc == 0 and found.json()["status"] == "running" else first
+        return 0 if pid == first else pid
 
-    wait_for(replaced, "the start")
-    pid = ctk("state", name).json()["pid"]
-    wait_for(lambda: Path(f"/proc/{pid}/task/{pid}/children").read_text(), "the program")
+    pid = until(replaced, "the start")
+    until(lambda: children_of(pid), "the program")
     subprocess.run(shlex.split(lines["ExecStop"]), env=ctk.environment, check=True, stdout=subprocess.DEVNULL)
     assert main.wait(20) == 143
     assert gone(ctk, name)

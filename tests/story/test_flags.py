@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.fixtures.waiting import text_of, until
+
 pytestmark = pytest.mark.root
 
 
@@ -77,13 +79,6 @@ def caught_by(pid):
     return int(re.search(r"SigCgt:\s+(\w+)", Path(f"/proc/{pid}/status").read_text()).group(1), 16)
 
 
-def wait_for(condition, seconds=10):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not come true in time"
-        time.sleep(0.02)
-
-
 @pytest.fixture
 def alive(runtime, busybox_bundle):
     """A container that sleeps."""
@@ -141,14 +136,14 @@ def test_a_pidfd_ends_what_waits_for_start(ctk, busybox_bundle, listening, numbe
     pidfd = take()
     pid = ctk("state", name).json()["pid"]
     # It executes the last step just after `create` has returned.
-    wait_for(lambda: caught_by(pid) >> 14 & 1)
+    until(lambda: caught_by(pid) >> 14 & 1, "its handlers")
     signal.pidfd_send_signal(pidfd, number)
     if ends:
-        wait_for(lambda: status(ctk, name) == "stopped")
+        until(lambda: status(ctk, name) == "stopped", "its end")
     else:
         ctk("start", name).ok()
         # `start` returns when the last step has heard of it, a moment before that executes the program.
-        wait_for(lambda: Path(f"/proc/{pid}/cmdline").read_text().startswith("/bin/sleep\0"))
+        until(lambda: text_of(f"/proc/{pid}/cmdline").startswith("/bin/sleep\0"), "the program")
         assert status(ctk, name) == "running"
         assert caught_by(pid) == 0, "the program starts without handlers of ours"
     os.close(pidfd)
@@ -191,7 +186,7 @@ def test_a_session_keyring_of_its_own_unless_not_wanted(runtime, busybox_bundle,
             subprocess.run(argv, env=runtime.environment, stdin=subprocess.DEVNULL, stdout=out, check=True)
             if verb == "create":
                 runtime("start", name).ok()
-                wait_for(lambda name=name: status(runtime, name) == "stopped")
+                until(lambda name=name: status(runtime, name) == "stopped", "its end")
                 runtime("delete", name).ok()
         keyrings.append(f"_ses.{name}" in (tmp_path / "out").read_text())
     assert keyrings == [True, False]

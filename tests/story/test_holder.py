@@ -12,6 +12,7 @@ import pytest
 
 from tests.fixtures.command import Bundle, Command
 from tests.fixtures.terminal import Terminal
+from tests.fixtures.waiting import text_of, until
 from toolkit.runtime.comfort import ending
 
 pytestmark = [pytest.mark.root, pytest.mark.usefixtures("leaks")]
@@ -24,13 +25,6 @@ def name(ctk: Command) -> Iterator[str]:
     ctk("delete", "--force", one)
 
 
-def wait_for(true: Callable[[], object], what: str, seconds: float = 20) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, f"waited for {what}"
-        time.sleep(0.02)
-
-
 def test_clients_that_stand_still_or_leave_do_not_hold_up_the_output(
     ctk: Command, busybox_bundle: Bundle, name: str
 ) -> None:
@@ -41,7 +35,7 @@ def test_clients_that_stand_still_or_leave_do_not_hold_up_the_output(
     reader = ctk.popen("attach", name, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     everybody = [*stopped, reader]
     holder = int(Path(f"/proc/{ctk('state', name).json()['pid']}/stat").read_text().rpartition(")")[2].split()[1])
-    wait_for(lambda: len(os.listdir(f"/proc/{holder}/fd")) >= 12, "five who are attached")
+    until(lambda: len(os.listdir(f"/proc/{holder}/fd")) >= 12, "five who are attached")
     time.sleep(0.3)
     try:
         for one in stopped:
@@ -86,7 +80,7 @@ def test_a_run_d_that_is_given_up_leaves_nothing(
     busybox_bundle.args("/bin/sleep", "1000").edit(lambda c: c.update(hooks={kind: [hook]}))
     words = ("run", "-d", "--hold") if hold else ("run", "-d")
     process = ctk.popen(*words, name, cwd=str(busybox_bundle), stderr=subprocess.DEVNULL)
-    wait_for(begun.exists, "the hook")
+    until(begun.exists, "the hook")
     process.send_signal(number)
     assert process.wait(15) == 128 + number
     assert ctk("state", name).rc == 1
@@ -98,7 +92,7 @@ def test_a_held_terminal_is_heard_after_its_program_closed_it(
     script = "exec </dev/null >/dev/null 2>&1; sleep 0.3; echo back >/dev/console; exec sleep 1000"
     busybox_bundle.args("sh", "-c", script).edit(lambda c: c["process"].update(terminal=True))
     assert terminal(ctk.argv("run", "-d", name), env=ctk.environment, cwd=str(busybox_bundle)).wait() == 0
-    wait_for(lambda: "back" in ctk("logs", name).out, "the output")
+    until(lambda: "back" in ctk("logs", name).out, "the output")
 
 
 def test_an_old_kill_for_memory_is_not_blamed_for_a_later_one(ctk: Command, busybox_bundle: Bundle, name: str) -> None:
@@ -106,12 +100,11 @@ def test_an_old_kill_for_memory_is_not_blamed_for_a_later_one(ctk: Command, busy
     script += "exec sleep 1000"
     busybox_bundle.sh(script).edit(lambda c: c["linux"]["resources"].update(memory={"limit": 20 << 20}))
     ctk("run", "-d", "--hold", name, cwd=str(busybox_bundle)).ok()
-    wait_for(lambda: "on" in ctk("logs", name).out, "the kill of a child")
+    until(lambda: "on" in ctk("logs", name).out, "the kill of a child")
     time.sleep(3.5)
     ctk("kill", name, "KILL").ok()
     ended = Path(ctk.root) / name / "ended.json"
-    wait_for(ended.exists, "its end")
-    found = json.loads(ended.read_text())
+    found = json.loads(until(lambda: text_of(ended), "its end"))
     assert found["oom"]["kills"] >= 1, "no kill to mistake"
     assert ending.sentence(found).startswith("killed by SIGKILL, not by the kernel"), found
 

@@ -1,11 +1,11 @@
 """Whatever step the runtime is killed at: the id is told truthfully, `delete --force` converges, the id works again."""
 
 import os
-import time
 
 import pytest
 
 from tests.fixtures.command import Bundle, Command, Result
+from tests.fixtures.waiting import until
 
 pytestmark = pytest.mark.root
 
@@ -36,16 +36,9 @@ def works(ctk: Command, container: str, bundle: Bundle) -> None:
 
 def wait_gone(container: str) -> None:
     """The child of a killed parent ends by itself when the conversation closes."""
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        left = []
-        for folder, folders, _ in os.walk("/sys/fs/cgroup"):
-            if container in folders:
-                left.append(f"{folder}/{container}")
-        if not left:
-            return
-        time.sleep(0.05)
-    pytest.fail(f"left: {left}")
+    until(
+        lambda: not any(container in folders for _, folders, _ in os.walk("/sys/fs/cgroup")), "the end of its cgroups"
+    )
 
 
 @pytest.mark.parametrize("side", ["parent", "child"])

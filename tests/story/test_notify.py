@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.fixtures.command import Bundle, Command
-from tests.story.test_holder import wait_for
+from tests.fixtures.waiting import text_of, until
 from toolkit.runtime import notify
 from toolkit.runtime.record import Record
 
@@ -162,13 +162,12 @@ def test_who_goes_on_talking_is_listened_to(
         stdout=subprocess.DEVNULL,
     )
     try:
-        wait_for(lambda: b"BARRIER=1" in manager.lines, "the manager")
+        until(lambda: b"BARRIER=1" in manager.lines, "the manager")
         Path(f"/proc/{ctk('state', name).json()['pid']}/root/dev/shm/go").touch()
         code = process.wait(20)
         if how != "run":
             ended = Path(ctk.root) / name / "ended.json"
-            wait_for(ended.exists, "the end")
-            code = json.loads(ended.read_text())["code"]
+            code = json.loads(until(lambda: text_of(ended), "the end"))["code"]
     finally:
         ctk("delete", "--force", name)
     assert code == 0

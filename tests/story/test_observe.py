@@ -1,7 +1,6 @@
 """`ctk inspect`, `stats`, `top` and `diff` of containers that run."""
 
 import os
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import pytest
 
 from tests.fixtures.command import Bundle, Command
 from tests.fixtures.terminal import Terminal
+from tests.fixtures.waiting import until
 
 pytestmark = pytest.mark.root
 
@@ -25,10 +25,11 @@ def busy(ctk: Command, new_bundle: Callable[..., Bundle]) -> Iterator[str]:
 
 
 def test_inspect_shows_what_the_kernel_shows(ctk: Command, busy: str) -> None:
-    told: dict = {}
-    end = time.monotonic() + 10
-    while len(told.get("ports", [])) < 2 and time.monotonic() < end:
+    def inspected() -> dict:
         told = ctk("inspect", "--json", busy).json()
+        return told if len(told.get("ports", [])) == 2 else {}
+
+    told = until(inspected, "two ports")
     pid = ctk("state", busy).json()["pid"]
     assert (told["status"], told["pid"], told["hostname"]) == ("running", pid, "busy")
     for row in told["namespaces"]:
@@ -107,16 +108,17 @@ def test_diff_sees_the_layer_of_an_ephemeral_container(ctk: Command, tmp_path: P
     ctk("spec", "--rootfs", "fs", "--writable", "--no-tty", "--", "sh", "-c", script, cwd=tmp_path).ok()
     name = ctk.id()
     ctk("run", "-d", "--ephemeral", name, cwd=tmp_path).ok()
-    end = time.monotonic() + 10
-    while "A /new" not in (lines := ctk("diff", name).ok().out.splitlines()) and time.monotonic() < end:
-        time.sleep(0.05)
+
+    def changed() -> list[str]:
+        lines = ctk("diff", name).ok().out.splitlines()
+        return lines if "A /new" in lines else []
+
+    lines = until(changed, "the last change")
     assert {"C /etc/hosts", "D /usr/bin/yes", "A /new"} <= set(lines)
     assert not [line for line in lines if line.startswith(("A /proc/", "A /sys/", "A /dev/"))]
     assert not (tmp_path / "fs/new").exists()
     ctk("kill", name, "KILL").ok()
-    end = time.monotonic() + 10
-    while ctk("state", name).json()["status"] != "stopped" and time.monotonic() < end:
-        time.sleep(0.02)
+    until(lambda: ctk("state", name).json()["status"] == "stopped", "its end")
     ended = ctk("diff", name)
     assert ended.rc == 1 and "the container has ended" in ended.err
     ctk("delete", name).ok()

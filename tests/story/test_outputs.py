@@ -21,6 +21,7 @@ from tests.fixtures.small import World
 from tests.fixtures.trees import facts
 from tests.fixtures.ubuntu import UbuntuArchive
 from tests.fixtures.user import ID, prefix
+from tests.fixtures.waiting import until
 
 pytestmark = pytest.mark.root
 
@@ -117,8 +118,7 @@ def test_a_second_build_into_one_file_is_refused(world: World, ctk: Command) -> 
     words = ["--variant=extract", "--arch=amd64", "--include=alpha", f"--keyring={world.archive.keyring}"]
     target = str(world.folder / "fs.tar")
     first = ctk.popen("bootstrap", "bookworm", target, world.server.url, *words, env=world.env)
-    while not world.server.requests:
-        time.sleep(0.02)
+    until(lambda: world.server.requests, "its first request", of=first)
     second = world.build("fs.tar")
     assert second.rc == 1 and "another ctk" in second.err
     world.server.behave()

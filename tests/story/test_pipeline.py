@@ -12,15 +12,9 @@ import pytest
 from tests.fixtures.command import Command
 from tests.fixtures.debian import Mirror
 from tests.fixtures.terminal import Terminal
+from tests.fixtures.waiting import until
 
 pytestmark = [pytest.mark.root, pytest.mark.archive]
-
-
-def wait_for(what: Callable[[], bool], seconds: float = 20) -> None:
-    end = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.05)
 
 
 def test_the_three_commands_end_in_a_shell(
@@ -41,7 +35,7 @@ def test_the_three_commands_end_in_a_shell(
         screen.read_until("31 97")
         screen.read_until(r"pid=1\b")
         screen.resize(40, 120)
-        wait_for(lambda: _size_is(screen, "40 120"))
+        until(lambda: _size_is(screen, "40 120"), "the new size")
         screen.send("sleep 1000; echo rc=$?\r")
         screen.read_until(r"echo rc=\$\?\r\n")
         time.sleep(0.3)
@@ -101,7 +95,7 @@ def test_kill_and_delete(ctk: Command, root_of: Callable[[str], Path], tmp_path:
     with open(tmp_path / "log", "w") as log:
         process = ctk.popen("run", name, cwd=tmp_path, stdout=log, stderr=log)
         try:
-            wait_for(lambda: '"running"' in ctk("state", name).out)
+            until(lambda: '"running"' in ctk("state", name).out, "the start", of=process)
             # Pid 1 of a pid namespace is deaf to signals that it has no handler for (pid_namespaces(7)): KILL it is.
             ctk("kill", name, "KILL").ok()
             assert process.wait(timeout=20) == 128 + 9

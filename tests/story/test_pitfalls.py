@@ -1,7 +1,6 @@
 """What people stumble over (docs/pitfalls.md), as far as no other test shows it."""
 
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import pytest
 
 from tests.fixtures.command import Bundle, Command, tool
 from tests.fixtures.terminal import Terminal
+from tests.fixtures.waiting import until
 
 pytestmark = [pytest.mark.root, pytest.mark.usefixtures("leaks")]
 
@@ -63,9 +63,7 @@ def test_systemd_is_asked_to_shut_down(ctk: Command, busybox_bundle: Bundle) -> 
     busybox_bundle.args("/sbin/systemd")
     ctk("run", "-d", "--hold", name, cwd=str(busybox_bundle)).ok()
     try:
-        end = time.monotonic() + 20
-        while "up" not in ctk("logs", name).out:
-            assert time.monotonic() < end
+        until(lambda: "up" in ctk("logs", name).out, "the trap")
         assert ctk("stop", name).ok().err == ""
         assert ctk("logs", "-f", name).out == "up\ndown\n"
     finally:
@@ -92,9 +90,7 @@ def test_a_signal_to_the_foreground_and_the_end_of_its_parent(ctk: Command, busy
     busybox_bundle.args("/bin/sleep", "1000")
     run = ctk.popen("run", name, cwd=str(busybox_bundle), stderr=subprocess.DEVNULL)
     try:
-        end = time.monotonic() + 20
-        while ctk("state", name).rc or ctk("state", name).json()["status"] != "running":
-            assert time.monotonic() < end
+        until(lambda: '"running"' in ctk("state", name).out, "the start", of=run)
         run.kill()
         run.wait()
         assert ctk("state", name).json()["status"] == "running"

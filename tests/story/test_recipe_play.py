@@ -1,13 +1,13 @@
 """Recipes played for real, in shells on pseudo-terminals."""
 
 import os
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tests.fixtures.waiting import until
 from toolkit.errors import HostLacks, InUse, Usage
 from toolkit.recipe.model import Command, Recipe, Step
 from toolkit.recipe.parse import parse
@@ -240,10 +240,8 @@ def test_what_was_started_in_the_foreground_does_not_outlive_the_recipe(tmp_path
     recipe = page("stays\n$ PS1='in$ ' bash --norc --noprofile\nin$ echo $$ > pid\n")
     run(recipe, tmp_path)
     pid = int((tmp_path / "pid").read_text())
-    deadline = time.monotonic() + 10
-    while os.path.exists(f"/proc/{pid}"):  # killed, but a busy machine takes its time to bury it
-        assert time.monotonic() < deadline, "it lives on"
-        time.sleep(0.01)
+    # Killed, but a busy machine takes its time to bury it.
+    until(lambda: not os.path.exists(f"/proc/{pid}"), "its end")
 
 
 def test_a_page_means_the_same_for_every_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

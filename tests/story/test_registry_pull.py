@@ -1,7 +1,6 @@
 """Images out of Debian's registry: byte for byte what skopeo put in and reads, with and without logins and TLS."""
 
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import pytest
 from tests.fixtures import images, registry
 from tests.fixtures.command import tool
 from tests.fixtures.registry import PASSWORD, USER, DebianRegistry
+from tests.fixtures.waiting import until
 from toolkit.errors import NotFound, Unreachable, Untrusted, Usage
 from toolkit.events import Event, Note
 from toolkit.image import layout, name
@@ -82,11 +82,8 @@ def test_what_a_tag_is_now_costs_one_request(plain: DebianRegistry) -> None:
     source = opened(plain, "tests/one:1.0", plain_http=True)
     before = len([line for line in plain.log if "http.request.method" in line])
     assert source.head() == Descriptor(ONE.raw.media_type, ONE.raw.digest, len(ONE.raw.data))
-    asked: list[str] = []
-    end = time.monotonic() + 10  # the registry writes its log when it has answered
-    while not asked and time.monotonic() < end:
-        time.sleep(0.2)
-        asked = [line for line in plain.log if "http.request.method" in line][before:]
+    # The registry writes its log when it has answered.
+    asked = until(lambda: [line for line in plain.log if "http.request.method" in line][before:], "the request's line")
     assert len(asked) == 1 and "http.request.method=HEAD" in asked[0]
     assert source.head("nothing") is None
 

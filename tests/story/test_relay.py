@@ -14,6 +14,7 @@ import pytest
 
 from tests.fixtures.command import Bundle, Command
 from tests.fixtures.terminal import Terminal
+from tests.fixtures.waiting import text_of, until
 from toolkit.runtime import relay
 
 pytestmark = [pytest.mark.root, pytest.mark.usefixtures("leaks")]
@@ -81,14 +82,14 @@ def test_who_reads_our_output_and_stops_does_not_hide_the_end(ctk: Command, busy
     time.sleep(1.5)  # the pipe is full by now, and the program waits in a write
     process.send_signal(signal.SIGTERM)
     told = busybox_bundle.rootfs / "told"
-    end = time.monotonic() + 10
-    while not told.exists() and time.monotonic() < end:
-        time.sleep(0.05)
-    assert told.read_text() == "caught\n"
-    while process.poll() is None and time.monotonic() < end:
+    assert until(lambda: text_of(told), "the trap") == "caught\n"
+
+    def ended() -> bool:
         process.send_signal(signal.SIGTERM)
-        time.sleep(0.1)
-    assert process.wait(1) == 3
+        return process.poll() is not None
+
+    until(ended, "the end of the relay")
+    assert process.returncode == 3
     assert process.stdout is not None
     process.stdout.close()
 

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.fixtures.waiting import until
+
 pytestmark = pytest.mark.root
 
 STAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?Z")
@@ -44,11 +46,11 @@ def status(runtime, name):
     return runtime("state", name).json()["status"]
 
 
-def wait_for(condition, seconds=10):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not come true in time"
-        time.sleep(0.02)
+def three_pids(runtime, name):
+    def pids():
+        return runtime("ps", "--format", "json", name).json()
+
+    return until(lambda: found if len(found := pids()) == 3 else None, "three processes")
 
 
 def process_state(pid):
@@ -124,7 +126,7 @@ def test_kill_by_name_and_number(runtime, start, signal):
     name = start()
     pid = runtime("state", name).json()["pid"]
     runtime("kill", name, signal).ok()
-    wait_for(lambda: status(runtime, name) == "stopped")
+    until(lambda: status(runtime, name) == "stopped", "its end")
     assert process_state(pid) in (None, "Z", "X")
     assert runtime("state", name).json()["pid"] == 0
     runtime("delete", name).ok()
@@ -136,7 +138,7 @@ def test_the_default_signal_is_term(runtime, start):
     name = start("/bin/sh", "-c", "trap 'exit 7' TERM; while :; do sleep 0.05; done")
     time.sleep(0.3)
     runtime("kill", name).ok()
-    wait_for(lambda: status(runtime, name) == "stopped")
+    until(lambda: status(runtime, name) == "stopped", "its end")
 
 
 def test_a_created_container_ends_by_a_signal_that_ends_processes(runtime, start):
@@ -144,14 +146,14 @@ def test_a_created_container_ends_by_a_signal_that_ends_processes(runtime, start
     runtime("kill", name, "WINCH").ok()
     assert status(runtime, name) == "created"
     runtime("kill", name, "TERM").ok()
-    wait_for(lambda: status(runtime, name) == "stopped")
+    until(lambda: status(runtime, name) == "stopped", "its end")
 
 
 def test_signal_zero_asks_whether_it_lives(runtime, start):
     name = start()
     assert runtime("kill", name, "0").rc == 0
     runtime("kill", name, "9").ok()
-    wait_for(lambda: status(runtime, name) == "stopped")
+    until(lambda: status(runtime, name) == "stopped", "its end")
     dead = runtime("kill", name, "0")
     assert dead.rc == 1 and "container not running" in dead.err
 
@@ -170,10 +172,9 @@ def test_kill_all_reaches_every_process_of_a_shared_pid_namespace(runtime, start
 
     busybox_bundle.edit(share)
     name = start("/bin/sh", "-c", "sleep 100 & sleep 100 & wait")
-    wait_for(lambda: len(runtime("ps", "-f", "json", name).json()) == 3)
-    pids = runtime("ps", "-f", "json", name).json()
+    pids = three_pids(runtime, name)
     runtime("kill", "--all", name, "KILL").ok()
-    wait_for(lambda: all(process_state(pid) in (None, "Z", "X") for pid in pids))
+    until(lambda: all(process_state(pid) in (None, "Z", "X") for pid in pids), "the end of all")
     assert runtime("kill", "--all", name, "9").rc == 0, "containerd asks again after the end"
 
 
@@ -236,8 +237,7 @@ def test_a_paused_container_can_be_killed_and_deleted(runtime, start):
 
 def test_ps_as_the_hosts_ps_shows_it(runtime, start):
     name = start("/bin/sh", "-c", "sleep 100 & sleep 100 & wait")
-    wait_for(lambda: len(runtime("ps", "--format", "json", name).json()) == 3)
-    pids = runtime("ps", "-f", "json", name).json()
+    pids = three_pids(runtime, name)
     assert runtime("state", name).json()["pid"] in pids
     table = runtime("ps", name).ok().out.splitlines()
     assert table[0].split()[:3] == ["UID", "PID", "PPID"]
@@ -246,7 +246,7 @@ def test_ps_as_the_hosts_ps_shows_it(runtime, start):
     assert chosen[0].split() == ["PID", "COMMAND"] and len(chosen) == 4
     assert runtime("ps", name, "-eo", "args").rc == 1, "without a PID column nothing can be chosen"
     runtime("kill", name, "9").ok()
-    wait_for(lambda: status(runtime, name) == "stopped")
+    until(lambda: status(runtime, name) == "stopped", "its end")
     assert runtime("ps", "-f", "json", name).ok().out == "null\n"
 
 
@@ -367,7 +367,7 @@ def test_what_was_frozen_inside_ends_too(ctk, busybox_bundle, verb):
     try:
         ctk(verb, *([name, "KILL"] if verb == "kill" else ["--force", name]), timeout=20).ok()
         if verb == "kill":
-            wait_for(lambda: status(ctk, name) == "stopped")
+            until(lambda: status(ctk, name) == "stopped", "its end")
             ctk("delete", name).ok()
         assert not group.exists()
     finally:

@@ -16,6 +16,7 @@ from tests.fixtures import images, registry, registry_faults, user
 from tests.fixtures import layers as made
 from tests.fixtures.command import Command, tool
 from tests.fixtures.registry_faults import Server
+from tests.fixtures.waiting import until
 from toolkit.image import layout, name
 from toolkit.image.document import media_types
 
@@ -172,10 +173,7 @@ def test_nothing_is_left_of_what_can_not_be_unpacked(ctk: Command, tmp_path: Pat
 
 def begun(process: "subprocess.Popen[str]", bundle: Path) -> None:
     """Wait until it unpacks."""
-    deadline = time.monotonic() + 30
-    while not (bundle / ".rootfs.unpacking").exists():
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.002)
+    until((bundle / ".rootfs.unpacking").exists, "the unpacking", of=process)
 
 
 def test_an_end_in_the_middle(ctk: Command, tmp_path: Path) -> None:
@@ -265,10 +263,7 @@ def test_ctrl_c_while_nothing_comes(
             stderr=subprocess.PIPE,
             text=True,
         )
-        deadline = time.monotonic() + 30
-        while not any(busybox.layers[1].digest in line for line in server.lines("GET")):
-            assert one.poll() is None and time.monotonic() < deadline
-            time.sleep(0.02)
+        until(lambda: any(busybox.layers[1].digest in line for line in server.lines("GET")), "its GET", of=one)
         began = time.monotonic()
         one.send_signal(signal.SIGINT)
         told = one.communicate(timeout=30)[1]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fixtures.waiting import until
 from toolkit.bundle import document
 from toolkit.errors import CtkError
 from toolkit.kernel import atomic
@@ -38,8 +39,7 @@ def test_killed_at_any_moment_the_old_file_is_whole(tmp_path: Path) -> None:
     for _ in range(5):
         writer = subprocess.Popen([sys.executable, "-c", code, str(path), top], stdout=subprocess.PIPE)
         assert writer.stdout is not None and writer.stdout.readline()
-        while not path.exists():
-            assert writer.poll() is None
+        until(path.exists, "the first file", of=writer)
         writer.send_signal(signal.SIGKILL)
         writer.wait()
         writer.stdout.close()

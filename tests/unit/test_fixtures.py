@@ -11,6 +11,7 @@ import pytest
 
 from tests.fixtures.leaks import TAG, Snapshot, clear, left_over
 from tests.fixtures.terminal import Terminal
+from tests.fixtures.waiting import until
 
 
 def test_a_process_left_behind_is_found(tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -71,3 +72,12 @@ def test_terminal_shows_keys_size_and_exit_code(terminal: Callable[..., Terminal
     screen.send("stty size; kill -0 $$ && exit 7\r")
     screen.read_until("40 120")
     assert screen.wait() == 7
+
+
+def test_a_wait_gives_the_first_true_answer_and_what_there_was_when_none_came() -> None:
+    answers = iter(["", "half", "whole"])
+    assert until(lambda: next(answers), "words") == "half"
+    with pytest.raises(pytest.fail.Exception, match=r"words: not in 0 s; the last answer: \[\]"):
+        until(list, "words", timeout_s=0)
+    with subprocess.Popen(["false"]) as ended, pytest.raises(pytest.fail.Exception, match="the process ended with 1"):
+        until(list, "words", of=ended)

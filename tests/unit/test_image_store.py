@@ -5,7 +5,6 @@ import json
 import os
 import stat
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pytest
 
 from tests.fixtures import images
 from tests.fixtures.images import AMD64, ARM64, Image
+from tests.fixtures.waiting import until
 from toolkit.errors import CtkError, NotFound, Untrusted, Usage
 from toolkit.image import digest
 from toolkit.image.document.descriptor import Descriptor
@@ -116,9 +116,7 @@ def test_an_empty_layout_is_made_under_the_lock(store: Store) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         other = threading.Thread(target=store.place.prepare)
         other.start()
-        deadline = time.monotonic() + 10
-        while f"{os.fstat(lock.fileno()).st_ino} 0 EOF" not in waiting() and time.monotonic() < deadline:
-            time.sleep(0.01)
+        until(lambda: f"{os.fstat(lock.fileno()).st_ino} 0 EOF" in waiting(), "the second, at the lock")
         assert not index.exists() and other.is_alive()
     other.join()
     assert index.exists()
@@ -220,8 +218,7 @@ def test_the_second_waits_and_then_finds_it(store: Store, made: Image) -> None:
     with store.blobs.receiving(what) as part:
         other = threading.Thread(target=second)
         other.start()
-        while not told:
-            time.sleep(0.01)
+        until(lambda: told, "the second")
         assert not found
         part.write([data])
     other.join()
@@ -244,8 +241,7 @@ def test_the_second_goes_on_where_the_first_gave_up(store: Store, made: Image) -
     with pytest.raises(KeyError), store.blobs.receiving(what) as part:
         part.write([data[:10]])
         other.start()
-        while not told:
-            time.sleep(0.01)
+        until(lambda: told, "the second")
         raise KeyError
     other.join()
     assert offsets == [10] and store.blobs.has(what)
@@ -277,8 +273,7 @@ def test_the_second_starts_anew_where_the_first_was_refused(store: Store, made: 
     other = threading.Thread(target=second)
     with pytest.raises(Untrusted), store.blobs.receiving(what) as part:
         other.start()
-        while not told:
-            time.sleep(0.01)
+        until(lambda: told, "the second")
         part.write([bytes(len(data))])
     other.join()
     assert store.blobs.has(what)

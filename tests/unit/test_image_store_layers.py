@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fixtures.waiting import until
 from toolkit.errors import CtkError
 from toolkit.image.store import facts
 from toolkit.image.store.store import Store
@@ -106,8 +107,7 @@ def test_the_second_waits_and_then_finds_it(store: Store) -> None:
     with store.layers.laying_out(ONE):
         other = threading.Thread(target=second)
         other.start()
-        while not told:
-            time.sleep(0.01)
+        until(lambda: told, "the second")
         assert not found
     other.join()
     assert found == [True] and below(store, "making") == []
@@ -124,8 +124,7 @@ def test_after_a_failure_the_second_lays_it_out(store: Store) -> None:
     other = threading.Thread(target=second)
     with pytest.raises(KeyError), store.layers.laying_out(ONE):
         other.start()
-        while not told:
-            time.sleep(0.01)
+        until(lambda: told, "the second")
         raise KeyError
     other.join()
     assert found == [False] and store.layers.has(ONE)

@@ -2,10 +2,10 @@
 
 import os
 import subprocess
-import time
 
 import pytest
 
+from tests.fixtures.waiting import until
 from toolkit.errors import CtkError
 from toolkit.runtime import lifecycle
 from toolkit.runtime import record as records
@@ -52,10 +52,7 @@ def test_a_pid_from_before_a_reboot_is_not_ours(record):
 
 def test_a_zombie_has_stopped(record, sleeper):
     sleeper.kill()
-    deadline = time.monotonic() + 5
-    while lifecycle.process_facts(sleeper.pid)[0] != "Z" and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert lifecycle.process_facts(sleeper.pid)[0] == "Z"
+    until(lambda: lifecycle.process_facts(sleeper.pid)[0] == "Z", "the zombie")
     assert lifecycle.status(record) == "stopped"
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fixtures.waiting import until
 from toolkit.bootstrap.output import manifest
 from toolkit.observe import living, proc, rows
 from toolkit.observe.living import Use
@@ -51,8 +52,9 @@ def test_ids_are_translated_into_the_namespace() -> None:
 
 def test_a_process_is_told_as_it_is() -> None:
     with subprocess.Popen(["sleep", "60"]) as child:
-        while (one := proc.process(child.pid)) is None or one.command != "sleep 60":
-            time.sleep(0.01)
+        one = until(
+            lambda: slept if (slept := proc.process(child.pid)) and slept.command == "sleep 60" else None, "sleep"
+        )
         assert (one.parent, one.threads, one.inner_pid, one.uid) == (os.getpid(), 1, child.pid, os.geteuid())
         child.kill()
     assert proc.process(child.pid) is None

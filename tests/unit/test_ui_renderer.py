@@ -5,12 +5,12 @@ import json
 import os
 import select
 import threading
-import time
 from collections.abc import Iterator
 from typing import TextIO
 
 import pytest
 
+from tests.fixtures.waiting import until
 from toolkit.errors import BuildFailed, CtkError, Invalid
 from toolkit.events import Done, Finished, Note, Planned, Progressed, Started
 from toolkit.ui import failure, renderer
@@ -84,10 +84,7 @@ def test_the_live_screen_gives_the_cursor_back_after_an_interrupt(
     assert written.count("\x1b[?25l") == written.count("\x1b[?25h") == 1
     assert written.rindex("\x1b[?25h") > written.rindex("First stage")
     assert "✗" in written
-    ends = time.monotonic() + 5
-    while threading.active_count() > threads and time.monotonic() < ends:
-        time.sleep(0.01)
-    assert threading.active_count() <= threads
+    until(lambda: threading.active_count() <= threads, "the end of its thread")
 
 
 def test_events_as_json_lines_are_whole_from_many_threads() -> None:
