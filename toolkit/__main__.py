@@ -1,4 +1,4 @@
-"""The entry point, with two doors: runtime verbs go straight to `runtime.main`, everything else to the typer app.
+"""The entry point, with two doors: runtime verbs go straight to `runtime.main`, everything else to `cli.app`.
 
 The first door is the hot path: an engine calls it several times for each container, so it must not import anything
 slow (tests/architecture/test_hot_path.py reads `sys.modules` afterwards).
@@ -75,19 +75,9 @@ def main() -> None:
     remaining = runtime_main(sys.argv[1:], _advice, _from_image)
     gc.enable()
     _fill_standard_streams()
-    if sys.flags.no_site:
-        import site
-
-        site.main()  # the second door needs the installed libraries
     preload.distrust_what_others_wrote([path[len(preload.HERE) + 1 :] for path, _, _ in os.walk(preload.HERE)])
-    try:
-        from toolkit.cli.app import main as cli_main
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("toolkit"):
-            raise
-        # The launcher took another Python, because this user may not enter the folder that holds ours.
-        hint = "install ctk for that Python, or let this user run the one that has it"
-        sys.exit(f"ctk: {sys.executable} has no {error.name!r}\n  hint: {hint}")
+    from toolkit.cli.app import main as cli_main
+
     cli_main(remaining)
 
 

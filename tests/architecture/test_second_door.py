@@ -5,7 +5,7 @@ import typer.main
 
 from tests.architecture.test_hot_path import imported
 from tests.fixtures.command import Command
-from toolkit.cli.app import application
+from toolkit.cli.with_typer import application
 
 WHOLE = typer.main.get_command(application()).commands  # type: ignore[attr-defined]
 # pydantic: docs/decisions/0019-typer-without-pydantic.md. The others take 30 to 100 ms each.
@@ -36,3 +36,27 @@ def test_one_command_starts_without_what_is_slow(words: list[str], ctk: Command)
         "toolkit.cli.up",
         "toolkit.cli.recipes",
     } == set()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["logs", "nosuch"], ["attach", "nosuch"], ["stop", "nosuch"], ["restart", "nosuch"], ["rm", "nosuch"],
+        ["cp", "nosuch:/x", "/nosuch/"],
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_an_everyday_command_is_read_without_typer_and_runs_without_libraries(words: list[str], ctk: Command) -> None:
+    code, names, said = imported(words, ctk.environment)
+    assert code == 1, said
+    assert {name.partition(".")[0] for name in names} & (SLOW | {"typer", "site", "dataclasses", "inspect"}) == set()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["images"], ["image", "check"], ["stats"], ["explain", "mounts"], ["recipe", "list"], ["up", "/nosuch/x", "y"]],
+    ids=" ".join,
+)
+def test_a_right_command_line_is_read_without_typer(words: list[str], ctk: Command) -> None:
+    _, names, said = imported(words, ctk.environment)
+    assert "typer" not in names, said

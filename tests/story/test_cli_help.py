@@ -17,7 +17,7 @@ from tests.fixtures.command import Bundle, Command
 from tests.fixtures.terminal import Terminal
 from tests.fixtures.waiting import until
 from toolkit.cli import pages
-from toolkit.cli.app import application
+from toolkit.cli.with_typer import application
 from toolkit.runtime.help import render
 from toolkit.runtime.options import VERBS
 

@@ -18,7 +18,7 @@ from toolkit.bootstrap.compat.second_stage import second_stage
 from toolkit.bootstrap.facts.hooks_config import Customisation
 from toolkit.bootstrap.facts.model import Package, Request
 from toolkit.bootstrap.plan.plan_build import understood
-from toolkit.cli.app import application
+from toolkit.cli.with_typer import application
 from toolkit.errors import HostLacks, NotFound, Usage
 from toolkit.events import Event, Finished, Line, Note, Progressed, Started, silent
 

@@ -7,7 +7,7 @@ from typing import Any
 import typer.main
 
 from toolkit.cli import foreign_words
-from toolkit.cli.app import application
+from toolkit.cli.with_typer import application
 from toolkit.runtime.options import VERBS
 
 

@@ -9,8 +9,8 @@ import typer.main
 from toolkit.bootstrap.facts.model import Lock, Request, Result
 from toolkit.bootstrap.output.target import write_result
 from toolkit.bundle.build import SpecRequest
-from toolkit.cli.app import application
 from toolkit.cli.options import spec as spec_options
+from toolkit.cli.with_typer import application
 from toolkit.errors import InUse
 from toolkit.events import silent
 from toolkit.up import stages

@@ -4,55 +4,17 @@ import codecs
 import errno
 import gc
 import io
-import locale
 import os
 import sys
-from typing import Annotated, NoReturn
+from _locale import getencoding
+from typing import NoReturn
 
-import typer
-
-from toolkit import __version__
-from toolkit.cli import both_doors, commands, complete, foreign_words, output, pages, signals
-from toolkit.errors import CtkError, HostLacks, Usage, reason
+from toolkit.cli import both_doors, commands, declare, libraries, output, plain, signals
+from toolkit.errors import CtkError, HostLacks, reason
 from toolkit.runtime.options import Options
 from toolkit.ui import failure
-from toolkit.ui import help as help_pages
 
-# typer bundles its own copy of click since 0.20 and imported the installed one before; its public names lead to both.
-_ClickError = typer.BadParameter.__mro__[2]
-_Aborted = typer.Abort
-_INTERRUPTED = 130
 _LOST_OUTPUT = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # errors of write(2) that lose output
-
-
-def _version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"ctk version {__version__}")
-        raise typer.Exit
-
-
-def _global(
-    _: Annotated[
-        bool, typer.Option("--version", "-v", help="Print the version.", callback=_version, is_eager=True)
-    ] = False,
-) -> None:
-    pass
-
-
-def application(command: str = "") -> pages.App:
-    """The command line with all its commands, or with as few as the one called `command` comes with."""
-    app = pages.App(
-        name="ctk",
-        help="From a Debian or Ubuntu suite name to a running OCI container, and every layer in between.",
-        epilog="Start here: sudo ctk up bookworm my-cont         (a shell in a new container)\n"
-        "Learn:      sudo ctk recipe run first-container  (the same, step by step)",
-        add_completion=True,
-        pretty_exceptions_enable=False,
-        context_settings={"help_option_names": ["-h", "--help"]},
-    )
-    app.callback()(_global)
-    commands.register(app, command)
-    return app
 
 
 def main(told: Options | None = None) -> NoReturn:
@@ -75,13 +37,15 @@ def _has_folder() -> bool:
 
 
 def _of_terminals() -> str:
-    encoding = locale.getencoding()
+    encoding = getencoding()  # locale's own; that module imports re
     return "utf-8" if codecs.lookup(encoding).name == "ascii" else encoding  # C, where Python itself says UTF-8
 
 
 def run(argv: list[str], told: Options | None = None) -> int:
     """Run a command line and return its exit code. Errors are reported on stderr."""
     if not argv and "_CTK_COMPLETE" not in os.environ:
+        from toolkit.ui import help as help_pages
+
         output.out(help_pages.first_day(root=os.geteuid() == 0))
         return 0
     if argv[:1] in (["help"], ["h"]):
@@ -89,18 +53,13 @@ def run(argv: list[str], told: Options | None = None) -> int:
     caught = signals.Caught()
     try:
         argv, passed_on = both_doors.taken(argv)
-        argv = complete.with_shell(argv)
         with signals.as_exceptions() as caught:
-            if told is None:
-                command = "" if "_CTK_COMPLETE" in os.environ else "".join(argv[:1])
-                code = application(command)(argv, prog_name="ctk", standalone_mode=False, obj=passed_on)
-            else:
-                from toolkit.cli import explain
-
-                code = explain.of_run(told)
+            try:
+                code = _explained(told) if told is not None else _carried_out(argv, passed_on)
+            except SystemExit as leaving:
+                code = leaving.code if isinstance(leaving.code, int) else 1
             sys.stdout.flush()
-        # typer turns a KeyboardInterrupt into an exit code, or (before 0.20) into Abort.
-        return _interrupted(caught) if code == _INTERRUPTED else int(code or 0)
+        return code
     except CtkError as error:
         both_doors.note(error)
         failure.show(error, stream=sys.stderr)
@@ -108,7 +67,7 @@ def run(argv: list[str], told: Options | None = None) -> int:
 
         care.advise(error)
         return error.exit_code
-    except (KeyboardInterrupt, _Aborted):
+    except (KeyboardInterrupt, EOFError):
         return _interrupted(caught)
     except BrokenPipeError:
         # The reader went away (`ctk recipe list | head`): nothing more to say, and nowhere to say it.
@@ -129,19 +88,43 @@ def run(argv: list[str], told: Options | None = None) -> int:
         if (error.name or "").startswith("toolkit"):
             raise
         because = f"{sys.executable} has no Python package {error.name!r}"
-        lacks = HostLacks(" ".join(["run ctk", *argv[:1]]), because=because, hint="ctk doctor --for bootstrap")
+        hint = "ctk doctor --for bootstrap"
+        if error.name == "typer":
+            # The launcher took another Python, because this user may not enter the folder that holds ours.
+            hint = "install ctk for that Python, or let this user run the one that has it"
+        lacks = HostLacks(" ".join(["run ctk", *argv[:1]]), because=because, hint=hint)
         failure.show(lacks, stream=sys.stderr)
         return lacks.exit_code
-    except SystemExit as leaving:
-        return leaving.code if isinstance(leaving.code, int) else 1
-    except Exception as error:
-        if not isinstance(error, _ClickError):
-            raise
-        if type(error).__name__ == "NoArgsIsHelpError":
-            typer.echo(getattr(error, "message", ""))  # it is the help
-            return 0
-        failure.show(_usage(error), stream=sys.stderr)
-        return 1
+
+
+def _carried_out(argv: list[str], passed_on: list[str]) -> int:
+    """Read the command line and run its command; the exit code, unless the command leaves by SystemExit."""
+    found = _read(argv, passed_on)
+    if isinstance(found, int):
+        return found
+    if found.command.libraries:
+        libraries.add()
+    found.command.function(**found.values)
+    return 0
+
+
+def _read(argv: list[str], passed_on: list[str]) -> declare.Call | int:
+    if "_CTK_COMPLETE" not in os.environ and commands.known("".join(argv[:1])):
+        app = declare.App()
+        commands.register(app, argv[0])
+        if found := plain.read(app, argv, passed_on):
+            return found
+    libraries.add()
+    from toolkit.cli import complete, with_typer
+
+    return with_typer.read(complete.with_shell(argv), passed_on)
+
+
+def _explained(told: Options) -> int:
+    libraries.add()
+    from toolkit.cli import explain
+
+    return explain.of_run(told)
 
 
 def _drop_output() -> None:
@@ -153,40 +136,3 @@ def _drop_output() -> None:
 def _interrupted(caught: signals.Caught) -> int:
     output.err("ctk: interrupted\n")
     return 128 + caught.number
-
-
-def _usage(error: Exception) -> Usage:
-    """typer's error about the command line, as one of ours."""
-    context = getattr(error, "ctx", None)
-    where = context.command_path if context is not None else "ctk"
-    message = str(getattr(error, "format_message", error.__str__)()).rstrip(".")
-    hint = f"see {where} --help"
-    head, marker, rest = message.partition(" Did you mean ")
-    if marker:
-        message, hint = head.rstrip("."), f"did you mean {rest.rstrip('?')}? {hint}"
-    head, marker, rest = message.partition(" (Possible options: ")
-    if marker:
-        message, hint = head, f"did you mean {rest.rstrip(')')}? {hint}"
-    because = _lower(message)
-    option = getattr(error, "option_name", "")
-    if option and where == "ctk bootstrap":
-        from toolkit.bootstrap.compat.foreign_options import instead
-
-        hint = instead(option) or hint
-    if option:
-        hint = foreign_words.option(where.removeprefix("ctk").strip(), option) or hint
-    if message.startswith("No such command "):
-        word = message.removeprefix("No such command ").strip("'")
-        hint = foreign_words.instead(word, where.removeprefix("ctk").strip()) or hint
-        # runc's message, capital letter included: programs that drive a runtime look for it.
-        if not sys.stderr.isatty():
-            because += f" (No help topic for {message.removeprefix('No such command ')})"
-    elif message.startswith("Missing argument ") and context is not None:
-        example = (context.command.epilog or "").splitlines()[:1]
-        hint = "".join(f"as in {one.removeprefix('Example: ')}; " for one in example if one.startswith("Ex")) + hint
-    return Usage(f"read the command line of {where!r}", because=because, hint=hint)
-
-
-def _lower(message: str) -> str:
-    message = message.replace('"', "'")  # typer's own words use both
-    return message[:1].lower() + message[1:]

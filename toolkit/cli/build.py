@@ -3,9 +3,7 @@
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
-from toolkit.cli import output
+from toolkit.cli import declare, output
 from toolkit.cli.care import RemoveTree
 from toolkit.cli.options import groups
 from toolkit.cli.options import source as source_options
@@ -24,18 +22,18 @@ _OUTPUT = "How"
 
 Target = Annotated[
     str,
-    typer.Argument(
+    declare.Argument(
         metavar="TARGET",
         help="Folder to create (it may exist if empty), file or image in a --format, or - for a tar on stdout.",
         show_default=False,
     ),
 ]
 MirrorArgument = Annotated[
-    str, typer.Argument(metavar="MIRROR", help="Same as --mirror, at debootstrap's position.", show_default=False)
+    str, declare.Argument(metavar="MIRROR", help="Same as --mirror, at debootstrap's position.", show_default=False)
 ]
 Force = Annotated[
     bool,
-    typer.Option(
+    declare.Option(
         "--force",
         "--restart",
         help="Delete what an earlier bootstrap left in TARGET, and start over.",
@@ -44,15 +42,17 @@ Force = Annotated[
 ]
 KeepFailed = Annotated[
     bool,
-    typer.Option("--keep-failed", help="Keep the tree of a failed bootstrap, to look at.", rich_help_panel=_OUTPUT),
+    declare.Option("--keep-failed", help="Keep the tree of a failed bootstrap, to look at.", rich_help_panel=_OUTPUT),
 ]
 PrintDebs = Annotated[
     bool,
-    typer.Option("--print-debs", help="Print the packages that would be installed, and stop.", rich_help_panel=_OUTPUT),
+    declare.Option(
+        "--print-debs", help="Print the packages that would be installed, and stop.", rich_help_panel=_OUTPUT
+    ),
 ]
 Format = Annotated[
     str,
-    typer.Option(
+    declare.Option(
         "--format",
         metavar="NAME",
         help="directory, tar, tar.zst, tar.gz, squashfs, ext4; an image: oci, oci-archive, docker-archive.",
@@ -62,7 +62,7 @@ Format = Annotated[
 ]
 Tag = Annotated[
     str,
-    typer.Option(
+    declare.Option(
         "--tag",
         metavar="NAME",
         help="Make an image of that name: in the store if there is no TARGET, else in TARGET.",
@@ -71,14 +71,15 @@ Tag = Annotated[
     ),
 ]
 Json = Annotated[
-    bool, typer.Option("--json", help="Print every event on stdout, one JSON object per line.", rich_help_panel=_OUTPUT)
+    bool,
+    declare.Option("--json", help="Print every event on stdout, one JSON object per line.", rich_help_panel=_OUTPUT),
 ]
 Verbose = Annotated[
-    bool, typer.Option("--verbose", help="Show what the packages' scripts print.", rich_help_panel=_OUTPUT)
+    bool, declare.Option("--verbose", help="Show what the packages' scripts print.", rich_help_panel=_OUTPUT)
 ]
 
 
-def register(app: typer.Typer) -> None:
+def register(app: declare.App) -> None:
     """Add the command."""
     app.command("bootstrap", rich_help_panel=_PANEL, epilog=source_options.EXAMPLES)(groups.flat(bootstrap))
 

@@ -3,24 +3,22 @@
 import time
 from typing import Annotated
 
-import typer
-
-from toolkit.cli import output, pages
+from toolkit.cli import declare, output
 from toolkit.text import counted, one_line
 
 _PANEL = "Build"
 
 
-def register(app: typer.Typer) -> None:
+def register(app: declare.App) -> None:
     """Add the group's commands."""
-    group = pages.App(no_args_is_help=True, help="Show and prune what builds cache for later ones.")
+    group = declare.App(no_args_is_help=True, help="Show and prune what builds cache for later ones.")
     group.command("list")(listing)
     group.command("prune", epilog="Example: ctk cache prune --limit 2G")(prune)
-    app.add_typer(group, name="cache", rich_help_panel=_PANEL)
+    app.add_group(group, name="cache", rich_help_panel=_PANEL)
 
 
 def listing(
-    every: Annotated[bool, typer.Option("--all", help="Name every file.")] = False,
+    every: Annotated[bool, declare.Option("--all", help="Name every file.")] = False,
 ) -> None:
     """Show what is in the cache, and how big it is."""
     from toolkit import places
@@ -42,7 +40,7 @@ def listing(
 def prune(
     limit: Annotated[
         str,
-        typer.Option(
+        declare.Option(
             "--limit", metavar="SIZE", help="How much to keep; 0 empties the cache.", show_default="CTK_CACHE_LIMIT"
         ),
     ] = "",

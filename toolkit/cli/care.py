@@ -3,9 +3,7 @@
 import sys
 from typing import Annotated
 
-import typer
-
-from toolkit.cli import output
+from toolkit.cli import declare, libraries, output
 from toolkit.cli.output import progress
 
 
@@ -15,14 +13,14 @@ def _remove(path: str) -> str:
 
         with progress(json=False) as emit:
             trees.remove(path, emit)
-        raise typer.Exit
+        sys.exit(0)
     return path
 
 
 # Eager, as `--version` is: it is used without a suite.
 RemoveTree = Annotated[
     str,
-    typer.Option(
+    declare.Option(
         "--remove",
         metavar="DIR",
         help="Remove a tree that ctk made, including files owned by your subordinate ids. Refuses anything else.",
@@ -41,6 +39,7 @@ def advise(error: Exception) -> None:
     from toolkit.errors import CtkError
 
     if isinstance(error, CtkError) and sys.stderr.isatty():
+        libraries.add()
         from toolkit.care import doctor as doctor_
 
         try:
@@ -49,7 +48,7 @@ def advise(error: Exception) -> None:
             pass  # the error itself has been reported; a second one would hide it
 
 
-def register(app: typer.Typer) -> None:
+def register(app: declare.App) -> None:
     """Add the group's commands."""
     app.command("doctor", rich_help_panel=_PANEL, epilog="Example: ctk doctor --for rootless")(doctor)
     app.command("gc", rich_help_panel=_PANEL, epilog="Example: ctk gc --dry-run")(gc)
@@ -58,7 +57,7 @@ def register(app: typer.Typer) -> None:
 def doctor(
     registries: Annotated[
         list[str] | None,
-        typer.Argument(
+        declare.Argument(
             metavar="[REGISTRY…]",
             help="With --for images: ask these whether they answer.",
             show_default="those that there are logins for",
@@ -66,7 +65,7 @@ def doctor(
     ] = None,
     topic: Annotated[
         str,
-        typer.Option(
+        declare.Option(
             "--for",
             metavar="TOPIC",
             help="Check only what TOPIC needs: run, rootless, bootstrap, mirrors, limits, ephemeral, images, arch, "
@@ -74,8 +73,8 @@ def doctor(
             show_default=False,
         ),
     ] = "",
-    offline: Annotated[bool, typer.Option("--offline", help="Contact no mirror and no registry.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    offline: Annotated[bool, declare.Option("--offline", help="Contact no mirror and no registry.")] = False,
+    json: Annotated[bool, declare.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Check what this host can do; for each thing missing, print the command that fixes it.
 
@@ -93,17 +92,17 @@ def doctor(
     if json:
         output.document([finding.as_json() for finding in found])
     if any(finding.state == BAD for finding in found):
-        raise typer.Exit(1)
+        sys.exit(1)
 
 
 def gc(
     folders: Annotated[
-        list[str] | None, typer.Argument(metavar="[DIR…]", help="More folders to search.", show_default=False)
+        list[str] | None, declare.Argument(metavar="[DIR…]", help="More folders to search.", show_default=False)
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Only show what would be removed.")] = False,
-    stopped: Annotated[bool, typer.Option("--stopped", help="Remove stopped containers too.")] = False,
+    dry_run: Annotated[bool, declare.Option("--dry-run", "-n", help="Only show what would be removed.")] = False,
+    stopped: Annotated[bool, declare.Option("--stopped", help="Remove stopped containers too.")] = False,
     root: Annotated[
-        str, typer.Option("--root", metavar="DIR", help="Folder of the container records.", show_default=False)
+        str, declare.Option("--root", metavar="DIR", help="Folder of the container records.", show_default=False)
     ] = "",
 ) -> None:
     """Remove what dead containers and killed builds left behind; say what is kept, and why."""
@@ -132,4 +131,4 @@ def gc(
             because = str(error) if isinstance(error, CtkError) else reason(error)
             output.out(f"not removed: {told}; but {because}\n")
     if failed:
-        raise typer.Exit(1)
+        sys.exit(1)

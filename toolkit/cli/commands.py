@@ -2,95 +2,95 @@
 
 from collections.abc import Callable
 
-from toolkit.cli import pages
+from toolkit.cli import declare
 
 
-def _up(app: pages.App) -> None:
+def _up(app: declare.App) -> None:
     from toolkit.cli import up
 
     up.register(app)
 
 
-def _bootstrap(app: pages.App) -> None:
+def _bootstrap(app: declare.App) -> None:
     from toolkit.cli import build
 
     build.register(app)
 
 
-def _cache(app: pages.App) -> None:
+def _cache(app: declare.App) -> None:
     from toolkit.cli import cache
 
     cache.register(app)
 
 
-def _build(app: pages.App) -> None:
+def _build(app: declare.App) -> None:
     from toolkit.cli.images import build
 
     build.register(app)
 
 
-def _store(app: pages.App) -> None:
+def _store(app: declare.App) -> None:
     from toolkit.cli.images import store
 
     store.register(app)
 
 
-def _spec(app: pages.App) -> None:
+def _spec(app: declare.App) -> None:
     from toolkit.cli import spec
 
     spec.register(app)
 
 
-def _transfer(app: pages.App) -> None:
+def _transfer(app: declare.App) -> None:
     from toolkit.cli.images import transfer
 
     transfer.register(app)
 
 
-def _write(app: pages.App) -> None:
+def _write(app: declare.App) -> None:
     from toolkit.cli.images import write
 
     write.register(app)
 
 
-def _verbs(app: pages.App) -> None:
+def _verbs(app: declare.App) -> None:
     from toolkit.cli import verbs
 
     verbs.register(app)
 
 
-def _containers(app: pages.App) -> None:
+def _containers(app: declare.App) -> None:
     from toolkit.cli import container_commands
 
     container_commands.register(app)
 
 
-def _recipes(app: pages.App) -> None:
+def _recipes(app: declare.App) -> None:
     from toolkit.cli import recipes
 
     recipes.register(app)
 
 
-def _explain(app: pages.App) -> None:
+def _explain(app: declare.App) -> None:
     from toolkit.cli import explain
 
     explain.register(app)
 
 
-def _observe(app: pages.App) -> None:
+def _observe(app: declare.App) -> None:
     from toolkit.cli import observe
 
     observe.register(app)
 
 
-def _care(app: pages.App) -> None:
+def _care(app: declare.App) -> None:
     from toolkit.cli import care
 
     care.register(app)
 
 
 # In the order of the help. The runtime's verbs come here only for their help: toolkit/__main__.py has run them before.
-_MODULES: tuple[tuple[Callable[[pages.App], None], str], ...] = (
+_MODULES: tuple[tuple[Callable[[declare.App], None], str], ...] = (
     (_up, "up"),
     (_bootstrap, "bootstrap"),
     (_cache, "cache"),
@@ -108,7 +108,12 @@ _MODULES: tuple[tuple[Callable[[pages.App], None], str], ...] = (
 )
 
 
-def register(app: pages.App, command: str = "") -> None:
+def known(command: str) -> bool:
+    """Whether one module has `command`."""
+    return any(command in names.split() for _, names in _MODULES)
+
+
+def register(app: declare.App, command: str = "") -> None:
     """Add `command`, and what is in one module with it; all commands, if none has that name."""
     mine = [add for add, names in _MODULES if command in names.split()]
     for add in mine or [add for add, _ in _MODULES]:

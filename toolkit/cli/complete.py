@@ -3,13 +3,14 @@
 import os
 from collections.abc import Callable
 
-from toolkit import places
 from toolkit.errors import CtkError, Usage
-from toolkit.runtime import record as records
 
 
 def containers(incomplete: str) -> list[str]:
     """The ids that begin with `incomplete`."""
+    from toolkit import places
+    from toolkit.runtime import record as records
+
     try:
         return [name for name in records.ids(places.runtime_root()) if name.startswith(incomplete)]
     except (CtkError, OSError):

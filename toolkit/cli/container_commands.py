@@ -1,38 +1,39 @@
 """Everyday commands: `ctk logs`, `attach`, `stop`, `restart`, `rm`, `cp`, `generate systemd`."""
 
+import os
 import sys
 from typing import Annotated
 
-import typer
-
-from toolkit.cli import complete, output, pages
+from toolkit.cli import complete, declare, output
 from toolkit.runtime.comfort.detach_keys import DETACH_KEYS
 
 _PANEL = "Every day"
 
-generate = pages.App(no_args_is_help=True)
+generate = declare.App(no_args_is_help=True)
 
 Id = Annotated[
-    str, typer.Argument(metavar="ID", help="The container.", show_default=False, autocompletion=complete.containers)
+    str, declare.Argument(metavar="ID", help="The container.", show_default=False, autocompletion=complete.containers)
 ]
 Ids = Annotated[
     list[str],
-    typer.Argument(metavar="ID…", help="The containers.", show_default=False, autocompletion=complete.containers),
+    declare.Argument(metavar="ID…", help="The containers.", show_default=False, autocompletion=complete.containers),
 ]
 Root = Annotated[
     str,
-    typer.Option("--root", metavar="DIR", help="Folder of the container records.", show_default="CTK_ROOT, /run/ctk"),
+    declare.Option("--root", metavar="DIR", help="Folder of the container records.", show_default="CTK_ROOT, /run/ctk"),
 ]
-Time = Annotated[float, typer.Option("--time", "-t", metavar="SECONDS", min=0, help="How long to wait before SIGKILL.")]
+Time = Annotated[
+    float, declare.Option("--time", "-t", metavar="SECONDS", min=0, help="How long to wait before SIGKILL.")
+]
 Signal = Annotated[
     str,
-    typer.Option(
+    declare.Option(
         "--signal", "-s", metavar="NAME", help="Signal that asks it to stop.", show_default="its image's, or TERM"
     ),
 ]
 
 
-def register(app: typer.Typer) -> None:
+def register(app: declare.App) -> None:
     """Add the group's commands."""
     for function, example in (
         (logs, "ctk logs -f --since 10m web"),
@@ -42,13 +43,11 @@ def register(app: typer.Typer) -> None:
         (rm, "ctk rm -f web"),
         (cp, "ctk cp web:/var/log ./logs     or: tar -c . | ctk cp - web:/srv"),
     ):
-        app.command(function.__name__, rich_help_panel=_PANEL, epilog=f"Example: {example}")(function)
-    app.add_typer(generate, name="generate", help="Write a systemd unit for a container.", rich_help_panel=_PANEL)
+        app.command(function.__name__, libraries=False, rich_help_panel=_PANEL, epilog=f"Example: {example}")(function)
+    app.add_group(generate, name="generate", help="Write a systemd unit for a container.", rich_help_panel=_PANEL)
 
 
 def _place(root: str) -> str:
-    import os
-
     from toolkit import places
 
     return os.path.abspath(root) if root else places.runtime_root()
@@ -60,14 +59,14 @@ def _say(text: str) -> None:
 
 def logs(
     container: Id,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep printing until the container ends.")] = False,
+    follow: Annotated[bool, declare.Option("--follow", "-f", help="Keep printing until the container ends.")] = False,
     since: Annotated[
-        str, typer.Option("--since", metavar="TIME", help="Only lines since then: 10m (ago), 2026-01-31T10:00:00Z.")
+        str, declare.Option("--since", metavar="TIME", help="Only lines since then: 10m (ago), 2026-01-31T10:00:00Z.")
     ] = "",
     tail: Annotated[
-        int, typer.Option("--tail", "-n", metavar="N", help="Only the last N lines.", show_default="all")
+        int, declare.Option("--tail", "-n", metavar="N", help="Only the last N lines.", show_default="all")
     ] = -1,
-    timestamps: Annotated[bool, typer.Option("--timestamps", "-t", help="Print the time of each line.")] = False,
+    timestamps: Annotated[bool, declare.Option("--timestamps", "-t", help="Print the time of each line.")] = False,
     root: Root = "",
 ) -> None:
     """Show the output of a detached container.
@@ -82,10 +81,10 @@ def logs(
 def attach(
     container: Id,
     detach_keys: Annotated[
-        str, typer.Option("--detach-keys", metavar="KEYS", help="Keys that detach and leave the container running.")
+        str, declare.Option("--detach-keys", metavar="KEYS", help="Keys that detach and leave the container running.")
     ] = DETACH_KEYS,
     sig_proxy: Annotated[
-        bool, typer.Option("--sig-proxy/--no-sig-proxy", help="Pass signals that ctk receives on to it.")
+        bool, declare.Option("--sig-proxy/--no-sig-proxy", help="Pass signals that ctk receives on to it.")
     ] = True,
     root: Root = "",
 ) -> None:
@@ -107,7 +106,7 @@ def stop(containers: Ids, time: Time = 10, signal: Signal = "", root: Root = "")
         output.out(container + "\n")
 
 
-def restart(ctx: typer.Context, containers: Ids, time: Time = 10, signal: Signal = "", root: Root = "") -> None:
+def restart(ctx: declare.Context, containers: Ids, time: Time = 10, signal: Signal = "", root: Root = "") -> None:
     """Stop containers and run them again, detached, from their bundles and with the same options."""
     from toolkit.runtime.comfort import stopping
     from toolkit.up import launch
@@ -127,23 +126,25 @@ def restart(ctx: typer.Context, containers: Ids, time: Time = 10, signal: Signal
 
 def rm(
     containers: Ids,
-    force: Annotated[bool, typer.Option("--force", "-f", help="Kill running ones, and ignore missing ones.")] = False,
+    force: Annotated[bool, declare.Option("--force", "-f", help="Kill running ones, and ignore missing ones.")] = False,
     root: Root = "",
 ) -> None:
     """Remove containers. Their bundles stay, but for one that was made from an image, with what was written to it."""
     from toolkit import places
     from toolkit.errors import NotFound
     from toolkit.runtime.comfort import stopping
-    from toolkit.up import from_image
 
     for container in containers:
         bundle = "" if "/" in container else places.bundle_dir(container)
+        made = bool(bundle) and os.path.lexists(bundle)
+        if made:
+            from toolkit.up import from_image
         try:
             stopping.remove(_place(root), container, force=force)
         except NotFound:
-            if not bundle or not from_image.is_one(bundle):
+            if not made or not from_image.is_one(bundle):
                 raise
-        if bundle:  # alone, if its container could not be started
+        if made:  # alone, if its container could not be started
             from_image.remove(bundle)
         output.out(container + "\n")
 
@@ -151,17 +152,19 @@ def rm(
 def cp(
     source: Annotated[
         str,
-        typer.Argument(metavar="SRC", help="ID:PATH, a path on the host, or - for a tar on stdin.", show_default=False),
+        declare.Argument(
+            metavar="SRC", help="ID:PATH, a path on the host, or - for a tar on stdin.", show_default=False
+        ),
     ],
     target: Annotated[
         str,
-        typer.Argument(
+        declare.Argument(
             metavar="DEST", help="ID:PATH, a path on the host, or - for a tar on stdout.", show_default=False
         ),
     ],
-    archive: Annotated[bool, typer.Option("--archive", "-a", help="Keep owners.")] = False,
+    archive: Annotated[bool, declare.Option("--archive", "-a", help="Keep owners.")] = False,
     follow_link: Annotated[
-        bool, typer.Option("--follow-link", "-L", help="If SRC is a symbolic link, copy what it points to.")
+        bool, declare.Option("--follow-link", "-L", help="If SRC is a symbolic link, copy what it points to.")
     ] = False,
     root: Root = "",
 ) -> None:
@@ -176,10 +179,10 @@ def systemd(
     container: Id,
     time: Time = 10,
     restart_policy: Annotated[
-        str, typer.Option("--restart-policy", metavar="POLICY", help="systemd's Restart=: no, on-failure, always.")
+        str, declare.Option("--restart-policy", metavar="POLICY", help="systemd's Restart=: no, on-failure, always.")
     ] = "on-failure",
     notify: Annotated[
-        bool, typer.Option("--notify", help="Type=notify: the container's program says when it is ready (sd_notify).")
+        bool, declare.Option("--notify", help="Type=notify: the container's program says when it is ready (sd_notify).")
     ] = False,
     root: Root = "",
 ) -> None:

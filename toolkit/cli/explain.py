@@ -5,25 +5,23 @@ import os
 import sys
 from typing import Annotated
 
-import typer
-
-from toolkit.cli import output
+from toolkit.cli import declare, output
 from toolkit.runtime.options import Options
 
 _PANEL = "Learn"
 _EXAMPLE = "Example: ctk explain mounts"
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+Json = Annotated[bool, declare.Option("--json", help="Print one JSON object.")]
 
 
-def register(app: typer.Typer) -> None:
+def register(app: declare.App) -> None:
     """Add the group's commands."""
     app.command("check", rich_help_panel=_PANEL, epilog="Example: sudo ctk check ./my-bundle")(check)
     app.command("explain", rich_help_panel=_PANEL, epilog=_EXAMPLE)(explain)
 
 
 def check(
-    bundle: Annotated[str, typer.Argument(metavar="BUNDLE", help="The bundle's folder.", show_default=".")] = ".",
+    bundle: Annotated[str, declare.Argument(metavar="BUNDLE", help="The bundle's folder.", show_default=".")] = ".",
     as_json: Json = False,
 ) -> None:
     """List everything that is wrong with a bundle.
@@ -46,13 +44,13 @@ def check(
     else:
         screen.show(found, bundle, sys.stdout)
     if errors:
-        raise typer.Exit(1)
+        sys.exit(1)
 
 
 def explain(
     what: Annotated[
         str,
-        typer.Argument(
+        declare.Argument(
             metavar="WHAT",
             help="A bundle's folder, a field (mounts), a capability, a namespace (pidns), a code (E042), a registry's "
             "(DENIED), or codes.",
@@ -60,13 +58,13 @@ def explain(
         ),
     ] = "",
     bundle: Annotated[
-        str, typer.Option("--bundle", "-b", metavar="DIR", help="Bundle whose config.json to read.", show_default=".")
+        str, declare.Option("--bundle", "-b", metavar="DIR", help="Bundle whose config.json to read.", show_default=".")
     ] = "",
     container_id: Annotated[
-        str, typer.Option("--id", metavar="ID", help="The container's id.", show_default="the folder's name")
+        str, declare.Option("--id", metavar="ID", help="The container's id.", show_default="the folder's name")
     ] = "",
-    script: Annotated[bool, typer.Option("--script", help="Write the launch as a shell script.")] = False,
-    run: Annotated[bool, typer.Option("--run", help="Run the container, and show each step as it is done.")] = False,
+    script: Annotated[bool, declare.Option("--script", help="Write the launch as a shell script.")] = False,
+    run: Annotated[bool, declare.Option("--run", help="Run the container, and show each step as it is done.")] = False,
     as_json: Json = False,
 ) -> None:
     """Explain a launch step by step, a field of config.json, or a code."""
@@ -84,7 +82,7 @@ def explain(
     else:
         code = _launch(what or bundle or ".", container_id, script, run, as_json)
         if code:
-            raise typer.Exit(code)
+            sys.exit(code)
 
 
 def of_run(options: Options) -> int:

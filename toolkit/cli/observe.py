@@ -5,9 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
-from toolkit.cli import complete, output
+from toolkit.cli import complete, declare, output
 from toolkit.cli.output import progress
 
 if TYPE_CHECKING:
@@ -18,23 +16,25 @@ _NONE = "no container is running"
 
 Id = Annotated[
     str,
-    typer.Argument(metavar="ID", help="The container's name.", show_default=False, autocompletion=complete.containers),
+    declare.Argument(
+        metavar="ID", help="The container's name.", show_default=False, autocompletion=complete.containers
+    ),
 ]
 Ids = Annotated[
     list[str] | None,
-    typer.Argument(
+    declare.Argument(
         metavar="[ID…]", help="The containers.", show_default="all that are running", autocompletion=complete.containers
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Json = Annotated[bool, declare.Option("--json", help="Print JSON.")]
 Root = Annotated[
-    str, typer.Option("--root", metavar="DIR", help="Folder of the container records.", show_default=False)
+    str, declare.Option("--root", metavar="DIR", help="Folder of the container records.", show_default=False)
 ]
-NoStream = Annotated[bool, typer.Option("--no-stream", help="Print once and stop, as in a pipe.")]
-Interval = Annotated[float, typer.Option("--interval", metavar="SECONDS", min=0.1, help="Time between updates.")]
+NoStream = Annotated[bool, declare.Option("--no-stream", help="Print once and stop, as in a pipe.")]
+Interval = Annotated[float, declare.Option("--interval", metavar="SECONDS", min=0.1, help="Time between updates.")]
 
 
-def register(app: typer.Typer) -> None:
+def register(app: declare.App) -> None:
     """Add the group's commands."""
     for function, example in (
         (inspect, "ctk inspect my-cont"),
@@ -112,7 +112,7 @@ def top(
 
 def diff(
     what: Annotated[
-        str, typer.Argument(metavar="ID|DIR", help="A container, or a root file system.", show_default=False)
+        str, declare.Argument(metavar="ID|DIR", help="A container, or a root file system.", show_default=False)
     ],
     json: Json = False,
     root: Root = "",

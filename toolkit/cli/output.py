@@ -4,15 +4,17 @@ All of cli writes through here, so that control characters in names from contain
 terminal (tests/architecture/test_printing.py).
 """
 
-import json as json_
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from toolkit.errors import CtkError
-from toolkit.events import Emit
 from toolkit.text import in_json, one_line, printable
 from toolkit.ui import failure, renderer
+
+if TYPE_CHECKING:
+    from toolkit.events import Emit
 
 
 def out(text: str) -> None:
@@ -27,7 +29,9 @@ def err(text: str) -> None:
 
 def document(value: object, indent: int = 1) -> None:
     """Write a JSON text to standard output, for programs."""
-    sys.stdout.write(in_json(json_.dumps(value, indent=indent, ensure_ascii=False)) + "\n")
+    import json
+
+    sys.stdout.write(in_json(json.dumps(value, indent=indent, ensure_ascii=False)) + "\n")
 
 
 def changes(found: Iterable[tuple[str, str]], *, json: bool) -> None:
@@ -47,7 +51,7 @@ def exactly(text: str) -> None:
 
 
 @contextmanager
-def progress(*, json: bool, verbose: bool = False) -> Iterator[Emit]:
+def progress(*, json: bool, verbose: bool = False) -> "Iterator[Emit]":
     """Give a command its Emit. With `json`, an expected failure is the last event, and we exit with its code."""
     stream = sys.stdout if json else sys.stderr
     try:

@@ -1,17 +1,17 @@
 """The help pages of typer's commands, in our own layout: typer cuts names at 80 columns and draws wide boxes."""
 
+import inspect
 import os
 import sys
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Annotated, Any
 
 import typer
 from typer import core
 
+from toolkit.cli import declare
 from toolkit.runtime.options import GLOBAL
 from toolkit.ui import help as help_pages
-
-_F = TypeVar("_F", bound=Callable[..., Any])
 
 
 def page(context: Any) -> help_pages.Page:
@@ -106,16 +106,37 @@ class Group(core.TyperGroup):
         formatter.write(_text(ctx))
 
 
-class App(typer.Typer):
-    """A typer application whose help uses our pages throughout."""
+def application(app: declare.App) -> typer.Typer:
+    """The same for typer. What it returns for a command line is a declare.Call."""
+    made = typer.Typer(cls=Group, rich_markup_mode=None, **app.settings)
+    for name, command in app.commands.items():
+        made.command(name, cls=Command, **command.settings)(_returning_call(command))
+    for name, (group, settings) in app.groups.items():
+        made.add_typer(application(group), name=name, cls=Group, **settings)
+    return made
 
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(cls=Group, rich_markup_mode=None, **settings)
 
-    def command(self, name: str | None = None, **settings: Any) -> Callable[[_F], _F]:
-        """As typer's."""
-        return super().command(name, cls=Command, **settings)
+def _returning_call(command: declare.Command) -> Callable[..., declare.Call]:
+    """A function with the signature of the command's, for typer."""
+    function = command.function
 
-    def add_typer(self, typer_instance: typer.Typer, **settings: Any) -> None:
-        """As typer's."""
-        super().add_typer(typer_instance, cls=Group, **settings)
+    def call(**values: Any) -> declare.Call:
+        return declare.Call(command, values)
+
+    signature = inspect.signature(function)
+    every = [
+        one.replace(kind=one.KEYWORD_ONLY, annotation=_typers(one.annotation)) for one in signature.parameters.values()
+    ]
+    call.__signature__ = signature.replace(parameters=every)  # type: ignore[attr-defined]
+    call.__annotations__ = {one.name: one.annotation for one in every}
+    call.__doc__, call.__name__ = function.__doc__, function.__name__
+    return call
+
+
+def _typers(annotation: Any) -> Any:
+    """The annotation with typer's option or argument, or typer's context."""
+    if annotation is declare.Context:
+        return typer.Context
+    declared = annotation.__metadata__[0]
+    made = typer.Option if isinstance(declared, declare.Option) else typer.Argument
+    return Annotated[annotation.__origin__, made(*declared.names, **declared.settings)]

@@ -3,19 +3,17 @@
 import sys
 from typing import Annotated
 
-import typer
-
-from toolkit.cli import complete, output, pages
+from toolkit.cli import complete, declare, output
 from toolkit.text import quote
 
 _PANEL = "Learn"
 _EXAMPLE = "Example: sudo ctk recipe run first-container"
 
-recipes = pages.App(no_args_is_help=True, epilog=_EXAMPLE)
+recipes = declare.App(no_args_is_help=True, epilog=_EXAMPLE)
 
 Name = Annotated[
     str,
-    typer.Argument(
+    declare.Argument(
         metavar="NAME",
         help="A recipe's name or number, or a file.",
         show_default=False,
@@ -24,16 +22,16 @@ Name = Annotated[
 ]
 
 
-def register(app: typer.Typer) -> None:
+def register(app: declare.App) -> None:
     """Add the group's commands."""
     app.command("quickstart", rich_help_panel=_PANEL, epilog="Example: sudo ctk quickstart")(quickstart)
-    app.add_typer(recipes, name="recipe", help="Tutorials that run: list, show, run, new.", rich_help_panel=_PANEL)
+    app.add_group(recipes, name="recipe", help="Tutorials that run: list, show, run, new.", rich_help_panel=_PANEL)
 
 
 def quickstart(
-    ctx: typer.Context,
+    ctx: declare.Context,
     command: Annotated[
-        list[str] | None, typer.Argument(metavar="[-- CMD…]", help="What to run.", show_default="a shell")
+        list[str] | None, declare.Argument(metavar="[-- CMD…]", help="What to run.", show_default="a shell")
     ] = None,
 ) -> None:
     """Start a shell in a new container, with one command.
@@ -49,7 +47,7 @@ def quickstart(
     code = launch.call(words, ctx.obj)
     if not code:
         output.err(f"ctk: next:\nctk:   ctk up {quote(suite)} NAME\nctk:   ctk recipe run first-container\n")
-    raise typer.Exit(code)
+    sys.exit(code)
 
 
 @recipes.command("list")
@@ -76,17 +74,19 @@ def show(name: Name) -> None:
 @recipes.command("run", epilog=_EXAMPLE)
 def run(
     name: Name,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Run every step without asking.")] = False,
+    yes: Annotated[bool, declare.Option("--yes", "-y", help="Run every step without asking.")] = False,
     first: Annotated[
-        int, typer.Option("--from", metavar="STEP", help="Begin at this step; use the --work of the earlier run.")
+        int, declare.Option("--from", metavar="STEP", help="Begin at this step; use the --work of the earlier run.")
     ] = 1,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show every step, run nothing.")] = False,
+    dry_run: Annotated[bool, declare.Option("--dry-run", help="Show every step, run nothing.")] = False,
     work: Annotated[
-        str, typer.Option("--work", metavar="DIR", help="Folder to work in.", show_default="a new one")
+        str, declare.Option("--work", metavar="DIR", help="Folder to work in.", show_default="a new one")
     ] = "",
-    restart: Annotated[bool, typer.Option("--restart", help="Clean up after the stopped run, and start over.")] = False,
+    restart: Annotated[
+        bool, declare.Option("--restart", help="Clean up after the stopped run, and start over.")
+    ] = False,
     clean_up: Annotated[
-        bool, typer.Option("--clean-up", help="Clean up after the stopped run, and do nothing else.")
+        bool, declare.Option("--clean-up", help="Clean up after the stopped run, and do nothing else.")
     ] = False,
 ) -> None:
     """Play a recipe step by step: read, press Enter, see it happen.
@@ -106,7 +106,7 @@ def run(
 
 
 @recipes.command("new", epilog="Example: ctk recipe new my-first-service")
-def new(name: Annotated[str, typer.Argument(metavar="NAME", help="Its name; the file is NAME.md, here.")]) -> None:
+def new(name: Annotated[str, declare.Argument(metavar="NAME", help="Its name; the file is NAME.md, here.")]) -> None:
     """Begin a recipe of your own, with a page that already runs."""
     from toolkit.recipe import shelf
 

@@ -2,9 +2,7 @@
 
 from typing import Annotated, Any
 
-import typer
-
-from toolkit.cli import output
+from toolkit.cli import declare, output
 from toolkit.cli.options import spec as spec_options
 
 _PANEL = "Describe"
@@ -14,36 +12,38 @@ _PROGRAM, _FILE = "Program", "Any field, and the file"
 Texts = list[str] | None
 
 
-def register(app: typer.Typer) -> None:
+def register(app: declare.App) -> None:
     """Add the group's commands."""
     app.command("spec", rich_help_panel=_PANEL, epilog=_EXAMPLE)(spec_options.taking(spec, first=True))
 
 
 def spec(
     command: Annotated[
-        Texts, typer.Argument(metavar="[-- CMD…]", help="The program and its arguments.", show_default="sh")
+        Texts, declare.Argument(metavar="[-- CMD…]", help="The program and its arguments.", show_default="sh")
     ] = None,
     arg: Annotated[
         Texts,
-        typer.Option("--arg", metavar="WORD", help="One word of the program's command line.", rich_help_panel=_PROGRAM),
+        declare.Option(
+            "--arg", metavar="WORD", help="One word of the program's command line.", rich_help_panel=_PROGRAM
+        ),
     ] = None,
     _: Annotated[
-        bool, typer.Option("--args", help="The command line follows: --args -- CMD…", rich_help_panel=_PROGRAM)
+        bool, declare.Option("--args", help="The command line follows: --args -- CMD…", rich_help_panel=_PROGRAM)
     ] = False,
     bundle: Annotated[
         str,
-        typer.Option(
+        declare.Option(
             "--bundle", "-b", metavar="DIR", help="Write config.json here.", rich_help_panel=_FILE, show_default=False
         ),
     ] = ".",
     update: Annotated[
-        bool, typer.Option("--update", help="Change the existing config.json.", rich_help_panel=_FILE)
+        bool, declare.Option("--update", help="Change the existing config.json.", rich_help_panel=_FILE)
     ] = False,
     diff: Annotated[
-        bool, typer.Option("--diff", help="Show what would change; write nothing.", rich_help_panel=_FILE)
+        bool, declare.Option("--diff", help="Show what would change; write nothing.", rich_help_panel=_FILE)
     ] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Replace the existing config.json.", rich_help_panel=_FILE)
+        bool, declare.Option("--force", help="Replace the existing config.json.", rich_help_panel=_FILE)
     ] = False,
     **words: Any,
 ) -> None:

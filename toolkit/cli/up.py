@@ -5,8 +5,7 @@ import sys
 from dataclasses import dataclass, fields
 from typing import Annotated, Any
 
-import typer
-
+from toolkit.cli import declare
 from toolkit.cli.build import Json, Verbose
 from toolkit.cli.options import groups
 from toolkit.cli.options import spec as spec_options
@@ -19,11 +18,13 @@ _OUTPUT, _RUN, _IMAGE = "How", "The run", "The image"
 _MADE = ("rootfs", "rootless", "from_image", "init")  # what `up` sets itself, or passes to the run
 
 
-Identity = Annotated[str, typer.Argument(metavar="ID", help="The container's name.", show_default=False)]
-Command = Annotated[list[str] | None, typer.Argument(metavar="[-- CMD…]", help="What to run.", show_default="a shell")]
+Identity = Annotated[str, declare.Argument(metavar="ID", help="The container's name.", show_default=False)]
+Command = Annotated[
+    list[str] | None, declare.Argument(metavar="[-- CMD…]", help="What to run.", show_default="a shell")
+]
 Bundle = Annotated[
     str,
-    typer.Option(
+    declare.Option(
         "--bundle",
         "-b",
         metavar="DIR",
@@ -33,18 +34,18 @@ Bundle = Annotated[
     ),
 ]
 Force = Annotated[
-    bool, typer.Option("--force", help="Build the bundle again, replacing what is there.", rich_help_panel=_OUTPUT)
+    bool, declare.Option("--force", help="Build the bundle again, replacing what is there.", rich_help_panel=_OUTPUT)
 ]
 
 
-def _flag(*names: str, help: str) -> typer.models.OptionInfo:
-    option: typer.models.OptionInfo = typer.Option(*names, help=help, rich_help_panel=_RUN)
+def _flag(*names: str, help: str) -> declare.Option:
+    option: declare.Option = declare.Option(*names, help=help, rich_help_panel=_RUN)
     return option
 
 
 Overlay = Annotated[
     str,
-    typer.Option(
+    declare.Option(
         "--overlay",
         metavar="DIR",
         help="Write changes to DIR, not to the rootfs.",
@@ -88,7 +89,7 @@ class ImageOptions:
 
     platform: Annotated[
         str,
-        typer.Option(
+        declare.Option(
             "--platform",
             metavar="OS/ARCH",
             help="For which machine.",
@@ -98,7 +99,7 @@ class ImageOptions:
     ] = ""
     pull: Annotated[
         str,
-        typer.Option(
+        declare.Option(
             "--pull",
             metavar="WHEN",
             help="Ask the registry: missing (if the store does not have it), always or never.",
@@ -107,7 +108,7 @@ class ImageOptions:
     ] = "missing"
     plain_http: Annotated[
         list[str] | None,
-        typer.Option(
+        declare.Option(
             "--plain-http",
             metavar="HOST[:PORT]",
             help="This registry speaks http, not https.",
@@ -117,7 +118,7 @@ class ImageOptions:
     ] = None
     lock_file: Annotated[
         str,
-        typer.Option(
+        declare.Option(
             "--lock-file",
             metavar="FILE",
             help="Take the digest that this file has for the name.",
@@ -127,7 +128,7 @@ class ImageOptions:
     ] = ""
     update_lock: Annotated[
         bool,
-        typer.Option(
+        declare.Option(
             "--update-lock",
             help="Ask the registry, and write the digest into the lock file.",
             rich_help_panel=_IMAGE,
@@ -135,7 +136,7 @@ class ImageOptions:
     ] = False
     policy: Annotated[
         str,
-        typer.Option(
+        declare.Option(
             "--policy",
             metavar="FILE",
             help="Check signatures by this policy.json when pulling.",
@@ -145,14 +146,14 @@ class ImageOptions:
     ] = ""
 
 
-def register(app: typer.Typer) -> None:
+def register(app: declare.App) -> None:
     """Add the command."""
     app.command("up", rich_help_panel="Build", epilog=_EXAMPLE)(spec_options.taking(groups.flat(up), without=_MADE))
 
 
 def up(
     *,
-    ctx: typer.Context,
+    ctx: declare.Context,
     suite: Suite,
     identity: Identity,
     command: Command = None,

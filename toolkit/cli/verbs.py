@@ -3,9 +3,7 @@
 import inspect
 from typing import Annotated, Any
 
-import typer
-
-from toolkit.cli import complete
+from toolkit.cli import complete, declare
 from toolkit.runtime.options import VERBS
 
 _SHOWN_FIRST = ("run", "create", "start", "exec", "list", "state", "ps", "kill", "delete")
@@ -13,7 +11,7 @@ _OURS = ("spec",)
 _NEW = ("run", "create", "restore")
 
 
-def register(app: typer.Typer) -> None:
+def register(app: declare.App) -> None:
     """Add each verb of the table, the most used ones first."""
     for verb in dict.fromkeys((*_SHOWN_FIRST, *VERBS)):
         if verb in VERBS and verb not in _OURS:
@@ -46,15 +44,17 @@ def _command(verb: str) -> Any:
     for name, short, kind, _, _, text in table:
         words = [f"--{name}", *([f"-{short}"] if short else [])]
         about: Any = (
-            Annotated[bool, typer.Option(*words, help=text)]
+            Annotated[bool, declare.Option(*words, help=text)]
             if kind == "flag"
-            else Annotated[str, typer.Option(*words, help=text)]
+            else Annotated[str, declare.Option(*words, help=text)]
         )
         default: object = False if kind == "flag" else ""
         parameters.append(_parameter("option_" + name.replace("-", "_"), about, default))
     if arguments:
         known = None if verb in _NEW else complete.containers
-        parameters.append(_parameter("words", Annotated[list[str] | None, typer.Argument(autocompletion=known)], None))
+        parameters.append(
+            _parameter("words", Annotated[list[str] | None, declare.Argument(autocompletion=known)], None)
+        )
     first_door.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     first_door.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return first_door

@@ -1,8 +1,6 @@
 """Shows an error to people and programs: what we were doing, what stopped us, what to try."""
 
-import json
 import sys
-import textwrap
 from typing import Any, TextIO
 
 from toolkit.errors import BuildFailed, CtkError, bounded
@@ -23,7 +21,7 @@ def text(error: CtkError) -> str:
         if error.log:
             lines.append(f"log: {error.log}")
     if error.hint:
-        lines.append(textwrap.indent(bounded(error.hint), "      ").replace("      ", "hint: ", 1))
+        lines.append("hint: " + bounded(error.hint).replace("\n", "\n      "))
     return printable("\n".join(lines)) + "\n"  # the tail is output of a maintainer script
 
 
@@ -54,6 +52,8 @@ def show(error: CtkError, *, stream: TextIO) -> None:
 
 def show_json(error: CtkError, *, stream: TextIO) -> None:
     """Write `as_json(error)` to `stream` as one line."""
+    import json
+
     stream.write(in_json(json.dumps(as_json(error), ensure_ascii=False)) + "\n")
     stream.flush()
 

@@ -3,8 +3,7 @@
 import sys
 from typing import Annotated
 
-import typer
-
+from toolkit.cli import declare
 from toolkit.cli.build import Json, Verbose
 from toolkit.cli.images.options import PlainHttp
 from toolkit.cli.images.transfer import LockFile, Policy, UpdateLock
@@ -15,11 +14,11 @@ _WHAT, _HOW = "What to build", "How to build it"
 
 Tags = Annotated[
     list[str] | None,
-    typer.Option("--tag", "-t", metavar="NAME", help="Name the image. Several are possible.", show_default=False),
+    declare.Option("--tag", "-t", metavar="NAME", help="Name the image. Several are possible.", show_default=False),
 ]
 File = Annotated[
     str,
-    typer.Option(
+    declare.Option(
         "--file", "-f", metavar="FILE", help="The Containerfile.",
         show_default="Containerfile, then Dockerfile, in DIR",
         rich_help_panel=_WHAT,
@@ -27,25 +26,25 @@ File = Annotated[
 ]  # fmt: skip
 Target = Annotated[
     str,
-    typer.Option(
+    declare.Option(
         "--target", metavar="STAGE", help="Build this stage and what it needs.", show_default="the last",
         rich_help_panel=_WHAT,
     ),
 ]  # fmt: skip
 Args = Annotated[
     list[str] | None,
-    typer.Option(
+    declare.Option(
         "--build-arg", metavar="NAME[=VALUE]",
         help="A value for ARG NAME; without =VALUE that of the environment.",
         show_default=False, rich_help_panel=_WHAT,
     ),
 ]  # fmt: skip
 NoCache = Annotated[
-    bool, typer.Option("--no-cache", help="Carry out every step, also those that an earlier build has made.")
+    bool, declare.Option("--no-cache", help="Carry out every step, also those that an earlier build has made.")
 ]
 Net = Annotated[
     str,
-    typer.Option(
+    declare.Option(
         "--net", metavar="host|none",
         help="The network of RUN: the host's, as installing packages needs it, or none but lo.",
         rich_help_panel=_HOW,
@@ -53,21 +52,21 @@ Net = Annotated[
 ]  # fmt: skip
 Pull = Annotated[
     str,
-    typer.Option(
+    declare.Option(
         "--pull", metavar="missing|always|never", help="When to ask the registry for the images of FROM.",
         rich_help_panel=_HOW,
     ),
 ]  # fmt: skip
 
 
-def register(app: typer.Typer) -> None:
+def register(app: declare.App) -> None:
     """Add the command."""
     app.command("build", rich_help_panel=_PANEL, epilog="Example: ctk build -t localhost/web .")(build)
 
 
 def build(
     folder: Annotated[
-        str, typer.Argument(metavar="[DIR]", help="The folder that COPY takes files from.", show_default="this one")
+        str, declare.Argument(metavar="[DIR]", help="The folder that COPY takes files from.", show_default="this one")
     ] = ".",
     tags: Tags = None,
     file: File = "",

@@ -2,15 +2,15 @@
 
 from typing import Annotated
 
-import typer
+from toolkit.cli import declare
 
 PlainHttp = Annotated[
     list[str] | None,
-    typer.Option(
+    declare.Option(
         "--plain-http",
         metavar="HOST[:PORT]",
         help="This registry speaks http, not https. For loopback addresses, ctk tries both.",
         show_default=False,
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Json = Annotated[bool, declare.Option("--json", help="Print JSON.")]

@@ -3,16 +3,14 @@
 import sys
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
-from toolkit.cli import output, pages
+from toolkit.cli import declare, output
 from toolkit.cli.images.options import Json, PlainHttp
 
 if TYPE_CHECKING:
     from toolkit.image.name import Reference
 
 
-def register(group: pages.App) -> None:
+def register(group: declare.App) -> None:
     """Add the commands to `ctk image`."""
     group.command("tags", epilog="Example: ctk image tags debian")(tags)
     example = "Example: ctk image referrers localhost:5000/mine:1"
@@ -20,7 +18,9 @@ def register(group: pages.App) -> None:
 
 
 def tags(
-    repository: Annotated[str, typer.Argument(metavar="REPOSITORY", help="[REGISTRY/]REPOSITORY.", show_default=False)],
+    repository: Annotated[
+        str, declare.Argument(metavar="REPOSITORY", help="[REGISTRY/]REPOSITORY.", show_default=False)
+    ],
     plain_http: PlainHttp = None,
     json: Json = False,
 ) -> None:
@@ -38,14 +38,14 @@ def tags(
 def referrers(
     image: Annotated[
         str,
-        typer.Argument(metavar="IMAGE", help="[REGISTRY/]REPOSITORY[:TAG][@DIGEST].", show_default=False),
+        declare.Argument(metavar="IMAGE", help="[REGISTRY/]REPOSITORY[:TAG][@DIGEST].", show_default=False),
     ],
     kind: Annotated[
-        str, typer.Option("--type", metavar="TYPE", help="Only artifacts of this type.", show_default=False)
+        str, declare.Option("--type", metavar="TYPE", help="Only artifacts of this type.", show_default=False)
     ] = "",
     platform: Annotated[
         str,
-        typer.Option(
+        declare.Option(
             "--platform", metavar="OS/ARCH", help="Of the image for this platform in an index.",
             show_default="of the index",
         ),

@@ -3,9 +3,7 @@
 import sys
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
-from toolkit.cli import complete, output, pages
+from toolkit.cli import complete, declare, output
 from toolkit.cli.images import registry
 from toolkit.cli.images.options import Json, PlainHttp
 
@@ -16,30 +14,30 @@ _PANEL = "Images"
 
 Name = Annotated[
     str,
-    typer.Argument(
+    declare.Argument(
         metavar="IMAGE", help="Its name, its digest, or the first digits of one.", show_default=False,
         autocompletion=complete.images,
     ),
 ]  # fmt: skip
 Names = Annotated[
     list[str],
-    typer.Argument(
+    declare.Argument(
         metavar="IMAGE…", help="Names, digests, or the first digits of one.", show_default=False,
         autocompletion=complete.images,
     ),
 ]  # fmt: skip
 OfPlatform = Annotated[
     str,
-    typer.Option(
+    declare.Option(
         "--platform", metavar="OS/ARCH", help="Which image of an index to take.", show_default="this machine's"
     ),
 ]
 
 
-def register(app: typer.Typer) -> None:
+def register(app: declare.App) -> None:
     """Add the commands."""
     app.command("images", rich_help_panel=_PANEL, epilog="Example: ctk images")(images)
-    group = pages.App(no_args_is_help=True, help="Look at and change images in the local store and in registries.")
+    group = declare.App(no_args_is_help=True, help="Look at and change images in the local store and in registries.")
     group.command("inspect", epilog="Example: ctk image inspect debian:bookworm")(inspect)
     group.command("history", epilog="Example: ctk image history debian:bookworm")(history)
     group.command("explain", epilog="Example: ctk image explain debian:bookworm")(explain)
@@ -49,12 +47,12 @@ def register(app: typer.Typer) -> None:
     group.command("prune", epilog="Example: ctk image prune --all --dry-run")(prune)
     group.command("check", epilog="Example: ctk image check")(check)
     registry.register(group)
-    app.add_typer(group, name="image", rich_help_panel=_PANEL)
+    app.add_group(group, name="image", rich_help_panel=_PANEL)
 
 
 def images(
     json: Json = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print digests only.")] = False,
+    quiet: Annotated[bool, declare.Option("--quiet", "-q", help="Print digests only.")] = False,
 ) -> None:
     """List the images in the local store."""
     from toolkit.image.store import listing
@@ -124,7 +122,7 @@ def diff(
     name: Name,
     other: Annotated[
         str,
-        typer.Argument(
+        declare.Argument(
             metavar="[OTHER]", help="Compare with this image.", show_default="without the topmost layer",
             autocompletion=complete.images,
         ),
@@ -149,7 +147,7 @@ def diff(
 
 def tag(
     name: Name,
-    new: Annotated[str, typer.Argument(metavar="NAME", help="The new name.", show_default=False)],
+    new: Annotated[str, declare.Argument(metavar="NAME", help="The new name.", show_default=False)],
 ) -> None:
     """Give an image one more name. If another image has that name, it loses it."""
     from toolkit.image.store.store import Store
@@ -160,7 +158,7 @@ def tag(
 def remove(
     names: Names,
     force: Annotated[
-        bool, typer.Option("--force", "-f", help="Given a digest, remove all the names of its image.")
+        bool, declare.Option("--force", "-f", help="Given a digest, remove all the names of its image.")
     ] = False,
     plain_http: PlainHttp = None,
 ) -> None:
@@ -178,11 +176,11 @@ def remove(
 
 
 def prune(
-    every: Annotated[bool, typer.Option("--all", "-a", help="Remove every image that no container uses.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Only show what would be removed.")] = False,
+    every: Annotated[bool, declare.Option("--all", "-a", help="Remove every image that no container uses.")] = False,
+    dry_run: Annotated[bool, declare.Option("--dry-run", "-n", help="Only show what would be removed.")] = False,
     limit: Annotated[
         str,
-        typer.Option(
+        declare.Option(
             "--limit", metavar="SIZE", help="Also remove unused laid-out layers until the store is within SIZE.",
             show_default=False,
         ),
@@ -224,7 +222,7 @@ def _told(removed: "Removed", word: str = "removed") -> None:
 
 def check(
     repair: Annotated[
-        bool, typer.Option("--repair", help="Remove damaged blobs and changed layers, so that they are made again.")
+        bool, declare.Option("--repair", help="Remove damaged blobs and changed layers, so that they are made again.")
     ] = False,
     json: Json = False,
 ) -> None:
@@ -246,4 +244,4 @@ def check(
     elif not damaged:
         output.out("no damage\n")
     if any(not one.mended for one in damaged):
-        raise typer.Exit(1)
+        sys.exit(1)

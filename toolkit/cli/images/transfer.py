@@ -3,9 +3,7 @@
 import sys
 from typing import Annotated
 
-import typer
-
-from toolkit.cli import output
+from toolkit.cli import declare, output
 from toolkit.cli.build import Json, Verbose
 from toolkit.cli.images.explain import explained
 from toolkit.cli.images.options import PlainHttp
@@ -15,7 +13,7 @@ _PANEL = "Images"
 
 Platform = Annotated[
     str,
-    typer.Option(
+    declare.Option(
         "--platform",
         metavar="OS/ARCH[/VARIANT]",
         help="Platform of the image.",
@@ -24,48 +22,48 @@ Platform = Annotated[
     ),
 ]
 SquashIds = Annotated[
-    bool, typer.Option("--squash-ids", help="Files with an owner outside your ids become yours, with a note.")
+    bool, declare.Option("--squash-ids", help="Files with an owner outside your ids become yours, with a note.")
 ]
-Devices = Annotated[bool, typer.Option("--devices", help="Make the image's device nodes, as root.")]
-Jobs = Annotated[int, typer.Option("--jobs", "-j", metavar="N", min=1, max=16, help="Blobs to move at once.")]
+Devices = Annotated[bool, declare.Option("--devices", help="Make the image's device nodes, as root.")]
+Jobs = Annotated[int, declare.Option("--jobs", "-j", metavar="N", min=1, max=16, help="Blobs to move at once.")]
 Name = Annotated[
     str,
-    typer.Argument(metavar="IMAGE", help="[REGISTRY/]REPOSITORY[:TAG][@DIGEST]; debian is docker.io/library/debian."),
+    declare.Argument(metavar="IMAGE", help="[REGISTRY/]REPOSITORY[:TAG][@DIGEST]; debian is docker.io/library/debian."),
 ]
 LockFile = Annotated[
     str,
-    typer.Option(
+    declare.Option(
         "--lock-file", metavar="FILE", help="Take the digest that this file has for the name.",
         show_default="ctk.lock here, if there is one",
     ),
 ]  # fmt: skip
 UpdateLock = Annotated[
-    bool, typer.Option("--update-lock", help="Ask the registry, and write the digest into the lock file.")
+    bool, declare.Option("--update-lock", help="Ask the registry, and write the digest into the lock file.")
 ]
 Policy = Annotated[
     str,
-    typer.Option(
+    declare.Option(
         "--policy", metavar="FILE", help="Check signatures by this policy.json.",
         show_default="ctk's own, if there is one; else none are checked",
     ),
 ]  # fmt: skip
 SignBy = Annotated[
     str,
-    typer.Option(
+    declare.Option(
         "--sign-by", metavar="KEY", show_default=False,
         help="Sign the image with this OpenPGP key: a file with a secret key, or GnuPG's name of one.",
     ),
 ]  # fmt: skip
 PassphraseFile = Annotated[
     str,
-    typer.Option(
+    declare.Option(
         "--sign-passphrase-file", metavar="FILE", help="The passphrase of the key in a file.", show_default=False
     ),
 ]
 _PLACE = "docker://NAME, oci:DIR[:TAG], oci-archive:FILE[:TAG], docker-archive:FILE[:NAME], or store:NAME"
 
 
-def register(app: typer.Typer) -> None:
+def register(app: declare.App) -> None:
     """Add the group's commands."""
     for function, example in (
         (pull, "ctk pull debian:bookworm"),
@@ -81,9 +79,9 @@ def register(app: typer.Typer) -> None:
 def pull(
     image: Name,
     platform: Platform = "",
-    every: Annotated[bool, typer.Option("--all-platforms", help="Every platform that the index lists.")] = False,
+    every: Annotated[bool, declare.Option("--all-platforms", help="Every platform that the index lists.")] = False,
     no_layers: Annotated[
-        bool, typer.Option("--no-layers", help="Keep the layers packed; the first run unpacks them.")
+        bool, declare.Option("--no-layers", help="Keep the layers packed; the first run unpacks them.")
     ] = False,
     squash_ids: SquashIds = False,
     devices: Devices = False,
@@ -94,7 +92,7 @@ def pull(
     jobs: Jobs = 3,
     explain: Annotated[
         bool,
-        typer.Option(
+        declare.Option(
             "--explain", help="Afterwards, show all that was asked and verified, with lines for curl and tar."
         ),
     ] = False,
@@ -126,18 +124,18 @@ def pull(
 
 
 def push(
-    image: Annotated[str, typer.Argument(metavar="IMAGE", help="An image in the store.", show_default=False)],
+    image: Annotated[str, declare.Argument(metavar="IMAGE", help="An image in the store.", show_default=False)],
     destination: Annotated[
         str,
-        typer.Argument(
+        declare.Argument(
             metavar="[NAME]", help="Destination: REGISTRY/REPOSITORY[:TAG].", show_default="IMAGE's own name"
         ),
     ] = "",
     platform: Platform = "",
-    every: Annotated[bool, typer.Option("--all-platforms", help="Every platform that the index lists.")] = False,
+    every: Annotated[bool, declare.Option("--all-platforms", help="Every platform that the index lists.")] = False,
     sbom: Annotated[
         str,
-        typer.Option(
+        declare.Option(
             "--attach-sbom", metavar="FILE", help="Attach a bill of materials: SPDX or CycloneDX, as JSON.",
             show_default=False,
         ),
@@ -171,10 +169,10 @@ def push(
 
 
 def copy(
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help=_PLACE, show_default=False)],
-    destination: Annotated[str, typer.Argument(metavar="DESTINATION", help="As SOURCE.", show_default=False)],
+    source: Annotated[str, declare.Argument(metavar="SOURCE", help=_PLACE, show_default=False)],
+    destination: Annotated[str, declare.Argument(metavar="DESTINATION", help="As SOURCE.", show_default=False)],
     platform: Platform = "",
-    every: Annotated[bool, typer.Option("--all", help="Every platform that the index lists.")] = False,
+    every: Annotated[bool, declare.Option("--all", help="Every platform that the index lists.")] = False,
     plain_http: PlainHttp = None,
     policy: Policy = "",
     sign_by: SignBy = "",
@@ -205,15 +203,16 @@ def copy(
 
 def unpack(
     image: Annotated[
-        str, typer.Argument(metavar="IMAGE", help=f"An image in the store, or {_PLACE}.", show_default=False)
+        str, declare.Argument(metavar="IMAGE", help=f"An image in the store, or {_PLACE}.", show_default=False)
     ],
     bundle: Annotated[
-        str, typer.Option("--bundle", "-b", metavar="DIR", help="Make rootfs and config.json here.", show_default=False)
+        str,
+        declare.Option("--bundle", "-b", metavar="DIR", help="Make rootfs and config.json here.", show_default=False),
     ],
     platform: Platform = "",
     rootless: Annotated[
         bool,
-        typer.Option(
+        declare.Option(
             "--rootless", help="Use a user namespace with your subordinate ids.", show_default="if you are not root"
         ),
     ] = False,
@@ -247,16 +246,16 @@ def _passphrase(path: str) -> str:
         raise Usage(f"read the passphrase in {path!r}", because=reason(error)) from None
 
 
-Host = Annotated[str, typer.Argument(metavar="REGISTRY", help="HOST[:PORT]; docker.io is Docker Hub.")]
+Host = Annotated[str, declare.Argument(metavar="REGISTRY", help="HOST[:PORT]; docker.io is Docker Hub.")]
 
 
 def login(
     registry: Host,
     username: Annotated[
-        str, typer.Option("--username", "-u", metavar="NAME", help="User name.", show_default=False)
+        str, declare.Option("--username", "-u", metavar="NAME", help="User name.", show_default=False)
     ] = "",
     password_stdin: Annotated[
-        bool, typer.Option("--password-stdin", help="Read the password from standard input.")
+        bool, declare.Option("--password-stdin", help="Read the password from standard input.")
     ] = False,
     plain_http: PlainHttp = None,
 ) -> None:
@@ -269,11 +268,11 @@ def login(
     if not username:
         if not sys.stdin.isatty():
             raise Usage("read the command line", because="there is no --username, and no terminal to ask on")
-        username = typer.prompt("Username", err=True)
+        username = _asked("Username")
     if password_stdin:
         password = sys.stdin.readline().rstrip("\r\n")
     elif sys.stdin.isatty():
-        password = typer.prompt("Password", hide_input=True, err=True)
+        password = _asked("Password", hidden=True)
     else:
         raise Usage("read the command line", because="there is no terminal to ask on", hint="give --password-stdin")
     plain = True if registry in (plain_http or ()) else None
@@ -286,6 +285,15 @@ def login(
         probe.close()
     where = logins.save(registry, username, password)
     output.err(f"ctk: {username} is logged in to {registry}; the password is in {where}\n")
+
+
+def _asked(what: str, *, hidden: bool = False) -> str:
+    import typer
+
+    try:
+        return str(typer.prompt(what, hide_input=hidden, err=True))
+    except typer.Abort:
+        raise KeyboardInterrupt from None
 
 
 def logout(registry: Host) -> None:

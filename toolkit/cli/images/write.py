@@ -2,9 +2,7 @@
 
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
-from toolkit.cli import complete
+from toolkit.cli import complete, declare
 from toolkit.cli.build import Json, Verbose
 from toolkit.cli.container_commands import Root
 from toolkit.cli.images.transfer import Platform
@@ -17,7 +15,7 @@ _PANEL = "Images"
 
 To = Annotated[
     str,
-    typer.Argument(
+    declare.Argument(
         metavar="IMAGE",
         help="A name in the store, or oci:DIR[:TAG], oci-archive:FILE[:TAG], docker-archive:FILE[:NAME], docker://NAME.",
         show_default=False,
@@ -25,7 +23,7 @@ To = Annotated[
 ]
 Change = Annotated[
     list[str] | None,
-    typer.Option(
+    declare.Option(
         "--change",
         "-c",
         metavar="INSTRUCTION",
@@ -33,16 +31,17 @@ Change = Annotated[
         show_default=False,
     ),
 ]
-Author = Annotated[str, typer.Option("--author", "-a", metavar="TEXT", help="The author.", show_default=False)]
+Author = Annotated[str, declare.Option("--author", "-a", metavar="TEXT", help="The author.", show_default=False)]
 Message = Annotated[
-    str, typer.Option("--message", "-m", metavar="TEXT", help="A comment for the image's history.", show_default=False)
+    str,
+    declare.Option("--message", "-m", metavar="TEXT", help="A comment for the image's history.", show_default=False),
 ]
 Compression = Annotated[
-    str, typer.Option("--compression", metavar="CODEC", help="How the layer is compressed: gzip, zstd or none.")
+    str, declare.Option("--compression", metavar="CODEC", help="How the layer is compressed: gzip, zstd or none.")
 ]
 
 
-def register(app: typer.Typer) -> None:
+def register(app: declare.App) -> None:
     """Add the group's commands."""
     for function, example in (
         (pack, "ctk pack ./root localhost:5000/mine:1 --change 'CMD [\"bash\"]'"),
@@ -61,7 +60,7 @@ def _new(to: str, changes: list[str] | None, author: str, message: str, compress
 def pack(
     source: Annotated[
         str,
-        typer.Argument(metavar="DIR|ID", help="A root, a bundle, or the name of one of ctk up.", show_default=False),
+        declare.Argument(metavar="DIR|ID", help="A root, a bundle, or the name of one of ctk up.", show_default=False),
     ],
     image: To,
     change: Change = None,
@@ -86,7 +85,7 @@ def pack(
 def commit(
     source: Annotated[
         str,
-        typer.Argument(
+        declare.Argument(
             metavar="ID|DIR",
             help="A container of ctk up IMAGE or ctk run --image, or its bundle.",
             show_default=False,
@@ -99,7 +98,7 @@ def commit(
     message: Message = "",
     compression: Compression = "gzip",
     pause: Annotated[
-        bool, typer.Option("--pause/--no-pause", "-p", help="Freeze a running container meanwhile.")
+        bool, declare.Option("--pause/--no-pause", "-p", help="Freeze a running container meanwhile.")
     ] = True,
     root: Root = "",
     json: Json = False,

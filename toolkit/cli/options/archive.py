@@ -3,16 +3,14 @@
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-import typer
-
-from toolkit.cli import complete
+from toolkit.cli import complete, declare
 from toolkit.cli.output import commas, several
 
 _SOURCE, _CONTENT, _OUTPUT = "Where from", "What goes in", "How"
 
 Suite = Annotated[
     str,
-    typer.Argument(
+    declare.Argument(
         metavar="SUITE",
         help="Code name, alias or version: bookworm, stable, 12, jammy, 22.04.",
         show_default=False,
@@ -21,7 +19,7 @@ Suite = Annotated[
 ]
 Mirror = Annotated[
     list[str] | None,
-    typer.Option(
+    declare.Option(
         "--mirror",
         metavar="URL",
         help="Base URL of the archive. Repeat it, and ctk moves on from a slow or broken one. Default: CTK_MIRROR, "
@@ -32,7 +30,7 @@ Mirror = Annotated[
 ]
 Keyring = Annotated[
     str,
-    typer.Option(
+    declare.Option(
         "--keyring",
         metavar="FILE",
         help="OpenPGP keys that may sign the archive, instead of those that ctk brings.",
@@ -41,11 +39,11 @@ Keyring = Annotated[
     ),
 ]
 CheckGpg = Annotated[
-    bool, typer.Option("--check-gpg/--no-check-gpg", help="Verify the archive's signature.", rich_help_panel=_SOURCE)
+    bool, declare.Option("--check-gpg/--no-check-gpg", help="Verify the archive's signature.", rich_help_panel=_SOURCE)
 ]
 CheckDate = Annotated[
     bool,
-    typer.Option(
+    declare.Option(
         "--check-date/--no-check-date",
         help="Refuse an archive whose signature has expired.",
         rich_help_panel=_SOURCE,
@@ -53,7 +51,7 @@ CheckDate = Annotated[
 ]
 Components = Annotated[
     list[str] | None,
-    typer.Option(
+    declare.Option(
         "--components",
         metavar="A,B",
         help="Components to install from.",
@@ -63,7 +61,7 @@ Components = Annotated[
 ]
 Arch = Annotated[
     str,
-    typer.Option(
+    declare.Option(
         "--arch",
         metavar="ARCH",
         help="Architecture, by Debian's name for it: amd64, arm64, riscv64.",
@@ -73,7 +71,7 @@ Arch = Annotated[
 ]
 Variant = Annotated[
     str,
-    typer.Option(
+    declare.Option(
         "--variant",
         metavar="NAME",
         help="Which packages: - (debootstrap's default), minbase, buildd.",
@@ -83,7 +81,7 @@ Variant = Annotated[
 ]
 Include = Annotated[
     list[str] | None,
-    typer.Option(
+    declare.Option(
         "--include",
         metavar="A,B",
         help="Packages to add, as for apt-get: NAME, NAME=VERSION, NAME/SUITE, ./FILE.deb, ?section(shells).",
@@ -93,13 +91,13 @@ Include = Annotated[
 ]
 Exclude = Annotated[
     list[str] | None,
-    typer.Option(
+    declare.Option(
         "--exclude", metavar="A,B", help="Packages to leave out.", rich_help_panel=_CONTENT, show_default=False
     ),
 ]
 Jobs = Annotated[
     int,
-    typer.Option(
+    declare.Option(
         "--jobs",
         metavar="N",
         min=0,
@@ -109,7 +107,7 @@ Jobs = Annotated[
 ]
 Cache = Annotated[
     bool,
-    typer.Option(
+    declare.Option(
         "--cache/--no-cache",
         help="Use a cached tree if nothing has changed since, and cache this one.",
         rich_help_panel=_OUTPUT,
@@ -117,7 +115,7 @@ Cache = Annotated[
 ]
 OrHost = Annotated[
     bool,
-    typer.Option("--or-host", help="Use this host's own programs if no archive answers.", rich_help_panel=_SOURCE),
+    declare.Option("--or-host", help="Use this host's own programs if no archive answers.", rich_help_panel=_SOURCE),
 ]
 
 

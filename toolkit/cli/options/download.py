@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-import typer
+from toolkit.cli import declare
 
 _SOURCE, _OUTPUT = "Where from", "How"
 
 DownloadOnly = Annotated[
     bool,
-    typer.Option(
+    declare.Option(
         "--download-only",
         help="Download the packages into the cache, verify them, and stop. Needs neither TARGET nor root.",
         rich_help_panel=_OUTPUT,
@@ -17,7 +17,7 @@ DownloadOnly = Annotated[
 ]
 CacheDir = Annotated[
     str,
-    typer.Option(
+    declare.Option(
         "--cache-dir",
         metavar="DIR",
         help="A folder of .deb files (debootstrap's, APT's) to read packages from and add them to.",
@@ -27,7 +27,7 @@ CacheDir = Annotated[
 ]
 MakeTarball = Annotated[
     str,
-    typer.Option(
+    declare.Option(
         "--make-tarball",
         metavar="FILE",
         help="Write the packages to FILE, for --unpack-tarball (ours or debootstrap's), and stop. Needs no TARGET.",
@@ -37,7 +37,7 @@ MakeTarball = Annotated[
 ]
 UnpackTarball = Annotated[
     str,
-    typer.Option(
+    declare.Option(
         "--unpack-tarball",
         metavar="FILE",
         help="Take the packages from a --make-tarball file (ours or debootstrap's), without a network.",
@@ -47,7 +47,7 @@ UnpackTarball = Annotated[
 ]
 KeepDebootstrapDir = Annotated[
     bool,
-    typer.Option(
+    declare.Option(
         "--keep-debootstrap-dir",
         help="Keep /debootstrap in the tree: the package list, its sources, and the log.",
         rich_help_panel=_OUTPUT,
@@ -55,7 +55,7 @@ KeepDebootstrapDir = Annotated[
 ]
 Certificate = Annotated[
     str,
-    typer.Option(
+    declare.Option(
         "--certificate",
         metavar="FILE",
         help="Client certificate (PEM) for https mirrors that require one.",
@@ -65,7 +65,7 @@ Certificate = Annotated[
 ]
 PrivateKey = Annotated[
     str,
-    typer.Option(
+    declare.Option(
         "--private-key",
         metavar="FILE",
         help="The certificate's key (PEM), if it isn't in the same file.",

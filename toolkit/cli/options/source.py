@@ -3,9 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-import typer
-
-from toolkit.cli import output
+from toolkit.cli import declare, output
 from toolkit.cli.output import commas
 
 _SOURCE, _CONTENT, _OUTPUT = "Where from", "What goes in", "How"
@@ -20,7 +18,7 @@ EXAMPLES = """Examples:
 
 Pocket = Annotated[
     list[str] | None,
-    typer.Option(
+    declare.Option(
         "--pocket",
         "--extra-suites",
         metavar="A,B",
@@ -31,7 +29,7 @@ Pocket = Annotated[
 ]
 Source = Annotated[
     list[str] | None,
-    typer.Option(
+    declare.Option(
         "--source",
         "--repo",
         metavar="LINE",
@@ -42,7 +40,7 @@ Source = Annotated[
 ]
 Sources = Annotated[
     list[str] | None,
-    typer.Option(
+    declare.Option(
         "--sources",
         metavar="FILE",
         help="A .sources (deb822) or .list file with more archives.",
@@ -52,7 +50,7 @@ Sources = Annotated[
 ]
 Pin = Annotated[
     list[str] | None,
-    typer.Option(
+    declare.Option(
         "--pin",
         metavar="PIN",
         help="An apt pin: 'PACKAGE release n=SUITE|origin HOST|version V PRIORITY'.",
@@ -62,7 +60,7 @@ Pin = Annotated[
 ]
 Preferences = Annotated[
     list[str] | None,
-    typer.Option(
+    declare.Option(
         "--preferences",
         metavar="FILE",
         help="A file with pins, see apt_preferences(5).",
@@ -72,7 +70,7 @@ Preferences = Annotated[
 ]
 Snapshot = Annotated[
     str,
-    typer.Option(
+    declare.Option(
         "--snapshot",
         metavar="DATE",
         help="Use the archive as it was at that time: 2026-11-20, or 2026-11-20T12:00:00Z.",
@@ -82,7 +80,7 @@ Snapshot = Annotated[
 ]
 IncludeFile = Annotated[
     list[str] | None,
-    typer.Option(
+    declare.Option(
         "--include-file",
         metavar="FILE",
         help="A file with more packages to add, one or more per line.",
@@ -92,11 +90,11 @@ IncludeFile = Annotated[
 ]
 Recommends = Annotated[
     bool,
-    typer.Option("--recommends", help="Also install what the added packages recommend.", rich_help_panel=_CONTENT),
+    declare.Option("--recommends", help="Also install what the added packages recommend.", rich_help_panel=_CONTENT),
 ]
 Lock = Annotated[
     str,
-    typer.Option(
+    declare.Option(
         "--lock",
         metavar="FILE",
         help="Write a lock file: the exact packages, with hashes and sources.",
@@ -106,7 +104,7 @@ Lock = Annotated[
 ]
 Locked = Annotated[
     str,
-    typer.Option(
+    declare.Option(
         "--locked",
         metavar="FILE",
         help="Build exactly what a lock file says.",
@@ -116,7 +114,7 @@ Locked = Annotated[
 ]
 Sbom = Annotated[
     list[str] | None,
-    typer.Option(
+    declare.Option(
         "--sbom",
         metavar="KIND=FILE",
         help="Write a bill of materials: spdx=FILE or cyclonedx=FILE.",
@@ -126,7 +124,9 @@ Sbom = Annotated[
 ]
 Diff = Annotated[
     bool,
-    typer.Option("--diff", help="Only show what changed between two locks or roots, A and B.", rich_help_panel=_OUTPUT),
+    declare.Option(
+        "--diff", help="Only show what changed between two locks or roots, A and B.", rich_help_panel=_OUTPUT
+    ),
 ]
 
 

@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Callable, Collection
 from typing import Annotated, Any, Literal, NamedTuple
 
-import typer
+from toolkit.cli import declare
 
 
 class Word(NamedTuple):
@@ -179,12 +179,12 @@ _KINDS = {word.field: word.kind for word in WORDS}
 
 
 def _is_argument(parameter: inspect.Parameter) -> bool:
-    return any(isinstance(one, type(typer.Argument())) for one in getattr(parameter.annotation, "__metadata__", ()))
+    return any(isinstance(one, declare.Argument) for one in getattr(parameter.annotation, "__metadata__", ()))
 
 
 def _parameter(word: Word) -> inspect.Parameter:
     kind, default = _TYPES[word.kind]
-    option = typer.Option(
+    option = declare.Option(
         *word.names.split(),
         metavar=word.metavar or None,
         help=word.help,

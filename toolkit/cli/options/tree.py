@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-import typer
+from toolkit.cli import declare
 
 _CHANGE, _HOOKS, _ENGINE = "What is changed", "Hooks", "Engine"
 
 
-def _hook(stage: str, when: str) -> typer.models.OptionInfo:
-    option: typer.models.OptionInfo = typer.Option(
+def _hook(stage: str, when: str) -> declare.Option:
+    option: declare.Option = declare.Option(
         f"--{stage}-hook",
         metavar="CMD",
         help=f"Run CMD {when}, with the root as $1. CMD can also be copy-in, copy-out, sync-in, sync-out, tar-in, "
@@ -29,7 +29,7 @@ EssentialHook = Annotated[Hooks, _hook("essential", "after the required packages
 CustomizeHook = Annotated[Hooks, _hook("customize", "after all packages are configured")]
 HookDir = Annotated[
     list[str] | None,
-    typer.Option(
+    declare.Option(
         "--hook-dir",
         "--hook-directory",
         metavar="DIR",
@@ -40,7 +40,7 @@ HookDir = Annotated[
 ]
 DpkgOpt = Annotated[
     list[str] | None,
-    typer.Option(
+    declare.Option(
         "--dpkg-opt",
         "--dpkgopt",
         metavar="OPT|FILE",
@@ -51,7 +51,7 @@ DpkgOpt = Annotated[
 ]
 AptOpt = Annotated[
     list[str] | None,
-    typer.Option(
+    declare.Option(
         "--apt-opt",
         "--aptopt",
         metavar="OPT|FILE",
@@ -62,7 +62,7 @@ AptOpt = Annotated[
 ]
 SetupUser = Annotated[
     list[str] | None,
-    typer.Option(
+    declare.Option(
         "--setup-user",
         metavar="NAME[:UID][:sudo]",
         help="Create a user without a password; with sudo it may become root.",
@@ -72,7 +72,7 @@ SetupUser = Annotated[
 ]
 Locale = Annotated[
     str,
-    typer.Option(
+    declare.Option(
         "--locale",
         metavar="NAME",
         help="Default locale, such as de_DE.UTF-8; adds the package locales.",
@@ -82,7 +82,7 @@ Locale = Annotated[
 ]
 Timezone = Annotated[
     str,
-    typer.Option(
+    declare.Option(
         "--timezone",
         metavar="ZONE",
         help="Time zone, such as Europe/Berlin; adds the package tzdata.",
@@ -92,7 +92,7 @@ Timezone = Annotated[
 ]
 Hostname = Annotated[
     str,
-    typer.Option(
+    declare.Option(
         "--hostname",
         metavar="NAME",
         help="Content of /etc/hostname.",
@@ -102,7 +102,7 @@ Hostname = Annotated[
 ]
 ResolvConf = Annotated[
     str,
-    typer.Option(
+    declare.Option(
         "--resolv-conf",
         metavar="copy|keep|none|FILE",
         help="/etc/resolv.conf: a copy of the host's, as packages and hooks leave it, none, or FILE.",
@@ -112,7 +112,7 @@ ResolvConf = Annotated[
 ]
 RootPassword = Annotated[
     str,
-    typer.Option(
+    declare.Option(
         "--root-password",
         metavar="WORD",
         help="locked, none (no password), hashed:HASH (as in shadow(5)), file:PATH (its first line).",
@@ -122,7 +122,7 @@ RootPassword = Annotated[
 ]
 MergedUsr = Annotated[
     bool | None,
-    typer.Option(
+    declare.Option(
         "--merged-usr/--no-merged-usr",
         help="Make /bin, /sbin and /lib symbolic links into /usr.",
         rich_help_panel=_CHANGE,
@@ -131,7 +131,7 @@ MergedUsr = Annotated[
 ]
 Engine = Annotated[
     str,
-    typer.Option(
+    declare.Option(
         "--engine",
         metavar="NAME",
         help="native, or debootstrap: run the real program; the result file and the next step are the same.",
@@ -140,7 +140,7 @@ Engine = Annotated[
 ]
 EngineOpt = Annotated[
     list[str] | None,
-    typer.Option(
+    declare.Option(
         "--engine-opt",
         metavar="OPT",
         help="An option to pass to debootstrap (--engine debootstrap only): --engine-opt=--no-resolve-deps.",
@@ -150,11 +150,11 @@ EngineOpt = Annotated[
 ]
 Script = Annotated[
     str,
-    typer.Argument(metavar="SCRIPT", help="With --engine debootstrap: its suite script.", show_default=False),
+    declare.Argument(metavar="SCRIPT", help="With --engine debootstrap: its suite script.", show_default=False),
 ]
 Foreign = Annotated[
     bool,
-    typer.Option(
+    declare.Option(
         "--foreign",
         help="Do only the first stage, in which no program of the tree runs; --second-stage does the rest.",
         rich_help_panel=_ENGINE,
@@ -162,7 +162,7 @@ Foreign = Annotated[
 ]
 SecondStage = Annotated[
     bool,
-    typer.Option(
+    declare.Option(
         "--second-stage",
         help="Finish a tree begun with --foreign (ours or debootstrap's): --second-stage TARGET.",
         rich_help_panel=_ENGINE,
@@ -170,7 +170,7 @@ SecondStage = Annotated[
 ]
 SecondStageTarget = Annotated[
     str,
-    typer.Option(
+    declare.Option(
         "--second-stage-target",
         metavar="DIR",
         help="The tree of --second-stage, by debootstrap's option name.",
@@ -180,7 +180,7 @@ SecondStageTarget = Annotated[
 ]
 ForceCheckGpg = Annotated[
     bool,
-    typer.Option(
+    declare.Option(
         "--force-check-gpg",
         "--force-check-sig",  # its name from debootstrap 1.0.139 on
         help="ctk does this by default, unless --no-check-gpg is given.",
