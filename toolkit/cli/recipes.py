@@ -54,21 +54,21 @@ def quickstart(
 def list_() -> None:
     """List the recipes: how long each takes, and what it needs from the host."""
     from toolkit.recipe import conditions, shelf
-    from toolkit.ui import tutorial
+    from toolkit.ui import recipes as screen
 
     found = [shelf.load(path) for path in shelf.paths()]
     rows = [(one.name, one.title, one.minutes, [(word, conditions.unmet(word)) for word in one.wants]) for one in found]
-    tutorial.show_list(rows, sys.stdout)
+    screen.show_list(rows, sys.stdout)
 
 
 @recipes.command("show")
 def show(name: Name) -> None:
     """Show a recipe as a page to read."""
     from toolkit.recipe import shelf
-    from toolkit.ui import tutorial
+    from toolkit.ui import recipes as screen
 
     with open(shelf.find(name).path, encoding="utf-8") as file:
-        tutorial.show_markdown(file.read(), sys.stdout)
+        screen.show_markdown(file.read(), sys.stdout)
 
 
 @recipes.command("run", epilog=_EXAMPLE)

@@ -11,7 +11,6 @@ releases it when the process ends, so `ctk gc` recognises what a killed player l
 import fcntl
 import json
 import os
-import secrets
 import shutil
 import signal
 import stat
@@ -134,7 +133,7 @@ class Room:
         undo: ExitStack,
     ) -> None:
         rooms = folder_of_rooms(places.runtime_root())
-        self.records: str = facts.get("records") or f"{rooms}/{secrets.token_hex(4)}"
+        self.records: str = facts.get("records") or f"{rooms}/{os.urandom(4).hex()}"
         self._note = {"recipe": recipe, "work": work, "stopped": False}
         self._launcher = launcher
         doing = f"play {recipe!r}"

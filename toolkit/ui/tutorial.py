@@ -1,7 +1,6 @@
 """Shows a recipe on the screen: its text rendered, its commands as typed, a question before each step."""
 
 import sys
-import textwrap
 import time
 from collections.abc import Sequence
 from typing import Literal, Protocol, TextIO
@@ -143,31 +142,3 @@ class TutorialScreen:
     def say(self, text: str) -> None:
         self._fresh_line()
         self._console.print(Text(text), soft_wrap=True)
-
-
-def show_markdown(text: str, stream: TextIO) -> None:
-    """Show a whole recipe as a page: rendered on a terminal, unchanged in a pipe."""
-    if stream.isatty():
-        Console(file=stream, highlight=False).print(Markdown(text))
-    else:
-        stream.write(text if text.endswith("\n") else text + "\n")
-
-
-def show_list(rows: Sequence[tuple[str, str, int, Sequence[tuple[str, str]]]], stream: TextIO) -> None:
-    """Show a numbered list of recipes (name, title, minutes, needs). A need is (its word, why the host lacks it)."""
-    width = max((len(name) for name, *_ in rows), default=0)
-    console = Console(file=stream, highlight=False, soft_wrap=True)
-    columns = console.width if stream.isatty() else 0
-
-    def write(first: str, text: str, style: str) -> None:
-        margin = " " * (width + 6)
-        lines = textwrap.wrap(text, columns - len(margin), break_on_hyphens=False) if columns > 60 else [text]
-        for at, line in enumerate(lines):
-            console.print(Text(margin if at else f"{first:<{width + 6}}", "bold") + Text(line, style))
-
-    for number, (name, title, minutes, needs) in enumerate(rows, 1):
-        write(f"{number:2}  {name}", title, "")
-        words = [word for word, _ in needs if not word.startswith("!")]
-        write("", ", ".join(filter(None, [f"{minutes} min" if minutes else "", *words])), "dim")
-        if lacking := "; ".join(because for _, because in needs if because):
-            write("", f"not here: {lacking}", "yellow")
