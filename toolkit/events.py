@@ -5,19 +5,16 @@ of events, and a file of events (one JSON object a line, `as_json`) is the build
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Planned:
+class Planned(NamedTuple):
     """The stages to come, in order: (name, title in plain words)."""
 
     stages: tuple[tuple[str, str], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Started:
+class Started(NamedTuple):
     """A stage begins. `total` is in `unit`s (bytes, packages, …); 0 means not known."""
 
     stage: str
@@ -25,8 +22,7 @@ class Started:
     unit: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Progressed:
+class Progressed(NamedTuple):
     """`done` of `total` `unit`s so far (absolute, not a delta); `item` is the one being worked on."""
 
     stage: str
@@ -36,8 +32,7 @@ class Progressed:
     item: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Finished:
+class Finished(NamedTuple):
     """A stage succeeded. `detail` is one line in plain words; `skipped`: its result was already there."""
 
     stage: str
@@ -46,24 +41,21 @@ class Finished:
     skipped: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """One line of a program's output inside a stage (a maintainer script, a hook). Shown only when asked for."""
 
     stage: str
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Note:
+class Note(NamedTuple):
     """Something that the user should know; `warning` if it may be a mistake."""
 
     text: str
     warning: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Traced:
+class Traced(NamedTuple):
     """Something that was done, in detail, for `--explain`: nothing is emitted unless that was asked for.
 
     `kind` says which facts there are (toolkit/explain/pull/steps.py); none of them is a secret.
@@ -73,13 +65,12 @@ class Traced:
     facts: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
+class Done(NamedTuple):
     """The whole command succeeded. `result` is machine-readable, `next_steps` are the commands to type next."""
 
     text: str
     seconds: float
-    result: dict[str, Any] = field(default_factory=dict)
+    result: dict[str, Any] = {}  # noqa: RUF012 (nobody writes to it)
     next_steps: tuple[str, ...] = ()
 
 
@@ -93,4 +84,4 @@ def silent(event: Event) -> None:
 
 def as_json(event: Event) -> dict[str, Any]:
     """The event as a JSON object; `event` names its kind in lower case."""
-    return {"event": type(event).__name__.lower(), **asdict(event)}
+    return {"event": type(event).__name__.lower(), **event._asdict()}

@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 from toolkit.cli import complete, declare, output
@@ -97,7 +96,7 @@ def top(
     keys = Keys(sys.stdin, wanted=not (json or no_stream) and tables.can_be_live(sys.stdout))
     frames = rows.top(_look(root, identities), interval, wait=keys.wait)
     if json:
-        output.document([{"id": name, "cpuPercent": round(cpu, 2), **asdict(one)} for name, one, cpu in next(frames)])
+        output.document([{"id": name, "cpuPercent": round(cpu, 2), **one._asdict()} for name, one, cpu in next(frames)])
         return
     drawn = (
         [tables.Table(rows.TOP, tuple(rows.top_row(*row) for row in frame), right=(1, 2, 3, 5, 6, 7), empty=_NONE)]

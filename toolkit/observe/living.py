@@ -3,8 +3,7 @@
 import os
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from toolkit.errors import CtkError, NotFound
 from toolkit.kernel.host import read
@@ -17,8 +16,7 @@ from toolkit.text import quote
 _NO_LIMIT = 1 << 60
 
 
-@dataclass(frozen=True, slots=True)
-class Use:
+class Use(NamedTuple):
     """The resource usage of a container at a moment. A limit of 0 means no limit."""
 
     id: str
@@ -62,8 +60,7 @@ def _loaded(root: str, name: str) -> Record | None:
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class Tree:
+class Tree(NamedTuple):
     """A root file system: its folder, the path under which it can be read now, and the mounts in it."""
 
     rootfs: str

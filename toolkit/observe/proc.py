@@ -1,7 +1,7 @@
 """Facts about processes from /proc (proc(5)). The parsers take text and open nothing."""
 
 import os
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from toolkit.kernel import mountinfo
 from toolkit.kernel.host import read
@@ -13,8 +13,7 @@ PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _LISTENING = {"tcp": "0A", "udp": "07"}
 
 
-@dataclass(frozen=True, slots=True)
-class Process:
+class Process(NamedTuple):
     """One process. `inner_pid` is its pid in its innermost pid namespace, `uid` its user id as seen there."""
 
     pid: int
@@ -30,8 +29,7 @@ class Process:
     command: str
 
 
-@dataclass(frozen=True, slots=True)
-class Port:
+class Port(NamedTuple):
     """A listening socket. `inode` is its number in the links of /proc/PID/fd."""
 
     protocol: str

@@ -1,6 +1,5 @@
 """Makes the texts of events safe for a terminal: control characters are shown, not interpreted."""
 
-import dataclasses
 from typing import Any
 
 from toolkit.events import Event
@@ -10,8 +9,8 @@ from toolkit.text import printable
 def event(given: Event) -> Event:
     """The event with `printable` texts: output of maintainer scripts, file names from a mirror."""
     texts: dict[str, Any] = {
-        field.name: printable(text)
-        for field in dataclasses.fields(given)
-        if isinstance(text := getattr(given, field.name), str) and not text.isprintable()
+        name: printable(text)
+        for name, text in given._asdict().items()
+        if isinstance(text, str) and not text.isprintable()
     }
-    return dataclasses.replace(given, **texts) if texts else given
+    return given._replace(**texts) if texts else given

@@ -1,17 +1,14 @@
 """Tables: printed once, or redrawn on a terminal until q or Ctrl-C."""
 
-import shutil
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import TextIO
+from typing import NamedTuple, TextIO
 
 from toolkit.text import one_line
 from toolkit.ui.failure import wants_colour
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
+class Table(NamedTuple):
     """Rows of cells under headings, with a title if there are several tables. `right` are columns of numbers."""
 
     headings: tuple[str, ...]
@@ -55,13 +52,19 @@ def show(tables: Iterable[Table], stream: TextIO) -> None:
     for table in tables:
         if table.title and not first:
             stream.write("\n")
-        output = lines(table, screen=shutil.get_terminal_size().columns if stream.isatty() else 0)
+        output = lines(table, screen=_columns() if stream.isatty() else 0)
         if output and wants_colour(stream):
             _coloured(table, output, stream)
         else:
             stream.write("".join(line + "\n" for line in output))
         first = False
     stream.flush()
+
+
+def _columns() -> int:
+    import shutil
+
+    return shutil.get_terminal_size().columns
 
 
 def _coloured(table: Table, output: list[str], stream: TextIO) -> None:

@@ -4,7 +4,6 @@ Of an index the manifests of other platforms may be missing, and layers that hav
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 
 from toolkit.errors import CtkError, Invalid, NotFound
 from toolkit.image import digest as digests
@@ -19,14 +18,14 @@ _DEPTH = 4  # an index may name indexes (image-index.md)
 _DOCUMENTS = (*media_types.MANIFESTS, *media_types.INDEXES)
 
 
-@dataclass(slots=True)
 class Reached:
     """All of some images. `problems`, by digest, are damaged or missing documents: what they name is not known."""
 
-    digests: set[str] = field(default_factory=set)
-    diff_ids: set[str] = field(default_factory=set)
-    problems: dict[str, CtkError] = field(default_factory=dict)
-    read: set[str] = field(default_factory=set)  # documents
+    def __init__(self) -> None:
+        self.digests: set[str] = set()
+        self.diff_ids: set[str] = set()
+        self.problems: dict[str, CtkError] = {}
+        self.read: set[str] = set()  # documents
 
 
 def read(blobs: Blobs, digest: str, media_type: str = "") -> Manifest | Index:
