@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pytest
 from tests.fixtures import images
 from tests.fixtures.command import Command
 from tests.fixtures.user import ID, prefix
+from tests.fixtures.waiting import until
 from toolkit.image import layout, name
 
 pytestmark = pytest.mark.root
@@ -222,10 +222,8 @@ def test_a_detached_one_that_is_not_to_stay_takes_its_bundle_along(
     ctk(*words).ok()
     assert (tmp_path / "data/bundles" / name).exists()
     ctk("kill", name, "KILL").ok()
-    until = time.monotonic() + 20
-    while (tmp_path / "data/bundles" / name).exists() or os.listdir(store / "leases"):
-        assert time.monotonic() < until
-        time.sleep(0.05)
+    bundle = tmp_path / "data/bundles" / name
+    until(lambda: not bundle.exists() and not os.listdir(store / "leases"), "its removal")
 
 
 def test_rm_takes_a_bundle_whose_container_did_not_start(ctk: Command, store: Path, tmp_path: Path) -> None:
