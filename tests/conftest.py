@@ -12,6 +12,7 @@ from tests.fixtures.command import (  # noqa: F401
     busybox_bundle,
     busybox_rootfs,
     ctk,
+    default_spec,
     new_bundle,
     shared_cache,
     state_root,
