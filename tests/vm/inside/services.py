@@ -59,7 +59,7 @@ def prepare() -> None:
         "[Service]", "[Service]\nNotifyAccess=all"
     )
     silent = text.replace(bundle, room.bundle("silent", spec("systemd-notify --status=waking; exec sleep 1000")))
-    silent = silent.replace("TimeoutStopSec=115", "TimeoutStartSec=4\nTimeoutStopSec=60")
+    silent = silent.replace("TimeoutStopSec=115", "TimeoutStartSec=4\nTimeoutStopSec=30")
     install(
         notify=text,
         held=held.replace(" notify\n", " held\n"),
