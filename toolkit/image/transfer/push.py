@@ -74,7 +74,7 @@ def copy(request: CopyRequest, emit: Emit) -> str:
                 source,
                 destination,
                 tree,
-                places.name_there(request.destination),
+                _name(request),
                 emit,
                 jobs=request.jobs,
                 cancelled=access.cancelled,
@@ -90,6 +90,16 @@ def copy(request: CopyRequest, emit: Emit) -> str:
     steps = (f"ctk image referrers {quote(_called(request.destination))}",) if attached else ()
     emit(Done(text, time.monotonic() - began, result | {"bytes": moved}, steps))
     return tree.top.digest
+
+
+def _name(request: CopyRequest) -> str:
+    """What the image is called at the destination. In an archive without one it keeps its name, as `save` of podman
+    and docker has it: `load` would leave it nameless."""
+    found = places.name_there(request.destination)
+    reference = request.source.reference
+    if found or reference is None or request.destination.transport not in (name.OCI_ARCHIVE, name.DOCKER_ARCHIVE):
+        return found
+    return "" if reference.digest and not reference.tag else str(reference._replace(digest="").tagged())
 
 
 def _signatures(request: CopyRequest, tree: Tree) -> list[tuple[str, bytes]]:
