@@ -156,6 +156,14 @@ def test_the_same_tag_again_is_the_same_image(world: World, ctk: Command) -> Non
     assert [one["name"] for one in listed] == ["deb:12"]
 
 
+def test_a_tag_keeps_the_store_within_its_limit(world: World, ctk: Command) -> None:
+    layers = world.folder / "images/layers"
+    build(world, ctk, "--tag", "one:1", *HOOKED).ok()
+    before = os.listdir(layers)
+    build(world, ctk, "--tag", "two:2", env={"CTK_IMAGES_LIMIT": "1"}).ok()
+    assert len(before) == len(os.listdir(layers)) == 1 and os.listdir(layers) != before
+
+
 def test_the_cached_tree_is_the_blob_and_the_tree_the_layer(world: World, ctk: Command) -> None:
     """One file with two names, counted once; and no file of the tree is made twice."""
     build(world, ctk, "--tag", "deb:12").ok()

@@ -18,6 +18,7 @@ from toolkit.bootstrap.facts.model import Request, Result
 from toolkit.bootstrap.output.finished import Tree, write_all
 from toolkit.bootstrap.output.tree_cache import CachedTree, Spoilt, TreeCache, as_layer
 from toolkit.errors import CtkError, SystemCall, Usage
+from toolkit.events import silent
 from toolkit.image import digest as digests
 from toolkit.image import layout
 from toolkit.image.document import manifest, media_types
@@ -25,6 +26,7 @@ from toolkit.image.document.descriptor import Descriptor
 from toolkit.image.endpoint import Destination, Raw
 from toolkit.image.layer import write
 from toolkit.image.name import DOCKER_ARCHIVE, OCI, OCI_ARCHIVE, Location, Reference, parse
+from toolkit.image.store import limit
 from toolkit.image.store.store import Store
 from toolkit.image.transfer.lay_out import form_here
 from toolkit.kernel import rmtree_beneath
@@ -106,6 +108,7 @@ def write_store(tree: Tree) -> dict[str, Any]:
         into.hold(kept.diff_id)
         digest = _put_documents(tree, into, layer, kept.diff_id, reference)
         _lay_out(tree, store, kept.diff_id)
+        limit.keep(store, silent)
     finally:
         into.close()
     return {"digest": digest, "bytes": layer.size_bytes, "reference": reference}

@@ -22,7 +22,7 @@ from toolkit.image.build.stages import SCRATCH, Plan, Stage
 from toolkit.image.build.state import PATH, Shared, State, epoch_s, time_text
 from toolkit.image.document import manifest, media_types, platform
 from toolkit.image.endpoint import Raw
-from toolkit.image.store import names
+from toolkit.image.store import limit, names
 from toolkit.image.store.builds import Layer
 from toolkit.image.store.place import MAKING
 from toolkit.image.store.store import Image, Store, StoreDestination
@@ -109,6 +109,7 @@ def build(request: BuildRequest, run: Runner, emit: Emit) -> str:
     try:
         builder = _Builder(request, context, path, plan, store, into, run, emit)
         digest = builder.image(given)
+        limit.keep(store, emit)
     finally:
         into.close()
     called = ", ".join(request.names) or digest

@@ -6,6 +6,8 @@ that are not in use, the longest unused first: they are laid out again from thei
 
 import os
 
+from toolkit.errors import CtkError
+from toolkit.events import Emit, Note
 from toolkit.fetch import limits
 from toolkit.image.store import collect, leases, reach
 from toolkit.image.store.collect import Removed
@@ -56,3 +58,17 @@ def keep_within(store: Store, limit_bytes: int) -> Removed:
     for path in filter(None, aside):
         store.layers.remove_set_aside(path)
     return removed
+
+
+def keep(store: Store, emit: Emit) -> None:
+    """`keep_within` the `limit`, at the end of whatever has made the store larger: a failure is a warning only.
+
+    What is held (leases.py) stays, so call it while what has just come is.
+    """
+    try:
+        removed = keep_within(store, limit())
+    except CtkError as error:  # the image is there all the same
+        emit(Note(str(error), warning=True))
+        return
+    if removed.layers:
+        emit(Note(f"{len(removed.layers)} laid-out layers that nobody uses made room ({VARIABLE})"))

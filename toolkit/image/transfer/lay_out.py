@@ -18,7 +18,7 @@ from toolkit.image.document import platform
 from toolkit.image.document.descriptor import Descriptor
 from toolkit.image.endpoint import Source
 from toolkit.image.layer import apply
-from toolkit.image.store import use
+from toolkit.image.store import limit, use
 from toolkit.image.store.layers import Layers
 from toolkit.image.store.store import Store, StoreDestination
 from toolkit.image.transfer.copy import JOBS, STAGE, Progress, into_store, short, side_by_side
@@ -170,6 +170,7 @@ def lay_out(request: LayOutRequest, emit: Emit) -> None:
         finally:
             source.close()
         layout.finish()
+        limit.keep(store, emit)
         emit(Finished(STAGE, time.monotonic() - began, counted(len(wanted), "layer")))
     finally:
         into.close()

@@ -9,7 +9,8 @@ from toolkit.events import Emit, silent
 from toolkit.image import layout, name
 from toolkit.image.endpoint import Destination, Source
 from toolkit.image.name import Location
-from toolkit.image.store.store import Store
+from toolkit.image.store import limit
+from toolkit.image.store.store import Store, StoreDestination
 
 if TYPE_CHECKING:
     from toolkit.image.registry.client import Registry
@@ -63,10 +64,12 @@ def _source(location: Location, access: Access) -> Source:
 
 @contextmanager
 def destination(location: Location, access: Access) -> Iterator[Destination]:
-    """Where an image is written. Raises CtkError."""
+    """Where an image is written; the store is kept within its limit afterwards. Raises CtkError."""
     found = _destination(location, access)
     try:
         yield found
+        if isinstance(found, StoreDestination):
+            limit.keep(Store(), access.emit)
     finally:
         found.close()
 

@@ -206,21 +206,10 @@ def _fetch(
         )
         if layout:
             layout.finish()
-        _keep_within_limit(store, emit)  # what has just come is still held
+        limit.keep(store, emit)  # what has just come is still held
     finally:
         into.close()
     return tree.top.digest, moved
-
-
-def _keep_within_limit(store: Store, emit: Emit) -> None:
-    """Let the laid-out layers go that were not used for longest, if the store has outgrown its limit."""
-    try:
-        removed = limit.keep_within(store, limit.limit())
-    except CtkError as error:  # the image is there all the same
-        emit(Note(str(error), warning=True))
-        return
-    if removed.layers:
-        emit(Note(f"{len(removed.layers)} laid-out layers that nobody uses made room ({limit.VARIABLE})"))
 
 
 def _has(layout: Layout | None, into: StoreDestination, trace: Emit, blob: Descriptor) -> bool:
