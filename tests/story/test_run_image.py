@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+import tarfile
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -249,3 +250,44 @@ def test_options_that_would_do_nothing_are_refused(
     done = ctk("up", *words)
     assert done.rc == 1 and told in done.err
     assert not (tmp_path / "data/bundles").exists() or os.listdir(tmp_path / "data/bundles") == []
+
+
+def test_a_policy_that_is_named_holds_for_what_is_there(ctk: Command, store: Path, tmp_path: Path) -> None:
+    policy = tmp_path / "policy.json"
+    policy.write_text('{"default": [{"type": "reject"}]}')
+    done = ctk("up", "--policy", str(policy), "web", "x", "--no-tty", "--", "id")
+    assert done.rc == 1 and "rejects it" in done.err and not (tmp_path / "data/bundles/x").exists()
+
+
+def test_whatever_makes_the_store_larger_keeps_it_within_its_limit(
+    ctk: Command, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of them lets the laid-out layers of `web` go, which nobody uses."""
+    (tmp_path / "context").mkdir()
+    (tmp_path / "other").mkdir()
+    other = layout_of(tmp_path / "other", (images.layer({"other": b""}),))
+    (tmp_path / "context/Containerfile").write_text("FROM scratch\nLABEL a=b\nCOPY Containerfile /\n")
+    for words in (
+        ("pack", str(tmp_path / "context"), "packed"),
+        ("copy", other, "store:more"),
+        ("build", "-t", "built", str(tmp_path / "context")),
+    ):
+        ctk("run", "--rm", "--image", "web", ctk.id()).ok()
+        assert os.listdir(store / "layers")
+        monkeypatch.setitem(ctk.environment, "CTK_IMAGES_LIMIT", "1")
+        assert "made room (CTK_IMAGES_LIMIT)" in ctk(*words).ok().err, words
+        assert not os.listdir(store / "layers"), words
+        monkeypatch.delitem(ctk.environment, "CTK_IMAGES_LIMIT")
+
+
+@pytest.mark.parametrize("kind", ["oci-archive", "docker-archive"])
+def test_an_archive_without_a_name_of_its_own_has_the_images(
+    kind: str, ctk: Command, store: Path, tmp_path: Path
+) -> None:
+    """As of `podman save` and `docker save`: `load` would leave it nameless."""
+    path = tmp_path / "out.tar"
+    ctk("copy", "web", f"{kind}:{path}").ok()
+    with tarfile.open(path) as archive:
+        for name in ("index.json", "manifest.json"):
+            member = archive.extractfile(name)
+            assert member is not None and b'"docker.io/library/web:latest"' in member.read()

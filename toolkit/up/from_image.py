@@ -18,6 +18,7 @@ from toolkit.bundle.document import Edit, Spec
 from toolkit.children import rootless
 from toolkit.errors import CtkError, InUse, NotFound, Usage, reason
 from toolkit.events import Done, Emit, Event, Finished, Planned, Started, silent
+from toolkit.image import name as names
 from toolkit.image.document import platform as platforms
 from toolkit.image.document.config import ImageConfig
 from toolkit.image.layer import merged
@@ -171,6 +172,7 @@ def _image(store: Store, wanted: ImageRequest, emit: Emit) -> Image:
         try:
             image = store.image(wanted.name, machine)
             lock.check(wanted.lock, wanted.name, image.top.digest)
+            _check_policy(wanted, image, emit)
             emit(Planned((_STAGE, config.STAGE)))
             emit(Started(_STAGE[0]))
             emit(Finished(_STAGE[0], time.monotonic() - began, image.digest, skipped=True))
@@ -191,6 +193,18 @@ def _image(store: Store, wanted: ImageRequest, emit: Emit) -> Image:
     )
     pull.fetched(request, _within(emit))
     return store.image(wanted.name, machine)
+
+
+def _check_policy(wanted: ImageRequest, image: Image, emit: Emit) -> None:
+    """Check an image of the store by a policy that is named. Ctk's own was in force when it came. Raises CtkError."""
+    if not wanted.policy:
+        return
+    from toolkit.image.transfer import places as opening
+    from toolkit.image.trust import gate
+
+    location = names.Location(names.DOCKER, reference=names.parse(wanted.name))
+    with opening.source(location, opening.Access(frozenset(wanted.plain_http), emit=emit)) as source:
+        gate.check(location, source, wanted.policy, image.top.digest, [image.digest], emit)
 
 
 def _lowers(store: Store, image: Image, wanted: ImageRequest, emit: Emit) -> tuple[str, ...]:
