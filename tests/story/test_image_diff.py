@@ -2,7 +2,7 @@
 
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,9 @@ from tests.fixtures import images, user
 from tests.fixtures.command import Command
 from tests.fixtures.images import AMD64, ARM64, Image
 from tests.fixtures.layers import file, folder, node, symlink, tar
+from toolkit.cli import output
+from toolkit.events import Event, Progressed
+from toolkit.image.store import compare
 from toolkit.image.store.store import Store
 
 BASE = tar([folder("etc"), file("etc/hosts", b"hosts"), file("etc/gone"), folder("usr"), file("usr/odd\n\x1b[1m")])
@@ -93,3 +96,25 @@ def test_an_ordinary_user_is_told_the_same(ctk: Command, tmp_path: Path) -> None
         [*user.prefix(str(home), subordinate_ids=0), "sh", "-c", script], capture_output=True, text=True, timeout=60
     )
     assert (done.returncode, done.stdout) == (0, "A /far\nA /null\n"), done.stderr
+
+
+def test_a_list_is_written_while_it_comes(capsys: pytest.CaptureFixture[str]) -> None:
+    def found() -> Iterator[tuple[str, str]]:
+        yield "A", "/a"
+        yield "D", "/b\x9b"
+        assert '"path": "/a"' in capsys.readouterr().out
+
+    output.changes(found(), json=True)
+    output.changes([], json=True)
+    assert capsys.readouterr().out == "\n]\n[]\n"
+
+
+def test_how_far_it_is(tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "images"))
+    place = store.destination()
+    images.put(place, images.image(tar([file(f"{number}") for number in range(300)])), "web:1")
+    place.commit()
+    place.close()
+    said: list[Event] = []
+    assert len(list(compare.of_topmost(store, "web:1", emit=said.append))) == 300
+    assert [one.done for one in said if isinstance(one, Progressed)] == [256]

@@ -37,7 +37,14 @@ def document(value: object, indent: int = 1) -> None:
 def changes(found: Iterable[tuple[str, str]], *, json: bool) -> None:
     """Write what has changed in a tree: (A, C or D, path) of each change."""
     if json:
-        document([{"kind": kind, "path": path} for kind, path in found])
+        from json import dumps
+
+        between = "["
+        for kind, path in found:  # an image may have millions
+            one = dumps({"kind": kind, "path": path}, ensure_ascii=False)
+            sys.stdout.write(f"{between}\n {in_json(one)}")
+            between = ","
+        sys.stdout.write("[]\n" if between == "[" else "\n]\n")
     else:
         for kind, path in found:
             out(f"{kind} {one_line(path)}\n")
@@ -62,6 +69,18 @@ def progress(*, json: bool, verbose: bool = False) -> "Iterator[Emit]":
             raise
         failure.show_json(error, stream=stream)
         sys.exit(error.exit_code)
+
+
+@contextmanager
+def progress_on_terminal() -> "Iterator[Emit]":
+    """An Emit for a command that only tells something: its progress is for whoever waits at a terminal."""
+    if sys.stderr.isatty():
+        with progress(json=False) as emit:
+            yield emit
+    else:
+        from toolkit.events import silent
+
+        yield silent
 
 
 def commas(words: list[str] | None) -> tuple[str, ...]:

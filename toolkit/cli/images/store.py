@@ -135,14 +135,24 @@ def diff(
     Types, owners, modes, sizes, contents, link targets, device numbers and attributes are compared; between two
     images times are not. A deleted folder stands for all in it.
     """
+    from itertools import chain, islice
+
+    from toolkit.events import Planned, Started
     from toolkit.image.document import platform as platforms
     from toolkit.image.store import compare
     from toolkit.image.store.store import Store
 
     wanted = platforms.parse(platform) if platform else None
     store = Store()
-    found = compare.between(store, name, other, wanted) if other else compare.of_topmost(store, name, wanted)
-    output.changes(found, json=json)
+    with output.progress_on_terminal() as emit:
+        emit(Planned(((compare.STAGE, "Read the layers"),)))
+        emit(Started(compare.STAGE))
+        if other:
+            found = compare.between(store, name, other, wanted, emit)
+        else:
+            found = compare.of_topmost(store, name, wanted, emit)
+        first = tuple(islice(found, 1))
+    output.changes(chain(first, found), json=json)
 
 
 def tag(

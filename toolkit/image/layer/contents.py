@@ -11,7 +11,7 @@ import errno
 import hashlib
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple, NoReturn
 
 from toolkit.archive.entries import BLOCK, CHARACTER, DIRECTORY, FILE, HARD_LINK, SYMLINK, XATTRS, Entry, Hole
@@ -119,8 +119,16 @@ class Root:
         self._zeros = 0
         self._known: dict[bytes, bytes] = {}  # folders as members name them, and their real paths
 
-    def layer(self, tar: AnyTar, doing: str, *, times: bool = False, rewritten: bool = False) -> None:
-        """Put the members of one more layer. `doing` begins messages.
+    def layer(
+        self,
+        tar: AnyTar,
+        doing: str,
+        *,
+        times: bool = False,
+        rewritten: bool = False,
+        seen: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Put the members of one more layer. `doing` begins messages; `seen` is called for each member.
 
         `times`: the times of folders count. `rewritten`: what the layer has, except folders, is different from what
         is there, even if it is the same. Raises Malformed, CtkError, and what the tar raises.
@@ -138,6 +146,7 @@ class Root:
                 if count > MEMBERS:
                     raise CtkError(doing, because=f"it has more than {MEMBERS} members")
                 self._put(entry, tar)
+                seen()
         except names.BadName as error:
             self._refuse(str(error))
         except sqlite3.Error as error:
