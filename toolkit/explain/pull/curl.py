@@ -7,20 +7,21 @@ from typing import Any
 
 from toolkit.text import quote
 
+_AUTHORITIES = "authorities.pem"
 _QUERY = quote(".token // .access_token")
 
 
 def get(facts: dict[str, Any], file: str) -> str:
     """A line that keeps the body in a file. A redirect is followed; a Range is not asked for: the file is not there."""
     follow = "L" if facts["status"] in (301, 302, 303, 307, 308) else ""
-    return f"curl -fsS{follow} {_options(facts)}-o {quote(file)} {quote(facts['url'])}"
+    return f"{_before(facts)}curl -fsS{follow} {_options(facts)}-o {quote(file)} {quote(facts['url'])}"
 
 
 def head(facts: dict[str, Any]) -> str:
     """A line that shows the head of the response, whatever its status."""
     if facts["method"] == "HEAD":
-        return f"curl -sSI {_options(facts)}{quote(facts['url'])}"
-    return f"curl -sS -o /dev/null -D - {_options(facts)}{quote(facts['url'])}"
+        return f"{_before(facts)}curl -sSI {_options(facts)}{quote(facts['url'])}"
+    return f"{_before(facts)}curl -sS -o /dev/null -D - {_options(facts)}{quote(facts['url'])}"
 
 
 def token(facts: dict[str, Any]) -> str:
@@ -28,7 +29,13 @@ def token(facts: dict[str, Any]) -> str:
     fields = "".join(f"--data-urlencode {quote(f'{name}={value}')} " for name, value in facts["fields"])
     if fields:
         fields += '--data-urlencode "refresh_token=$identity" '
-    return f"token=$(curl -fsS {_options(facts)}{fields}{quote(facts['url'])} | jq -r {_QUERY})"
+    return f"token=$({_before(facts)}curl -fsS {_options(facts)}{fields}{quote(facts['url'])} | jq -r {_QUERY})"
+
+
+def _before(facts: dict[str, Any]) -> str:
+    """curl takes one file of authorities (curl(1), --cacert): several become one first."""
+    authorities = (facts["tls"] or {}).get("authorities", ())
+    return f"cat {' '.join(map(quote, authorities))} > {_AUTHORITIES} && " if len(authorities) > 1 else ""
 
 
 def _options(facts: dict[str, Any]) -> str:
@@ -47,7 +54,8 @@ _LEFT_OUT = ("Range", "Content-Type")  # curl sends the type of a form by itself
 def _tls(tls: dict[str, Any] | None) -> list[str]:
     if tls is None:
         return []
-    words = [f"--cacert {quote(path)}" for path in tls["authorities"][:1]]
+    authorities = tls["authorities"]
+    words = [f"--cacert {quote(authorities[0]) if len(authorities) == 1 else _AUTHORITIES}"] if authorities else []
     if not tls["verify"]:
         words.append("--insecure")
     if tls["certificate"]:
