@@ -386,3 +386,9 @@ def test_a_plain_run_imports_nothing_for_it(ctk: Command, busybox_bundle: Bundle
     assert "toolkit.preload" in done.stderr
     for name in ("toolkit.explain", "telling", "shell_words", "difflib"):
         assert name not in done.stderr
+
+
+@pytest.mark.parametrize("word", ["debian:bookworm", "localhost:5000/web", "web@sha256:00"])
+def test_an_image_is_explained_by_another_command(word: str, ctk: Command) -> None:
+    told = ctk("explain", word)
+    assert told.rc == 1 and f"ctk image explain {word}" in told.err

@@ -67,10 +67,15 @@ def explain(
     run: Annotated[bool, declare.Option("--run", help="Run the container, and show each step as it is done.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Explain a launch step by step, a field of config.json, or a code."""
+    """Explain a launch step by step, a field of config.json, or a code. An image: `ctk image explain`."""
+    from toolkit.errors import NotFound
     from toolkit.explain import topics
+    from toolkit.text import quote
 
     kind = topics.kind_of(what)
+    if topics.is_image(what):
+        hint = f"ctk image explain {quote(what)}"
+        raise NotFound(f"explain {what!r}", because="it is neither a field nor a bundle's folder", hint=hint)
     if what == "codes":
         _codes(as_json)
     elif kind == "code":

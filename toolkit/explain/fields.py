@@ -112,6 +112,7 @@ def find(word: str) -> str:
         raise NotFound(f"explain {word!r}", because=f"{len(ends)} fields end with it", hint=hint)
     near = nearest(bare, known) or nearest(bare, {path.rpartition(".")[2] for path in known})
     hint = f"did you mean {near!r}?" if near else "a field (linux.namespaces), a code (E042) or a bundle's folder"
+    hint += "; `ctk image explain` is for images" if not near else ""
     raise NotFound(f"explain {word!r}", because="it is not a field of config.json, a code or a folder", hint=hint)
 
 

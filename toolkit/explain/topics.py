@@ -24,6 +24,11 @@ def kind_of(word: str) -> Literal["code", "bundle", "word", "field"]:
     return "field"
 
 
+def is_image(word: str) -> bool:
+    """Whether it can only be an image's name: web:1, localhost:5000/web, name@sha256:…"""
+    return bool(re.search("[:@]", word)) and not word.startswith((".", "/")) and not os.path.exists(word)
+
+
 def code(word: str) -> tuple[str, tuple[str, str, str]]:
     """(the code, what it is, why it matters, what to do). Raises NotFound."""
     name = word.upper()
