@@ -590,3 +590,19 @@ def use_docker(data: bytes) -> None:
     found = manifest_json.read(data, "it")
     assert manifest_json.read(manifest_json.write(found), "it") == found
     manifest_json.choose(found, "a", "it")
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda data: manifest.read(data, media_types.OCI_MANIFEST, "it"),
+        lambda data: manifest.read(data, media_types.OCI_INDEX, "it"),
+        lambda data: config.read(data, "it"),
+        lambda data: index_json.read(data, "it"),
+        lambda data: manifest_json.read(data, "it"),
+    ],
+)
+def test_a_key_that_is_there_twice(read: Callable[[bytes], object]) -> None:
+    """Some take the first, Go takes the last, or a mixture of both if they are objects (RFC 8259, 4)."""
+    with pytest.raises(Invalid, match="'layers' is there twice"):
+        read(b'{"schemaVersion": 2, "x": [{"layers": [], "layers": []}]}')

@@ -23,7 +23,7 @@ class _Settings:
 
     strict = True
     object_hook = None
-    object_pairs_hook = None
+    object_pairs_hook: "Any" = None
     parse_float = float
     parse_int = int
 
@@ -32,15 +32,29 @@ class _Settings:
         raise ValueError(f"{word!r} is not a number")
 
 
+class _Strict(_Settings):
+    @staticmethod
+    def object_pairs_hook(pairs: "list[tuple[str, Any]]") -> "dict[str, Any]":
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            seen: "set[str]" = set()
+            twice = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+            raise ValueError(f"{twice[:40]!r} is there twice, and programs differ on which counts")
+        return found
+
+
 _scan = _json.make_scanner(_Settings)  # type: ignore[arg-type]
+_scan_strictly = _json.make_scanner(_Strict)  # type: ignore[arg-type]
 _quote = _json.encode_basestring
 
 
-def loads(text: "str | bytes", document: str = "config.json", *, any_path: bool = False) -> "Any":
+def loads(text: "str | bytes", document: str = "config.json", *, any_path: bool = False, once: bool = False) -> "Any":
     """The value of a JSON text. `document` names it in errors.
 
     `any_path` keeps lone surrogates, which represent the bytes of a path that is not UTF-8 (PEP 383). It is for
     documents that we wrote ourselves with `dumps`.
+
+    `once` refuses a key that is given twice: for a stranger's documents, which others have to read the same way.
 
     Raises Invalid, its `because` naming line and column, for anything that RFC 8259 does not allow.
     """
@@ -55,7 +69,7 @@ def loads(text: "str | bytes", document: str = "config.json", *, any_path: bool 
         start += 1
     try:
         try:
-            value, end = _scan(text, start)
+            value, end = _scan_strictly(text, start) if once else _scan(text, start)
         except SystemError:
             value, end = _scan_for_the_error(text, start)
     except StopIteration as stop:

@@ -99,4 +99,4 @@ def read(data: bytes, document: str, known: tuple[str, ...]) -> Fields:
     """The outermost object of a document. Raises Invalid, which names it as `document`."""
     if len(data) > LIMIT_BYTES:
         raise Invalid("", f"it has {len(data)} bytes, and {LIMIT_BYTES} is the limit", document=document)
-    return Fields(json_text.loads(data, document), document, "", known)
+    return Fields(json_text.loads(data, document, once=True), document, "", known)

@@ -31,7 +31,7 @@ def read(data: bytes, document: str) -> list[Image]:
     """The images. Raises Invalid."""
     if len(data) > fields.LIMIT_BYTES:
         raise Invalid("", f"it has {len(data)} bytes, and {fields.LIMIT_BYTES} is the limit", document=document)
-    listed = json_text.loads(data, document)
+    listed = json_text.loads(data, document, once=True)
     if not isinstance(listed, list):
         raise Invalid("", "must be a list of images", document=document)
     if len(listed) > _MOST_IMAGES:
