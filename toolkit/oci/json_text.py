@@ -37,7 +37,7 @@ class _Strict(_Settings):
     def object_pairs_hook(pairs: "list[tuple[str, Any]]") -> "dict[str, Any]":
         found = dict(pairs)
         if len(found) < len(pairs):
-            seen: "set[str]" = set()
+            seen: set[str] = set()
             twice = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
             raise ValueError(f"{twice[:40]!r} is there twice, and programs differ on which counts")
         return found

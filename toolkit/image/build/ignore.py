@@ -73,20 +73,30 @@ def _clean(text: str) -> str:
 
 
 def expression(pattern: str) -> str:
-    """The regular expression for a pattern of Go's filepath.Match with `**`. Raises re.error."""
-    found = []
+    """The regular expression for a pattern of Go's filepath.Match with `**`. Raises re.error.
+
+    Of several `*` in a name each but the last takes the first place that fits what follows it, and never tries another
+    (as fnmatch.translate has it): a stranger's `*a*a*a*b` would take years.
+    """
+    found: list[str] = []
+    star = -1  # where the last * of this name is
     at = 0
     while at < len(pattern):
         one = pattern[at]
         at += 1
         if pattern.startswith("**", at - 1):
             at += 1
+            star = -1
             if pattern.startswith("/", at):
                 at += 1
                 found.append("(?:.*/)?")
             else:
                 found.append(".*" if at == len(pattern) else "(?:.*/)?")
         elif one == "*":
+            if star >= 0:
+                found[star] = "(?>[^/]*?"
+                found.append(")")
+            star = len(found)
             found.append("[^/]*")
         elif one == "?":
             found.append("[^/]")
@@ -100,6 +110,7 @@ def expression(pattern: str) -> str:
             found.append(re.escape(pattern[at]))
             at += 1
         else:
+            star = -1 if one == "/" else star
             found.append(re.escape(one))
     return "".join(found)
 
