@@ -1,8 +1,9 @@
 """A container whose files are read: frozen if it runs, and not started meanwhile; podman and docker do the same.
 
-Killed by SIGKILL just then, ctk leaves it frozen: `ctk resume` lets it go on.
+A child waits for the end of a pipe that we hold, and lets the container go on: it does so, too, if we are killed.
 """
 
+import _signal
 import fcntl
 import os
 
@@ -29,7 +30,7 @@ class AtRest:
     def __init__(self, root: str, name: str, layer: str, *, pause: bool) -> None:
         self._pause = pause
         self._container = None if "/" in name else _record(root, name)
-        self._manager: Manager | None = None
+        self._frozen: tuple[int, int] | None = None
         self._fd = -1
         self.warning = ""
         self.bundle = self._container.bundle if self._container else ""  # "" of one that was never quite made
@@ -46,16 +47,15 @@ class AtRest:
             if lifecycle.status(self._container) == "running":
                 self._freeze(self._container)
         except BaseException:
-            self._container.unlock()
+            self.__exit__()
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._manager is not None:
-            try:
-                self._manager.thaw()
-            except SystemCall:
-                pass  # it was killed meanwhile, and its cgroup is gone
+        if self._frozen is not None:
+            pid, fd = self._frozen
+            os.close(fd)
+            os.waitpid(pid, 0)
         if self._container is not None:
             self._container.unlock()
         if self._fd >= 0:
@@ -69,11 +69,10 @@ class AtRest:
             if not container.cgroups:
                 raise CtkError("it has no cgroup of its own")
             manager = cgroups.from_facts(container.cgroups)
+            self._frozen = _thawer(manager)
             manager.freeze()
         except (CtkError, OSError) as error:
             self.warning = f"{container.id} can't be paused ({error}): files may change while they are read"
-            return
-        self._manager = manager
 
     def _lock_layer(self) -> None:
         """Take the lock that a container has on its layer while it runs (overlay.py)."""
@@ -88,6 +87,31 @@ class AtRest:
             raise InUse(doing, because="a container is using it", hint="name the container (ctk list)") from None
         except OSError as error:
             raise CtkError(doing, because=reason(error)) from None
+
+
+def _thawer(manager: "Manager") -> tuple[int, int]:
+    """A child that thaws at the end of a pipe, whoever closes it: (pid, our end). Raises OSError."""
+    theirs, ours = os.pipe()
+    before = _signal.pthread_sigmask(_signal.SIG_BLOCK, _signal.valid_signals())
+    try:
+        pid = os.fork()
+        if not pid:
+            try:
+                os.setsid()  # who kills our group or session does not mean this
+                os.close(ours)
+                os.read(theirs, 1)
+                manager.thaw()
+            except (OSError, SystemCall):
+                pass  # the container was killed meanwhile, and its cgroup is gone
+            finally:
+                os._exit(0)
+    except BaseException:
+        os.close(ours)
+        raise
+    finally:
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, before)
+        os.close(theirs)
+    return pid, ours
 
 
 def _record(root: str, name: str) -> "records.Record | None":
