@@ -6,6 +6,7 @@ import pytest
 
 from tests.clients.conftest import Containerd, Docker, Podman
 from tests.fixtures import images, layers
+from tests.fixtures.command import Command
 from toolkit.image import digest as digests
 from toolkit.image import layout
 from toolkit.image.document import config, manifest
@@ -128,3 +129,25 @@ def test_podman_tells_the_same_of_a_topmost_layer(podman: Podman, tmp_path: Path
     place.close()
     ours = [f"{kind} {path}" for kind, path in compare.of_topmost(store, "localhost/ctk/diff:1")]
     assert "D /old" in ours and ours == sorted(theirs, key=lambda line: line[2:])
+
+
+def test_podman_runs_what_was_committed(podman: Podman, ctk: Command, busybox_rootfs: Path, tmp_path: Path) -> None:
+    name, tag = ctk.id(), "localhost/ctk/committed:2"
+    (busybox_rootfs / "etc/gone").write_text("of the layer below\n")
+    ctk("pack", str(busybox_rootfs), "below:1").ok()
+    change = "rm /etc/gone; mkdir /srv; echo changed > /srv/new; chown 33:44 /srv/new; ln -s new /srv/link"
+    ctk("up", "below:1", name, "--", "sh", "-c", change).ok()
+    try:
+        command = 'CMD ["sh", "-c", "cat /srv/link; stat -c %u:%g /srv/new; ls -a /etc; echo $GREETING"]'
+        ctk("commit", name, tag, "--change", command, "--change", "ENV PATH=/bin GREETING=hello").ok()
+    finally:
+        ctk("rm", "-f", name)
+    for kind in ("docker-archive", "oci-archive"):
+        ctk("copy", f"store:{tag}", f"{kind}:{tmp_path}/{kind}:{tag}").ok()
+        podman("load", "-q", "-i", str(tmp_path / kind)).ok()
+        try:
+            told = podman("run", "--rm", tag).ok().out.split()
+            assert told[:2] == ["changed", "33:44"] and told[-1] == "hello"
+            assert "passwd" in told and "gone" not in told and not any(one.startswith(".wh.") for one in told)
+        finally:
+            podman("rmi", tag)
