@@ -186,3 +186,66 @@ def test_what_is_no_list_of_signatures(place: Place) -> None:
     with closing(client.open(place.reference)) as found:
         found.put_manifest(INDEX, INDEX.digest.replace(":", "-") + ".sig")
     place.refused("must be a manifest")
+
+
+def test_what_we_sign(place: Place) -> None:
+    """openssl verifies it, and so does a policy; another signer's signature stays beside ours."""
+    signed = place.reference._replace(tag="2")
+    place.ctk("copy", "--all", f"docker://{place.where}", f"store:{signed}").ok()
+    openssl(
+        "pkcs8",
+        "-topk8",
+        "-in",
+        f"{place.keys}/other.key",
+        "-passout",
+        "pass:pass word",
+        "-out",
+        f"{place.folder}/locked",
+    )
+    (place.folder / "passphrase").write_text("pass word\n")
+    locked = ["--sign-by", f"{place.folder}/locked"]
+    with closing(client.open(signed)) as found:
+        refused = place.ctk("push", "--all-platforms", *locked, str(signed))
+        assert refused.rc == 1 and "sign with the key" in refused.err and found.head("2") is None
+        place.ctk("push", "--all-platforms", "--sign-by", f"{place.keys}/good.key", str(signed)).ok()
+        place.pull(where=str(signed)).ok()
+        assert place.pull("other", where=str(signed)).rc == 1
+        more = ["--sign-passphrase-file", f"{place.folder}/passphrase"]
+        place.ctk("push", "--all-platforms", *locked, *more, str(signed)).ok()
+        for one in (INDEX, ONE.raw, ARM.raw):
+            raw = found.manifest(one.digest.replace(":", "-") + ".sig")
+            document = manifest.read(raw.data, raw.media_type, "it")
+            assert isinstance(document, manifest.Manifest) and document.config.media_type == media_types.OCI_CONFIG
+            for layer, key in zip(document.layers, ("good", "other"), strict=True):
+                assert layer.media_type == PAYLOAD
+                text = images.fetch(found, layer)
+                said = json.loads(text)["critical"]
+                assert said["identity"] == {"docker-reference": str(signed)}
+                assert said["image"] == {"docker-manifest-digest": one.digest}
+                (place.folder / "signature").write_bytes(base64.b64decode(layer.annotations[SIGNATURE]))
+                words = ["-verify", f"{place.keys}/{key}.pub", "-signature", f"{place.folder}/signature"]
+                assert b"OK" in openssl("dgst", "-sha256", *words, stdin=text)
+    for key in ("good", "other"):
+        place.pull(key, where=str(signed)).ok()
+
+
+def test_a_key_that_can_not_sign_leaves_nothing(place: Place) -> None:
+    where, key = f"{place.reference.name}:none", place.folder / "key"
+    openssl("genrsa", "-out", f"{place.folder}/rsa", "2048")
+    source = ("copy", "--sign-by", str(key), f"docker://{place.where}")
+    for text, said in (
+        ((place.folder / "rsa").read_bytes(), "ECDSA"),
+        (b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", "sign with the key"),
+        (
+            b"-----BEGIN ENCRYPTED COSIGN PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED COSIGN PRIVATE KEY-----\n",
+            "genpkey",
+        ),
+    ):
+        key.write_bytes(text)
+        done = place.ctk(*source, f"docker://{where}")
+        assert done.rc == 1 and said in done.err, done.err
+    key.write_bytes((place.keys / "good.key").read_bytes())
+    done = place.ctk(*source, f"store:{where}")
+    assert done.rc == 1 and "in a registry" in done.err
+    with closing(client.open(names.parse(where))) as found:
+        assert found.head("none") is None

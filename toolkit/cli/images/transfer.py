@@ -51,7 +51,7 @@ SignBy = Annotated[
     str,
     declare.Option(
         "--sign-by", metavar="KEY", show_default=False,
-        help="Sign the image with this OpenPGP key: a file with a secret key, or GnuPG's name of one.",
+        help="Sign the image with this key: an OpenPGP one (a file, or GnuPG's name of it), or in PEM, as cosign does.",
     ),
 ]  # fmt: skip
 PassphraseFile = Annotated[

@@ -81,9 +81,8 @@ def copy(request: CopyRequest, emit: Emit) -> str:
                 mount=_mount(request, source, destination),
             )
             attached = attach.put(destination, _described(tree), bill) if bill else ""
-    for digest, signature in signatures:
-        path = signing.keep(request.destination, digest, signature)
-        emit(Note(f"{copying.short(digest)} is signed: {path!r}"))
+            for digest, keep in signatures:
+                emit(Note(f"{copying.short(digest)} is signed: {keep(destination)!r}"))
     text = f"copied {request.source} to {request.destination}: {tree.top.digest}"
     result = {"source": str(request.source), "destination": str(request.destination), "digest": tree.top.digest}
     result |= {"sbom": attached} if attached else {}
@@ -102,7 +101,7 @@ def _name(request: CopyRequest) -> str:
     return "" if reference.digest and not reference.tag else str(reference._replace(digest="").tagged())
 
 
-def _signatures(request: CopyRequest, tree: Tree) -> list[tuple[str, bytes]]:
+def _signatures(request: CopyRequest, tree: Tree) -> list[tuple[str, signing.Keep]]:
     """Made before anything is moved, so that a key that can't be used leaves nothing unsigned in a registry."""
     if not request.sign_by:
         return []

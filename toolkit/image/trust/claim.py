@@ -50,12 +50,12 @@ def _object(parent: Fields, name: str, known: tuple[str, ...] | None) -> Fields:
     return found
 
 
-def write(digest: str, reference: names.Reference) -> bytes:
-    """The text to be signed for an image of this digest and name (with a tag)."""
+def write(digest: str, reference: names.Reference, kind: str = _TYPE) -> bytes:
+    """The text of this type to be signed for an image of this digest and name (with a tag)."""
     critical = {
         "identity": {"docker-reference": str(reference._replace(digest=""))},
         "image": {"docker-manifest-digest": digest},
-        "type": _TYPE,
+        "type": kind,
     }
     optional = {"creator": "ctk " + __version__, "timestamp": int(time.time())}
     return json.dumps({"critical": critical, "optional": optional}).encode()

@@ -26,6 +26,8 @@ ARTIFACT = "application/vnd.dev.cosign.artifact.sig.v1+json"
 PAYLOAD = "application/vnd.dev.cosign.simplesigning.v1+json"
 ANNOTATION = "dev.cosignproject.cosign/signature"
 LIMIT_BYTES = 1 << 16  # of a signed text; one has 250
+NO_LIBRARY = "the library `cryptography` is missing"
+EXTRA = "pip install 'ctk-oci[cosign]', in the environment that ctk runs in"
 _MOST = 128  # signatures of an image, as of a lookaside's
 _MOST_ARTIFACTS = 16
 _LIMIT_SIGNATURE = 1 << 10  # characters of base64; the longest curve's has 190
@@ -144,8 +146,7 @@ def _key(text: bytes, what: str) -> "EllipticCurvePublicKey":
         from cryptography.hazmat.primitives import serialization
         from cryptography.hazmat.primitives.asymmetric import ec
     except ImportError:
-        hint = "pip install 'ctk-oci[cosign]', in the environment that ctk runs in"
-        raise HostLacks(doing, because="the library `cryptography` is missing", hint=hint) from None
+        raise HostLacks(doing, because=NO_LIBRARY, hint=EXTRA) from None
     try:
         key = serialization.load_pem_public_key(text)
     except (ValueError, UnsupportedAlgorithm):
