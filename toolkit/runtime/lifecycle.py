@@ -55,11 +55,17 @@ def of_this_boot(record: "Record") -> bool:
 
 
 def status(record: "Record") -> str:
-    """The status: "creating", "created", "running", "paused" or "stopped"."""
+    """The status: "creating", "created", "running", "paused" or "stopped". Raises NotFound for a record without a
+    process that was deleted since it was read.
+    """
     if not alive(record):
-        if (record.torn or record.pid <= 0) and record.locked_by_other():
+        if not record.torn and record.pid > 0:
+            return "stopped"
+        if record.locked_by_other():
             return "creating"
-        return "stopped"
+        record.reload()  # the `create` that was at work when it was read may have ended since
+        if not alive(record):
+            return "stopped"
     if frozen(record):
         return "paused"
     return "created" if os.path.exists(record.fifo_path) else "running"

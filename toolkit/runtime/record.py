@@ -262,6 +262,8 @@ def cannot_keep(root: str, error: OSError) -> CtkError:
 
 def reserve(root: str, container_id: str) -> Record:
     """Reserve an id: make `ROOT/ID` and lock it. Raises InUse if it exists, CtkError for a bad id or an unsafe root."""
+    import fcntl  # noqa: F401  `lock` needs it: between mkdir and flock the record looks like a killed create's
+
     check_id(container_id)
     record = Record(root, container_id)
     try:

@@ -39,15 +39,13 @@ def run(options: "Options") -> int:
     for name in names:
         try:
             container = record.load(options.root, name, root_fd=root_fd)
+            documents.append(document(container, _owner(container, owners)))
         except NotFound:
             continue  # deleted while we looked
         except CtkError as error:
             log.error(str(error))
-            continue
         except OSError as error:
             log.error(f"load container {name}: {reason(error)}")
-            continue
-        documents.append(document(container, _owner(container, owners)))
     if options.format == "json":
         log.out(
             (in_json(dumps(documents)) if documents else "null") + "\n"

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 
 def run(options: "Options") -> int:
     """Print the state of the container. Raises NotFound."""
-    answer = document(record.load(options.root, options.id))
-    if answer["status"] == "creating":
+    container = record.load(options.root, options.id)
+    answer = document(container)
+    if container.torn or answer["status"] == "creating":
         answer = _after_creation(options, answer)
     log.out(in_json(dumps(answer, "  ")))
     return 0
@@ -25,18 +26,22 @@ def _after_creation(options: "Options", answer: "dict[str, Any]") -> "dict[str, 
     """The state after the creation, if that ends soon: "creating" confuses callers that poll.
 
     For runc and crun a container does not exist until it is created, so their callers poll until they get a state, and
-    expect "created" in it. A hook that asks gets "creating" after the wait.
+    expect "created" in it. A hook that asks gets "creating" after the wait. A record that looks like a killed create's
+    may be one whose creator has made the folder, and is about to lock it.
     """
     import time
 
-    end = time.monotonic() + _CREATION_S
-    while answer["status"] == "creating" and time.monotonic() < end:
+    began = time.monotonic()
+    while time.monotonic() - began < (_CREATION_S if answer["status"] == "creating" else _LOCK_S):
         time.sleep(0.005)
-        answer = document(record.load(options.root, options.id))
+        container = record.load(options.root, options.id)
+        answer = document(container)
+        if not container.torn and answer["status"] != "creating":
+            break
     return answer
 
 
-_CREATION_S = 1.0
+_CREATION_S, _LOCK_S = 1.0, 0.1
 
 
 def document(container: "record.Record", owner: str = "") -> "dict[str, Any]":
