@@ -6,7 +6,10 @@ import subprocess
 import pytest
 
 from tests.fixtures.waiting import until
-from toolkit.errors import CtkError
+from toolkit.care import leftovers
+from toolkit.care.leftover import Leftover
+from toolkit.errors import CtkError, InUse, NotFound
+from toolkit.events import silent
 from toolkit.runtime import lifecycle
 from toolkit.runtime import record as records
 
@@ -61,6 +64,42 @@ def test_a_process_that_is_gone_has_stopped(record, sleeper):
     sleeper.wait()
     assert lifecycle.process_facts(sleeper.pid) is None
     assert lifecycle.status(record) == "stopped"
+
+
+def test_a_create_that_ended_after_its_record_was_read_has_not_stopped(tmp_path, sleeper):
+    at_work = records.reserve(str(tmp_path / "root"), "c")
+    torn = records.load(str(tmp_path / "root"), "c")
+    assert lifecycle.status(torn) == "creating"
+    at_work.save()
+    half_made = records.load(str(tmp_path / "root"), "c")
+    assert lifecycle.status(half_made) == "creating"
+    at_work.pid, at_work.start_time = sleeper.pid, lifecycle.process_facts(sleeper.pid)[1]
+    at_work.save()
+    at_work.unlock()
+    assert [lifecycle.status(read) for read in (torn, half_made)] == ["running", "running"]
+
+
+def test_a_killed_create_has_stopped_and_a_deleted_one_is_missing(tmp_path):
+    records.reserve(str(tmp_path / "root"), "c").unlock()
+    torn = records.load(str(tmp_path / "root"), "c")
+    assert lifecycle.status(torn) == "stopped"
+    torn.remove()
+    with pytest.raises(NotFound):
+        lifecycle.status(torn)
+
+
+def test_gc_leaves_a_container_that_was_made_after_it_looked(tmp_path, sleeper, monkeypatch):
+    monkeypatch.setenv("CTK_DATA", str(tmp_path / "data"))
+    root = str(tmp_path / "root")
+    made = records.reserve(root, "c")
+    made.unlock()
+    (found,) = leftovers.records_below(root)
+    assert isinstance(found, Leftover) and found.why == "its create was killed"
+    made.pid, made.start_time = sleeper.pid, lifecycle.process_facts(sleeper.pid)[1]
+    made.save()
+    with pytest.raises(InUse, match=f"it runs, as process {sleeper.pid}"):
+        found.remove(silent)
+    assert lifecycle.status(records.load(root, "c")) == "running" and sleeper.poll() is None
 
 
 def test_a_name_with_parentheses_and_spaces_does_not_confuse(tmp_path):

@@ -21,7 +21,7 @@ from toolkit import places
 from toolkit.bootstrap.output import builds_in_progress, target
 from toolkit.care import image_leftovers, recipe_leftovers, trees
 from toolkit.care.leftover import Found, Kept, Leftover
-from toolkit.errors import CtkError, NotFound
+from toolkit.errors import CtkError, InUse, NotFound
 from toolkit.events import Emit
 from toolkit.runtime import lifecycle, removal
 from toolkit.runtime import record as records
@@ -37,7 +37,7 @@ def find(root: str, folders: tuple[str, ...] = (), *, stopped: bool = False) -> 
     """Yield all that is left over, and what looks similar but stays: below the records' `root`, in ctk's folders, and
     in `folders`. With `stopped`, containers that have ended are left over too. Removes nothing.
     """
-    yield from _records(root, stopped)
+    yield from records_below(root, stopped=stopped)
     yield from _half_made(folders)
     yield from _cgroups(root)
     yield from _files()
@@ -46,7 +46,8 @@ def find(root: str, folders: tuple[str, ...] = (), *, stopped: bool = False) -> 
     yield from recipe_leftovers.find(root)
 
 
-def _records(root: str, stopped: bool) -> Iterator[Found]:
+def records_below(root: str, *, stopped: bool = False) -> Iterator[Found]:
+    """The containers' records, as `find` yields them."""
     try:
         names = records.ids(root)
     except OSError:
@@ -69,7 +70,13 @@ def _judged(container: Record, stopped: bool) -> Found:
     name = container.id
 
     def delete(_: Emit) -> None:
-        removal.delete(container, force=container.torn)
+        removal.lock(container)
+        try:
+            if lifecycle.alive(container):  # another command has made or restarted it since
+                raise InUse(f"remove the record of {name!r}", because=f"it runs, as process {container.pid}")
+            removal.destroy(container)
+        finally:
+            container.unlock()
 
     def forget(_: Emit) -> None:
         removal.lock(container)
@@ -143,8 +150,10 @@ def _locked(path: str) -> bool:
 
 
 def _cgroups(root: str) -> Iterator[Found]:
-    """Scopes that systemd made for us, and cgroups with the name of a `ctk up` bundle, if there is no record."""
-    known = set(_names(root))
+    """Scopes that systemd made for us, and cgroups with the name of a `ctk up` bundle, if there is no record.
+
+    A record is there before its cgroup and after it, so it is looked for once the cgroup was seen.
+    """
     ours = {f"ctk-{name}.scope": name for name in _names(os.path.join(places.data_dir(), "bundles"))}
     ours |= {name: name for name in ours.values()}
     for _, mountpoint, _ in layout.hierarchies():
@@ -152,13 +161,15 @@ def _cgroups(root: str) -> Iterator[Found]:
             if folder.count("/") > _DEEPEST:
                 below.clear()
             name = os.path.basename(folder)
-            if name not in ours or ours[name] in known:
+            if name not in ours or os.path.lexists(record := os.path.join(root, ours[name])):
                 continue
             below.clear()
             if _populated(folder):
                 yield Kept("cgroup", folder, "it has processes, and none of our records names it")
             else:
-                yield Leftover("cgroup", folder, "it is empty, and its container is gone", _without_cgroup(folder))
+                yield Leftover(
+                    "cgroup", folder, "it is empty, and its container is gone", _without_cgroup(folder, record)
+                )
 
 
 def _populated(folder: str) -> bool:
@@ -168,8 +179,10 @@ def _populated(folder: str) -> bool:
         return True
 
 
-def _without_cgroup(folder: str) -> Callable[[Emit], None]:
+def _without_cgroup(folder: str, record: str) -> Callable[[Emit], None]:
     def remove(_: Emit) -> None:
+        if os.path.lexists(record):
+            raise InUse(f"remove {folder!r}", because="a container of its name was made meanwhile")
         for path in files.tree(folder, inner_first=True):
             os.rmdir(path)
 
