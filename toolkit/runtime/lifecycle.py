@@ -63,7 +63,8 @@ def status(record: "Record") -> str:
             return "stopped"
         if record.locked_by_other():
             return "creating"
-        record.reload()  # the `create` that was at work when it was read may have ended since
+        if record.is_stale():  # the `create` that was at work when it was read has gone on since
+            record.reload()
         if not alive(record):
             return "stopped"
     if frozen(record):

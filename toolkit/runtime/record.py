@@ -67,6 +67,7 @@ class Record:
         self.cgroups: dict[str, Any] = {}  # the cgroup manager's own data, opaque here
         self.extra: dict[str, Any] = {}  # other data that verbs need later
         self._lock_fd = -1
+        self._read = (0, 0)  # inode and time of the state.json that was read
 
     @property
     def config_path(self) -> str:
@@ -188,6 +189,14 @@ class Record:
         finally:
             os.close(fd)
         return False
+
+    def is_stale(self) -> bool:
+        """Whether state.json, or the whole record, is another than the one that was read."""
+        try:
+            about = os.lstat(f"{self.folder}/state.json")
+        except OSError:
+            return self._read != (0, 0) or not os.path.lexists(self.folder)
+        return self._read != (about.st_ino, about.st_mtime_ns)
 
     def reload(self) -> None:
         """Read the facts again, for example after `lock()`."""
@@ -357,7 +366,9 @@ def _read_facts(record: Record, root_fd: int = -1) -> None:
 def _state(record: Record, folder_fd: int) -> bytes:
     fd = reading.open_file("state.json", dir_fd=folder_fd, follow=False)
     try:
-        ours.check(os.fstat(fd), "its record", f"trust the record of {record.id!r}", hint=_STRANGER)
+        about = os.fstat(fd)
+        record._read = about.st_ino, about.st_mtime_ns
+        ours.check(about, "its record", f"trust the record of {record.id!r}", hint=_STRANGER)
         return reading.whole(fd, "state.json")
     finally:
         os.close(fd)
