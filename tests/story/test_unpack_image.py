@@ -90,7 +90,7 @@ def test_it_is_what_umoci_unpacks(ctk: Command, tmp_path: Path) -> None:
     assert ours == theirs
     assert "etc/gone" not in ours and "old/one" not in ours and ours["null"][4] == (1, 3)
     assert ours["srv/again"][-1] == ("srv/again", "srv/setuid")
-    assert sorted(os.listdir(tmp_path / "ours")) == ["config.json", "rootfs"]
+    assert sorted(os.listdir(tmp_path / "ours")) == ["config.json", "image.json", "rootfs"]
     assert (tmp_path / "ours").stat().st_mode & 0o777 == 0o700
     spec, their = (json.loads((tmp_path / one / "config.json").read_text()) for one in ("ours", "theirs"))
     their["process"]["env"].remove("HOME=/srv")  # the runtime sets it, from the same etc/passwd
@@ -196,7 +196,8 @@ def test_an_end_in_the_middle(ctk: Command, tmp_path: Path) -> None:
     assert os.listdir(bundle) == [".rootfs.unpacking"]
     (bundle / ".rootfs.unpacking/left").write_text("over")
     ctk("unpack", place, "-b", str(bundle)).ok()
-    assert sorted(os.listdir(bundle)) == ["config.json", "rootfs"] and not (bundle / "rootfs/left").exists()
+    assert sorted(os.listdir(bundle)) == ["config.json", "image.json", "rootfs"]
+    assert not (bundle / "rootfs/left").exists()
 
 
 @pytest.fixture

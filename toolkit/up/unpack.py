@@ -33,9 +33,11 @@ from toolkit.image.name import Location
 from toolkit.image.store.place import is_at
 from toolkit.image.transfer import places
 from toolkit.image.transfer import tree as trees
+from toolkit.image.transfer import unpacked as unpacked_file
 from toolkit.image.transfer.copy import Progress, short, side_by_side
 from toolkit.image.transfer.places import Access
-from toolkit.kernel import rmtree_beneath, subids
+from toolkit.image.transfer.unpacked import Unpacked
+from toolkit.kernel import atomic, rmtree_beneath, subids
 from toolkit.text import counted, quote
 
 ROOTFS, UNFINISHED = "rootfs", ".rootfs.unpacking"
@@ -94,7 +96,8 @@ def _unpack(work: _Work, emit: Emit) -> str:
         emit(Started("spec"))
         unfinished = os.path.join(request.bundle, UNFINISHED)
         _, spec = build.make(work.spec, emit, image=_edits(config, unfinished, emit))
-        path = folder.finish(document.text(spec))
+        about = Unpacked(request.image, digest, str(config.platform), request.devices, request.plain_http)
+        path = folder.finish(document.text(spec), "" if request.squash_ids else unpacked_file.text(about))
         emit(Finished("spec", time.monotonic() - started, path))
     emit(
         Done(
@@ -192,8 +195,11 @@ class _Folder:
             self._undo()
         self._close()
 
-    def finish(self, config: str) -> str:
-        """Write config.json, then give the tree its name. Returns the path of config.json. Raises InUse, CtkError."""
+    def finish(self, config: str, image: str) -> str:
+        """Write config.json and, unless `image` is "", the file about the image, then give the tree its name.
+
+        Returns the path of config.json. Raises InUse, CtkError.
+        """
         self._config = True
         try:
             path = document.write(self._bundle, config)
@@ -201,6 +207,10 @@ class _Folder:
             self._config = False  # somebody else's
             raise
         try:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(unpacked_file.FILE, dir_fd=self._fd)  # of an earlier root
+            if image:
+                atomic.replace(unpacked_file.FILE, image.encode(), dir_fd=self._fd)
             os.rename(UNFINISHED, ROOTFS, src_dir_fd=self._fd, dst_dir_fd=self._fd)
         except OSError as error:
             raise self._failed(error) from None
@@ -238,9 +248,9 @@ class _Folder:
         with contextlib.suppress(OSError, CtkError):
             if self._unfinished:
                 rmtree_beneath.remove(self._fd, UNFINISHED)
-        with contextlib.suppress(OSError):
-            if self._config:
-                os.unlink(document.FILE_NAME, dir_fd=self._fd)
+        for name in (document.FILE_NAME, unpacked_file.FILE) if self._config else ():
+            with contextlib.suppress(OSError):
+                os.unlink(name, dir_fd=self._fd)
         while self._made:
             with contextlib.suppress(OSError):
                 os.rmdir(self._made.pop())

@@ -68,16 +68,21 @@ def pack(
     message: Message = "",
     compression: Compression = "gzip",
     platform: Platform = "",
+    squash: Annotated[
+        bool, declare.Option("--squash", help="One layer of the whole root, of an unpacked bundle too.")
+    ] = False,
     json: Json = False,
     verbose: Verbose = False,
 ) -> None:
     """Make an image of one layer from a root, or from a bundle: its process becomes the image's command.
 
+    Of a bundle that ctk unpack has made, what has changed becomes one more layer on the layers of its image.
+
     With SOURCE_DATE_EPOCH the same files always make the same image.
     """
     from toolkit.image.transfer.pack import PackRequest, packed
 
-    request = PackRequest(source, _new(image, change, author, message, compression), platform)
+    request = PackRequest(source, _new(image, change, author, message, compression), platform, squash)
     with progress(json=json, verbose=verbose) as emit:
         packed(request, emit)
 

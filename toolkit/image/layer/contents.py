@@ -11,7 +11,7 @@ import errno
 import hashlib
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple, NoReturn
 
 from toolkit.archive.entries import BLOCK, CHARACTER, DIRECTORY, FILE, HARD_LINK, SYMLINK, XATTRS, Entry, Hole
@@ -151,6 +151,32 @@ class Root:
             self._refuse(str(error))
         except sqlite3.Error as error:
             raise CtkError(doing, because=f"SQLite's temporary file: {error}") from None
+
+    def has(self, entry: Entry, content: Iterable[bytes]) -> bool:
+        """Whether the file is there, its time aside. The content is read only of a FILE that is there as one."""
+        found = self._row(entry.name)
+        if found is None or found.kind != entry.kind:
+            return False
+        hashed = hashlib.sha256()
+        for piece in content if entry.kind == FILE else ():
+            hashed.update(piece)
+        data = hashed.digest() if entry.kind == FILE else b""
+        return hashlib.sha256(_facts(entry, data, self._times)).digest() == found.facts[-32:]
+
+    def kind_of(self, path: bytes) -> bytes:
+        """The kind of what is there; b"" if nothing is."""
+        found = self._row(path)
+        return found.kind if found else b""
+
+    def inside(self, path: bytes) -> list[tuple[bytes, bytes]]:
+        """(name, kind) of what is in a folder, by name."""
+        start = len(path) + 2 if path else 1
+        rows = self._run(
+            f"SELECT substr(path, :start), kind FROM {self._table} "
+            f"WHERE {_BELOW} AND path <> X'' AND instr(substr(path, :start), X'2F') = 0 ORDER BY path",
+            _range(path) | {"start": start},
+        )
+        return [(bytes(name), bytes(kind)) for name, kind in rows]
 
     def _put(self, entry: Entry, tar: AnyTar) -> None:
         path = names.relative(entry.name)
