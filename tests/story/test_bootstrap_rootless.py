@@ -5,8 +5,6 @@ import shutil
 import signal
 import stat
 import subprocess
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,15 +15,6 @@ from tests.fixtures.user import FIRST, ID, prefix
 from tests.fixtures.waiting import until
 
 pytestmark = [pytest.mark.root, pytest.mark.archive]  # root to become the user
-
-
-@pytest.fixture
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder of the user's own. Below the session's folder, which the user's mount namespace opens."""
-    folder = Path(tempfile.mkdtemp(dir=tmp_path_factory.getbasetemp()))
-    os.chown(folder, ID, ID)
-    yield folder
-    shutil.rmtree(folder)
 
 
 def environment(home: Path) -> dict[str, str]:

@@ -2,10 +2,7 @@
 
 import json
 import os
-import shutil
 import subprocess
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -217,15 +214,6 @@ def test_what_can_not_be_is_refused(ctk: Command, web: str, root: Path, tmp_path
     assert os.listdir(tmp_path / "data/images/parts") == []
     for one in (name, memory):
         ctk("rm", "-f", one).ok()
-
-
-@pytest.fixture
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder of the user's own."""
-    folder = Path(tempfile.mkdtemp(dir=tmp_path_factory.getbasetemp()))
-    os.chown(folder, ID, ID)
-    yield folder
-    shutil.rmtree(folder)
 
 
 def test_without_root(ctk: Command, home: Path, root: Path) -> None:

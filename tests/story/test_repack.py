@@ -4,8 +4,6 @@ import json
 import os
 import shutil
 import subprocess
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -14,7 +12,7 @@ import pytest
 
 from tests.fixtures import layers as made
 from tests.fixtures.command import Command, tool
-from tests.fixtures.user import ID, prefix
+from tests.fixtures.user import prefix
 from tests.story.test_unpack_image import IMAGE, put
 
 pytestmark = pytest.mark.root
@@ -189,14 +187,6 @@ def test_whatever_was_done_to_the_root_is_in_the_image(ctk: Command, tmp_path: P
 def _unlinked(found: dict[str, tuple[object, ...]]) -> dict[str, tuple[object, ...]]:
     """Without the other names of a file: that two files have become one is no change."""
     return {path: facts[: 5 if facts[0].startswith("d") else -1] for path, facts in found.items()}  # type: ignore[attr-defined]
-
-
-@pytest.fixture
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(dir=tmp_path_factory.getbasetemp()))
-    os.chown(folder, ID, ID)
-    yield folder
-    shutil.rmtree(folder)
 
 
 def test_without_root(ctk: Command, home: Path) -> None:

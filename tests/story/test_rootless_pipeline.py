@@ -4,8 +4,7 @@ import json
 import os
 import shutil
 import subprocess
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,15 +18,6 @@ from toolkit.errors import InUse
 from toolkit.events import silent
 
 pytestmark = pytest.mark.root  # to become the user
-
-
-@pytest.fixture
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder of the user's own."""
-    folder = Path(tempfile.mkdtemp(dir=tmp_path_factory.getbasetemp()))
-    os.chown(folder, ID, ID)
-    yield folder
-    shutil.rmtree(folder)
 
 
 @pytest.fixture

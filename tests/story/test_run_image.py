@@ -2,11 +2,8 @@
 
 import json
 import os
-import shutil
 import subprocess
 import tarfile
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -131,15 +128,6 @@ def test_ephemeral_and_detached(ctk: Command, store: Path, tmp_path: Path) -> No
     spec = json.loads((tmp_path / "data/bundles" / name / "config.json").read_text())
     assert spec["annotations"]["org.example"] == "yes" and "ctk.init" not in spec["annotations"]
     ctk("rm", "-f", name).ok()
-
-
-@pytest.fixture
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder of the user's own."""
-    folder = Path(tempfile.mkdtemp(dir=tmp_path_factory.getbasetemp()))
-    os.chown(folder, ID, ID)
-    yield folder
-    shutil.rmtree(folder)
 
 
 def test_without_root(ctk: Command, home: Path, busybox_layers: "tuple[bytes, bytes]") -> None:

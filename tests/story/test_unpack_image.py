@@ -2,12 +2,9 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
-import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -198,15 +195,6 @@ def test_an_end_in_the_middle(ctk: Command, tmp_path: Path) -> None:
     ctk("unpack", place, "-b", str(bundle)).ok()
     assert sorted(os.listdir(bundle)) == ["config.json", "image.json", "rootfs"]
     assert not (bundle / "rootfs/left").exists()
-
-
-@pytest.fixture
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder of the user's own."""
-    folder = Path(tempfile.mkdtemp(dir=tmp_path_factory.getbasetemp()))
-    os.chown(folder, user.ID, user.ID)
-    yield folder
-    shutil.rmtree(folder)
 
 
 def theirs(ctk: Command, home: Path) -> "tuple[list[str], dict[str, str]]":
