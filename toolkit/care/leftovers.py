@@ -73,7 +73,8 @@ def _judged(container: Record, stopped: bool) -> Found:
         removal.lock(container)
         try:
             if lifecycle.alive(container):  # another command has made or restarted it since
-                raise InUse(f"remove the record of {name!r}", because=f"it runs, as process {container.pid}")
+                because, hint = f"it runs, as process {container.pid}", f"ctk delete --force {quote(name)}"
+                raise InUse(f"remove the record of {name!r}", because=because, hint=hint)
             removal.destroy(container)
         finally:
             container.unlock()
@@ -182,7 +183,8 @@ def _populated(folder: str) -> bool:
 def _without_cgroup(folder: str, record: str) -> Callable[[Emit], None]:
     def remove(_: Emit) -> None:
         if os.path.lexists(record):
-            raise InUse(f"remove {folder!r}", because="a container of its name was made meanwhile")
+            because, hint = "a container of its name was made meanwhile", "`ctk gc` looks again"
+            raise InUse(f"remove {folder!r}", because=because, hint=hint)
         for path in files.tree(folder, inner_first=True):
             os.rmdir(path)
 

@@ -32,7 +32,6 @@ from toolkit.kernel import reading
 from toolkit.oci import json_text
 
 _CONFIG = "config.json"
-_SQUASH = "--squash makes one layer of the whole root"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +83,10 @@ def _repack(request: PackRequest, folder: str, about: Unpacked, emit: Emit) -> s
             raw, image = trees.one(source, "", platforms.parse(about.platform)).documents[0]
         except NotFound as error:
             because = f"{about.image}, its image, is gone: {error.because}"
-            raise NotFound(doing, because=because, hint=_SQUASH) from None
+            raise NotFound(doing, because=because, hint=unpacked.SQUASH) from None
         if raw.digest != about.digest or not isinstance(image, Manifest):
             because = f"{about.image} is another image now; the bundle was made of {about.digest}"
-            raise NotFound(doing, because=because, hint=_SQUASH)
+            raise NotFound(doing, because=because, hint=unpacked.SQUASH)
         config = trees.configuration(source, image)
         platform = platforms.parse(request.platform) if request.platform else None
         below = Below(config.raw, image.layers, source, platform)

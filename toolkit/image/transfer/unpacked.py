@@ -15,7 +15,8 @@ from toolkit.kernel import reading
 from toolkit.oci import json_text
 
 FILE = "image.json"
-_HINT = "ctk pack --squash makes one layer of the whole root, without it"
+SQUASH = "--squash makes one layer of the whole root"
+"""The way out where the image is not to be had: a hint of `ctk pack`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +55,10 @@ def read(bundle: str) -> Unpacked | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise CtkError(f"read {path!r}", because=reason(error), hint=_HINT) from None
+        raise CtkError(f"read {path!r}", because=reason(error), hint=SQUASH) from None
     except (KeyError, TypeError, CtkError):
         because = "it is not what ctk unpack writes"
-        raise Malformed(f"read {path!r}", because=because, hint=f"remove it; {_HINT}") from None
+        raise Malformed(f"read {path!r}", because=because, hint=f"remove it, or {SQUASH}") from None
 
 
 def _understood(found: Any) -> Unpacked:
