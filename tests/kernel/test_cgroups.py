@@ -375,16 +375,23 @@ def test_nested_paths_work_though_the_parents_are_new() -> None:
             os.rmdir(above.rpartition("/")[0])
 
 
-@pytest.mark.skipif(not V2, reason="v1 has no clone into a cgroup")
-def test_a_child_is_cloned_into_its_cgroup(group: Group) -> None:
+def test_a_child_joins_its_cgroups_by_itself(group: Group) -> None:
     from toolkit.kernel import process
 
-    fd = group.manager.child_fd()
-    pid, _ = process.clone3(0, cgroup_fd=fd)
+    entry = group.manager.entry()
+    assert entry is not None
+    pid, _ = process.clone3(0, cgroup_fd=entry.fd)
     if pid == 0:
-        os._exit(int(group.path not in files.get("/proc/self/cgroup")))
-    os.close(fd)
+        entry.enter()
+        own = layout.own(files.get("/proc/self/cgroup"))
+        os._exit(int(not all(own[key].endswith(group.path) for key in group.manager.folders())))
+    entry.close()
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+def test_a_cgroup_that_is_gone_has_no_entry(group: Group) -> None:
+    group.manager.delete()
+    assert group.manager.entry() is None
 
 
 @pytest.mark.skipif(not V2, reason="v1 has files, not programs")

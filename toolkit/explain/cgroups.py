@@ -121,9 +121,11 @@ class Cgroups:
     def joined(self, step: JoinCgroup, place: int) -> Act:
         """The step that waits for the cgroup. In a shell, a process joins it by writing 0 to cgroup.procs."""
         sentence, _, _ = step.describe()
-        calls = [f'write(open("{path}/cgroup.procs", O_WRONLY), PID)' for path in self.paths.values()]
-        if self.unified and self.paths:
-            calls = [f'clone3({{flags=CLONE_INTO_CGROUP|…, cgroup=open("{self.paths[""]}")}})']
+        by_pid = self.systemd or (self._manager.rootless and not self.unified)
+        file, what = ("cgroup.procs", "PID") if by_pid else ("tasks", '"0"')
+        calls = [f'write(open("{path}/{file}", O_WRONLY), {what})' for key, path in self.paths.items() if key or by_pid]
+        if "" in self.paths and not by_pid:
+            calls.insert(0, f'clone3({{flags=CLONE_INTO_CGROUP|…, cgroup=open("{self.paths[""]}")}})')
         lines = [f"echo 0 > {quote(path + '/cgroup.procs')}" for path in self.paths.values()]
         if step.unshare:
             calls.append("unshare(CLONE_NEWCGROUP)")

@@ -44,7 +44,7 @@ FIELDS: dict[str, tuple[str, str, str, str]] = {
         "Which cgroup the container is put into. An absolute path is below the cgroup mount, a relative one near your "
         "own cgroup. If absent, the cgroup is near yours and named after the container's id. With --systemd-cgroup: "
         "slice:prefix:name.",
-        "mkdir(2) below /sys/fs/cgroup, and the process's id into cgroup.procs (v2: CLONE_INTO_CGROUP).",
+        "mkdir(2) below /sys/fs/cgroup, CLONE_INTO_CGROUP (v2), and 0 written to each tasks (v1).",
         "cgroups(7)",
         '"/my-containers/web"',
     ),

@@ -29,7 +29,7 @@ class JoinCgroup(Step):
     def describe(self) -> "Description":
         return (
             "join the container's cgroup" + (" and make it the root of a cgroup namespace" if self.unshare else ""),
-            "unshare(CLONE_NEWCGROUP)" if self.unshare else 'write(open("…/cgroup.procs"), PID)',
+            "unshare(CLONE_NEWCGROUP)" if self.unshare else 'write(open("…/tasks"), "0")',
             "",  # toolkit/explain/cgroups.py, which knows this host's cgroups
         )
 

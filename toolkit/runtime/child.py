@@ -86,6 +86,8 @@ def container(
     conversation = stage.conversation
     try:
         begin()
+        if stage.entry is not None:
+            stage.entry.enter()
         if "user" in plan.new or any(kind == "user" for kind, _ in plan.joins):
             # A new user namespace has no other process that could trace us; without root its maps are written to files
             # that must be ours until then. A process that has joined one is undumpable already (intermediate.py).

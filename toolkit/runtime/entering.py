@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from toolkit.oci.types import Hook, Process
+    from toolkit.runtime.cgroups.files import Entry
     from toolkit.runtime.conversation import Conversation
     from toolkit.runtime.record import Record
 
@@ -107,9 +108,27 @@ def join(pidfd: int, pid: int, flags: int) -> None:
 
 
 def clone_inside(
-    entrance: Entrance, childs: "Conversation", parent: "Conversation", cgroup_fd: int, body: "Callable[[], None]"
+    entrance: Entrance,
+    childs: "Conversation",
+    parent: "Conversation",
+    entry: "Entry | None",
+    body: "Callable[[], None]",
 ) -> "tuple[int, int]":
-    """(pid, pidfd) of a new process, our child, that runs `body` in the container. Raises CtkError."""
+    """(pid, pidfd) of a new process, our child, that joins by `entry` and runs `body` in the container. CtkError."""
+    try:
+        return _clone_inside(entrance, childs, parent, entry, body)
+    finally:
+        if entry is not None:
+            entry.close()
+
+
+def _clone_inside(
+    entrance: Entrance,
+    childs: "Conversation",
+    parent: "Conversation",
+    entry: "Entry | None",
+    body: "Callable[[], None]",
+) -> "tuple[int, int]":
     flags, other_user = differing(entrance.pid)
     if not other_user and (not flags & namespaces.CLONE_NEWPID or namespaces.returns_to_own_pid_namespace()):
         process.hide()
@@ -118,15 +137,21 @@ def clone_inside(
             # setns(2) into a pid namespace affects only later children, not us; we go back afterwards.
             home = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
             join(entrance.pidfd, entrance.pid, namespaces.CLONE_NEWPID)
-        new, new_pidfd = process.clone3(0, cgroup_fd=cgroup_fd, want_pidfd=True)
+        new, new_pidfd = process.clone3(0, cgroup_fd=entry.fd if entry is not None else -1, want_pidfd=True)
         if new == 0:
             parent.close()
-            _body(childs, lambda: entrance.join(flags & ~namespaces.CLONE_NEWPID), body)
+
+            def enter() -> None:
+                if entry is not None:
+                    entry.enter()
+                entrance.join(flags & ~namespaces.CLONE_NEWPID)
+
+            _body(childs, enter, body)
         if home >= 0:
             namespaces.setns(home, namespaces.CLONE_NEWPID)
             os.close(home)
         return new, new_pidfd
-    return _clone_through(entrance, flags, childs, parent, cgroup_fd, body)
+    return _clone_through(entrance, flags, childs, parent, entry, body)
 
 
 def _body(childs: "Conversation", enter: "Callable[[], None]", body: "Callable[[], None]") -> None:
@@ -149,17 +174,19 @@ def _clone_through(
     flags: int,
     childs: "Conversation",
     parent: "Conversation",
-    cgroup_fd: int,
+    entry: "Entry | None",
     body: "Callable[[], None]",
 ) -> "tuple[int, int]":
     """For when we could not go back: a helper process joins everything first, and its child (CLONE_PARENT) is ours."""
     reading, writing = os.pipe()
-    between, _ = process.clone3(0, cgroup_fd=cgroup_fd)
+    between, _ = process.clone3(0, cgroup_fd=entry.fd if entry is not None else -1)
     if between == 0:
         os.close(reading)
         parent.close()
         try:
             process.hide()
+            if entry is not None:
+                entry.enter()
             entrance.join(flags)
             if flags & namespaces.CLONE_NEWUSER:
                 child.become_root()
@@ -216,7 +243,7 @@ def run_start_hooks(record: "Record", listed: "Sequence[Hook]", the_process: "Pr
     code, flags = _filter(record)
     kept = 1 << capabilities.NUMBERS["CAP_SYS_ADMIN"] if code else 0
     group = cgroups.from_facts(record.cgroups) if record.cgroups else None
-    cgroup_fd = group.child_fd() if group is not None and group.unified else -1
+    entry = group.entry() if group is not None else None
     parent, childs = words.pair()
     entrance = Entrance(record)
 
@@ -237,10 +264,10 @@ def run_start_hooks(record: "Record", listed: "Sequence[Hook]", the_process: "Pr
         hooks.run("startContainer", inherit, state)
         childs.say(words.READY)
 
-    pid, new_pidfd = clone_inside(entrance, childs, parent, cgroup_fd, body)
+    pid, new_pidfd = clone_inside(entrance, childs, parent, entry, body)
     childs.close()
     try:
-        if group is not None and cgroup_fd < 0:
+        if group is not None and entry is None:
             group.join_sub(pid, (), record.pid)
         parent.say(words.JOINED)
         parent.hear(words.READY)

@@ -47,7 +47,7 @@ class Launch:
         self.mapped = False  # the ids of the new user namespace are mapped
         self.master = -1  # of that terminal
         self.waits = False  # the child waits at its fifo for `start`
-        self.in_cgroup = False  # the clone itself put the child there
+        self.has_cgroup = False  # it was made before the child was
         self.overlay: "Step | None" = None  # lays a writable layer over the root (comfort/overlay.py)
         self.init = False  # a small first process of ours stays (kernel/last_step.c, INIT)
         self.stdio: "tuple[int, int, int] | None" = None  # in place of our own standard streams
@@ -330,9 +330,10 @@ def _parent_handshake(launch: Launch, prepared: spawn.Prepared) -> None:
         parent.say(words.MAPPED)
     resources = linux.get("resources") or {}
     raise_rlimits(pid, the_process.get("rlimits") or [])
-    if not launch.in_cgroup:
+    if not launch.has_cgroup:
         spawn.create_cgroup(cgroup)
         stops.passed("parent")
+    if prepared.stage.entry is None:
         cgroup.join(pid)
         stops.passed("parent")
     preparation.reset_affinity(pid)

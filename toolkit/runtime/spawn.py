@@ -5,7 +5,7 @@ import os
 
 from toolkit.errors import LaunchFailed, reason
 from toolkit.kernel import namespaces, process
-from toolkit.runtime import child, log, plan
+from toolkit.runtime import child, log, plan, stops
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -59,18 +59,20 @@ def spawn(launch: "Launch", prepared: Prepared) -> None:
     if not stage.has_user_namespace:
         process.hide()
     own_pid_namespace = _enter_pid_namespace(the_plan)
-    # A v2 cgroup is entered by the clone itself (CLONE_INTO_CGROUP); it must exist by then.
-    cgroup_fd = -1
-    if stage.cgroup.unified:
-        create_cgroup(stage.cgroup)
-        cgroup_fd = stage.cgroup.child_fd()
-        launch.in_cgroup = cgroup_fd >= 0
+    create_cgroup(stage.cgroup)
+    launch.has_cgroup = True
+    stops.passed("parent")
+    entry = stage.entry = stage.cgroup.entry()
     launch.pid, prepared.pidfd = process.clone3(
-        the_plan.clone_flags, cgroup_fd=cgroup_fd, want_pidfd=bool(launch.options.pidfd_socket)
+        the_plan.clone_flags,
+        cgroup_fd=entry.fd if entry is not None else -1,
+        want_pidfd=bool(launch.options.pidfd_socket),
     )
     if launch.pid == 0:
         prepared.parent.close()
         child.container(the_plan, stage, prepared.identity, prepared.ending, launch.spec)
+    if entry is not None:
+        entry.close()
     if own_pid_namespace >= 0:
         namespaces.setns(own_pid_namespace, namespaces.CLONE_NEWPID)
         os.close(own_pid_namespace)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from toolkit.oci.types import Hook
     from toolkit.runtime.cgroups import Manager
+    from toolkit.runtime.cgroups.files import Entry
     from toolkit.runtime.conversation import Conversation
     from toolkit.runtime.opener import Opener
 
@@ -27,8 +28,8 @@ class Stage:
     """The state that the steps work on: the root being set up, and the child's connection to its parent."""
 
     __slots__ = (
-        "cgroup", "conversation", "device_nodes", "has_user_namespace", "in_chroot", "opener", "root", "root_fd",
-        "sources",
+        "cgroup", "conversation", "device_nodes", "entry", "has_user_namespace", "in_chroot", "opener", "root",
+        "root_fd", "sources",
     )  # fmt: skip
 
     def __init__(self, root: str, conversation: "Conversation", cgroup: "Manager", userns: bool) -> None:
@@ -36,6 +37,7 @@ class Stage:
         self.root_fd = -1  # O_PATH; everything below the root is reached through it
         self.conversation = conversation
         self.cgroup = cgroup
+        self.entry: "Entry | None" = None  # by which the child joins its cgroups; else the parent puts it there
         self.has_user_namespace = userns
         self.in_chroot = False  # our `/` is not the root of the mount namespace
         self.device_nodes = -1  # a detached mount with the nodes that a user namespace may not make (devices.py)

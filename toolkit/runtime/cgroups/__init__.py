@@ -2,8 +2,8 @@
 
     parent                                       child
     m = manager(path, id, systemd=…, rootless=…)
-    m.create()           v2: clone3 with m.child_fd()
-    m.join(pid)          where child_fd() was -1 waits, then unshares its cgroup namespace; m.mounts()
+    m.create(), m.entry(), clone3                joins by the entry
+    m.join(pid)          without an entry        waits, then unshares its cgroup namespace; m.mounts()
     m.apply(resources)                           has made its device nodes
     m.apply_devices(rules)                       goes on to its program
     record m.facts()     later: from_facts(facts).pids(), freeze(), update(…), kill(), delete(), …

@@ -9,7 +9,7 @@ from toolkit.runtime.cgroups import layout
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import NoReturn
 
     from toolkit.runtime.cgroups.limits import Write
@@ -88,6 +88,52 @@ def make_directory(path: str, made: "list[str]") -> bool:
     return True
 
 
+class Entry:
+    """A container's cgroups, opened, for a process that joins them by itself; close-on-exec.
+
+    `fd` is for its clone (CLONE_INTO_CGROUP), -1 if there is no v2 cgroup; `enter` is its first action. A thread that
+    moves itself alone (0 into `tasks`, not into `cgroup.procs`) is spared the lock that the forks of the whole machine
+    wait for, and which is only had after a grace period on all CPUs (docs/quirks.md, 27).
+    """
+
+    __slots__ = ("_tasks", "fd")
+
+    def __init__(self, unified: str, others: "Sequence[str]") -> None:
+        """`unified` is the v2 cgroup, "" without one; `others` those of v1. Raises OSError."""
+        self.fd = -1
+        self._tasks: list[tuple[str, int]] = []
+        try:
+            if unified:
+                self.fd = os.open(unified, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            for path in others:
+                self._tasks.append((path, os.open(path + "/tasks", os.O_WRONLY | os.O_CLOEXEC)))
+        except BaseException:
+            self.close()
+            raise
+
+    def enter(self) -> None:
+        """Join the cgroups of v1, in a process with one thread, which its clone put into v2's. Raises SystemCall."""
+        for path, fd in self._tasks:
+            try:
+                os.write(fd, b"0")
+            except OSError as error:
+                failed(f'write(open("{path}/tasks"), "0")', error, hint=_hint_for(path, error))
+        self.close()
+
+    def close(self) -> None:
+        """Close the descriptors."""
+        for fd in (self.fd, *(fd for _, fd in self._tasks)):
+            if fd >= 0:
+                os.close(fd)
+        self.fd, self._tasks = -1, []
+
+
+def _hint_for(path: str, error: "OSError | SystemCall") -> str:
+    if error.errno != errno.ENOSPC:
+        return ""
+    return f"write CPUs and nodes to {path}/cpuset.cpus and cpuset.mems first: an empty cpuset takes none"
+
+
 def join(path: str, pid: int) -> None:
     """Put the process into the cgroup. Raises SystemCall."""
     for attempt in range(5):
@@ -96,8 +142,7 @@ def join(path: str, pid: int) -> None:
             return
         except SystemCall as error:
             # EINVAL: the task is still TASK_NEW, between its creation and its first wake-up (kernel/cgroup/cgroup.c).
-            if error.errno == errno.ENOSPC:
-                hint = f"write CPUs and nodes to {path}/cpuset.cpus and cpuset.mems first: an empty cpuset takes none"
+            if hint := _hint_for(path, error):
                 raise SystemCall(error.call, error.errno, error.because, hint=hint) from None
             if error.errno != errno.EINVAL or attempt == 4:
                 raise

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from toolkit.oci.types import DeviceRule, Resources, Spec
+from toolkit.runtime.cgroups.files import Entry
 
 
 class Manager(Protocol):
@@ -29,8 +30,8 @@ class Manager(Protocol):
     def create(self) -> None:
         """Make the cgroups. On failure nothing is left. Raises InUse (it has processes, it is frozen), SystemCall."""
 
-    def child_fd(self) -> int:
-        """A descriptor for CLONE_INTO_CGROUP, close-on-exec; -1 if the process must join by its pid. SystemCall."""
+    def entry(self) -> Entry | None:
+        """For a new process that joins the cgroups by itself; None if it must be put there by its pid. SystemCall."""
 
     def join(self, pid: int) -> None:
         """Put the container's first process into the cgroups. Raises HostLacks, SystemCall, CtkError."""

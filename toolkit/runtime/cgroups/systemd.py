@@ -143,9 +143,9 @@ class Manager:
     def create(self) -> None:
         """Does nothing: `join` makes the scope, with its first process."""
 
-    def child_fd(self) -> int:
-        """-1 before the unit exists; for `exec`, a descriptor of its cgroup, unless systemd must move the process."""
-        return -1 if self.systemd.user or not self.inner.exists() else self.inner.child_fd()
+    def entry(self) -> "files.Entry | None":
+        """None before the unit exists; for `exec`, that of its cgroups, unless systemd must move the process."""
+        return None if self.systemd.user or not self.inner.exists() else self.inner.entry()
 
     def join(self, pid: int) -> None:
         """Start the unit with this process in it, and wait until systemd has done so. Raises HostLacks, CtkError."""

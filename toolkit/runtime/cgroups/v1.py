@@ -100,9 +100,14 @@ class Manager:
                 value = files.get(parent + name)
             files.put(path + name, value)
 
-    def child_fd(self) -> int:
-        """-1: a v1 process joins by its pid. (The hybrid's v2 part gains nothing by CLONE_INTO_CGROUP: measured.)"""
-        return -1
+    def entry(self) -> "files.Entry | None":
+        """For a process that joins by itself; None if it must be put there: what is missing or refused is then told."""
+        if self.rootless or not self.paths:
+            return None
+        try:
+            return files.Entry(self.paths.get("", ""), [path for key, path in self.paths.items() if key])
+        except OSError:
+            return None
 
     def join(self, pid: int) -> None:
         """Put the process into all of the container's cgroups. Raises SystemCall."""

@@ -100,17 +100,17 @@ class Manager:
                             pass
             folder += "/" + word
 
-    def child_fd(self) -> int:
-        """A descriptor of the cgroup for CLONE_INTO_CGROUP, close-on-exec; -1 if the process must join by its pid."""
+    def entry(self) -> "files.Entry | None":
+        """For a process whose clone puts it there; None if it must be put there by its pid. Raises SystemCall."""
         if not self.path or (self.rootless and not self._may_move()):
-            return -1
+            return None
         try:
             if not self._made and files.get(self.path + "/cgroup.subtree_control").strip():
-                return -1  # its processes are below it by now (systemd in a container): `join_sub` knows where
-            return os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                return None  # its processes are below it by now (systemd in a container): `join_sub` knows where
+            return files.Entry(self.path, ())
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ENODEV) and not self._made:
-                return -1
+                return None
             files.failed(f'open("{self.path}", O_DIRECTORY)', error)
 
     def _may_move(self) -> bool:

@@ -44,9 +44,9 @@ def run(options: "Options") -> int:
     preparation.load_for_child(None)
     ours, end = _terminal_socket(options, terminal)
     group = cgroups.from_facts(record.cgroups) if record.cgroups else None
-    cgroup_fd = -1
-    if group is not None and group.unified and not options.cgroup:
-        cgroup_fd = group.child_fd()
+    entry = None
+    if group is not None and _joins_by_itself(options, the_process, group):
+        entry = group.entry()
     parent, childs = words.pair()
     size = the_process.get("consoleSize")
     linux = spec.get("linux") or {}
@@ -62,12 +62,12 @@ def run(options: "Options") -> int:
         set_personality(linux)
         child.finish(childs, identity, ending)
 
-    pid, pidfd = entering.clone_inside(entrance, childs, parent, cgroup_fd, body)
+    pid, pidfd = entering.clone_inside(entrance, childs, parent, entry, body)
     childs.close()
     if end is not None:
         end.close()
     try:
-        _place(pid, the_process, group if cgroup_fd < 0 else None, list(options.cgroup), record.pid)
+        _place(pid, the_process, group if entry is None else None, list(options.cgroup), record.pid)
         master = _handshake(pid, pidfd, options, the_process, parent, ours)
     except BaseException:
         try:
@@ -85,6 +85,17 @@ def run(options: "Options") -> int:
     from toolkit.runtime import relay
 
     return relay.run(pid, foreground.wake_up(), master, ())
+
+
+def _joins_by_itself(options: "Options", the_process: "Process", group: "cgroups.Manager") -> bool:
+    """Whether the process may join the container's cgroups by itself.
+
+    On v1 not if it gets processors, which are set before and after (and again by the kernel, when it joins), and not if
+    the container may be paused: it would be frozen before it is in all of them.
+    """
+    if options.cgroup:
+        return False
+    return group.unified or not (the_process.get("execCPUAffinity") or options.ignore_paused)
 
 
 def _check_status(record: "records.Record", options: "Options") -> None:
