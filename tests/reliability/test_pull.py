@@ -3,9 +3,7 @@
 import json
 import os
 import random
-import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +13,7 @@ import pytest
 
 from tests.fixtures import images, registry
 from tests.fixtures.command import Command
+from tests.fixtures.killed import audited, spread
 from tests.fixtures.often import tries
 from tests.fixtures.registry import DebianRegistry
 from tests.fixtures.registry_faults import Handler, Server, changed, flipped
@@ -35,39 +34,6 @@ ONE = images.image(
     config={"Cmd": ["sh"]},
 )
 LOWER, UPPER = ONE.layers
-# Runs a command of ours, and kills it at the moment `at` of those at which it changes the store: before a name is made,
-# changed or removed, and in the middle of a write. With 0 it says how many there are.
-AUDITED = """
-import os, signal, sys
-from toolkit.kernel import atomic
-folder, at, report = sys.argv[1], int(sys.argv[2]), sys.argv[3]
-count, write = 0, atomic.write
-def moment():
-    global count
-    count += 1
-    if count == at:
-        os.kill(os.getpid(), signal.SIGKILL)
-def hook(event, words):
-    if event in ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.chmod"):
-        moment()
-    elif event == "open" and isinstance(words[2], int) and words[2] & os.O_CREAT and "/dev/" not in str(words[0]):
-        moment()
-def halved(fd, data):
-    write(fd, data[: len(data) // 2])
-    moment()
-    write(fd, data[len(data) // 2 :])
-atomic.write = halved
-sys.addaudithook(hook)
-sys.argv = ["ctk", *sys.argv[4:]]
-from toolkit.__main__ import main
-try:
-    main()
-finally:
-    if not at:
-        with open(report, "w") as file:
-            file.write(str(count))
-"""
-TOP = Path(__file__).resolve().parent.parent.parent
 
 
 @pytest.fixture(scope="module")
@@ -97,14 +63,6 @@ def environment(ctk: Command, server: Server) -> Callable[[Path], dict[str, str]
     return of
 
 
-def audited(env: dict[str, str], at: int, report: Path, *words: str) -> int:
-    """The exit code of that ctk; -9 if it was killed."""
-    argv = [sys.executable, "-c", AUDITED, env["CTK_IMAGES"], str(at), str(report), *words]
-    done = subprocess.run(argv, env=env, cwd=TOP, stdin=subprocess.DEVNULL, capture_output=True, text=True)
-    assert done.returncode in (0, -signal.SIGKILL), done.stderr
-    return done.returncode
-
-
 def damage(store: Store) -> list[check.Finding]:
     return [one for one in check.check(store) if not one.harmless]
 
@@ -130,10 +88,8 @@ def test_a_pull_is_killed_at_any_moment_and_the_next_goes_on(
     assert audited(environment(tmp_path / "count-of"), 0, report, *words) == 0
     count = int(report.read_text())
     wanted = tries(8, 22)
-    points = sorted({1 + round(number * (count - 2) / (wanted - 1)) for number in range(wanted)})
-    assert len(points) == wanted, count
     killed, resumed = 0, set()
-    for point in points:
+    for point in spread(count, wanted):
         folder = tmp_path / f"at{point}"
         env = environment(folder)
         if audited(env, point, report, *words) == 0:

@@ -14,7 +14,7 @@ import pytest
 
 from tests.fixtures.command import Bundle, Command
 from toolkit.bootstrap.install import configure
-from toolkit.bootstrap.output import builds_in_progress, outputs
+from toolkit.bootstrap.output import builds_in_progress, work_folder
 from toolkit.bundle.build import SpecRequest
 from toolkit.errors import CtkError
 from toolkit.fetch.cache import Cache
@@ -46,7 +46,7 @@ def test_s40_folders_of_ours_are_closed_whatever_the_umask(tmp_path: Path, monke
     assert not open_to_others(tmp_path)
     configure.log_path("/some/target")
     Cache(str(tmp_path / "b/cache")).prepare()
-    with outputs.work_folder():
+    with work_folder.make():
         assert not open_to_others(tmp_path)
     _store(str(tmp_path / "c/seccomp"), b"source", b"code", 0)
     make_folder(str(tmp_path / "a/data/ctk/bundles/web"), UpRequest("web", SpecRequest()))

@@ -146,6 +146,24 @@ def test_b10_killed_at_any_moment_of_one_build(
     assert tree_names(target) == tree_names(tmp_path / "whole")
 
 
+def test_b10_an_image_killed_while_its_packages_are_configured(
+    ctk: Command, tmp_path: Path, ubuntu_archive: UbuntuArchive
+) -> None:
+    """Its tree is in the cache, where no user looks for it: `ctk gc` does. Other moments: tests/reliability."""
+    env = {name: str(tmp_path / name) for name in ("CTK_CACHE", "CTK_IMAGES")}
+    build = [word for word in words(ubuntu_archive, tmp_path, "--tag", "jammy:1", "--json") if word != str(tmp_path)]
+    process = ctk.popen(*build, stdout=subprocess.PIPE, env=env)
+    read_until(process, "configure")
+    process.kill()
+    process.communicate()
+    settle(tmp_path)
+    (left,) = (tmp_path / "CTK_CACHE/trees.new").iterdir()
+    assert (left / "root/usr/bin/dpkg").exists()
+    assert f"removed tree {left}: its bootstrap was killed" in ctk("gc", env=env).ok().out
+    assert not left.exists() and os.listdir(tmp_path / "CTK_CACHE/building") == []
+    assert ctk("images", "-q", env=env).ok().out == ""
+
+
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     ("stage", "number"),

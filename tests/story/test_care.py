@@ -129,6 +129,19 @@ def test_a_killed_build_is_found_wherever_it_was(ctk: Command, tmp_path: Path) -
     assert not target.exists() and os.listdir(tmp_path / "cache/building") == []
 
 
+def test_a_note_of_a_build_that_was_killed_while_it_was_written(ctk: Command, tmp_path: Path) -> None:
+    old, new = (tmp_path / "cache/building" / f".{name * 16}.new" for name in "ab")
+    old.parent.mkdir(parents=True)
+    for path in (old, new):  # a new one may be another's work
+        path.write_text("/some/tr")
+    os.utime(old, (0, 0))
+    assert (
+        f"removed file {old}: half-written, its bootstrap was killed"
+        in ctk("gc", env={"CTK_CACHE": str(tmp_path / "cache")}).ok().out
+    )
+    assert os.listdir(old.parent) == [new.name]
+
+
 def test_what_it_can_not_remove_is_told_and_the_rest_goes_on(
     ctk: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -112,6 +112,7 @@ def test_nobody_else_writes_whole_files_in_a_way_of_his_own() -> None:
         "kernel/rmtree_beneath.py": "what is being removed",
         "bootstrap/output/outputs.py": "a part that two builds meet at (its docstring)",
         "bootstrap/output/image.py": "a folder",
+        "bootstrap/output/work_folder.py": "a folder",
         "precompile.py": "it imports nothing of what it compiles",
         "bootstrap/compat/second_stage.py": "debootstrap's log",
         "image/store/blobs.py": "what has come of a blob, which a later transfer goes on with",

@@ -156,6 +156,16 @@ def test_prune_takes_images_without_a_name_or_all(store: Store) -> None:
     assert there(store) and names(store) == []
 
 
+def test_prune_takes_a_note_of_a_build_that_never_got_its_name(store: Store) -> None:
+    put(store, ONE, "one")
+    old, new = (Path(store.place.path("builds", f".{name * 16}.new")) for name in "ab")
+    for path in (old, new):  # whole: the kill came before the name; a new one may be another's work
+        path.write_text("{}")
+    os.utime(old, (0, 0))
+    collect.prune(store)
+    assert [path.exists() for path in (old, new)] == [False, True]
+
+
 def test_prune_takes_what_broken_commands_have_left(store: Store) -> None:
     put(store, ONE, "one")
     broken = store.blobs.receiving(TWO.layers[1])

@@ -4,6 +4,7 @@
 |--------|-----------------------------------------------------------------------|-------------------------------|
 | record | its `create` was killed; of an earlier boot; stopped, on request      | `delete`, or the folder alone |
 | tree   | its bootstrap, which we noted, did not finish; no process has its lock | `ctk bootstrap --remove`      |
+| tree   | it was to be a file or an image, and no process has its folder's lock | work_folder.py                |
 | cgroup | empty, with a name as ctk gives them, and not in any record           | rmdir(2)                      |
 | file   | a temporary file of a process that is gone; a build log, a month old  | unlink(2)                     |
 | image  | half-made, half-written, of a dead process; a blob's part, a week old | image_leftovers.py            |
@@ -16,13 +17,15 @@ import fcntl
 import os
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from toolkit import places
-from toolkit.bootstrap.output import builds_in_progress, target
+from toolkit.bootstrap.output import builds_in_progress, target, work_folder
 from toolkit.care import image_leftovers, recipe_leftovers, trees
 from toolkit.care.leftover import Found, Kept, Leftover
 from toolkit.errors import CtkError, InUse, NotFound
 from toolkit.events import Emit
+from toolkit.kernel import atomic
 from toolkit.runtime import lifecycle, removal
 from toolkit.runtime import record as records
 from toolkit.runtime.cgroups import files, layout
@@ -104,7 +107,12 @@ def _half_made(folders: tuple[str, ...]) -> Iterator[Found]:
     noted = builds_in_progress.targets()
     ours = dict.fromkeys([*noted, *(os.path.join(bundles, name, "rootfs") for name in _names(bundles))])
     named = dict.fromkeys(map(os.path.abspath, folders))
+    working = list(work_folder.left())
+    for path in working:
+        yield Leftover("tree", path, "its bootstrap was killed", partial(trees.remove_work_folder, path))
     for path in named | ours:
+        if os.path.dirname(path) in working:
+            continue
         remove = f"ctk bootstrap --remove {quote(path)}"
         if target.half_made(path):
             if _locked(os.path.join(path, target.MARKER)):
@@ -198,6 +206,10 @@ def _files() -> Iterator[Found]:
         words = name.split(".")
         if words[0] == "tmp" and len(words) > 1 and words[1].isdigit() and not os.path.isdir(f"/proc/{words[1]}"):
             yield Leftover("file", path, "its download was killed", _unlinking(path))
+    for name in _names(os.path.join(cache, "building")):
+        path = os.path.join(cache, "building", name)
+        if atomic.abandoned(path):
+            yield Leftover("file", path, "half-written, its bootstrap was killed", _unlinking(path))
     for name in _names(os.path.join(cache, "logs")):
         path = os.path.join(cache, "logs", name)
         try:

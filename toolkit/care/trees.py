@@ -3,7 +3,7 @@
 import os
 
 from toolkit import places
-from toolkit.bootstrap.output import removal
+from toolkit.bootstrap.output import removal, work_folder
 from toolkit.errors import CtkError, InUse
 from toolkit.events import Emit
 from toolkit.runtime import lifecycle
@@ -18,6 +18,11 @@ def remove(path: str, emit: Emit) -> None:
         because = f"the container {living[0]!r} runs in it"
         raise InUse(f"remove the tree {path!r}", because=because, hint=f"ctk delete --force {quote(living[0])}")
     removal.remove(path, emit)
+
+
+def remove_work_folder(path: str, emit: Emit) -> None:
+    """Remove one of work_folder.py's. Raises InUse, CtkError, OSError."""
+    removal.with_ids(work_folder.remove, path, emit)
 
 
 def tenants(path: str) -> list[str]:

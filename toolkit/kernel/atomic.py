@@ -7,10 +7,13 @@ made (a link to a file of ours, in a folder where others can write) is never ope
 """
 
 import os
+import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Self
+
+_WRITING_S = 60
 
 
 class Writing:
@@ -80,6 +83,15 @@ def beside(path: str) -> str:
     """A temporary name in the folder of `path`. It is always short: the name itself may have 255 bytes already."""
     folder, slash, _ = path.rpartition("/")
     return f"{folder}{slash}.{os.urandom(8).hex()}.new"
+
+
+def abandoned(path: str) -> bool:
+    """Whether it is a temporary file of `beside` whose writer was killed: nobody has written to it for a minute."""
+    name = path.rpartition("/")[2]
+    try:
+        return name.startswith(".") and name.endswith(".new") and time.time() - os.lstat(path).st_mtime > _WRITING_S
+    except OSError:
+        return False
 
 
 def write(fd: int, data: bytes) -> None:

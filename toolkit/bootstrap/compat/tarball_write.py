@@ -24,7 +24,7 @@ from toolkit.bootstrap.compat import first_stage
 from toolkit.bootstrap.facts import debootstrap_files
 from toolkit.bootstrap.facts.model import Lock, Request
 from toolkit.bootstrap.facts.stage import stage
-from toolkit.bootstrap.output import finished, outputs
+from toolkit.bootstrap.output import finished, outputs, work_folder
 from toolkit.bootstrap.plan import download_only, plan_build
 from toolkit.bootstrap.resolve import lockfile
 from toolkit.errors import Usage
@@ -43,7 +43,7 @@ def make(request: Request, path: str, emit: Emit) -> Lock:
     download_only.check(request, "--make-tarball")
     began = time.monotonic()
     emit(Planned(STAGES))
-    with outputs.Part(replace(request, target=path)) as part, outputs.work_folder() as work:
+    with outputs.Part(replace(request, target=path)) as part, work_folder.make() as work:
         solved = plan_build.solve_open(plan_build.understood(request, emit), emit)
         lock = solved.lock
         rootfd = os.open(work, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -1,6 +1,6 @@
 """A finished tree in a format: which one a TARGET means, where the tree is made, how the file is written.
 
-    CACHE/trees.new/XX/root     the tree, until it is written; removed at the end, or after a kill by the next build
+    CACHE/trees.new/XX/root    the tree, until it is written (work_folder.py)
     DIR/.NAME.ctk-part         the file, while it is written; locked, so that a second build into it is refused
     DIR/NAME                   the complete file, renamed from the former
 
@@ -15,25 +15,22 @@ import json
 import os
 import stat
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from toolkit import places
 from toolkit.archive import walk
 from toolkit.bootstrap import beside
 from toolkit.bootstrap.facts.model import Request, Result
 from toolkit.bootstrap.facts.stage import stage
-from toolkit.bootstrap.output import formats
+from toolkit.bootstrap.output import formats, work_folder
 from toolkit.bootstrap.output.finished import Tree
 from toolkit.bootstrap.output.formats import FORMATS, STORE, Format
 from toolkit.bootstrap.output.next_steps import image_steps, store_steps
-from toolkit.bootstrap.output.target import empty, forget, result_path
+from toolkit.bootstrap.output.target import forget, result_path
 from toolkit.errors import CtkError, InUse, Usage, reason
 from toolkit.events import Done, Emit, Event, Planned
-from toolkit.kernel import ours
 from toolkit.text import quote
 
 DIRECTORY = "directory"
@@ -132,7 +129,7 @@ def build(request: Request, form: Format, emit: Emit, make: Make) -> Result:
         part = None
         if form is not STORE and request.target != STDOUT:
             part = undo.enter_context((FolderPart if form.folder else Part)(request))
-        work = undo.enter_context(work_folder())
+        work = undo.enter_context(work_folder.make())
         done: list[Done] = []
         root = os.path.join(work, "root")
         inner = replace(request, target=root, format=DIRECTORY, tag="", restart=False, keep_failed=False)
@@ -310,49 +307,3 @@ class FolderPart(Part):
 
     def name(self) -> None:
         """The folder has its name."""
-
-
-@contextlib.contextmanager
-def work_folder() -> Iterator[str]:
-    """A new folder of our own below the cache, locked while it is used. Those of killed builds are removed first."""
-    above = os.path.join(places.cache_dir(), "trees.new")
-    try:
-        ours.make_private(above)
-        for name in os.listdir(above):
-            _remove_stale(os.path.join(above, name))
-        # It is locked before it gets the name by which other builds find it.
-        folder = tempfile.mkdtemp(prefix="new.", dir=above)
-        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        named = os.path.join(above, os.path.basename(folder).removeprefix("new."))
-        os.rename(folder, named)
-    except OSError as error:
-        raise CtkError(
-            f"make a folder below {above!r}",
-            because=reason(error),
-            hint="CTK_CACHE names another folder for it",
-        ) from None
-    try:
-        yield named
-    finally:
-        empty(named, fd)
-        os.rmdir(named)
-        os.close(fd)
-
-
-def _remove_stale(path: str) -> None:
-    """Remove a work folder whose process is gone. One without its final name is assumed to be so after a minute."""
-    with contextlib.suppress(OSError, CtkError):
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            if os.path.basename(path).startswith("new.") and not _is_old(fd):
-                return
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            empty(path, fd)
-            os.rmdir(path)
-        finally:
-            os.close(fd)
-
-
-def _is_old(fd: int) -> bool:
-    return time.time() - os.fstat(fd).st_mtime > 60

@@ -7,6 +7,7 @@ file is removed.
 import errno
 import fcntl
 import os
+from collections.abc import Callable
 
 from toolkit.bootstrap.output import builds_in_progress
 from toolkit.bootstrap.output.target import (
@@ -36,7 +37,7 @@ def ours(path: str, fd: int = -1) -> bool:
 def remove(path: str, emit: Emit) -> None:
     """Remove the tree at `path`, and its result file.
 
-    An ordinary user with subordinate ids becomes root of a user namespace for it. Raises NotFound if ctk did not make
+    Raises NotFound if ctk did not make
     the tree, InUse if it is being made or has something mounted in it, CtkError if files could not be removed.
     """
     whole = os.path.abspath(path)
@@ -47,11 +48,16 @@ def remove(path: str, emit: Emit) -> None:
         raise InUse(doing, because="it is this system's own root")
     if not ours(whole):
         raise _not_ours(doing)
-    if os.geteuid() != 0 and len(subids.of_caller()[0]) > 1 and not HostFacts().user_namespaces:
-        rootless.run(remove_here, whole, emit)
-    else:
-        remove_here(whole, emit)
+    with_ids(remove_here, whole, emit)
     emit(Done(f"removed {path}", 0.0, {"target": whole}))
+
+
+def with_ids(function: Callable[[str, Emit], None], path: str, emit: Emit) -> None:
+    """Call it; for an ordinary user who has subordinate ids, with power over their files, too."""
+    if os.geteuid() != 0 and len(subids.of_caller()[0]) > 1 and not HostFacts().user_namespaces:
+        rootless.run(function, path, emit)
+    else:
+        function(path, emit)
 
 
 def _not_ours(doing: str) -> CtkError:

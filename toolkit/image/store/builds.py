@@ -56,6 +56,10 @@ def dead(place: Place) -> Iterator[str]:
     folder = place.path(BUILDS)
     for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
         path = os.path.join(folder, name)
+        if name.startswith("."):
+            if atomic.abandoned(path):
+                yield path
+            continue
         try:
             layer = _layer(json_text.loads(reading.read(path, limit_bytes=_LIMIT_BYTES), path))
         except FileNotFoundError:
