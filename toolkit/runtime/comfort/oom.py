@@ -4,6 +4,7 @@ The cgroups' counters say how many processes were killed, but not when; a proces
 watch.
 """
 
+import errno
 import os
 import time
 
@@ -119,4 +120,6 @@ def facts(manager: "Manager") -> "Kills":
     if not kills:
         return {}
     memory = manager.stats()["memory"]["usage"]
+    if not manager.exists():
+        raise FileNotFoundError(errno.ENOENT, "its cgroup went while it was read")  # so what was read may be zeros
     return {"kills": kills, "limit": memory.get("limit", 0), "peak": memory.get("max", 0)}
