@@ -62,8 +62,15 @@ def test_a_right_command_line_is_read_without_typer(words: list[str], ctk: Comma
     assert "typer" not in names, said
 
 
-@pytest.mark.parametrize("words", [["images"], ["inspect", "nosuch"], ["stats", "--no-stream"]], ids=" ".join)
-def test_looking_makes_no_dataclasses(words: list[str], ctk: Command) -> None:
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["images"], ["inspect", "nosuch"], ["stats", "--no-stream"], ["pull", "127.0.0.1:1/nosuch"],
+        ["copy", "docker://127.0.0.1:1/nosuch", "oci:/nosuch"], ["pack", "/nosuch", "x"], ["commit", "nosuch", "x"],
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_everyday_commands_make_no_dataclasses(words: list[str], ctk: Command) -> None:
     """Each of them is compiled when it is imported, and the module imports inspect: 15 ms and more."""
     _, names, said = imported(words, ctk.environment)
     assert names & {"dataclasses", "inspect"} == set(), said

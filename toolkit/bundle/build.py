@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from toolkit.bundle import document, fields, mounts, namespaces, process, resources, rights, root, rootless
 from toolkit.bundle.document import Edit, Spec
@@ -12,8 +12,7 @@ from toolkit.kernel import reading, subids
 from toolkit.oci.defaults import default_spec
 
 
-@dataclass(frozen=True, slots=True)
-class SpecRequest:
+class SpecRequest(NamedTuple):
     """The options of `ctk spec`, as typed. None and () mean "leave it as it is"."""
 
     bundle: str = "."
@@ -246,7 +245,7 @@ def make(request: SpecRequest, emit: Emit = silent, *, image: Iterable[Edit] = (
         root.check(request.rootfs)
     if request.userns:
         uids, gids = subids.of_caller()
-        request = replace(request, uid_map=_texts(uids), gid_map=_texts(gids))
+        request = request._replace(uid_map=_texts(uids), gid_map=_texts(gids))
     after = document.edited(before, edits(request, mounts.HostFiles.read(), emit, image))
     if by_itself:
         after, left_out = rootless.without_undelegated(after)

@@ -1,7 +1,7 @@
 """Edits of `mounts`, and of what sharing the host's network needs."""
 
 import os
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from toolkit.bundle.document import Edit, Spec
 from toolkit.bundle.namespaces import without
@@ -89,8 +89,7 @@ def _host_path(source: str, doing: str) -> str:
     return whole
 
 
-@dataclass(frozen=True, slots=True)
-class HostFiles:
+class HostFiles(NamedTuple):
     """The contents of the host's files that name resolution needs; '' for a file that does not exist."""
 
     resolv_conf: str

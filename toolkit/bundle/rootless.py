@@ -5,7 +5,6 @@ any, and has a network namespace of its own, like the spec for root. Limits with
 """
 
 import os
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from toolkit.bundle.document import Spec
@@ -38,7 +37,7 @@ def completed(request: "SpecRequest") -> "SpecRequest":
     """`request` with the defaults for an ordinary user. Requested namespaces and mappings are kept."""
     network = () if request.share_net else ("network",)
     own_map = bool(request.uid_map or request.gid_map)
-    return replace(request, rootless=True, userns=not own_map, namespace=(*network, *request.namespace))
+    return request._replace(rootless=True, userns=not own_map, namespace=(*network, *request.namespace))
 
 
 def without_undelegated(spec: Spec) -> tuple[Spec, list[str]]:

@@ -8,6 +8,7 @@ from toolkit.cli.care import RemoveTree
 from toolkit.cli.options import groups
 from toolkit.cli.options import source as source_options
 from toolkit.cli.options.archive import ArchiveOptions, Suite, Variant
+from toolkit.cli.options.display import HOW, Json, Verbose
 from toolkit.cli.options.download import DownloadOptions
 from toolkit.cli.options.source import SourceOptions
 from toolkit.cli.options.tree import Script, TreeOptions
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from toolkit.bootstrap.facts.model import Request
 
 _PANEL = "Build"
-_OUTPUT = "How"
 
 Target = Annotated[
     str,
@@ -37,18 +37,16 @@ Force = Annotated[
         "--force",
         "--restart",
         help="Delete what an earlier bootstrap left in TARGET, and start over.",
-        rich_help_panel=_OUTPUT,
+        rich_help_panel=HOW,
     ),
 ]
 KeepFailed = Annotated[
     bool,
-    declare.Option("--keep-failed", help="Keep the tree of a failed bootstrap, to look at.", rich_help_panel=_OUTPUT),
+    declare.Option("--keep-failed", help="Keep the tree of a failed bootstrap, to look at.", rich_help_panel=HOW),
 ]
 PrintDebs = Annotated[
     bool,
-    declare.Option(
-        "--print-debs", help="Print the packages that would be installed, and stop.", rich_help_panel=_OUTPUT
-    ),
+    declare.Option("--print-debs", help="Print the packages that would be installed, and stop.", rich_help_panel=HOW),
 ]
 Format = Annotated[
     str,
@@ -56,7 +54,7 @@ Format = Annotated[
         "--format",
         metavar="NAME",
         help="directory, tar, tar.zst, tar.gz, squashfs, ext4; an image: oci, oci-archive, docker-archive.",
-        rich_help_panel=_OUTPUT,
+        rich_help_panel=HOW,
         show_default="by TARGET's suffix",
     ),
 ]
@@ -66,16 +64,9 @@ Tag = Annotated[
         "--tag",
         metavar="NAME",
         help="Make an image of that name: in the store if there is no TARGET, else in TARGET.",
-        rich_help_panel=_OUTPUT,
+        rich_help_panel=HOW,
         show_default=False,
     ),
-]
-Json = Annotated[
-    bool,
-    declare.Option("--json", help="Print every event on stdout, one JSON object per line.", rich_help_panel=_OUTPUT),
-]
-Verbose = Annotated[
-    bool, declare.Option("--verbose", help="Show what the packages' scripts print.", rich_help_panel=_OUTPUT)
 ]
 
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass, fields
 from typing import Annotated, Any
 
 from toolkit.cli import declare
-from toolkit.cli.build import Json, Verbose
 from toolkit.cli.options import groups
 from toolkit.cli.options import spec as spec_options
 from toolkit.cli.options.archive import ArchiveOptions, Suite, Variant
+from toolkit.cli.options.display import Json, Verbose
 from toolkit.cli.output import progress
 from toolkit.text import quote
 

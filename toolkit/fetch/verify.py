@@ -7,9 +7,8 @@ user's own keyring. Without a keyring, verification is an error.
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from toolkit.errors import CtkError, Malformed, NotFound, Untrusted, reason
 from toolkit.kernel import reading
@@ -29,16 +28,14 @@ _NEVER = datetime.max.replace(tzinfo=timezone.utc)  # noqa: UP017
 _LONGEST_LINE = 64 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Verified:
+class Verified(NamedTuple):
     """Signed bytes, and the fingerprints (hex, upper case) of the certificates with a good signature on them."""
 
     text: bytes
     signed_by: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Keyring:
+class Keyring(NamedTuple):
     """The certificates of one file, or of a folder's *.gpg, *.pgp and *.asc files.
 
     `selected` are the fingerprints (upper case) of those among them that may sign, () for all: with all their subkeys,

@@ -3,8 +3,7 @@
 Events have no time, so each step of the fold gets the time of its event (seconds of a monotonic clock).
 """
 
-from dataclasses import dataclass, replace
-from typing import Literal, assert_never
+from typing import Literal, NamedTuple, assert_never
 
 from toolkit.events import Done, Event, Finished, Line, Note, Planned, Progressed, Started, Traced
 
@@ -15,8 +14,7 @@ RATE_WINDOW_S = 4.0
 _SAMPLES = 24
 
 
-@dataclass(frozen=True, slots=True)
-class Stage:
+class Stage(NamedTuple):
     """One line of the list. `samples` are (seconds, done) pairs, oldest first, for the rate."""
 
     name: str
@@ -40,8 +38,7 @@ class Stage:
         return (last - first) / (last_s - first_s) if last_s > first_s else 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Screen:
+class Screen(NamedTuple):
     """The whole state. `notes` and `lines` are in the order of their events."""
 
     stages: tuple[Stage, ...] = ()
@@ -60,14 +57,14 @@ class Screen:
 
     def with_stage(self, stage: Stage) -> "Screen":
         if any(known.name == stage.name for known in self.stages):
-            return replace(self, stages=tuple(stage if s.name == stage.name else s for s in self.stages))
-        return replace(self, stages=(*self.stages, stage))
+            return self._replace(stages=tuple(stage if s.name == stage.name else s for s in self.stages))
+        return self._replace(stages=(*self.stages, stage))
 
 
 def step(screen: Screen, event: Event, at_s: float) -> Screen:
     """The screen after `event`, which happened at `at_s`."""
     if screen.began_s < 0:
-        screen = replace(screen, began_s=at_s)
+        screen = screen._replace(began_s=at_s)
     match event:
         case Planned(stages):
             known = {stage.name: stage for stage in screen.stages}
@@ -76,17 +73,16 @@ def step(screen: Screen, event: Event, at_s: float) -> Screen:
             ahead = [stage for stage in ahead if stage.name not in known or stage.status == "waiting"]
             moved = {stage.name for stage in ahead}
             stayed = tuple(stage for stage in screen.stages if stage.name not in moved)
-            return replace(screen, stages=stayed + tuple(ahead))
+            return screen._replace(stages=stayed + tuple(ahead))
         case Started(name, total, unit):
-            stage = replace(
-                screen.stage(name), status="running", began_s=at_s, total=total, unit=unit, samples=((at_s, 0),)
+            stage = screen.stage(name)._replace(
+                status="running", began_s=at_s, total=total, unit=unit, samples=((at_s, 0),)
             )
-            return replace(screen.with_stage(stage), line="")
+            return screen.with_stage(stage)._replace(line="")
         case Progressed(name, done, total, unit, item):
             stage = screen.stage(name)
             return screen.with_stage(
-                replace(
-                    stage,
+                stage._replace(
                     status="running",
                     began_s=stage.began_s or at_s,
                     done=done,
@@ -99,14 +95,14 @@ def step(screen: Screen, event: Event, at_s: float) -> Screen:
         case Finished(name, seconds, detail, skipped):
             status: Status = "skipped" if skipped else "done"
             return screen.with_stage(
-                replace(screen.stage(name), status=status, seconds=seconds, detail=detail, item="")
+                screen.stage(name)._replace(status=status, seconds=seconds, detail=detail, item="")
             )
         case Line(_, text):
-            return replace(screen, line=text.rstrip())
+            return screen._replace(line=text.rstrip())
         case Note():
-            return replace(screen, notes=(*screen.notes, event))
+            return screen._replace(notes=(*screen.notes, event))
         case Done():
-            return replace(screen, done=event)
+            return screen._replace(done=event)
         case Traced():
             return screen
         case _:

@@ -6,8 +6,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from toolkit import places
 from toolkit.bundle.build import SpecRequest
@@ -18,8 +17,7 @@ from toolkit.oci import json_text
 MARKER = "ctk-up.json"
 
 
-@dataclass(frozen=True, slots=True)
-class UpRequest:
+class UpRequest(NamedTuple):
     """The options of `ctk up`, except what the root is made of. `spec.bundle` is filled in from `bundle`."""
 
     id: str

@@ -4,8 +4,7 @@ import contextlib
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from toolkit.archive.entries import DIRECTORY, FILE, Entry
 from toolkit.children import rootless
@@ -27,8 +26,7 @@ from toolkit.up.bundle import read_marker
 _STAGES = ((new_image.STAGE, "Pack what has changed"),)
 
 
-@dataclass(frozen=True, slots=True)
-class CommitRequest:
+class CommitRequest(NamedTuple):
     """`name` is what the user calls the container; `layer` the folder of its writable layer, which is at rest."""
 
     name: str

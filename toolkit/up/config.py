@@ -3,7 +3,6 @@
 import os
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
 from typing import Any, NamedTuple, Protocol
 
 from toolkit.bundle import build, document, process, root
@@ -69,8 +68,8 @@ def write(request: UpRequest, bundle: str, of: Root, made: dict[str, Any], emit:
     emit(Started(name))
     hosts = _write_hosts(request, bundle)
     volumes = (*request.spec.volume, f"{hosts}:/etc/hosts:ro")
-    options = replace(request.spec, bundle=bundle, rootfs=of.rootfs, args=(), terminal=None, volume=volumes)
-    spec_id = content_id(asdict(options) | ({"image": of.identity} if of.identity else {}))
+    options = request.spec._replace(bundle=bundle, rootfs=of.rootfs, args=(), terminal=None, volume=volumes)
+    spec_id = content_id(options._asdict() | ({"image": of.identity} if of.identity else {}))
     path = os.path.join(bundle, document.FILE_NAME)
     known = file_id(path)
     by_hand = bool(known) and known != made.get("config")
@@ -81,7 +80,7 @@ def write(request: UpRequest, bundle: str, of: Root, made: dict[str, Any], emit:
         if request.spec.args:
             of.check(document.edited(spec, [process.args(args)]))
     else:
-        _, spec = build.make(replace(options, args=args if of.rootfs else ()), image=of.edits(request.spec.args, emit))
+        _, spec = build.make(options._replace(args=args if of.rootfs else ()), image=of.edits(request.spec.args, emit))
     edits = [process.terminal(request.terminal), *([process.args(args)] if args else [])]
     spec = document.edited(spec, edits)
     content = document.updated(document.read_text(bundle), spec) if keep else document.text(spec)

@@ -9,7 +9,6 @@ import contextlib
 import os
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from toolkit import places
@@ -36,8 +35,7 @@ PULL = (MISSING, ALWAYS, NEVER)
 _STAGE = ("image", "Find the image")
 
 
-@dataclass(frozen=True, slots=True)
-class ImageRequest:
+class ImageRequest(NamedTuple):
     """Which image. `platform` "" is this machine's; `pull` says when a registry is asked: one of PULL.
 
     `lock`, `update_lock` and `policy` are those of PullRequest. Without `lay_out` its layers have to be laid out

@@ -11,7 +11,6 @@ import os
 import threading
 import time
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
 
@@ -45,8 +44,7 @@ _LAYERS = "layers"
 STAGES = (("manifest", "Read the manifest"), (_LAYERS, "Unpack the layers"), ("spec", "Write config.json"))
 
 
-@dataclass(frozen=True, slots=True)
-class UnpackRequest:
+class UnpackRequest(NamedTuple):
     """What `ctk unpack` was asked for. `platform` "" is this machine's.
 
     `rootless`: as root of a new user namespace, with the caller's subordinate ids; config.json maps the same ids. An
@@ -74,11 +72,11 @@ def unpacked(request: UnpackRequest, emit: Emit) -> str:
     emit(Planned(STAGES))
     bundle = os.path.realpath(request.bundle)
     spec = SpecRequest(bundle=bundle, writable=True)
-    request = replace(request, bundle=bundle)
+    request = request._replace(bundle=bundle)
     if os.geteuid() == 0 and not request.rootless:
         return _unpack(_Work(request, spec), emit)
     uids, gids = (tuple(":".join(map(str, line)) for line in lines) for lines in subids.of_caller())
-    spec = replace(spec, rootless=True, uid_map=uids, gid_map=gids, namespace=("net",))
+    spec = spec._replace(rootless=True, uid_map=uids, gid_map=gids, namespace=("net",))
     digest: str = rootless.run(_unpack, _Work(request, spec), emit)
     return digest
 

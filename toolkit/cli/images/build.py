@@ -4,9 +4,9 @@ import sys
 from typing import Annotated
 
 from toolkit.cli import declare
-from toolkit.cli.build import Json, Verbose
 from toolkit.cli.images.options import PlainHttp
 from toolkit.cli.images.transfer import LockFile, Policy, UpdateLock
+from toolkit.cli.options.display import Json, Verbose
 from toolkit.cli.output import progress
 
 _PANEL = "Images"

@@ -4,9 +4,9 @@ import sys
 from typing import Annotated
 
 from toolkit.cli import declare, output
-from toolkit.cli.build import Json, Verbose
 from toolkit.cli.images.explain import explained
 from toolkit.cli.images.options import PlainHttp
+from toolkit.cli.options.display import Json, Verbose
 from toolkit.cli.output import progress
 
 _PANEL = "Images"

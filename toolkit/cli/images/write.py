@@ -3,9 +3,9 @@
 from typing import TYPE_CHECKING, Annotated
 
 from toolkit.cli import complete, declare
-from toolkit.cli.build import Json, Verbose
 from toolkit.cli.container_commands import Root
 from toolkit.cli.images.transfer import Platform
+from toolkit.cli.options.display import Json, Verbose
 from toolkit.cli.output import progress
 
 if TYPE_CHECKING:

@@ -8,7 +8,6 @@ nobody knows what it refers to, and nothing is removed until it was pulled again
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 
 from toolkit.errors import CtkError, InUse, reason
 from toolkit.image.layout.index_json import Entry
@@ -21,15 +20,15 @@ PART_S = 7 * 24 * 3600  # a broken transfer that nobody has taken up for a week
 _TEMPORARY = ".new"
 
 
-@dataclass(slots=True)
 class Removed:
     """What is gone: names (an image without one by its digest), digests of blobs, diff ids; and its size in bytes."""
 
-    images: list[str] = field(default_factory=list)
-    blobs: list[str] = field(default_factory=list)
-    layers: list[str] = field(default_factory=list)
-    files: list[str] = field(default_factory=list)
-    size_bytes: int = 0
+    def __init__(self) -> None:
+        self.images: list[str] = []
+        self.blobs: list[str] = []
+        self.layers: list[str] = []
+        self.files: list[str] = []
+        self.size_bytes = 0
 
 
 def remove(store: Store, texts: list[str], *, force: bool = False) -> Removed:

@@ -9,7 +9,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from toolkit.children import rootless
 from toolkit.errors import Malformed
@@ -132,8 +132,7 @@ class Layout:
             self._emit(Note(f"{self._skipped_devices} device nodes of the image were left out; --devices makes them"))
 
 
-@dataclass(frozen=True, slots=True)
-class LayOutRequest:
+class LayOutRequest(NamedTuple):
     """An image of the store whose layers are to be laid out."""
 
     name: str

@@ -9,7 +9,6 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import chain
 from typing import NamedTuple
 
@@ -34,8 +33,7 @@ COMPRESSIONS = {"gzip": media_types.GZIP, "zstd": media_types.ZSTD, "none": medi
 STAGE = "layer"
 
 
-@dataclass(frozen=True, slots=True)
-class NewImage:
+class NewImage(NamedTuple):
     """What is the same for every command that makes an image.
 
     `changes` are those of config_write.py, `compression` is one of COMPRESSIONS.

@@ -8,8 +8,7 @@ The same tree gives the same layer, and with SOURCE_DATE_EPOCH the same image.
 import contextlib
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from toolkit import places as folders
 from toolkit.children import rootless
@@ -34,8 +33,7 @@ from toolkit.oci import json_text
 _CONFIG = "config.json"
 
 
-@dataclass(frozen=True, slots=True)
-class PackRequest:
+class PackRequest(NamedTuple):
     """`source` is a folder with a tree or a bundle, or the name of a bundle of `ctk up`. `platform` "" is this one."""
 
     source: str
@@ -46,7 +44,7 @@ class PackRequest:
 
 def packed(request: PackRequest, emit: Emit) -> str:
     """As `pack`; without root as root of a user namespace, which has the owners of the files. Raises CtkError."""
-    request = replace(request, source=_folder(request.source))
+    request = request._replace(source=_folder(request.source))
     if os.geteuid() == 0:
         return pack(request, emit)
     digest: str = rootless.run(pack, request, emit)

@@ -6,8 +6,8 @@ What the store has is not asked for again: of an image that is there whole, one 
 import os
 import threading
 import time
-from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 from toolkit.children import rootless
 from toolkit.errors import CtkError, NotFound
@@ -36,8 +36,7 @@ from toolkit.image.trust.lock import Lock
 from toolkit.text import quote
 
 
-@dataclass(frozen=True, slots=True)
-class PullRequest:
+class PullRequest(NamedTuple):
     """What `ctk pull` was asked for. `platform` "" is this machine's; `every` takes all that the index lists.
 
     Its layers are laid out for `ctk up`, unless `every`: `squash_ids` and `devices` are layer/policy.py's. `lock` is a

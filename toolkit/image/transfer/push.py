@@ -2,8 +2,7 @@
 
 import threading
 import time
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from toolkit.errors import Usage
 from toolkit.events import Done, Emit, Finished, Note, Planned, Started
@@ -24,8 +23,7 @@ if TYPE_CHECKING:
     from toolkit.image.registry.client import Registry
 
 
-@dataclass(frozen=True, slots=True)
-class CopyRequest:
+class CopyRequest(NamedTuple):
     """What `ctk copy` was asked for. `platform` "" is this machine's; `every` takes all that an index lists.
 
     `sbom` is a file that is attached to the image in its registry.
@@ -42,7 +40,11 @@ class CopyRequest:
     sbom: str = ""
     policy: str = ""
     sign_by: str = ""
-    passphrase: str = field(default="", repr=False)
+    passphrase: str = ""
+
+    def __repr__(self) -> str:
+        """Without the passphrase, which no message or traceback may show."""
+        return f"CopyRequest({self.source} to {self.destination})"
 
 
 _STAGES = (("manifest", "Read the manifest"), (copying.STAGE, "Copy what is missing"))

@@ -4,8 +4,7 @@ umoci has a file for the same, umoci.json.
 """
 
 import os
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from toolkit.errors import CtkError, Malformed, reason
 from toolkit.image import digest as digests
@@ -19,8 +18,7 @@ SQUASH = "--squash makes one layer of the whole root"
 """The way out where the image is not to be had: a hint of `ctk pack`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Unpacked:
+class Unpacked(NamedTuple):
     """The image of a bundle. `devices`: its device nodes were unpacked. `plain_http`: hosts that are asked by http."""
 
     image: Location

@@ -3,7 +3,7 @@
 Names are compared whole. One without a tag or digest is never right, because it could stand for any of its repository.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from toolkit.errors import Usage
 from toolkit.image import name as names
@@ -23,8 +23,7 @@ _MEMBERS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(NamedTuple):
     """One rule. `name` is the reference or repository of the exact ones, `prefix` and `signed_prefix` are remap's."""
 
     kind: str = DIGEST_OR_EXACT

@@ -11,7 +11,6 @@ A policy is in force if an option names its file, or if there is one of ctk's ow
 import base64
 import binascii
 import os
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from toolkit.errors import CtkError, NotFound, Untrusted, reason
@@ -34,8 +33,7 @@ _REKOR = ("rekorPublicKeyPath", "rekorPublicKeyPaths", "rekorPublicKeyData", "re
 _SIGSTORE_OTHER = ("fulcio", "pki", *_REKOR)
 
 
-@dataclass(frozen=True, slots=True)
-class Requirement:
+class Requirement(NamedTuple):
     """One demand. `key_paths` and `key_data` are of the signed ones: one of the keys has to be the signer's.
 
     `unsupported` is what we can't verify of it; "" for nothing.
@@ -44,7 +42,7 @@ class Requirement:
     kind: str
     key_paths: tuple[str, ...] = ()
     key_data: tuple[bytes, ...] = ()
-    identity: Identity = field(default_factory=Identity)
+    identity: Identity = Identity()
     unsupported: str = ""
 
     def keyring(self) -> Keyring:
