@@ -8,11 +8,14 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from tests.clients.room import Room, wait_for
-from tests.fixtures.command import Result, installed_ctk
+from tests.fixtures import registry
+from tests.fixtures.command import Command, Result, installed_ctk, make_busybox_root, own_ctk
+from tests.fixtures.small import HOOKED, World
 from toolkit.kernel import mountinfo
 
 IMAGE = "localhost/bb:1"
@@ -47,6 +50,72 @@ def image(room: Room, busybox_rootfs: Path) -> dict[str, Path]:
     files = room.folder / "files.tar"
     room.run("tar", "-C", str(busybox_rootfs), "-cf", str(files), ".").ok()
     return {"layout": layout, "archive": archive, "files": files}
+
+
+class Ours(NamedTuple):
+    """An image that ctk made: in an archive, or without one in a registry that the room reaches.
+
+    Run with `words`, it says `says`.
+    """
+
+    name: str
+    archive: "Path | None"
+    words: tuple[str, ...]
+    says: str
+
+
+@pytest.fixture(scope="session")
+def ours(room: Room, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Ours]]:
+    """What a container has changed, committed; and what was built of packages, whose layer is zstd in a registry."""
+    folder = tmp_path_factory.mktemp("ours")
+    ctk = own_ctk(folder, str(folder / "state"), str(folder / "cache"))
+    into = ("nsenter", "--target", str(room.pid), "--net", "--")
+    with registry.running(folder / "registry", within=into) as running:
+        made = _committed(ctk, folder, running.host) | _bootstrapped(ctk, folder, running.host)
+        inside = Command(into[0], ctk.root, ctk.environment, (*into[1:], ctk.program))
+        for one in made.values():
+            if one.archive is None:
+                inside("push", one.name).ok()
+        yield made
+
+
+def _committed(ctk: Command, folder: Path, host: str) -> dict[str, Ours]:
+    root, container, name = make_busybox_root(folder / "below"), ctk.id(), f"{host}/ctk/committed:2"
+    (root / "etc/gone").write_text("of the layer below\n")
+    ctk("pack", str(root), "below:1").ok()
+    change = "rm /etc/gone; mkdir /srv; echo changed > /srv/new; chown 33:44 /srv/new; ln -s new /srv/link"
+    ctk("up", "below:1", container, "--", "sh", "-c", change).ok()
+    try:
+        look = "cat /srv/link; stat -c %u:%g /srv/new; ls -a /etc | grep -E 'gone|passwd'; echo $GREETING"
+        command = f"CMD {json.dumps(['sh', '-c', look])}"
+        ctk("commit", container, name, "--change", command, "--change", "ENV PATH=/bin GREETING=hello").ok()
+    finally:
+        ctk("rm", "-f", container)
+    says, archived = "changed\n33:44\npasswd\nhello\n", "localhost/ctk/committed:archived"
+    ctk("copy", f"store:{name}", f"docker-archive:{folder}/archive:{archived}").ok()
+    return {
+        "committed, registry": Ours(name, None, (), says),
+        "committed, docker-archive": Ours(archived, folder / "archive", (), says),
+    }
+
+
+def _bootstrapped(ctk: Command, folder: Path, host: str) -> dict[str, Ours]:
+    look = ("/bin/sh", "-c", "cat /etc/beta; stat -c %u:%g:%h /etc/beta; test -u /bin/su && echo suid; echo $PATH")
+    says = "alpha\n7:3000:2\nsuid\n/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n"
+    (folder / "world").mkdir()
+    world = World(folder / "world", ctk)
+    try:
+        world.publish_shell()
+        name = f"{host}/ctk/bootstrapped:1"
+        world.build("", "--tag", name, *HOOKED).ok()
+        made = {"bootstrapped, registry": Ours(name, None, look, says)}
+        for form in ("docker-archive", "oci-archive"):
+            name = f"localhost/ctk/bootstrapped:{form}"
+            world.build(form, "--format", form, "--tag", name, *HOOKED).ok()
+            made[f"bootstrapped, {form}"] = Ours(name, world.folder / form, look, says)
+        return made
+    finally:
+        world.server.close()
 
 
 @pytest.fixture(autouse=True)

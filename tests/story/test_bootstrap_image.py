@@ -10,10 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.fixtures import debs
-from tests.fixtures.archive import Suite
-from tests.fixtures.command import Command, Result, tool
-from tests.fixtures.small import World
+from tests.fixtures.command import Command, tool
+from tests.fixtures.small import HOOKED, World
 from tests.fixtures.trees import facts
 from tests.fixtures.user import ID, prefix
 from toolkit.bootstrap.output import prune
@@ -27,35 +25,11 @@ EPOCH = {"SOURCE_DATE_EPOCH": "1700000000"}
 
 @pytest.fixture
 def world(tmp_path: Path, ctk: Command) -> Iterator[World]:
-    """A package that is a whole system: busybox as /bin/sh, and files of others."""
     made = World(tmp_path, ctk)
-    shell = debs.make(
-        {"Package": "alpha", "Version": "1.0"},
-        {
-            "./bin/sh": Path(tool("busybox")).read_bytes(),
-            "./bin/su": Path(tool("busybox")).read_bytes(),
-            "./etc/alpha": b"alpha\n",
-            "./usr/share/alpha-link": "-> ../../etc/alpha",
-        },
-        suffix="zst",  # xz takes longer than a build
-    )
-    made.archive.publish(Suite("bookworm", "bookworm", packages={"main": [shell]}))
+    made.publish_shell()
     made.env["CTK_IMAGES"] = str(tmp_path / "images")
     yield made
     made.server.close()
-
-
-HOOKS = ("chmod 4755 $1/bin/su; chmod 755 $1/bin/sh; chown 7:3000 $1/etc/alpha; ln $1/etc/alpha $1/etc/beta",)
-HOOKED = tuple(f"--customize-hook={one}" for one in HOOKS)
-
-
-def build(world: World, ctk: Command, *words: str, env: "dict[str, str] | None" = None) -> Result:
-    """As World.build, where there need not be a target."""
-    more = ["--variant=extract", "--arch=amd64", "--include=alpha", f"--keyring={world.archive.keyring}"]
-    target = [str(world.folder / words[0])] if words and not words[0].startswith("-") else []
-    rest = words[1:] if target else words
-    mirror = f"--mirror={world.server.url}"
-    return ctk("bootstrap", "bookworm", *target, mirror, *more, *rest, env={**world.env, **(env or {})})
 
 
 def skopeo(world: World, *words: str) -> str:
@@ -67,8 +41,8 @@ def skopeo(world: World, *words: str) -> str:
 @pytest.mark.parametrize("name", NAMES)
 def test_the_image_has_the_tree(name: str, world: World, ctk: Command) -> None:
     """umoci lays out what is in the folder of the same build; skopeo shows the configuration."""
-    build(world, ctk, "dir", *HOOKED, env=EPOCH).ok()
-    build(world, ctk, name, *HOOKED, env=EPOCH).ok()
+    world.build("dir", *HOOKED, env=EPOCH).ok()
+    world.build(name, *HOOKED, env=EPOCH).ok()
     where = f"{TRANSPORT[name]}:{name}"
     config = json.loads(skopeo(world, "inspect", "--config", where))
     assert (config["architecture"], config["os"]) == ("amd64", "linux")
@@ -88,11 +62,11 @@ def test_the_image_has_the_tree(name: str, world: World, ctk: Command) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_twice_the_same_is_the_same(name: str, world: World, ctk: Command) -> None:
+def test_twice_the_same_is_the_same(name: str, world: World) -> None:
     digests = []
     for target in (name, f"again-{name}", f"third-{name}"):
         cache = ["--no-cache"] if target.startswith("again") else []
-        last = build(world, ctk, target, "--json", *cache, env=EPOCH).ok().out.splitlines()[-1]
+        last = world.build(target, "--json", *cache, env=EPOCH).ok().out.splitlines()[-1]
         digests.append(json.loads(last)["result"]["digest"])
     assert len(set(digests)) == 1
     said = json.loads(skopeo(world, "inspect", f"{TRANSPORT[name]}:{name}"))
@@ -104,11 +78,11 @@ def test_twice_the_same_is_the_same(name: str, world: World, ctk: Command) -> No
 
 
 def test_a_name_goes_into_the_archive(world: World, ctk: Command) -> None:
-    build(world, ctk, "fs.docker.tar", "--tag", "mine/deb:12").ok()
+    world.build("fs.docker.tar", "--tag", "mine/deb:12").ok()
     assert skopeo(world, "inspect", "docker-archive:fs.docker.tar:docker.io/mine/deb:12")
-    build(world, ctk, "fs.oci", "--tag", "mine/deb:12").ok()
+    world.build("fs.oci", "--tag", "mine/deb:12").ok()
     assert skopeo(world, "inspect", "oci:fs.oci:12")
-    piped = build(world, ctk, "fs.oci.tar", "--tag", "mine/deb:12", env=EPOCH).ok()
+    piped = world.build("fs.oci.tar", "--tag", "mine/deb:12", env=EPOCH).ok()
     assert "podman load -i" in piped.err
     words = ["--variant=extract", "--arch=amd64", "--include=alpha", f"--keyring={world.archive.keyring}"]
     base = ctk.argv("bootstrap", "bookworm", "-", world.server.url, *words, "--format=oci-archive", "--tag=mine/deb:12")
@@ -116,8 +90,8 @@ def test_a_name_goes_into_the_archive(world: World, ctk: Command) -> None:
     assert done.stdout == (world.folder / "fs.oci.tar").read_bytes()
 
 
-def test_podman_loads_and_runs_it(world: World, ctk: Command) -> None:
-    build(world, ctk, "fs.oci.tar", "--tag", "mine/deb:12", *HOOKED).ok()
+def test_podman_loads_and_runs_it(world: World) -> None:
+    world.build("fs.oci.tar", "--tag", "mine/deb:12", *HOOKED).ok()
     with tempfile.TemporaryDirectory(prefix="pod") as short:  # podman's --runroot has at most 50 characters
         there = [tool("podman"), "--root", f"{short}/root", "--runroot", f"{short}/run", "--storage-driver", "vfs"]
         load = subprocess.run([*there, "load", "-i", world.folder / "fs.oci.tar"], capture_output=True, text=True)
@@ -133,7 +107,7 @@ def test_podman_loads_and_runs_it(world: World, ctk: Command) -> None:
 
 
 def test_a_tag_is_an_image_of_the_store_that_runs_at_once(world: World, ctk: Command) -> None:
-    said = build(world, ctk, "--tag", "deb:12", *HOOKED).ok()
+    said = world.build("", "--tag", "deb:12", *HOOKED).ok()
     assert "bookworm (extract, amd64) is the image docker.io/library/deb:12 of the store: sha256:" in said.err
     assert "ctk up docker.io/library/deb:12 NAME" in said.err
     assert sorted(os.listdir(world.folder)) == ["archive", "cache", "images"]
@@ -149,29 +123,29 @@ def test_a_tag_is_an_image_of_the_store_that_runs_at_once(world: World, ctk: Com
 def test_the_same_tag_again_is_the_same_image(world: World, ctk: Command) -> None:
     found = []
     for words in ((), ("--no-cache",), ()):
-        last = build(world, ctk, "--tag", "deb:12", "--json", *words, env=EPOCH).ok().out.splitlines()[-1]
+        last = world.build("", "--tag", "deb:12", "--json", *words, env=EPOCH).ok().out.splitlines()[-1]
         found.append(json.loads(last)["result"]["digest"])
     assert len(set(found)) == 1
     listed = json.loads(ctk("images", "--json", env=world.env).ok().out)
     assert [one["name"] for one in listed] == ["deb:12"]
 
 
-def test_a_tag_keeps_the_store_within_its_limit(world: World, ctk: Command) -> None:
+def test_a_tag_keeps_the_store_within_its_limit(world: World) -> None:
     layers = world.folder / "images/layers"
-    build(world, ctk, "--tag", "one:1", *HOOKED).ok()
+    world.build("", "--tag", "one:1", *HOOKED).ok()
     before = os.listdir(layers)
-    build(world, ctk, "--tag", "two:2", env={"CTK_IMAGES_LIMIT": "1"}).ok()
+    world.build("", "--tag", "two:2", env={"CTK_IMAGES_LIMIT": "1"}).ok()
     assert len(before) == len(os.listdir(layers)) == 1 and os.listdir(layers) != before
 
 
 def test_the_cached_tree_is_the_blob_and_the_tree_the_layer(world: World, ctk: Command) -> None:
     """One file with two names, counted once; and no file of the tree is made twice."""
-    build(world, ctk, "--tag", "deb:12").ok()
+    world.build("", "--tag", "deb:12").ok()
     (kept,) = world.trees()
     blobs = list((world.folder / "images/blobs/sha256").iterdir())
     assert [path.name for path in blobs if path.samefile(kept)], "the cache's file is the blob"
     (layer,) = (world.folder / "images/layers").iterdir()
-    build(world, ctk, "dir").ok()
+    world.build("dir").ok()
     assert facts(layer / "tree") == facts(world.folder / "dir")
     found = [one for one in prune.items(str(world.folder / "cache")) if one.kind == "trees"]
     assert [one.size_bytes for one in found] == [0]
@@ -182,7 +156,7 @@ def test_the_cached_tree_is_the_blob_and_the_tree_the_layer(world: World, ctk: C
     skopeo(world, "copy", "oci:images:docker.io/library/deb:12", "oci:copy.oci:12")
     ctk("image", "rm", "deb:12", env=world.env).ok()
     assert kept.stat().st_nlink == 1 and list((world.folder / "images/blobs/sha256").iterdir()) == []
-    assert "files of a cached tree" in build(world, ctk, "--tag", "deb:12").ok().err
+    assert "files of a cached tree" in world.build("", "--tag", "deb:12").ok().err
     ctk("cache", "prune", "--limit", "0", env=world.env).ok()
     ctk("run", "--rm", "--image", "deb:12", ctk.id(), env=world.env).ok()
 
@@ -191,7 +165,7 @@ def test_a_user_without_root_makes_the_same_image(
     world: World, ctk: Command, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """In a user namespace with mapped ids, to the byte."""
-    last = build(world, ctk, "--tag", "deb:12", "--json", env=EPOCH).ok().out.splitlines()[-1]
+    last = world.build("", "--tag", "deb:12", "--json", env=EPOCH).ok().out.splitlines()[-1]
     home = Path(tempfile.mkdtemp(dir=tmp_path_factory.getbasetemp()))
     os.chown(home, ID, ID)
     keyring = home / "keyring.pgp"
@@ -215,25 +189,25 @@ def test_a_user_without_root_makes_the_same_image(
 
 
 def test_b13_a_damaged_cached_tree_becomes_no_image(world: World, ctk: Command) -> None:
-    build(world, ctk, "dir").ok()
+    world.build("dir").ok()
     (tree,) = world.trees()
     data = bytearray(tree.read_bytes())
     data[len(data) // 3] ^= 1
     tree.write_bytes(data)
-    assert "cached tree was damaged" in build(world, ctk, "--tag", "deb:12").ok().err
+    assert "cached tree was damaged" in world.build("", "--tag", "deb:12").ok().err
     assert ctk("image", "check", env=world.env).ok().out == "no damage\n"
 
 
 def test_what_is_there_is_not_replaced_unasked(world: World, ctk: Command) -> None:
-    build(world, ctk, "fs.oci", env=EPOCH).ok()
-    again = build(world, ctk, "fs.oci")
+    world.build("fs.oci", env=EPOCH).ok()
+    again = world.build("fs.oci")
     assert again.rc == 1 and "--force replaces all of it" in again.err
-    build(world, ctk, "fs.oci", "--force", "--tag", "other:1").ok()
+    world.build("fs.oci", "--force", "--tag", "other:1").ok()
     index = json.loads((world.folder / "fs.oci/index.json").read_text())
     assert len(index["manifests"]) == 1 and len(os.listdir(world.folder / "fs.oci/blobs/sha256")) == 3
     (world.folder / "mine.oci").mkdir()
     (world.folder / "mine.oci/letter").write_text("dear")
-    refused = build(world, ctk, "mine.oci", "--force")
+    refused = world.build("mine.oci", "--force")
     assert refused.rc == 1 and "other files in it" in refused.err
     assert (world.folder / "mine.oci/letter").read_text() == "dear"
     ctk("bootstrap", "--remove", str(world.folder / "fs.oci")).ok()
@@ -245,24 +219,24 @@ def test_what_is_there_is_not_replaced_unasked(world: World, ctk: Command) -> No
     [
         (("dir", "--tag", "x"), "it is for an image, and"),
         (("fs.tar", "--tag", "x"), "is a tar"),
-        (("--tag", "Upper"), "read the image's name 'Upper'"),
-        (("--tag", "x@sha256:" + "0" * 64), "its digest is not known"),
-        (("--tag", "x", "--format", "oci"), "there is no TARGET, which 'oci' needs"),
+        (("", "--tag", "Upper"), "read the image's name 'Upper'"),
+        (("", "--tag", "x@sha256:" + "0" * 64), "its digest is not known"),
+        (("", "--tag", "x", "--format", "oci"), "there is no TARGET, which 'oci' needs"),
     ],
 )
-def test_names_that_can_not_be(words: "tuple[str, ...]", told: str, world: World, ctk: Command) -> None:
-    wrong = build(world, ctk, *words)
+def test_names_that_can_not_be(words: "tuple[str, ...]", told: str, world: World) -> None:
+    wrong = world.build(*words)
     assert wrong.rc == 1 and told in wrong.err, wrong.err
     assert sorted(os.listdir(world.folder)) == ["archive"]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_full_disk_leaves_nothing(name: str, world: World, ctk: Command) -> None:
+def test_a_full_disk_leaves_nothing(name: str, world: World) -> None:
     disk = world.folder / "disk"
     disk.mkdir()
     subprocess.run([tool("mount"), "-t", "tmpfs", "-o", "size=64k", "none", disk], check=True)
     try:
-        said = build(world, ctk, f"disk/{name}")
+        said = world.build(f"disk/{name}")
         assert said.rc == 1 and "no space left" in said.err.lower(), said.err
         assert list(disk.iterdir()) == []
     finally:
