@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.architecture.test_hot_path import imported
 from tests.fixtures import images
 from tests.fixtures.command import Command
 from tests.fixtures.user import ID, prefix
@@ -69,6 +70,15 @@ def test_the_image_is_run_as_it_says(ctk: Command, store: Path, tmp_path: Path) 
     assert os.listdir(tmp_path / "data/bundles") == [] and os.listdir(store / "leases") == []
     for tree in store.glob("layers/*/tree"):
         assert not (tree / "tmp/x").exists()
+
+
+def test_a_laid_out_image_is_run_without_what_lays_it_out(ctk: Command, store: Path) -> None:
+    """These modules would take longer to import than the container takes to run."""
+    ctk("run", "--rm", "--image", "web", ctk.id()).ok()
+    code, names, said = imported(["run", "--rm", "--image", "web", ctk.id()], ctk.environment)
+    assert code == 0, said
+    not_needed = {"dataclasses", "inspect", "pickle", "shutil", "threading", "site", "toolkit.image.layer.apply"}
+    assert names & not_needed == set()
 
 
 def test_what_is_written_stays_until_rm(ctk: Command, store: Path, tmp_path: Path) -> None:

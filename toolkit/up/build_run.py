@@ -23,8 +23,8 @@ from toolkit.image.build.instructions import HOST
 from toolkit.image.document.config import ImageConfig, Run
 from toolkit.image.document.platform import Platform
 from toolkit.image.layer import differ, merged
+from toolkit.image.layer.forms import form_here
 from toolkit.image.store.builds import Layer
-from toolkit.image.transfer.lay_out import form_here
 from toolkit.kernel import rmtree_beneath
 from toolkit.up import launch
 

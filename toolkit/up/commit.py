@@ -14,9 +14,10 @@ from toolkit.image.document import config_write
 from toolkit.image.document.descriptor import Descriptor
 from toolkit.image.document.manifest import Manifest
 from toolkit.image.layer import differ
+from toolkit.image.layer.forms import form_here
 from toolkit.image.store import leases, reach, use
 from toolkit.image.store.store import Store, StoreSource
-from toolkit.image.transfer import lay_out, new_image
+from toolkit.image.transfer import new_image
 from toolkit.image.transfer.new_image import Below, NewImage
 from toolkit.kernel import reading
 from toolkit.oci import json_text
@@ -84,7 +85,7 @@ def commit(request: CommitRequest, emit: Emit) -> str:
         source = StoreSource(store, Descriptor(image.media_type, base, len(image.raw)), lease)
         below = Below(config.raw, image.layers, source)
         new_image.check(request.new, below)
-        lowers = use.lowers(store, config.diff_ids, lay_out.form_here())
+        lowers = use.lowers(store, config.diff_ids, form_here())
         if lowers is None:
             hint = "the next start of the container lays them out again"
             raise CtkError(doing, because="the layers of its image have changed in the store", hint=hint)
@@ -93,7 +94,7 @@ def commit(request: CommitRequest, emit: Emit) -> str:
         except OSError as error:
             raise CtkError(doing, because=reason(error)) from None
         try:
-            found = differ.changes(upperfd, lowers, lay_out.form_here(), doing, latest_s=config_write.epoch_s())
+            found = differ.changes(upperfd, lowers, form_here(), doing, latest_s=config_write.epoch_s())
             entries = _without_mount_points(found, _spec(request.bundle), lowers)
             return new_image.make(request.new, below, upperfd, entries, "ctk commit", repr(request.name), emit)
         finally:

@@ -14,14 +14,14 @@ from typing import NamedTuple
 from toolkit import places
 from toolkit.bundle import image as images
 from toolkit.bundle.document import Edit, Spec
-from toolkit.children import rootless
 from toolkit.errors import CtkError, InUse, NotFound, Usage, reason
 from toolkit.events import Done, Emit, Event, Finished, Planned, Started, silent
 from toolkit.image import name as names
 from toolkit.image.document import platform as platforms
 from toolkit.image.document.config import ImageConfig
 from toolkit.image.layer import merged
-from toolkit.image.store import leases
+from toolkit.image.layer.forms import form_here
+from toolkit.image.store import leases, use
 from toolkit.image.store.store import Image, Store
 from toolkit.image.trust import lock
 from toolkit.kernel import ours, rmtree_beneath
@@ -207,14 +207,13 @@ def _check_policy(wanted: ImageRequest, image: Image, emit: Emit) -> None:
 
 def _lowers(store: Store, image: Image, wanted: ImageRequest, emit: Emit) -> tuple[str, ...]:
     """The folders of the image's layers, the topmost first; those that are missing are laid out from their blobs."""
-    from toolkit.image.store import use
-    from toolkit.image.transfer import lay_out
-
-    form = lay_out.form_here()
+    form = form_here()
     found = use.lowers(store, image.config.diff_ids, form)
     if found is None and not wanted.lay_out:
         raise NotFound(f"use {wanted.name!r}", because="its layers are not laid out")
     if found is None:
+        from toolkit.image.transfer import lay_out  # what decompresses and makes files
+
         lay_out.laid_out(lay_out.LayOutRequest(wanted.name, wanted.platform), emit)
         found = use.lowers(store, image.config.diff_ids, form)
     if found is None:
@@ -234,6 +233,8 @@ def remove(bundle: str) -> None:
     if os.geteuid() == 0:
         _remove(bundle, silent)
     else:
+        from toolkit.children import rootless  # with pickle and shutil, which root does not need
+
         rootless.run(_remove, bundle, silent)
     leases.of_bundle(Store().place, bundle).release()
 

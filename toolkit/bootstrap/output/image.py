@@ -25,10 +25,10 @@ from toolkit.image.document import manifest, media_types
 from toolkit.image.document.descriptor import Descriptor
 from toolkit.image.endpoint import Destination, Raw
 from toolkit.image.layer import write
+from toolkit.image.layer.forms import form_here
 from toolkit.image.name import DOCKER_ARCHIVE, OCI, OCI_ARCHIVE, Location, Reference, parse
 from toolkit.image.store import limit
 from toolkit.image.store.store import Store
-from toolkit.image.transfer.lay_out import form_here
 from toolkit.kernel import rmtree_beneath
 from toolkit.kernel.beneath import O_PATH, open_beneath
 from toolkit.oci import json_text

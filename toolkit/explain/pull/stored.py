@@ -21,9 +21,9 @@ from toolkit.image.document.manifest import Index
 from toolkit.image.document.platform import Platform
 from toolkit.image.layer import names
 from toolkit.image.layer.apply import USERXATTR
+from toolkit.image.layer.forms import form_here
 from toolkit.image.store import reach, tars, use
 from toolkit.image.store.store import Image, Store
-from toolkit.image.transfer.lay_out import form_here
 from toolkit.oci import json_text
 from toolkit.text import quote
 

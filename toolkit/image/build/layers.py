@@ -18,13 +18,14 @@ from toolkit.events import Emit, silent
 from toolkit.image.document import config as configs
 from toolkit.image.document import media_types
 from toolkit.image.layer import write
+from toolkit.image.layer.forms import form_here
 from toolkit.image.layer.policy import Policy
 from toolkit.image.store import builds, leases, use
 from toolkit.image.store.builds import Layer
 from toolkit.image.store.place import PARTS
 from toolkit.image.store.store import Store, StoreDestination, StoreSource
 from toolkit.image.transfer.copy import Progress
-from toolkit.image.transfer.lay_out import Layout, form_here
+from toolkit.image.transfer.lay_out import Layout
 from toolkit.oci import json_text
 
 _VERSION = 1

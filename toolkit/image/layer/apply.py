@@ -22,7 +22,8 @@ from toolkit.archive.streams import ahead
 from toolkit.archive.tar_read_any import AnyTar
 from toolkit.errors import CtkError
 from toolkit.image.document.descriptor import Descriptor
-from toolkit.image.layer.members import FLAT, NO_ROOM, OVERLAY, USERXATTR, Members
+from toolkit.image.layer.forms import FLAT, OVERLAY, USERXATTR
+from toolkit.image.layer.members import NO_ROOM, Members
 from toolkit.image.layer.policy import Owners, Policy, for_files
 from toolkit.image.layer.read import Layer
 from toolkit.image.layer.tree import Tree

@@ -17,7 +17,7 @@ from toolkit.archive import walk
 from toolkit.archive.entries import DIRECTORY, FILE, SECOND_NS, Entry, of_file
 from toolkit.errors import CtkError, reason_and_path
 from toolkit.image.layer import merged
-from toolkit.image.layer.members import OVERLAY
+from toolkit.image.layer.forms import OVERLAY
 from toolkit.image.layer.names import WHITEOUT
 from toolkit.image.layer.tree import is_whiteout, join
 from toolkit.image.layer.write import check_mounts, fit
@@ -45,7 +45,7 @@ def changes(
 ) -> Iterator[Entry]:
     """The members of a layer with what the upper folder `upperfd` has over `lowers`, the topmost first.
 
-    `form` says whose attributes are overlayfs's marks: members.OVERLAY trusted.*, members.USERXATTR user.*. Times later
+    `form` says whose attributes are overlayfs's marks: forms.OVERLAY trusted.*, forms.USERXATTR user.*. Times later
     than `latest_s` are set to it. Nothing must change meanwhile. There are none if nothing has changed but the root
     folder itself. Raises CtkError, which begins with `doing`.
     """

@@ -11,9 +11,9 @@ from toolkit.archive.extract import Extractor
 from toolkit.archive.tar_read_any import AnyTar
 from toolkit.errors import CtkError, Malformed, SystemCall, reason
 from toolkit.image.layer import names
+from toolkit.image.layer.forms import FLAT, OVERLAY, USERXATTR
 from toolkit.image.layer.tree import Tree, is_whiteout, join
 
-FLAT, OVERLAY, USERXATTR = "flat", "overlay", "userxattr"
 _OPAQUE_XATTR = {OVERLAY: "trusted.overlay.opaque", USERXATTR: "user.overlay.opaque"}
 
 _OPAQUE = b".wh..wh..opq"

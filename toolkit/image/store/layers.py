@@ -21,7 +21,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from toolkit.children import rootless
 from toolkit.errors import CtkError, Invalid, SystemCall, reason
 from toolkit.events import Emit, Note, silent
 from toolkit.image import digest as digests
@@ -96,6 +95,8 @@ class Layers:
     def _changed(self, diff_id: str, form: str) -> bool:
         """Whether it is not as it was made, looked at with the rights that it was made with."""
         if _is_user_with_ids():
+            from toolkit.children import rootless  # with pickle and shutil, which root does not need
+
             found: list[str] = rootless.run(_compare_here, (self._place.folder, diff_id, form), silent)
             return bool(found)
         return bool(self.differences(diff_id, form))
@@ -216,6 +217,8 @@ class Layers:
         An ordinary user with subordinate ids, to whom files in it may belong, becomes root of a user namespace for it.
         """
         if _is_user_with_ids():
+            from toolkit.children import rootless
+
             rootless.run(_remove_here, path, silent)
         else:
             _remove_here(path, silent)

@@ -18,11 +18,11 @@ from toolkit.image.document import platform
 from toolkit.image.document.descriptor import Descriptor
 from toolkit.image.endpoint import Source
 from toolkit.image.layer import apply
+from toolkit.image.layer.forms import form_here
 from toolkit.image.store import limit, use
 from toolkit.image.store.layers import Layers
 from toolkit.image.store.store import Store, StoreDestination
 from toolkit.image.transfer.copy import JOBS, STAGE, Progress, into_store, short, side_by_side
-from toolkit.kernel.host import HostFacts
 from toolkit.text import counted
 
 
@@ -34,11 +34,6 @@ def traced(kind: str, blob: Descriptor, **more: object) -> Traced:
     """What was done with a blob: "blob" (it came, and was verified), "layer" (and laid out), "kept" (it was there)."""
     facts = {"digest": blob.digest, "size": blob.size_bytes, "mediaType": blob.media_type}
     return Traced(kind, facts | more)
-
-
-def form_here() -> str:
-    """The form that overlayfs takes from us: its marks are trusted.* attributes, or user.* ones in a user namespace."""
-    return apply.USERXATTR if os.geteuid() != 0 or HostFacts().in_user_namespace else apply.OVERLAY
 
 
 class Layout:

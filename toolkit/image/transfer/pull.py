@@ -20,6 +20,7 @@ from toolkit.image.document.descriptor import Descriptor
 from toolkit.image.document.manifest import Manifest
 from toolkit.image.document.platform import Platform
 from toolkit.image.layer.apply import Policy
+from toolkit.image.layer.forms import form_here
 from toolkit.image.name import Location, Reference
 from toolkit.image.registry.client import Registry
 from toolkit.image.store import limit
@@ -28,7 +29,7 @@ from toolkit.image.store.store import Store, StoreDestination
 from toolkit.image.transfer import copy as copying
 from toolkit.image.transfer import tree as trees
 from toolkit.image.transfer.copy import Progress, into_store
-from toolkit.image.transfer.lay_out import Layout, form_here, traced
+from toolkit.image.transfer.lay_out import Layout, traced
 from toolkit.image.transfer.places import Access
 from toolkit.image.transfer.tree import Tree
 from toolkit.image.trust import gate, lock
