@@ -81,6 +81,25 @@ def test_a_laid_out_image_is_run_without_what_lays_it_out(ctk: Command, store: P
     assert names & not_needed == set()
 
 
+def test_the_image_is_brought_as_by_up(ctk: Command, store: Path, tmp_path: Path) -> None:
+    policy = tmp_path / "policy.json"
+    policy.write_text('{"default": [{"type": "reject"}]}')
+    for how in (["run", "--image", "web", ctk.id()], ["up", "web", ctk.id()]):
+        told = ctk(*how, "--policy", policy)
+        assert told.rc == 1 and f"the policy '{policy}' rejects it" in told.err
+        told = ctk(*how, "--pull", "often")
+        assert told.rc == 1 and "read --pull 'often': it is missing, always or never" in told.err
+    assert not os.path.exists(tmp_path / "data/bundles") or os.listdir(tmp_path / "data/bundles") == []
+    told = ctk("run", "--pull", "never", ctk.id())
+    assert told.rc == 1 and "--pull is for --image, which is not there" in told.err
+
+
+def test_layers_that_are_not_laid_out_are_a_stage(ctk: Command, store: Path) -> None:
+    told = ctk("up", "web", ctk.id(), "--rm", "--no-tty", "--", "true").ok()
+    stages = [line.split(":")[1].strip() for line in told.err.splitlines() if line.startswith("ctk: [")]
+    assert stages == ["[1/3] Find the image", "[2/3] Unpack the layers", "[3/3] Write config.json"]
+
+
 def test_what_is_written_stays_until_rm(ctk: Command, store: Path, tmp_path: Path) -> None:
     name = ctk.id()
     ctk("up", "web", name, "--no-tty", "--", "echo once > /tmp/note").ok()

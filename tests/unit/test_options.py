@@ -5,7 +5,7 @@ import pytest
 from toolkit.errors import Usage
 from toolkit.runtime import help as help_text
 from toolkit.runtime.argv import HelpWanted, WrongOption, parse_global, parse_verb, seconds
-from toolkit.runtime.options import GLOBAL, VERBS
+from toolkit.runtime.options import GLOBAL, OF_IMAGE, VERBS
 
 
 def parsed(*argv):
@@ -186,3 +186,12 @@ def test_a_person_is_told_what_was_meant(argv, hint):
     with pytest.raises(WrongOption) as caught:
         parsed(*argv)
     assert hint in help_text.advice(caught.value, "ctk")
+
+
+def test_run_takes_an_image_with_the_options_of_up():
+    from dataclasses import fields
+
+    from toolkit.cli.images.base_options import BaseOptions, ImageOptions
+
+    assert {one.name.replace("_", "-") for one in fields(ImageOptions)} == set(OF_IMAGE)
+    assert {one.name for one in fields(ImageOptions)} - {one.name for one in fields(BaseOptions)} == {"platform"}

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Annotated, Any
 
 from toolkit.cli import declare
+from toolkit.cli.images.base_options import ImageOptions
 from toolkit.cli.options import groups
 from toolkit.cli.options import spec as spec_options
 from toolkit.cli.options.archive import ArchiveOptions, Suite, Variant
@@ -14,7 +15,7 @@ from toolkit.cli.output import progress
 from toolkit.text import quote
 
 _EXAMPLE = "Example: sudo ctk up bookworm web -- cat /etc/os-release"
-_OUTPUT, _RUN, _IMAGE = "How", "The run", "The image"
+_OUTPUT, _RUN = "How", "The run"
 _MADE = ("rootfs", "rootless", "from_image", "init")  # what `up` sets itself, or passes to the run
 
 
@@ -83,69 +84,6 @@ class RunOptions:
         return found
 
 
-@dataclass(frozen=True, slots=True)
-class ImageOptions:
-    """The options for a root that is an image."""
-
-    platform: Annotated[
-        str,
-        declare.Option(
-            "--platform",
-            metavar="OS/ARCH",
-            help="For which machine.",
-            show_default="this one",
-            rich_help_panel=_IMAGE,
-        ),
-    ] = ""
-    pull: Annotated[
-        str,
-        declare.Option(
-            "--pull",
-            metavar="WHEN",
-            help="Ask the registry: missing (if the store does not have it), always or never.",
-            rich_help_panel=_IMAGE,
-        ),
-    ] = "missing"
-    plain_http: Annotated[
-        list[str] | None,
-        declare.Option(
-            "--plain-http",
-            metavar="HOST[:PORT]",
-            help="This registry speaks http, not https.",
-            show_default=False,
-            rich_help_panel=_IMAGE,
-        ),
-    ] = None
-    lock_file: Annotated[
-        str,
-        declare.Option(
-            "--lock-file",
-            metavar="FILE",
-            help="Take the digest that this file has for the name.",
-            show_default="ctk.lock here, if there is one",
-            rich_help_panel=_IMAGE,
-        ),
-    ] = ""
-    update_lock: Annotated[
-        bool,
-        declare.Option(
-            "--update-lock",
-            help="Ask the registry, and write the digest into the lock file.",
-            rich_help_panel=_IMAGE,
-        ),
-    ] = False
-    policy: Annotated[
-        str,
-        declare.Option(
-            "--policy",
-            metavar="FILE",
-            help="Check signatures by this policy.json when pulling.",
-            show_default="ctk's own, if there is one; else none are checked",
-            rich_help_panel=_IMAGE,
-        ),
-    ] = ""
-
-
 def register(app: declare.App) -> None:
     """Add the command."""
     app.command("up", rich_help_panel="Build", epilog=_EXAMPLE)(spec_options.taking(groups.flat(up), without=_MADE))
@@ -207,15 +145,7 @@ def up(
         options = run.words(shell=not command)
         if from_image.means_image(suite, bootstrapped=bool(archive.mirror or archive.keyring)):
             _refuse_others(suite, "an image", archive)
-            asked = ImageRequest(
-                suite,
-                image.platform,
-                image.pull,
-                tuple(image.plain_http or ()),
-                image.lock_file,
-                image.update_lock,
-                image.policy,
-            )
+            asked = ImageRequest(suite, image.platform, image.given())
             made = from_image.prepare(request, asked, emit)
             where = made.bundle
             options += made.words(keep=not run.ephemeral and not run.overlay)

@@ -16,7 +16,7 @@ from toolkit import preload
 from toolkit.errors import CtkError, bounded, reason
 from toolkit.runtime import argv as command_line
 from toolkit.runtime import log
-from toolkit.runtime.options import VERBS
+from toolkit.runtime.options import OF_IMAGE, VERBS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def main(
 def _carry_out(options: "Options") -> int:
     try:
         settle(options)
-        if options.verb == "run" and (options.image or (options.rm and options.lower)):
+        if options.verb == "run" and (options.given & OF_IMAGE or options.image or (options.rm and options.lower)):
             return _run_image(options)
         preload.load("toolkit.runtime.verbs." + options.verb)
         module = __import__("toolkit.runtime.verbs." + options.verb, None, None, ("run",))

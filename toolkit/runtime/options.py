@@ -87,6 +87,26 @@ _CRIU = (
 )
 _ID = "<container-id>"
 
+# As of `ctk pull`, `ctk up` and `ctk build` (cli/images/options.py).
+_IMAGE: "tuple[Option, ...]" = (
+    ("platform", "", "value", "", "OS/ARCH[/VARIANT]", "with --image, its platform, defaults to this one"),
+    ("pull", "", "value", "missing", "missing|always|never",
+     "with --image, when to ask the registry; missing: if the store does not have it"),
+    ("plain-http", "", "list", (), "HOST[:PORT]", "with --image, this registry speaks http, not https"),
+    ("lock-file", "", "value", "", "FILE",
+     "with --image, take the digest that this file has for the name, defaults to ctk.lock here, if there is one"),
+    ("update-lock", "", "flag", False, "",
+     "with --image, ask the registry, and write the digest into the lock file"),
+    ("policy", "", "value", "", "FILE",
+     "with --image, check signatures by this policy.json, defaults to ctk's own, if there is one"),
+    ("squash-ids", "", "flag", False, "",
+     "with --image, files with an owner outside your ids become yours, with a note"),
+    ("devices", "", "flag", False, "", "with --image, make its device nodes, as root"),
+)  # fmt: skip
+
+OF_IMAGE = frozenset(option[0] for option in _IMAGE)
+"""The names of the options of `run` that say how --image is brought."""
+
 # For interactive use: no other runtime has these, and a call without them does not load their code.
 _COMFORT: "tuple[Option, ...]" = (
     ("rm", "", "flag", False, "", "remove the container when it has ended, also a detached one"),
@@ -100,6 +120,7 @@ _COMFORT: "tuple[Option, ...]" = (
      "make the root from these folders, the topmost first, with --overlay or --ephemeral on top"),
     ("image", "", "value", "", "IMAGE",
      "make the bundle from this image (`ctk pull`); changes stay with it until `ctk rm`"),
+    *_IMAGE,
     ("init", "", "flag", False, "", "run a small init that reaps orphans and passes signals on"),
     ("tell", "", "flag", False, "", "print on standard error why it ended; the default on a terminal"),
 )  # fmt: skip
@@ -283,6 +304,14 @@ class Options:
         overlay: str
         lower: list[str]
         image: str
+        platform: str
+        pull: str
+        plain_http: list[str]
+        lock_file: str
+        update_lock: bool
+        policy: str
+        squash_ids: bool
+        devices: bool
         init: bool
         tell: bool
         explain: bool

@@ -16,39 +16,28 @@ from toolkit.bundle import image as images
 from toolkit.bundle.document import Edit, Spec
 from toolkit.errors import CtkError, InUse, NotFound, Usage, reason
 from toolkit.events import Done, Emit, Event, Finished, Planned, Started, silent
-from toolkit.image import name as names
 from toolkit.image.document import platform as platforms
 from toolkit.image.document.config import ImageConfig
 from toolkit.image.layer import merged
 from toolkit.image.layer.forms import form_here
 from toolkit.image.store import leases, use
 from toolkit.image.store.store import Image, Store
-from toolkit.image.trust import lock
+from toolkit.image.transfer.pull_options import NEVER, PullOptions, check_stored
 from toolkit.kernel import ours, rmtree_beneath
 from toolkit.text import quote
 from toolkit.up import config
 from toolkit.up.bundle import UpRequest, bundle_folder, make_folder, read_marker, write_marker
 
 WRITABLE = "writable"
-MISSING, ALWAYS, NEVER = "missing", "always", "never"
-PULL = (MISSING, ALWAYS, NEVER)
 _STAGE = ("image", "Find the image")
 
 
 class ImageRequest(NamedTuple):
-    """Which image. `platform` "" is this machine's; `pull` says when a registry is asked: one of PULL.
-
-    `lock`, `update_lock` and `policy` are those of PullRequest. Without `lay_out` its layers have to be laid out
-    already.
-    """
+    """Which image. `platform` "" is this machine's. Without `lay_out` its layers have to be laid out already."""
 
     name: str
     platform: str = ""
-    pull: str = MISSING
-    plain_http: tuple[str, ...] = ()
-    lock: str = ""
-    update_lock: bool = False
-    policy: str = ""
+    how: PullOptions = PullOptions()
     lay_out: bool = True
 
 
@@ -166,43 +155,34 @@ def _image(store: Store, wanted: ImageRequest, emit: Emit) -> Image:
     """The image in the store, which is pulled if it is not there and that is wanted. Raises CtkError."""
     began = time.monotonic()
     machine = platforms.parse(wanted.platform) if wanted.platform else None
-    if wanted.pull != ALWAYS and not wanted.update_lock:
+    if not wanted.how.asks_first:
         try:
             image = store.image(wanted.name, machine)
-            lock.check(wanted.lock, wanted.name, image.top.digest)
-            _check_policy(wanted, image, emit)
-            emit(Planned((_STAGE, config.STAGE)))
+            check_stored(wanted.name, image, wanted.how, emit)
+            emit(Planned((_STAGE, *_lay_out_stage(store, image), config.STAGE)))
             emit(Started(_STAGE[0]))
             emit(Finished(_STAGE[0], time.monotonic() - began, image.digest, skipped=True))
             return image
         except NotFound as error:
-            if wanted.pull == NEVER:
-                raise NotFound(error.doing, because=error.because, hint=f"ctk pull {quote(wanted.name)}") from None
+            if wanted.how.when == NEVER:
+                machine_words = ("--platform", quote(wanted.platform)) if wanted.platform else ()
+                hint = " ".join(("ctk", "pull", *machine_words, quote(wanted.name)))
+                raise NotFound(error.doing, because=error.because, hint=hint) from None
     from toolkit.image.transfer import pull
 
     emit(Planned((*pull.STAGES, config.STAGE)))
-    request = pull.PullRequest(
-        wanted.name,
-        wanted.platform,
-        plain_http=wanted.plain_http,
-        lock=wanted.lock,
-        update_lock=wanted.update_lock,
-        policy=wanted.policy,
-    )
-    pull.fetched(request, _within(emit))
+    pull.fetched(pull.for_use(wanted.name, wanted.platform, wanted.how), _within(emit))
     return store.image(wanted.name, machine)
 
 
-def _check_policy(wanted: ImageRequest, image: Image, emit: Emit) -> None:
-    """Check an image of the store by a policy that is named. Ctk's own was in force when it came. Raises CtkError."""
-    if not wanted.policy:
-        return
-    from toolkit.image.transfer import places as opening
-    from toolkit.image.trust import gate
+def _lay_out_stage(store: Store, image: Image) -> list[tuple[str, str]]:
+    """The stage that lays out the layers of a stored image, if some of them are not."""
+    form = form_here()
+    if all(store.layers.has(one, form) for one in image.config.diff_ids):
+        return []
+    from toolkit.image.transfer import copy
 
-    location = names.Location(names.DOCKER, reference=names.parse(wanted.name))
-    with opening.source(location, opening.Access(frozenset(wanted.plain_http), emit=emit)) as source:
-        gate.check(location, source, wanted.policy, image.top.digest, [image.digest], emit)
+    return [(copy.STAGE, "Unpack the layers")]
 
 
 def _lowers(store: Store, image: Image, wanted: ImageRequest, emit: Emit) -> tuple[str, ...]:
@@ -214,7 +194,9 @@ def _lowers(store: Store, image: Image, wanted: ImageRequest, emit: Emit) -> tup
     if found is None:
         from toolkit.image.transfer import lay_out  # what decompresses and makes files
 
-        lay_out.laid_out(lay_out.LayOutRequest(wanted.name, wanted.platform), emit)
+        how = wanted.how
+        asked = lay_out.LayOutRequest(wanted.name, wanted.platform, how.squash_ids, how.devices)
+        lay_out.laid_out(asked, emit)
         found = use.lowers(store, image.config.diff_ids, form)
     if found is None:
         raise CtkError(f"use {wanted.name!r}", because="its layers were changed just now", hint="try again")

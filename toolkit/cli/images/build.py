@@ -4,8 +4,8 @@ import sys
 from typing import Annotated
 
 from toolkit.cli import declare
-from toolkit.cli.images.options import PlainHttp
-from toolkit.cli.images.transfer import LockFile, Policy, UpdateLock
+from toolkit.cli.images.base_options import BaseOptions
+from toolkit.cli.options import groups
 from toolkit.cli.options.display import Json, Verbose
 from toolkit.cli.output import progress
 
@@ -50,21 +50,15 @@ Net = Annotated[
         rich_help_panel=_HOW,
     ),
 ]  # fmt: skip
-Pull = Annotated[
-    str,
-    declare.Option(
-        "--pull", metavar="missing|always|never", help="When to ask the registry for the images of FROM.",
-        rich_help_panel=_HOW,
-    ),
-]  # fmt: skip
 
 
 def register(app: declare.App) -> None:
     """Add the command."""
-    app.command("build", rich_help_panel=_PANEL, epilog="Example: ctk build -t localhost/web .")(build)
+    app.command("build", rich_help_panel=_PANEL, epilog="Example: ctk build -t localhost/web .")(groups.flat(build))
 
 
 def build(
+    *,
     folder: Annotated[
         str, declare.Argument(metavar="[DIR]", help="The folder that COPY takes files from.", show_default="this one")
     ] = ".",
@@ -74,11 +68,7 @@ def build(
     args: Args = None,
     no_cache: NoCache = False,
     net: Net = "host",
-    pull: Pull = "missing",
-    plain_http: PlainHttp = None,
-    lock_file: LockFile = "",
-    update_lock: UpdateLock = False,
-    policy: Policy = "",
+    base: BaseOptions,
     json: Json = False,
     verbose: Verbose = False,
 ) -> None:
@@ -94,8 +84,6 @@ def build(
 
     if net not in (HOST, NONE):
         raise Usage(f"read --net {net!r}", because=f"it is {HOST} or {NONE}")
-    if pull not in (building.MISSING, building.ALWAYS, building.NEVER):
-        raise Usage(f"read --pull {pull!r}", because="it is missing, always or never")
     request = building.BuildRequest(
         folder,
         tuple(tags or ()),
@@ -104,11 +92,7 @@ def build(
         tuple(args or ()),
         not no_cache,
         net,
-        pull,
-        tuple(plain_http or ()),
-        lock_file,
-        update_lock,
-        policy,
+        base.given(),
     )
     with progress(json=json, verbose=verbose) as emit:
         digest = building.build(request, build_run.run, emit)

@@ -4,6 +4,7 @@ An image that the store has, laid out, is run without typer, rich and requests: 
 container.
 """
 
+import contextlib
 import os
 import sys
 from collections.abc import Callable
@@ -11,8 +12,9 @@ from collections.abc import Callable
 from toolkit.bundle.build import SpecRequest
 from toolkit.errors import InUse, NotFound, Usage
 from toolkit.events import Event, Note
+from toolkit.image.transfer.pull_options import NEVER, PullOptions
 from toolkit.runtime import record as records
-from toolkit.runtime.options import Options
+from toolkit.runtime.options import OF_IMAGE, Options
 from toolkit.up import from_image
 from toolkit.up.bundle import UpRequest
 from toolkit.up.from_image import ImageRequest
@@ -25,6 +27,8 @@ def prepare(options: Options) -> Callable[[], None]:
     """
     if options.image:
         _make(options)
+    elif given := sorted(options.given & OF_IMAGE):
+        raise Usage("read the command line of `run`", because=f"--{given[0]} is for --image, which is not there")
 
     def end() -> None:
         # A detached container's end is seen by its holder, the copy of this process in which --detach is done.
@@ -51,7 +55,7 @@ def _make(options: Options) -> None:
     )
     terminal = sys.stdin.isatty() and sys.stdout.isatty() and not options.detach
     request = UpRequest(id=options.id, spec=spec, terminal=terminal or bool(options.console_socket))
-    made = _prepared(request, options.image)
+    made = _prepared(request, ImageRequest(options.image, options.platform, _how(options)))
     options.bundle = made.bundle
     options.lower = list(made.lowers)
     options.given |= {"bundle", "lower"}
@@ -68,12 +72,26 @@ def _is_there(options: Options) -> bool:
     return True
 
 
-def _prepared(request: UpRequest, image: str) -> from_image.Prepared:
-    """The bundle; an image to be pulled or laid out needs the installed libraries, and a screen for its progress."""
-    try:
-        return from_image.prepare(request, ImageRequest(image, pull=from_image.NEVER, lay_out=False), _warnings)
-    except NotFound:
-        pass
+def _how(options: Options) -> PullOptions:
+    found = PullOptions(
+        options.pull,
+        tuple(options.plain_http),
+        options.lock_file,
+        options.update_lock,
+        options.policy,
+        options.squash_ids,
+        options.devices,
+    )
+    found.check()
+    return found
+
+
+def _prepared(request: UpRequest, wanted: ImageRequest) -> from_image.Prepared:
+    """The bundle; a registry, a policy or layers to be laid out need the installed libraries, and show progress."""
+    if not wanted.how.asks_first and not wanted.how.policy:
+        here = wanted._replace(how=wanted.how._replace(when=NEVER), lay_out=False)
+        with contextlib.suppress(NotFound):
+            return from_image.prepare(request, here, _warnings)
     if sys.flags.no_site:
         import site
 
@@ -81,7 +99,7 @@ def _prepared(request: UpRequest, image: str) -> from_image.Prepared:
     from toolkit.ui import renderer
 
     with renderer(json=False, stream=sys.stderr) as emit:
-        return from_image.prepare(request, ImageRequest(image), emit)
+        return from_image.prepare(request, wanted, emit)
 
 
 def _warnings(event: Event) -> None:

@@ -5,48 +5,17 @@ from typing import Annotated
 
 from toolkit.cli import declare, output
 from toolkit.cli.images.explain import explained
-from toolkit.cli.images.options import PlainHttp
+from toolkit.cli.images.options import Devices, LockFile, PlainHttp, Platform, Policy, SquashIds, UpdateLock
 from toolkit.cli.options.display import Json, Verbose
 from toolkit.cli.output import progress
 
 _PANEL = "Images"
 
-Platform = Annotated[
-    str,
-    declare.Option(
-        "--platform",
-        metavar="OS/ARCH[/VARIANT]",
-        help="Platform of the image.",
-        show_default="this one",
-        rich_help_panel="What",
-    ),
-]
-SquashIds = Annotated[
-    bool, declare.Option("--squash-ids", help="Files with an owner outside your ids become yours, with a note.")
-]
-Devices = Annotated[bool, declare.Option("--devices", help="Make the image's device nodes, as root.")]
 Jobs = Annotated[int, declare.Option("--jobs", "-j", metavar="N", min=1, max=16, help="Blobs to move at once.")]
 Name = Annotated[
     str,
     declare.Argument(metavar="IMAGE", help="[REGISTRY/]REPOSITORY[:TAG][@DIGEST]; debian is docker.io/library/debian."),
 ]
-LockFile = Annotated[
-    str,
-    declare.Option(
-        "--lock-file", metavar="FILE", help="Take the digest that this file has for the name.",
-        show_default="ctk.lock here, if there is one",
-    ),
-]  # fmt: skip
-UpdateLock = Annotated[
-    bool, declare.Option("--update-lock", help="Ask the registry, and write the digest into the lock file.")
-]
-Policy = Annotated[
-    str,
-    declare.Option(
-        "--policy", metavar="FILE", help="Check signatures by this policy.json.",
-        show_default="ctk's own, if there is one; else none are checked",
-    ),
-]  # fmt: skip
 SignBy = Annotated[
     str,
     declare.Option(

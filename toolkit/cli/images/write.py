@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from toolkit.cli import complete, declare
 from toolkit.cli.container_commands import Root
-from toolkit.cli.images.transfer import Platform
+from toolkit.cli.images.options import Platform
 from toolkit.cli.options.display import Json, Verbose
 from toolkit.cli.output import progress
 

@@ -22,26 +22,26 @@ from toolkit.image.build.stages import SCRATCH, Plan, Stage
 from toolkit.image.build.state import PATH, Shared, State, epoch_s, time_text
 from toolkit.image.document import manifest, media_types, platform
 from toolkit.image.endpoint import Raw
+from toolkit.image.layer.policy import Policy
 from toolkit.image.store import limit, names
 from toolkit.image.store.builds import Layer
 from toolkit.image.store.place import MAKING
 from toolkit.image.store.store import Image, Store, StoreDestination
 from toolkit.image.transfer import pull
-from toolkit.image.trust import lock
+from toolkit.image.transfer.pull_options import NEVER, PullOptions, check_stored
 from toolkit.kernel import reading
 from toolkit.text import counted, quote
 
 NAMES = ("Containerfile", "Dockerfile")
-MISSING, ALWAYS, NEVER = "missing", "always", "never"
 _LAST = ("image", "Write the image")
 
 
 @dataclass(frozen=True, slots=True)
 class BuildRequest:
-    """The options of `ctk build`. `file` "" is one of NAMES in the folder; `pull` is one of the words above.
+    """The options of `ctk build`. `file` "" is one of NAMES in the folder.
 
-    `network` is instructions.HOST or NONE, for each RUN that does not say. `lock`, `update_lock` and `policy` are those
-    of PullRequest, for the images of FROM and COPY --from.
+    `network` is instructions.HOST or NONE, for each RUN that does not say. `how` is for the images of FROM and
+    COPY --from.
     """
 
     context: str
@@ -51,11 +51,7 @@ class BuildRequest:
     args: tuple[str, ...] = ()
     use_cache: bool = True
     network: str = instructions.HOST
-    pull: str = MISSING
-    plain_http: tuple[str, ...] = ()
-    lock: str = ""
-    update_lock: bool = False
-    policy: str = ""
+    how: PullOptions = PullOptions()  # noqa: RUF009 (it cannot be changed)
 
 
 class RunStep(NamedTuple):
@@ -197,7 +193,7 @@ class _Builder:
         self._built: dict[int, _Built] = {}
         self._images: dict[str, tuple[Image, Layers]] = {}
         self._latest_s = epoch_s()
-        self._work = Work("", "", "", True, None)
+        self._work = Work("", "", "", True, None, Policy())
 
     def image(self, given: dict[str, str]) -> str:
         """All stages; then the image. Its digest."""
@@ -205,7 +201,11 @@ class _Builder:
         folder, lock = self._folder()
         try:
             use_cache = self._request.use_cache
-            self._work = Work(self._store.place.folder, self._into.lease_path, folder, use_cache, self._latest_s)
+            how = self._request.how
+            policy = Policy(how.squash_ids, how.devices)
+            self._work = Work(
+                self._store.place.folder, self._into.lease_path, folder, use_cache, self._latest_s, policy
+            )
             for stage in self._plan.stages:
                 self._built[stage.number] = self._stage(stage, shared)
             return self._write(self._built[self._plan.stages[-1].number])
@@ -274,25 +274,18 @@ class _Builder:
         if name in self._images:
             return self._images[name]
         image = None
-        request = self._request
-        if request.pull != ALWAYS and not request.update_lock:
+        how = self._request.how
+        if not how.asks_first:
             try:
                 image = self._held(name)
-                lock.check(request.lock, name, image.top.digest)
+                check_stored(name, image, how, self._emit)
             except NotFound as error:
                 image = None
-                if request.pull == NEVER:
+                if how.when == NEVER:
                     doing, hint = f"{line.where}: {error.doing}", f"ctk pull {quote(name)}"
                     raise NotFound(doing, because=error.because, hint=hint) from None
         if image is None:
-            wanted = pull.PullRequest(
-                name,
-                plain_http=request.plain_http,
-                lock=request.lock,
-                update_lock=request.update_lock,
-                policy=request.policy,
-            )
-            pull.fetched(wanted, _within(self._emit))
+            pull.fetched(pull.for_use(name, "", how), _within(self._emit))
             image = self._held(name)
         found = tuple(
             Layer(one._replace(media_type=media_types.IN_OCI.get(one.media_type, one.media_type)), diff_id)

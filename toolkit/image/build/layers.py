@@ -38,7 +38,7 @@ class Work(NamedTuple):
     """What every step needs to know: the store's folder, the build's lease, its own folder, and how layers are made.
 
     `lease` is a path: a step may be a process of its own, and what it holds is held until the build ends. Times of
-    files later than `latest_s` (SOURCE_DATE_EPOCH) become that.
+    files later than `latest_s` (SOURCE_DATE_EPOCH) become that. `policy` is for layers that were never laid out.
     """
 
     store: str
@@ -46,6 +46,7 @@ class Work(NamedTuple):
     folder: str
     use_cache: bool
     latest_s: int | None
+    policy: Policy
     codec: str = media_types.GZIP
 
     def opened(self) -> tuple[Store, StoreDestination]:
@@ -101,7 +102,7 @@ def laid_out(work: Work, below: Layers, emit: Emit) -> list[str]:
     if found is not None:
         return found
     store, into = work.opened()
-    layout = Layout(store, into, [(one.descriptor.digest, one.diff_id) for one in below], Policy(), emit)
+    layout = Layout(store, into, [(one.descriptor.digest, one.diff_id) for one in below], work.policy, emit)
     source = StoreSource(store, below[0].descriptor, leases.Lease(store.place, work.lease, ()))
     for layer in below:
         if not layout.has(layer.descriptor):

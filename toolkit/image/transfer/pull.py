@@ -31,6 +31,7 @@ from toolkit.image.transfer import tree as trees
 from toolkit.image.transfer.copy import Progress, into_store
 from toolkit.image.transfer.lay_out import Layout, traced
 from toolkit.image.transfer.places import Access
+from toolkit.image.transfer.pull_options import PullOptions
 from toolkit.image.transfer.tree import Tree
 from toolkit.image.trust import gate, lock
 from toolkit.image.trust.lock import Lock
@@ -58,6 +59,20 @@ class PullRequest(NamedTuple):
     update_lock: bool = False
     explain: bool = False
     policy: str = ""
+
+
+def for_use(reference: str, platform: str, how: PullOptions) -> PullRequest:
+    """The pull of an image that a container or a build lies on."""
+    return PullRequest(
+        reference,
+        platform,
+        plain_http=how.plain_http,
+        squash_ids=how.squash_ids,
+        devices=how.devices,
+        lock=how.lock,
+        update_lock=how.update_lock,
+        policy=how.policy,
+    )
 
 
 STAGES = (("manifest", "Read the manifest"), (copying.STAGE, "Fetch what is missing"))
