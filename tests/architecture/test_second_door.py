@@ -74,3 +74,9 @@ def test_everyday_commands_make_no_dataclasses(words: list[str], ctk: Command) -
     """Each of them is compiled when it is imported, and the module imports inspect: 15 ms and more."""
     _, names, said = imported(words, ctk.environment)
     assert names & {"dataclasses", "inspect"} == set(), said
+
+
+def test_bytes_are_fetched_without_what_guesses_the_encoding_of_texts(ctk: Command) -> None:
+    _, names, said = imported(["pull", "127.0.0.1:1/nosuch"], ctk.environment)
+    assert "requests.sessions" in names and "charset_normalizer" not in names, said
+    assert "Warning" not in said

@@ -5,11 +5,14 @@ words. The clients decide which responses are good, whether to try again, and wh
 """
 
 import os
+import sys
 import threading
 import time
+import types
 import urllib.parse
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from toolkit import __version__
 from toolkit.errors import CtkError, Interrupted, Unreachable, Untrusted, Usage, reason
@@ -245,6 +248,7 @@ class Sessions:
         known: requests.Session | None = getattr(self._local, "session", None)  # noqa: F823 - a type alone
         if known is not None:
             return known
+        _import_requests()
         import requests
 
         from toolkit.fetch.heads import Adapter
@@ -297,6 +301,24 @@ class Sessions:
             found = {} if here else dict(requests.utils.get_environ_proxies(url))
             self._proxies["/".join(server)] = found
         return found
+
+
+def _import_requests() -> None:
+    """Import requests without charset_normalizer, which takes a tenth of our start.
+
+    It guesses the encoding of texts, and we read bytes. requests would warn if there were none, or if it had come to
+    want a newer one. What stands in for it is gone afterwards, for those that do need it.
+    """
+    if "requests" in sys.modules or "charset_normalizer" in sys.modules:
+        return
+    stand_in: Any = types.ModuleType("charset_normalizer")
+    stand_in.__version__ = "3.0.0"
+    warnings.filterwarnings("ignore", message="urllib3 .* doesn't match a supported version")
+    sys.modules["charset_normalizer"] = stand_in
+    try:
+        import requests  # noqa: F401
+    finally:
+        sys.modules.pop("charset_normalizer", None)
 
 
 def discard(response: "requests.Response") -> None:
