@@ -32,6 +32,7 @@ def tree(tmp_path: Path) -> Path:
     (top / "file").write_text("text")
     os.link(top / "file", top / "sub/hard")
     (top / "link").symlink_to("/no/where")
+    os.link(top / "link", top / "sub/link", follow_symlinks=False)
     os.mkfifo(top / "fifo", 0o600)
     os.chown(top / "file", 1000, 1000)
     (top / "file").chmod(0o4755)
@@ -55,6 +56,7 @@ def test_there_and_back(ctk: Command, running: str, tree: Path, tmp_path: Path) 
     assert (back / "file").stat().st_mode & 0o7777 == 0o755  # a stranger's setuid program is not to be ours
     assert (back / "file").stat().st_mtime == 1_000_000_000
     assert (back / "file").samefile(back / "sub/hard")
+    assert (back / "link").lstat().st_ino == (back / "sub/link").lstat().st_ino
     ctk("cp", "-a", str(tree / "file"), f"{running}:/owned").ok()
     assert ctk("exec", running, "stat", "-c", "%a %u", "/owned").out == "4755 1000\n"
     ctk("cp", str(tree / "file"), f"{running}:/etc/passwd").ok()  # onto a file

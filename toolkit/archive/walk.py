@@ -90,7 +90,7 @@ def entry_at(fd: int, name: bytes, path: bytes, names: dict[tuple[int, int], byt
         return None
     if entry.kind == SYMLINK:
         entry.link = os.readlink(name, dir_fd=fd)
-    elif entry.kind != DIRECTORY and about.st_nlink > 1:
+    if entry.kind != DIRECTORY and about.st_nlink > 1:  # a symbolic link may have several names, too
         first = names.setdefault((about.st_dev, about.st_ino), path)
         if first != path:
             entry.kind, entry.link, entry.size_bytes = HARD_LINK, first, 0

@@ -37,8 +37,13 @@ class _Packer:
         entry = of_file(name, status)
         if entry is None:
             return
-        if entry.kind == FILE:
-            self._file(fd, entry, status)
+        first = entry.name
+        if entry.kind != DIRECTORY and status.st_nlink > 1:
+            first = self.links.setdefault((status.st_dev, status.st_ino), entry.name)
+        if first != entry.name:
+            entry.kind, entry.link, entry.size_bytes = HARD_LINK, first, 0
+        elif entry.kind == FILE:
+            self._file(fd, entry)
             return
         if entry.kind == SYMLINK:
             entry.link = os.fsencode(os.readlink("", dir_fd=fd))
@@ -68,14 +73,7 @@ class _Packer:
             finally:
                 os.close(found)
 
-    def _file(self, fd: int, entry: Entry, status: os.stat_result) -> None:
-        first = entry.name
-        if status.st_nlink > 1:
-            first = self.links.setdefault((status.st_dev, status.st_ino), entry.name)
-        if first != entry.name:
-            entry.kind, entry.link, entry.size_bytes = HARD_LINK, first, 0
-            self._header(entry)
-            return
+    def _file(self, fd: int, entry: Entry) -> None:
         # Through its descriptor: the same file that was checked.
         file = os.open(names.of_fd(fd), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
