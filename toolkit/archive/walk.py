@@ -9,7 +9,8 @@ import os
 import stat
 from collections.abc import Iterator
 
-from toolkit.archive.entries import DIRECTORY, HARD_LINK, SECOND_NS, SYMLINK, XATTRS, Entry, of_file
+from toolkit.archive.entries import DIRECTORY, HARD_LINK, SYMLINK, XATTRS, Entry, of_file
+from toolkit.archive.epoch import clamped
 from toolkit.errors import SystemCall
 from toolkit.kernel import beneath
 
@@ -27,15 +28,9 @@ def walk(rootfd: int, *, without: frozenset[bytes] = frozenset(), latest_s: int 
     root = of_file(b"", os.fstat(rootfd))
     assert root is not None
     root.xattrs = xattrs(f"/proc/self/fd/{rootfd}/.")
-    yield _clamped(root, latest_s)
+    yield clamped(root, latest_s)
     for entry in _below(rootfd, b"", without, names):
-        yield _clamped(entry, latest_s)
-
-
-def _clamped(entry: Entry, latest_s: int | None) -> Entry:
-    if latest_s is not None and entry.mtime_s > latest_s:
-        entry.mtime_ns = latest_s * SECOND_NS
-    return entry
+        yield clamped(entry, latest_s)
 
 
 def folders(fd: int, path: bytes = b"") -> Iterator[tuple[int, list[tuple[str, os.stat_result]]]]:

@@ -9,9 +9,10 @@ import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 MOST_BYTES = 64 << 20
+_PIECE_BYTES = 1 << 20
 _HANDED = ("/dev/fd/", "/dev/stdin", "/proc/self/fd/")
 _TYPE, _FILE, _FOLDER, _FIFO = 0o170000, 0o100000, 0o040000, 0o010000
 
@@ -106,3 +107,9 @@ def whole(fd: int, path: str, limit_bytes: int = MOST_BYTES) -> bytes:
         if left < 0:
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), path)
     return b"".join(parts)
+
+
+def pieces(fd: int) -> "Iterator[bytes]":
+    """What can be read from `fd`, from where it stands, in pieces of 1 MiB at most. Raises OSError."""
+    while piece := os.read(fd, _PIECE_BYTES):
+        yield piece

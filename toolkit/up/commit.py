@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from toolkit.archive.entries import DIRECTORY, FILE, Entry
+from toolkit.archive.epoch import epoch_s
 from toolkit.children import rootless
 from toolkit.errors import CtkError, NotFound, Usage, reason
 from toolkit.events import Emit, Planned
-from toolkit.image.document import config_write
 from toolkit.image.document.descriptor import Descriptor
 from toolkit.image.document.manifest import Manifest
 from toolkit.image.layer import differ
@@ -94,7 +94,7 @@ def commit(request: CommitRequest, emit: Emit) -> str:
         except OSError as error:
             raise CtkError(doing, because=reason(error)) from None
         try:
-            found = differ.changes(upperfd, lowers, form_here(), doing, latest_s=config_write.epoch_s())
+            found = differ.changes(upperfd, lowers, form_here(), doing, latest_s=epoch_s())
             entries = _without_mount_points(found, _spec(request.bundle), lowers)
             return new_image.make(request.new, below, upperfd, entries, "ctk commit", repr(request.name), emit)
         finally:

@@ -18,7 +18,7 @@ from toolkit.archive.entries import DIRECTORY, FILE, HARD_LINK, SYMLINK, Entry, 
 from toolkit.archive.extract import Extractor, Policy
 from toolkit.archive.tar_read_any import AnyTar
 from toolkit.errors import CtkError
-from toolkit.kernel import atomic
+from toolkit.kernel import atomic, reading
 from toolkit.kernel.beneath import O_PATH, make_directories, open_beneath
 
 _READ_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # O_NONBLOCK: opening a fifo must not block
@@ -78,7 +78,7 @@ class Transfer:
             if not stat.S_ISREG(os.fstat(fd).st_mode):
                 raise CtkError(f"download {inside!r}", because="it is not a file", hint="use copy-out for folders")
             with _written(outside) as file:
-                for piece in _pieces(fd):
+                for piece in reading.pieces(fd):
                     atomic.write(file, piece)
 
     def tar_in(self, outside: str, inside: str) -> None:
@@ -239,9 +239,4 @@ def _content(fd: int) -> Iterator[bytes | Hole]:
         while data < at and (piece := os.read(fd, min(_PIECE_BYTES, at - data))):
             data += len(piece)
             yield piece
-    yield from _pieces(fd)  # all that has no holes, and what the kernel makes up, whose size is 0
-
-
-def _pieces(fd: int) -> Iterator[bytes]:
-    while piece := os.read(fd, _PIECE_BYTES):
-        yield piece
+    yield from reading.pieces(fd)  # all that has no holes, and what the kernel makes up, whose size is 0

@@ -7,35 +7,32 @@ SOURCE_DATE_EPOCH all of it is the same, byte for byte.
 
 import errno
 import os
-import tempfile
-import time
-from collections.abc import Iterator
 from typing import Any
 
 from toolkit import __version__, places
+from toolkit.archive.epoch import time_text
 from toolkit.bootstrap.facts.architectures import of_image
 from toolkit.bootstrap.facts.model import Request, Result
 from toolkit.bootstrap.output.finished import Tree, write_all
 from toolkit.bootstrap.output.tree_cache import CachedTree, Spoilt, TreeCache, as_layer
 from toolkit.errors import CtkError, SystemCall, Usage
 from toolkit.events import silent
-from toolkit.image import digest as digests
 from toolkit.image import layout
-from toolkit.image.document import manifest, media_types
+from toolkit.image.document import media_types
 from toolkit.image.document.descriptor import Descriptor
-from toolkit.image.endpoint import Destination, Raw
+from toolkit.image.endpoint import Destination
 from toolkit.image.layer import write
 from toolkit.image.layer.forms import form_here
 from toolkit.image.name import DOCKER_ARCHIVE, OCI, OCI_ARCHIVE, Location, Reference, parse
 from toolkit.image.store import limit
 from toolkit.image.store.store import Store
-from toolkit.kernel import rmtree_beneath
+from toolkit.image.transfer import put
+from toolkit.kernel import reading, rmtree_beneath
 from toolkit.kernel.beneath import O_PATH, open_beneath
 from toolkit.oci import json_text
 from toolkit.text import quote
 
 _VERSION = "ctk " + __version__
-_PIECE_BYTES = 1 << 20
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _SHELLS = ("/bin/bash", "/bin/sh")
 _LAYOUT = frozenset({"oci-layout", "index.json", "blobs"})
@@ -87,7 +84,7 @@ def write_archive(tree: Tree, out: int, *, for_docker: bool) -> dict[str, Any]:
     more = _write(tree, layout.open_destination(location), name)
     with open(path, "rb", buffering=0) as file:
         os.unlink(path)
-        write_all(out, _pieces(file.fileno()))
+        write_all(out, reading.pieces(file.fileno()))
     return {"digest": more["digest"]}
 
 
@@ -106,7 +103,7 @@ def write_store(tree: Tree) -> dict[str, Any]:
             into.hold(layer.digest)
             store.blobs.adopt(layer, kept.fd)
         into.hold(kept.diff_id)
-        digest = _put_documents(tree, into, layer, kept.diff_id, reference)
+        digest = put.documents(into, _config(tree, kept.diff_id), [layer], [reference])
         _lay_out(tree, store, kept.diff_id)
         limit.keep(store, silent)
     finally:
@@ -144,34 +141,19 @@ def _lay_out(tree: Tree, store: Store, diff_id: str) -> None:
 def _write(tree: Tree, destination: Destination, name: str) -> dict[str, Any]:
     doing = f"make an image of {tree.result.title}"
     try:
-        with tempfile.TemporaryFile(dir=tree.folder, buffering=0) as file:
-            entries = write.whole(tree.rootfd, doing, latest_s=tree.latest_s)
-            made = write.write(tree.rootfd, entries, file.fileno(), doing)
-            os.lseek(file.fileno(), 0, os.SEEK_SET)
-            destination.put_blob(made.descriptor, _pieces(file.fileno()))
-        digest = _put_documents(tree, destination, made.descriptor, made.diff_id, name)
+        entries = write.whole(tree.rootfd, doing, latest_s=tree.latest_s)
+        layer = put.layer(destination, tree.rootfd, entries, doing, folder=tree.folder)
+        assert layer is not None  # the root is a member
+        digest = put.documents(destination, _config(tree, layer.diff_id), [layer.descriptor], [name])
     finally:
         destination.close()
-    return {"digest": digest, "bytes": made.descriptor.size_bytes}
-
-
-def _put_documents(tree: Tree, destination: Destination, layer: Descriptor, diff_id: str, name: str) -> str:
-    """Put the configuration and the manifest; the manifest's digest."""
-    config = _config(tree, diff_id)
-    described = manifest.described(config, media_types.OCI_CONFIG)
-    destination.put_blob(described, iter([config]))
-    data = manifest.write(described, [layer])
-    digest = digests.of(data)
-    destination.put_manifest(Raw(data, media_types.OCI_MANIFEST, digest), name)
-    destination.commit()
-    return digest
+    return {"digest": digest, "bytes": layer.descriptor.size_bytes}
 
 
 def _config(tree: Tree, diff_id: str) -> bytes:
     """The configuration (image-spec 1.1, config.md)."""
     result = tree.result
-    seconds = time.time() if tree.latest_s is None else tree.latest_s
-    created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+    created = time_text(tree.latest_s)
     architecture, variant = of_image(result.architecture)
     labels = {
         "org.opencontainers.image.title": f"{result.distribution} {result.title}",
@@ -211,8 +193,3 @@ def _shell(rootfd: int) -> str:
             continue
         return path
     return ""
-
-
-def _pieces(fd: int) -> Iterator[bytes]:
-    while piece := os.read(fd, _PIECE_BYTES):
-        yield piece

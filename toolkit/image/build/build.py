@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from toolkit.archive.epoch import epoch_s, time_text
 from toolkit.children import rootless
 from toolkit.errors import CtkError, NotFound, Usage, reason
 from toolkit.events import Done, Emit, Event, Finished, Note, Planned, Started
@@ -19,15 +20,14 @@ from toolkit.image.build.files import Files, Folder, Made
 from toolkit.image.build.instructions import Arg, Command, Copy, Instruction, Pairs, Run, Words
 from toolkit.image.build.layers import Layers, Work
 from toolkit.image.build.stages import SCRATCH, Plan, Stage
-from toolkit.image.build.state import PATH, Shared, State, epoch_s, time_text
-from toolkit.image.document import manifest, media_types, platform
-from toolkit.image.endpoint import Raw
+from toolkit.image.build.state import PATH, Shared, State
+from toolkit.image.document import platform
 from toolkit.image.layer.policy import Policy
 from toolkit.image.store import limit, names
 from toolkit.image.store.builds import Layer
 from toolkit.image.store.place import MAKING
 from toolkit.image.store.store import Image, Store, StoreDestination
-from toolkit.image.transfer import pull
+from toolkit.image.transfer import pull, put
 from toolkit.image.transfer.pull_options import NEVER, PullOptions, check_stored
 from toolkit.kernel import reading
 from toolkit.text import counted, quote
@@ -288,7 +288,7 @@ class _Builder:
             pull.fetched(pull.for_use(name, "", how), _within(self._emit))
             image = self._held(name)
         found = tuple(
-            Layer(one._replace(media_type=media_types.IN_OCI.get(one.media_type, one.media_type)), diff_id)
+            Layer(one.in_oci(), diff_id)
             for one, diff_id in zip(image.manifest.layers, image.config.diff_ids, strict=True)
         )
         self._images[name] = image, found
@@ -396,13 +396,7 @@ class _Builder:
         began = time.monotonic()
         self._emit(Started(_LAST[0]))
         config = built.state.document([one.diff_id for one in built.layers])
-        about = manifest.described(config, media_types.OCI_CONFIG)
-        data = manifest.write(about, [one.descriptor for one in built.layers])
-        digest = manifest.described(data, media_types.OCI_MANIFEST).digest
-        self._into.put_blob(about, iter([config]))
-        for name in self._request.names or ("",):
-            self._into.put_manifest(Raw(data, media_types.OCI_MANIFEST, digest), name)
-        self._into.commit()
+        digest = put.documents(self._into, config, [one.descriptor for one in built.layers], self._request.names)
         self._emit(Finished(_LAST[0], time.monotonic() - began, counted(len(built.layers), "layer")))
         return digest
 

@@ -3,27 +3,21 @@
 The key of a step (store/builds.py) is a hash of all that it depends on, with the chain id of the layers below.
 """
 
-import errno
 import hashlib
-import os
-import tempfile
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from itertools import chain
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from toolkit.archive.entries import Entry
-from toolkit.errors import CtkError, NotFound, reason
+from toolkit.errors import CtkError, NotFound
 from toolkit.events import Emit, silent
 from toolkit.image.document import config as configs
 from toolkit.image.document import media_types
-from toolkit.image.layer import write
 from toolkit.image.layer.forms import form_here
 from toolkit.image.layer.policy import Policy
 from toolkit.image.store import builds, leases, use
 from toolkit.image.store.builds import Layer
-from toolkit.image.store.place import PARTS
 from toolkit.image.store.store import Store, StoreDestination, StoreSource
+from toolkit.image.transfer import put as parts
 from toolkit.image.transfer.copy import Progress
 from toolkit.image.transfer.lay_out import Layout
 from toolkit.oci import json_text
@@ -122,36 +116,9 @@ def put(
     content: Callable[[Entry], Iterable[bytes]] | None = None,
 ) -> Layer | None:
     """Write a layer with these members into the store; None if there are none. Raises CtkError."""
-    each = iter(entries)
-    first = next(each, None)
-    if first is None:
+    _, into = work.opened()
+    made = parts.layer(into, rootfd, entries, doing, work.codec, content)
+    if made is None:
         return None
-    store, into = work.opened()
-    with _file(store.place.path(PARTS)) as fd:
-        try:
-            made = write.write(rootfd, chain((first,), each), fd, doing, work.codec, content)
-            os.fsync(fd)
-        except OSError as error:
-            raise CtkError(doing, because=reason(error)) from None
-        into.hold(made.diff_id)
-        into.hold(made.descriptor.digest)
-        store.blobs.adopt(made.descriptor, fd)
+    into.hold(made.diff_id)
     return Layer(made.descriptor, made.diff_id)
-
-
-@contextmanager
-def _file(folder: str) -> Iterator[int]:
-    """A file without a name in the store's own folder, so that it becomes a blob without a copy."""
-    try:
-        # Not tempfile's: its O_EXCL means that the file never gets a name (open(2), O_TMPFILE).
-        fd = os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR):
-            raise
-        with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
-            yield file.fileno()
-        return
-    try:
-        yield fd
-    finally:
-        os.close(fd)

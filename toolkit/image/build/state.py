@@ -4,11 +4,9 @@ A base image's fields that nobody here knows stay as they are.
 """
 
 import copy
-import datetime
 import os
 from typing import Any, NamedTuple
 
-from toolkit.errors import Usage
 from toolkit.image.build import instructions, words
 from toolkit.image.build.instructions import Arg, Command, Pairs, Words
 from toolkit.image.build.lines import Line
@@ -16,9 +14,7 @@ from toolkit.image.build.stages import PROXIES
 from toolkit.image.build.words import Scope
 from toolkit.image.document.platform import Platform
 from toolkit.oci import json_text
-from toolkit.text import number
 
-_EPOCH = "SOURCE_DATE_EPOCH"
 _SHELL = ("/bin/sh", "-c")
 PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -164,23 +160,3 @@ class State:
         whole["rootfs"] = {"type": "layers", "diff_ids": diff_ids}
         whole["history"] = self.history
         return json_text.dumps(whole).encode()
-
-
-def time_text(seconds: int | None) -> str:
-    """A time as RFC 3339 has it; None is now."""
-    now = datetime.datetime.now(datetime.UTC)
-    when = now if seconds is None else datetime.datetime.fromtimestamp(seconds, datetime.UTC)
-    return when.strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def epoch_s() -> int | None:
-    """SOURCE_DATE_EPOCH (https://reproducible-builds.org/specs/source-date-epoch/); None if it is not set.
-
-    Raises Usage.
-    """
-    text = os.environ.get(_EPOCH, "")
-    if not text:
-        return None
-    if number(text) < 0 or len(text) > 11:
-        raise Usage(f"read {_EPOCH}", because=f"{text!r} is not a number of seconds since 1970")
-    return number(text)

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from toolkit.archive import walk
 from toolkit.archive.entries import DIRECTORY, FILE, HARD_LINK, SECOND_NS, SYMLINK, Entry, of_file
+from toolkit.archive.epoch import clamped
 from toolkit.errors import CtkError, reason
 from toolkit.image.layer import merged
 from toolkit.image.layer.write import fit
@@ -42,9 +43,7 @@ class Change(NamedTuple):
             entry.uname = entry.gname = b""
         if self.mode is not None and entry.kind != SYMLINK:
             entry.mode = self.mode
-        if self.latest_s is not None and entry.mtime_s > self.latest_s:
-            entry.mtime_ns = self.latest_s * SECOND_NS
-        return entry
+        return clamped(entry, self.latest_s)
 
 
 class Members:

@@ -3,19 +3,17 @@
 What another image's configuration says and nobody here knows stays as it is.
 """
 
-import datetime
 import os
 import shlex
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from toolkit.archive.epoch import epoch_s, time_text
 from toolkit.errors import Invalid, Usage
 from toolkit.image.document import config
 from toolkit.image.document.platform import Platform
 from toolkit.oci import json_text
-from toolkit.text import number
 
-EPOCH = "SOURCE_DATE_EPOCH"
 _HINT = "as in a Containerfile: 'CMD [\"nginx\", \"-g\", \"daemon off;\"]', 'ENV A=b', 'USER web'"
 
 
@@ -28,19 +26,6 @@ class Step(NamedTuple):
     comment: str = ""
 
 
-def epoch_s() -> int | None:
-    """SOURCE_DATE_EPOCH (https://reproducible-builds.org/specs/source-date-epoch/); None if it is not set.
-
-    Raises Usage.
-    """
-    text = os.environ.get(EPOCH, "")
-    if not text:
-        return None
-    if not (text.isascii() and text.isdigit()) or len(text) > 11:
-        raise Usage(f"read {EPOCH}", because=f"{text!r} is not a number of seconds since 1970")
-    return number(text)
-
-
 def written(base: bytes, platform: Platform | None, changes: Sequence[str], step: Step) -> bytes:
     """The bytes of the configuration `base`, b"" for none, with one more step; it is as old as SOURCE_DATE_EPOCH says.
 
@@ -48,7 +33,7 @@ def written(base: bytes, platform: Platform | None, changes: Sequence[str], step
     takes them. Raises Usage for one that can't be, Invalid.
     """
     whole: dict[str, Any] = json_text.loads(base, "the image's configuration") if base else {}
-    created = _time(epoch_s())
+    created = time_text(epoch_s())
     whole["created"] = created
     if step.author:
         whole["author"] = step.author
@@ -69,13 +54,6 @@ def written(base: bytes, platform: Platform | None, changes: Sequence[str], step
     data = json_text.dumps(whole).encode()
     config.read(data, "the new configuration")
     return data
-
-
-def _time(seconds: int | None) -> str:
-    """As RFC 3339 has it."""
-    now = datetime.datetime.now(datetime.UTC)
-    when = now if seconds is None else datetime.datetime.fromtimestamp(seconds, datetime.UTC)
-    return when.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _change(run: dict[str, Any], changes: Sequence[str]) -> None:

@@ -27,6 +27,10 @@ class Descriptor(NamedTuple):
         """The tag in a layout's index; "" for none."""
         return self.annotations.get(REF_NAME, "")
 
+    def in_oci(self) -> "Descriptor":
+        """The same content as image-spec calls it, if this is a type of docker's: the bytes are the same."""
+        return self._replace(media_type=media_types.IN_OCI.get(self.media_type, self.media_type))
+
     def as_json(self) -> dict[str, Any]:
         """The object, its fields in the order of the specification."""
         whole: dict[str, Any] = {"mediaType": self.media_type}

@@ -14,7 +14,8 @@ from contextlib import ExitStack
 from typing import NamedTuple
 
 from toolkit.archive import walk
-from toolkit.archive.entries import DIRECTORY, FILE, SECOND_NS, Entry, of_file
+from toolkit.archive.entries import DIRECTORY, FILE, Entry, of_file
+from toolkit.archive.epoch import clamped
 from toolkit.errors import CtkError, reason_and_path
 from toolkit.image.layer import merged
 from toolkit.image.layer.forms import OVERLAY
@@ -131,12 +132,7 @@ class _Differ:
         entry = Entry(path, FILE, 0)
         entry.mode = 0o600
         entry.mtime_ns = about.st_mtime_ns
-        return self._clamped(entry)
+        return clamped(entry, self._latest_s)
 
     def _kept(self, entry: Entry) -> Entry:
-        return self._clamped(fit(entry, self._doing))
-
-    def _clamped(self, entry: Entry) -> Entry:
-        if self._latest_s is not None and entry.mtime_s > self._latest_s:
-            entry.mtime_ns = self._latest_s * SECOND_NS
-        return entry
+        return clamped(fit(entry, self._doing), self._latest_s)

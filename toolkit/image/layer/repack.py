@@ -10,7 +10,8 @@ import os
 from collections.abc import Iterator
 
 from toolkit.archive import walk
-from toolkit.archive.entries import BLOCK, CHARACTER, DIRECTORY, FILE, SECOND_NS, Entry, of_file
+from toolkit.archive.entries import BLOCK, CHARACTER, DIRECTORY, FILE, Entry, of_file
+from toolkit.archive.epoch import clamped
 from toolkit.errors import CtkError, reason_and_path
 from toolkit.image.layer.contents import Root
 from toolkit.image.layer.names import WHITEOUT
@@ -118,10 +119,5 @@ class _Changes:
         """The member, and before it the folders above that are none yet."""
         folders, self._above = self._above, []
         for folder in folders:
-            yield self._clamped(fit(folder, self._doing))
-        yield self._clamped(entry if white else fit(entry, self._doing))
-
-    def _clamped(self, entry: Entry) -> Entry:
-        if self._latest_s is not None and entry.mtime_s > self._latest_s:
-            entry.mtime_ns = self._latest_s * SECOND_NS
-        return entry
+            yield clamped(fit(folder, self._doing), self._latest_s)
+        yield clamped(entry if white else fit(entry, self._doing), self._latest_s)

@@ -16,7 +16,7 @@ from toolkit.image import digest as digests
 from toolkit.image.document import fields
 from toolkit.image.document.descriptor import Descriptor
 from toolkit.image.store.place import Place, is_at, lock_file
-from toolkit.kernel import atomic
+from toolkit.kernel import atomic, reading
 
 _READ_BYTES = 1 << 20
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -235,7 +235,7 @@ class Blobs:
                 if error.errno not in _NO_LINK:
                     raise self._place.failed(error) from None
             os.lseek(fd, 0, os.SEEK_SET)
-            part.write(iter(lambda: os.read(fd, _READ_BYTES), b""))
+            part.write(reading.pieces(fd))
 
     def open(self, descriptor: Descriptor, *, drop: bool = True) -> int:
         """A descriptor (at offset 0) of the blob, hashed just now through this very descriptor.

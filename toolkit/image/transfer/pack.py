@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from toolkit import places as folders
+from toolkit.archive.epoch import epoch_s
 from toolkit.children import rootless
 from toolkit.errors import CtkError, NotFound, reason
 from toolkit.events import Emit, Planned
 from toolkit.image import name
-from toolkit.image.document import config_write
 from toolkit.image.document import platform as platforms
 from toolkit.image.document.manifest import Manifest
 from toolkit.image.endpoint import Source
@@ -66,7 +66,7 @@ def pack(request: PackRequest, emit: Emit) -> str:
         raise CtkError(doing, because=reason(error)) from None
     emit(Planned(((STAGE, "Pack the tree"),)))
     try:
-        entries = write.whole(rootfd, doing, latest_s=config_write.epoch_s())
+        entries = write.whole(rootfd, doing, latest_s=epoch_s())
         return new_image.make(request.new, below, rootfd, entries, "ctk pack", repr(folder), emit)
     finally:
         os.close(rootfd)
@@ -101,7 +101,7 @@ def _repack(request: PackRequest, folder: str, about: Unpacked, emit: Emit) -> s
                 doing,
                 devices=about.devices,
                 mount_points=_mount_points(request.source),
-                latest_s=config_write.epoch_s(),
+                latest_s=epoch_s(),
             )
             return new_image.make(request.new, below, rootfd, entries, "ctk pack", repr(request.source), emit)
         finally:
