@@ -17,7 +17,7 @@ import pickle
 import shutil
 import signal
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from toolkit import errors, places
 from toolkit.children import interpreter
@@ -33,6 +33,16 @@ _PATH = "/usr/bin:/usr/local/bin:/bin"
 _DOING = "become root of a user namespace"
 
 Map = list[tuple[int, int, int]]
+Argument = TypeVar("Argument")
+Result = TypeVar("Result")
+
+
+def as_root(function: "Callable[[Argument, Emit], Result]", argument: "Argument", emit: Emit) -> "Result":
+    """As `run`; root calls the function in this process."""
+    if os.geteuid() == 0:
+        return function(argument, emit)
+    result: Result = run(function, argument, emit)
+    return result
 
 
 def run(function: Callable[..., Any], argument: Any, emit: Emit) -> Any:

@@ -6,10 +6,8 @@ needs. Its writable layer is in the build's own folder.
 
 import os
 from collections import deque
-from collections.abc import Iterator
 from typing import Any
 
-from toolkit.archive.entries import DIRECTORY, FILE, Entry
 from toolkit.bundle import build as specs
 from toolkit.bundle import document
 from toolkit.bundle import image as images
@@ -22,7 +20,7 @@ from toolkit.image.build.build import RunStep
 from toolkit.image.build.instructions import HOST
 from toolkit.image.document.config import ImageConfig, Run
 from toolkit.image.document.platform import Platform
-from toolkit.image.layer import differ, merged
+from toolkit.image.layer import differ, merged, mount_points
 from toolkit.image.layer.forms import form_here
 from toolkit.image.store.builds import Layer
 from toolkit.kernel import rmtree_beneath
@@ -42,11 +40,7 @@ def run(step: RunStep, emit: Emit) -> Layer | None:
     spec = _spec(step, folder)
     document.write(folder, document.text(spec), force=True)
     _carried_out(step, folder, emit)
-    points = tuple(str(one.get("destination")) for one in spec.get("mounts") or ())
-    if os.geteuid() == 0:
-        return _packed((step, folder, points), emit)
-    layer: Layer | None = rootless.run(_packed, (step, folder, points), emit)
-    return layer
+    return rootless.as_root(_packed, (step, folder, mount_points.of(spec)), emit)
 
 
 def _spec(step: RunStep, folder: str) -> dict[str, Any]:
@@ -103,7 +97,7 @@ def _carried_out(step: RunStep, folder: str, emit: Emit) -> None:
         raise BuildFailed(step.doing, because=how, tail=tuple(tail))
 
 
-def _packed(request: tuple[RunStep, str, tuple[str, ...]], emit: Emit) -> Layer | None:  # noqa: ARG001
+def _packed(request: tuple[RunStep, str, frozenset[bytes]], emit: Emit) -> Layer | None:  # noqa: ARG001
     """The layer of what the container has changed; its folder is removed. Raises CtkError."""
     step, folder, points = request
     try:
@@ -112,7 +106,7 @@ def _packed(request: tuple[RunStep, str, tuple[str, ...]], emit: Emit) -> Layer 
         raise CtkError(step.doing, because=reason(error)) from None
     try:
         found = differ.changes(upperfd, step.lowers, form_here(), step.doing, latest_s=step.work.latest_s)
-        layer = layers.put(step.work, upperfd, _without_mount_points(found, points, step.lowers), step.doing)
+        layer = layers.put(step.work, upperfd, mount_points.without(found, points, step.lowers), step.doing)
     finally:
         os.close(upperfd)
     above = os.open(step.work.folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -121,24 +115,3 @@ def _packed(request: tuple[RunStep, str, tuple[str, ...]], emit: Emit) -> Layer 
     finally:
         os.close(above)
     return layer
-
-
-def _without_mount_points(
-    entries: Iterator[Entry], points: tuple[str, ...], lowers: tuple[str, ...]
-) -> Iterator[Entry]:
-    """Without the empty files and folders that the runtime has made to mount something on: no program made them."""
-    made = {
-        point
-        for point in (os.fsencode(one).strip(b"/") for one in points)
-        if not any(os.path.lexists(os.path.join(os.fsencode(low), point)) for low in lowers)
-    }
-    held: list[Entry] = []  # the root and such folders, until something in them comes
-    for entry in entries:
-        while held and held[-1].name and not entry.name.startswith(held[-1].name + b"/"):
-            held.pop()
-        if not entry.name or (entry.name in made and entry.kind == DIRECTORY):
-            held.append(entry)
-        elif not (entry.name in made and entry.kind == FILE and not entry.size_bytes):
-            yield from held
-            held.clear()
-            yield entry

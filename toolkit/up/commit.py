@@ -1,19 +1,15 @@
 """`ctk commit`: what a container on an image has changed becomes one more layer."""
 
-import contextlib
 import os
-import stat
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from toolkit.archive.entries import DIRECTORY, FILE, Entry
 from toolkit.archive.epoch import epoch_s
 from toolkit.children import rootless
 from toolkit.errors import CtkError, NotFound, Usage, reason
 from toolkit.events import Emit, Planned
 from toolkit.image.document.descriptor import Descriptor
 from toolkit.image.document.manifest import Manifest
-from toolkit.image.layer import differ
+from toolkit.image.layer import differ, mount_points
 from toolkit.image.layer.forms import form_here
 from toolkit.image.store import leases, reach, use
 from toolkit.image.store.store import Store, StoreSource
@@ -51,10 +47,7 @@ def committed(request: CommitRequest, emit: Emit) -> str:
         raise CtkError(doing, because="it has no writable layer on a disk: it has not run yet, or with --ephemeral")
     if os.geteuid() == 0 and _is_mapped(_spec(request.bundle)):
         raise Usage(doing, because="it has a user namespace: the owners of its files are not the image's")
-    if os.geteuid() == 0:
-        return commit(request, emit)
-    digest: str = rootless.run(commit, request, emit)
-    return digest
+    return rootless.as_root(commit, request, emit)
 
 
 def _spec(bundle: str) -> dict[str, Any]:
@@ -95,43 +88,7 @@ def commit(request: CommitRequest, emit: Emit) -> str:
             raise CtkError(doing, because=reason(error)) from None
         try:
             found = differ.changes(upperfd, lowers, form_here(), doing, latest_s=epoch_s())
-            entries = _without_mount_points(found, _spec(request.bundle), lowers)
+            entries = mount_points.without(found, mount_points.of(_spec(request.bundle)), lowers)
             return new_image.make(request.new, below, upperfd, entries, "ctk commit", repr(request.name), emit)
         finally:
             os.close(upperfd)
-
-
-def _without_mount_points(entries: Iterator[Entry], spec: dict[str, Any], lowers: list[str]) -> Iterator[Entry]:
-    """Without the empty files and folders that the runtime has made to mount something on: no program made them.
-
-    If there is nothing else, nothing has changed.
-    """
-    points = {os.fsencode(str(one.get("destination"))).strip(b"/") for one in spec.get("mounts") or ()}
-    made = {point for point in points if _below(lowers, point) is None}
-    above = {os.path.dirname(point) for point in made}  # copied up for that alone
-    held: list[Entry] = []  # the root and such folders, until something in them comes
-    for entry in entries:
-        while held and held[-1].name and not entry.name.startswith(held[-1].name + b"/"):
-            held.pop()
-        point = entry.name in made or (entry.name in above and _as_below(entry, lowers))
-        if not entry.name or (point and entry.kind == DIRECTORY):
-            held.append(entry)
-        elif not (point and entry.kind == FILE and not entry.size_bytes):
-            yield from held
-            held.clear()
-            yield entry
-
-
-def _below(lowers: list[str], name: bytes) -> os.stat_result | None:
-    for lower in lowers:
-        with contextlib.suppress(OSError):
-            return os.lstat(os.path.join(os.fsencode(lower), name))
-    return None
-
-
-def _as_below(entry: Entry, lowers: list[str]) -> bool:
-    """Whether only the time of a folder is another than in the layers below."""
-    was = _below(lowers, entry.name)
-    if was is None or not stat.S_ISDIR(was.st_mode) or entry.xattrs:
-        return False
-    return (stat.S_IMODE(was.st_mode), was.st_uid, was.st_gid) == (entry.mode, entry.uid, entry.gid)

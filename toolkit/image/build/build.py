@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from toolkit.archive.epoch import epoch_s, time_text
 from toolkit.children import rootless
@@ -311,14 +311,8 @@ class _Builder:
         state.change(one)
         if state.folder == "/":
             return Made(None, True)
-        return self._call(files.folder, Folder(self._work, below, _doing(one), state.folder, state.user))
-
-    def _call(self, function: Callable[[Any, Emit], Made], step: Files | Folder) -> Made:
-        """Carry out a step; an ordinary user becomes root of a user namespace for it."""
-        if os.geteuid() == 0:
-            return function(step, self._emit)
-        made: Made = rootless.run(function, step, self._emit)
-        return made
+        step = Folder(self._work, below, _doing(one), state.folder, state.user)
+        return rootless.as_root(files.folder, step, self._emit)
 
     def _copy_step(self, stage: Stage, one: Copy, below: Layers, state: State) -> Made:
         scope = state.scope(one.line)
@@ -352,7 +346,7 @@ class _Builder:
             int(mode, 8) if mode else None,
             one.is_add,
         )
-        return self._call(files.copy, step)
+        return rootless.as_root(files.copy, step, self._emit)
 
     def _run_step(self, one: Run, below: Layers, state: State, name: str) -> Made:
         argv = list(one.argv) or state.shell(one.text)
@@ -367,7 +361,7 @@ class _Builder:
             raise one.line.where.invalid("there is nothing to run in an empty image", "COPY a program first")
         lowers = layers.lowers(self._work, below)
         if lowers is None:
-            lowers = self._lay_out(below)
+            lowers = rootless.as_root(_laid_out, (self._work, below), self._emit)
         step = RunStep(
             self._work,
             below,
@@ -383,12 +377,6 @@ class _Builder:
         layer = self._run(step, self._emit)
         layers.keep(self._work, key, layer)
         return Made(layer, False)
-
-    def _lay_out(self, below: Layers) -> list[str]:
-        if os.geteuid() == 0:
-            return layers.laid_out(self._work, below, self._emit)
-        found: list[str] = rootless.run(_laid_out, (self._work, below), self._emit)
-        return found
 
     # ---- the image
 

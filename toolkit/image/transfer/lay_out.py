@@ -138,10 +138,7 @@ class LayOutRequest(NamedTuple):
 
 def laid_out(request: LayOutRequest, emit: Emit) -> None:
     """As `lay_out`; without root as root of a user namespace. Raises CtkError."""
-    if os.geteuid() == 0:
-        lay_out(request, emit)
-    else:
-        rootless.run(lay_out, request, emit)
+    rootless.as_root(lay_out, request, emit)
 
 
 def lay_out(request: LayOutRequest, emit: Emit) -> None:

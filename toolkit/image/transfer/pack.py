@@ -19,7 +19,7 @@ from toolkit.image import name
 from toolkit.image.document import platform as platforms
 from toolkit.image.document.manifest import Manifest
 from toolkit.image.endpoint import Source
-from toolkit.image.layer import repack, tars, write
+from toolkit.image.layer import mount_points, repack, tars, write
 from toolkit.image.layer.contents import Contents
 from toolkit.image.store.store import Store
 from toolkit.image.transfer import new_image, places, unpacked
@@ -45,17 +45,15 @@ class PackRequest(NamedTuple):
 def packed(request: PackRequest, emit: Emit) -> str:
     """As `pack`; without root as root of a user namespace, which has the owners of the files. Raises CtkError."""
     request = request._replace(source=_folder(request.source))
-    if os.geteuid() == 0:
-        return pack(request, emit)
-    digest: str = rootless.run(pack, request, emit)
-    return digest
+    return rootless.as_root(pack, request, emit)
 
 
 def pack(request: PackRequest, emit: Emit) -> str:
     """Write the image of the folder `source`; its digest. Raises CtkError; then the place has no new image."""
-    folder, config = _tree(request.source)
+    spec = _spec(request.source)
+    folder, config = _tree(request.source, spec)
     if folder != request.source and not request.squash and (about := unpacked.read(request.source)):
-        return _repack(request, folder, about, emit)
+        return _repack(request, folder, mount_points.of(spec), about, emit)
     platform = platforms.parse(request.platform) if request.platform else platforms.host()
     below = Below(config, platform=platform)
     new_image.check(request.new, below)
@@ -72,7 +70,7 @@ def pack(request: PackRequest, emit: Emit) -> str:
         os.close(rootfd)
 
 
-def _repack(request: PackRequest, folder: str, about: Unpacked, emit: Emit) -> str:
+def _repack(request: PackRequest, folder: str, points: frozenset[bytes], about: Unpacked, emit: Emit) -> str:
     doing = f"pack {request.source!r}"
     emit(Planned(((STAGE, "Pack what has changed"),)))
     with contextlib.closing(Contents()) as contents, contextlib.ExitStack() as stack:
@@ -100,7 +98,7 @@ def _repack(request: PackRequest, folder: str, about: Unpacked, emit: Emit) -> s
                 contents.old,
                 doing,
                 devices=about.devices,
-                mount_points=_mount_points(request.source),
+                mount_points=points,
                 latest_s=epoch_s(),
             )
             return new_image.make(request.new, below, rootfd, entries, "ctk pack", repr(request.source), emit)
@@ -131,19 +129,24 @@ def _folder(text: str) -> str:
     raise NotFound(f"pack {text!r}", because="there is neither such a folder nor a bundle of that name")
 
 
-def _tree(folder: str) -> tuple[str, bytes]:
+def _spec(folder: str) -> dict[str, Any]:
+    """The config.json of a bundle; empty if there is none. Raises CtkError."""
+    path = os.path.join(folder, _CONFIG)
+    try:
+        found = json_text.loads(reading.read(path), path)
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise CtkError(f"read {path!r}", because=reason(error)) from None
+    return found if isinstance(found, dict) else {}
+
+
+def _tree(folder: str, spec: dict[str, Any]) -> tuple[str, bytes]:
     """The tree to pack, and the configuration that a bundle's config.json stands for; b"" for a plain tree.
 
     Raises CtkError.
     """
-    path = os.path.join(folder, _CONFIG)
-    try:
-        spec = json_text.loads(reading.read(path), path)
-    except FileNotFoundError:
-        return folder, b""
-    except OSError as error:
-        raise CtkError(f"read {path!r}", because=reason(error)) from None
-    root = spec.get("root") if isinstance(spec, dict) else None
+    root = spec.get("root")
     named = root.get("path") if isinstance(root, dict) else None
     if not isinstance(named, str):
         return folder, b""  # a tree with a config.json of its own
@@ -152,13 +155,6 @@ def _tree(folder: str) -> tuple[str, bytes]:
         because = "its root is empty: it consists of the layers of an image"
         raise CtkError(f"pack {folder!r}", because=because, hint="ctk commit ID IMAGE adds what has changed to them")
     return tree, json_text.dumps({"config": _run(spec.get("process") or {})}).encode()
-
-
-def _mount_points(bundle: str) -> frozenset[bytes]:
-    path = os.path.join(bundle, _CONFIG)
-    mounts = json_text.loads(reading.read(path), path).get("mounts")
-    found = [one.get("destination") for one in mounts or () if isinstance(one, dict)]
-    return frozenset(os.fsencode(one).strip(b"/") for one in found if isinstance(one, str))
 
 
 def _run(process: dict[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 What the store has is not asked for again: of an image that is there whole, one HEAD tells that it is still the one.
 """
 
-import os
 import threading
 import time
 from functools import partial
@@ -80,10 +79,7 @@ STAGES = (("manifest", "Read the manifest"), (copying.STAGE, "Fetch what is miss
 
 def fetched(request: PullRequest, emit: Emit) -> str:
     """As `pull`; without root as root of a user namespace, so that the layers get their owners. Raises CtkError."""
-    if os.geteuid() == 0:
-        return pull(request, emit)
-    digest: str = rootless.run(pull, request, emit)
-    return digest
+    return rootless.as_root(pull, request, emit)
 
 
 def pull(request: PullRequest, emit: Emit, *, access: Access | None = None) -> str:
