@@ -38,7 +38,7 @@ def folders(fd: int, path: bytes = b"") -> Iterator[tuple[int, list[tuple[str, o
 
     The descriptor is valid until the next folder is asked for. Raises OSError, as `walk` does.
     """
-    _check_depth(path)
+    check_depth(path)
     found = [(name, os.stat(name, dir_fd=fd, follow_symlinks=False)) for name in os.listdir(fd)]
     yield fd, found
     for name, about in found:
@@ -50,14 +50,14 @@ def folders(fd: int, path: bytes = b"") -> Iterator[tuple[int, list[tuple[str, o
                 os.close(inner)
 
 
-def _check_depth(path: bytes) -> None:
-    """Limit the depth: a script may nest folders without end, and each level takes a descriptor and a stack frame."""
+def check_depth(path: bytes) -> None:
+    """Raise OSError beyond a depth: a script may nest folders without end, and each level takes a descriptor."""
     if path.count(b"/") > _DEEPEST:
         raise OSError(errno.ENAMETOOLONG, f"folders are nested more than {_DEEPEST} deep", os.fsdecode(path[:60]) + "…")
 
 
 def _below(fd: int, path: bytes, without: frozenset[bytes], names: dict[tuple[int, int], bytes]) -> Iterator[Entry]:
-    _check_depth(path)
+    check_depth(path)
     prefix = path + b"/" if path else b""
     for name in sorted(os.fsencode(one) for one in os.listdir(fd)):
         if name in without:

@@ -20,7 +20,6 @@ from toolkit.image.build.ignore import Ignored
 from toolkit.image.layer import merged
 from toolkit.kernel import beneath
 
-_DEEPEST = 200
 _NO_LINKS = beneath.RESOLVE_BENEATH | beneath.RESOLVE_NO_SYMLINKS | beneath.RESOLVE_NO_MAGICLINKS
 
 
@@ -116,8 +115,7 @@ class Tree:
             yield from self._inside(found.where, path, b"", self._marks(path))
 
     def _inside(self, where: list[int], path: str, name: bytes, marks: tuple[bool, ...]) -> Iterator[Item]:
-        if name.count(b"/") > _DEEPEST:
-            raise OSError(errno.ENAMETOOLONG, f"folders are nested more than {_DEEPEST} deep", path[:60] + "…")
+        walk.check_depth(name)
         for word in merged.names(where):
             inner, called = os.path.join(path, word), os.path.join(name, os.fsencode(word))
             here = self._ignored.marks(inner, marks)

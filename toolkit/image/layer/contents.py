@@ -18,16 +18,15 @@ from toolkit.archive.entries import BLOCK, CHARACTER, DIRECTORY, FILE, HARD_LINK
 from toolkit.archive.tar_read_any import AnyTar
 from toolkit.errors import CtkError, Malformed
 from toolkit.image.layer import names
+from toolkit.image.layer.names import join
 from toolkit.image.layer.policy import MEMBERS
 from toolkit.image.layer.read import LIMIT_BYTES
-from toolkit.image.layer.tree import join
 
 ADDED, CHANGED, DELETED = "A", "C", "D"
 """The letters of `ctk diff`, podman and docker."""
 
 _CACHE_KIB = 8192
 _MOST_KNOWN = 4096  # folders whose real path is remembered
-_MOST_LINKS = 40  # path_resolution(7)
 _NAME_BYTES, _PATH_BYTES = 255, 4095  # the kernel's limits (limits.h)
 _LONG_HOLE_BYTES = 1 << 30  # above this a hole counts by its length; a shorter one is the zeros that it reads as
 _ZEROS = bytes(1 << 16)
@@ -283,7 +282,7 @@ class Root:
         real = self._known.get(above)
         if real is not None:
             return real
-        real = self._walk(above)
+        real = names.followed(above, self._step)
         path = real
         while True:
             self._run(
@@ -298,37 +297,14 @@ class Root:
         self._known[above] = real
         return real
 
-    def _walk(self, above: bytes) -> bytes:
-        words = above.split(b"/")[::-1]
-        real = b""
-        links = 0
-        while words:
-            word = words.pop()
-            if word == b"..":
-                real = real.rpartition(b"/")[0]
-            elif word not in (b"", b"."):
-                path = join(real, word)
-                target = self._step(path, word)
-                if target is None:
-                    real = path
-                    continue
-                links += 1
-                if links > _MOST_LINKS:
-                    self._refuse(f"{os.fsdecode(above)!r}: {os.strerror(errno.ELOOP).lower()}")
-                real = b"" if target.startswith(b"/") else real
-                words += target.split(b"/")[::-1]
-        return real
-
-    def _step(self, path: bytes, word: bytes) -> bytes | None:
-        """The target of the link at `path`; None for a folder, made if it is missing."""
+    def _step(self, above: bytes, word: bytes) -> names.Link | None:
+        """The link `word` in the folder `above`; None for a folder, made if it is missing."""
+        path = join(above, word)
         found = self._row(path)
         if found and found.kind == DIRECTORY:
             return None
         if found and found.kind == SYMLINK:
-            if found.layer == self.layers and names.leaves(path.rpartition(b"/")[0], found.link):
-                because = f"{os.fsdecode(path)!r}, a link to {os.fsdecode(found.link)!r}"
-                self._refuse(f"a member leads out of the root by {because}")
-            return found.link
+            return names.Link(found.link, found.layer == self.layers)
         if found and found.layer == self.layers:
             self._refuse(f"{os.fsdecode(path)!r}: the layer has members below it, and it is no folder")
         if len(word) > _NAME_BYTES or len(path) > _PATH_BYTES:

@@ -19,13 +19,11 @@ from toolkit.archive.epoch import clamped
 from toolkit.errors import CtkError, reason_and_path
 from toolkit.image.layer import merged
 from toolkit.image.layer.forms import OVERLAY
-from toolkit.image.layer.names import WHITEOUT
-from toolkit.image.layer.tree import is_whiteout, join
+from toolkit.image.layer.names import OPAQUE, WHITEOUT, join
+from toolkit.image.layer.tree import is_whiteout
 from toolkit.image.layer.write import check_mounts, fit
 
-_OPAQUE = b".wh..wh..opq"
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_MOST_DEEP = 200
 # Marks of mount options that ctk's mounts don't have. What such a file is made of lies elsewhere.
 _REFUSED = {
     "redirect": "a folder that was renamed (redirect_dir)",
@@ -81,11 +79,10 @@ class _Differ:
 
     def _inside(self, fd: int, path: bytes, below: list[int]) -> Iterator[Entry]:
         """What is in the folder `path`; `below` are the folders that it is merged with, or would be without a mark."""
-        if path.count(b"/") > _MOST_DEEP:
-            raise CtkError(self._doing, because=f"folders are nested more than {_MOST_DEEP} deep")
+        walk.check_depth(path)
         if path and self._mark(fd, b".", path, "opaque") == b"y":
             if any(os.listdir(one) for one in below):
-                yield self._whiteout(join(path, _OPAQUE), os.fstat(fd))
+                yield self._whiteout(join(path, OPAQUE), os.fstat(fd))
             below = []
         names = self._sorted(fd)
         for name in names.removed:

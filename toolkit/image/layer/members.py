@@ -12,11 +12,11 @@ from toolkit.archive.tar_read_any import AnyTar
 from toolkit.errors import CtkError, Malformed, SystemCall, reason
 from toolkit.image.layer import names
 from toolkit.image.layer.forms import FLAT, OVERLAY, USERXATTR
-from toolkit.image.layer.tree import Tree, is_whiteout, join
+from toolkit.image.layer.names import join
+from toolkit.image.layer.tree import Tree, is_whiteout
 
 _OPAQUE_XATTR = {OVERLAY: "trusted.overlay.opaque", USERXATTR: "user.overlay.opaque"}
 
-_OPAQUE = b".wh..wh..opq"
 _LARGE_BYTES = 1 << 30
 _MOST_WARNINGS = 20
 NO_ROOM = "make room there, or name a folder elsewhere"
@@ -223,7 +223,7 @@ class Members:
 
     def _opaque(self, above: bytes) -> None:
         if self._tree.is_below_link(above):
-            self._warn_of_nothing(join(above, _OPAQUE))
+            self._warn_of_nothing(join(above, names.OPAQUE))
             return
         _, real = self._tree.folder(above)
         if self._form == FLAT:

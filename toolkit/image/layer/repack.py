@@ -14,12 +14,10 @@ from toolkit.archive.entries import BLOCK, CHARACTER, DIRECTORY, FILE, Entry, of
 from toolkit.archive.epoch import clamped
 from toolkit.errors import CtkError, reason_and_path
 from toolkit.image.layer.contents import Root
-from toolkit.image.layer.names import WHITEOUT
-from toolkit.image.layer.tree import join
+from toolkit.image.layer.names import WHITEOUT, join
 from toolkit.image.layer.write import check_mounts, fit
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_MOST_DEEP = 200
 
 
 def changes(
@@ -72,8 +70,7 @@ class _Changes:
 
     def _inside(self, fd: int, path: bytes, *, known: bool) -> Iterator[Entry]:
         """What has changed in the folder `path`; `known`: it is one in the base."""
-        if path.count(b"/") > _MOST_DEEP:
-            raise CtkError(self._doing, because=f"folders are nested more than {_MOST_DEEP} deep")
+        walk.check_depth(path)
         there = sorted(map(os.fsencode, os.listdir(fd)))
         if known:
             yield from self._removed(fd, path, set(there))

@@ -8,10 +8,9 @@ with the root as `/`; from then on the path is the real one, so that each folder
 import errno
 import os
 import stat
-from typing import NoReturn
 
-from toolkit.errors import CtkError, Malformed, SystemCall
-from toolkit.image.layer.names import leaves
+from toolkit.errors import CtkError, SystemCall
+from toolkit.image.layer.names import BadName, Link, followed, join
 from toolkit.kernel import beneath, rmtree_beneath
 
 _NO_LINKS = beneath.RESOLVE_BENEATH | beneath.RESOLVE_NO_SYMLINKS | beneath.RESOLVE_NO_MAGICLINKS
@@ -19,12 +18,6 @@ _FOLDER = os.O_PATH | os.O_DIRECTORY
 _READ = os.O_RDONLY | os.O_DIRECTORY
 _NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 _MOST_OPEN = 64
-_MOST_LINKS = 40  # the kernel's own limit (path_resolution(7))
-
-
-def join(above: bytes, name: bytes) -> bytes:
-    """The path of `name` in the folder `above`; b"" is the root."""
-    return above + b"/" + name if above else name
 
 
 def is_whiteout(about: os.stat_result) -> bool:
@@ -35,7 +28,7 @@ def is_whiteout(about: os.stat_result) -> bool:
 class Tree:
     """The folder `rootfd`, in which nobody else is at work. Paths are below it, b"" is the folder itself.
 
-    `whiteouts`: character devices 0:0 in it are whiteouts. Each method raises OSError, SystemCall, Malformed.
+    `whiteouts`: character devices 0:0 in it are whiteouts. Each method raises OSError, SystemCall, BadName.
     """
 
     def __init__(self, rootfd: int, doing: str, *, whiteouts: bool, limit_folders: int) -> None:
@@ -91,7 +84,7 @@ class Tree:
             except SystemCall as error:
                 if error.errno not in _NOT_THERE:
                     raise
-                real = self._made(above)
+                real = followed(above, self._step)
                 fd = self._open.get(real) or self._opened(real)
                 if real != above:
                     self._aliases[above] = real
@@ -125,34 +118,9 @@ class Tree:
         self._open[real] = fd
         return fd
 
-    def _made(self, above: bytes) -> bytes:
-        """The real path of the folder `above`: links followed, and made where it is missing."""
-        words = above.split(b"/")[::-1]
-        real = b""
-        links = 0
-        while words:
-            word = words.pop()
-            if word == b"..":
-                real = real.rpartition(b"/")[0]
-            elif word not in (b"", b"."):
-                path = join(real, word)
-                target = self._step(real, word, path)
-                if target is None:
-                    real = path
-                    continue
-                links += 1
-                if links > _MOST_LINKS:
-                    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), os.fsdecode(above))
-                if self.is_ours(path) and leaves(real, target):
-                    because = f"it leads out of the root by {os.fsdecode(path)!r}, a link to {os.fsdecode(target)!r}"
-                    self._refuse(above, because)
-                self._followed.add(path)
-                real = b"" if target.startswith(b"/") else real
-                words += target.split(b"/")[::-1]
-        return real
-
-    def _step(self, real: bytes, word: bytes, path: bytes) -> bytes | None:
-        """The target of the link `word` in the folder `real`; None for a folder, made if it is missing."""
+    def _step(self, real: bytes, word: bytes) -> Link | None:
+        """The link `word` in the folder `real`; None for a folder, made if it is missing."""
+        path = join(real, word)
         fd = self._open.get(real) or self._opened(real)
         try:
             about = os.stat(word, dir_fd=fd, follow_symlinks=False)
@@ -162,11 +130,12 @@ class Tree:
             if stat.S_ISDIR(about.st_mode):
                 return None
             if stat.S_ISLNK(about.st_mode):
-                return os.readlink(word, dir_fd=fd)
+                self._followed.add(path)
+                return Link(os.readlink(word, dir_fd=fd), self.is_ours(path))
             if self._whiteouts and is_whiteout(about):
                 self.opaque.append(path)
             elif self.is_ours(path):
-                self._refuse(path, "the layer has members below it, and it is no folder")
+                raise BadName(f"{os.fsdecode(path)!r}: the layer has members below it, and it is no folder")
             os.unlink(word, dir_fd=fd)
         self.check_count(len(self.implicit))
         os.mkdir(word, 0o755, dir_fd=fd)
@@ -177,9 +146,6 @@ class Tree:
         """Raise CtkError if one more than so many is too many."""
         if folders >= self._limit_folders:
             raise CtkError(self.doing, because=f"it has more than {self._limit_folders} folders")
-
-    def _refuse(self, path: bytes, because: str) -> NoReturn:
-        raise Malformed(self.doing, because=f"{os.fsdecode(path)!r}: {because}")
 
     # ---- removal
 

@@ -5,7 +5,6 @@ decompressed, hashed again and made into files in one stream. What was copied he
 """
 
 import contextlib
-import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
