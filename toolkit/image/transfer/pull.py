@@ -74,6 +74,24 @@ def for_use(reference: str, platform: str, how: PullOptions) -> PullRequest:
     )
 
 
+class _Pull(NamedTuple):
+    """What all steps of a pull need. `wanted` None is this machine's platform; `pin` is the lock file's digest."""
+
+    request: PullRequest
+    reference: Reference
+    wanted: Platform | None
+    store: Store
+    source: Registry
+    access: Access
+    pin: str
+    emit: Emit
+
+    @property
+    def location(self) -> Location:
+        """The image's place, for the gate."""
+        return Location(name.DOCKER, reference=self.reference)
+
+
 STAGES = (("manifest", "Read the manifest"), (copying.STAGE, "Fetch what is missing"))
 
 
@@ -95,10 +113,10 @@ def pull(request: PullRequest, emit: Emit, *, access: Access | None = None) -> s
     pin = pins.digest(str(reference))
     source = access.registry(reference)
     try:
-        digest = _there(store, reference, wanted, request, source, emit, pin)
-        moved = 0
+        one = _Pull(request, reference, wanted, store, source, access, pin, emit)
+        digest, moved = _there(one), 0
         if not digest:
-            digest, moved = _fetch(store, reference, wanted, request, source, emit, access, pin)
+            digest, moved = _fetch(one)
         _tell_lock(reference, pins, source, emit)
     finally:
         source.close()
@@ -144,22 +162,15 @@ def _update_lock(request: PullRequest, reference: Reference, digest: str, emit: 
         emit(Note(f"{request.lock or lock.FILE!r} holds {reference.familiar} to {digest} from now on{was}"))
 
 
-def _there(
-    store: Store,
-    reference: Reference,
-    wanted: Platform | None,
-    request: PullRequest,
-    source: Registry,
-    emit: Emit,
-    pin: str,
-) -> str:
+def _there(one: _Pull) -> str:
     """The digest of the image if the store has it whole, and the registry (or a lock) still calls it so; else ""."""
+    request, reference, store, source, emit = one.request, one.reference, one.store, one.source, one.emit
     if request.every:
         return ""
     began = time.monotonic()
     emit(Started("manifest"))
     try:
-        image = store.image(str(reference), wanted or platform.host())
+        image = store.image(str(reference), one.wanted or platform.host())
     except NotFound:
         return ""
     if not all(map(store.blobs.has, (image.manifest.config, *image.manifest.layers))):
@@ -167,11 +178,10 @@ def _there(
     if request.lay_out and not all(map(partial(Layers(store.place).has, form=form_here()), image.config.diff_ids)):
         return ""
     # Content that is named by its digest can't have changed.
-    claimed = image.top if reference.digest or pin else source.head()
-    if claimed is None or (pin or claimed.digest) != image.top.digest:
+    claimed = image.top if reference.digest or one.pin else source.head()
+    if claimed is None or (one.pin or claimed.digest) != image.top.digest:
         return ""
-    location = Location(name.DOCKER, reference=reference)
-    gate.check(location, source, request.policy, image.top.digest, [image.digest], emit)
+    gate.check(one.location, source, request.policy, image.top.digest, [image.digest], emit)
     if request.explain:
         emit(Traced("there", {"digest": image.top.digest}))
     emit(Finished("manifest", time.monotonic() - began, claimed.digest, skipped=True))
@@ -180,30 +190,22 @@ def _there(
     return image.top.digest
 
 
-def _fetch(
-    store: Store,
-    reference: Reference,
-    wanted: Platform | None,
-    request: PullRequest,
-    source: Registry,
-    emit: Emit,
-    access: Access,
-    pin: str,
-) -> tuple[str, int]:
+def _fetch(one: _Pull) -> tuple[str, int]:
+    """What is missing comes; the digest, and how many bytes came."""
+    request, reference, store, source, emit = one.request, one.reference, one.store, one.source, one.emit
     began = time.monotonic()
     emit(Started("manifest"))
-    machine = wanted or platform.host()
-    tree = trees.whole(source, pin) if request.every else trees.one(source, pin, machine, with_index=True)
-    if wanted and not request.every:
-        trees.check_platform(source, tree, wanted)
-    location = Location(name.DOCKER, reference=reference)
-    gate.check(location, source, request.policy, tree.top.digest, tree.images, emit)
+    machine = one.wanted or platform.host()
+    tree = trees.whole(source, one.pin) if request.every else trees.one(source, one.pin, machine, with_index=True)
+    if one.wanted and not request.every:
+        trees.check_platform(source, tree, one.wanted)
+    gate.check(one.location, source, request.policy, tree.top.digest, tree.images, emit)
     emit(Finished("manifest", time.monotonic() - began, tree.top.digest))
     store.place.check_room(tree.blobs)
     into = store.destination(f"ctk pull {quote(reference.familiar)}")
-    trace = access.trace or silent
+    trace = one.access.trace or silent
     try:
-        layout = _layout(store, into, tree, source, request, emit, trace)
+        layout = _layout(one, into, tree, trace)
         moved = copying.copy(
             source,
             into,
@@ -211,7 +213,7 @@ def _fetch(
             str(reference),
             emit,
             jobs=request.jobs,
-            cancelled=access.cancelled,
+            cancelled=one.access.cancelled,
             has=partial(_has, layout, into, trace),
             take=partial(layout.take if layout else partial(_take, into, trace), source),
         )
@@ -235,16 +237,9 @@ def _take(into: StoreDestination, trace: Emit, source: Registry, blob: Descripto
     trace(traced("blob", blob))
 
 
-def _layout(
-    store: Store,
-    into: StoreDestination,
-    tree: Tree,
-    source: Registry,
-    request: PullRequest,
-    emit: Emit,
-    trace: Emit,
-) -> Layout | None:
+def _layout(one: _Pull, into: StoreDestination, tree: Tree, trace: Emit) -> Layout | None:
     """What lays the layers out; None if that was not asked for. Fetches the configuration, which has the diff ids."""
+    request, store, source = one.request, one.store, one.source
     image = tree.documents[0][1]
     if request.every or not request.lay_out or not isinstance(image, Manifest) or not image.is_image:
         return None
@@ -256,4 +251,4 @@ def _layout(
     config = configs.read(store.blobs.document(image.config.digest), image.config.digest)
     configs.check_layers(config, len(image.layers), image.config.digest)
     pairs = zip((layer.digest for layer in image.layers), config.diff_ids, strict=True)
-    return Layout(store, into, list(pairs), Policy(request.squash_ids, request.devices), emit, trace)
+    return Layout(store, into, list(pairs), Policy(request.squash_ids, request.devices), one.emit, trace)
