@@ -16,7 +16,7 @@ from toolkit.archive import compressed_tar
 from toolkit.archive.entries import FILE, Entry
 from toolkit.errors import CtkError, Malformed, NotFound, reason
 from toolkit.events import Emit
-from toolkit.image.build import ignore, layers
+from toolkit.image.build import glob, ignore, layers
 from toolkit.image.build.ignore import Ignored
 from toolkit.image.build.layers import Layers, Work
 from toolkit.image.build.source import Item, Named, Tree
@@ -141,7 +141,7 @@ def _named(tree: Tree, pattern: str, step: Files) -> list[Named]:
     found = tree.named(pattern)
     if not found:
         where = f"the folder {step.context!r}" if step.source is None else "the image"
-        what = "matches" if ignore.has_wildcards(pattern) else "is"
+        what = "matches" if glob.has_wildcards(pattern) else "is"
         hint = f"or {step.ignore_file!r} leaves it out" if step.ignore_file and step.source is None else ""
         raise NotFound(step.doing, because=f"nothing in {where} {what} {pattern!r}", hint=hint)
     return found

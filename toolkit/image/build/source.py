@@ -6,7 +6,6 @@ the folder or image; those below it are copied as they are.
 
 import errno
 import os
-import re
 import stat
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -15,7 +14,7 @@ from typing import NamedTuple
 from toolkit.archive import walk
 from toolkit.archive.entries import FILE, SYMLINK, Entry, of_file
 from toolkit.errors import SystemCall
-from toolkit.image.build import ignore
+from toolkit.image.build.glob import Pattern, Text, has_wildcards
 from toolkit.image.build.ignore import Ignored
 from toolkit.image.layer import merged
 from toolkit.kernel import beneath
@@ -56,7 +55,7 @@ class Tree:
     def named(self, pattern: str) -> list[Named]:
         """What a source means, in order; nothing if there is no such file. Raises OSError, re.error."""
         path = os.path.normpath("/" + pattern).strip("/")
-        if not ignore.has_wildcards(path):
+        if not has_wildcards(path):
             found = self._found(path, path.rpartition("/")[2])
             return [found] if found else []
         paths = [""]
@@ -65,17 +64,17 @@ class Tree:
         return [found for one in paths if (found := self._found(one, one.rpartition("/")[2]))]
 
     def _matching(self, above: str, word: str) -> Iterator[str]:
-        if not ignore.has_wildcards(word):
+        if not has_wildcards(word):
             yield os.path.join(above, word)
             return
-        matches = re.compile(ignore.expression(word), re.DOTALL)
+        pattern = Pattern(word)
         with ExitStack() as stack:
             folder = merged.find(stack, self.roots, above)
             if folder.missing or folder.kind != stat.S_IFDIR:
                 return
             for name in merged.names(folder.where):
                 with ExitStack() as inner:
-                    there = matches.fullmatch(name) and merged.look(inner, folder.where, name) is not None
+                    there = pattern.matches(Text(name)) and merged.look(inner, folder.where, name) is not None
                 if there:
                     yield os.path.join(above, name)
 
