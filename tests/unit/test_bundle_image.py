@@ -240,6 +240,13 @@ def test_a_wrong_type_in_an_image_is_one_error(config: Any, tmp_path: Path, root
         image.read(str(where))
 
 
+@pytest.mark.parametrize("entry", ["=x", "="])
+def test_a_variable_without_a_name_is_told_as_the_images(entry: str, tmp_path: Path, rootfs: Path) -> None:
+    where = layout(tmp_path / "image", ({"config": {"Env": ["A=b", entry]}}, "", None))
+    with pytest.raises(Invalid, match=rf"configuration.*config.Env.*'{entry}' has no name before its '='"):
+        build.make(SpecRequest(from_image=str(where)))
+
+
 @pytest.mark.parametrize("index", [
     '{"manifests": 7}', '{"manifests": [{"annotations": []}]}', '{"manifests": [{"platform": "linux"}]}',
     '{"manifests": [{"digest": []}]}', "[" * 100_000, '{"manifests": [{"platform": {"os": []}}]}', "\xff", "",
@@ -265,7 +272,7 @@ def test_what_an_image_is_made_of_are_small_files(kind: str, tmp_path: Path) -> 
         kept = path.read_bytes()
         path.unlink()
         PLANTED[kind](path)
-        said = r"not a regular file|is a directory|file too large|\d{13} bytes, and \d+ were announced"
+        said = r"not a regular file|is a directory|large: the limit is \d+ bytes|\d{13} bytes, and \d+ were announced"
         with pytest.raises((NotFound, Untrusted), match=said):
             image.read(str(where))
         path.rmdir() if kind == "folder" else path.unlink()

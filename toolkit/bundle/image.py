@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from toolkit.bundle import process, root
 from toolkit.bundle.document import Edit, Spec
-from toolkit.errors import NotFound, Usage
+from toolkit.errors import Invalid, NotFound, Usage
 from toolkit.events import Emit, Note, silent
 from toolkit.image.document import platform
 from toolkit.image.document.config import ImageConfig
@@ -75,12 +75,14 @@ def edits(image: ImageConfig, lines: Lines, command: Sequence[str], emit: Emit =
     """The edits for an image configuration by conversion.md. `command` replaces its Cmd.
 
     User names are looked up in the image's own files by `lines`. `emit` gets a note about labels left out because they
-    would control the runtime. Raises Usage for an unknown user.
+    would control the runtime. Raises Usage for an unknown user, Invalid.
     """
     run = image.run
     words = [*run.entrypoint, *(command or run.cmd)]
     if words:
         yield process.args(words)
+    if nameless := [entry for entry in run.env if entry.startswith("=")]:
+        raise Invalid("config.Env", f"{nameless[0]!r} has no name before its '='", document="the image's configuration")
     if run.env:
         yield process.environment([entry for entry in run.env if "=" in entry])
     yield process.cwd(run.working_dir or "/")
