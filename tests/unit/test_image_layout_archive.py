@@ -604,7 +604,7 @@ def test_what_contradicts_itself(tmp_path: Path) -> None:
     with pytest.raises(Untrusted, match="not what its name says"):
         docker_manifest(tarred(tmp_path / "x", *held, *more))
     large = [(name, bytes(5 << 20) if name == "manifest.json" else data) for name, data in old_docker(PLAIN)]
-    with pytest.raises(Malformed, match="too large"):
+    with pytest.raises(Malformed, match="too large: the limit is 4194304 bytes"):
         docker_manifest(tarred(tmp_path / "x", *large))
     held = old_docker(PLAIN)
     name = next(name for name, _ in held if len(name) > 60 and name.endswith(".json"))

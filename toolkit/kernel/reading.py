@@ -94,7 +94,12 @@ def check(fd: int, path: str, limit_bytes: int = MOST_BYTES) -> None:
     if kind != _FILE:
         raise OSError(errno.EINVAL, "not a regular file", path)
     if status.st_size > limit_bytes:
-        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), path)
+        raise too_large(path, limit_bytes)
+
+
+def too_large(path: str, limit_bytes: int) -> OSError:
+    """The error of a file that has more than `limit_bytes`."""
+    return OSError(errno.EFBIG, f"{os.strerror(errno.EFBIG)}: the limit is {limit_bytes} bytes", path)
 
 
 def whole(fd: int, path: str, limit_bytes: int = MOST_BYTES) -> bytes:
@@ -105,7 +110,7 @@ def whole(fd: int, path: str, limit_bytes: int = MOST_BYTES) -> bytes:
         parts.append(part)
         left -= len(part)
         if left < 0:
-            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), path)
+            raise too_large(path, limit_bytes)
     return b"".join(parts)
 
 

@@ -1,8 +1,6 @@
 """What changed between two locks or two roots, package by package: `ctk bootstrap --diff A B`."""
 
-import errno
 import os
-import stat
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,6 +8,7 @@ from toolkit.bootstrap.resolve import lockfile
 from toolkit.deb.control import paragraphs
 from toolkit.deb.version import Version
 from toolkit.errors import NotFound, SystemCall, reason
+from toolkit.kernel import reading
 from toolkit.kernel.beneath import open_beneath
 
 _STATUS = "var/lib/dpkg/status"
@@ -113,13 +112,11 @@ def _read_status(path: str) -> bytes:
         fd = open_beneath(rootfd, _STATUS, os.O_RDONLY | os.O_NONBLOCK)
     finally:
         os.close(rootfd)
-    with open(fd, "rb") as file:
-        about = os.fstat(fd)
-        if not stat.S_ISREG(about.st_mode):
-            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), _STATUS)
-        if about.st_size > _STATUS_LIMIT_BYTES:
-            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), _STATUS)
-        return file.read()
+    try:
+        reading.check(fd, _STATUS, _STATUS_LIMIT_BYTES)
+        return reading.whole(fd, _STATUS, _STATUS_LIMIT_BYTES)
+    finally:
+        os.close(fd)
 
 
 def _moved(

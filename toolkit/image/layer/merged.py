@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import NamedTuple
 
+from toolkit.kernel import reading
+
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _OPAQUE = ("trusted.overlay.opaque", "user.overlay.opaque")
@@ -146,10 +148,8 @@ def _is_opaque(fd: int) -> bool:
 
 def _content(directory: int, name: str, path: str, limit_bytes: int) -> bytes:
     fd = os.open(name, _FILE, dir_fd=directory)
-    with os.fdopen(fd, "rb", buffering=0) as file:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise OSError(errno.EINVAL, "it is not a regular file", path)
-        data = file.readall()[: limit_bytes + 1] if os.fstat(fd).st_size <= limit_bytes else b"x" * (limit_bytes + 1)
-    if len(data) > limit_bytes:
-        raise OSError(errno.EFBIG, f"it is longer than {limit_bytes} bytes", path)
-    return data
+    try:
+        reading.check(fd, path, limit_bytes)
+        return reading.whole(fd, path, limit_bytes)
+    finally:
+        os.close(fd)

@@ -80,7 +80,7 @@ class TarFiles:
         """As source.Files."""
         found = self._file(name)
         if found.size_bytes > limit_bytes:
-            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), name)
+            raise reading.too_large(name, limit_bytes)
         return b"".join(self._from(found.offset, found.size_bytes))
 
     @contextlib.contextmanager
