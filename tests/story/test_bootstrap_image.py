@@ -134,7 +134,8 @@ def test_a_tag_keeps_the_store_within_its_limit(world: World) -> None:
     layers = world.folder / "images/layers"
     world.build("", "--tag", "one:1", *HOOKED).ok()
     before = os.listdir(layers)
-    world.build("", "--tag", "two:2", env={"CTK_IMAGES_LIMIT": "1"}).ok()
+    told = world.build("", "--tag", "two:2", env={"CTK_IMAGES_LIMIT": "1"}).ok()
+    assert "1 laid-out layer that nobody uses made room (CTK_IMAGES_LIMIT)" in told.err
     assert len(before) == len(os.listdir(layers)) == 1 and os.listdir(layers) != before
 
 

@@ -215,7 +215,7 @@ def test_the_store_stays_within_its_limit(ours: Command, store: Path, shelf: str
     with there.layers.laying_out(unused.diff_ids[0]):
         pass
     told = ours("pull", f"{shelf}:1", limit="1")
-    assert "1 laid-out layers that nobody uses made room (CTK_IMAGES_LIMIT)" in told.ok().err
+    assert "1 laid-out layer that nobody uses made room (CTK_IMAGES_LIMIT)" in told.ok().err
     assert {one.diff_id for one in there.layers.all()} == set(ONE.diff_ids)
     assert ours("image", "check").ok().out == "no damage\n"
     assert there.resolve("other").digest == unused.digest

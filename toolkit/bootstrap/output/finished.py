@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterable
 
 from toolkit.bootstrap.facts.model import Request, Result
+from toolkit.events import Emit
 
 
 class Tree:
@@ -12,10 +13,11 @@ class Tree:
     Times later than `latest_s` (SOURCE_DATE_EPOCH) are to be written as it.
     """
 
-    def __init__(self, request: Request, result: Result, folder: str) -> None:
+    def __init__(self, request: Request, result: Result, folder: str, emit: Emit) -> None:
         self.request = request
         self.result = result
         self.folder = folder
+        self.emit = emit
         self.rootfd = -1
         epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
         self.latest_s = int(epoch) if epoch.isdigit() else None

@@ -16,7 +16,6 @@ from toolkit.bootstrap.facts.model import Request, Result
 from toolkit.bootstrap.output.finished import Tree, write_all
 from toolkit.bootstrap.output.tree_cache import CachedTree, Spoilt, TreeCache, as_layer
 from toolkit.errors import CtkError, SystemCall, Usage
-from toolkit.events import silent
 from toolkit.image import layout
 from toolkit.image.document import media_types
 from toolkit.image.document.descriptor import Descriptor
@@ -105,7 +104,7 @@ def write_store(tree: Tree) -> dict[str, Any]:
         into.hold(kept.diff_id)
         digest = put.documents(into, _config(tree, kept.diff_id), [layer], [reference])
         _lay_out(tree, store, kept.diff_id)
-        limit.keep(store, silent)
+        limit.keep(store, tree.emit)
     finally:
         into.close()
     return {"digest": digest, "bytes": layer.size_bytes, "reference": reference}

@@ -137,7 +137,7 @@ def build(request: Request, form: Format, emit: Emit, make: Make) -> Result:
         result = make(inner, _within(emit, done, (STAGE[0], title)))
         with stage(STAGE[0], emit) as report:
             out = sys.stdout.fileno() if part is None else part.fd
-            size, more = _write_out(form, Tree(request, result, work), out)
+            size, more = _write_out(form, Tree(request, result, work, emit), out)
             report.detail = f"{size / 1e6:.1f} MB" if size else form.name
         target = f"{STORE.name}:{more['reference']}" if form is STORE else request.target
         result = replace(result, target=os.path.abspath(target) if part else target)

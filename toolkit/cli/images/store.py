@@ -221,13 +221,8 @@ def _told(removed: "Removed", word: str = "removed") -> None:
 
     for name in removed.images:
         output.out(f"{word} {one_line(name)}\n")
-    parts = (
-        (len(removed.blobs), "blobs"),
-        (len(removed.layers), "laid-out layers"),
-        (len(removed.files), "left-overs"),
-    )
-    counted = ", ".join(f"{count} {what}" for count, what in parts if count)
-    output.out(f"{word} {counted}, {quantity.size(removed.size_bytes)}\n" if counted else f"{word} no data\n")
+    what = removed.counted
+    output.out(f"{word} {what}, {quantity.size(removed.size_bytes)}\n" if what else f"{word} no data\n")
 
 
 def check(

@@ -14,7 +14,7 @@ from toolkit.image.layout.index_json import Entry
 from toolkit.image.store import builds, leases, names, reach
 from toolkit.image.store.place import BUILDS, LEASES, PARTS, lock_file
 from toolkit.image.store.store import Store
-from toolkit.text import quote
+from toolkit.text import counted, quote
 
 PART_S = 7 * 24 * 3600  # a broken transfer that nobody has taken up for a week
 _TEMPORARY = ".new"
@@ -29,6 +29,12 @@ class Removed:
         self.layers: list[str] = []
         self.files: list[str] = []
         self.size_bytes = 0
+
+    @property
+    def counted(self) -> str:
+        """What has gone beside images, in words; "" for nothing."""
+        found = ((self.blobs, "blob"), (self.layers, "laid-out layer"), (self.files, "left-over"))
+        return ", ".join(counted(len(each), noun) for each, noun in found if each)
 
 
 def remove(store: Store, texts: list[str], *, force: bool = False) -> Removed:

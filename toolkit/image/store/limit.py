@@ -13,6 +13,7 @@ from toolkit.image.store import collect, leases, reach
 from toolkit.image.store.collect import Removed
 from toolkit.image.store.place import PARTS
 from toolkit.image.store.store import Store
+from toolkit.text import counted
 
 DEFAULT_LIMIT_BYTES = 20 << 30
 VARIABLE = "CTK_IMAGES_LIMIT"
@@ -70,5 +71,6 @@ def keep(store: Store, emit: Emit) -> None:
     except CtkError as error:  # the image is there all the same
         emit(Note(str(error), warning=True))
         return
-    if removed.layers:
-        emit(Note(f"{len(removed.layers)} laid-out layers that nobody uses made room ({VARIABLE})"))
+    images = counted(len(removed.images), "image") if removed.images else ""
+    if what := ", ".join(filter(None, (images, removed.counted))):
+        emit(Note(f"{what} that nobody uses made room ({VARIABLE})"))
