@@ -34,6 +34,11 @@ class Manifest(NamedTuple):
         return self.config.media_type in media_types.CONFIGS
 
     @property
+    def is_root(self) -> bool:
+        """Whether it is a root file system: artifacts may have an image's configuration, and layers of other kinds."""
+        return self.is_image and all(layer.media_type in media_types.CODECS for layer in self.layers)
+
+    @property
     def size_bytes(self) -> int:
         """What all of it takes, compressed as it is."""
         return len(self.raw) + self.config.size_bytes + sum(layer.size_bytes for layer in self.layers)

@@ -34,7 +34,17 @@ def read(blobs: Blobs, digest: str, media_type: str = "") -> Manifest | Index:
 
 
 def config_of(blobs: Blobs, found: Manifest) -> ImageConfig | None:
-    """The configuration of an image; None for an artifact. Raises NotFound, Untrusted, Invalid."""
+    """The configuration of an image, which fits its layers; None for an artifact.
+
+    Raises NotFound, Untrusted, Invalid.
+    """
+    config = _config_of(blobs, found)
+    if config is not None and found.is_root:
+        configs.check_layers(config, len(found.layers), found.config.digest)
+    return config
+
+
+def _config_of(blobs: Blobs, found: Manifest) -> ImageConfig | None:
     if not found.is_image:
         return None
     return configs.read(blobs.document(found.config.digest), found.config.digest)
@@ -113,7 +123,7 @@ def _reach_manifest(blobs: Blobs, document: Manifest, found: Reached) -> None:
     found.digests.update(layer.digest for layer in document.layers)
     found.digests.add(document.config.digest)
     try:
-        config = config_of(blobs, document)
+        config = _config_of(blobs, document)
     except CtkError as error:  # its layers are known all the same, but not as what they are laid out
         found.problems[document.config.digest] = error
         return

@@ -12,7 +12,6 @@ from toolkit.children import rootless
 from toolkit.errors import CtkError, NotFound
 from toolkit.events import Done, Emit, Finished, Note, Planned, Started, Traced, silent
 from toolkit.image import name
-from toolkit.image.document import config as configs
 from toolkit.image.document import manifest as manifests
 from toolkit.image.document import platform
 from toolkit.image.document.descriptor import Descriptor
@@ -22,7 +21,7 @@ from toolkit.image.layer.apply import Policy
 from toolkit.image.layer.forms import form_here
 from toolkit.image.name import Location, Reference
 from toolkit.image.registry.client import Registry
-from toolkit.image.store import limit
+from toolkit.image.store import limit, reach
 from toolkit.image.store.layers import Layers
 from toolkit.image.store.store import Store, StoreDestination
 from toolkit.image.transfer import copy as copying
@@ -200,6 +199,8 @@ def _fetch(one: _Pull) -> tuple[str, int]:
     if one.wanted and not request.every:
         trees.check_platform(source, tree, one.wanted)
     gate.check(one.location, source, request.policy, tree.top.digest, tree.images, emit)
+    if request.every or not request.lay_out:
+        trees.check(source, tree)  # `_layout` does the same
     emit(Finished("manifest", time.monotonic() - began, tree.top.digest))
     store.place.check_room(tree.blobs)
     into = store.destination(f"ctk pull {quote(reference.familiar)}")
@@ -248,7 +249,7 @@ def _layout(one: _Pull, into: StoreDestination, tree: Tree, trace: Emit) -> Layo
         trace(traced("kept", image.config))
     else:
         _take(into, trace, source, image.config, Progress("", 0, silent))
-    config = configs.read(store.blobs.document(image.config.digest), image.config.digest)
-    configs.check_layers(config, len(image.layers), image.config.digest)
+    config = reach.config_of(store.blobs, image)
+    assert config is not None  # it is an image
     pairs = zip((layer.digest for layer in image.layers), config.diff_ids, strict=True)
     return Layout(store, into, list(pairs), Policy(request.squash_ids, request.devices), one.emit, trace)

@@ -69,6 +69,7 @@ def copy(request: CopyRequest, emit: Emit) -> str:
         else:
             tree = trees.one(source, wanted, platform.parse(request.platform) if request.platform else platform.host())
         gate.check(request.source, source, request.policy, tree.top.digest, tree.images, emit)
+        trees.check(source, tree)
         signatures = _signatures(request, tree)
         emit(Finished("manifest", time.monotonic() - started, tree.top.digest))
         with places.destination(request.destination, access) as destination:

@@ -123,6 +123,16 @@ def check_platform(source: Source, tree: Tree, wanted: Platform) -> None:
         raise NotFound(f"choose from {source}", because=because, hint=f"--platform {found} takes it")
 
 
+def check(source: Source, tree: Tree) -> None:
+    """Raise Invalid if an image has no configuration that fits its layers: nobody could unpack it.
+
+    Raises as the source, too.
+    """
+    for _, document in tree.documents:
+        if isinstance(document, Manifest) and document.is_root:
+            configuration(source, document)
+
+
 def configuration(source: Source, image: Manifest) -> ImageConfig:
     """The configuration of an image, verified, with one diff id for each layer. Raises as the source, and Invalid."""
     wanted = image.config
