@@ -111,6 +111,9 @@ class Root:
     def __init__(self, database: sqlite3.Connection, table: str) -> None:
         self._database = database
         self._table = table
+        self._select = f"SELECT kind, facts, link, layer, member FROM {table} WHERE path = ?"
+        self._insert = f"INSERT OR IGNORE INTO {table} VALUES (?, ?, ?, ?, ?, ?)"
+        self._replace = f"INSERT OR REPLACE INTO {table} VALUES (?, ?, ?, ?, ?, ?)"
         self.layers = 0
         self._doing = ""
         self._mark = b""
@@ -160,7 +163,7 @@ class Root:
         for piece in content if entry.kind == FILE else ():
             hashed.update(piece)
         data = hashed.digest() if entry.kind == FILE else b""
-        return hashlib.sha256(_facts(entry, data, self._times)).digest() == found.facts[-32:]
+        return _facts(entry, data, self._times) == found.facts[-32:]
 
     def kind_of(self, path: bytes) -> bytes:
         """The kind of what is there; b"" if nothing is."""
@@ -190,10 +193,12 @@ class Root:
             self._refuse("its member for the root is no folder")
         if path:
             path = join(self._folder(above), last)
+        row = self._linked(path, entry) if entry.kind == HARD_LINK else self._made(entry, tar)
+        if self._added(path, row):
+            return
         found = self._row(path)
         if found and self._is_twice(found, entry):
             self._refuse(f"it has {os.fsdecode(path)!r} more than once")
-        row = self._linked(path, entry) if entry.kind == HARD_LINK else self._made(entry, tar)
         if found and (found.kind != row.kind or found.kind == SYMLINK):
             self._remove(path)  # with all that is in it, and what was found through it
         self._set(path, row)
@@ -208,7 +213,7 @@ class Root:
         if kind == CHARACTER and not entry.major and not entry.minor:
             self._refuse(f"{os.fsdecode(entry.name)!r} is the device 0:0, which is a whiteout to overlayfs")
         content = self._content(entry, tar) if kind == FILE else b""
-        facts = hashlib.sha256(_facts(entry, content, self._times)).digest()
+        facts = _facts(entry, content, self._times)
         if kind == DIRECTORY:
             return Row(kind, facts, b"", self.layers, self.layers)
         return Row(kind, self._mark + facts, entry.link if kind == SYMLINK else b"", self.layers, self.layers)
@@ -311,19 +316,21 @@ class Root:
             self._refuse(f"{os.fsdecode(path[:80])!r}…: {os.strerror(errno.ENAMETOOLONG).lower()}")
         entry = Entry(path, DIRECTORY, 0)
         entry.mode = 0o755
-        self._set(path, Row(DIRECTORY, hashlib.sha256(_facts(entry, b"", self._times)).digest(), b"", self.layers, 0))
+        self._set(path, Row(DIRECTORY, _facts(entry, b"", self._times), b"", self.layers, 0))
         return None
 
     # ---- the table
 
     def _row(self, path: bytes) -> Row | None:
-        found = self._run(
-            f"SELECT kind, facts, link, layer, member FROM {self._table} WHERE path = :path", {"path": path}
-        ).fetchone()
+        found = self._database.execute(self._select, (path,)).fetchone()
         return None if found is None else Row(*found)
 
+    def _added(self, path: bytes, row: Row) -> bool:
+        """Add a path; False if it is there. Most members are new, and need no other look at the table."""
+        return self._database.execute(self._insert, (path, *row)).rowcount == 1
+
     def _set(self, path: bytes, row: Row) -> None:
-        self._database.execute(f"INSERT OR REPLACE INTO {self._table} VALUES (?, ?, ?, ?, ?, ?)", (path, *row))
+        self._database.execute(self._replace, (path, *row))
 
     def _run(self, statement: str, values: dict[str, object]) -> sqlite3.Cursor:
         return self._database.execute(statement, values)
@@ -342,19 +349,21 @@ def _range(path: bytes) -> dict[str, object]:
 
 
 def _facts(entry: Entry, content: bytes, times: bool) -> bytes:
-    """All that is compared, as bytes that are different if it is."""
+    """The hash of all that is compared."""
     kind = entry.kind
-    numbers = [entry.uid, entry.gid]
-    if kind != SYMLINK:  # a link's own mode is always 0777
-        numbers.append(entry.mode)
-    if kind == FILE:
-        numbers.append(entry.size_bytes)
-    if kind in (CHARACTER, BLOCK):
-        numbers += [entry.major, entry.minor]
-    if kind == DIRECTORY and times:
-        numbers.append(entry.mtime_ns)
-    parts = [kind, b" ".join(b"%d" % number for number in numbers), entry.link if kind == SYMLINK else content]
-    for name in sorted(entry.xattrs):
-        if name.startswith(XATTRS) and not name.startswith("user.overlay."):
-            parts += [os.fsencode(name), entry.xattrs[name]]
-    return b"".join(b"%d:%s" % (len(part), part) for part in parts)
+    whole = (
+        kind,
+        entry.uid,
+        entry.gid,
+        kind != SYMLINK and entry.mode,  # a link's own mode is always 0777
+        kind == FILE and entry.size_bytes,
+        kind in (CHARACTER, BLOCK) and (entry.major, entry.minor),
+        kind == DIRECTORY and times and entry.mtime_ns,
+        entry.link if kind == SYMLINK else content,
+        sorted((name, value) for name, value in entry.xattrs.items() if _counts(name)) if entry.xattrs else [],
+    )
+    return hashlib.sha256(repr(whole).encode()).digest()
+
+
+def _counts(xattr: str) -> bool:
+    return xattr.startswith(XATTRS) and not xattr.startswith("user.overlay.")
