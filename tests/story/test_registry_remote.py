@@ -147,3 +147,49 @@ def test_an_artifact_keeps_its_bytes(config: str, ours: Command, running: Debian
     again = registry.opened(running.host, "artifact/two:1")
     assert images.fetch(again, blob) == data
     ours("pull", f"{there.reference.name}:1").ok()
+
+
+@pytest.mark.parametrize("to", ["docker", "oci"])
+def test_what_is_attached_is_copied_if_asked_for(
+    to: str, ours: Command, running: DebianRegistry, tmp_path: Path
+) -> None:
+    """A bill of materials, by its subject; a signature of it in turn; and cosign's signature, by its tag."""
+    where = filled(running, f"attached/{to}")
+    there = registry.opened(running.host, f"attached/{to}")
+    signed: list[str] = []
+
+    def artifact(text: bytes, subject: Descriptor | None, called: str = "") -> Descriptor:
+        blob = manifest.described(text, "application/vnd.example.text")
+        empty = manifest.described(b"{}", media_types.OCI_EMPTY)
+        for one, data in ((blob, text), (empty, b"{}")):
+            there.put_blob(one, iter([data]))
+        data = manifest.write(empty, [blob], subject=subject, artifact_type="application/vnd.example")
+        there.put_manifest(Raw(data, media_types.OCI_MANIFEST, digests.of(data)), called)
+        signed.append(digests.of(data))
+        return manifest.described(data, media_types.OCI_MANIFEST)
+
+    artifact(b"signature of the bill", artifact(b"bill", ONE.descriptor))
+    tag = f"{ONE.digest.replace(':', '-')}.sig"
+    artifact(b"signature of the image", None, tag)
+    target = f"docker://{running.host}/attached/copy" if to == "docker" else f"oci:{tmp_path}/layout"
+    told = ours("copy", f"docker://{where}:1", f"{target}:1").ok()
+    assert "not copied; --referrers takes them" in told.err
+    told = ours("copy", f"docker://{where}:1", f"{target}:2", "--referrers").ok()
+    assert "not copied" not in told.err
+    if to == "docker":
+        new = registry.opened(running.host, "attached/copy")
+        assert new.head(tag).digest == signed[2]
+        (bill,) = new.referrers(ONE.digest)
+        assert bill.digest == signed[0] and [one.digest for one in new.referrers(bill.digest)] == [signed[1]]
+        assert images.fetch(new, manifest.described(b"signature of the bill", "x")) == b"signature of the bill"
+    else:
+        listed = json.loads((tmp_path / "layout/index.json").read_bytes())["manifests"]
+        assert {one["digest"] for one in listed} == {ONE.digest, *signed}
+        assert images.equal(layout.open_source(name.locate(f"{target}:2")), ONE)
+        assert layout.open_source(name.locate(f"{target}:{tag}")).manifest().digest == signed[2]
+
+
+@pytest.mark.parametrize("words", [("oci:layout:1", "oci:other:1"), ("docker://localhost:1/a", "store:a")])
+def test_where_nothing_is_attached(words: tuple[str, str], ours: Command) -> None:
+    told = ours("copy", *words, "--referrers")
+    assert told.rc == 1 and "from a registry, to a registry or an OCI layout" in told.err

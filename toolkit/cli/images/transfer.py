@@ -142,6 +142,10 @@ def copy(
     destination: Annotated[str, declare.Argument(metavar="DESTINATION", help="As SOURCE.", show_default=False)],
     platform: Platform = "",
     every: Annotated[bool, declare.Option("--all", help="Every platform that the index lists.")] = False,
+    referrers: Annotated[
+        bool,
+        declare.Option("--referrers", help="Also copy what is attached to it in a registry: signatures, SBOMs."),
+    ] = False,
     plain_http: PlainHttp = None,
     policy: Policy = "",
     sign_by: SignBy = "",
@@ -165,6 +169,7 @@ def copy(
         policy=policy,
         sign_by=sign_by,
         passphrase=_passphrase(sign_passphrase_file),
+        referrers=referrers,
     )
     with progress(json=json, verbose=verbose) as emit:
         move(request, emit)

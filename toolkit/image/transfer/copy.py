@@ -6,7 +6,7 @@ same in both places. What the destination has is not moved again. Blobs come sid
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from toolkit.errors import Interrupted
 from toolkit.events import Emit, Finished, Progressed, Started
@@ -62,14 +62,15 @@ def copy(
     mount: Callable[[Descriptor], bool] | None = None,
     has: Callable[[Descriptor], bool] | None = None,
     take: Callable[[Descriptor, Progress], None] | None = None,
+    tags: Mapping[str, str] | None = None,
 ) -> int:
     """Move what is missing of `tree`; the number of bytes that were moved.
 
-    `name` is what its top is called at the destination. `mount` may have a blob there without moving it (a registry
-    has it in another repository), and says whether it did. `has` and `take` are for a destination that wants more of a
-    blob than `Destination` says: whether it has all that, and how it gets it. `cancelled` is set when the copy fails.
-    Raises what source and destination raise; then the destination has no new name, and what it was sent whole it may
-    keep.
+    `name` is what its top is called at the destination, `tags` what others of its documents are, by their digests.
+    `mount` may have a blob there without moving it (a registry has it in another repository), and says whether it did.
+    `has` and `take` are for a destination that wants more of a blob than `Destination` says: whether it has all that,
+    and how it gets it. `cancelled` is set when the copy fails. Raises what source and destination raise; then the
+    destination has no new name of the image, and what it was sent whole it may keep.
     """
     began = time.monotonic()
     blobs = tree.blobs
@@ -95,7 +96,7 @@ def copy(
     what = f"{len(wanted)} of {len(blobs)} blobs" if wanted else "all there already"
     emit(Finished(STAGE, time.monotonic() - began, what, skipped=not wanted))
     for raw, _ in tree.documents[:-1]:
-        destination.put_manifest(raw)
+        destination.put_manifest(raw, (tags or {}).get(raw.digest, ""))
     destination.put_manifest(tree.top, name)
     destination.commit()
     return total

@@ -11,9 +11,10 @@ from toolkit.image.document import platform
 from toolkit.image.document.descriptor import Descriptor
 from toolkit.image.endpoint import Destination, Source
 from toolkit.image.name import Location
-from toolkit.image.transfer import attach, places
+from toolkit.image.transfer import attach, attached, places
 from toolkit.image.transfer import copy as copying
 from toolkit.image.transfer import tree as trees
+from toolkit.image.transfer.attached import Attached
 from toolkit.image.transfer.places import Access
 from toolkit.image.transfer.tree import Tree
 from toolkit.image.trust import gate, signing
@@ -28,7 +29,7 @@ class CopyRequest(NamedTuple):
 
     `sbom` is a file that is attached to the image in its registry.
     `policy` is PullRequest's. `sign_by` is a key (fetch/signed_message.signer) that signs all the manifests for the
-    destination, which is a registry then; `passphrase` unlocks it.
+    destination, which is a registry then; `passphrase` unlocks it. `referrers` takes what is attached to it, too.
     """
 
     source: Location
@@ -41,12 +42,14 @@ class CopyRequest(NamedTuple):
     policy: str = ""
     sign_by: str = ""
     passphrase: str = ""
+    referrers: bool = False
 
     def __repr__(self) -> str:
         """Without the passphrase, which no message or traceback may show."""
         return f"CopyRequest({self.source} to {self.destination})"
 
 
+_TAKERS = (name.DOCKER, name.OCI, name.OCI_ARCHIVE)  # have a place for artifacts
 _STAGES = (("manifest", "Read the manifest"), (copying.STAGE, "Copy what is missing"))
 
 
@@ -56,6 +59,9 @@ def copy(request: CopyRequest, emit: Emit) -> str:
         raise Usage("read the command line", because="--all takes every platform, and --platform one")
     if request.source == request.destination:
         raise Usage(f"copy {request.source}", because="source and destination are the same")
+    if request.referrers and (request.source.transport != name.DOCKER or request.destination.transport not in _TAKERS):
+        because = "what refers to an image is copied from a registry, to a registry or an OCI layout"
+        raise Usage(f"copy {request.source} with --referrers to {request.destination}", because=because)
     began = time.monotonic()
     bill = attach.read(request.sbom, request.destination) if request.sbom else None
     emit(Planned(_STAGES))
@@ -70,28 +76,45 @@ def copy(request: CopyRequest, emit: Emit) -> str:
             tree = trees.one(source, wanted, platform.parse(request.platform) if request.platform else platform.host())
         gate.check(request.source, source, request.policy, tree.top.digest, tree.images, emit)
         trees.check(source, tree)
+        artifacts = _artifacts(request, source, tree, emit)
         signatures = _signatures(request, tree)
         emit(Finished("manifest", time.monotonic() - started, tree.top.digest))
         with places.destination(request.destination, access) as destination:
             moved = copying.copy(
                 source,
                 destination,
-                tree,
+                Tree((*artifacts.documents, *tree.documents)),
                 _name(request),
                 emit,
                 jobs=request.jobs,
                 cancelled=access.cancelled,
                 mount=_mount(request, source, destination),
+                tags=artifacts.tags,
             )
-            attached = attach.put(destination, _described(tree), bill) if bill else ""
+            sbom = attach.put(destination, _described(tree), bill) if bill else ""
             for digest, keep in signatures:
                 emit(Note(f"{copying.short(digest)} is signed: {keep(destination)!r}"))
     text = f"copied {request.source} to {request.destination}: {tree.top.digest}"
-    result = {"source": str(request.source), "destination": str(request.destination), "digest": tree.top.digest}
-    result |= {"sbom": attached} if attached else {}
-    steps = (f"ctk image referrers {quote(_called(request.destination))}",) if attached else ()
+    result: dict[str, object] = {
+        "source": str(request.source),
+        "destination": str(request.destination),
+        "digest": tree.top.digest,
+    }
+    result |= {"sbom": sbom} if sbom else {}
+    result |= {"referrers": len(artifacts.documents)} if request.referrers else {}
+    steps = (f"ctk image referrers {quote(_called(request.destination))}",) if sbom else ()
     emit(Done(text, time.monotonic() - began, result | {"bytes": moved}, steps))
     return tree.top.digest
+
+
+def _artifacts(request: CopyRequest, source: Source, tree: Tree, emit: Emit) -> Attached:
+    """What is attached to the image, if that was asked for; else it is told that it stays behind."""
+    if isinstance(source, attached.Repository) and request.destination.transport in _TAKERS:
+        if request.referrers:
+            return attached.of(source, tree)
+        if attached.is_any(source, [tree.top.digest]):
+            emit(Note("signatures or other artifacts that refer to the image are not copied; --referrers takes them"))
+    return Attached((), {})
 
 
 def _name(request: CopyRequest) -> str:
