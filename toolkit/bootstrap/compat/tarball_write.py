@@ -20,6 +20,7 @@ from dataclasses import replace
 
 from toolkit.archive import streams, tar_write, walk
 from toolkit.archive.entries import Entry
+from toolkit.archive.epoch import epoch_s
 from toolkit.bootstrap.compat import first_stage
 from toolkit.bootstrap.facts import debootstrap_files
 from toolkit.bootstrap.facts.model import Lock, Request
@@ -93,8 +94,7 @@ def _check_one_architecture(lock: Lock) -> None:
 
 def _members(rootfd: int) -> Iterator[Entry]:
     """The members of the tarball: owned by root, whoever makes it, with times by SOURCE_DATE_EPOCH."""
-    epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
-    for entry in walk.walk(rootfd, latest_s=int(epoch) if epoch.isdigit() else None):
+    for entry in walk.walk(rootfd, latest_s=epoch_s()):
         entry.uid = entry.gid = 0
         entry.xattrs = {}
         if entry.name:

@@ -7,6 +7,7 @@ import stat
 from collections.abc import Iterator
 
 from toolkit.archive import walk
+from toolkit.archive.epoch import epoch_s
 from toolkit.bootstrap.facts.model import Lock
 from toolkit.errors import SystemCall
 from toolkit.events import Emit, Note
@@ -31,13 +32,13 @@ def tidy(rootfd: int, lock: Lock, emit: Emit) -> None:  # noqa: ARG001 (every st
                 os.unlink(name, dir_fd=ssh)
         if keys:
             emit(Note("removed the SSH host keys, which all copies of the tree would share; make new: `ssh-keygen -A`"))
-    epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
-    if epoch.isdigit():
-        _make_reproducible(rootfd, int(epoch))
+    latest_s = epoch_s()
+    if latest_s is not None:
+        _make_reproducible(rootfd, latest_s)
 
 
-def _make_reproducible(rootfd: int, epoch_s: int) -> None:
-    """Remove what differs between two builds, and make no time later than `epoch_s`.
+def _make_reproducible(rootfd: int, latest_s: int) -> None:
+    """Remove what differs between two builds, and make no time later than `latest_s`.
 
     Source: https://reproducible-builds.org/specs/source-date-epoch/. The differences were found by
     scripts/compare-tree --strict.
@@ -56,9 +57,9 @@ def _make_reproducible(rootfd: int, epoch_s: int) -> None:
                     os.unlink(name, dir_fd=parent)
     for fd, found in walk.folders(rootfd):
         for name, about in found:
-            if about.st_mtime > epoch_s:
-                os.utime(name, (epoch_s, epoch_s), dir_fd=fd, follow_symlinks=False)
-    os.utime(rootfd, (epoch_s, epoch_s))
+            if about.st_mtime > latest_s:
+                os.utime(name, (latest_s, latest_s), dir_fd=fd, follow_symlinks=False)
+    os.utime(rootfd, (latest_s, latest_s))
 
 
 def _empty(folder: int, name: str) -> None:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable
 
+from toolkit.archive.epoch import epoch_s
 from toolkit.bootstrap.facts.model import Request, Result
 from toolkit.events import Emit
 
@@ -19,8 +20,7 @@ class Tree:
         self.folder = folder
         self.emit = emit
         self.rootfd = -1
-        epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
-        self.latest_s = int(epoch) if epoch.isdigit() else None
+        self.latest_s = epoch_s()
 
     @property
     def path(self) -> str:

@@ -4,7 +4,6 @@ Each library is imported only when it is needed. Both validate what they write.
 """
 
 import importlib.util
-import os
 import re
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ from urllib.parse import quote
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 from toolkit import __version__
+from toolkit.archive.epoch import epoch_s
 from toolkit.bootstrap import beside
 from toolkit.bootstrap.facts.model import Lock, Package
 from toolkit.bootstrap.output import licences
@@ -177,9 +177,9 @@ def _uuid(lock: Lock) -> UUID:
 
 
 def _created() -> datetime:
-    epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
-    if epoch.isdigit():
-        return datetime.fromtimestamp(int(epoch), timezone.utc)  # noqa: UP017
+    seconds = epoch_s()
+    if seconds is not None:
+        return datetime.fromtimestamp(seconds, timezone.utc)  # noqa: UP017
     return datetime.now(timezone.utc).replace(microsecond=0)  # noqa: UP017
 
 

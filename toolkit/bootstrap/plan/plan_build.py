@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from toolkit import places
+from toolkit.archive.epoch import epoch_s
 from toolkit.bootstrap.acquire.deb_folder import DebFolder
 from toolkit.bootstrap.acquire.mirrors import note_login
 from toolkit.bootstrap.facts.architectures import host_architecture
@@ -46,7 +47,11 @@ def solve(request: Request, emit: Emit) -> Lock:
 
 
 def understood(request: Request, emit: Emit) -> Request:
-    """The request without debootstrap's variant fakechroot, which is for builds by ordinary users."""
+    """The request without debootstrap's variant fakechroot, which is for builds by ordinary users.
+
+    Raises Usage for a SOURCE_DATE_EPOCH that is none: now, and not after the build.
+    """
+    epoch_s()
     if request.variant != "fakechroot" or request.engine != "native":
         return request
     emit(Note("the variant '-' is built instead: without root ctk uses a user namespace, and needs no fakechroot"))
