@@ -77,7 +77,7 @@ def test_a_layer_that_is_not_what_it_should_be_tells_nothing(ctk: Command, put: 
     put(images.image(BASE, TOP, rootfs={"type": "layers", "diff_ids": [TWO.diff_ids[0]] * 2}), "bad:2")
     wrong = ctk("image", "diff", "bad:2")
     assert (wrong.rc, wrong.out) == (1, "") and "the image's configuration says" in wrong.err
-    with pytest.raises(Invalid, match="rootfs.diff_ids"):
+    with pytest.raises(Invalid, match=r"rootfs\.diff_ids"):
         put(images.image(BASE, rootfs={"type": "layers", "diff_ids": []}), "bad:3")
 
 

@@ -44,14 +44,14 @@ def test_fewer_diff_ids_than_layers(name: str, every: bool, to: str, source: str
     request = CopyRequest(
         locate(f"{source}:{name}"), locate(to.format(tmp_path)), "" if every else "linux/arm64", every
     )
-    with pytest.raises(Invalid, match=r"rootfs.diff_ids: has 0 entries, and the manifest has 1 layers"):
+    with pytest.raises(Invalid, match=r"rootfs.diff_ids: has 0 entries, and the manifest has 1 layer"):
         copy(request, silent)
     assert not (tmp_path / "to").exists() and not Store().entries()
 
 
 def test_the_store_takes_none_from_anybody(source: str, tmp_path: Path) -> None:
     into = Store().destination()
-    with pytest.raises(Invalid, match="the manifest has 1 layers"):
+    with pytest.raises(Invalid, match="the manifest has 1 layer"):
         images.put(into, BAD, "x")
     into.close()
     assert not Store().entries()

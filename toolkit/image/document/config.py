@@ -10,7 +10,7 @@ from toolkit.image import digest as digests
 from toolkit.image.document import fields
 from toolkit.image.document.fields import Fields
 from toolkit.image.document.platform import Platform
-from toolkit.text import number
+from toolkit.text import counted, number
 
 _IMAGE = (
     "created", "author", "architecture", "os", "os.version", "os.features", "variant", "config", "rootfs", "history",
@@ -122,7 +122,7 @@ def _history(part: Fields) -> History:
 def check_layers(config: ImageConfig, layers: int, document: str) -> None:
     """Raise Invalid unless there is one diff id for each of the manifest's layers."""
     if len(config.diff_ids) != layers:
-        because = f"has {len(config.diff_ids)} entries, and the manifest has {layers} layers"
+        because = f"has {len(config.diff_ids)} entries, and the manifest has {counted(layers, 'layer')}"
         raise Invalid("rootfs.diff_ids", because, document=document)
 
 

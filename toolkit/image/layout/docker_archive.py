@@ -131,8 +131,9 @@ class DockerArchiveSource:
 
     def _read(self, name: str) -> bytes:
         member = self._followed(name)
-        if self._files.places[member].size_bytes > fields.LIMIT_BYTES:
-            because = f"it has more than {fields.LIMIT_BYTES} bytes"
+        size_bytes = self._files.places[member].size_bytes
+        if size_bytes > fields.LIMIT_BYTES:
+            because = f"it has {size_bytes} bytes, and {fields.LIMIT_BYTES} is the limit"
             raise Invalid("", because, document=f"{self._location.path}: {name}")
         return self._files.read(member, fields.LIMIT_BYTES)
 

@@ -20,7 +20,7 @@ VARIABLE = "CTK_IMAGES_LIMIT"
 
 
 def limit() -> int:
-    """How large the store may become: CTK_IMAGES_LIMIT, else 20 GiB. Raises Usage."""
+    """How large the store may become, in bytes: CTK_IMAGES_LIMIT, else 20 GiB. Raises Usage."""
     return limits.of(VARIABLE, DEFAULT_LIMIT_BYTES)
 
 

@@ -12,9 +12,9 @@ from toolkit.image.store.store import Store
 @contextlib.contextmanager
 def opened(store: Store, blob: Descriptor, diff_id: str, doing: str) -> Iterator[AnyTar]:
     """As layer/tars.py opens it. The caller has a lease on its image. Raises NotFound, too."""
-    with store.blobs.pieces(blob) as pieces, tars.opened(pieces, blob, diff_id, doing, _hashed_when_opened) as tar:
+    with store.blobs.pieces(blob) as pieces, tars.opened(pieces, blob, diff_id, doing, hashed_when_opened) as tar:
         yield tar
 
 
-def _hashed_when_opened() -> None:
-    """Blobs.open has hashed what it opens; the diff id is looked at all the same."""
+def hashed_when_opened() -> None:
+    """What checks a blob of the store (read.Layer): nothing, as Blobs.open has hashed it. Its diff id is looked at."""

@@ -7,7 +7,7 @@ decompressed, hashed again and made into files in one stream. What was copied he
 import contextlib
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from toolkit.children import rootless
@@ -18,15 +18,11 @@ from toolkit.image.document.descriptor import Descriptor
 from toolkit.image.endpoint import Source
 from toolkit.image.layer import apply
 from toolkit.image.layer.forms import form_here
-from toolkit.image.store import limit, use
+from toolkit.image.store import limit, tars, use
 from toolkit.image.store.layers import Layers
 from toolkit.image.store.store import Store, StoreDestination
 from toolkit.image.transfer.copy import JOBS, STAGE, Progress, into_store, short, side_by_side
 from toolkit.text import counted
-
-
-def _hashed_when_opened() -> None:
-    """Blobs.open has hashed what it opens, and the diff id is looked at all the same."""
 
 
 def traced(kind: str, blob: Descriptor, **more: object) -> Traced:
@@ -89,7 +85,7 @@ class Layout:
                 return
             with self._into.receiving(blob, emit=self._emit) as part, contextlib.ExitStack() as stack:
                 if part.there:
-                    pieces, check = self._stored(blob), _hashed_when_opened
+                    pieces, check = stack.enter_context(self._blobs.pieces(blob)), tars.hashed_when_opened
                 else:
                     pieces, check = part.passing(stack.enter_context(source.blob(blob, part.offset))), part.check
                 counted = progress.counted(pieces, short(blob.digest))
@@ -107,11 +103,6 @@ class Layout:
         number = self._order.index(diff_id) + 1
         made = {"number": number, "members": facts.members, "whiteouts": facts.whiteouts}
         self._trace(traced("layer", blob, diffId=diff_id, form=self.form, **made))
-
-    def _stored(self, blob: Descriptor) -> Iterator[bytes]:
-        with open(self._blobs.open(blob), "rb", buffering=0) as file:
-            while piece := file.read(1 << 18):
-                yield piece
 
     def _note(self, blob: Descriptor, facts: apply.Facts) -> None:
         for text in facts.warnings:
