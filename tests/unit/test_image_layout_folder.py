@@ -348,6 +348,16 @@ def test_sha512(tmp_path: Path) -> None:
     source.close()
 
 
+@pytest.mark.parametrize("called", [".AZ94n18s", "a__b", "a---b", "a-", "/a", "a//b", "a b", "ä"])
+def test_names_that_other_programs_do_not_take(called: str, tmp_path: Path) -> None:
+    """By the grammar of image-spec, annotations.md; skopeo calls each of them an invalid image."""
+    for transport in ("oci", "oci-archive"):
+        with pytest.raises(Usage, match="is no name of an image in a layout"):
+            layout.open_destination(locate(f"{transport}:{tmp_path}/new:{called}"))
+    assert os.listdir(tmp_path) == []
+    layout.open_destination(locate(f"oci:{tmp_path}/new:1.0--rc_1+b/x@y:Z")).close()
+
+
 def test_names_that_do_not_fit(tmp_path: Path) -> None:
     folder = tmp_path / "layout"
     with pytest.raises(Usage, match="2 images"):
