@@ -220,6 +220,8 @@ def test_what_is_there_is_not_replaced_unasked(world: World, ctk: Command) -> No
     [
         (("dir", "--tag", "x"), "it is for an image, and"),
         (("fs.tar", "--tag", "x"), "is a tar"),
+        (("fs.oci", "--tag", "x:a__b"), "is no name of an image in a layout"),
+        (("fs.oci.tar", "--tag", "x:a__b"), "is no name of an image in a layout"),
         (("", "--tag", "Upper"), "read the image's name 'Upper'"),
         (("", "--tag", "x@sha256:" + "0" * 64), "its digest is not known"),
         (("", "--tag", "x", "--format", "oci"), "there is no TARGET, which 'oci' needs"),

@@ -14,6 +14,7 @@ from toolkit.archive.epoch import time_text
 from toolkit.bootstrap.facts.architectures import of_image
 from toolkit.bootstrap.facts.model import Request, Result
 from toolkit.bootstrap.output.finished import Tree, write_all
+from toolkit.bootstrap.output.formats import Format
 from toolkit.bootstrap.output.tree_cache import CachedTree, Spoilt, TreeCache, as_layer
 from toolkit.errors import CtkError, SystemCall, Usage
 from toolkit.image import layout
@@ -45,6 +46,13 @@ def name_of(request: Request) -> Reference | None:
     if reference.digest:
         raise Usage(f"name an image {request.tag!r}", because="its digest is not known before it is made")
     return reference.tagged()
+
+
+def check_name(request: Request, form: Format) -> None:
+    """Raise Usage for a name that can't be, in this format."""
+    reference = name_of(request)
+    if reference and form.name in (OCI, OCI_ARCHIVE):
+        layout.check_name(Location(form.name, request.target, reference.tag if form.folder else str(reference)))
 
 
 def is_layout(folder: str) -> bool:

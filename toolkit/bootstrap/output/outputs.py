@@ -102,7 +102,7 @@ def _check_name(request: Request, form: Format | None) -> None:
         because = f"it is for an image, and {request.target!r} is a {form.name if form else DIRECTORY}"
         hint = "leave out TARGET, and the image goes into the store; or choose an image's --format"
         raise Usage(f"use --tag {request.tag!r}", because=because, hint=hint)
-    image.name_of(request)
+    image.check_name(request, form)
 
 
 def _refuse_other_files(request: Request) -> None:

@@ -39,7 +39,7 @@ def open_destination(location: Location, *, replace: bool = False) -> Destinatio
     Raises Usage, InUse, CtkError.
     """
     if location.transport != name.DOCKER_ARCHIVE and location.name and not location.name.startswith("@"):
-        _check_name(location)
+        check_name(location)
     if location.transport == name.OCI:
         return folder.FolderDestination(location)
     if location.transport in (name.OCI_ARCHIVE, name.DOCKER_ARCHIVE):
@@ -49,7 +49,8 @@ def open_destination(location: Location, *, replace: bool = False) -> Destinatio
     raise AssertionError(f"{location.transport} is not on a disk")
 
 
-def _check_name(location: Location) -> None:
+def check_name(location: Location) -> None:
+    """Raise Usage for a name that a layout's index.json should not have."""
     if not _NAME.fullmatch(location.name):
         because = f"{location.name!r} is no name of an image in a layout"
         hint = "a name is of letters and digits, with one of - . _ : @ + / or -- between them"
