@@ -11,11 +11,15 @@ import pytest
 from tests.fixtures import images, registry
 from tests.fixtures.registry import PASSWORD, USER, DebianRegistry
 from toolkit.errors import NotFound, Unreachable, Untrusted, Usage
+from toolkit.events import Done, Event
 from toolkit.image import digest as digests
 from toolkit.image.document import manifest, media_types
 from toolkit.image.document.descriptor import Descriptor
 from toolkit.image.endpoint import Raw
+from toolkit.image.name import locate
 from toolkit.image.registry import client, upload
+from toolkit.image.store.store import Store
+from toolkit.image.transfer.push import CopyRequest, copy
 
 ONE = images.image(images.layer({"etc/": b"", "etc/one": os.urandom(300_000)}))
 TWO = images.image(images.layer({"two": b"2"}), images.layer({"three": b"3"}), author="somebody")
@@ -138,6 +142,25 @@ def test_a_blob_of_another_repository_is_mounted(plain: DebianRegistry) -> None:
     assert second.mount(blob, "mount/first") and second.has(blob)
     assert not second.mount(TWO.layers[0], "mount/first") and not second.has(TWO.layers[0])
     assert sessions_in(plain, "mount/second") == []
+
+
+def test_a_push_has_the_layers_mounted_that_were_pulled_there(plain: DebianRegistry) -> None:
+    """The store's own names tell in which repository a layer is: none of its bytes is sent again."""
+    store = Store()
+    place = store.destination()
+    images.put(place, ONE, f"{plain.host}/base:1")
+    place.close()
+    images.put(opened(plain, "base"), ONE, "1")
+    store.tag(f"{plain.host}/base:1", "mine")
+    events: list[Event] = []
+    copy(CopyRequest(locate("store:mine"), locate(f"docker://{plain.host}/mounted:1")), events.append)
+    (done,) = [event for event in events if isinstance(event, Done)]
+    assert done.result["bytes"] == ONE.config.size_bytes
+    assert images.equal(opened(plain, "mounted:1"), ONE)
+
+
+def test_a_registry_without_logins_checks_none(plain: DebianRegistry) -> None:
+    assert not opened(plain, "any", username=USER, password="wrong").check_login()
 
 
 def test_a_manifest_without_its_blobs_is_refused_by_the_registry(plain: DebianRegistry) -> None:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from toolkit.errors import CtkError, NotFound
@@ -15,7 +15,7 @@ from toolkit.image.document.manifest import Index, Manifest
 from toolkit.image.document.platform import Platform
 from toolkit.image.endpoint import Raw
 from toolkit.image.layout.index_json import Entry
-from toolkit.image.name import Reference
+from toolkit.image.name import Reference, parse
 from toolkit.image.store import leases, names, reach
 from toolkit.image.store.blobs import Blobs, Part
 from toolkit.image.store.layers import Layers
@@ -150,6 +150,17 @@ class StoreSource:
         """The bytes of a blob, which was hashed just now. Raises NotFound, Untrusted."""
         with self._store.blobs.pieces(descriptor, start) as pieces:
             yield pieces
+
+    def repositories(self, registry: str) -> dict[str, str]:
+        """Where a registry may have blobs, by the names of the store's images: a repository for each digest."""
+        found: dict[str, str] = {}
+        for entry in self._store.entries():
+            with suppress(CtkError):  # another program's tag, or a damaged image
+                reference = parse(entry.name)
+                if reference.registry == registry:
+                    for _, document in reach.manifests(self._store.blobs, entry.descriptor):
+                        found |= dict.fromkeys((blob.digest for blob in document.layers), reference.repository)
+        return found
 
     def close(self) -> None:
         """Let the image be removed again."""

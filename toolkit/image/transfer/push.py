@@ -2,7 +2,8 @@
 
 import threading
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 from toolkit.errors import Usage
 from toolkit.events import Done, Emit, Finished, Note, Planned, Started
@@ -11,6 +12,7 @@ from toolkit.image.document import platform
 from toolkit.image.document.descriptor import Descriptor
 from toolkit.image.endpoint import Destination, Source
 from toolkit.image.name import Location
+from toolkit.image.store.store import StoreSource
 from toolkit.image.transfer import attach, attached, places
 from toolkit.image.transfer import copy as copying
 from toolkit.image.transfer import tree as trees
@@ -19,9 +21,6 @@ from toolkit.image.transfer.places import Access
 from toolkit.image.transfer.tree import Tree
 from toolkit.image.trust import gate, signing
 from toolkit.text import quote
-
-if TYPE_CHECKING:
-    from toolkit.image.registry.client import Registry
 
 
 class CopyRequest(NamedTuple):
@@ -88,7 +87,7 @@ def copy(request: CopyRequest, emit: Emit) -> str:
                 emit,
                 jobs=request.jobs,
                 cancelled=access.cancelled,
-                mount=_mount(request, source, destination),
+                mount=_mount(source, destination, tree),
                 tags=artifacts.tags,
             )
             sbom = attach.put(destination, _described(tree), bill) if bill else ""
@@ -149,24 +148,25 @@ def _called(destination: Location) -> str:
     return destination.reference.familiar if destination.reference else str(destination)
 
 
-def _mount(request: CopyRequest, source: Source, destination: Destination) -> "_Mount | None":
-    if {request.source.transport, request.destination.transport} != {name.DOCKER}:
-        return None
+def _mount(source: Source, destination: Destination, tree: Tree) -> Callable[[Descriptor], bool] | None:
+    """What has a blob of another repository of the same registry mounted (distribution-spec 1.1, "Mounting a blob").
+
+    The store's names tell where a registry may have a blob: what an image was made from was often pulled there.
+    """
     from toolkit.image.registry.client import Registry
 
-    if not isinstance(source, Registry) or not isinstance(destination, Registry):
+    if not isinstance(destination, Registry):
         return None
-    if source.reference.registry != destination.reference.registry:
+    there = destination.reference
+    if isinstance(source, StoreSource):
+        others = source.repositories(there.registry)
+    elif isinstance(source, Registry) and source.reference.registry == there.registry:
+        others = dict.fromkeys((blob.digest for blob in tree.blobs), source.reference.repository)
+    else:
         return None
-    return _Mount(source, destination)
 
+    def mount(blob: Descriptor) -> bool:
+        repository = others.get(blob.digest, there.repository)
+        return repository != there.repository and destination.mount(blob, repository)
 
-class _Mount:
-    """A blob of another repository of the same registry needs no moving (distribution-spec 1.1, "Mounting a blob")."""
-
-    def __init__(self, source: "Registry", destination: "Registry") -> None:
-        self._from = source.reference.repository
-        self._destination = destination
-
-    def __call__(self, blob: Descriptor) -> bool:
-        return self._destination.mount(blob, self._from)
+    return mount
