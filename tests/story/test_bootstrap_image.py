@@ -108,8 +108,8 @@ def test_podman_loads_and_runs_it(world: World) -> None:
 
 def test_a_tag_is_an_image_of_the_store_that_runs_at_once(world: World, ctk: Command) -> None:
     said = world.build("", "--tag", "deb:12", *HOOKED).ok()
-    assert "bookworm (extract, amd64) is the image docker.io/library/deb:12 of the store: sha256:" in said.err
-    assert "ctk up docker.io/library/deb:12 NAME" in said.err
+    assert "bookworm (extract, amd64) is the image deb:12 of the store: sha256:" in said.err
+    assert "ctk up deb:12 NAME" in said.err
     assert sorted(os.listdir(world.folder)) == ["archive", "cache", "images"]
     ctk("run", "--rm", "--image", "deb:12", ctk.id(), env=world.env).ok()  # its shell, which has nothing to read
     script = "cat /etc/beta; echo $PATH; test -u /bin/su && echo suid"

@@ -134,12 +134,25 @@ def test_a_step_that_fails_is_named_and_leaves_nothing(ctk: Command, context: Pa
         ("RUN --mount=type=secret,id=x true", "Containerfile:3: --mount: "),
         ("ADD http://127.0.0.1/x /x", "Containerfile:3: ctk does not fetch"),
         ("USER nobody-here\nRUN true", "Containerfile:4: RUN true: "),
+        ("USER nobody-here\nRUN true", "a RUN with useradd makes one"),
+        ("STOPSIGNAL SIGFOO", "Containerfile:3: STOPSIGNAL 'SIGFOO' is no signal"),
     ],
 )
 def test_what_cannot_be_done_is_told(ctk: Command, context: Path, text: str, because: str) -> None:
     told = ctk("build", "--pull", "never", write(context, BASE + text + "\n"))
     assert told.rc == 1 and because in told.err, told.err
     assert "Traceback" not in told.err
+
+
+def test_an_image_that_can_not_be_pulled_is_told_with_its_line(ctk: Command, context: Path) -> None:
+    told = ctk("build", write(context, "FROM localhost:1/nothing:1\n"))
+    assert told.rc == 1 and "Containerfile:1: pull localhost:1/nothing:1: " in told.err
+
+
+def test_a_build_of_a_file_is_told_the_option(ctk: Command, context: Path) -> None:
+    write(context, BASE)
+    told = ctk("build", str(context / "Containerfile"))
+    assert told.rc == 1 and f"ctk build -f {context}/Containerfile" in told.err
 
 
 def test_ctrl_c_leaves_nothing(ctk: Command, context: Path, tmp_path: Path) -> None:

@@ -169,7 +169,7 @@ def test_we_read_the_login_that_skopeo_saves(guarded: DebianRegistry, home: Path
 
 def test_a_login_is_checked(guarded: DebianRegistry, home: Path) -> None:
     registry.trust(guarded, home)
-    opened(guarded, "any", username=USER, password=PASSWORD).check_login()
+    assert opened(guarded, "any", username=USER, password=PASSWORD).check_login()
     with pytest.raises(Unreachable, match=r"log in to .* 401 .*'somebody'"):
         opened(guarded, "any", username=USER, password="wrong").check_login()
     with pytest.raises(Unreachable) as caught:

@@ -48,3 +48,9 @@ def test_what_is_to_be_typed_exists() -> None:
 def test_words_of_a_group_are_found_in_both_places() -> None:
     assert foreign_words.instead("load", "image") == foreign_words.instead("load") != ""
     assert foreign_words.instead("load", "cache") == "" == foreign_words.instead("no-such-word", "image")
+
+
+def test_a_word_at_the_wrong_place_is_told_the_right_one() -> None:
+    assert foreign_words.instead("tags").startswith("ctk image tags")
+    assert foreign_words.instead("build", "image").startswith("ctk build")
+    assert foreign_words.instead("insert") and foreign_words.instead("config")

@@ -152,3 +152,40 @@ def test_pieces_are_passed_on_only_if_they_are_what_was_announced(pieces: list[b
         assert len(taken) <= announced
     else:
         assert announced == len(data) and not other and taken == data
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("http://localhost:5000/web:1", "leave http:// out"),
+        ("./layout", "oci:DIR"),
+        ("/tmp/x.d", "oci-archive:FILE"),
+        ("oci:./layout", "docker-archive:FILE"),
+    ],
+)
+def test_what_is_no_name_is_told_where_it_belongs(text: str, hint: str) -> None:
+    with pytest.raises(Usage) as info:
+        parse(text)
+    assert hint in info.value.hint
+
+
+def test_a_file_without_a_transport_is_no_name_of_the_store() -> None:
+    with pytest.raises(Usage) as info:
+        locate("web.tar")
+    assert "oci-archive:web.tar" in info.value.hint and "store:web.tar" in info.value.hint
+    assert locate("store:web.tar").reference == parse("web.tar")
+
+
+def test_a_registry_is_a_host_and_a_port() -> None:
+    assert [name.registry(text) for text in ("localhost:5000", "index.docker.io")] == ["localhost:5000", "docker.io"]
+    for text in ("https://localhost:5000", "localhost:5000/web", "", "a b"):
+        with pytest.raises(Usage, match=r"HOST\[:PORT\]"):
+            name.registry(text)
+
+
+def test_an_image_with_a_registry_in_its_name_is_pushed_there() -> None:
+    assert name.next_steps(parse("localhost:5000/web:1")) == (
+        "ctk up localhost:5000/web:1 NAME",
+        "ctk push localhost:5000/web:1",
+    )
+    assert name.next_steps(parse("web:1")) == ("ctk up web:1 NAME", "ctk push web:1 REGISTRY/REPOSITORY")

@@ -2,6 +2,9 @@
 
 _ROOT_AS_TAR = "a root is plain files: tar -C ROOT -c . writes them as a tar"
 
+_OTHERS = "leave the word out; ctk --help lists what there is"
+_SIGN = "ctk push --sign-by KEY IMAGE"
+
 INSTEAD = {
     "buildx": "ctk build -t NAME DIR",
     "bud": "ctk build -t NAME DIR",
@@ -40,6 +43,23 @@ INSTEAD = {
     "enter": "ctk exec -t NAME sh",
     "debootstrap": "ctk bootstrap SUITE TARGET",
     "remove": "ctk rm NAME, ctk image rm IMAGE, or ctk bootstrap --remove DIR for a tree",
+    "umount": "nothing is mounted on the host: ctk rm NAME removes a container with what it wrote",
+    "unmount": "nothing is mounted on the host: ctk rm NAME removes a container with what it wrote",
+    "insert": "ctk unpack IMAGE --bundle DIR, change DIR/rootfs, ctk pack DIR IMAGE",
+    "config": "ctk commit or ctk pack with --change 'CMD [\"sh\"]'; ctk image inspect IMAGE shows it",
+    "init": "ctk bootstrap SUITE --tag NAME makes an image, ctk copy IMAGE oci:DIR a layout",
+    "new": "ctk bootstrap SUITE --tag NAME makes an image, ctk pack DIR IMAGE one of a folder",
+    "sbom": "ctk bootstrap --sbom FILE writes one, ctk push --attach-sbom FILE attaches one",
+    "standalone-sign": _SIGN,
+    "sign": _SIGN,
+    "trust": "ctk pull --policy FILE checks signatures; ctk push --sign-by KEY makes them",
+    "skopeo": _OTHERS,
+    "umoci": _OTHERS,
+    "podman": _OTHERS,
+    "docker": _OTHERS,
+    "tags": "ctk image tags REPOSITORY",
+    "referrers": "ctk image referrers IMAGE",
+    "image build": "ctk build -t NAME DIR",
     "image ls": "ctk images",
     "image list": "ctk images",
     "image remove": "ctk image rm IMAGE",

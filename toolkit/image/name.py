@@ -12,10 +12,13 @@ from typing import NamedTuple
 
 from toolkit.errors import Usage
 from toolkit.image import digest as digests
+from toolkit.text import quote
 
 DEFAULT_REGISTRY = "docker.io"
 DEFAULT_TAG = "latest"
+_HUB = ("index.docker.io", "registry-1.docker.io")
 DOCKER, OCI, OCI_ARCHIVE, DOCKER_ARCHIVE, STORE = "docker", "oci", "oci-archive", "docker-archive", "store"
+_IN_FILES = (OCI, OCI_ARCHIVE, DOCKER_ARCHIVE)
 TRANSPORTS = (DOCKER, OCI, OCI_ARCHIVE, DOCKER_ARCHIVE, STORE)
 # Those of skopeo that are not ours, and what is in their place.
 _FOREIGN = {
@@ -28,6 +31,7 @@ _FOREIGN = {
     "docker-tar": "it is called docker-archive: here",
 }
 
+_FILES = (".tar", ".tar.gz", ".tgz", ".tar.zst")
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _REPOSITORY = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
@@ -90,7 +94,7 @@ def parse(text: str) -> Reference:
     path, colon, tag = path.partition(":")
     if colon and not is_tag(tag):
         raise _not_a_name(text, f"{tag!r} is not a tag (letters, digits, _ . -, at most 128, not first . or -)")
-    if registry in ("index.docker.io", "registry-1.docker.io"):
+    if registry in _HUB:
         registry = DEFAULT_REGISTRY
     if registry == DEFAULT_REGISTRY and "/" not in path:
         path = f"library/{path}"
@@ -104,7 +108,28 @@ def parse(text: str) -> Reference:
 
 def _not_a_name(text: str, because: str) -> Usage:
     hint = "an image is named [REGISTRY/]REPOSITORY[:TAG][@DIGEST], for example debian:bookworm"
+    if "://" in text:
+        hint = f"leave {text.partition('://')[0]}:// out"
+    elif text.startswith((".", "/", "~", *(f"{one}:" for one in _IN_FILES))):
+        hint = "what is in files is oci:DIR, oci-archive:FILE or docker-archive:FILE; ctk copy and ctk unpack read it"
     return Usage(f"read the image's name {text!r}", because=because, hint=hint)
+
+
+def registry(text: str) -> str:
+    """The registry that somebody typed: HOST[:PORT]. Raises Usage."""
+    if _HOST.fullmatch(text) is None:
+        hint = "only its host and port, as in localhost:5000 or ghcr.io"
+        raise Usage(f"use the registry {text!r}", because="it is not HOST[:PORT]", hint=hint)
+    return DEFAULT_REGISTRY if text in _HUB else text
+
+
+def next_steps(reference: Reference) -> tuple[str, str]:
+    """The commands that use an image that was just made in the store."""
+    called = reference.familiar
+    push = f"ctk push {quote(called)}"
+    if reference.registry == DEFAULT_REGISTRY:
+        push += " REGISTRY/REPOSITORY"
+    return f"ctk up {quote(called)} NAME", push
 
 
 class Location(NamedTuple):
@@ -134,6 +159,9 @@ def locate(text: str, *, default: str = STORE) -> Location:
     """
     transport, colon, rest = text.partition(":")
     if not colon or (transport not in TRANSPORTS and transport not in _FOREIGN):
+        if text.endswith(_FILES):
+            hint = f"oci-archive:{text} or docker-archive:{text}; an image of that name is store:{text}"
+            raise Usage(f"use {text!r}", because="it looks like a file, and has no transport", hint=hint)
         transport, rest = default, text
     elif transport in _FOREIGN:
         raise Usage(f"use {text!r}", because=f"{transport}: is not a transport here", hint=_FOREIGN[transport])

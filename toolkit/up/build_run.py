@@ -61,7 +61,8 @@ def _spec(step: RunStep, folder: str) -> dict[str, Any]:
     try:
         return specs.make(request, image=images.edits(image, _lines_of(step), step.argv))[1]
     except CtkError as error:
-        raise type(error)(step.doing, because=f"{error.doing}: {error.because}", hint=error.hint) from None
+        hint = "a RUN with useradd makes one; a number needs none" if step.user else error.hint
+        raise type(error)(step.doing, because=f"{error.doing}: {error.because}", hint=hint) from None
 
 
 def _lines_of(step: RunStep) -> images.Lines:

@@ -42,6 +42,8 @@ def committed(request: CommitRequest, emit: Emit) -> str:
         there = os.path.isdir(request.bundle)
         because = "it was not made from an image" if there else "there is no such container or bundle"
         hint = f"ctk pack {quote(request.name)} IMAGE makes an image of a whole root" if there else "ctk list"
+        if not there and os.path.isdir(request.name):
+            hint = f"ctk pack {quote(request.name)} IMAGE makes one of a folder, or of what changed in an unpacked one"
         raise NotFound(doing, because=because, hint=hint)
     if not os.path.isdir(request.layer):
         raise CtkError(doing, because="it has no writable layer on a disk: it has not run yet, or with --ephemeral")

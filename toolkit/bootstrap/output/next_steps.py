@@ -3,7 +3,6 @@
 import os
 
 from toolkit.kernel.host import HostFacts
-from toolkit.text import quote
 
 
 def next_steps(target: str) -> tuple[str, str]:
@@ -25,11 +24,6 @@ def image_steps(privileged: str, unprivileged: str, target: str) -> tuple[str, .
     else:
         steps = (_sudo(inside) + privileged,)
     return tuple(step.replace("{}", target) for step in steps)
-
-
-def store_steps(reference: str) -> tuple[str, ...]:
-    """The commands that use an image of the store."""
-    return (f"ctk up {quote(reference)} NAME", f"ctk push {quote(reference)} REGISTRY/REPOSITORY")
 
 
 def _sudo(in_user_namespace: bool) -> str:

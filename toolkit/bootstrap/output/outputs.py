@@ -27,10 +27,11 @@ from toolkit.bootstrap.facts.stage import stage
 from toolkit.bootstrap.output import formats, work_folder
 from toolkit.bootstrap.output.finished import Tree
 from toolkit.bootstrap.output.formats import FORMATS, STORE, Format
-from toolkit.bootstrap.output.next_steps import image_steps, store_steps
+from toolkit.bootstrap.output.next_steps import image_steps
 from toolkit.bootstrap.output.target import forget, result_path
 from toolkit.errors import CtkError, InUse, Usage, reason
 from toolkit.events import Done, Emit, Event, Planned
+from toolkit.image.name import next_steps, parse
 from toolkit.text import quote
 
 DIRECTORY = "directory"
@@ -151,13 +152,14 @@ def build(request: Request, form: Format, emit: Emit, make: Make) -> Result:
 
 def _told(request: Request, form: Format, result: Result, more: dict[str, Any]) -> str:
     if form is STORE:
-        return f"{result.title} is the image {more['reference']} of the store: {more['digest']}"
+        called = parse(more["reference"]).familiar
+        return f"{result.title} is the image {called} of the store: {more['digest']}"
     return f"{result.title} is {'on standard output' if request.target == STDOUT else 'in ' + request.target}"
 
 
 def _steps(request: Request, form: Format, more: dict[str, Any]) -> tuple[str, ...]:
     if form is STORE:
-        return store_steps(more["reference"])
+        return next_steps(parse(more["reference"]))
     return () if request.target == STDOUT else image_steps(form.hint, form.unprivileged, request.target)
 
 

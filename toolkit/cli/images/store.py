@@ -160,9 +160,10 @@ def tag(
     new: Annotated[str, declare.Argument(metavar="NAME", help="The new name.", show_default=False)],
 ) -> None:
     """Give an image one more name. If another image has that name, it loses it."""
+    from toolkit.image.store import listing
     from toolkit.image.store.store import Store
 
-    output.out(f"{Store().tag(name, new)}\n")
+    output.out(f"{listing.familiar(Store().tag(name, new))}\n")
 
 
 def remove(
@@ -216,11 +217,12 @@ def prune(
 
 
 def _told(removed: "Removed", word: str = "removed") -> None:
+    from toolkit.image.store import listing
     from toolkit.text import one_line
     from toolkit.ui import quantity
 
     for name in removed.images:
-        output.out(f"{word} {one_line(name)}\n")
+        output.out(f"{word} {one_line(listing.familiar(name))}\n")
     what = removed.counted
     output.out(f"{word} {what}, {quantity.size(removed.size_bytes)}\n" if what else f"{word} no data\n")
 

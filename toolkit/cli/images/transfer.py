@@ -239,26 +239,33 @@ def login(
     from toolkit.image.registry import client
     from toolkit.image.registry import login as logins
 
+    registry = name.registry(registry)
     if not username:
         if not sys.stdin.isatty():
-            raise Usage("read the command line", because="there is no --username, and no terminal to ask on")
+            because, hint = "there is no --username, and no terminal to ask on", "give --username NAME --password-stdin"
+            raise Usage("read the command line of 'ctk login'", because=because, hint=hint)
         username = _asked("Username")
     if password_stdin:
         password = sys.stdin.readline().rstrip("\r\n")
     elif sys.stdin.isatty():
         password = _asked("Password", hidden=True)
     else:
-        raise Usage("read the command line", because="there is no terminal to ask on", hint="give --password-stdin")
+        because, hint = "there is no terminal to ask the password on", "give --password-stdin"
+        raise Usage("read the command line of 'ctk login'", because=because, hint=hint)
     plain = True if registry in (plain_http or ()) else None
     probe = client.open(
         name.Reference(registry, "library/login"), plain_http=plain, username=username, password=password
     )
     try:
-        probe.check_login()
+        asked = probe.check_login()
     finally:
         probe.close()
     where = logins.save(registry, username, password)
-    output.err(f"ctk: {username} is logged in to {registry}; the password is in {where}\n")
+    if asked:
+        output.err(f"ctk: {username} is logged in to {registry}; the password is in {where}\n")
+    else:
+        told = f"{registry} does not ask for a login here, so the password was not checked; it is in {where}"
+        output.err(f"ctk: warning: {told}\n")
 
 
 def _asked(what: str, *, hidden: bool = False) -> str:
@@ -272,7 +279,9 @@ def _asked(what: str, *, hidden: bool = False) -> str:
 
 def logout(registry: Host) -> None:
     """Remove the stored login of a registry."""
+    from toolkit.image import name
     from toolkit.image.registry import login as logins
 
+    registry = name.registry(registry)
     known = logins.forget(registry)
     output.err(f"ctk: {'forgot the login' if known else 'there was no login'} of {registry}\n")

@@ -4,10 +4,11 @@ RUN is somebody else's: `toolkit/up/build_run.py` starts ctk for it. All that th
 until its end, and its own folder is one of the store's `making/`, which `prune` takes if a build was killed.
 """
 
+import contextlib
 import fcntl
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -23,6 +24,7 @@ from toolkit.image.build.stages import SCRATCH, Plan, Stage
 from toolkit.image.build.state import PATH, Shared, State
 from toolkit.image.document import platform
 from toolkit.image.layer.policy import Policy
+from toolkit.image.name import next_steps, parse
 from toolkit.image.store import limit, names
 from toolkit.image.store.builds import Layer
 from toolkit.image.store.place import MAKING
@@ -88,7 +90,8 @@ def build(request: BuildRequest, run: Runner, emit: Emit) -> str:
     began = time.monotonic()
     context = os.path.abspath(request.context)
     if not os.path.isdir(context):
-        raise NotFound(f"build {request.context!r}", because="there is no such folder")
+        hint = f"ctk build -f {quote(request.context)}" if os.path.isfile(request.context) else ""
+        raise NotFound(f"build {request.context!r}", because="there is no such folder", hint=hint)
     for name in request.names:
         names.whole(name)
     path, shown = _file(request, context)
@@ -108,10 +111,10 @@ def build(request: BuildRequest, run: Runner, emit: Emit) -> str:
         limit.keep(store, emit)
     finally:
         into.close()
-    called = ", ".join(request.names) or digest
-    next_steps = (f"ctk up {quote(request.names[0])} NAME",) if request.names else ()
+    called = ", ".join(request.names) or "an image without a name"
+    steps = next_steps(parse(request.names[0])) if request.names else (f"ctk image tag {quote(digest)} NAME",)
     done = {"digest": digest, "names": list(request.names)}
-    emit(Done(f"built {called}: {digest}", time.monotonic() - began, done, next_steps))
+    emit(Done(f"built {called}: {digest}", time.monotonic() - began, done, steps))
     return digest
 
 
@@ -285,7 +288,8 @@ class _Builder:
                     doing, hint = f"{line.where}: {error.doing}", f"ctk pull {quote(name)}"
                     raise NotFound(doing, because=error.because, hint=hint) from None
         if image is None:
-            pull.fetched(pull.for_use(name, "", how), _within(self._emit))
+            with _at(line):
+                pull.fetched(pull.for_use(name, "", how), _within(self._emit))
             image = self._held(name)
         found = tuple(
             Layer(one.in_oci(), diff_id)
@@ -397,6 +401,16 @@ def _doing(one: Instruction) -> str:
     """For messages: where the step is written, and its beginning."""
     text = " ".join(one.line.text.split())
     return f"{one.line.where}: {text if len(text) < 200 else text[:198] + '…'}"
+
+
+@contextlib.contextmanager
+def _at(line: lines.Line) -> Iterator[None]:
+    """Let an error say which line of the Containerfile wants the image."""
+    try:
+        yield
+    except CtkError as error:
+        error.doing = f"{line.where}: {error.doing}"
+        raise
 
 
 def _within(emit: Emit) -> Callable[[Event], None]:

@@ -5,6 +5,7 @@ are left out with a warning, as buildah does it: an OCI image has no place for t
 """
 
 import re
+import signal
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ from toolkit.image.build.lines import Containerfile, Heredoc, Line, Where
 _STAGE = re.compile(r"[a-z][a-z0-9_.-]*")
 _URL = re.compile(r"(https?|ftp|git|ssh)://|git@", re.IGNORECASE)
 _PORT = re.compile(r"(\d+)(?:-(\d+))?(?:/(tcp|udp|sctp))?")
-_SIGNAL = re.compile(r"(SIG)?[A-Z][A-Z0-9]*([+-]\d+)?|\d+")
+_REALTIME = re.compile(r"RTM(?:IN|AX)(?:[+-][0-9]{1,2})?")
 HOST, NONE = "host", "none"
 _LEFT_OUT = ("HEALTHCHECK", "ONBUILD")
 
@@ -303,6 +304,8 @@ def ports(text: str, where: Where) -> Iterator[str]:
 
 def check_signal(text: str, where: Where) -> str:
     """The value of STOPSIGNAL. Raises Invalid."""
-    if not _SIGNAL.fullmatch(text.upper()):
+    word = text.upper().removeprefix("SIG")
+    known = 0 < int(word) <= signal.NSIG if word.isdecimal() else f"SIG{word}" in signal.Signals.__members__
+    if not known and not _REALTIME.fullmatch(word):
         raise where.invalid(f"STOPSIGNAL {text!r} is no signal", "STOPSIGNAL SIGTERM, or a number")
     return text

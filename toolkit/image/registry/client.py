@@ -218,8 +218,11 @@ class Registry:
         digests.check(digest, self.reference.name)
         return referrers.find(self._primary, digest, artifact_type)
 
-    def check_login(self) -> None:
-        """Raise Unreachable if the registry does not take the login (distribution-spec 1.1, end-1)."""
+    def check_login(self) -> bool:
+        """Whether the registry takes the login (distribution-spec 1.1, end-1); False if it asks for none at all.
+
+        Raises Unreachable if it refuses.
+        """
         doing = f"log in to {self.reference.registry}"
         response = self._primary.request("GET", "/v2/", doing)
         if response.status_code != 200:
@@ -228,6 +231,7 @@ class Registry:
                 failure.hint = "check the name and the password; some registries want a token instead of the password"
             raise failure
         discard(response)
+        return self._primary.challenged
 
     def greeting(self) -> Greeting:
         """Ask whether there is a registry (distribution-spec 1.1, end-1). Raises CtkError if there is none."""

@@ -72,6 +72,8 @@ class Connection:
         self._emit = emit
         self._base = place.bases[0] if len(place.bases) == 1 else ""
         self._told: set[str] = set()
+        self.challenged = False
+        """Whether the registry has asked for a login."""
         self._lock = threading.Lock()
 
     @property
@@ -171,6 +173,7 @@ class Connection:
             response = self._redirected(path, request, sent)
             if response.status_code != 401 or not origins.same(response.url, self.base) or not request.repeatable:
                 return response
+            self.challenged = True
             offered = response.headers.get("WWW-Authenticate", "")
             try:
                 following = self._authority.answer(offered, sent, request.actions, asked, request.more)

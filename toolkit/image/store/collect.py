@@ -55,7 +55,9 @@ def remove(store: Store, texts: list[str], *, force: bool = False) -> Removed:
             last = all(each.descriptor.digest != one.descriptor.digest for each in staying)
             if last and (holder := _holder(store, one, live)):
                 name = one.name or one.descriptor.digest
-                raise InUse(f"remove the image {name!r}", because=f"it is in use by {holder}", hint="remove that first")
+                container = holder.removeprefix("the container ")
+                hint = f"ctk rm {quote(container)}" if container != holder else "try again when that has ended"
+                raise InUse(f"remove the image {name!r}", because=f"it is in use by {holder}", hint=hint)
         known = _knowing(store, staying, live)
         before = reach.reach(store.blobs, [one.descriptor for one in going])
         names.write(store.place, staying)

@@ -19,6 +19,7 @@ from toolkit.image.layout.index_json import Entry
 from toolkit.image.name import Reference, parse
 from toolkit.image.store.place import Place
 from toolkit.kernel import atomic, reading
+from toolkit.text import quote
 
 _SHORT = re.compile(r"[0-9a-f]{4,128}")
 
@@ -106,7 +107,8 @@ def resolve(entries: Sequence[Entry], text: str, ids: Callable[[], dict[str, str
         if found:
             return by_digest[found.pop()]
     near = _near(entries, text)
-    hint = f"there is {', '.join(near)}" if near else "`ctk images` lists the store"
+    bring = f"`ctk images` lists the store, `ctk pull {quote(text)}` brings it here"
+    hint = f"there is {', '.join(near)}" if near else bring
     raise NotFound(doing, because="the store has no such image", hint=hint)
 
 
@@ -132,10 +134,10 @@ def _by_name(entries: Sequence[Entry], text: str) -> Entry | None:
 
 
 def _near(entries: Sequence[Entry], text: str) -> list[str]:
-    """Names of the same repository, in short."""
-    wanted = parse(text).name
+    """Names of the same repository, in short; also of one of another registry."""
+    wanted = os.path.basename(parse(text).name)
     found = [_reference(one.name) for one in entries if one.name]
-    return [one.familiar for one in found if one.name == wanted or os.path.basename(one.name) == text][:5]
+    return [one.familiar for one in found if os.path.basename(one.name) == wanted][:5]
 
 
 def _reference(name: str) -> Reference:

@@ -15,6 +15,7 @@ All of it is 0700: a layer holds setuid files, which a user of the host could ru
 """
 
 import contextlib
+import errno
 import fcntl
 import os
 from collections.abc import Iterable, Iterator
@@ -137,7 +138,8 @@ class Place:
 
     def failed(self, error: OSError) -> CtkError:
         """What to raise for an error of the system's while the store was written."""
-        hint = "`ctk image prune --all` makes room, or name another folder with CTK_IMAGES"
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        hint = f"{'`ctk image prune --all` makes room, or ' if full else ''}name another folder with CTK_IMAGES"
         return CtkError(f"write to the image store {self.folder!r}", because=reason(error), hint=hint)
 
     def missing(self, what: str) -> NotFound:

@@ -114,7 +114,10 @@ class Layout:
         """Make what the layers need beside them, when all are laid out, and say what was left out. Raises CtkError."""
         use.make_folders(self._store, self._order, self.form, self._into.hold, self._emit)
         if self._skipped_devices:
-            self._emit(Note(f"{self._skipped_devices} device nodes of the image were left out; --devices makes them"))
+            told = f"{self._skipped_devices} device nodes of the image were left out"
+            if self.form == apply.OVERLAY:  # only root can make them
+                told += "; --devices makes them"
+            self._emit(Note(told))
 
 
 class LayOutRequest(NamedTuple):

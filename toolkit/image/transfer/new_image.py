@@ -19,7 +19,7 @@ from toolkit.image.endpoint import Destination, Source
 from toolkit.image.name import Location
 from toolkit.image.transfer import places, put
 from toolkit.image.transfer.places import Access
-from toolkit.text import counted, quote
+from toolkit.text import counted
 
 COMPRESSIONS = {"gzip": media_types.GZIP, "zstd": media_types.ZSTD, "none": media_types.PLAIN}
 STAGE = "layer"
@@ -96,8 +96,7 @@ def make(
 def _next(to: Location) -> tuple[str, ...]:
     if to.transport != name.STORE or to.reference is None:
         return ()
-    called = to.reference.familiar
-    return (f"ctk up {quote(called)} NAME", f"ctk push {quote(called)} REGISTRY/REPOSITORY")
+    return name.next_steps(to.reference)
 
 
 def _told(entries: Iterator[Entry], emit: Emit) -> Iterator[Entry]:
