@@ -128,6 +128,19 @@ def test_any_place_will_do(
     assert len(ctk("images", "--quiet", env=env).ok().out.splitlines()) == 1
 
 
+def test_a_policy_is_followed(ctk: Command, tmp_path: Path) -> None:
+    """ctk's own is in force for all commands that fetch images; this one once took them as they were."""
+    place = put(tmp_path, IMAGE)
+    own = tmp_path / "config/ctk/policy.json"
+    own.parent.mkdir(parents=True)
+    own.write_text('{"default": [{"type": "reject"}]}')
+    for how in ({"env": {"XDG_CONFIG_HOME": str(tmp_path / "config")}}, {}):
+        words = [] if how else ["--policy", str(own)]
+        told = ctk("unpack", place, "--bundle", str(tmp_path / "b"), *words, **how)
+        assert told.rc == 1 and f"the policy '{own}' rejects it" in told.err
+        assert not (tmp_path / "b").exists()
+
+
 def test_nothing_is_left_of_what_can_not_be_unpacked(ctk: Command, tmp_path: Path) -> None:
     place = put(tmp_path, IMAGE)
     blobs = tmp_path / "layout/blobs/sha256"

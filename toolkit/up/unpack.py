@@ -36,6 +36,7 @@ from toolkit.image.transfer import unpacked as unpacked_file
 from toolkit.image.transfer.copy import Progress, short, side_by_side
 from toolkit.image.transfer.places import Access
 from toolkit.image.transfer.unpacked import Unpacked
+from toolkit.image.trust import gate
 from toolkit.kernel import atomic, rmtree_beneath, subids
 from toolkit.text import counted, quote
 
@@ -48,7 +49,7 @@ class UnpackRequest(NamedTuple):
     """What `ctk unpack` was asked for. `platform` "" is this machine's.
 
     `rootless`: as root of a new user namespace, with the caller's subordinate ids; config.json maps the same ids. An
-    ordinary user has no other way. `squash_ids` and `devices` are layer/policy.py's.
+    ordinary user has no other way. `squash_ids` and `devices` are layer/policy.py's, `policy` is PullRequest's.
     """
 
     image: Location
@@ -58,6 +59,7 @@ class UnpackRequest(NamedTuple):
     squash_ids: bool = False
     devices: bool = False
     plain_http: tuple[str, ...] = ()
+    policy: str = ""
 
 
 class _Work(NamedTuple):
@@ -117,6 +119,7 @@ def _read(source: Source, request: UnpackRequest, emit: Emit) -> tuple[str, Mani
     raw, image = tree.documents[0]
     assert isinstance(image, Manifest)
     manifests.layer_codecs(image, str(request.image))
+    gate.check(request.image, source, request.policy, tree.top.digest, tree.images, emit)
     config = trees.configuration(source, image)
     if wanted is not None and not platforms.rank(wanted, config.platform):
         because = f"it is for {config.platform}, and {wanted} was asked for"

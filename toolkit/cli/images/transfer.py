@@ -193,6 +193,7 @@ def unpack(
     squash_ids: SquashIds = False,
     devices: Devices = False,
     plain_http: PlainHttp = None,
+    policy: Policy = "",
     json: Json = False,
     verbose: Verbose = False,
 ) -> None:
@@ -201,7 +202,7 @@ def unpack(
     from toolkit.up.unpack import UnpackRequest, unpacked
 
     request = UnpackRequest(
-        name.locate(image), bundle, platform, rootless, squash_ids, devices, tuple(plain_http or ())
+        name.locate(image), bundle, platform, rootless, squash_ids, devices, tuple(plain_http or ()), policy
     )
     with progress(json=json, verbose=verbose) as emit:
         unpacked(request, emit)
