@@ -14,7 +14,6 @@ from toolkit.archive.epoch import time_text
 from toolkit.bootstrap.facts.architectures import of_image
 from toolkit.bootstrap.facts.model import Request, Result
 from toolkit.bootstrap.output.finished import Tree, write_all
-from toolkit.bootstrap.output.formats import Format
 from toolkit.bootstrap.output.tree_cache import CachedTree, Spoilt, TreeCache, as_layer
 from toolkit.errors import CtkError, SystemCall, Usage
 from toolkit.image import layout
@@ -48,11 +47,11 @@ def name_of(request: Request) -> Reference | None:
     return reference.tagged()
 
 
-def check_name(request: Request, form: Format) -> None:
-    """Raise Usage for a name that can't be, in this format."""
+def check_name(request: Request, form: str) -> None:
+    """Raise Usage for a name that can't be, in the format of that name."""
     reference = name_of(request)
-    if reference and form.name in (OCI, OCI_ARCHIVE):
-        layout.check_name(Location(form.name, request.target, reference.tag if form.folder else str(reference)))
+    if reference and form in (OCI, OCI_ARCHIVE):
+        layout.check_name(Location(form, request.target, reference.tag if form == OCI else str(reference)))
 
 
 def is_layout(folder: str) -> bool:

@@ -103,7 +103,7 @@ def _check_name(request: Request, form: Format | None) -> None:
         because = f"it is for an image, and {request.target!r} is a {form.name if form else DIRECTORY}"
         hint = "leave out TARGET, and the image goes into the store; or choose an image's --format"
         raise Usage(f"use --tag {request.tag!r}", because=because, hint=hint)
-    image.check_name(request, form)
+    image.check_name(request, form.name)
 
 
 def _refuse_other_files(request: Request) -> None:
