@@ -120,3 +120,9 @@ def test_nobody_is_asked_unless_it_is_wanted(auth: Callable[[Any], Path], monkey
     assert asked == [("one.example",), ()]
     with pytest.raises(Usage, match="topic is another one"):
         list(doctor.examine("run", registries=["x"]))
+
+
+@pytest.mark.parametrize("text", ["https://localhost:5000", "localhost:5000/web:1"])
+def test_what_is_no_registry_is_not_asked(text: str) -> None:
+    with pytest.raises(Usage, match=r"HOST\[:PORT\]"):
+        list(doctor.examine("images", registries=[text]))

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from toolkit.care import host_checks, image_checks, kernel_checks, registry_checks
 from toolkit.care.finding import BAD, NOTE, OK, WARN, Finding
 from toolkit.errors import CtkError, HostLacks, SystemCall, Unreachable, Untrusted, Usage
+from toolkit.image import name
 from toolkit.kernel.host import HostFacts
 
 Check = Callable[[HostFacts], Iterator[Finding]]
@@ -41,18 +42,19 @@ def examine(topic: str = "", *, offline: bool = False, registries: Sequence[str]
     """Yield the findings of all checks, or of those for `topic` (one of TOPICS), each as soon as it is known.
 
     For the topic images `registries` are asked, or those that there are logins for. With `offline` nobody is contacted.
-    Raises Usage for an unknown topic, and for registries and another topic.
+    Raises Usage for an unknown topic, for registries and another topic, and for what is no registry.
     """
     if topic and topic not in TOPICS:
         raise Usage(f"examine the host for {topic!r}", because="there is no such topic", hint=", ".join(TOPICS))
     if registries and topic != "images":
         raise Usage("ask a registry", because="the topic is another one", hint="ctk doctor --for images REGISTRY")
+    hosts = [name.registry(one) for one in registries]
     facts = HostFacts()
     for check, topics in CHECKS:
         if (not topic or topic in topics) and not (offline and check is host_checks.mirrors):
             yield from check(facts)
     if topic == "images" and not offline:
-        yield from registry_checks.registries(registries)
+        yield from registry_checks.registries(hosts)
 
 
 def after(error: CtkError) -> list[Finding]:
