@@ -7,11 +7,13 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.fixtures.command import Command
 from tests.fixtures.user import ID, prefix
+from tests.fixtures.waiting import until
 
 pytestmark = pytest.mark.root
 
@@ -194,6 +196,28 @@ def test_the_same_input_gives_the_same_image(ctk: Command, context: Path) -> Non
         told = ctk("build", "--no-cache", "--json", str(context)).ok()
         digests.append(json.loads(told.out.splitlines()[-1])["result"]["digest"])
     assert digests[0] == digests[1]
+
+
+def test_a_build_in_which_nothing_is_new_gives_the_same_image(ctk: Command, context: Path) -> None:
+    text = BASE + "COPY src/ /srv\nENV a=b\nFROM base\nLABEL c=d\n"
+    write(context, text)
+
+    def digest(*words: str) -> str:
+        began = int(time.time())
+        until(lambda: time.time() >= began + 1, "another second")  # times in an image are whole seconds
+        told = ctk("build", "-t", "it", "--json", *words, str(context)).ok()
+        return str(json.loads(told.out.splitlines()[-1])["result"]["digest"])
+
+    first = digest()
+    whole: Any = config(ctk, "it")
+    assert whole["created"] and {one["created"] for one in whole["config"]["history"]} == {whole["created"]}
+    assert digest() == first
+    assert len(ctk("images", "-q").ok().out.split()) == 1
+    write(context, text.replace("c=d", "c=e"))
+    assert digest() != first
+    write(context, text)
+    assert digest() == first
+    assert digest("--no-cache") != first
 
 
 def test_without_root(ctk: Command, context: Path, tmp_path: Path) -> None:

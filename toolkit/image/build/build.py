@@ -21,7 +21,7 @@ from toolkit.image.build.files import Files, Folder, Made
 from toolkit.image.build.instructions import Arg, Command, Copy, Instruction, Pairs, Run, Words
 from toolkit.image.build.layers import Layers, Work
 from toolkit.image.build.stages import SCRATCH, Plan, Stage
-from toolkit.image.build.state import PATH, Shared, State
+from toolkit.image.build.state import PATH, Shared, State, dated
 from toolkit.image.document import platform
 from toolkit.image.layer.policy import Policy
 from toolkit.image.name import next_steps, parse
@@ -256,17 +256,16 @@ class _Builder:
         return one.line.text
 
     def _base(self, stage: Stage, shared: Shared) -> tuple[Layers, State, str]:
-        created = time_text(self._latest_s)
         if isinstance(stage.base, int):
             before = self._built[stage.base]
-            state = State(before.state.document([]), platform.host(), shared, created)
+            state = State(before.state.document([]), platform.host(), shared)
             return before.layers, state, f"stage {stage.base}"
         if stage.base == SCRATCH:
-            state = State(b"", platform.host(), shared, created)
+            state = State(b"", platform.host(), shared)
             state.run["Env"] = [PATH]
             return (), state, "empty"
         image, found = self._image(stage.base, stage.head.line)
-        state = State(image.config.raw, platform.host(), shared, created)
+        state = State(image.config.raw, platform.host(), shared)
         if state.run.get("OnBuild"):
             because = f"{stage.base} has ONBUILD steps, which ctk does not carry out"
             raise stage.head.line.where.invalid(because, "write them into this file")
@@ -387,7 +386,8 @@ class _Builder:
     def _write(self, built: _Built) -> str:
         began = time.monotonic()
         self._emit(Started(_LAST[0]))
-        config = built.state.document([one.diff_id for one in built.layers])
+        undated = built.state.document([one.diff_id for one in built.layers])
+        config = layers.config(self._work, undated, lambda: dated(undated, time_text(self._latest_s)))
         digest = put.documents(self._into, config, [one.descriptor for one in built.layers], self._request.names)
         self._emit(Finished(_LAST[0], time.monotonic() - began, counted(len(built.layers), "layer")))
         return digest

@@ -11,7 +11,7 @@ from toolkit.archive.entries import Entry
 from toolkit.errors import CtkError, NotFound
 from toolkit.events import Emit, silent
 from toolkit.image.document import config as configs
-from toolkit.image.document import media_types
+from toolkit.image.document import manifest, media_types
 from toolkit.image.layer.forms import form_here
 from toolkit.image.layer.policy import Policy
 from toolkit.image.store import builds, leases, use
@@ -82,6 +82,23 @@ def find(work: Work, wanted: str) -> tuple[bool, Layer | None]:
 def keep(work: Work, wanted: str, layer: Layer | None) -> None:
     """Let later builds find the layer of a step. Raises CtkError."""
     builds.write(Store(work.store).place, wanted, layer)
+
+
+def config(work: Work, undated: bytes, make: Callable[[], bytes]) -> bytes:
+    """The configuration that an earlier build has made of `undated`, else what `make` gives, for later ones to find.
+
+    So what is built of the same is the same image, as for other builders, and not one more with another time.
+    """
+    wanted = key(work, (), "CONFIG", undated.decode())
+    store, into = work.opened()
+    known, one = find(work, wanted)
+    if known and one is not None:
+        return store.blobs.document(one.descriptor.digest)
+    made = make()
+    described = manifest.described(made, media_types.OCI_CONFIG)
+    into.put_blob(described, iter([made]))
+    keep(work, wanted, Layer(described, described.digest))
+    return made
 
 
 def lowers(work: Work, below: Layers) -> list[str] | None:

@@ -30,10 +30,9 @@ class Shared(NamedTuple):
 class State:
     """A stage: the configuration so far, and the ARGs that count from here on."""
 
-    def __init__(self, base: bytes, platform: Platform, shared: Shared, created: str) -> None:
+    def __init__(self, base: bytes, platform: Platform, shared: Shared) -> None:
         self.whole: dict[str, Any] = json_text.loads(base, "the configuration of the base image") if base else {}
         self._shared = shared
-        self._created = created
         self.args: dict[str, str] = {name: shared.given[name] for name in PROXIES if name in shared.given}
         self._has_command = False
         if not base:
@@ -74,9 +73,7 @@ class State:
 
     def note(self, created_by: str, *, layer: bool) -> None:
         """One more step of the history."""
-        self.history.append(
-            {"created": self._created, "created_by": created_by} | ({} if layer else {"empty_layer": True})
-        )
+        self.history.append({"created": "", "created_by": created_by} | ({} if layer else {"empty_layer": True}))
 
     def change(self, one: Arg | Pairs | Command | Words) -> None:
         """Apply an instruction that changes no file. Raises Invalid."""
@@ -150,9 +147,9 @@ class State:
         return self.args | self.env
 
     def document(self, diff_ids: list[str]) -> bytes:
-        """The configuration as bytes."""
+        """The configuration as bytes, without the time of this build: `dated` fills it in."""
         whole = copy.copy(self.whole)
-        whole["created"] = self._created
+        whole["created"] = ""
         run = {key: value for key, value in self.run.items() if value not in (None, [], {}, "")}
         whole.pop("config", None)
         if run:
@@ -160,3 +157,12 @@ class State:
         whole["rootfs"] = {"type": "layers", "diff_ids": diff_ids}
         whole["history"] = self.history
         return json_text.dumps(whole).encode()
+
+
+def dated(document: bytes, created: str) -> bytes:
+    """A configuration of `State.document` as that of an image which is made now."""
+    whole = json_text.loads(document, "the configuration of this build")
+    for one in (whole, *whole["history"]):
+        if one.get("created") == "":
+            one["created"] = created
+    return json_text.dumps(whole).encode()
