@@ -27,7 +27,7 @@ def run(base: dict[str, Any], *changes: str) -> dict[str, Any]:
 
 
 def test_a_step_on_another_image(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(config_write.EPOCH, "1700000000")
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
     first = written({}, step=Step("first", ONE))
     assert first == {
         "created": "2023-11-14T22:13:20Z", "architecture": "amd64", "os": "linux",
@@ -41,7 +41,7 @@ def test_a_step_on_another_image(monkeypatch: pytest.MonkeyPatch) -> None:
     }  # fmt: skip
     third = written(second, step=Step("third", ""))
     assert third["rootfs"] == second["rootfs"] and third["history"][2]["empty_layer"] is True
-    monkeypatch.setenv(config_write.EPOCH, "soon")
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "soon")
     with pytest.raises(Usage, match="seconds since 1970"):
         written({})
 
