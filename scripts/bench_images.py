@@ -16,6 +16,7 @@ import bench_made as make
 import bench_peers as peers
 
 IMAGES = ("minbase", "twelve", "many")
+BOMB = "pull of a 4 GiB bomb"
 # Case, our tool, the peer, and the most that we may take of its time.
 GOALS = (
     ("unpack minbase", "ctk, isal", "umoci", 0.5),
@@ -210,8 +211,8 @@ class Bench:
         """Only its memory is measured: 4 GiB that no one needs take their time."""
         name = f"{registry.host}/bomb:1"
         self.push(layout, name)
-        self.bombs["pull of a 4 GiB bomb", "ctk, isal"] = (self.empty("store"), self.ours("pull", name))
-        self.bombs["pull of a 4 GiB bomb", "ctk, zlib"] = (self.empty("store"), self.ours("pull", name, isal=False))
+        self.bombs[BOMB, "ctk, isal"] = (self.empty("store"), self.ours("pull", name))
+        self.bombs[BOMB, "ctk, zlib"] = (self.empty("store"), self.ours("pull", name, isal=False))
 
     def push(self, layout, name):
         words = ["skopeo", "--insecure-policy", "copy", "-q", "--dest-tls-verify=false"]
@@ -322,7 +323,8 @@ def bench(tools, options, folder):
                 one.pack("minbase", made["minbase"][1])
                 stack.callback(one.remove_committed)
                 one.commit("minbase", made["minbase"][0])
-                one.bomb(images(one, ["bomb"], archive)["bomb"][0], registry)
+                if re.search(options.cases, BOMB):  # it takes half a minute to be made
+                    one.bomb(images(one, ["bomb"], archive)["bomb"][0], registry)
         times, memory, used = one.measure()
         if not options.unpack_only:
             asked = second_pull(one, registry, wanted[0])
