@@ -165,7 +165,9 @@ def test_exec_hands_out_a_pidfd(ctk, busybox_bundle, listening):
 def test_pid_files(runtime, alive, busybox_bundle, tmp_path):
     file = tmp_path / "pid"
     runtime("exec", "-d", "--pid-file", str(file), alive, "sleep", "55").ok()
-    assert Path(f"/proc/{file.read_text()}/cmdline").read_text() == "sleep\x0055\0"
+    until(
+        lambda: text_of(f"/proc/{file.read_text()}/cmdline") == "sleep\x0055\0", "the program"
+    )  # runc is not there yet
     for verb in (("create",), ("run", "-d")):
         name = runtime.id()
         runtime(*verb, "--pid-file", str(file), "--bundle", str(busybox_bundle), name).ok()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fixtures.waiting import until
+from tests.fixtures.waiting import text_of, until
 
 pytestmark = pytest.mark.root
 
@@ -77,8 +77,7 @@ def test_state_tells_what_the_kernel_shows(runtime, start, busybox_bundle):
     assert state["status"] == "running" and state["id"] == name and state["owner"] == ""
     assert state["bundle"] == str(busybox_bundle) and state["rootfs"] == str(busybox_bundle.rootfs)
     assert STAMP.fullmatch(state["created"])
-    with open(f"/proc/{state['pid']}/cmdline") as file:
-        assert file.read().split("\0")[:2] == ["/bin/sleep", "100"]
+    until(lambda: text_of(f"/proc/{state['pid']}/cmdline").split("\0")[:2] == ["/bin/sleep", "100"], "the program")
     assert told == json.dumps(state, indent=2), "two spaces, no newline at the end"
 
 
