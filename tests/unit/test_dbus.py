@@ -1,5 +1,6 @@
 """The D-Bus wire: values against byte strings of the specification's rules, and a conversation with a small peer."""
 
+import contextlib
 import os
 import socket
 import threading
@@ -88,7 +89,8 @@ class Peer:
     def _serve(self) -> None:
         connection, _ = self._listener.accept()
         self.connection = connection
-        with connection:
+        # What has not read all of ours when it closes resets the connection (unix(7)); that is no fault of its.
+        with connection, contextlib.suppress(ConnectionResetError):
             while b"BEGIN\r\n" not in self.hello:
                 self.hello += connection.recv(4096)
             connection.sendall(b"DATA\r\n" + self._ok)
