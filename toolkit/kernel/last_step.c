@@ -125,6 +125,9 @@ static void supervise(void)
 	long child, signal;
 
 	call(SIGPROCMASK, 0 /* SIG_BLOCK */, (long)&all, (long)&before, 8);
+	/* Before the child can look; it inherits the name until its execve(2), and is no subreaper. */
+	call(PRCTL, 15 /* PR_SET_NAME */, (long)init_name, 0, 0);
+	call(PRCTL, 36 /* PR_SET_CHILD_SUBREAPER */, 1, 0, 0); /* where it is not the first of a pid namespace */
 	child = call(CLONE, 17 /* SIGCHLD */, 0, 0, 0);
 	if (child < 0)
 		call(EXIT_GROUP, 126, 0, 0, 0);
@@ -139,8 +142,6 @@ static void supervise(void)
 		call(SIGPROCMASK, 2 /* SIG_SETMASK */, (long)&before, 0, 8);
 		return;
 	}
-	call(PRCTL, 15 /* PR_SET_NAME */, (long)init_name, 0, 0);
-	call(PRCTL, 36 /* PR_SET_CHILD_SUBREAPER */, 1, 0, 0); /* where it is not the first of a pid namespace */
 	for (;;) {
 		signal = call(SIGTIMEDWAIT, (long)&all, 0, 0, 8);
 		if (signal == 17) {
