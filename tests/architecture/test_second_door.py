@@ -10,6 +10,8 @@ from toolkit.cli.with_typer import application
 WHOLE = typer.main.get_command(application()).commands  # type: ignore[attr-defined]
 # pydantic: docs/decisions/0019-typer-without-pydantic.md. The others take 30 to 100 ms each.
 SLOW = {"pydantic", "requests", "urllib3", "rich", "pysequoia"}
+# What `typing` brings takes as long as the interpreter's own start; json and signal bring half of it.
+STANDARD = {"typing", "re", "enum", "functools", "collections", "contextlib", "json", "signal", "dataclasses"}
 
 
 @pytest.mark.parametrize("name", WHOLE)
@@ -50,6 +52,15 @@ def test_an_everyday_command_is_read_without_typer_and_runs_without_libraries(wo
     code, names, said = imported(words, ctk.environment)
     assert code == 1, said
     assert {name.partition(".")[0] for name in names} & (SLOW | {"typer", "site", "dataclasses", "inspect"}) == set()
+    if words[0] not in ("cp", "restart"):  # a tar's members, and a child that is ctk itself
+        assert {name.partition(".")[0] for name in names} & STANDARD == set()
+
+
+@pytest.mark.parametrize("words", [["inspect", "nosuch"], ["stats", "--no-stream"], ["top", "--json"]], ids=" ".join)
+def test_what_looks_at_containers_needs_nothing_slow(words: list[str], ctk: Command) -> None:
+    """Libraries draw on a terminal only."""
+    _, names, said = imported(words, ctk.environment)
+    assert {name.partition(".")[0] for name in names} & (SLOW | STANDARD | {"typer", "site"}) == set(), said
 
 
 @pytest.mark.parametrize(

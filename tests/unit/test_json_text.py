@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from toolkit.errors import Invalid
-from toolkit.oci.json_text import dumps, loads
+from toolkit.oci.json_text import dumps, indented, loads
 
 VALUES = st.recursive(
     st.none()
@@ -113,3 +113,8 @@ def test_a_path_that_is_not_utf_8_comes_back_from_our_own_documents() -> None:
     assert loads(text, any_path=True) == {"bundle": path}
     assert loads(text) == {"bundle": "/b\ufffd\ufffdé"}
     assert loads('"\\ud800"', any_path=True) == "\ufffd"
+
+
+@given(VALUES, st.sampled_from([1, 2]))
+def test_an_indented_text_is_that_of_the_json_package(value, indent):
+    assert indented(value, " " * indent) == json.dumps(value, indent=indent, ensure_ascii=False)

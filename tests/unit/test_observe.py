@@ -41,7 +41,9 @@ def test_mounts_are_told_with_what_is_under_them() -> None:
 
 @pytest.mark.skipif(sys.byteorder != "little", reason="the tables are a little-endian machine's")
 def test_only_sockets_that_wait_are_ports() -> None:
-    assert proc.listening(TCP, "tcp") == [proc.Port("tcp", "127.0.0.1", 8080, 4711)]
+    assert [vars(one) for one in proc.listening(TCP, "tcp")] == [
+        {"protocol": "tcp", "address": "127.0.0.1", "port": 8080, "inode": 4711}
+    ]
     assert [(port.address, port.port) for port in proc.listening(TCP6, "tcp6")] == [("::1", 631)]
 
 

@@ -7,17 +7,20 @@ import io
 import os
 import sys
 from _locale import getencoding
-from typing import NoReturn
 
 from toolkit.cli import both_doors, commands, declare, libraries, output, plain, signals
 from toolkit.errors import CtkError, HostLacks, reason
 from toolkit.runtime.options import Options
 from toolkit.ui import failure
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
 _LOST_OUTPUT = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # errors of write(2) that lose output
 
 
-def main(told: Options | None = None) -> NoReturn:
+def main(told: Options | None = None) -> "NoReturn":
     """Run the command line in `sys.argv` and exit; `told` has the options of a `run --explain`."""
     gc.enable()  # the runtime's door had switched it off
     for stream in (sys.stdout, sys.stderr):
@@ -102,7 +105,8 @@ def _carried_out(argv: list[str], passed_on: list[str]) -> int:
     found = _read(argv, passed_on)
     if isinstance(found, int):
         return found
-    if found.command.libraries:
+    wanted = found.command.libraries
+    if wanted is True or (wanted == declare.DRAWN and sys.stdout.isatty()):
         libraries.add()
     found.command.function(**found.values)
     return 0

@@ -5,17 +5,20 @@ make containers (`up`, `restart`). Errors are also written to `--log`, as the ru
 """
 
 import os
-from collections.abc import Sequence
 
 from toolkit.errors import CtkError, reason
 from toolkit.runtime import argv as command_line
 from toolkit.runtime import log, main
 from toolkit.runtime.options import Options
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 _PASSED_ON = ("debug", "log", "log-format", "systemd-cgroup", "cgroup-manager", "criu", "rootless")
 
 
-def taken(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+def taken(argv: "Sequence[str]") -> tuple[list[str], list[str]]:
     """Apply the global options in `argv`; (the rest, from the command on; those to pass on to a ctk that we start).
 
     Raises CtkError for a bad value.

@@ -1,9 +1,9 @@
 """The cache: `ctk cache list`, `ctk cache prune`."""
 
 import time
-from typing import Annotated
 
 from toolkit.cli import declare, output
+from toolkit.cli.declare import Annotated
 from toolkit.text import counted, one_line
 
 _PANEL = "Build"

@@ -1,9 +1,9 @@
 """Maintenance: `ctk doctor`, `ctk gc`, and `ctk bootstrap --remove`."""
 
 import sys
-from typing import Annotated
 
 from toolkit.cli import declare, libraries, output
+from toolkit.cli.declare import Annotated
 from toolkit.cli.output import progress
 
 

@@ -1,8 +1,10 @@
 """Which module has which command. A command line needs one of them, and the others are not imported for it."""
 
-from collections.abc import Callable
-
 from toolkit.cli import declare
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def _up(app: declare.App) -> None:
@@ -90,7 +92,7 @@ def _care(app: declare.App) -> None:
 
 
 # In the order of the help. The runtime's verbs come here only for their help: toolkit/__main__.py has run them before.
-_MODULES: tuple[tuple[Callable[[declare.App], None], str], ...] = (
+_MODULES: "tuple[tuple[Callable[[declare.App], None], str], ...]" = (
     (_up, "up"),
     (_bootstrap, "bootstrap"),
     (_cache, "cache"),

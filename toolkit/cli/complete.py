@@ -1,9 +1,12 @@
 """Shell completion: names of containers, suites, variants and recipes. Nothing here may fail or be slow."""
 
 import os
-from collections.abc import Callable
 
 from toolkit.errors import CtkError, Usage
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def containers(incomplete: str) -> list[str]:

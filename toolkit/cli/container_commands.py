@@ -2,9 +2,9 @@
 
 import os
 import sys
-from typing import Annotated
 
 from toolkit.cli import complete, declare, output
+from toolkit.cli.declare import Annotated
 from toolkit.runtime.comfort.detach_keys import DETACH_KEYS
 
 _PANEL = "Every day"

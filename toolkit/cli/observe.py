@@ -1,13 +1,15 @@
 """Observation: `ctk inspect`, `ctk stats`, `ctk top`, `ctk diff`."""
 
 import sys
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Annotated
 
 from toolkit.cli import complete, declare, output
+from toolkit.cli.declare import Annotated
 from toolkit.cli.output import progress
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from toolkit.runtime.record import Record
 
 _PANEL = "Look"
@@ -35,13 +37,14 @@ Interval = Annotated[float, declare.Option("--interval", metavar="SECONDS", min=
 
 def register(app: declare.App) -> None:
     """Add the group's commands."""
-    for function, example in (
-        (inspect, "ctk inspect my-cont"),
-        (stats, "ctk stats --no-stream my-cont"),
-        (top, "ctk top my-cont"),
-        (diff, "ctk diff ./debianfs"),
+    for function, libraries, example in (
+        (inspect, declare.DRAWN, "ctk inspect my-cont"),
+        (stats, declare.DRAWN, "ctk stats --no-stream my-cont"),
+        (top, declare.DRAWN, "ctk top my-cont"),
+        (diff, True, "ctk diff ./debianfs"),
     ):
-        app.command(function.__name__, rich_help_panel=_PANEL, epilog=f"Example: {example}")(function)
+        settings = {"rich_help_panel": _PANEL, "epilog": f"Example: {example}"}
+        app.command(function.__name__, libraries=libraries, **settings)(function)
 
 
 def inspect(identity: Id, json: Json = False, root: Root = "") -> None:
@@ -96,7 +99,7 @@ def top(
     keys = Keys(sys.stdin, wanted=not (json or no_stream) and tables.can_be_live(sys.stdout))
     frames = rows.top(_look(root, identities), interval, wait=keys.wait)
     if json:
-        output.document([{"id": name, "cpuPercent": round(cpu, 2), **one._asdict()} for name, one, cpu in next(frames)])
+        output.document([{"id": name, "cpuPercent": round(cpu, 2), **vars(one)} for name, one, cpu in next(frames)])
         return
     drawn = (
         [tables.Table(rows.TOP, tuple(rows.top_row(*row) for row in frame), right=(1, 2, 3, 5, 6, 7), empty=_NONE)]

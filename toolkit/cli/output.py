@@ -5,15 +5,17 @@ terminal (tests/architecture/test_printing.py).
 """
 
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from toolkit.errors import CtkError
 from toolkit.text import in_json, one_line, printable
 from toolkit.ui import failure, renderer
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from contextlib import AbstractContextManager
+    from types import TracebackType
+
     from toolkit.events import Emit
 
 
@@ -29,12 +31,12 @@ def err(text: str) -> None:
 
 def document(value: object, indent: int = 1) -> None:
     """Write a JSON text to standard output, for programs."""
-    import json
+    from toolkit.oci import json_text
 
-    sys.stdout.write(in_json(json.dumps(value, indent=indent, ensure_ascii=False)) + "\n")
+    sys.stdout.write(in_json(json_text.indented(value, " " * indent)) + "\n")
 
 
-def changes(found: Iterable[tuple[str, str]], *, json: bool) -> None:
+def changes(found: "Iterable[tuple[str, str]]", *, json: bool) -> None:
     """Write what has changed in a tree: (A, C or D, path) of each change."""
     if json:
         from json import dumps
@@ -57,30 +59,43 @@ def exactly(text: str) -> None:
     sys.stdout.write(text)
 
 
-@contextmanager
-def progress(*, json: bool, verbose: bool = False) -> "Iterator[Emit]":
+class _Progress:
+    # A class of its own: contextlib, with functools and collections, takes longer to import than all of this package.
+    def __init__(self, json: bool, verbose: bool) -> None:
+        self._json = json
+        self._stream = sys.stdout if json else sys.stderr
+        self._shown = renderer(json=json, stream=self._stream, verbose=verbose)
+
+    def __enter__(self) -> "Emit":
+        return self._shown.__enter__()
+
+    def __exit__(
+        self, kind: "type[BaseException] | None", error: "BaseException | None", trace: "TracebackType | None"
+    ) -> None:
+        self._shown.__exit__(kind, error, trace)
+        if self._json and isinstance(error, CtkError):
+            failure.show_json(error, stream=self._stream)
+            sys.exit(error.exit_code)
+
+
+def progress(*, json: bool, verbose: bool = False) -> "AbstractContextManager[Emit]":
     """Give a command its Emit. With `json`, an expected failure is the last event, and we exit with its code."""
-    stream = sys.stdout if json else sys.stderr
-    try:
-        with renderer(json=json, stream=stream, verbose=verbose) as emit:
-            yield emit
-    except CtkError as error:
-        if not json:
-            raise
-        failure.show_json(error, stream=stream)
-        sys.exit(error.exit_code)
+    return _Progress(json, verbose)
 
 
-@contextmanager
-def progress_on_terminal() -> "Iterator[Emit]":
-    """An Emit for a command that only tells something: its progress is for whoever waits at a terminal."""
-    if sys.stderr.isatty():
-        with progress(json=False) as emit:
-            yield emit
-    else:
+class _Silence:
+    def __enter__(self) -> "Emit":
         from toolkit.events import silent
 
-        yield silent
+        return silent
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+def progress_on_terminal() -> "AbstractContextManager[Emit]":
+    """An Emit for a command that only tells something: its progress is for whoever waits at a terminal."""
+    return progress(json=False) if sys.stderr.isatty() else _Silence()
 
 
 def commas(words: list[str] | None) -> tuple[str, ...]:

@@ -5,13 +5,15 @@ reads it, so that nobody sees a difference but in the time: importing typer and 
 second, more than `ctk logs` does (tests/unit/test_plain_words.py compares the two).
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
-
 from toolkit.cli import declare
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from typing import Any
+
 # What a value may be, by its annotation: how it is converted, and whether there can be several.
-_KINDS: dict[object, tuple[Callable[[str], Any], bool]] = {
+_KINDS: "dict[object, tuple[Callable[[str], Any], bool]]" = {
     str: (str, False),
     int: (int, False),
     float: (float, False),
@@ -24,14 +26,14 @@ _KINDS: dict[object, tuple[Callable[[str], Any], bool]] = {
 _NONE = object()
 
 
-class _Parameter(NamedTuple):
-    name: str
-    convert: Callable[[str], Any]
-    several: bool
-    default: Any
-    declared: declare.Parameter
+class _Parameter:
+    def __init__(self, name: str, convert: "Callable[[str], Any]", several: bool, declared: declare.Parameter) -> None:
+        self.name = name
+        self.convert = convert
+        self.several = several
+        self.declared = declared
 
-    def value(self, word: str) -> Any:
+    def value(self, word: str) -> "Any":
         """The word's value. Raises ValueError if it has none."""
         found = self.convert(word)
         least = self.declared.settings.get("min")
@@ -40,7 +42,7 @@ class _Parameter(NamedTuple):
         return found
 
 
-def read(app: declare.App, argv: Sequence[str], passed_on: list[str]) -> declare.Call | None:
+def read(app: declare.App, argv: "Sequence[str]", passed_on: list[str]) -> declare.Call | None:
     """The command that `argv` calls, with its values; None if typer has to read it. `passed_on` is for a Context."""
     at = 0
     while at < len(argv) and argv[at] in app.groups:
@@ -55,12 +57,12 @@ def read(app: declare.App, argv: Sequence[str], passed_on: list[str]) -> declare
     needed: set[str] = set()
     for name, annotation, default in _parameters(command.function):
         if annotation is declare.Context:
-            values[name] = _Context(passed_on)
+            values[name] = declare.Context(passed_on)
             continue
         kind, declared = annotation.__origin__, annotation.__metadata__[0]
         if kind not in _KINDS:
             return None
-        one = _Parameter(name, *_KINDS[kind], default, declared)
+        one = _Parameter(name, *_KINDS[kind], declared)
         if default is _NONE:
             needed.add(name)
         else:
@@ -77,11 +79,7 @@ def read(app: declare.App, argv: Sequence[str], passed_on: list[str]) -> declare
         return None
 
 
-class _Context(NamedTuple):
-    obj: list[str]
-
-
-def _parameters(function: Callable[..., Any]) -> Iterator[tuple[str, Any, Any]]:
+def _parameters(function: "Callable[..., Any]") -> "Iterator[tuple[str, Any, Any]]":
     """(name, annotation, default) of each; a function made for the options of a table has a signature of its own."""
     if signature := getattr(function, "__signature__", None):
         for one in signature.parameters.values():
@@ -95,7 +93,7 @@ def _parameters(function: Callable[..., Any]) -> Iterator[tuple[str, Any, Any]]:
         yield name, hints[name], by_name.get(name, _NONE)
 
 
-def _name(one: _Parameter, options: dict[str, tuple[_Parameter, Any]]) -> None:
+def _name(one: _Parameter, options: "dict[str, tuple[_Parameter, Any]]") -> None:
     """Enter the option's names: those of a flag with the value that they stand for, others with None."""
     for names in one.declared.names:
         on, _, off = names.partition("/")
@@ -104,7 +102,9 @@ def _name(one: _Parameter, options: dict[str, tuple[_Parameter, Any]]) -> None:
             options[off] = (one, False)
 
 
-def _take_options(argv: Sequence[str], options: dict[str, tuple[_Parameter, Any]], values: dict[str, Any]) -> list[str]:
+def _take_options(
+    argv: "Sequence[str]", options: "dict[str, tuple[_Parameter, Any]]", values: "dict[str, Any]"
+) -> list[str]:
     """Set the values of the options in `argv`; the other words. Raises an error for what is not plain."""
     words: list[str] = []
     rest = iter(argv)
@@ -128,7 +128,7 @@ def _take_options(argv: Sequence[str], options: dict[str, tuple[_Parameter, Any]
     return words
 
 
-def _take_arguments(words: list[str], arguments: list[_Parameter], values: dict[str, Any]) -> bool:
+def _take_arguments(words: list[str], arguments: list[_Parameter], values: "dict[str, Any]") -> bool:
     """Set the values of the arguments; whether no word is left over."""
     for one in arguments:
         if words:

@@ -1,9 +1,9 @@
 """Learning: `ctk quickstart`, `ctk recipe list|show|run|new`."""
 
 import sys
-from typing import Annotated
 
 from toolkit.cli import complete, declare, output
+from toolkit.cli.declare import Annotated
 from toolkit.text import quote
 
 _PANEL = "Learn"

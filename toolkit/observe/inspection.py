@@ -1,7 +1,6 @@
 """One container from outside: what the kernel reports about its first process, its cgroups and its sockets."""
 
 import os
-from typing import Any
 
 from toolkit.errors import CtkError
 from toolkit.kernel import capabilities
@@ -9,7 +8,12 @@ from toolkit.kernel.host import read
 from toolkit.observe import living, proc
 from toolkit.runtime import cgroups, lifecycle
 from toolkit.runtime import record as records
-from toolkit.runtime.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from toolkit.runtime.record import Record
 
 _SETS = (
     ("effective", "CapEff"),
@@ -42,7 +46,7 @@ _V1 = (
 _UNLIMITED = ("max", "-1", str((1 << 63) - 4096))
 
 
-def inspect(root: str, container_id: str) -> dict[str, Any]:
+def inspect(root: str, container_id: str) -> "dict[str, Any]":
     """All that can be seen of a container; if it does not run, only what is in its record. Raises NotFound."""
     container = records.load(root, container_id)
     status = lifecycle.status(container)
@@ -95,7 +99,7 @@ def inspect(root: str, container_id: str) -> dict[str, Any]:
     return seen
 
 
-def namespaces(pid: int) -> list[dict[str, Any]]:
+def namespaces(pid: int) -> "list[dict[str, Any]]":
     """Each namespace of a process with its inode and the host's (that of process 1, or ours if that is hidden)."""
     found = []
     for kind in sorted(os.listdir("/proc/self/ns")):
@@ -114,7 +118,7 @@ def _inode(path: str) -> int:
         return 0
 
 
-def _hostname(container: Record) -> str:
+def _hostname(container: "Record") -> str:
     try:
         return str(container.config().get("hostname", ""))
     except CtkError:
@@ -126,7 +130,7 @@ def _mapping(path: str) -> list[dict[str, int]]:
     return [{"containerID": first, "hostID": outside, "size": count} for first, outside, count in lines]
 
 
-def _cgroups(container: Record) -> dict[str, Any]:
+def _cgroups(container: "Record") -> "dict[str, Any]":
     """The paths of its cgroups, and each limit with the current use."""
     if not container.cgroups:
         return {"paths": {}, "limits": []}
@@ -156,11 +160,11 @@ def _folder(paths: dict[str, str], controller: str) -> str:
     return next((path for names, path in paths.items() if controller in names.split(",")), "")
 
 
-def _number(text: str) -> Any:
+def _number(text: str) -> "Any":
     return int(text) if text.lstrip("-").isdigit() else text or None
 
 
-def ports(pid: int, pids: list[int]) -> list[dict[str, Any]]:
+def ports(pid: int, pids: list[int]) -> "list[dict[str, Any]]":
     """The listening sockets in the network namespace of `pid`, each with the process of `pids` that has it open.
 
     In the host's own namespace only those that one of `pids` has open: the others don't belong to the container.

@@ -2,35 +2,51 @@
 
 import os
 import time
-from collections.abc import Iterable
-from typing import Any, NamedTuple
 
 from toolkit.errors import CtkError, NotFound
 from toolkit.kernel.host import read
 from toolkit.observe import proc
 from toolkit.runtime import cgroups, lifecycle
 from toolkit.runtime import record as records
-from toolkit.runtime.record import Record
 from toolkit.text import quote
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+    from toolkit.runtime.record import Record
 
 _NO_LIMIT = 1 << 60
 
 
-class Use(NamedTuple):
+class Use:
     """The resource usage of a container at a moment. A limit of 0 means no limit."""
 
-    id: str
-    at_s: float
-    cpu_s: float
-    memory_bytes: int
-    memory_limit_bytes: int
-    pids: int
-    pids_limit: int
-    read_bytes: int
-    written_bytes: int
+    def __init__(
+        self,
+        id: str,
+        at_s: float,
+        cpu_s: float,
+        memory_bytes: int,
+        memory_limit_bytes: int,
+        pids: int,
+        pids_limit: int,
+        read_bytes: int,
+        written_bytes: int,
+    ) -> None:
+        self.id = id
+        self.at_s = at_s
+        self.cpu_s = cpu_s
+        self.memory_bytes = memory_bytes
+        self.memory_limit_bytes = memory_limit_bytes
+        self.pids = pids
+        self.pids_limit = pids_limit
+        self.read_bytes = read_bytes
+        self.written_bytes = written_bytes
 
 
-def running(root: str, wanted: Iterable[str] = ()) -> list[Record]:
+def running(root: str, wanted: "Iterable[str]" = ()) -> "list[Record]":
     """The containers below `root` whose first process is alive; with `wanted` only those, in that order.
 
     Raises NotFound for a wanted container that does not exist, CtkError for one that is not running.
@@ -53,19 +69,25 @@ def running(root: str, wanted: Iterable[str] = ()) -> list[Record]:
     return result
 
 
-def _loaded(root: str, name: str) -> Record | None:
+def _loaded(root: str, name: str) -> "Record | None":
     try:
         return records.load(root, name)
     except (CtkError, OSError):
         return None
 
 
-class Tree(NamedTuple):
+class Tree:
     """A root file system: its folder, the path under which it can be read now, and the mounts in it."""
 
-    rootfs: str
-    seen_at: str
-    mounted: frozenset[str] = frozenset()
+    def __init__(
+        self,
+        rootfs: str,
+        seen_at: str,
+        mounted: frozenset[str] = frozenset(),
+    ) -> None:
+        self.rootfs = rootfs
+        self.seen_at = seen_at
+        self.mounted = mounted
 
 
 def tree(root: str, name: str) -> Tree:
@@ -96,7 +118,7 @@ def tree(root: str, name: str) -> Tree:
     return Tree(container.rootfs, f"/proc/{container.pid}/root", mounted)
 
 
-def pids(container: Record) -> list[int]:
+def pids(container: "Record") -> list[int]:
     """The pids of a container's processes in the host's pid namespace, sorted."""
     found: list[int] = []
     if container.cgroups:
@@ -125,7 +147,7 @@ def _link(path: str) -> str:
         return ""
 
 
-def use(container: Record) -> Use:
+def use(container: "Record") -> Use:
     """What the container uses now, from its cgroups, and from its processes if the cgroups don't have it."""
     stats: dict[str, Any] = {}
     if container.cgroups:
@@ -160,7 +182,7 @@ def use(container: Record) -> Use:
     )
 
 
-def _sum(entries: list[dict[str, Any]], operation: str) -> int:
+def _sum(entries: "list[dict[str, Any]]", operation: str) -> int:
     return sum(entry.get("value", 0) for entry in entries if entry.get("op") == operation)
 
 

@@ -1,7 +1,6 @@
 """Facts about processes from /proc (proc(5)). The parsers take text and open nothing."""
 
 import os
-from typing import NamedTuple
 
 from toolkit.kernel import mountinfo
 from toolkit.kernel.host import read
@@ -13,29 +12,50 @@ PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _LISTENING = {"tcp": "0A", "udp": "07"}
 
 
-class Process(NamedTuple):
+class Process:
     """One process. `inner_pid` is its pid in its innermost pid namespace, `uid` its user id as seen there."""
 
-    pid: int
-    inner_pid: int
-    parent: int
-    uid: int
-    state: str
-    threads: int
-    cpu_s: float
-    memory_bytes: int
-    read_bytes: int
-    written_bytes: int
-    command: str
+    def __init__(
+        self,
+        pid: int,
+        inner_pid: int,
+        parent: int,
+        uid: int,
+        state: str,
+        threads: int,
+        cpu_s: float,
+        memory_bytes: int,
+        read_bytes: int,
+        written_bytes: int,
+        command: str,
+    ) -> None:
+        self.pid = pid
+        self.inner_pid = inner_pid
+        self.parent = parent
+        self.uid = uid
+        self.state = state
+        self.threads = threads
+        self.cpu_s = cpu_s
+        self.memory_bytes = memory_bytes
+        self.read_bytes = read_bytes
+        self.written_bytes = written_bytes
+        self.command = command
 
 
-class Port(NamedTuple):
+class Port:
     """A listening socket. `inode` is its number in the links of /proc/PID/fd."""
 
-    protocol: str
-    address: str
-    port: int
-    inode: int
+    def __init__(
+        self,
+        protocol: str,
+        address: str,
+        port: int,
+        inode: int,
+    ) -> None:
+        self.protocol = protocol
+        self.address = address
+        self.port = port
+        self.inode = inode
 
 
 def process(pid: int) -> Process | None:

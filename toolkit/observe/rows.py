@@ -1,15 +1,19 @@
 """Observations as table rows: for inspect, stats and top."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 from toolkit.observe import living, proc
 from toolkit.observe.living import Use
-from toolkit.runtime.record import Record
-from toolkit.ui import fold
+from toolkit.ui.braces import braced
 
-Rows = tuple[tuple[str, ...], ...]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from typing import Any
+
+    from toolkit.runtime.record import Record
+
+    Rows = tuple[tuple[str, ...], ...]
 
 STATS = ("ID", "CPU %", "MEMORY", "LIMIT", "MEM %", "PIDS", "LIMIT", "READ", "WRITTEN")
 TOP = ("ID", "PID", "INSIDE", "UID", "S", "CPU %", "MEMORY", "TIME", "COMMAND")
@@ -44,7 +48,7 @@ def stats_row(before: Use, after: Use) -> tuple[str, ...]:
     )
 
 
-def stats_json(before: Use, after: Use) -> dict[str, Any]:
+def stats_json(before: Use, after: Use) -> "dict[str, Any]":
     """The same for --json: plain numbers (bytes, percent of one processor)."""
     return {
         "id": after.id,
@@ -60,8 +64,8 @@ def stats_json(before: Use, after: Use) -> dict[str, Any]:
 
 
 def stats(
-    look: Callable[[], Sequence[Record]], interval_s: float, *, wait: Callable[[float], None] = time.sleep
-) -> Iterator[list[tuple[Use, Use]]]:
+    look: "Callable[[], Sequence[Record]]", interval_s: float, *, wait: "Callable[[float], None]" = time.sleep
+) -> "Iterator[list[tuple[Use, Use]]]":
     """Yield pairs of samples of each running container, endlessly; the first after FIRST_S."""
     before = {one.id: living.use(one) for one in look()}
     wait(FIRST_S)
@@ -73,8 +77,8 @@ def stats(
 
 
 def top(
-    look: Callable[[], Sequence[Record]], interval_s: float, *, wait: Callable[[float], None] = time.sleep
-) -> Iterator[list[tuple[str, proc.Process, float]]]:
+    look: "Callable[[], Sequence[Record]]", interval_s: float, *, wait: "Callable[[float], None]" = time.sleep
+) -> "Iterator[list[tuple[str, proc.Process, float]]]":
     """Yield (container, process, percent of one processor), the busiest first, endlessly; the first after FIRST_S."""
     before = _processes(look())
     then = time.monotonic()
@@ -90,7 +94,7 @@ def top(
         wait(interval_s)
 
 
-def _processes(containers: Sequence[Record]) -> dict[tuple[str, int], proc.Process]:
+def _processes(containers: "Sequence[Record]") -> dict[tuple[str, int], proc.Process]:
     found = {}
     for container in containers:
         for one in map(proc.process, living.pids(container)):
@@ -115,7 +119,7 @@ def top_row(container_id: str, one: proc.Process, percent: float) -> tuple[str, 
     )
 
 
-def inspection(document: dict[str, Any]) -> list[tuple[str, tuple[str, ...], Rows, str]]:
+def inspection(document: "dict[str, Any]") -> "list[tuple[str, tuple[str, ...], Rows, str]]":
     """(title, headings, rows, text if there are none) of each part of the document of `inspect`."""
     names = ("id", "status", "pid", "hostname", "bundle", "rootfs", "created")
     facts: list[tuple[str, ...]] = [(name, str(document[name])) for name in names if name in document]
@@ -166,7 +170,7 @@ def inspection(document: dict[str, Any]) -> list[tuple[str, tuple[str, ...], Row
 _FIRST = ("container", "limits", "processes", "ports")
 
 
-def _mounts(mounts: Sequence[dict[str, str]]) -> Rows:
+def _mounts(mounts: "Sequence[dict[str, str]]") -> "Rows":
     """Mounts of one type, source and options in one row: masked and read-only paths, cgroup v1 hierarchies."""
     alike: dict[tuple[str, ...], list[str]] = {}
     for mount in mounts:
@@ -176,14 +180,14 @@ def _mounts(mounts: Sequence[dict[str, str]]) -> Rows:
         if len(places) < _FOLDED:
             rows += [(place, *facts) for place in places]
         else:
-            rows.append((fold.braced(places), *facts))
+            rows.append((braced(places), *facts))
     return tuple(rows)
 
 
 _FOLDED = 3
 
 
-def _limit(name: str, value: Any) -> str:
+def _limit(name: str, value: "Any") -> str:
     if value is None:
         return "-"
     return size(value) if name.startswith("memory") and isinstance(value, int) else str(value)

@@ -171,12 +171,7 @@ def dumps(value: "Any", indent: "str | None" = None) -> str:
 
     No newline at the end. Raises ValueError for NaN, TypeError for an object that JSON cannot represent.
     """
-    if indent is None:
-        text = "".join(_encode(value, 0))
-    else:
-        parts: list[str] = []
-        _indented(value, "\n", indent, parts.append)
-        text = "".join(parts)
+    text = "".join(_encode(value, 0)) if indent is None else indented(value, indent)
     # Go's encoder makes its text safe inside HTML; these characters can occur only inside strings.
     if "<" in text or ">" in text or "&" in text:
         text = text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
@@ -186,6 +181,16 @@ def dumps(value: "Any", indent: "str | None" = None) -> str:
         # A path that is not UTF-8 holds lone surrogates (PEP 383): escaped, they are JSON and survive a round trip.
         text = text.encode("utf-8", "backslashreplace").decode()
     return text
+
+
+def indented(value: "Any", indent: str) -> str:
+    """The JSON text of a value as `json.dumps(value, indent=…, ensure_ascii=False)` writes it. The keys are strings.
+
+    Raises as `dumps` does.
+    """
+    parts: list[str] = []
+    _indented(value, "\n", indent, parts.append)
+    return "".join(parts)
 
 
 def _indented(value: "Any", newline: str, indent: str, put: "Any") -> None:

@@ -6,15 +6,15 @@
 The state of the screen is a fold over the events (`screen.py`). The renderers differ only in how they draw it.
 """
 
-from typing import TYPE_CHECKING, TextIO
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
+    from typing import TextIO
 
     from toolkit.events import Emit
 
 
-def renderer(*, json: bool, stream: TextIO, verbose: bool = False) -> "AbstractContextManager[Emit]":
+def renderer(*, json: bool, stream: "TextIO", verbose: bool = False) -> "AbstractContextManager[Emit]":
     """A context whose value is the `Emit` to pass down. Leaving it restores the terminal.
 
     The live screen is used if `stream` is a terminal that can move its cursor. `verbose` shows `Line` events too. The
@@ -33,7 +33,7 @@ def renderer(*, json: bool, stream: TextIO, verbose: bool = False) -> "AbstractC
     return PlainLines(stream, verbose=verbose)
 
 
-def _can_move_cursor(stream: TextIO) -> bool:
+def _can_move_cursor(stream: "TextIO") -> bool:
     import os
 
     return stream.isatty() and os.environ.get("TERM", "dumb") not in ("", "dumb")

@@ -1,10 +1,13 @@
 """Shows an error to people and programs: what we were doing, what stopped us, what to try."""
 
 import sys
-from typing import Any, TextIO
 
 from toolkit.errors import BuildFailed, CtkError, bounded
 from toolkit.text import in_json, printable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, TextIO
 
 
 def text(error: CtkError) -> str:
@@ -25,7 +28,7 @@ def text(error: CtkError) -> str:
     return printable("\n".join(lines)) + "\n"  # the tail is output of a maintainer script
 
 
-def as_json(error: CtkError) -> dict[str, Any]:
+def as_json(error: CtkError) -> "dict[str, Any]":
     """The error as an event, the last one in the output of `--json`."""
     document: dict[str, Any] = {
         "event": "failed",
@@ -40,7 +43,7 @@ def as_json(error: CtkError) -> dict[str, Any]:
     return document
 
 
-def show(error: CtkError, *, stream: TextIO) -> None:
+def show(error: CtkError, *, stream: "TextIO") -> None:
     """Write `text(error)` to `stream`, in colour if it is a terminal that wants colour."""
     words = text(error)
     if wants_colour(stream):
@@ -50,7 +53,7 @@ def show(error: CtkError, *, stream: TextIO) -> None:
     stream.flush()
 
 
-def show_json(error: CtkError, *, stream: TextIO) -> None:
+def show_json(error: CtkError, *, stream: "TextIO") -> None:
     """Write `as_json(error)` to `stream` as one line."""
     import json
 
@@ -58,7 +61,7 @@ def show_json(error: CtkError, *, stream: TextIO) -> None:
     stream.flush()
 
 
-def wants_colour(stream: TextIO) -> bool:
+def wants_colour(stream: "TextIO") -> bool:
     """Whether `stream` is a terminal whose user has not turned colour off."""
     # https://no-color.org: any non-empty value means no colour.
     import os

@@ -4,8 +4,11 @@ import os
 import select
 import termios
 import time
-from types import TracebackType
-from typing import TextIO
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import TextIO
 
 
 class Keys:
@@ -14,7 +17,7 @@ class Keys:
     If `stream` is not a terminal, or `wanted` is False, nothing is changed and no key ever comes.
     """
 
-    def __init__(self, stream: TextIO, wanted: bool = True) -> None:
+    def __init__(self, stream: "TextIO", wanted: bool = True) -> None:
         self._fd = stream.fileno() if wanted and stream.isatty() else -1
 
     def __enter__(self) -> "Keys":
@@ -27,7 +30,9 @@ class Keys:
             termios.tcsetattr(self._fd, termios.TCSAFLUSH, mode)
         return self
 
-    def __exit__(self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None) -> None:
+    def __exit__(
+        self, _: "type[BaseException] | None", __: "BaseException | None", ___: "TracebackType | None"
+    ) -> None:
         if self._fd >= 0:
             try:
                 termios.tcsetattr(self._fd, termios.TCSADRAIN, self._before)
@@ -63,7 +68,7 @@ class Quiet:
     (SIGTTOU would stop us).
     """
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: "TextIO") -> None:
         self._fd = stream.fileno() if stream.isatty() else -1
 
     def start(self) -> None:

@@ -1,21 +1,32 @@
 """Tables: printed once, or redrawn on a terminal until q or Ctrl-C."""
 
 import sys
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple, TextIO
 
 from toolkit.text import one_line
 from toolkit.ui.failure import wants_colour
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from typing import TextIO
 
-class Table(NamedTuple):
+
+class Table:
     """Rows of cells under headings, with a title if there are several tables. `right` are columns of numbers."""
 
-    headings: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    title: str = ""
-    right: tuple[int, ...] = ()
-    empty: str = ""  # shown if there are no rows
+    def __init__(
+        self,
+        headings: tuple[str, ...],
+        rows: tuple[tuple[str, ...], ...],
+        title: str = "",
+        right: tuple[int, ...] = (),
+        empty: str = "",
+    ) -> None:
+        self.headings = headings
+        self.rows = rows
+        self.title = title
+        self.right = right
+        self.empty = empty  # shown if there are no rows
 
 
 def lines(table: Table, width: int = 0, *, screen: int = 0) -> list[str]:
@@ -46,7 +57,7 @@ def lines(table: Table, width: int = 0, *, screen: int = 0) -> list[str]:
     return found
 
 
-def show(tables: Iterable[Table], stream: TextIO) -> None:
+def show(tables: "Iterable[Table]", stream: "TextIO") -> None:
     """Print the tables, with a blank line between those with titles."""
     first = True
     for table in tables:
@@ -67,7 +78,7 @@ def _columns() -> int:
     return shutil.get_terminal_size().columns
 
 
-def _coloured(table: Table, output: list[str], stream: TextIO) -> None:
+def _coloured(table: Table, output: list[str], stream: "TextIO") -> None:
     from rich.console import Console
     from rich.text import Text
 
@@ -77,14 +88,14 @@ def _coloured(table: Table, output: list[str], stream: TextIO) -> None:
         console.print(Text(line, heads[at] if at < len(heads) else ""), soft_wrap=True)
 
 
-def can_be_live(stream: TextIO) -> bool:
+def can_be_live(stream: "TextIO") -> bool:
     """Whether `stream` is a terminal on which a table can be redrawn."""
     import os
 
     return stream.isatty() and os.environ.get("TERM", "dumb") not in ("", "dumb")
 
 
-def live(frames: Iterable[Sequence[Table]], stream: TextIO, hint: str = "q leaves") -> None:
+def live(frames: "Iterable[Sequence[Table]]", stream: "TextIO", hint: str = "q leaves") -> None:
     """Draw each frame in place of the one before, until the last or Ctrl-C. The terminal is restored."""
     from rich.console import Console, Group
     from rich.live import Live

@@ -2,9 +2,8 @@
 
 Without dataclasses, which `ctk images` does not need: groups of them are in base_options.py."""
 
-from typing import Annotated
-
 from toolkit.cli import declare
+from toolkit.cli.declare import Annotated
 
 PLATFORM = declare.Option(
     "--platform", metavar="OS/ARCH[/VARIANT]", help="Platform of the image.", show_default="this one"

@@ -1,11 +1,12 @@
 """What registries have: `ctk image tags`, `ctk image referrers`; and `ctk image rm docker://…`."""
 
 import sys
-from typing import TYPE_CHECKING, Annotated
 
 from toolkit.cli import declare, output
+from toolkit.cli.declare import Annotated
 from toolkit.cli.images.options import Json, PlainHttp
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from toolkit.image.name import Reference
 

@@ -1,12 +1,13 @@
 """The store of images: `ctk images`, `ctk image inspect|history|explain|diff|tag|rm|prune|check`."""
 
 import sys
-from typing import TYPE_CHECKING, Annotated
 
 from toolkit.cli import complete, declare, output
+from toolkit.cli.declare import Annotated
 from toolkit.cli.images import registry
 from toolkit.cli.images.options import Json, PlainHttp
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from toolkit.image.store.collect import Removed
 
@@ -36,7 +37,7 @@ OfPlatform = Annotated[
 
 def register(app: declare.App) -> None:
     """Add the commands."""
-    app.command("images", rich_help_panel=_PANEL, epilog="Example: ctk images")(images)
+    app.command("images", libraries=declare.DRAWN, rich_help_panel=_PANEL, epilog="Example: ctk images")(images)
     group = declare.App(no_args_is_help=True, help="Look at and change images in the local store and in registries.")
     group.command("inspect", epilog="Example: ctk image inspect debian:bookworm")(inspect)
     group.command("history", epilog="Example: ctk image history debian:bookworm")(history)
