@@ -74,3 +74,24 @@ def test_every_case_of_the_image_bench(tmp_path: Path) -> None:
     assert peaks.keys() == found.keys()
     assert all(5_000 < peak < 60_000 for (_, tool), peak in peaks.items() if tool.startswith("ctk"))
     assert os.listdir(tmp_path / "dir") == []
+
+
+@pytest.mark.root
+@pytest.mark.timeout(600)
+def test_every_case_of_the_everyday_bench(tmp_path: Path) -> None:
+    tool("podman")
+    tool("runc")
+    words = ["everyday", "--runs", "1", "--json", "--dir", str(tmp_path), "--ctk", installed_ctk()]
+    done = subprocess.run(
+        [sys.executable, BENCH, *words], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=500
+    )
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    found = {(row["case"], row["tool"]): row["values"] for row in result["times_ms"]}
+    assert all(len(values) == 1 and 0 < values[0] < 60_000 for values in found.values())
+    compared = {(case, ours): (peer, goal) for case, ours, peer, goal in result["goals"]}
+    assert {case for case, _ in compared} >= {"logs", "stop", "rm", "restart", "cp", "attach", "images", "one Tab"}
+    for (case, ours), (peer, goal) in compared.items():
+        assert (case, ours) in found and (case, peer) in found and goal in (1.5, 2)
+        assert result["cpu_ms"][ours][case][0] > 0 and result["cpu_ms"][peer][case][0] > 0
+    assert os.listdir(tmp_path) == []
