@@ -90,7 +90,19 @@ def test_everyday_commands_make_no_dataclasses(words: list[str], ctk: Command) -
     assert "dataclasses" not in names, said
 
 
+@pytest.mark.parametrize(
+    "words", [["pull", "127.0.0.1:1/nosuch"], ["copy", "docker://127.0.0.1:1/nosuch", "oci:/nosuch"]], ids=" ".join
+)
+def test_a_registry_is_asked_without_requests(words: list[str], ctk: Command) -> None:
+    """It and urllib3 take longer to be imported than all the rest of the start (toolkit/fetch/direct.py)."""
+    _, names, said = imported(words, ctk.environment)
+    assert "toolkit.fetch.direct" in names and "connection refused" in said
+    others = SLOW | {"logging", "mimetypes", "importlib.metadata"}
+    assert {name for name in names if name in others or name.partition(".")[0] in SLOW} == set()
+
+
 def test_bytes_are_fetched_without_what_guesses_the_encoding_of_texts(ctk: Command) -> None:
-    _, names, said = imported(["pull", "127.0.0.1:1/nosuch"], ctk.environment)
+    proxied = {**ctk.environment, "https_proxy": "http://127.0.0.1:1", "no_proxy": "", "NO_PROXY": ""}
+    _, names, said = imported(["pull", "registry.invalid/nosuch"], proxied)
     assert "requests.sessions" in names and "charset_normalizer" not in names, said
     assert "Warning" not in said

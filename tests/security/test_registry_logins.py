@@ -126,7 +126,7 @@ def test_r5_within_the_registry_it_goes_with_it_and_not_back_by_others(server: S
         ("https://metadata.google.internal/x", "only this machine's network"),
         ("https://me:secret@127.0.0.2/x", "a login in it"),
         ("https://127.0.0.2:99999999/x", "not a URL"),
-        ("https://[::1/x", "something other than http"),
+        ("https://[::1/x", "not a URL"),
         ("mailto:x@example.com", "not an http address"),
     ],
 )

@@ -5,9 +5,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import parse_qsl
 
 if TYPE_CHECKING:
-    import requests
-
-    from toolkit.fetch.session import Tls
+    from toolkit.fetch.response import Response
+    from toolkit.fetch.tls import Tls
 
 _SECRET_FIELDS = frozenset({"refresh_token", "password"})
 
@@ -32,7 +31,7 @@ class Exchange(NamedTuple):
     answer: dict[str, str] = {}  # noqa: RUF012 - nobody changes it
     error: str = ""
 
-    def answered(self, response: "requests.Response") -> "Exchange":
+    def answered(self, response: "Response") -> "Exchange":
         """With the head of the response."""
         return self._replace(
             status=response.status_code, reason=response.reason or "", answer=dict(response.headers.items())

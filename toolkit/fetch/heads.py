@@ -7,20 +7,18 @@ now and then, or "100 Continue" without end (http.client, HTTPResponse.begin), c
 import http.client
 import io
 import socket
-import ssl
 import time
 from typing import Any, cast
 
-import requests.adapters
-import urllib3
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.util.ssl_ import create_urllib3_context, resolve_cert_reqs
-
+from toolkit import __version__
 from toolkit.fetch.addresses import is_of_this_network
 from toolkit.fetch.permanent_errors import HeadTooLong, OfThisNetwork
+from toolkit.fetch.response import REDIRECTS
+
+ALWAYS = {"User-Agent": f"ctk/{__version__}", "Accept-Encoding": "identity"}
+"""The headers of every request of ours: a compressed body would not have the size and hash that we know."""
 
 _MOST_BYTES = 1 << 20  # http.client alone would accept 100 headers of 64 KiB, after any number of responses "100"
-_MOST_REDIRECT_BYTES = 1 << 16
 
 
 class _Stream(io.RawIOBase):
@@ -61,7 +59,9 @@ class _Stream(io.RawIOBase):
         super().close()
 
 
-class _Response(http.client.HTTPResponse):
+class Response(http.client.HTTPResponse):
+    """http.client's response, with these limits."""
+
     def __init__(self, sock: socket.socket, *arguments: Any, **named: Any) -> None:
         super().__init__(sock, *arguments, **named)
         self.fp.close()
@@ -69,103 +69,14 @@ class _Response(http.client.HTTPResponse):
         self.fp = io.BufferedReader(self._stream)
 
     def begin(self) -> None:
+        """Read the head."""
         super().begin()
-        if self.status not in requests.models.REDIRECT_STATI:  # the body of a redirect counts as part of the head
+        if self.status not in REDIRECTS:  # the body of a redirect counts as part of the head
             self._stream.open_ended()
 
 
-class _Plain(HTTPConnection):
-    response_class = _Response
-
-
-def tls_context(cert_reqs: Any) -> ssl.SSLContext:
-    """urllib3's context, with which authorities serve that lack extensions of RFC 5280, as people's own often do.
-
-    From Python 3.13 on urllib3 refuses them. curl, Go (skopeo, podman, docker) and older Pythons take them.
-    """
-    context = create_urllib3_context(cert_reqs=resolve_cert_reqs(cert_reqs))
-    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-    return context
-
-
-class _Secure(HTTPSConnection):
-    response_class = _Response
-
-    def connect(self) -> None:
-        if self.ssl_context is None:  # as urllib3 does in ssl_wrap_socket
-            self.ssl_context = tls_context(self.cert_reqs)
-        super().connect()
-
-
-class _PlainPool(urllib3.HTTPConnectionPool):
-    ConnectionCls = _Plain
-
-
-class _SecurePool(urllib3.HTTPSConnectionPool):
-    ConnectionCls = _Secure
-
-
-def _checked(sock: socket.socket, proxied: bool) -> socket.socket:
-    """Check the socket's peer: an untrusted server must not send us to such an address; a proxy decides for itself."""
+def check_peer(sock: socket.socket) -> None:
+    """Raise OfThisNetwork if it leads there: an untrusted server must not send us to such an address."""
     peer = str(sock.getpeername()[0])
-    if not proxied and is_of_this_network(peer):
-        sock.close()
+    if is_of_this_network(peer):
         raise OfThisNetwork(f"it leads to {peer}, an address that only this machine's network can reach")
-    return sock
-
-
-class _GuardedPlain(_Plain):
-    def _new_conn(self) -> socket.socket:
-        return _checked(super()._new_conn(), self.proxy is not None)
-
-
-class _GuardedSecure(_Secure):
-    def _new_conn(self) -> socket.socket:
-        return _checked(super()._new_conn(), self.proxy is not None)
-
-
-class _GuardedPlainPool(_PlainPool):
-    ConnectionCls = _GuardedPlain
-
-
-class _GuardedSecurePool(_SecurePool):
-    ConnectionCls = _GuardedSecure
-
-
-_POOLS = {"http": _PlainPool, "https": _SecurePool}
-_GUARDED_POOLS = {"http": _GuardedPlainPool, "https": _GuardedSecurePool}
-
-
-class Adapter(requests.adapters.HTTPAdapter):
-    """requests' adapter with limits for the heads of responses and the bodies of redirects, a proxy's as well.
-
-    `guarded`: it does not connect to addresses of this machine's own network (addresses.py). `context` is for TLS.
-    """
-
-    def __init__(self, *, guarded: bool = False, context: ssl.SSLContext | None = None) -> None:
-        self._pools = _GUARDED_POOLS if guarded else _POOLS
-        self._named: dict[str, Any] = {} if context is None else {"ssl_context": context}
-        super().__init__()
-
-    def send(self, *arguments: Any, **named: Any) -> requests.Response:
-        """The response; a redirect's without its body, which requests would read and unpack, however long it is."""
-        response = super().send(*arguments, **named)
-        if response.is_redirect:
-            raw = response.raw
-            try:
-                # After a short body the connection can be used again.
-                if len(raw.read(_MOST_REDIRECT_BYTES + 1, decode_content=False)) > _MOST_REDIRECT_BYTES:
-                    raw.close()
-            except (urllib3.exceptions.HTTPError, OSError):
-                raw.close()  # the redirect's target is known without it
-            response.raw = urllib3.HTTPResponse(body=io.BytesIO(), preload_content=False)
-        return response
-
-    def init_poolmanager(self, *arguments: Any, **named: Any) -> None:
-        super().init_poolmanager(*arguments, **(named | self._named))
-        self.poolmanager.pool_classes_by_scheme = self._pools
-
-    def proxy_manager_for(self, *arguments: Any, **named: Any) -> Any:
-        manager = super().proxy_manager_for(*arguments, **(named | self._named))
-        manager.pool_classes_by_scheme = self._pools
-        return manager

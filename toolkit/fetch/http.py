@@ -8,18 +8,16 @@ is aborted and tried again. The connections are those of `session.py`.
 import os
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 from urllib.parse import unquote, urlsplit
 
 from toolkit.errors import CtkError, Interrupted, NotFound, Unreachable, Untrusted, Usage, reason
 from toolkit.fetch.logins import Logins
+from toolkit.fetch.response import Response
 from toolkit.fetch.session import Bounds, Sessions, check_stated, too_long, too_short
 from toolkit.fetch.transfer import Broken as _Broken
 from toolkit.fetch.transfer import Mirrors, Pace, Transfer
 from toolkit.kernel import reading
-
-if TYPE_CHECKING:
-    import requests
 
 T = TypeVar("T")
 
@@ -234,7 +232,7 @@ def local_path(url: str) -> str | None:
     )
 
 
-def _check_answer(url: str, doing: str, response: "requests.Response", start: int) -> bool:
+def _check_answer(url: str, doing: str, response: Response, start: int) -> bool:
     """Whether the response resumes at `start`, as requested. Raises for a response that does not hold the file."""
     status = response.status_code
     says = f"the server says {status} {response.reason}"

@@ -33,6 +33,24 @@ class Broken(Exception):
         return min(retries, 1) if self.lasting else retries
 
 
+def plain(error: BaseException) -> str:
+    """The innermost reason of a system's, requests' or urllib3's error, without their object addresses."""
+    seen: BaseException = error
+    for _ in range(8):
+        inner = getattr(seen, "reason", None)
+        if not isinstance(inner, BaseException):
+            inner = next((arg for arg in seen.args if isinstance(arg, BaseException)), None)
+        if inner is None or inner is seen:
+            break
+        seen = inner
+    text = getattr(seen, "strerror", None) or str(seen)
+    # urllib3 wraps the system's reason in text of its own: "<…>: Failed to …: [Errno 111] Connection refused".
+    for lead in ("] ", ">: "):
+        if lead in text:
+            text = text.rpartition(lead)[2]
+    return text.partition(" (_ssl.c:")[0].strip(" .)").lower() or type(seen).__name__
+
+
 class Slow(Broken):
     """The transfer works, but so slowly that another mirror should be tried."""
 

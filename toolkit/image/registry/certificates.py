@@ -5,7 +5,7 @@ In a folder named HOST[:PORT], the files *.crt are authorities, and X.cert with 
 
 import os
 
-from toolkit.fetch.session import Tls
+from toolkit.fetch.tls import Tls
 
 _FOLDERS = ("/etc/containers/certs.d", "/etc/docker/certs.d")
 

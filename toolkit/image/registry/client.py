@@ -13,7 +13,9 @@ from typing import NamedTuple, TypeVar
 
 from toolkit.errors import CtkError, NotFound, Unreachable, Untrusted, Usage
 from toolkit.events import Emit, Note, Traced, silent
-from toolkit.fetch.session import Bounds, Sessions, Tls, discard
+from toolkit.fetch.response import discard
+from toolkit.fetch.session import Bounds, Sessions
+from toolkit.fetch.tls import Tls
 from toolkit.fetch.transfer import Broken, Mirrors, Transfer
 from toolkit.image import digest as digests
 from toolkit.image import name as names

@@ -5,21 +5,20 @@ Redirects to another origin are followed for reads only, and never get the login
 
 import threading
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from toolkit.errors import CtkError, Interrupted, Unreachable, Untrusted
 from toolkit.events import Emit, Note
-from toolkit.fetch.session import Bounds, Distrusted, NotSecure, Sessions, discard
+from toolkit.fetch.response import Response, discard
+from toolkit.fetch.session import Bounds, Sessions
+from toolkit.fetch.tls import Distrusted, NotSecure
 from toolkit.fetch.transfer import Broken
 from toolkit.image.registry import answers, origins
 from toolkit.image.registry.answers import Asked
 from toolkit.image.registry.hosts import Place
 from toolkit.image.registry.token import PULL, Authority
 from toolkit.text import one_line
-
-if TYPE_CHECKING:
-    import requests
 
 _MOST_REDIRECTS = 5
 LONGEST_WAIT_S = 60.0
@@ -101,7 +100,7 @@ class Connection:
         body: "bytes | Iterable[bytes] | None" = None,
         again: bool = True,
         patience_s: float = 0.0,
-    ) -> "requests.Response":
+    ) -> Response:
         """The response, whatever its status, once temporary failures are over; the caller closes it.
 
         `path` is a path of the registry, or a whole URL that it gave us. `again`: the request may be sent twice; a body
@@ -139,20 +138,20 @@ class Connection:
                 raise Interrupted(doing, because="interrupted")
             attempt += 1
 
-    def read(self, response: "requests.Response", doing: str, limit: int) -> bytes:
+    def read(self, response: Response, doing: str, limit: int) -> bytes:
         """The body, of at most `limit` bytes. Raises Untrusted, Broken, Interrupted."""
         with response:
             self.check_encoding(response, doing)
             return b"".join(self._sessions.stream(response, doing, Bounds(limit)))
 
-    def check_encoding(self, response: "requests.Response", doing: str) -> None:
+    def check_encoding(self, response: Response, doing: str) -> None:
         """Raise Untrusted for a compressed body: its bytes would not be those that a digest is of."""
         encoding = response.headers.get("Content-Encoding", "identity").lower()
         if encoding != "identity":
             because = f"{self.place.host} sends it compressed ({encoding[:40]!r}), though we asked for it uncompressed"
             raise Untrusted(doing, because=because)
 
-    def failure(self, response: "requests.Response", doing: str) -> CtkError:
+    def failure(self, response: Response, doing: str) -> CtkError:
         """The error for a response that is not good; it is closed."""
         body = b""
         with response:
@@ -166,7 +165,7 @@ class Connection:
             asked = Asked(doing, urlsplit(response.url).hostname or asked.host)
         return answers.failure(asked, response.status_code, response.reason or "", body, response.headers)
 
-    def _authorized(self, path: str, request: _Request) -> "requests.Response":
+    def _authorized(self, path: str, request: _Request) -> Response:
         asked = self.asked(request.doing)
         sent = self._authority.header(request.actions, asked, request.more)
         for _ in range(2):  # a token may have expired, and the registry may have changed its mind on basic or bearer
@@ -186,7 +185,7 @@ class Connection:
             sent = following
         return self._redirected(path, request, sent)
 
-    def _redirected(self, path: str, request: _Request, authorization: str) -> "requests.Response":
+    def _redirected(self, path: str, request: _Request, authorization: str) -> Response:
         if path.startswith("/"):
             response = self._first(path, request, authorization)
         else:
@@ -205,13 +204,13 @@ class Connection:
         response.close()
         raise Unreachable(request.doing, because="too many redirects")
 
-    def _at(self, url: str, request: _Request, authorization: str) -> "requests.Response":
+    def _at(self, url: str, request: _Request, authorization: str) -> Response:
         """The response of a URL: with our authorization if it is the registry's own origin, else without."""
         own = origins.same(url, self.base)
         sessions = self._sessions if own else self._strangers
         return self._ask(sessions, url, request, authorization if own else "")
 
-    def _first(self, path: str, request: _Request, authorization: str) -> "requests.Response":
+    def _first(self, path: str, request: _Request, authorization: str) -> Response:
         """The response of a path of the registry; the first call finds out whether it speaks https."""
         bases = (self._base,) if self._base else self.place.bases
         for base in bases:
@@ -229,7 +228,7 @@ class Connection:
             return response
         raise AssertionError("a place has a base")
 
-    def _ask(self, sessions: Sessions, url: str, request: _Request, authorization: str) -> "requests.Response":
+    def _ask(self, sessions: Sessions, url: str, request: _Request, authorization: str) -> Response:
         return sessions.ask(
             request.method,
             url,
@@ -240,7 +239,7 @@ class Connection:
             patience_s=request.patience_s,
         )
 
-    def _heed(self, response: "requests.Response", doing: str) -> None:
+    def _heed(self, response: Response, doing: str) -> None:
         """Tell what the user should know, once: few pulls left, and the registry's own warnings."""
         left = answers.remaining(response.headers)
         if left is not None and left <= _FEW_PULLS and response.status_code != 429:

@@ -6,7 +6,6 @@ one image (toolkit/image/name.py). Places: $CONTAINERS_REGISTRIES_CONF, else ~/.
 """
 
 import os
-import tomllib
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -189,6 +188,8 @@ def _read(path: str) -> list[_Table]:
         text = reading.text(path, limit_bytes=_LIMIT_BYTES)
     except OSError as error:
         raise Usage(f"read {path!r}", because=reason(error)) from None
+    import tomllib  # many machines have no such file
+
     try:
         whole = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:

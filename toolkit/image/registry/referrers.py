@@ -7,7 +7,7 @@ For a registry without the referrers API, the clients maintain an index under a 
 from urllib.parse import urlencode
 
 from toolkit.errors import CtkError, Invalid, NotFound, Unreachable
-from toolkit.fetch.session import discard
+from toolkit.fetch.response import discard
 from toolkit.fetch.transfer import Broken
 from toolkit.image import digest as digests
 from toolkit.image.document import fields, manifest, media_types

@@ -10,11 +10,12 @@ import json
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 from urllib.parse import urlencode, urlsplit
 
 from toolkit.errors import Unreachable, Untrusted
 from toolkit.fetch import addresses
+from toolkit.fetch.response import Response
 from toolkit.fetch.session import Bounds, Sessions
 from toolkit.fetch.transfer import Broken
 from toolkit.image.registry import answers, challenge, origins, trace
@@ -22,9 +23,6 @@ from toolkit.image.registry.answers import Asked
 from toolkit.image.registry.challenge import Challenge
 from toolkit.image.registry.login import Login
 from toolkit.text import quote
-
-if TYPE_CHECKING:
-    import requests
 
 PULL, PUSH, DELETE = "pull", "pull,push", "delete"
 """The actions of a token's scope: for GET and HEAD, for writing, for DELETE."""
@@ -176,7 +174,7 @@ def _basic(login: Login) -> str:
     return "Basic " + base64.b64encode(f"{login.name}:{login.password}".encode()).decode()
 
 
-def _read(response: "requests.Response", body: bytes, asked: Asked, began: float) -> _Token:
+def _read(response: Response, body: bytes, asked: Asked, began: float) -> _Token:
     status, headers = response.status_code, response.headers
     if status in (400, 401, 403) and asked.name:
         says = f"{urlsplit(response.url).hostname} says {status}"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 from toolkit.errors import CtkError, Interrupted, NotFound, Unreachable
-from toolkit.fetch.session import discard
+from toolkit.fetch.response import Response, discard
 from toolkit.fetch.transfer import Broken
 from toolkit.image import digest as digests
 from toolkit.image.document.descriptor import Descriptor
@@ -25,7 +25,6 @@ from toolkit.text import number
 if TYPE_CHECKING:
     import threading
 
-    import requests
 
 CHUNK_BYTES = 5 << 20
 """What is held in memory, to be sent again. Amazon's registry accepts no smaller chunks than this."""
@@ -125,7 +124,7 @@ class Upload:
         if not self._location:
             raise Unreachable(self._doing, because=f"{self._connection.place.host} did not say where to send it")
 
-    def _follow(self, response: "requests.Response") -> None:
+    def _follow(self, response: Response) -> None:
         """Note the session's new location, and discard the response."""
         discard(response)
         if location := response.headers.get("Location"):
@@ -144,7 +143,7 @@ class Upload:
         discard(response)
         self._location = ""
 
-    def _send(self, method: str, url: str, headers: dict[str, str], body: "bytes | Body") -> "requests.Response":
+    def _send(self, method: str, url: str, headers: dict[str, str], body: "bytes | Body") -> Response:
         """One try. Raises _Passing if the connection fails."""
         try:
             return self._connection.request(
@@ -256,7 +255,7 @@ class Upload:
         self._begin()
         return 0
 
-    def _passing(self, response: "requests.Response") -> "_Passing":
+    def _passing(self, response: Response) -> "_Passing":
         failure = self._connection.failure(response, self._doing)
         return _Passing(self._doing, because=failure.because, hint=_AGAIN, wait_s=answers.wait_s(response.headers))
 
@@ -308,7 +307,7 @@ def mount(connection: Connection, descriptor: Descriptor, source: str) -> bool:
     return response.status_code == 201
 
 
-def _stands(response: "requests.Response") -> int | None:
+def _stands(response: Response) -> int | None:
     """How many bytes a registry says that it has; None if it doesn't.
 
     docker-registry says 0-0 both for nothing and for one byte. It is taken for nothing: a byte too many gets a 416.
