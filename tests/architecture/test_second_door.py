@@ -1,10 +1,14 @@
 """The commands that go through typer: one of them does not load the others, nor what none of them needs to start."""
 
+from pathlib import Path
+
 import pytest
 import typer.main
+from typer import _completion_classes
 
 from tests.architecture.test_hot_path import imported
 from tests.fixtures.command import Command
+from toolkit.cli import complete, with_typer
 from toolkit.cli.with_typer import application
 
 WHOLE = typer.main.get_command(application()).commands  # type: ignore[attr-defined]
@@ -99,6 +103,52 @@ def test_a_registry_is_asked_without_requests(words: list[str], ctk: Command) ->
     assert "toolkit.fetch.direct" in names and "connection refused" in said
     others = SLOW | {"logging", "mimetypes", "importlib.metadata"}
     assert {name for name in names if name in others or name.partition(".")[0] in SLOW} == set()
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+@pytest.mark.parametrize(
+    ("words", "found"), [("ctk lo", "logs"), ("ctk logs --fol", "--follow"), ("ctk exec --cw", "--cwd")]
+)
+def test_a_tab_makes_only_what_it_needs(shell: str, words: str, found: str, ctk: Command) -> None:
+    environment = {**ctk.environment, "_CTK_COMPLETE": f"complete_{shell}", "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
+    asked = {"COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    _, names, said = imported([], environment | (asked if shell == "bash" else {"_TYPER_COMPLETE_ARGS": words}))
+    assert found in said
+    assert {name.partition(".")[0] for name in names} & SLOW == set(), said
+    if words != "ctk lo":
+        assert {"toolkit.cli.up", "toolkit.cli.build"} & names == set()
+
+
+@pytest.mark.parametrize(
+    "typed", ["", "lo", "nosuch ", "logs ", "logs --", "image ", "image t", "generate ", "exec --"]
+)
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_tab_offers_what_the_whole_command_line_offers(
+    shell: str, typed: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    words = f"ctk {typed}"
+    monkeypatch.setenv("CTK_ROOT", str(tmp_path))
+    monkeypatch.setenv("_CTK_COMPLETE", f"complete_{shell}")
+    monkeypatch.setenv("_TYPER_COMPLETE_FISH_ACTION", "get-args")
+    monkeypatch.setenv("COLUMNS", "1000")  # rich wraps its lines there
+    if shell == "bash":
+        monkeypatch.setenv("COMP_WORDS", words)
+        monkeypatch.setenv("COMP_CWORD", str(words.count(" ")))
+    else:
+        monkeypatch.setenv("_TYPER_COMPLETE_ARGS", words)
+    monkeypatch.setattr(_completion_classes, "_sanitize_help_text", _completion_classes._sanitize_help_text)
+    offered = []
+    for whole in (True, False):
+        if whole:
+            monkeypatch.setattr(with_typer, "application", lambda _: application())
+        else:
+            monkeypatch.setattr(with_typer, "application", application)
+            complete.leave_rich_out()
+        with pytest.raises(SystemExit):
+            with_typer.read([], [])
+        offered.append(capsys.readouterr().out)
+    assert offered[0] == offered[1]
+    assert offered[0] or typed in ("logs ", "nosuch ")
 
 
 def test_bytes_are_fetched_without_what_guesses_the_encoding_of_texts(ctk: Command) -> None:

@@ -121,6 +121,8 @@ def _read(argv: list[str], passed_on: list[str]) -> declare.Call | int:
     libraries.add()
     from toolkit.cli import complete, with_typer
 
+    if "_CTK_COMPLETE" in os.environ:
+        complete.leave_rich_out()
     return with_typer.read(complete.with_shell(argv), passed_on)
 
 

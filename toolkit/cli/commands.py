@@ -1,6 +1,7 @@
 """Which module has which command. A command line needs one of them, and the others are not imported for it."""
 
 from toolkit.cli import declare
+from toolkit.runtime.options import VERBS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -117,6 +118,10 @@ def known(command: str) -> bool:
 
 def register(app: declare.App, command: str = "") -> None:
     """Add `command`, and what is in one module with it; all commands, if none has that name."""
-    mine = [add for add, names in _MODULES if command in names.split()]
+    mine = (
+        [_verbs]
+        if command in VERBS and not known(command)
+        else [add for add, names in _MODULES if command in names.split()]
+    )
     for add in mine or [add for add, _ in _MODULES]:
         add(app)

@@ -89,3 +89,21 @@ def _call_at_first_tab() -> None:
     scripts: dict[str, str] = getattr(shared, "_completion_scripts", {})
     if "zsh" in scripts and "loadautofunc" not in scripts["zsh"]:
         scripts["zsh"] += '\n[[ $zsh_eval_context[-1] == loadautofunc ]] && %(complete_func)s "$@"\n'
+
+
+def leave_rich_out() -> None:
+    """Have descriptions without markup left as they are: typer draws each with rich, which takes long to import.
+
+    Only zsh and fish show them. An older typer has no such function, and is left alone.
+    """
+    from typer import _completion_classes as classes  # there is no public one
+
+    by_rich: Callable[[str], str] | None = getattr(classes, "_sanitize_help_text", None)
+    if by_rich is None:
+        return
+    drawn = by_rich
+
+    def sanitized(text: str) -> str:
+        return drawn(text) if "[" in text or text.count(":") > 1 else text  # [bold], :smile:
+
+    classes._sanitize_help_text = sanitized

@@ -106,14 +106,29 @@ class Group(core.TyperGroup):
         formatter.write(_text(ctx))
 
 
-def application(app: declare.App) -> typer.Typer:
-    """The same for typer. What it returns for a command line is a declare.Call."""
+def application(app: declare.App, called: str = "") -> typer.Typer:
+    """The same for typer. What it returns for a command line is a declare.Call.
+
+    If only one command is `called`, the others have no parameters: typer takes long to make those, and a list of
+    commands does not show them.
+    """
     made = typer.Typer(cls=Group, rich_markup_mode=None, **app.settings)
     for name, command in app.commands.items():
-        made.command(name, cls=Command, **command.settings)(_returning_call(command))
+        make = _returning_call if called in ("", name) else _listed
+        made.command(name, cls=Command, **command.settings)(make(command))
     for name, (group, settings) in app.groups.items():
-        made.add_typer(application(group), name=name, cls=Group, **settings)
+        made.add_typer(application(group, "" if called == name else called), name=name, cls=Group, **settings)
     return made
+
+
+def _listed(command: declare.Command) -> Callable[[], None]:
+    """A function with the command's description, and without its parameters."""
+
+    def call() -> None:
+        raise AssertionError(f"{command.function.__name__!r} was called, and not made")
+
+    call.__doc__, call.__name__ = command.function.__doc__, command.function.__name__
+    return call
 
 
 def _returning_call(command: declare.Command) -> Callable[..., declare.Call]:

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import typer
@@ -10,6 +10,7 @@ import typer
 from toolkit import __version__
 from toolkit.cli import commands, declare, foreign_words, pages
 from toolkit.errors import Usage
+from toolkit.runtime.options import VERBS
 
 # typer bundles its own copy of click since 0.20 and imported the installed one before; its public names lead to both.
 _ClickError = typer.BadParameter.__mro__[2]
@@ -21,9 +22,8 @@ def read(argv: Sequence[str], passed_on: list[str]) -> declare.Call | int:
 
     Raises Usage for a mistake, KeyboardInterrupt.
     """
-    command = "" if "_CTK_COMPLETE" in os.environ else "".join(argv[:1])
     try:
-        found = application(command)(list(argv), prog_name="ctk", standalone_mode=False, obj=passed_on)
+        found = application(_called(argv))(list(argv), prog_name="ctk", standalone_mode=False, obj=passed_on)
     except typer.Abort:
         raise KeyboardInterrupt from None
     except Exception as error:
@@ -36,6 +36,24 @@ def read(argv: Sequence[str], passed_on: list[str]) -> declare.Call | int:
     if found == _INTERRUPTED:  # typer turns a KeyboardInterrupt into an exit code, or (before 0.20) into Abort
         raise KeyboardInterrupt
     return found if isinstance(found, declare.Call) else int(found or 0)
+
+
+def _called(argv: Sequence[str]) -> str:
+    """The command that `argv` or the words before a Tab call; a word that is none lists all; '' if it can't be told."""
+    if "_CTK_COMPLETE" in os.environ:
+        return _called_before_tab(os.environ)
+    if len(argv) > 1 and argv[0].startswith("-"):
+        return ""  # what follows `--` may be a command
+    return argv[0] if argv else "--help"
+
+
+def _called_before_tab(environment: Mapping[str, str]) -> str:
+    # typer's variables: bash has the words in COMP_WORDS and COMP_CWORD, zsh and fish have them in the other.
+    typed = environment.get("COMP_WORDS") or environment.get("_TYPER_COMPLETE_ARGS", "")
+    words = typed.split()[1:]
+    if environment.get("COMP_CWORD") == "1" or len(words) + typed[-1:].isspace() < 2:
+        return "--help"  # it is the command that is being typed
+    return words[0] if commands.known(words[0]) or words[0] in VERBS else ""
 
 
 def _version(wanted: bool) -> None:
@@ -53,7 +71,10 @@ def _global(
 
 
 def application(command: str = "") -> typer.Typer:
-    """The command line with all its commands, or with as few as the one called `command` comes with."""
+    """The command line with all its commands, or with as few as the one called `command` comes with.
+
+    The parameters of other commands are left out; a `command` that there is not leaves out those of all.
+    """
     app = declare.App(
         name="ctk",
         help="From a Debian or Ubuntu suite name to a running OCI container, and every layer in between.",
@@ -64,7 +85,7 @@ def application(command: str = "") -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     commands.register(app, command)
-    made = pages.application(app)
+    made = pages.application(app, command)
     made.callback()(_global)
     return made
 
