@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -201,6 +202,57 @@ def test_the_name_in_the_certificate_counts(sessions: Sessions, keys: Path, monk
 def test_a_server_without_tls(sessions: Sessions, server: Server) -> None:
     with pytest.raises(NotSecure):
         sessions.ask("GET", server.url.replace("http:", "https:"), "test", headers={}, follow=False)
+
+
+def test_authorities_are_read_only_for_a_server_with_tls(
+    server: Server, secure: Server, keys: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OpenSSL takes its time for them, and registries on this machine mostly have none."""
+    read: list[str] = []
+    load = direct.load_authorities
+    monkeypatch.setattr(direct, "load_authorities", lambda context, path: (read.append(path), load(context, path))[-1])
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(keys / "authority.pem"))
+    made = Sessions(cookies=False, direct=True)
+    with pytest.raises(NotSecure):
+        made.ask("GET", server.url.replace("http:", "https:"), "test", headers={}, follow=False)
+    assert read == []
+    threads = [threading.Thread(target=body, args=(made, secure)) for _ in range(4)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    assert body(made, secure) == b"secret" and read == [str(keys / "authority.pem")]
+    made.close()
+
+
+def test_an_answer_that_overtakes_us_is_verified_all_the_same(
+    keys: Path, secure: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be there before anybody could look at it, and is then judged without the machine's authorities."""
+    monkeypatch.setattr(direct, "_HANDSHAKE", b"never")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(keys / "authority.pem"))
+    made = Sessions(cookies=False, direct=True)
+    assert body(made, secure) == b"secret"
+    with Server(tls=keys, address="127.0.0.3").running() as other, pytest.raises(Distrusted, match=r"127\.0\.0\.3"):
+        body(made, other)
+    made.close()
+
+
+def test_a_server_that_hangs_up_in_the_handshake(sessions: Sessions) -> None:
+    """And one that says nothing at all: neither takes longer than the time for a connection."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        url = f"https://127.0.0.1:{listening.getsockname()[1]}/"
+        hangs_up = threading.Thread(target=lambda: listening.accept()[0].close())
+        hangs_up.start()
+        with pytest.raises(Broken):
+            sessions.ask("GET", url, "test", headers={}, follow=False)
+        hangs_up.join()
+        silent = Sessions(connect_s=0.3, cookies=False, direct=True)
+        began = time.monotonic()
+        with pytest.raises(Broken, match="timed out"):
+            silent.ask("GET", url, "test", headers={}, follow=False)
+        assert 0.2 < time.monotonic() - began < 4
+        silent.close()
 
 
 def test_authorities_that_cannot_be_read(tmp_path: Path, secure: Server, monkeypatch: pytest.MonkeyPatch) -> None:

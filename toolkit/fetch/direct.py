@@ -30,6 +30,7 @@ _PLAIN_URL = re.compile(
     r"https?://(\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._-]+)(:[0-9]+)?(/(?:[!$&-;=?-Z_a-z~]|%[0-9A-Fa-f]{2})*)?"
 )
 _PIECE_BYTES = 64 * 1024
+_HANDSHAKE = b"\x16"  # the first byte of a TLS record of that kind (RFC 8446 5.1)
 
 
 def takes(url: str) -> bool:
@@ -43,30 +44,94 @@ class _Server(NamedTuple):
     port: int
 
 
+class _Secured:
+    """TLS with one server: what requests and urllib3 would use, at least TLS 1.2 and the same authorities.
+
+    Without VERIFY_X509_STRICT, which Python's own default has from 3.13 on (adapter.py). Raises Usage for files that
+    can't be used.
+    """
+
+    def __init__(self, settings: Tls) -> None:
+        import ssl
+
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        self._context.minimum_version = ssl.TLSVersion.TLSv1_2
+        self._context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+        self._context.set_alpn_protocols(["http/1.1"])
+        if not settings.verify:
+            self._context.check_hostname = False
+            self._context.verify_mode = ssl.CERT_NONE
+        load_own(self._context, settings)
+        self.complete = not settings.verify
+        """Whether it knows all authorities that it may have to."""
+        self._lock = threading.Lock()
+
+    def wrap(self, sock: socket.socket, host: str) -> "ssl.SSLSocket":
+        """Shake hands on a connected socket, which is closed if that fails. Raises OSError, Usage.
+
+        The machine's authorities are read only if the other side answers in TLS: OpenSSL takes 20 to 50 ms for them,
+        and a registry on this machine is asked by https first, and mostly speaks http.
+        """
+        import ssl
+
+        patience_s = sock.gettimeout()
+        secure = self._context.wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False)
+        try:
+            if not self.complete:
+                secure.setblocking(False)
+                try:
+                    secure.do_handshake()  # sends the first message; an answer that is there already is read, too
+                except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                    pass
+                secure.settimeout(patience_s)
+                if socket.socket.recv(secure, 1, socket.MSG_PEEK) == _HANDSHAKE:
+                    self.load()  # OpenSSL looks for authorities in the context once the certificates have come
+            secure.do_handshake()
+        except BaseException:
+            secure.close()
+            raise
+        return secure
+
+    def load(self) -> None:
+        """Read the machine's authorities. Raises Usage."""
+        with self._lock:
+            if not self.complete:
+                load_authorities(self._context, named_authorities() or _bundle())
+                self.complete = True
+
+
 class _Connection(http.client.HTTPConnection):
-    """One connection. `context` is for TLS; `guarded` as in Sessions."""
+    """One connection. `guarded` as in Sessions."""
 
     response_class = heads.Response
 
-    def __init__(self, server: _Server, context: "ssl.SSLContext | None", connect_s: float, *, guarded: bool) -> None:
+    def __init__(self, server: _Server, secured: "_Secured | None", connect_s: float, *, guarded: bool) -> None:
         super().__init__(server.host, server.port, timeout=connect_s)
         self.default_port = _PORTS[server.scheme]  # which port the header Host leaves out
-        self._tls = context
+        self._secured = secured
         self._guarded = guarded
 
     def connect(self) -> None:
-        """Connect, and shake hands. Raises OSError (ssl.SSLError is one), OfThisNetwork."""
+        """Connect, and shake hands. Raises OSError (ssl.SSLError is one), OfThisNetwork, Usage."""
+        complete = self._secured is None or self._secured.complete
+        try:
+            self.sock = self._connected()
+        except OSError as error:
+            if complete or self._secured is None or getattr(error, "reason", "") != "CERTIFICATE_VERIFY_FAILED":
+                raise
+            self._secured.load()  # the answer came so soon that nothing could be read before it
+            self.sock = self._connected()
+
+    def _connected(self) -> socket.socket:
         sock = socket.create_connection((self.host, self.port), self.timeout)
         try:
             if self._guarded:
                 heads.check_peer(sock)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if self._tls is not None:
-                sock = self._tls.wrap_socket(sock, server_hostname=self.host.rstrip("."))
+            return sock if self._secured is None else self._secured.wrap(sock, self.host.rstrip("."))
         except BaseException:
             sock.close()
             raise
-        self.sock = sock
 
     def is_dropped(self) -> bool:
         """Whether the server has closed it, or says something that nobody asked for."""
@@ -87,7 +152,7 @@ class Direct:
         self._stall_s = stall_s
         self._tls = tls
         self._guarded = guarded
-        self._contexts: dict[str, ssl.SSLContext] = {}  # by HOST:PORT as in the URL
+        self._secured: dict[str, _Secured] = {}  # by HOST:PORT as in the URL
         self._idle: dict[_Server, list[_Connection]] = {}
         self._lock = threading.Lock()
 
@@ -144,14 +209,14 @@ class Direct:
                 if not connection.is_dropped():
                     return connection
                 connection.close()
-            context = self._context(netloc) if server.scheme == "https" else None
-        return _Connection(server, context, self._connect_s, guarded=self._guarded)
+            secured = self._secured_for(netloc) if server.scheme == "https" else None
+        return _Connection(server, secured, self._connect_s, guarded=self._guarded)
 
-    def _context(self, netloc: str) -> "ssl.SSLContext":
-        found = self._contexts.get(netloc)
+    def _secured_for(self, netloc: str) -> _Secured:
+        found = self._secured.get(netloc)
         if found is None:
             settings = self._tls(netloc) if self._tls is not None else None
-            found = self._contexts[netloc] = _context(settings or Tls())
+            found = self._secured[netloc] = _Secured(settings or Tls())
         return found
 
     def _response(
@@ -223,26 +288,6 @@ def _drain(response: Response) -> None:
     except Broken:
         pass  # the redirect's target is known without it
     response.close()
-
-
-def _context(settings: Tls) -> "ssl.SSLContext":
-    """What requests and urllib3 would use: TLS 1.2 at least, and the authorities of by_requests.py.
-
-    Without VERIFY_X509_STRICT, which Python's own default has from 3.13 on (heads.py).
-    """
-    import ssl
-
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-    context.set_alpn_protocols(["http/1.1"])
-    if settings.verify:
-        load_authorities(context, named_authorities() or _bundle())
-    else:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    load_own(context, settings)
-    return context
 
 
 def _bundle() -> str:
