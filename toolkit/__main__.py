@@ -73,9 +73,8 @@ def main() -> None:
 
     # Returns only if the verb is not one of the runtime's, or if the user asked for it to be explained.
     remaining = runtime_main(sys.argv[1:], _advice, _from_image)
-    gc.enable()
     _fill_standard_streams()
-    preload.distrust_what_others_wrote([path[len(preload.HERE) + 1 :] for path, _, _ in os.walk(preload.HERE)])
+    preload.load(preload.SECOND)
     from toolkit.cli.app import main as cli_main
 
     cli_main(remaining)

@@ -18,6 +18,14 @@ if TYPE_CHECKING:
 
     from toolkit.preload import Entry
 
+# The commands of the second door whose modules are read as one: those that people call all day, and that do little.
+EVERYDAY = {
+    "toolkit.cli.container_commands": ("logs", "attach", "stop", "restart", "rm", "cp"),
+    "toolkit.cli.observe": ("inspect", "stats", "top"),
+    "toolkit.cli.images.store": ("images",),
+}
+_COMMANDS = "toolkit.cli.commands"  # each of its functions imports one module of commands
+
 
 def write() -> None:
     """Write the file, all or nothing; do nothing if the folder is not ours or not writable."""
@@ -32,22 +40,30 @@ def _compiled() -> bytes:
     """The contents of the file: the index in a block of its own, then the groups."""
     modules: dict[str, Entry] = {}
     needs: dict[str, list[str]] = {}
+    functions: dict[str, list[str]] = {}
     for name, path in _sources():
         whole = f"{preload.HERE}/{path}"
         status = os.stat(whole)
         with open(whole, encoding="utf-8") as file:
             source = file.read()
-        # 2: without docstrings. The name is for tracebacks only; preload uses the file only where that name is right.
-        code = compile(source, whole, "exec", dont_inherit=True, optimize=2)
+        # 2: without docstrings, which are the help of our commands. The name is for tracebacks only; preload uses the
+        # file only where that name is right.
+        optimize = 0 if name.startswith("toolkit.cli.") else 2
+        code = compile(source, whole, "exec", dont_inherit=True, optimize=optimize)
         is_package = path.endswith("/__init__.py")
         modules[name] = (name, path, status.st_size, status.st_mtime_ns, is_package, code)
-        needs[name] = list(_imports(_parsed(source).body, name))
+        tree = _parsed(source)
+        needs[name] = list(_imports(tree.body, name))
+        for one in tree.body if name in EVERYDAY or name == _COMMANDS else ():
+            if isinstance(one, ast.FunctionDef):
+                functions[f"{name}:{one.name}"] = list(_imports(one.body, name))
     groups = {name: marshal.dumps((entry,)) for name, entry in modules.items()}
     first = _order(preload.MAIN, needs, modules)
     for name in modules:
         if name == preload.MAIN or name.startswith("toolkit.runtime.verbs."):
             order = [each for each in _order(name, needs, modules) if name == preload.MAIN or each not in first]
             groups["+" + name] = marshal.dumps(tuple(modules[each] for each in order))
+    groups |= _of_the_second_door(first, needs, functions, modules)
     index = {}
     offset = preload.INDEX_BYTES
     for name, group in groups.items():
@@ -57,6 +73,29 @@ def _compiled() -> bytes:
     if len(head) > preload.INDEX_BYTES:
         raise ValueError("more modules than the index has room for")  # tests/reliability/test_preload.py fails
     return head.ljust(preload.INDEX_BYTES, b"\0") + b"".join(groups.values())
+
+
+def _of_the_second_door(
+    first: "list[str]", needs: "dict[str, list[str]]", functions: "dict[str, list[str]]", modules: "dict[str, Entry]"
+) -> "dict[str, bytes]":
+    """Its own group, one for each module of everyday commands, and one for what each of these commands imports."""
+    groups: dict[str, bytes] = {}
+
+    def add(name: str, wanted: "list[str]", there: "set[str]") -> "set[str]":
+        order = [each for each in _order_of(wanted, needs, modules) if each not in there]
+        if order:
+            groups["+" + name] = marshal.dumps(tuple(modules[each] for each in order))
+        return there | set(order)
+
+    always = add(preload.SECOND, [preload.SECOND], set(first))
+    for name, wanted in functions.items():
+        module, _, _ = name.partition(":")
+        if module == _COMMANDS:
+            there = add(name, wanted, always)
+            for command_module in EVERYDAY.keys() & set(wanted):
+                for command in EVERYDAY[command_module]:
+                    add(f"{command_module}:{command}", functions[f"{command_module}:{command}"], there)
+    return groups
 
 
 def _replace(data: bytes) -> None:
@@ -117,6 +156,10 @@ def _imports(body: "list[ast.stmt]", module: str) -> "Iterator[str]":
 
 
 def _order(name: str, needs: "dict[str, list[str]]", modules: "dict[str, Entry]") -> "list[str]":
+    return _order_of([name], needs, modules)
+
+
+def _order_of(names: "list[str]", needs: "dict[str, list[str]]", modules: "dict[str, Entry]") -> "list[str]":
     done: dict[str, None] = {}
     under_way: set[str] = set()
 
@@ -124,12 +167,16 @@ def _order(name: str, needs: "dict[str, list[str]]", modules: "dict[str, Entry]"
         if each not in modules or each in done or each in under_way:
             return
         under_way.add(each)
-        visit(each.rpartition(".")[0])
+        package = each.rpartition(".")[0]
+        visit(package)
+        if package in modules and package not in done:
+            return  # the package itself imports it when it runs
         for needed in needs[each]:
             visit(needed)
         done[each] = None
 
-    visit(name)
+    for name in names:
+        visit(name)
     return list(done)
 
 

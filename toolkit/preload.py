@@ -17,7 +17,7 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from importlib.machinery import ModuleSpec
     from types import CodeType, ModuleType
     from typing import Any
@@ -26,27 +26,32 @@ if TYPE_CHECKING:
     Entry = tuple[str, str, int, int, bool, CodeType]
 
 HERE = __file__.rpartition("/")[0]
-FOLDERS = ("kernel", "oci", "runtime", "runtime/cgroups", "runtime/comfort", "runtime/seccomp", "runtime/verbs")
-SINGLE = ("errors", "places", "text")
+FOLDERS = (
+    "kernel", "oci", "runtime", "runtime/cgroups", "runtime/comfort", "runtime/seccomp", "runtime/verbs",
+    "archive", "cli", "cli/images", "ui", "observe", "image", "image/document", "image/layout", "image/store",
+)  # fmt: skip
+SINGLE = ("errors", "events", "places", "text")
 FILE = f"{HERE}/__pycache__/hot.{sys.implementation.cache_tag}.bin"
-INDEX_BYTES = 16384
+INDEX_BYTES = 32768
 MAIN = "toolkit.runtime.main"
+SECOND = "toolkit.cli.app"
 _Module = type(sys)
 
 # The place of a group of modules in the file: (offset, length). "+NAME" is a module with all that it imports, in the
-# order in which they are needed; "NAME" is the module alone. A group is marshalled as one: its modules share strings.
+# order in which they are needed; "+MODULE:FUNCTION" is what a function imports, before or without anything else; "NAME"
+# is the module alone. A group is marshalled as one: its modules share strings.
 # These three are the module's own state, as sys.modules and sys.meta_path, which they serve, are the process's.
 _index: "dict[str, tuple[int, int]]" = {}
 _identity = (0, 0, 0)
 _stale = False
+_trusted: "set[str]" = set()
 
 
 def load(name: str) -> None:
     """Load `name` and its imports from the file as far as they are fresh; the rest is left to the import system."""
     if not _index and not _stale:
         _open()
-        if _index:
-            sys.meta_path.insert(0, _Finder)
+        sys.meta_path.insert(0, _Finder)
     loaded = sys.modules
     for entry in _group("+" + name):
         each, source, _, _, is_package, code = entry
@@ -68,6 +73,11 @@ def load(name: str) -> None:
         setattr(loaded[parent], last, module)
 
 
+def load_for(function: "Callable[..., object]") -> None:
+    """Load what the function imports, if the file has a group for it."""
+    load(f"{function.__module__}:{function.__qualname__}")
+
+
 class _Finder:
     """Finds later imports inside functions in the file too (importlib asks sys.meta_path's finders in turn)."""
 
@@ -75,20 +85,23 @@ class _Finder:
         self.code = code
 
     @staticmethod
-    def find_spec(name: str, _path: object = None, _target: object = None) -> "ModuleSpec | None":
+    def find_spec(name: str, path: "Sequence[str] | None" = None, _target: object = None) -> "ModuleSpec | None":
         """The spec of a module of ours that the file has, if it is fresh."""
         if name not in _index:
+            if path and name.startswith("toolkit."):
+                _beware(path[0])
+                _beware(f"{path[0]}/{name.rpartition('.')[2]}")  # if it is a package
             return None
         for entry in _group(name):
             if not _fresh(entry):
                 return None
             _, source, _, _, is_package, code = entry
-            path = f"{HERE}/{source}"
+            origin = f"{HERE}/{source}"
             make: Any = type(sys.__spec__)  # importlib's, without importing it
-            spec: ModuleSpec = make(name, _Finder(code), origin=path, is_package=is_package)
+            spec: ModuleSpec = make(name, _Finder(code), origin=origin, is_package=is_package)
             spec.has_location = True
             if is_package:
-                spec.submodule_search_locations = [path.rpartition("/")[0]]
+                spec.submodule_search_locations = [origin.rpartition("/")[0]]
             return spec
         return None
 
@@ -98,6 +111,13 @@ class _Finder:
     def exec_module(self, module: "ModuleType") -> None:
         """Run the module's code."""
         exec(self.code, module.__dict__)
+
+
+def _beware(folder: str) -> None:
+    """The import system is going to look for compiled code in this folder of ours: see to it that it may."""
+    if folder not in _trusted:
+        _trusted.add(folder)
+        distrust_what_others_wrote((folder[len(HERE) + 1 :],))
 
 
 def _spoiled() -> None:

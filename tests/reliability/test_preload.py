@@ -1,5 +1,6 @@
 """The file of compiled modules is used when it is fresh, renewed when it is not, and never in the way."""
 
+import marshal
 import os
 import shutil
 import subprocess
@@ -205,3 +206,102 @@ def later():
         "toolkit.a", "toolkit.b", "toolkit.b.c", "toolkit.b.e", "toolkit", "toolkit.f", "toolkit.g", "toolkit.h",
         "toolkit.h.i", "toolkit.j", "toolkit.j.k",
     ]  # fmt: skip
+
+
+EVERYDAY = """
+import sys
+sys.path.insert(0, {folder!r})
+from toolkit import preload
+for name in (preload.MAIN, preload.SECOND):
+    preload.load(name)
+from toolkit.cli import commands, declare
+app = declare.App()
+commands.register(app, {command!r})
+preload.load_for(app.commands[{command!r}].function)
+for name in {wanted!r}:
+    __import__(name)
+ours = {{n: m for n, m in sys.modules.items() if n.startswith("toolkit.") and n != "toolkit.preload"}}
+print(len(ours), [n for n, m in ours.items() if m.__spec__ is not None])
+"""
+# Packages whose own code imports their modules: the import system does that, from the same file.
+BY_THEMSELVES = {
+    "images": [
+        "toolkit.image.document.manifest", "toolkit.image.layout.index_json", "toolkit.image.layout.roots",
+        "toolkit.image.layout.source", "toolkit.image.layout.folder",
+    ],
+}  # fmt: skip
+
+
+def of_the_second_door(copy: Path, command: str, wanted: tuple[str, ...]) -> tuple[int, list[str]]:
+    """(how many modules there are, which of them did not come with a group) before `command` is run."""
+    script = EVERYDAY.format(folder=str(copy), command=command, wanted=wanted)
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    count, _, names = done.stdout.partition(" ")
+    return int(count), eval(names)
+
+
+@pytest.mark.parametrize(
+    ("command", "wanted"),
+    [
+        ("logs", ("toolkit.runtime.comfort.logs",)), ("attach", ("toolkit.runtime.comfort.attach",)),
+        ("stop", ("toolkit.runtime.comfort.stopping",)), ("restart", ("toolkit.runtime.comfort.stopping",)),
+        ("rm", ("toolkit.runtime.comfort.stopping",)), ("cp", ("toolkit.runtime.comfort.copying",)),
+        ("inspect", ("toolkit.observe.inspection", "toolkit.ui.tables")),
+        ("stats", ("toolkit.observe.rows", "toolkit.ui.tables", "toolkit.ui.keys")), ("top", ("toolkit.observe.rows",)),
+        ("images", ("toolkit.image.store.listing", "toolkit.ui.quantity")),
+    ],
+)  # fmt: skip
+def test_an_everyday_command_comes_from_the_file_as_one(copy: Path, command: str, wanted: tuple[str, ...]) -> None:
+    state(copy)
+    count, one_by_one = of_the_second_door(copy, command, wanted)
+    assert count > 20
+    kernel = {name for name in one_by_one if name.startswith("toolkit.kernel")} if command == "images" else set()
+    assert set(one_by_one) == {*BY_THEMSELVES.get(command, []), *kernel}
+
+
+def test_the_second_door_writes_the_file_too(copy: Path) -> None:
+    def call() -> None:
+        script = f"import sys; sys.path.insert(0, {str(copy)!r}); sys.argv = ['ctk', 'logs', 'nosuch']\n"
+        script += "from toolkit.__main__ import main; main()"
+        done = subprocess.run(
+            [sys.executable, "-I", "-S", "-c", script], capture_output=True, text=True,
+            env={**os.environ, "CTK_ROOT": str(copy / "root")},
+        )  # fmt: skip
+        assert done.returncode == 1 and "does not exist" in done.stderr
+
+    call()
+    first = file_of(copy).stat()
+    call()
+    assert file_of(copy).stat().st_ino == first.st_ino
+    with open(copy / "toolkit/cli/plain.py", "a") as source:
+        source.write("\n")
+    call()
+    assert file_of(copy).stat().st_ino != first.st_ino
+    assert of_the_second_door(copy, "logs", ("toolkit.runtime.comfort.logs",))[1] == []
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("folder", ["recipe", "cli/options", "explain"])
+def test_no_other_folder_of_compiled_code_is_trusted_blindly(copy: Path, folder: str) -> None:
+    """What is not in the file has Python's own compiled code, and others must not be able to write that either."""
+    bitten = copy / "bitten"
+    script = f"import sys; sys.path.insert(0, {str(copy)!r}); from toolkit import preload; preload.load(preload.MAIN)\n"
+    script += f"import toolkit.{folder.replace('/', '.')}"
+
+    def call() -> None:
+        subprocess.run([sys.executable, "-I", "-S", "-c", script], check=True)
+
+    state(copy)
+    call()
+    kept = copy / f"toolkit/{folder}/__pycache__"
+    (module,) = kept.glob("__init__.*.pyc")
+    head = module.read_bytes()[:16]
+    module.unlink()
+    module.write_bytes(head + marshal.dumps(compile(f"open({str(bitten)!r}, 'w')", "x", "exec")))
+    kept.chmod(0o777)
+    call()
+    assert not bitten.exists()
+    kept.chmod(0o755)  # the control: such a file is what Python would run
+    call()
+    assert bitten.exists()

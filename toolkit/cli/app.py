@@ -1,5 +1,6 @@
 """The `ctk` command line. The runtime verbs are handled earlier (toolkit/__main__.py), but the help lists them too."""
 
+import atexit
 import codecs
 import errno
 import gc
@@ -8,6 +9,7 @@ import os
 import sys
 from _locale import getencoding
 
+from toolkit import preload
 from toolkit.cli import both_doors, commands, declare, libraries, output, plain, signals
 from toolkit.errors import CtkError, HostLacks, reason
 from toolkit.runtime.options import Options
@@ -22,12 +24,29 @@ _LOST_OUTPUT = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # errors of
 
 def main(told: Options | None = None) -> "NoReturn":
     """Run the command line in `sys.argv` and exit; `told` has the options of a `run --explain`."""
-    gc.enable()  # the runtime's door had switched it off
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # Our text has characters, such as the check mark, that the locale's encoding may lack.
             stream.reconfigure(encoding=_of_terminals(), errors="replace")
-    sys.exit(run(sys.argv[1:], told))
+    _exit(run(sys.argv[1:], told))
+
+
+def _exit(code: int) -> "NoReturn":
+    """Exit; without taking the interpreter apart, which takes milliseconds, if nobody asked to be told of its end."""
+    if preload.stale():
+        from toolkit import precompile
+
+        precompile.write()
+    threading = sys.modules.get("threading")
+    if atexit._ncallbacks() or (threading is not None and threading.active_count() > 1):
+        sys.exit(code)
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            try:
+                stream.flush()
+            except OSError:
+                sys.exit(code)  # Python says what it says
+    os._exit(code)
 
 
 def _has_folder() -> bool:
@@ -108,6 +127,9 @@ def _carried_out(argv: list[str], passed_on: list[str]) -> int:
     wanted = found.command.libraries
     if wanted is True or (wanted == declare.DRAWN and sys.stdout.isatty()):
         libraries.add()
+    preload.load_for(found.command.function)
+    gc.freeze()  # what has been imported stays
+    gc.enable()
     found.command.function(**found.values)
     return 0
 
@@ -128,6 +150,7 @@ def _read(argv: list[str], passed_on: list[str]) -> declare.Call | int:
 
 def _explained(told: Options) -> int:
     libraries.add()
+    gc.enable()
     from toolkit.cli import explain
 
     return explain.of_run(told)

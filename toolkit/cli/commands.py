@@ -1,5 +1,6 @@
 """Which module has which command. A command line needs one of them, and the others are not imported for it."""
 
+from toolkit import preload
 from toolkit.cli import declare
 from toolkit.runtime.options import VERBS
 
@@ -124,4 +125,6 @@ def register(app: declare.App, command: str = "") -> None:
         else [add for add, names in _MODULES if command in names.split()]
     )
     for add in mine or [add for add, _ in _MODULES]:
+        if mine:
+            preload.load_for(add)
         add(app)
