@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 
 HERE = __file__.rpartition("/")[0]
 FOLDERS = (
-    "kernel", "oci", "runtime", "runtime/cgroups", "runtime/comfort", "runtime/seccomp", "runtime/verbs",
-    "archive", "cli", "cli/images", "ui", "observe", "image", "image/document", "image/layout", "image/store",
+    "kernel", "kernel/program", "oci", "runtime", "runtime/cgroups", "runtime/comfort", "runtime/seccomp",
+    "runtime/verbs", "archive", "cli", "cli/images", "ui", "observe", "image", "image/document", "image/layout",
+    "image/store",
 )  # fmt: skip
 SINGLE = ("errors", "events", "places", "text")
 FILE = f"{HERE}/__pycache__/hot.{sys.implementation.cache_tag}.bin"

@@ -1,4 +1,4 @@
-"""The small first process of `--init`: its machine code, and what it does for the program under it."""
+"""The small first process of `--init`: what it does for the program under it."""
 
 import os
 import signal
@@ -11,22 +11,25 @@ import pytest
 
 from tests.fixtures.command import Bundle, Command
 from tests.fixtures.waiting import children_of, until
-from toolkit.kernel import init_code, last_step
+from tests.kernel.test_handover import image
+from toolkit.kernel import process
+from toolkit.kernel.program.program import sealed
+from toolkit.runtime import handover
 
 
 def started(script: str) -> "tuple[int, int]":
     """(pid of the init, reading end of what the script prints) of a shell script under the init, in a child of ours."""
     reading, writing = os.pipe()
-    sealed = last_step.sealed(last_step.image(b"/bin/sh", codes=init_code.CODE))
+    fd = sealed(image("/bin/sh", ["sh", "-c", script], ["PATH=/usr/bin:/bin"], init=True))
     pid = os.fork()
     if pid == 0:
         try:
             os.setsid()
             os.dup2(writing, 1)
-            last_step.execute(sealed, ["sh", "-c", script], [b"PATH=/usr/bin:/bin"])
+            process.execveat(fd, "", ["sh"], [], 0x1000)
         finally:
             os._exit(99)
-    os.close(sealed)
+    os.close(fd)
     os.close(writing)
     return pid, reading
 
@@ -70,29 +73,28 @@ def test_orphans_are_reaped() -> None:
 
 
 def test_a_missing_program_is_127() -> None:
-    sealed = last_step.sealed(last_step.image(b"/no/such", codes=init_code.CODE))
+    fd = sealed(image("/no/such", ["x"], init=True))
     pid = os.fork()
     if pid == 0:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-        last_step.execute(sealed, ["x"], [])
+        process.execveat(fd, "", ["x"], [], 0x1000)
         os._exit(99)
     assert end(pid) == 127
-    os.close(sealed)
+    os.close(fd)
 
 
 def test_the_filter_holds_for_both() -> None:
     # ERRNO(EPERM) for getppid(2), ALLOW for the rest; sh asks for its parent when it starts.
-    from toolkit.kernel import libc, process
+    from toolkit.kernel import libc
 
     number = {"x86_64": 110, "aarch64": 173}[libc.MACHINE]
     program = [(0x20, 0, 0, 0), (0x15, 0, 1, number), (0x06, 0, 0, 0x50001), (0x06, 0, 0, 0x7FFF0000)]
-    image = last_step.image(
-        b"/bin/sleep", seccomp=b"".join(struct.pack("<HBBI", *each) for each in program), codes=init_code.CODE
-    )
+    code = b"".join(struct.pack("<HBBI", *each) for each in program)
+    data = image("/bin/sleep", ["sleep", "5"], init=True, filter=handover.Filter(code, 0))
     pid = os.fork()
     if pid == 0:
         process.prctl(process.PR_SET_NO_NEW_PRIVS, 1)
-        last_step.execute(last_step.sealed(image), ["sleep", "5"], [])
+        process.execveat(sealed(data), "", ["sleep"], [], 0x1000)
         os._exit(99)
     for each in (str(pid), *until(lambda: children_of(pid), "its child")):
         status = Path(f"/proc/{each}/status").read_text()

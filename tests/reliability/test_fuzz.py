@@ -20,7 +20,7 @@ from tests.fixtures.specs import defuse, mutants
 from toolkit.errors import CtkError, Invalid
 from toolkit.oci import check, json_text
 from toolkit.runtime import plan, seccomp
-from toolkit.runtime.child import Ending
+from toolkit.runtime.ending import Ending
 from toolkit.runtime.identity import Identity
 
 # In CI the same examples each time: a new failure there is one of the change at hand.

@@ -212,7 +212,7 @@ def test_e1_interpreter_survives_a_container_with_ptrace(
         time.sleep(1)
     log = bundle.rootfs / "log"
     assert python.read_bytes() == before, "the container wrote the host's interpreter"
-    assert not log.exists() or "written" not in log.read_text()
+    assert not log.exists(), "it saw a process of ours that was no sealed program"
 
 
 def test_e1_executable_of_a_created_container_is_sealed(bundle: Bundle, ctk: Command) -> None:

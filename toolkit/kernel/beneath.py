@@ -9,6 +9,11 @@ import os
 
 from toolkit.errors import SystemCall
 from toolkit.kernel import libc
+from toolkit.kernel.program.program import Label
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from toolkit.kernel.program.program import Cell, Exits, Program
 
 RESOLVE_NO_XDEV = 1
 RESOLVE_NO_MAGICLINKS = 2
@@ -41,6 +46,24 @@ def openat2(dirfd: int, path: str, flags: int, mode: int = 0, resolve: int = 0) 
 def open_beneath(rootfd: int, path: str, flags: int, mode: int = 0) -> int:
     """Open `path` with the directory `rootfd` as its `/`: symlinks and `..` stay inside. Raises SystemCall."""
     return openat2(rootfd, path.lstrip("/") or ".", flags, mode, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
+
+
+def emit_open(
+    p: "Program", rootfd: "int | Cell", path: str, flags: int, result: "Cell", *, on: "Exits" = (), mode: int = 0
+) -> None:
+    """The same as `open_beneath` in a program; `result` gets the descriptor."""
+    how = p.words(flags | os.O_CLOEXEC, mode, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
+    tries, again, raced, done = p.cell(), Label(), Label(), Label()
+    p.own("set", _SLOW_PATHS, result=tries)
+    p.place(again)
+    name = path.lstrip("/") or "."
+    p.call("openat2", rootfd, name, how, 24, result=result, on=((errno.EAGAIN, raced), *on))
+    p.go(done)
+    p.place(raced)
+    p.own("subtract", tries, 1, result=tries)
+    p.when("if_less", 0, tries, again)
+    p.fail(errno.EAGAIN)
+    p.place(done)
 
 
 _MAX_LINKS = 40  # the kernel's own limit (path_resolution(7))

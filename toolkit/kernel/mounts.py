@@ -177,7 +177,7 @@ def fsmount(fs_fd: int, flags: int = FSMOUNT_CLOEXEC, attributes: int = 0) -> in
 
 
 PROC_SUPER_MAGIC = 0x9FA0
-_STATX_MNT_ID = 0x5000  # STATX_MNT_ID, and STATX_MNT_ID_UNIQUE (Linux 6.8), which is never reused
+STATX_MNT_ID = 0x5000  # STATX_MNT_ID, and STATX_MNT_ID_UNIQUE (Linux 6.8), which is never reused
 SYSFS_MAGIC = 0x62656572
 CGROUP2_SUPER_MAGIC = 0x63677270
 
@@ -199,11 +199,11 @@ def place_of(fd: int) -> "tuple[int, int, int]":
     """
     result = libc.buffer(256)
     try:
-        libc.syscall(libc.number("statx"), fd, b"", AT_EMPTY_PATH, _STATX_MNT_ID, result)
+        libc.syscall(libc.number("statx"), fd, b"", AT_EMPTY_PATH, STATX_MNT_ID, result)
     except OSError:
         pass  # for example under a seccomp filter that is older than the call
     answer = bytes(result)
-    known = int.from_bytes(answer[:4], "little") & _STATX_MNT_ID
+    known = int.from_bytes(answer[:4], "little") & STATX_MNT_ID
     status = os.fstat(fd)
     return int.from_bytes(answer[144:152], "little") if known else 0, status.st_dev, status.st_ino
 

@@ -64,12 +64,17 @@ def clone3(
     return pid, int.from_bytes(bytes(holder), "little")
 
 
+def prctl_name(operation: int) -> str:
+    """The name of an operation of prctl(2), its number if it is not one of ours."""
+    return _PRCTL_NAMES.get(operation, str(operation))
+
+
 def prctl(operation: int, a: int = 0, b: int = 0, c: int = 0, d: int = 0) -> int:
     """prctl(2). Raises SystemCall."""
     try:
         return libc.syscall(libc.number("prctl"), operation, a, b, c, d)
     except OSError as error:
-        libc.failed(f"prctl({_PRCTL_NAMES.get(operation, operation)}, {a}, {b}, {c}, {d})", error)
+        libc.failed(f"prctl({prctl_name(operation)}, {a}, {b}, {c}, {d})", error)
 
 
 def knows_capability(number: int) -> bool:

@@ -4,14 +4,18 @@ import errno
 import os
 import stat as st
 
-from toolkit.errors import LaunchFailed, SystemCall, reason
+from toolkit.errors import CtkError, LaunchFailed, SystemCall, reason
 from toolkit.kernel import beneath, mounts, terminal
+from toolkit.kernel.program import structures
+from toolkit.kernel.program.program import MEMORY, Cell, Label
+from toolkit.runtime import finish
 from toolkit.runtime.steps import Stage, Step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from _socket import socket
 
+    from toolkit.kernel.program.program import Program
     from toolkit.oci.types import Box
     from toolkit.runtime.steps import Description
 
@@ -103,8 +107,8 @@ def open_in(ptmx_fd: int) -> "tuple[int, int]":
     if not st.S_ISCHR(status.st_mode) or status.st_rdev != os.makedev(5, 2):
         raise LaunchFailed(
             "open the container's terminal",
-            because="its /dev/pts/ptmx is not a pty multiplexer",
-            hint='mounts must hold {"destination": "/dev/pts", "type": "devpts", "options": ["newinstance", …]}',
+            because=_NO_PTMX,
+            hint=_NEEDS_DEVPTS,
         )
     master, slave, _ = terminal.open_pty(f"/proc/self/fd/{ptmx_fd}")
     return master, slave
@@ -117,6 +121,62 @@ def attach(slave: int) -> None:
         os.dup2(slave, fd, True)
     if slave > 2:
         os.close(slave)
+
+
+def emit(p: "Program", end: int, size: "Box | None") -> None:
+    """exec --tty, in a process that has joined the container: a pty of its devpts, its master sent through `end`."""
+
+    def failed(error: SystemCall) -> CtkError:
+        because = _NO_PTMX if error.errno == _OTHER_FILE else str(error)
+        return LaunchFailed("open the container's terminal", because=because, hint=_NEEDS_DEVPTS)
+
+    root, ptmx, master, slave = p.cell(), p.cell(), p.cell(), p.cell()
+    status, path = p.room(structures.STAT_SIZE), p.room(40)
+    mode_at, _, rdev_at = structures.stat(p.machine)
+    kind, length, fine, other = p.cell(), p.cell(), Label(), Label()
+    p.owned_by(failed)
+    p.call("openat", mounts.AT_FDCWD, "/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, 0, result=root)
+    beneath.emit_open(p, root, "/dev/pts/ptmx", os.O_PATH | os.O_NOFOLLOW, ptmx)
+    p.call("close", root)
+    p.call("newfstatat", ptmx, "", status, mounts.AT_EMPTY_PATH)
+    p.own("and", Cell(status - MEMORY + mode_at, 4), 0o170000, result=kind)
+    p.when("if_equal", kind, st.S_IFCHR, chosen := Label())
+    p.place(other)
+    p.fail(_OTHER_FILE)
+    p.place(chosen)
+    p.when("if_equal", Cell(status - MEMORY + rdev_at), os.makedev(5, 2), fine)
+    p.go(other)
+    p.place(fine)
+    prefix = "/proc/self/fd/"
+    p.own("copy", path, p.text(prefix), len(prefix))
+    p.own("decimal", ptmx, path + len(prefix), result=length)
+    flags = os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC
+    p.call("openat", mounts.AT_FDCWD, path, flags, 0, result=master)
+    p.call("close", ptmx)
+    p.call("ioctl", master, terminal.TIOCSPTLCK, p.words(0))
+    p.call("ioctl", master, terminal.TIOCGPTPEER, flags, result=slave)
+    if size and size.get("height") and size.get("width"):
+        p.call("ioctl", slave, terminal.TIOCSWINSZ, p.data(terminal.winsize(size["height"], size["width"])))
+    p.owned_by(lambda error: LaunchFailed("send the terminal's master", because=_unreceived(error)))
+    finish.send_descriptor(p, end, master, p.text("/dev/ptmx"), 9)
+    p.owned_by(None)
+    p.call("close", master)
+    p.call("close", end)
+    p.call("ioctl", slave, terminal.TIOCSCTTY, 0)
+    for fd in (0, 1, 2):
+        p.call("dup3", slave, fd, 0)
+    p.when("if_less", slave, 3, low := Label())
+    p.call("close", slave)
+    p.place(low)
+
+
+_OTHER_FILE = 4096  # a failure of ours, beside the errnos
+_NO_PTMX = "its /dev/pts/ptmx is not a pty multiplexer"
+_NEEDS_DEVPTS = 'mounts must hold {"destination": "/dev/pts", "type": "devpts", "options": ["newinstance", …]}'
+
+
+def _unreceived(error: SystemCall) -> str:
+    return "nobody received it" if error.errno == errno.EPIPE else error.because
 
 
 def _console_file(stage: Stage) -> int:

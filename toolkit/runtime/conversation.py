@@ -11,7 +11,7 @@
       │── HOOKED ─────────────────────────────▶│ createContainer hooks, pivot_root, credentials
       │◀─────────────────────── ROOT, READY ──│
       │   rlimits, device rules, state on disk │
-      │── GO ─────────────────────────────────▶│ executes the sealed last step: the pipe closes
+      │── GO ─────────────────────────────────▶│ hands over (handover.py): the pipe closes
       │◀──────────────────────────────── EOF ──│
 
 At any point the child may send FAILED with the error that stopped it, and then it exits; a pipe that closes too early
@@ -22,11 +22,16 @@ import os
 
 from toolkit import errors
 
-MAPPED, JOINED, MOUNTED, HOOKED, READY, GO, FAILED, WARNING, ROOT = b"MJTHRGFW/"
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from toolkit.kernel.program.program import Program
+
+MAPPED, JOINED, MOUNTED, HOOKED, READY, GO, FAILED, WARNING, ROOT, PID = b"MJTHRGFW/P"
+_PROGRAM_FAILED, _PROGRAM_WARNS = b"Ew"  # interpreter.c
 
 _NAMES = {
     MAPPED: "mapped", JOINED: "joined", MOUNTED: "mounted", HOOKED: "hooked",
-    READY: "ready", GO: "go", FAILED: "failed", WARNING: "warning", ROOT: "root",
+    READY: "ready", GO: "go", FAILED: "failed", WARNING: "warning", ROOT: "root", PID: "pid",
 }  # fmt: skip
 
 
@@ -36,13 +41,14 @@ class Conversation:
     An error follows FAILED and WARNING; the mounts.place_of of the container's root follows ROOT.
     """
 
-    __slots__ = ("reading", "root", "warnings", "writing")
+    __slots__ = ("program", "reading", "root", "warnings", "writing")
 
     def __init__(self, reading: int, writing: int) -> None:
         self.reading = reading
         self.writing = writing
         self.warnings: "list[str]" = []
         self.root: "list[int]" = []  # the container's root, as the child reported it
+        self.program: "Program | None" = None  # what the other side carries out, to understand its failures
 
     def say(self, message: int) -> None:
         """Send `message`. If the other side is gone, the next `hear` notices it."""
@@ -60,14 +66,24 @@ class Conversation:
             if got and got[0] == WARNING:
                 self.warnings.append(_read_error(self.reading).doing)
                 continue
+            if got and got[0] == _PROGRAM_WARNS and self.program is not None:
+                text = self.program.warning(*self._numbers())
+                if text:
+                    self.warnings.append(text)
+                continue
             if got and got[0] == ROOT:
                 place = _read_exactly(self.reading, 24)
                 self.root = [int.from_bytes(place[at : at + 8], "little") for at in (0, 8, 16)]
                 continue
             self._other(got)
 
+    def hear_pid(self) -> int:
+        """Wait for PID, and the number that follows it. Raises like `hear`."""
+        self.hear(PID)
+        return int.from_bytes(_read_exactly(self.reading, 8), "little")
+
     def hear_end(self) -> None:
-        """Wait until the other side has executed its last step. Raises its error if it failed."""
+        """Wait until the other side closes its pipe, when it hands over. Raises its error if it failed."""
         got = os.read(self.reading, 1)
         if got:
             self._other(got)
@@ -77,7 +93,19 @@ class Conversation:
             raise errors.LaunchFailed("start the container", because="its first process died while it was set up")
         if got[0] == FAILED:
             raise _read_error(self.reading)
+        if got[0] == _PROGRAM_FAILED and self.program is not None:
+            raise self.program.failure(*self._numbers())
         raise AssertionError(f"{_NAMES.get(got[0], got[0])!r} said out of turn")
+
+    def _numbers(self) -> "tuple[int, int]":
+        told = _read_exactly(self.reading, 11)
+        return int.from_bytes(told[3:7], "little"), int.from_bytes(told[7:], "little")
+
+    def go(self, message: "bytes | None" = None) -> None:
+        """Send GO, followed by a message if the other side waits for one."""
+        self.say(GO)
+        if message is not None:
+            os.write(self.writing, len(message).to_bytes(8, "little") + message)
 
     def fail(self, error: "errors.CtkError") -> None:
         """Send FAILED with the error that stops the child."""

@@ -8,19 +8,27 @@ where we are, and if it is not the root that the container was made with, we chr
 import errno
 import os
 
-from toolkit.errors import CtkError, LaunchFailed, SystemCall, reason, reason_and_path
+from toolkit.errors import CtkError, LaunchFailed, SystemCall, reason
 from toolkit.kernel import mounts, namespaces, process
-from toolkit.runtime import child, hooks
+from toolkit.kernel.program import program
+from toolkit.kernel.program.program import MEMORY, Cell, Label
 from toolkit.runtime import conversation as words
+from toolkit.runtime import finish, hooks, spawn
+from toolkit.runtime.handover import Filter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
+    from toolkit.kernel.program.program import Program
     from toolkit.oci.types import Hook, Process
     from toolkit.runtime.cgroups.files import Entry
     from toolkit.runtime.conversation import Conversation
     from toolkit.runtime.record import Record
+
+
+_LEFT_IGNORED = (32, 33)  # real-time signals of libc's own, which its posix_spawn(3) leaves ignored
+_STATX_INO = 0x100
 
 
 class Entrance:
@@ -49,20 +57,43 @@ class Entrance:
         self.close()
         raise CtkError("container not running", because=f'"{record.id}"')
 
-    def join(self, flags: int) -> None:
-        """Join these of its namespaces, and make its root ours. Raises SystemCall, OSError."""
-        join(self.pidfd, self.pid, flags)
-        process.hide()
-        here = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        if self.place and mounts.place_of(here) == self.place and self.place[0]:
-            os.close(here)  # even if its first process has changed its root since then
-        else:
-            # A process that has called chroot(2) can't make a user namespace, so don't call it if it changes nothing.
-            os.close(here)
-            os.fchdir(self.root)
-            os.chroot(".")
-            os.chdir("/")
-        os.close(self.root)
+    def emit(self, p: "Program") -> None:
+        """Make the container's root ours, once its namespaces are joined, and close the descriptors."""
+        outside, there = Label(), Label()
+        if self.place and self.place[0]:
+            # Even if its first process has changed its root since then. A process that has called chroot(2) can't make
+            # a user namespace, so it is not called if it would change nothing.
+            here, known = p.cell(), p.cell()
+            found = p.room(256)  # struct statx
+            base = found - MEMORY
+            flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+            p.call("openat", mounts.AT_FDCWD, "/", flags, 0, result=here)
+            wanted = mounts.STATX_MNT_ID | _STATX_INO
+            p.call("statx", here, "", mounts.AT_EMPTY_PATH, wanted, found, on=((0, outside),))
+            p.own("and", Cell(base, 4), mounts.STATX_MNT_ID, result=known)
+            p.when("if_equal", known, 0, outside)
+            for cell, value in (
+                (Cell(base + 144), self.place[0]),
+                (Cell(base + 136, 4), os.major(self.place[1])),
+                (Cell(base + 140, 4), os.minor(self.place[1])),
+                (Cell(base + 32), self.place[2]),
+            ):
+                p.when("if_equal", cell, value, same := Label())
+                p.go(outside)
+                p.place(same)
+            p.call("close", here)
+            p.go(there)
+        p.place(outside)
+        p.call("fchdir", self.root)
+        p.call("chroot", ".")
+        p.call("chdir", "/")
+        p.place(there)
+        p.call("close", self.root)
+        p.call("close", self.pidfd)
+
+    def descriptors(self) -> "tuple[int, int]":
+        """What the program needs of them."""
+        return self.pidfd, self.root
 
     def close(self) -> None:
         """Close the descriptors."""
@@ -87,141 +118,110 @@ def differing(pid: int) -> "tuple[int, bool]":
     return flags, bool(flags & namespaces.CLONE_NEWUSER)
 
 
-def join(pidfd: int, pid: int, flags: int) -> None:
-    """setns(2) into the namespaces of a process. Raises SystemCall."""
-    if not flags:
-        return
-    try:
-        namespaces.setns(pidfd, flags)
-    except SystemCall as error:
-        if error.errno != errno.EINVAL:
-            raise
-        # setns(2) accepts a pidfd since Linux 5.8; before that, one call per namespace. Drop when 5.8 is our floor.
-        opened = [
-            (os.open(f"/proc/{pid}/ns/{name}", os.O_RDONLY | os.O_CLOEXEC), flag)
-            for flag, name in namespaces.NAMESPACES.values()
-            if flags & flag
-        ]
-        for fd, flag in opened:
-            namespaces.setns(fd, flag)
-            os.close(fd)
+def enter(p: "Program", entrance: Entrance, entry: "Entry | None", pipes: "tuple[int, int]") -> int:
+    """Emit the way into the container: its cgroups by `entry`, its namespaces, its root; ends with a new process in it.
 
-
-def clone_inside(
-    entrance: Entrance,
-    childs: "Conversation",
-    parent: "Conversation",
-    entry: "Entry | None",
-    body: "Callable[[], None]",
-) -> "tuple[int, int]":
-    """(pid, pidfd) of a new process, our child, that joins by `entry` and runs `body` in the container. CtkError."""
-    try:
-        return _clone_inside(entrance, childs, parent, entry, body)
-    finally:
-        if entry is not None:
-            entry.close()
-
-
-def _clone_inside(
-    entrance: Entrance,
-    childs: "Conversation",
-    parent: "Conversation",
-    entry: "Entry | None",
-    body: "Callable[[], None]",
-) -> "tuple[int, int]":
+    Returns how many clones there are on the way. Of each the parent hears PID, and says MAPPED if another follows.
+    """
     flags, other_user = differing(entrance.pid)
-    if not other_user and (not flags & namespaces.CLONE_NEWPID or namespaces.returns_to_own_pid_namespace()):
-        process.hide()
-        home = -1
+    for number in _LEFT_IGNORED:
+        p.call("rt_sigaction", number, p.words(0, 0, 0, 0), 0, 8)
+    p.call("umask", 0)
+    group = -1
+    if entry is not None:
+        entry.emit(p)
+        group = entry.fd
+    hops = 1
+    if not other_user:
+        # Into cgroups first, and as the user that we are: with their namespace joined the kernel would not let us (v2,
+        # nsdelegate), nor as a user of another user namespace.
         if flags & namespaces.CLONE_NEWPID:
-            # setns(2) into a pid namespace affects only later children, not us; we go back afterwards.
-            home = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
-            join(entrance.pidfd, entrance.pid, namespaces.CLONE_NEWPID)
-        new, new_pidfd = process.clone3(0, cgroup_fd=entry.fd if entry is not None else -1, want_pidfd=True)
-        if new == 0:
-            parent.close()
-
-            def enter() -> None:
-                if entry is not None:
-                    entry.enter()
-                entrance.join(flags & ~namespaces.CLONE_NEWPID)
-
-            _body(childs, enter, body)
-        if home >= 0:
-            namespaces.setns(home, namespaces.CLONE_NEWPID)
-            os.close(home)
-        return new, new_pidfd
-    return _clone_through(entrance, flags, childs, parent, entry, body)
+            p.call("setns", entrance.pidfd, namespaces.CLONE_NEWPID)
+            flags &= ~namespaces.CLONE_NEWPID
+        _clone(p, group, pipes[1])
+        if flags:
+            p.call("setns", entrance.pidfd, flags)
+    else:
+        if group >= 0:
+            hops = 2
+            _clone(p, group, pipes[1])
+            finish.hear(p, pipes[0], words.MAPPED)
+        p.call("setns", entrance.pidfd, flags)
+        _become_root(p)
+        _clone(p, -1, pipes[1])
+    p.call("prctl", process.PR_SET_DUMPABLE, 0, 0, 0, 0)
+    entrance.emit(p)
+    return hops
 
 
-def _body(childs: "Conversation", enter: "Callable[[], None]", body: "Callable[[], None]") -> None:
+def _clone(p: "Program", group: int, writing: int) -> None:
+    """Go on in a new child of our parent; the process so far tells its pid, and ends."""
+    flags = process.CLONE_PARENT | (process.CLONE_INTO_CGROUP if group >= 0 else 0)
+    pid, is_child, told = p.cell(), Label(), p.room(16)
+    p.call("clone3", p.words(flags, 0, 0, 0, 0, 0, 0, 0, 0, 0, max(group, 0)), 88, result=pid)
+    p.when("if_equal", pid, 0, is_child)
+    p.own("set", words.PID, result=Cell(told - MEMORY))
+    p.own("set", pid, result=Cell(told - MEMORY + 1))
+    p.call("write", writing, told, 9)
+    p.call("exit_group", 0)
+    p.place(is_child)
+    if group >= 0:
+        p.call("close", group)
+
+
+def _become_root(p: "Program") -> None:
+    def failed(error: SystemCall) -> CtkError:
+        return LaunchFailed(
+            "become root of the user namespace",
+            because=error.because,
+            hint="linux.uidMappings and linux.gidMappings must map containerID 0",
+        )
+
+    p.owned_by(failed)
+    p.call("setresgid", 0, 0, 0)
+    p.call("setresuid", 0, 0, 0)
+    p.owned_by(None)
+    p.call("prctl", process.PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def start(p: "Program", hops: int, parent: "Conversation", kept: "Sequence[int]", argv: "Sequence[str]") -> int:
+    """The pid of the process of a program that begins with `enter`. `kept`: the descriptors that it needs. CtkError."""
+    image = program.sealed(p.image())
+    parent.program = p
+    pid = spawn.sealed_program(image, argv, kept)
+    os.close(image)
     try:
-        child.begin()
-        enter()
-        body()
-    except CtkError as error:
-        childs.fail(error)
-    except OSError as error:
-        childs.fail(LaunchFailed("start the process", because=reason_and_path(error)))
-    except BaseException as error:
-        childs.fail(CtkError(f"internal error in the process's set-up: {type(error).__name__}: {error}"))
-    finally:
-        os._exit(1)
+        for hop in range(hops):
+            new = parent.hear_pid()
+            os.waitpid(pid, 0)
+            pid = new
+            if hop < hops - 1:
+                parent.say(words.MAPPED)
+    except BaseException:
+        end(pid)
+        raise
+    return pid
 
 
-def _clone_through(
-    entrance: Entrance,
-    flags: int,
-    childs: "Conversation",
-    parent: "Conversation",
-    entry: "Entry | None",
-    body: "Callable[[], None]",
-) -> "tuple[int, int]":
-    """For when we could not go back: a helper process joins everything first, and its child (CLONE_PARENT) is ours."""
-    reading, writing = os.pipe()
-    between, _ = process.clone3(0, cgroup_fd=entry.fd if entry is not None else -1)
-    if between == 0:
-        os.close(reading)
-        parent.close()
-        try:
-            process.hide()
-            if entry is not None:
-                entry.enter()
-            entrance.join(flags)
-            if flags & namespaces.CLONE_NEWUSER:
-                child.become_root()
-            new, _ = process.clone3(process.CLONE_PARENT, exit_signal=0)
-            if new == 0:
-                os.close(writing)
-                _body(childs, lambda: None, body)
-            os.write(writing, str(new).encode())
-            os._exit(0)
-        except CtkError as error:
-            childs.fail(error)
-        except OSError as error:
-            childs.fail(LaunchFailed("enter the container", because=str(error).lower()))
-        finally:
-            os._exit(1)
-    os.close(writing)
-    answer = os.read(reading, 16)
-    os.close(reading)
-    os.waitpid(between, 0)
-    if not answer:
-        childs.close()
-        parent.hear(words.READY)
-    return int(answer), process.pidfd_open(int(answer))
+def end(pid: int) -> None:
+    """Kill a process of ours that has failed on its way, and reap it."""
+    try:
+        os.kill(pid, 9)
+        os.waitpid(pid, 0)
+    except OSError:
+        pass
 
 
-def _filter(record: "Record") -> "tuple[bytes, int]":
-    """The container's seccomp filter and its flags; b"" without one, or with an agent, which hooks don't go through."""
+def _filter(record: "Record") -> "Filter | None":
+    """The container's seccomp filter; None without one, or with an agent, which hooks don't go through."""
     profile = (record.config().get("linux") or {}).get("seccomp")
     if not profile:
-        return b"", 0
+        return None
     from toolkit import places
     from toolkit.runtime import seccomp
 
     compiled = seccomp.program_for(profile, places.cache_dir())
-    return (b"", 0) if compiled.notify else (compiled.code, compiled.flags)
+    return None if compiled.notify else Filter(compiled.code, compiled.flags)
 
 
 def run_start_hooks(record: "Record", listed: "Sequence[Hook]", the_process: "Process") -> None:
@@ -230,49 +230,51 @@ def run_start_hooks(record: "Record", listed: "Sequence[Hook]", the_process: "Pr
     They are programs of the container's root, so they get no more than its process: its user, capabilities, filter, and
     none of our descriptors. A hook without an environment gets the process's, as in runc.
     """
-    import fcntl  # noqa: F401  # loaded for the child
-    import select  # noqa: F401
-
-    from toolkit.kernel import capabilities, seccomp
-    from toolkit.runtime import cgroups, launch, program, signals  # noqa: F401  # signals: for the child
+    from toolkit.kernel import capabilities
+    from toolkit.runtime import cgroups, credentials, launch
     from toolkit.runtime.identity import Identity
 
     state = launch.state_for_hooks(record, "created", record.pid)
-    environment = list(the_process.get("env") or ())
     identity = Identity(the_process)
-    code, flags = _filter(record)
-    kept = 1 << capabilities.NUMBERS["CAP_SYS_ADMIN"] if code else 0
+    filter_ = _filter(record)
+    kept = 1 << capabilities.NUMBERS["CAP_SYS_ADMIN"] if filter_ else 0
     group = cgroups.from_facts(record.cgroups) if record.cgroups else None
-    entry = group.entry() if group is not None else None
-    parent, childs = words.pair()
-    entrance = Entrance(record)
 
-    def load() -> None:
-        seccomp.install(code, flags)
+    def spawn_hook(hook: "Hook", arguments: "list[str]", streams: "tuple[int, int, int]") -> int:
+        parent, childs = words.pair()
+        entrance = Entrance(record)
+        entry = group.entry() if group is not None else None
+        pipes = (childs.reading, childs.writing)
+        p = program.Program(childs.writing)
+        hops = enter(p, entrance, entry, pipes)
+        finish.hear(p, childs.reading, words.JOINED)
+        finish.set_streams(p, streams)
+        p.call("close_range", 3, 0xFFFFFFFF, process.CLOSE_RANGE_CLOEXEC)
+        environment = finish.environment(p, hook.get("env") or the_process.get("env") or (), identity.uid)
+        sets = credentials.apply(p, identity, keep=kept)
+        if filter_ is not None:
+            sets.set(p, keep=kept, use=True)
+            filter_.load(p)
+            sets.set(p)
+        p.owned_by(lambda error: LaunchFailed(f"fork/exec {hook['path']}", because=error.because))
+        p.call("execve", hook["path"], p.strings(arguments), environment)
+        fds = [*pipes, *entrance.descriptors(), *(entry.descriptors() if entry is not None else ()), *streams]
+        try:
+            pid = start(p, hops, parent, fds, arguments)
+            try:
+                if group is not None and entry is None:
+                    group.join_sub(pid, (), record.pid)
+                parent.say(words.JOINED)
+                childs.close()
+                parent.hear_end()
+            except BaseException:
+                end(pid)
+                raise
+        finally:
+            entrance.close()
+            if entry is not None:
+                entry.close()
+            parent.close()
+        return pid
 
-    def body() -> None:
-        childs.hear(words.JOINED)
-        process.close_range(3, 0xFFFFFFFF, process.CLOSE_RANGE_CLOEXEC)
-        inherited = program.with_home(environment, identity.uid)
-        inherit: "list[Hook]" = [hook if hook.get("env") else {**hook, "env": inherited} for hook in listed]
-        there = identity.try_directory()
-        identity.apply(childs.warning, keep=kept)
-        if not there:
-            identity.enter_directory()
-        if code:
-            identity.with_kept(kept, load)
-        hooks.run("startContainer", inherit, state)
-        childs.say(words.READY)
-
-    pid, new_pidfd = clone_inside(entrance, childs, parent, entry, body)
-    childs.close()
-    try:
-        if group is not None and entry is None:
-            group.join_sub(pid, (), record.pid)
-        parent.say(words.JOINED)
-        parent.hear(words.READY)
-    finally:
-        os.waitpid(pid, 0)
-        parent.close()
-        entrance.close()
-        os.close(new_pidfd)
+    hooks.run("startContainer", listed, state, spawn_hook)

@@ -7,13 +7,15 @@ A hook gets the state on its standard input; its argv[0] is `args[0]`, whatever 
 import _signal
 import os
 
-from toolkit.errors import LaunchFailed, reason
+from toolkit.errors import CtkError, LaunchFailed, reason
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from toolkit.oci.types import Hook
+
+    Start = Callable[[Hook, list[str], tuple[int, int, int]], int]
 
 # Set before the clone, for the hooks that the child runs: returns the state's JSON for a pid of the host.
 state_of: "Callable[[int], bytes] | None" = None
@@ -52,21 +54,39 @@ def send_output(annotations: "dict[str, str]") -> None:
         _outputs[number] = fd
 
 
-def run(kind: str, hooks: "Sequence[Hook]", state: bytes) -> None:
-    """Run the hooks of one kind in order; `state` is the state's JSON. Raises LaunchFailed naming kind and index."""
+def run(kind: str, hooks: "Sequence[Hook]", state: bytes, start: "Start | None" = None) -> None:
+    """Run the hooks of one kind in order; `state` is the state's JSON. Raises LaunchFailed naming kind and index.
+
+    `start`: starts a hook with these arguments and standard streams, and returns its pid, or raises CtkError; by
+    default beside us.
+    """
     for index, hook in enumerate(hooks):
-        problem = _run_one(hook, state)
+        problem = _run_one(hook, state, start or _spawn)
         if problem:
             raise LaunchFailed(
                 f"error running {kind} hook #{index}", because=problem, hint=f"hooks.{kind}[{index}]: {hook['path']}"
             )
 
 
-def _output(held: int, number: int) -> "tuple[int, int, int]":
-    return (os.POSIX_SPAWN_DUP2, _outputs.get(number, held), number)
+def _spawn(hook: "Hook", arguments: "list[str]", streams: "tuple[int, int, int]") -> int:
+    environment = dict(os.environ)
+    if "env" in hook:  # without it the hook gets the runtime's own environment (as in runc and crun)
+        environment = dict(entry.partition("=")[::2] for entry in hook["env"] or ())
+        environment.pop("", None)  # Python's posix_spawn refuses a variable without a name
+    try:
+        return os.posix_spawn(
+            hook["path"],
+            arguments,
+            environment,
+            file_actions=[(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(streams)],
+            setsigmask=(),
+            setsigdef=(13, 25, 2, 15),  # Python ignores SIGPIPE and SIGXFSZ; SIGINT and SIGTERM may be blocked
+        )
+    except OSError as error:
+        raise LaunchFailed(f"fork/exec {hook['path']}", because=reason(error)) from None
 
 
-def _run_one(hook: "Hook", state: bytes) -> str:
+def _run_one(hook: "Hook", state: bytes, start: "Start") -> str:
     """The error, "" on success."""
     from toolkit.runtime import signals
 
@@ -77,21 +97,11 @@ def _run_one(hook: "Hook", state: bytes) -> str:
         os.lseek(given, 0, os.SEEK_SET)
         arguments = list(hook.get("args") or (hook["path"],))
         arguments[0] = arguments[0] or hook["path"]  # Python's posix_spawn refuses an empty argv[0]
-        environment = dict(os.environ)
-        if "env" in hook:  # without it the hook gets the runtime's own environment (as in runc and crun)
-            environment = dict(entry.partition("=")[::2] for entry in hook["env"] or ())
-            environment.pop("", None)  # nor does it accept a variable without a name
+        streams = (given, _outputs.get(1, output), _outputs.get(2, output))
         try:
-            pid = os.posix_spawn(
-                hook["path"],
-                arguments,
-                environment,
-                file_actions=[(os.POSIX_SPAWN_DUP2, given, 0), _output(output, 1), _output(output, 2)],
-                setsigmask=(),
-                setsigdef=(13, 25, 2, 15),  # Python ignores SIGPIPE and SIGXFSZ; SIGINT and SIGTERM may be blocked
-            )
-        except OSError as error:
-            return f"fork/exec {hook['path']}: {reason(error)}"
+            pid = start(hook, arguments, streams)
+        except CtkError as error:
+            return str(error)
         timeout = hook.get("timeout")
         if timeout is not None:
             pidfd = os.pidfd_open(pid)

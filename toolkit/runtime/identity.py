@@ -1,20 +1,18 @@
-"""Credentials of the container's process: `process` of config.json from user to capabilities, in the one safe order."""
+"""Credentials, limits and scheduling of the container's process: `process` of config.json as the kernel's numbers."""
 
-import errno
 import os
-import stat as st
 
 from toolkit.errors import LaunchFailed, SystemCall, reason
-from toolkit.kernel import capabilities, libc, process
+from toolkit.kernel import capabilities, libc
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from typing import Any, NoReturn
+    from collections.abc import Mapping
+    from typing import Any
 
+    from toolkit.kernel.program.program import Program
     from toolkit.oci.types import Linux, MemoryPolicy, Process, Rlimit, Scheduler
 
-_SPEC_AMBIENT = capabilities.mask(("CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"))
 _SETS = ("bounding", "effective", "permitted", "inheritable", "ambient")
 
 # sched_setattr(2), ioprio_set(2): the spec's names are the kernel's.
@@ -41,11 +39,10 @@ RLIMITS = {
 
 
 class Identity:
-    """The process object's privileges, computed before the clone: `apply` only makes system calls."""
+    """The process object's credentials as numbers; `credentials` emits what takes them on."""
 
     __slots__ = (
-        "cwd", "gid", "groups", "keeps_groups", "last", "masks", "no_new_privileges", "sets", "spec", "uid", "umask",
-        "unknown",
+        "cwd", "gid", "groups", "keeps_groups", "last", "masks", "no_new_privileges", "spec", "uid", "umask", "unknown",
     )  # fmt: skip
 
     def __init__(self, spec: "Process") -> None:
@@ -61,176 +58,57 @@ class Identity:
         self.masks = {name: capabilities.mask(wanted.get(name) or ()) for name in _SETS}
         known = capabilities.NUMBERS
         self.unknown = sorted({word for name in _SETS for word in wanted.get(name) or () if word not in known})
-        self.sets = (0, 0, 0)  # effective, permitted, inheritable: as set by `apply`
         self.no_new_privileges = bool(spec.get("noNewPrivileges"))
         self.cwd = spec.get("cwd") or "/"
         self.last = capabilities.last()
 
+    def known(self) -> int:
+        """The mask of the capabilities that this kernel knows."""
+        return (2 << self.last) - 1
+
     def filter_is_late(self) -> bool:
-        """Whether the last step can load the seccomp filter: it needs no_new_privs or CAP_SYS_ADMIN (seccomp(2))."""
+        """Whether the handover can load the seccomp filter: it needs no_new_privs or CAP_SYS_ADMIN (seccomp(2))."""
         return self.no_new_privileges or bool(self.masks["effective"] >> capabilities.NUMBERS["CAP_SYS_ADMIN"] & 1)
 
-    def shape(self) -> None:
-        """Set scheduler, I/O priority, personality and memory policy, which need the privileges that `apply` drops."""
-        scheduler = self.spec.get("scheduler")
-        if scheduler:
-            _schedule(scheduler)
-        priority = self.spec.get("ioPriority")
-        if priority:
-            value = _IO_CLASSES.get(priority.get("class", "IOPRIO_CLASS_BE"), 2) << 13 | priority.get("priority", 0)
-            process.ioprio_set(1, 0, value)
 
-    def apply(self, warn: "Callable[[str], None]", *, keep: int = 0) -> None:
-        """Become the container's user. `keep`: capabilities to keep for `with_kept`. Raises CtkError."""
-        if self.no_new_privileges:
-            process.prctl(process.PR_SET_NO_NEW_PRIVS, 1)
-        effective, permitted, _ = capabilities.capget()
-        masks = self.masks
-        can = permitted
-        missing = (masks["permitted"] | masks["effective"] | masks["inheritable"]) & ~can
-        missing &= (2 << self.last) - 1
-        if missing or self.unknown:
-            # The spec: a capability that cannot be granted causes a warning, not an error.
-            words = capabilities.names(missing) + self.unknown
-            warn("capabilities that this host cannot grant are left out: " + ", ".join(words))
-        if effective >> capabilities.NUMBERS["CAP_SETPCAP"] & 1:
-            capabilities.drop_bounding(masks["bounding"], self.last)
-        process.prctl(process.PR_SET_KEEPCAPS, 1)
-        self._become_user()
-        process.prctl(process.PR_SET_KEEPCAPS, 0)
-        granted = masks["permitted"] & can
-        inheritable = masks["inheritable"] & can
-        self.sets = (masks["effective"] & granted, granted, inheritable)
-        capabilities.capset(masks["effective"] & granted, granted | keep & can, inheritable)
-        ambient = masks["ambient"] & granted & inheritable
-        capabilities.set_ambient(ambient)
-        lost = masks["ambient"] & ~ambient & ((2 << self.last) - 1)
-        # No warning for the three default capabilities, or some of them: the `spec` of runc up to 1.1, and ours, lists
-        # them as ambient and not as inheritable.
-        if lost & ~_SPEC_AMBIENT:
-            for name in capabilities.names(lost):
-                warn(f"can't raise ambient capability {name}: it is not permitted and inheritable")
-        os.umask(self.umask)
-
-    def with_kept(self, kept: int, act: "Callable[[], None]") -> None:
-        """Call `act` with the capabilities that `apply` kept, then drop them for good. Raises SystemCall."""
-        effective, permitted, inheritable = self.sets
-        try:
-            capabilities.capset(effective | kept, permitted | kept, inheritable)
-        except SystemCall as error:
-            if error.errno != errno.EPERM:
-                raise
-            # We never had them; `act` will fail with what it lacks.
-        act()
-        capabilities.capset(effective, permitted, inheritable)
-
-    def _become_user(self) -> None:
-        try:
-            try:
-                if not self.keeps_groups:
-                    os.setgroups(self.groups)
-            except PermissionError:
-                # A user namespace made without privilege has setgroups(2) denied; then there are none to set.
-                if self.groups:
-                    raise
-            os.setresgid(self.gid, self.gid, self.gid)
-            if self.uid != os.getuid() or self.uid:
-                _own_stdio(self.uid, self.gid)
-            os.setresuid(self.uid, self.uid, self.uid)
-        except OSError as error:
-            because = reason(error)
-            hint = ""
-            if error.errno == errno.EINVAL:
-                hint = "the id is not mapped in the container's user namespace: see linux.uidMappings and gidMappings"
-            raise LaunchFailed(f"become user {self.uid}:{self.gid}", because=because, hint=hint) from None
-
-    def try_directory(self) -> bool:
-        """chdir(2) before we become the container's user, who may not be allowed to (as runc does); whether it worked.
-
-        On a FUSE or NFS mount it may fail for root and succeed for the user: then `enter_directory` tries again.
-        """
-        try:
-            self._change_directory()
-        except OSError as error:
-            if error.errno not in (errno.EACCES, errno.EPERM):
-                self._cannot_enter(error)
-            return False
-        return True
-
-    def enter_directory(self) -> None:
-        """chdir(2) as the container's user. Raises LaunchFailed."""
-        try:
-            self._change_directory()
-        except OSError as error:
-            self._cannot_enter(error)
-
-    def _change_directory(self) -> None:
-        os.chdir(self.cwd)
-        # A directory of the host that was reached by a leaked descriptor is outside the root: getcwd(2) shows it as
-        # "(unreachable)" (CVE-2024-21626).
-        if not _below_root():
-            raise OSError(errno.ENOENT, "it is outside the container's root")
-
-    def _cannot_enter(self, error: OSError) -> "NoReturn":
-        raise LaunchFailed(
-            f"chdir to cwd ({self.cwd!r}) set in config.json failed",
-            because=reason(error),
-            hint="process.cwd must be a directory inside the root that the container's user may enter",
-        ) from None
+def shape(p: "Program", process: "Process", linux: "Linux") -> None:
+    """Emit scheduler, I/O priority, memory policy and personality, which need privileges that are dropped later."""
+    policy = linux.get("memoryPolicy")
+    if policy:
+        _set_memory_policy(p, policy)
+    scheduler = process.get("scheduler")
+    if scheduler:
+        _schedule(p, scheduler)
+    priority = process.get("ioPriority")
+    if priority:
+        value = _IO_CLASSES.get(priority.get("class", "IOPRIO_CLASS_BE"), 2) << 13 | priority.get("priority", 0)
+        p.call("ioprio_set", 1, 0, value)
+    personality = linux.get("personality")
+    if personality:
+        p.call("personality", _PERSONALITIES.get(personality.get("domain", "LINUX"), 0))
 
 
-def _below_root() -> bool:
-    """Whether the working directory is below the root."""
-    try:
-        return os.getcwd().startswith("/")
-    except OSError as error:
-        if error.errno == errno.ENOENT:
-            return False
-    # A seccomp filter refuses getcwd(2): follow `..` upwards, which ends at our root if we are below it.
-    root = os.stat("/")
-    way, last = ".", os.stat(".")
-    while not os.path.samestat(last, root):
-        way += "/.."
-        above = os.stat(way)
-        if os.path.samestat(above, last):
-            return False
-        last = above
-    return True
-
-
-def _own_stdio(uid: int, gid: int) -> None:
-    """Make the process's user the owner of its standard streams, except for /dev/null (as runc does)."""
-    null = os.stat("/dev/null").st_rdev if os.path.exists("/dev/null") else -1
-    for fd in (0, 1, 2):
-        try:
-            status = os.fstat(fd)
-            if status.st_uid != uid and status.st_rdev != null:
-                os.fchown(fd, uid, gid if st.S_ISREG(status.st_mode) or st.S_ISFIFO(status.st_mode) else -1)
-        except OSError:
-            # Closed, on a read-only file system, or not ours: the process can do without.
-            pass
-
-
-def _schedule(scheduler: "Scheduler") -> None:
+def _schedule(p: "Program", scheduler: "Scheduler") -> None:
     flags = 0
     for name in scheduler.get("flags") or ():
         flags |= _SCHED_FLAGS.get(name, 0)
-    attributes = {
-        "policy": _POLICIES.get(scheduler.get("policy", ""), 0),
-        "flags": flags,
-        "nice": scheduler.get("nice") or 0,
-        "priority": scheduler.get("priority") or 0,
-        "runtime": scheduler.get("runtime") or 0,
-        "deadline": scheduler.get("deadline") or 0,
-        "period": scheduler.get("period") or 0,
-    }
-    try:
-        process.sched_setattr(0, attributes)
-    except SystemCall as error:
-        raise LaunchFailed(
+    # struct sched_attr, its first version.
+    fields = (
+        (56, 4), (_POLICIES.get(scheduler.get("policy", ""), 0), 4), (flags, 8), (scheduler.get("nice") or 0, 4),
+        (scheduler.get("priority") or 0, 4), (scheduler.get("runtime") or 0, 8), (scheduler.get("deadline") or 0, 8),
+        (scheduler.get("period") or 0, 8), (0, 8),
+    )  # fmt: skip
+    attributes = b"".join([(value & (1 << 8 * size) - 1).to_bytes(size, "little") for value, size in fields])
+
+    def failed(error: SystemCall) -> LaunchFailed:
+        return LaunchFailed(
             f"set the scheduler to {scheduler.get('policy')!r} (process.scheduler)",
             because=_deadline_problem(scheduler) or str(error),
-        ) from None
+        )
+
+    p.owned_by(failed)
+    p.call("sched_setattr", 0, p.data(attributes), 0)
+    p.owned_by(None)
 
 
 def _deadline_problem(scheduler: "Scheduler") -> str:
@@ -250,13 +128,6 @@ def _deadline_problem(scheduler: "Scheduler") -> str:
     if period and deadline > period:
         return said + f"deadline ({deadline}) must be <= period ({period})"
     return ""
-
-
-def set_personality(linux: "Linux") -> None:
-    """linux.personality. Raises SystemCall."""
-    wanted = linux.get("personality")
-    if wanted:
-        process.personality(_PERSONALITIES.get(wanted.get("domain", "LINUX"), 0))
 
 
 def _numbers(text: str) -> "set[int]":
@@ -283,8 +154,8 @@ def set_affinity(pid: int, cpus: "str | None") -> None:
         ) from None
 
 
-def set_memory_policy(policy: "MemoryPolicy") -> None:
-    """linux.memoryPolicy (runtime spec 1.3). Raises SystemCall."""
+def _set_memory_policy(p: "Program", policy: "MemoryPolicy") -> None:
+    """linux.memoryPolicy (runtime spec 1.3): set_mempolicy(2)."""
     mode = MEMORY_MODES[policy["mode"]]
     for flag in policy.get("flags") or ():
         mode |= MEMORY_FLAGS[flag]
@@ -292,15 +163,15 @@ def set_memory_policy(policy: "MemoryPolicy") -> None:
     for node in _numbers(policy.get("nodes") or ""):
         bits |= 1 << node
     mask = bits.to_bytes((bits.bit_length() + 63) // 64 * 8 or 8, "little") if bits else b""
-    process.set_mempolicy(mode, mask)
+    p.call("set_mempolicy", mode, p.data(mask) if mask else 0, len(mask) * 8 + 1)
 
 
 def raise_rlimits(pid: int, rlimits: "list[Rlimit]") -> None:
     """Raise another process's hard limits as far as process.rlimits needs it, from the parent, which has the privilege.
 
     This happens before the child changes its ids: without CAP_SYS_RESOURCE prlimit(2) works only on processes with the
-    same ids. The child sets the limits themselves at its end (`set_rlimits`), because they may be too low for the
-    interpreter. Raises LaunchFailed.
+    same ids. The program sets the limits themselves at its end, because they may be too low for what comes before.
+    Raises LaunchFailed.
     """
     for limit in rlimits:
         number = RLIMITS[limit["type"]]
@@ -314,18 +185,6 @@ def raise_rlimits(pid: int, rlimits: "list[Rlimit]") -> None:
                     because=reason(error),
                     hint=f"the caller's hard limit is {hard}, and raising it takes CAP_SYS_RESOURCE",
                 ) from None
-
-
-def set_rlimits(rlimits: "list[Rlimit]") -> None:
-    """Set process.rlimits on the calling process. Raises LaunchFailed."""
-    for limit in rlimits:
-        try:
-            _prlimit(0, RLIMITS[limit["type"]], (limit["soft"], limit["hard"]))
-        except OSError as error:
-            raise LaunchFailed(
-                f"error setting rlimit {limit['type']} to {limit['soft']}:{limit['hard']}",
-                because=reason(error),
-            ) from None
 
 
 def _prlimit(pid: int, number: int, new: "tuple[int, int] | None") -> "tuple[int, int]":

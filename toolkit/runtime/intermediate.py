@@ -17,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from toolkit.oci.types import Spec, TimeOffset
     from toolkit.runtime.conversation import Conversation
-    from toolkit.runtime.identity import Identity
+    from toolkit.runtime.ending import Ending
     from toolkit.runtime.plan import LaunchPlan
     from toolkit.runtime.steps import Stage
 
@@ -28,8 +28,8 @@ def clone(
     plan: "LaunchPlan",
     spec: "Spec",
     stage: "Stage",
-    identity: "Identity",
-    ending: "child.Ending",
+    ending: "Ending",
+    image: int,
     parent: "Conversation",
 ) -> "tuple[int, int]":
     """(pid, pidfd) of the container's first process. Raises CtkError."""
@@ -44,7 +44,7 @@ def clone(
     if pid == 0:
         os.close(ask_read)
         os.close(tell_write)
-        _go_ahead(plan, spec, stage, identity, ending, parent, ask_write, tell_read)
+        _go_ahead(plan, stage, ending, image, parent, ask_write, tell_read)
     os.close(ask_write)
     os.close(tell_read)
     offsets = -1
@@ -81,10 +81,9 @@ def clone(
 
 def _go_ahead(
     plan: "LaunchPlan",
-    spec: "Spec",
     stage: "Stage",
-    identity: "Identity",
-    ending: "child.Ending",
+    ending: "Ending",
+    image: int,
     parent: "Conversation",
     ask: int,
     replies: int,
@@ -114,7 +113,7 @@ def _go_ahead(
         if pid == 0:
             os.close(ask)
             os.close(replies)
-            child.container(plan, stage, identity, ending, spec)
+            child.container(plan, stage, ending, image)
         os.write(ask, str(pid).encode())
         os._exit(0)
     except CtkError as error:

@@ -6,14 +6,16 @@ import os
 from toolkit.errors import CtkError, HostLacks, Invalid, NotFound, reason
 from toolkit.kernel import process, reading, roots
 from toolkit.kernel.host import HostFacts
+from toolkit.kernel.program.program import sealed
 from toolkit.oci import check, json_text, state
 
 # `check` imports this on demand; here it always needs it, so preload.py loads it with the rest.
 from toolkit.oci import check_linux as _check_linux  # noqa: F401
 from toolkit.oci import check_resources as _check_resources  # noqa: F401
-from toolkit.runtime import cgroups, child, hooks, log, outside, plan, preparation, record, shield, spawn, stops
+from toolkit.runtime import cgroups, finish, hooks, log, outside, plan, preparation, record, shield, spawn, stops
 from toolkit.runtime import conversation as words
 from toolkit.runtime.argv import FLAGS
+from toolkit.runtime.ending import Ending
 from toolkit.runtime.identity import Identity, raise_rlimits
 from toolkit.runtime.steps import Stage
 from toolkit.text import quote
@@ -49,7 +51,7 @@ class Launch:
         self.waits = False  # the child waits at its fifo for `start`
         self.has_cgroup = False  # it was made before the child was
         self.overlay: "Step | None" = None  # lays a writable layer over the root (comfort/overlay.py)
-        self.init = False  # a small first process of ours stays (kernel/last_step.c, INIT)
+        self.init = False  # a small first process of ours stays (handover.py)
         self.stdio: "tuple[int, int, int] | None" = None  # in place of our own standard streams
         self.notify: "Listener | None" = None  # to what its program tells the service manager
         self.extra: "dict[str, Any]" = {}  # what the record keeps beside it
@@ -217,8 +219,14 @@ def _start_child(launch: Launch, root: str, wait_for_start: bool) -> None:
     stage = Stage(root, childs, cgroup, "user" in the_plan.new or spawn.joins_user(the_plan))
     preparation.load_for_child(the_plan, copies_up=b"tmpcopyup" in launch.text)
     _ready_hooks(launch, the_plan)
-    prepared = spawn.Prepared(the_plan, identity, ending, stage, parent)
+    pipes = (childs.reading, childs.writing)
+    linux = launch.spec.get("linux") or {}
+    parent.program = finish.program(
+        ending, identity, linux, pipes, finish.folder_has_files(root), passed=len(the_plan.steps)
+    )
+    prepared = spawn.Prepared(the_plan, ending, sealed(parent.program.image()), stage, parent)
     spawn.spawn(launch, prepared)
+    os.close(prepared.image)
     childs.close()
     if child_end is not None:
         child_end.close()
@@ -228,17 +236,15 @@ def _start_child(launch: Launch, root: str, wait_for_start: bool) -> None:
         os.close(ending.fifo)
 
 
-def _ending(launch: Launch) -> "child.Ending":
+def _ending(launch: Launch) -> Ending:
     """The settings for the execve(2) at the end."""
     options, rec = launch.options, launch.record
     assert rec is not None
-    ending = child.Ending(launch.spec.get("process") or {})
+    ending = Ending(launch.spec.get("process") or {})
     ending.preserved = preparation.preserved(options.preserve_fds, ending, launch.listening)
     ending.stdio = launch.stdio
     if launch.init or rec.annotations.get(INIT_ANNOTATION) == "true":
-        from toolkit.kernel import init_code
-
-        ending.codes = init_code.CODE
+        ending.init = True
     if not options.no_new_keyring:
         ending.keyring = f"_ses.{options.id}"
     preparation.prepare_seccomp(ending, launch.spec, rec)
@@ -297,7 +303,8 @@ def _handshake(launch: Launch, prepared: spawn.Prepared) -> None:
 
         launch.master = console.take(launch.console)
     log.debug("init: closing the pipe to signal completion")
-    parent.say(words.GO)
+    message = prepared.ending.listener_message
+    parent.go(message(launch.pid) if message is not None else None)
     stops.passed("parent")
     parent.hear_end()
     stops.passed("parent")

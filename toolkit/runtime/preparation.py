@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from _socket import socket
 
     from toolkit.oci.types import Linux, Process, Spec
-    from toolkit.runtime.child import Ending
     from toolkit.runtime.console import MakeConsole
+    from toolkit.runtime.ending import Ending
     from toolkit.runtime.launch import Launch
     from toolkit.runtime.plan import LaunchPlan
     from toolkit.runtime.record import Record
@@ -81,13 +81,13 @@ def prepare_seccomp(ending: "Ending", spec: "Spec", rec: "Record") -> None:
     if not profile:
         return
     from toolkit import places
-    from toolkit.kernel import seccomp as _  # noqa: F401  # for the child
     from toolkit.runtime import seccomp
+    from toolkit.runtime.handover import Filter
 
     if (spec.get("annotations") or {}).get("run.oci.seccomp_fail_unknown_syscall") == "1":
         seccomp.refuse_unknown(profile)
     compiled = seccomp.program_for(profile, places.cache_dir())
-    ending.seccomp, ending.seccomp_flags = compiled.code, compiled.flags
+    ending.seccomp = Filter(compiled.code, compiled.flags)
     log.debug(f"seccomp filter flags: {compiled.flags}")
     if compiled.listener_path:
         from toolkit.runtime import console
@@ -171,7 +171,7 @@ def open_label_proc(ending: "Ending") -> None:
                 because="apparmor is not enabled on this host",
                 hint="remove process.apparmorProfile",
             )
-    # The kernel checks the profile only in the last step, on `start`; its error could then look like the program's.
+    # The kernel checks the profile only at the handover, on `start`; its error could then look like the program's.
     if ending.apparmor and not _is_loaded(ending.apparmor):
         raise HostLacks(
             f"apply AppArmor profile {ending.apparmor!r} (process.apparmorProfile)",

@@ -1,10 +1,10 @@
 """Guard the interpreter's file against a container whose processes can trace ours (CVE-2019-5736).
 
-Until the last step a process that enters a container is the host's python3, and `/proc/PID/exe` leads to that file: a
-container's root could open it, wait until nobody runs it, and write to it. Because our process is undumpable, only
-CAP_SYS_PTRACE in the host's user namespace allows this. Few containers have it, and starting Python again costs 8 ms.
-So only for those the verb executes itself again, from a detached read-only mount of the interpreter: a file opened
-through that mount can never be written.
+Until its root is ready, the first process of a new container is the host's python3, and `/proc/PID/exe` leads to that
+file: another container's root could open it, wait until nobody runs it, and write to it. Because our process is
+undumpable, only CAP_SYS_PTRACE in the host's user namespace allows this, to a process that sees ours, in a pid
+namespace that is shared. Starting Python again costs 8 ms, so only for those the verb executes itself again, from a
+detached read-only mount of the interpreter: a file opened through that mount can never be written.
 """
 
 import os
@@ -14,25 +14,9 @@ from toolkit.kernel import process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import Any
-
-    from toolkit.oci.types import Namespace, Process, Spec
-    from toolkit.runtime.record import Record
+    from toolkit.oci.types import Namespace, Spec
 
 _AT_EMPTY_PATH = 0x1000
-
-
-def wanted_for_exec(record: "Record", spec: "Spec", the_process: "Process") -> bool:
-    """Whether a process in this container can trace one that enters it now. `the_process` is the one to enter."""
-    marker = record.folder + "/looks-in"
-    if _namespace(spec, "user") is not None:
-        return False
-    if _may_look(the_process):
-        # This process will still be there when the next one enters.
-        os.close(os.open(marker, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
-        return True
-    return _may_look(spec.get("process") or {}) or _shares_processes(spec) or os.path.exists(marker)
 
 
 def wanted_for_create(spec: "Spec") -> bool:
@@ -54,11 +38,6 @@ def _shares_processes(spec: "Spec") -> bool:
     """
     entry = _namespace(spec, "pid")
     return entry is not None and bool(entry.get("path"))
-
-
-def _may_look(the_process: "Process") -> bool:
-    sets: "Mapping[str, Any]" = the_process.get("capabilities") or {}
-    return any("CAP_SYS_PTRACE" in (names or ()) for names in sets.values())
 
 
 def up(program: str) -> None:

@@ -9,9 +9,11 @@ from toolkit.runtime import child, log, plan, stops
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from toolkit.runtime.cgroups import Manager
     from toolkit.runtime.conversation import Conversation
-    from toolkit.runtime.identity import Identity
+    from toolkit.runtime.ending import Ending
     from toolkit.runtime.launch import Launch
     from toolkit.runtime.steps import Stage
 
@@ -21,17 +23,18 @@ _ALL_BUT_PID = frozenset(kind for kind in namespaces.NAMESPACES if kind != "pid"
 class Prepared:
     """Everything that is computed and opened before a child is started."""
 
-    __slots__ = ("ending", "identity", "parent", "pidfd", "plan", "stage")
+    __slots__ = ("ending", "image", "parent", "pidfd", "plan", "stage")
 
     def __init__(
         self,
         the_plan: "plan.LaunchPlan",
-        identity: "Identity",
-        ending: "child.Ending",
+        ending: "Ending",
+        image: int,
         stage: "Stage",
         parent: "Conversation",
     ) -> None:
-        self.plan, self.identity, self.ending, self.stage, self.parent = the_plan, identity, ending, stage, parent
+        self.plan, self.ending, self.stage, self.parent = the_plan, ending, stage, parent
+        self.image = image  # the sealed program of finish.py
         self.pidfd = -1
 
 
@@ -45,7 +48,7 @@ def spawn(launch: "Launch", prepared: Prepared) -> None:
 
         launch.mapped = True
         launch.pid, prepared.pidfd = intermediate.clone(
-            the_plan, launch.spec, stage, prepared.identity, prepared.ending, prepared.parent
+            the_plan, launch.spec, stage, prepared.ending, prepared.image, prepared.parent
         )
         return
     child.open_joins(the_plan, _ALL_BUT_PID)
@@ -70,12 +73,30 @@ def spawn(launch: "Launch", prepared: Prepared) -> None:
     )
     if launch.pid == 0:
         prepared.parent.close()
-        child.container(the_plan, stage, prepared.identity, prepared.ending, launch.spec)
+        child.container(the_plan, stage, prepared.ending, prepared.image)
     if entry is not None:
         entry.close()
     if own_pid_namespace >= 0:
         namespaces.setns(own_pid_namespace, namespaces.CLONE_NEWPID)
         os.close(own_pid_namespace)
+
+
+_SIGNALS = tuple(number for number in range(1, 65) if number not in (9, 19, 32, 33))  # libc refuses the rest
+
+
+def sealed_program(image: int, argv: "Sequence[str]", kept: "Sequence[int]") -> int:
+    """Start the sealed program `image` with only the descriptors `kept`, and those open at every exec. Raises OSError.
+
+    By posix_spawn(3), which copies no memory of ours; signals are at their defaults, and none is blocked.
+    """
+    return os.posix_spawn(
+        f"/proc/self/fd/{image}",
+        list(argv),
+        {},
+        file_actions=[(os.POSIX_SPAWN_DUP2, fd, fd) for fd in kept],
+        setsigmask=(),
+        setsigdef=_SIGNALS,
+    )
 
 
 def _takes_two_steps(the_plan: "plan.LaunchPlan") -> bool:

@@ -6,6 +6,10 @@ Without it a failpoint costs one comparison. tests/story/test_killed.py counts u
 
 import os
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from toolkit.kernel.program.program import Program
+
 _side, _, _count = os.environ.get("CTK_TEST_KILL", "").partition(":")
 _left = int(_count) if _count.isascii() and _count.isdigit() else 0
 
@@ -19,3 +23,9 @@ def passed(side: str) -> None:
             if side == "child":
                 os._exit(137)  # the first process of a pid namespace is immune to its own SIGKILL (pid_namespaces(7))
             os.kill(os.getpid(), 9)
+
+
+def emit(p: "Program", number: int) -> None:
+    """Failpoint `number` of the child's side in a program: nothing, or its end."""
+    if _side == "child" and number == _left:
+        p.call("exit_group", 137)

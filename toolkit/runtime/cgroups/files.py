@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import NoReturn
 
+    from toolkit.kernel.program.program import Program
     from toolkit.runtime.cgroups.limits import Write
 
 DIRECTORY_MODE = 0o755
@@ -119,6 +120,23 @@ class Entry:
             except OSError as error:
                 failed(f'write(open("{path}/tasks"), "0")', error, hint=_hint_for(path, error))
         self.close()
+
+    def emit(self, p: "Program") -> None:
+        """The same in a program, before the clone that joins v2's: its child is where it is."""
+        for path, fd in self._tasks:
+
+            def refused(error: SystemCall, path: str = path) -> SystemCall:
+                call = f'write(open("{path}/tasks"), "0")'
+                return SystemCall(call, error.errno, error.because, hint=_hint_for(path, error))
+
+            p.owned_by(refused)
+            p.call("write", fd, "0", 1)
+            p.call("close", fd)
+        p.owned_by(None)
+
+    def descriptors(self) -> "list[int]":
+        """What a program needs of them."""
+        return [fd for fd in (self.fd, *(fd for _, fd in self._tasks)) if fd >= 0]
 
     def close(self) -> None:
         """Close the descriptors."""

@@ -63,7 +63,7 @@ def facts(container: "Record", code: int, signal: int, watch: "Watch | None" = N
 def why_not_executed(root: str, the_process: "Process") -> str:
     """Why the container's program can't be executed, from its first bytes; "" if no reason is found."""
     from toolkit.kernel import beneath
-    from toolkit.runtime import program
+    from toolkit.runtime import executable
 
     name = (the_process.get("args") or [""])[0]
     path = next((entry[5:] for entry in reversed(the_process.get("env") or []) if entry.startswith("PATH=")), "")
@@ -85,7 +85,7 @@ def why_not_executed(root: str, the_process: "Process") -> str:
             if there(candidate):
                 fd = beneath.open_beneath(root_fd, candidate, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
                 try:
-                    return program.explain(os.read(fd, 1024), there) or _rights_of_the_file(fd, the_process)
+                    return executable.explain(os.read(fd, 1024), there) or _rights_of_the_file(fd, the_process)
                 finally:
                     os.close(fd)
     except (CtkError, OSError):

@@ -3,13 +3,15 @@
 import os
 
 from toolkit.errors import CtkError, Invalid, reason
-from toolkit.kernel import capabilities, reading
+from toolkit.kernel import capabilities, process, reading
+from toolkit.kernel.program.program import Program
 from toolkit.oci import check, json_text
 from toolkit.oci import check_process as _check_process  # noqa: F401  # `check` would import it
-from toolkit.runtime import cgroups, child, entering, foreground, lifecycle, log, outside, preparation, shield
+from toolkit.runtime import cgroups, entering, finish, foreground, lifecycle, log, outside, preparation
 from toolkit.runtime import conversation as words
 from toolkit.runtime import record as records
-from toolkit.runtime.identity import Identity, raise_rlimits, set_affinity, set_memory_policy, set_personality
+from toolkit.runtime.ending import Ending
+from toolkit.runtime.identity import Identity, raise_rlimits, set_affinity
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,50 +33,45 @@ def run(options: "Options") -> int:
         raise CtkError("cannot allocate tty if runc will detach without setting console socket")
     if options.console_socket and not (terminal and options.detach):
         raise CtkError("cannot use console socket if runc will not detach or allocate tty")
-    if shield.wanted_for_exec(record, spec, the_process):
-        shield.up(options.program)
     if not options.detach:
         outside.hold_signals()
     entrance = entering.Entrance(record)
-    ending = child.Ending(the_process)
+    ending = Ending(the_process)
     ending.preserved = preparation.preserved(options.preserve_fds, ending)
     preparation.prepare_seccomp(ending, spec, record)
     preparation.open_label_proc(ending)
     identity = Identity(the_process)
-    preparation.load_for_child(None)
     ours, end = _terminal_socket(options, terminal)
     group = cgroups.from_facts(record.cgroups) if record.cgroups else None
     entry = None
     if group is not None and _joins_by_itself(options, the_process, group):
         entry = group.entry()
     parent, childs = words.pair()
-    size = the_process.get("consoleSize")
-    linux = spec.get("linux") or {}
+    pipes = (childs.reading, childs.writing)
+    p = Program(childs.writing)
+    hops = entering.enter(p, entrance, entry, pipes)
+    p.call("setsid")
+    finish.hear(p, childs.reading, words.JOINED)
+    if end is not None:
+        from toolkit.runtime import console
 
-    def body() -> None:
-        os.setsid()
-        childs.hear(words.JOINED)
-        if end is not None:
-            child.join_terminal(end, size)
-        if linux.get("memoryPolicy"):
-            set_memory_policy(linux["memoryPolicy"])
-        identity.shape()
-        set_personality(linux)
-        child.finish(childs, identity, ending)
-
-    pid, pidfd = entering.clone_inside(entrance, childs, parent, entry, body)
+        console.emit(p, end.fileno(), the_process.get("consoleSize"))
+    finish.emit(p, ending, identity, spec.get("linux") or {}, pipes, finish.folder_has_files(record.rootfs))
+    kept = [*pipes, *entrance.descriptors(), *ending.kept(), *(entry.descriptors() if entry is not None else ())]
+    if end is not None:
+        kept.append(end.fileno())
+    pid = entering.start(p, hops, parent, kept, ending.arguments)
+    entrance.close()
     childs.close()
+    if entry is not None:
+        entry.close()
     if end is not None:
         end.close()
     try:
         _place(pid, the_process, group if entry is None else None, list(options.cgroup), record.pid)
-        master = _handshake(pid, pidfd, options, the_process, parent, ours)
+        master = _handshake(pid, ending, options, the_process, parent, ours)
     except BaseException:
-        try:
-            os.kill(pid, 9)
-            os.waitpid(pid, 0)
-        except OSError:
-            pass
+        entering.end(pid)
         raise
     for text in parent.warnings:
         log.warning(text)
@@ -120,7 +117,7 @@ def _place(pid: int, the_process: "Process", group: "cgroups.Manager | None", su
 
 def _handshake(
     pid: int,
-    pidfd: int,
+    ending: Ending,
     options: "Options",
     the_process: "Process",
     parent: "words.Conversation",
@@ -137,14 +134,15 @@ def _handshake(
     if options.pidfd_socket:
         from toolkit.runtime import console
 
-        console.send_pidfd(options.pidfd_socket, pidfd)
+        console.send_pidfd(options.pidfd_socket, process.pidfd_open(pid))
     master = -1
     if ours is not None:
         from toolkit.runtime import console
 
         master = console.take(ours)
     log.debug("setns_init: about to exec")
-    parent.say(words.GO)
+    message = ending.listener_message
+    parent.go(message(pid) if message is not None else None)
     parent.hear_end()
     return master
 

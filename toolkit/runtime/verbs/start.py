@@ -36,11 +36,6 @@ def run(options: "Options") -> int:
     hooks_of = record.config().get("hooks") or {} if b'"hooks"' in text else {}
     startable = _startable(record, text)
     start_hooks = (startable and hooks_of.get("startContainer")) or ()
-    if start_hooks:
-        from toolkit.runtime import shield
-
-        if shield.wanted_for_create(record.config()):
-            shield.up(options.program)
     listener = None
     if os.environ.get("NOTIFY_SOCKET"):
         from toolkit.runtime import notify

@@ -5,7 +5,7 @@ import struct
 
 import pytest
 
-from toolkit.runtime import program
+from toolkit.runtime import executable
 
 
 def elf(machine: int, loader: str = "") -> bytes:
@@ -32,5 +32,5 @@ OURS = {"x86_64": 62, "aarch64": 183}[os.uname().machine]
     ],
 )
 def test_reasons(head: bytes, told: str) -> None:
-    found = program.explain(head, {"/bin/sh"}.__contains__)
+    found = executable.explain(head, {"/bin/sh"}.__contains__)
     assert told in found and bool(told) == bool(found)

@@ -1,0 +1,1 @@
+"""Programs of system calls: `program.py` writes them, `interpreter.c` carries them out, `text.py` prints them."""

@@ -1,0 +1,57 @@
+"""A program's operations in strace's notation: each argument printed by what it means to its system call.
+
+Loaded only to explain a program, or the failure of one.
+"""
+
+import os
+
+from toolkit.errors import SystemCall
+from toolkit.kernel import libc, namespaces, process
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from toolkit.kernel.program.program import Operation, Program
+
+# A letter an argument: s a string, d a decimal number, x flags in hexadecimal, o a mode in octal, n CLONE_NEW* flags,
+# p the option of prctl(2), v a `char *[]`, . a structure or a buffer.
+_SIGNATURES = {
+    "capget": "..", "capset": "..", "chdir": "s", "chroot": "s", "clone": "xdddd", "clone3": ".d", "close": "d",
+    "close_range": "ddx", "dup3": "ddx", "execve": "sv.", "exit_group": "d", "faccessat2": "dsxx", "fchdir": "d",
+    "fchown": "ddd", "getcwd": ".d", "ioctl": "dx.", "ioprio_set": "ddx", "keyctl": "ds", "kill": "dd",
+    "newfstatat": "ds.x", "openat": "dsxo", "openat2": "ds.d", "personality": "x", "prctl": "pdddd",
+    "prlimit64": "dd..", "read": "d.d", "recvmsg": "d.x", "rt_sigaction": "d..d", "rt_sigprocmask": "d..d",
+    "sched_setattr": "d.x", "seccomp": "dx.", "sendmsg": "d.x", "set_mempolicy": "x.d", "setgroups": "d.",
+    "setns": "dn", "setpgid": "dd", "setresgid": "ddd", "setresuid": "ddd", "setsid": "", "statx": "dsxx.",
+    "umask": "o", "unshare": "n", "wait4": "d.x.", "write": "dsd",
+}  # fmt: skip
+
+
+def text(program: "Program", operation: "Operation") -> str:
+    """One operation, without its result."""
+    signature = _SIGNATURES.get(operation.name, "")
+    shown = []
+    for index, value in enumerate(operation.arguments):
+        kind = signature[index] if index < len(signature) else "x"
+        shown.append(f"[{value}]" if operation.sizes[index] else _argument(program, kind, value))
+    return f"{operation.name}({', '.join(shown)})"
+
+
+def _argument(program: "Program", kind: str, value: int) -> str:
+    if kind == "s":
+        raw = program.bytes_at(value, 4096)
+        return libc.quoted(raw[: raw.find(b"\0")]) if raw else "NULL" if value == 0 else "…"
+    if kind == "d":
+        return str(value)
+    if kind == "n":
+        return namespaces.flag_names(value)
+    if kind == "p":
+        return process.prctl_name(value)
+    if kind in (".", "v"):
+        return "…" if value else "NULL"
+    return oct(value) if kind == "o" else hex(value)
+
+
+def failed(program: "Program", operation: "Operation", error: int) -> SystemCall:
+    """The error of an operation that failed; `error` is its errno, or the number of a "fail" from 4096 on."""
+    because = os.strerror(error).lower() if error < 4096 else str(error)
+    return SystemCall(text(program, operation), error, because)
