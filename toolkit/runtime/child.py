@@ -63,14 +63,13 @@ def container(
             namespaces.setns(fd, namespaces.NAMESPACES[kind][0])
         if "network" in plan.new:
             _loopback_up()
-        for step in plan.steps:
+        for step in plan.steps[: len(plan.steps) - len(plan.emitted())]:
             step.apply(stage)
             stops.passed("child")
         if stage.opener is not None:
             stage.opener.close()
-        root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        conversation.tell_root(mounts.place_of(root))
-        os.close(root)
+        stage.leave_chroot()
+        os.dup2(stage.root_fd, stage.site.root)
         for fd in (conversation.reading, conversation.writing, *ending.kept()):
             os.set_inheritable(fd, True)
         process.execveat(image, "", ending.arguments or ["ctk"], (), mounts.AT_EMPTY_PATH)

@@ -219,14 +219,20 @@ def _start_child(launch: Launch, root: str, wait_for_start: bool) -> None:
     stage = Stage(root, childs, cgroup, "user" in the_plan.new or spawn.joins_user(the_plan))
     preparation.load_for_child(the_plan, copies_up=b"tmpcopyup" in launch.text)
     _ready_hooks(launch, the_plan)
+    if launch.options.no_pivot:
+        from toolkit.runtime.new_root import host_views
+
+        stage.site.host_views = host_views(the_plan)
     pipes = (childs.reading, childs.writing)
     linux = launch.spec.get("linux") or {}
     parent.program = finish.program(
-        ending, identity, linux, pipes, finish.folder_has_files(root), passed=len(the_plan.steps)
-    )
+        ending, identity, linux, pipes, finish.folder_has_files(root), steps=the_plan.emitted(), site=stage.site,
+        passed=len(the_plan.steps) - len(the_plan.emitted()),
+    )  # fmt: skip
     prepared = spawn.Prepared(the_plan, ending, sealed(parent.program.image()), stage, parent)
     spawn.spawn(launch, prepared)
     os.close(prepared.image)
+    os.close(stage.site.root)
     childs.close()
     if child_end is not None:
         child_end.close()

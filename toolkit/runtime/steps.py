@@ -8,13 +8,14 @@ drops its privileges; those before `EnterRoot` still see the host's /proc, which
 import errno
 import os
 
-from toolkit.errors import CtkError, LaunchFailed, SystemCall, reason
+from toolkit.errors import LaunchFailed, SystemCall, reason
 from toolkit.kernel import beneath, mountinfo, mounts, process, roots
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from toolkit.kernel.program.program import Program
     from toolkit.oci.types import Hook
     from toolkit.runtime.cgroups import Manager
     from toolkit.runtime.cgroups.files import Entry
@@ -24,16 +25,28 @@ if TYPE_CHECKING:
     Description = tuple[str, str, str]
 
 
+class Site:
+    """Where a program finds what the steps work on."""
+
+    __slots__ = ("host_views", "root")
+
+    def __init__(self, root: int) -> None:
+        self.root = root  # descriptor of the root, O_PATH
+        self.host_views: "list[str]" = []  # to hide, if the root is moved to `/` (host_views)
+
+
 class Stage:
     """The state that the steps work on: the root being set up, and the child's connection to its parent."""
 
     __slots__ = (
         "cgroup", "conversation", "device_nodes", "entry", "has_user_namespace", "in_chroot", "opener", "root",
-        "root_fd", "sources",
+        "root_fd", "site", "sources",
     )  # fmt: skip
 
     def __init__(self, root: str, conversation: "Conversation", cgroup: "Manager", userns: bool) -> None:
         self.root = root  # host path of the root file system
+        # A number that the program will know the root by, held for it until then.
+        self.site = Site(os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
         self.root_fd = -1  # O_PATH; everything below the root is reached through it
         self.conversation = conversation
         self.cgroup = cgroup
@@ -51,6 +64,16 @@ class Stage:
             os.close(self.root_fd)
         self.root_fd = fd
 
+    def leave_chroot(self) -> None:
+        """Leave the chroot that we are in, if any, before the new root becomes `/`.
+
+        What makes it so replaces `/`, which must be the root of the mount namespace: a process that enters the
+        container by setns(2), or has CAP_SYS_ADMIN in it, gets there, and in a chroot that would be the host's.
+        """
+        if self.in_chroot:
+            roots.leave_chroot()
+            self.in_chroot = False
+
 
 class Step:
     """One step; `field` is the JSON path in config.json that asked for it, "" if ctk itself did."""
@@ -64,9 +87,29 @@ class Step:
         """(a sentence, the system calls in strace's notation, shell lines that do the same; `$root` is the root)."""
         raise NotImplementedError
 
+    @property
+    def emits(self) -> bool:
+        """Whether it is written into the program of finish.py (`emit`), not done before that (`apply`)."""
+        return False
+
+    def emit(self, p: "Program", site: "Site") -> None:
+        """Write its system calls into a program. A failure has an owner who says what it means."""
+        raise NotImplementedError
+
     def apply(self, stage: Stage) -> None:
         """Do it. Raises CtkError."""
         raise NotImplementedError
+
+
+class EmittedStep(Step):
+    """One that is written into the program."""
+
+    __slots__ = ()
+
+    @property
+    def emits(self) -> bool:
+        """It is."""
+        return True
 
 
 class PrepareRoot(Step):
@@ -245,118 +288,6 @@ class SetSysctl(Step):
                 return os.open(self.path().removeprefix("/proc/"), os.O_WRONLY | os.O_CLOEXEC, dir_fd=proc)
             finally:
                 os.close(proc)
-
-
-class EnterRoot(Step):
-    """pivot_root(2) into the new root and unmount the host's tree."""
-
-    __slots__ = ("mode",)
-
-    def __init__(self, mode: str) -> None:
-        super().__init__("root.path")
-        self.mode = mode  # "pivot", "move" (--no-pivot) or "chroot" (no mount namespace of its own)
-
-    def describe(self) -> "Description":
-        if self.mode == "pivot":
-            return (
-                "make the new root `/` and unmount the host's tree",
-                'pivot_root(".", "."); umount2(".", MNT_DETACH)',
-                'cd "$root" && pivot_root . . && umount -l .',
-            )
-        if self.mode == "move":
-            line = 'cd "$root" && mount --move . / && chroot .'
-            return ("make the new root `/`", 'mount(".", "/", NULL, MS_MOVE, NULL); chroot(".")', line)
-        return ("make the new root `/`", 'fchdir(root); chroot(".")', 'chroot "$root"')
-
-    def apply(self, stage: Stage) -> None:
-        if stage.in_chroot:
-            # Both ways below replace `/`, which must be the root of the mount namespace: a process that enters the
-            # container by setns(2), or has CAP_SYS_ADMIN in it, gets there, and in a chroot that would be the host's.
-            roots.leave_chroot()
-        os.fchdir(stage.root_fd)
-        if self.mode == "pivot":
-            old = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-            # pivot_root(".", ".") stacks the old root on the new one, so it needs no directory (pivot_root(2)).
-            mounts.pivot_root(".", ".")
-            # The lazy unmount must not propagate to the host through a shared mount. Use the old root's descriptor: `.`
-            # is still the new root, whose own shared mounts must stay shared.
-            os.fchdir(old)
-            os.close(old)
-            mounts.mount(None, ".", None, mounts.MS_SLAVE | mounts.MS_REC)
-            mounts.umount2(".", mounts.MNT_DETACH)
-        elif self.mode == "move":
-            for point in _host_views():
-                try:
-                    mounts.mount(None, point, None, mounts.MS_SLAVE | mounts.MS_REC)
-                    mounts.umount2(point, mounts.MNT_DETACH)
-                except CtkError:
-                    # We may not unmount it (a locked mount of the host): cover it, as pivot_root would have hidden it.
-                    mounts.mount("tmpfs", point, "tmpfs", 0)
-            mounts.mount(".", "/", None, mounts.MS_MOVE)
-            os.chroot(".")
-        else:
-            os.chroot(".")
-        os.chdir("/")
-
-
-def _host_views() -> "list[str]":
-    """Mount points of procfs and sysfs outside the new root: after MS_MOVE they would still be reachable."""
-    here = os.getcwd()
-    found = []
-    for _, _, _, point, _, kind, _, _ in mountinfo.mounts(mountinfo.read()):
-        if kind in ("proc", "sysfs") and not (point + "/").startswith(here + "/"):
-            found.append(point)
-    return sorted(found, key=len, reverse=True)
-
-
-class SetRootPropagation(Step):
-    """linux.rootfsPropagation, once the root is `/`."""
-
-    __slots__ = ("flags",)
-
-    def __init__(self, flags: int) -> None:
-        super().__init__("linux.rootfsPropagation")
-        self.flags = flags
-
-    def describe(self) -> "Description":
-        from toolkit.runtime import shell_words
-
-        return (
-            "set the mount propagation of the root",
-            f'mount(NULL, "/", NULL, {mounts.flag_names(self.flags)}, NULL)',
-            f"mount {shell_words.propagation(self.flags)} /",
-        )
-
-    def apply(self, stage: Stage) -> None:
-        mounts.mount(None, "/", None, self.flags)
-
-
-class MakeRootReadOnly(Step):
-    """root.readonly."""
-
-    __slots__ = ()
-
-    def __init__(self) -> None:
-        super().__init__("root.readonly")
-
-    def describe(self) -> "Description":
-        return (
-            "make the root read-only",
-            'mount_setattr(AT_FDCWD, "/", 0, {attr_set=MOUNT_ATTR_RDONLY}, 32)',
-            "mount -o remount,bind,ro /",
-        )
-
-    def apply(self, stage: Stage) -> None:
-        fd = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            mounts.mount_setattr(fd, "", mounts.AT_EMPTY_PATH, mounts.MOUNT_ATTR_RDONLY)
-        except SystemCall as error:
-            if error.errno != errno.ENOSYS:  # before Linux 5.12 a remount of the bind mount does it (quirk 1)
-                raise
-            flags = mounts.MS_BIND | mounts.MS_REMOUNT | mounts.MS_RDONLY
-            mounts.mount(None, "/", None, flags | os.statvfs("/").f_flag & 0xE)
-        finally:
-            os.close(fd)
 
 
 class MakeWorkingDirectory(Step):
