@@ -70,7 +70,8 @@ def container(
             stage.opener.close()
         stage.leave_chroot()
         os.dup2(stage.root_fd, stage.site.root)
-        for fd in (conversation.reading, conversation.writing, *ending.kept()):
+        streams = stage.site.hook_streams
+        for fd in (*stage.site.pipes, *ending.kept(), *(streams.fds if streams is not None else ())):
             os.set_inheritable(fd, True)
         process.execveat(image, "", ending.arguments or ["ctk"], (), mounts.AT_EMPTY_PATH)
     except CtkError as error:

@@ -34,7 +34,6 @@ def program(
     ending: "Ending",
     who: "Identity",
     linux: "Linux",
-    pipes: "tuple[int, int]",
     there: "Callable[[str], bool]",
     *,
     steps: "Sequence[Step]",
@@ -45,14 +44,14 @@ def program(
 
     `passed`: how many failpoints its process has passed before (stops.py).
     """
-    p = Program(pipes[1])
+    p = Program(site.pipes[1])
     for step in steps:
         step.emit(p, site)
         p.owned_by(None)
         passed += 1
         stops.emit(p, passed)
-    _tell_root(p, pipes[1])
-    emit(p, ending, who, linux, pipes, there, passed=passed)
+    _tell_root(p, site.pipes[1])
+    emit(p, ending, who, linux, site.pipes, there, passed=passed)
     return p
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from toolkit.oci.types import Hook
     from toolkit.runtime.cgroups import Manager
     from toolkit.runtime.cgroups.files import Entry
+    from toolkit.runtime.container_hooks import Streams
     from toolkit.runtime.conversation import Conversation
     from toolkit.runtime.opener import Opener
 
@@ -28,10 +29,12 @@ if TYPE_CHECKING:
 class Site:
     """Where a program finds what the steps work on."""
 
-    __slots__ = ("host_views", "root")
+    __slots__ = ("hook_streams", "host_views", "pipes", "root")
 
-    def __init__(self, root: int) -> None:
+    def __init__(self, root: int, pipes: "tuple[int, int]") -> None:
         self.root = root  # descriptor of the root, O_PATH
+        self.pipes = pipes  # what it reads from and writes to
+        self.hook_streams: "Streams | None" = None  # of the createContainer hooks
         self.host_views: "list[str]" = []  # to hide, if the root is moved to `/` (host_views)
 
 
@@ -46,7 +49,8 @@ class Stage:
     def __init__(self, root: str, conversation: "Conversation", cgroup: "Manager", userns: bool) -> None:
         self.root = root  # host path of the root file system
         # A number that the program will know the root by, held for it until then.
-        self.site = Site(os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+        held = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        self.site = Site(held, (conversation.reading, conversation.writing))
         self.root_fd = -1  # O_PATH; everything below the root is reached through it
         self.conversation = conversation
         self.cgroup = cgroup
@@ -184,7 +188,7 @@ def _mount_point(path: str) -> str:
     return best
 
 
-class AwaitHooks(Step):
+class AwaitHooks(EmittedStep):
     """Let the parent run the hooks that need to see the finished root from the host."""
 
     __slots__ = ("container_hooks", "state")
@@ -196,17 +200,13 @@ class AwaitHooks(Step):
     def describe(self) -> "Description":
         return ("run the hooks prestart, createRuntime and createContainer", "execve(hook.path, …)", "")
 
-    def apply(self, stage: Stage) -> None:
-        from toolkit.runtime import conversation, hooks
+    def emit(self, p: "Program", site: Site) -> None:
+        from toolkit.runtime import container_hooks, conversation, finish
 
-        stage.conversation.say(conversation.MOUNTED)
-        stage.conversation.hear(conversation.HOOKED)
-        if self.container_hooks:
-            # The host's procfs is still mounted: its `self` is our pid on the host.
-            assert hooks.state_of is not None
-            if hooks.start_in_root:
-                os.fchdir(stage.root_fd)
-            hooks.run("createContainer", self.container_hooks, hooks.state_of(int(os.readlink("/proc/self"))))
+        finish.say(p, site.pipes[1], conversation.MOUNTED)
+        finish.hear(p, site.pipes[0], conversation.HOOKED)
+        if site.hook_streams is not None:
+            container_hooks.emit(p, self.container_hooks, site.hook_streams, site.root)
 
 
 class SetNames(Step):
