@@ -32,6 +32,7 @@ def _advice(error: Exception) -> str:
 def _from_image(options: "Options") -> "Callable[[], None]":
     """Make the bundle for `run --image`; what is to be done when the container has ended."""
     gc.enable()
+    preload.load(preload.RUN_IMAGE)
     from toolkit.cli.images import run
 
     return run.prepare(options)

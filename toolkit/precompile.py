@@ -18,11 +18,12 @@ if TYPE_CHECKING:
 
     from toolkit.preload import Entry
 
-# The commands of the second door whose modules are read as one: those that people call all day, and that do little.
+# The commands of the second door whose modules are read as one: those that people call all day.
 EVERYDAY = {
     "toolkit.cli.container_commands": ("logs", "attach", "stop", "restart", "rm", "cp"),
     "toolkit.cli.observe": ("inspect", "stats", "top"),
     "toolkit.cli.images.store": ("images",),
+    "toolkit.cli.images.transfer": ("pull", "push", "copy"),
 }
 _COMMANDS = "toolkit.cli.commands"  # each of its functions imports one module of commands
 
@@ -59,10 +60,11 @@ def _compiled() -> bytes:
                 functions[f"{name}:{one.name}"] = list(_imports(one.body, name))
     groups = {name: marshal.dumps((entry,)) for name, entry in modules.items()}
     first = _order(preload.MAIN, needs, modules)
-    for name in modules:
-        if name == preload.MAIN or name.startswith("toolkit.runtime.verbs."):
-            order = [each for each in _order(name, needs, modules) if name == preload.MAIN or each not in first]
-            groups["+" + name] = marshal.dumps(tuple(modules[each] for each in order))
+    before = {preload.MAIN: [], preload.RUN_IMAGE: [*first, *_order(preload.RUN, needs, modules)]}
+    before |= {name: first for name in modules if name.startswith("toolkit.runtime.verbs.")}
+    for name, there in before.items():  # what is loaded already
+        order = [each for each in _order(name, needs, modules) if each not in there]
+        groups["+" + name] = marshal.dumps(tuple(modules[each] for each in order))
     groups |= _of_the_second_door(first, needs, functions, modules)
     index = {}
     offset = preload.INDEX_BYTES
@@ -119,7 +121,7 @@ def _replace(data: bytes) -> None:
 def _sources() -> "Iterator[tuple[str, str]]":
     """(name, path below the package's folder) of each module that goes into the file."""
     for name in preload.SINGLE:
-        yield "toolkit." + name, name + ".py"
+        yield "toolkit." + name.removesuffix("/__init__").replace("/", "."), name + ".py"
     for folder in preload.FOLDERS:
         package = "toolkit." + folder.replace("/", ".")
         yield package, f"{folder}/__init__.py"

@@ -1,4 +1,4 @@
-"""Load the hot path's modules from one file instead of looking them up one by one.
+"""Load the modules of the hot path and of everyday commands from one file instead of looking them up one by one.
 
 A runtime verb imports some fifty small modules, and Python's import system spends more on finding each one (listing
 folders, stat, open, read, spec) than on running it. So their compiled code is kept together in `__pycache__` beside
@@ -27,15 +27,19 @@ if TYPE_CHECKING:
 
 HERE = __file__.rpartition("/")[0]
 FOLDERS = (
-    "kernel", "kernel/program", "oci", "runtime", "runtime/cgroups", "runtime/comfort", "runtime/seccomp",
-    "runtime/verbs", "archive", "cli", "cli/images", "ui", "observe", "image", "image/document", "image/layout",
-    "image/store",
+    "kernel", "kernel/program", "oci",
+    "runtime", "runtime/cgroups", "runtime/comfort", "runtime/seccomp", "runtime/verbs",
+    "archive", "bundle", "children", "cli", "cli/images", "fetch", "observe", "ui", "up",
+    "image", "image/document", "image/layer", "image/layout", "image/registry", "image/store", "image/transfer",
+    "image/trust",
 )  # fmt: skip
 SINGLE = ("errors", "events", "places", "text")
 FILE = f"{HERE}/__pycache__/hot.{sys.implementation.cache_tag}.bin"
 INDEX_BYTES = 32768
 MAIN = "toolkit.runtime.main"
 SECOND = "toolkit.cli.app"
+RUN = "toolkit.runtime.verbs.run"
+RUN_IMAGE = "toolkit.cli.images.run"
 _Module = type(sys)
 
 # The place of a group of modules in the file: (offset, length). "+NAME" is a module with all that it imports, in the

@@ -100,7 +100,7 @@ def test_everyday_commands_make_no_dataclasses(words: list[str], ctk: Command) -
 def test_a_registry_is_asked_without_requests(words: list[str], ctk: Command) -> None:
     """It and urllib3 take longer to be imported than all the rest of the start (toolkit/fetch/direct.py)."""
     _, names, said = imported(words, ctk.environment)
-    assert "toolkit.fetch.direct" in names and "connection refused" in said
+    assert "http.client" in names and "connection refused" in said
     others = SLOW | {"logging", "mimetypes", "importlib.metadata"}
     assert {name for name in names if name in others or name.partition(".")[0] in SLOW} == set()
 

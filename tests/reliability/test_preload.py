@@ -97,6 +97,25 @@ print(
     assert done.stdout == "[] []\n"
 
 
+def test_the_order_holds_what_an_image_needs_to_be_run(copy: Path) -> None:
+    """Beside the runtime's own modules, which it needs, too; what is not read with them comes by the finder."""
+    state(copy)
+    script = f"""
+import sys
+sys.path.insert(0, {str(copy)!r})
+from toolkit import preload
+for name in ("toolkit.runtime.main", preload.RUN, preload.RUN_IMAGE):
+    preload.load(name)
+before = set(sys.modules)
+import toolkit.cli.images.run
+ours = [m for n, m in sys.modules.items() if n.startswith("toolkit.") and n != "toolkit.preload"]
+loaders = {{type(m.__spec__.loader).__name__ for m in ours if m.__spec__ is not None}}
+print(sorted(n for n in set(sys.modules) - before if n.startswith("toolkit")), loaders - {{"_Finder"}}, len(ours) > 80)
+"""
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "[] set() True\n"
+
+
 LATER = """
 import os, sys
 sys.path.insert(0, {folder!r})

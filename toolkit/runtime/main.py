@@ -119,6 +119,8 @@ def _carry_out(options: "Options") -> int:
 
 def _run_image(options: "Options") -> int:
     from toolkit.errors import Usage
+
+    preload.load(preload.RUN)
     from toolkit.runtime.verbs import run
 
     if _from_image is None:
