@@ -1,7 +1,6 @@
 """Containers as services of a real systemd: Type=notify by `ctk generate systemd`, sockets that a unit passes on."""
 
 import socket
-from collections.abc import Callable
 from pathlib import Path
 
 from tests.vm.inside import room
@@ -18,6 +17,9 @@ systemd-notify --ready --status=up && echo ready >>/tmp/ok
 echo >/tmp/said
 sleep 1000 & wait
 """
+
+# What the program of a socket unit's service tells of the socket.
+LOOK = "echo fds=$LISTEN_FDS pid=$LISTEN_PID; readlink /proc/self/fd/3 | cut -c1-6; timeout 5 head -c 6 <&3; echo end"
 
 
 def spec(script: str) -> Facts:
@@ -43,11 +45,19 @@ def install(**texts: str) -> None:
     """Unit files, by the names that `ctk generate systemd` gives them."""
     for name, text in texts.items():
         (UNITS / f"ctk-{name}.service").write_text(text)
-    systemctl("daemon-reload").ok()
+
+
+def listen(name: str, start: str) -> None:
+    """A socket, and the service that a datagram to it starts."""
+    (UNITS / f"{name}.socket").write_text(f"[Socket]\nListenDatagram=/run/{name}.socket\n")
+    (UNITS / f"{name}.service").write_text(f"[Service]\nExecStart={start}\nStandardOutput=file:/run/{name}.out\n")
 
 
 def prepare() -> None:
-    """All units at once: `ctk generate systemd` of one that was run by hand is the text for all."""
+    """All units at once, as each daemon-reload takes seconds.
+
+    `ctk generate systemd` of one container that was run by hand is the text for all of its kind.
+    """
     bundle = room.bundle("notify", spec(SAYS))
     ctk("run", "-d", "--hold", "-b", bundle, "notify").ok()
     text = ctk("generate", "systemd", "--notify", "--restart-policy=no", "--time=100", "notify").ok().out
@@ -65,6 +75,10 @@ def prepare() -> None:
         held=held.replace(" notify\n", " held\n"),
         silent=silent.replace(" notify\n", " silent\n"),
     )
+    run = f"{CTK} run -b {room.bundle('socket', room.spec(LOOK))} socket"
+    listen("socket", run)
+    listen("entry", f"{CTK} exec entered /bin/sh -c '{LOOK.replace('$', '$$')}'")
+    systemctl("daemon-reload").ok()
     systemctl("start", "--no-block", "ctk-silent.service").ok()  # its time runs out while the others are looked at
 
 
@@ -120,17 +134,13 @@ def held() -> Facts:
     return life("held")
 
 
-def passed_on(name: str, start: str, look: "Callable[[], str]") -> Facts:
+def passed_on(name: str) -> Facts:
     """What the program of a service sees that a datagram has started: the socket is its unit's, and descriptor 3."""
-    address = f"/run/{name}.socket"
-    (UNITS / f"{name}.socket").write_text(f"[Socket]\nListenDatagram={address}\n")
-    (UNITS / f"{name}.service").write_text(f"[Service]\nExecStart={start}\nStandardOutput=file:/run/{name}.out\n")
-    systemctl("daemon-reload").ok()
     systemctl("start", f"{name}.socket").ok()
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as end:
-        end.sendto(b"heard\n", address)
-    room.until(lambda: "end\n" in look())
-    seen = look()
+        end.sendto(b"heard\n", f"/run/{name}.socket")
+    room.until(lambda: "end\n" in output(name))
+    seen = output(name)
     systemctl("stop", f"{name}.socket", f"{name}.service").ok()
     return {"out": seen}
 
@@ -140,19 +150,12 @@ def output(name: str) -> str:
     return path.read_text() if path.exists() else ""
 
 
-LOOK = "echo fds=$LISTEN_FDS pid=$LISTEN_PID; readlink /proc/self/fd/3 | cut -c1-6; timeout 5 head -c 6 <&3; echo end"
-
-
 @case
 def sockets() -> Facts:
     """A socket unit's descriptor reaches the container of `run`, and no program of `exec`."""
-    made = room.spec(LOOK)
-    bundle = room.bundle("socket", made)
-    seen: Facts = {"run": passed_on("socket", f"{CTK} run -b {bundle} socket", lambda: output("socket"))}
-    bundle = room.bundle("entered", room.spec("sleep 1000"))
-    ctk("run", "-d", "-b", bundle, "entered").ok()
-    words = f"{CTK} exec entered /bin/sh -c '{LOOK.replace('$', '$$')}'"
-    seen["exec"] = passed_on("entry", words, lambda: output("entry"))
+    seen: Facts = {"run": passed_on("socket")}
+    ctk("run", "-d", "-b", room.bundle("entered", room.spec("sleep 1000")), "entered").ok()
+    seen["exec"] = passed_on("entry")
     ctk("delete", "-f", "entered").ok()
     return seen
 
