@@ -28,22 +28,30 @@ def test_it_learns_of_an_oom_kill(case: Case) -> None:
     assert not seen["stays"]
 
 
-def test_a_pid_namespace_is_shared(case: Case) -> None:
-    seen = case(THEME, "life")["pod"]
-    assert seen["code"] == 0
-    assert "sleep 300" in seen["out"] and "ps -o args" in seen["out"]
-
-
 def test_a_whole_life(case: Case) -> None:
     seen = case(THEME, "life")
     assert seen["runtime"].endswith("/ctk") and seen["manager"] == "systemd"
     assert f"/user@{guest.USER_ID}.service/" in seen["cgroup"] and "libpod-" in seen["cgroup"]
     assert seen["uid_map"][:3] == ["0", str(guest.USER_ID), "1"]
     assert (seen["exec"]["code"], seen["exec"]["out"]) == (3, "through\nb\n0::/\n")
-    assert seen["frozen"]
-    assert seen["memory.max"] == str(64 << 20)
     assert seen["rm"]["code"] == 0
     assert seen["left"] == []
+
+
+@pytest.mark.slow
+def test_a_pid_namespace_is_shared(case: Case) -> None:
+    """Slow, as each of its commands takes seconds: tests/clients does it with podman of root."""
+    seen = case(THEME, "changed")["pod"]
+    assert seen["code"] == 0
+    assert "sleep 300" in seen["out"] and "ps -o args" in seen["out"]
+
+
+@pytest.mark.slow
+def test_it_pauses_and_updates_a_container(case: Case) -> None:
+    """Slow: a user's pause and update without podman are in test_rootless.py, podman's own in tests/clients."""
+    seen = case(THEME, "changed")
+    assert seen["frozen"]
+    assert seen["memory.max"] == str(64 << 20)
 
 
 @pytest.mark.slow

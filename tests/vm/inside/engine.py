@@ -58,7 +58,7 @@ def begin(name: str, script: str) -> None:
 
 @case
 def life() -> Facts:
-    """run -d, exec, pause, update, rm; and a second container, which joins the first one's namespaces by path."""
+    """run -d, exec, rm."""
     begin("life", "sleep 300")
     words = "{{.State.Pid}} {{.OCIRuntime}} {{.HostConfig.CgroupManager}}"
     pid, runtime, manager = podman("inspect", "--format", words, "life").ok().out.split()
@@ -67,16 +67,26 @@ def life() -> Facts:
     seen["uid_map"] = room.read(f"/proc/{pid}/uid_map").split()
     script = "cat; echo $A; cat /proc/self/cgroup; exit 3"
     seen["exec"] = podman("exec", "-i", "-e", "A=b", "life", "sh", "-c", script, input="through\n").facts()
-    joined = ["--pid", "container:life", "--network", "container:life"]
-    seen["pod"] = podman("run", "--rm", *joined, IMAGE, "ps", "-o", "args").facts()
-    podman("pause", "life").ok()
-    seen["frozen"] = "frozen 1" in room.read(at / "cgroup.events")
-    podman("unpause", "life").ok()
-    podman("update", "--memory", "64m", "life").ok()
-    seen["memory.max"] = room.read(at / "memory.max")
     seen["rm"] = podman("rm", "-f", "-t", "0", "life").facts()
     seen["left"] = [str(at)] if at.exists() else []
     seen["records"] = [path.name for path in Path(f"/run/user/{Path.home().stat().st_uid}/ctk").glob("*")]
+    return seen
+
+
+@rare
+def changed() -> Facts:
+    """A second container, which joins the first one's namespaces by path; pause and update."""
+    begin("changed", "sleep 300")
+    at = room.cgroup(podman("inspect", "--format", "{{.State.Pid}}", "changed").ok().out.strip())
+    seen: Facts = {}
+    joined = ["--pid", "container:changed", "--network", "container:changed"]
+    seen["pod"] = podman("run", "--rm", *joined, IMAGE, "ps", "-o", "args").facts()
+    podman("pause", "changed").ok()
+    seen["frozen"] = "frozen 1" in room.read(at / "cgroup.events")
+    podman("unpause", "changed").ok()
+    podman("update", "--memory", "64m", "changed").ok()
+    seen["memory.max"] = room.read(at / "memory.max")
+    podman("rm", "-f", "-t", "0", "changed").ok()
     return seen
 
 
