@@ -63,15 +63,15 @@ def container(
             namespaces.setns(fd, namespaces.NAMESPACES[kind][0])
         if "network" in plan.new:
             _loopback_up()
-        for step in plan.steps[: len(plan.steps) - len(plan.emitted())]:
+        for step in plan.steps:
             step.apply(stage)
             stops.passed("child")
         if stage.opener is not None:
             stage.opener.close()
-        stage.leave_chroot()
-        os.dup2(stage.root_fd, stage.site.root)
-        streams = stage.site.hook_streams
-        for fd in (*stage.site.pipes, *ending.kept(), *(streams.fds if streams is not None else ())):
+        root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        conversation.tell_root(mounts.place_of(root))
+        os.close(root)
+        for fd in (conversation.reading, conversation.writing, *ending.kept()):
             os.set_inheritable(fd, True)
         process.execveat(image, "", ending.arguments or ["ctk"], (), mounts.AT_EMPTY_PATH)
     except CtkError as error:

@@ -115,6 +115,13 @@ class Conversation:
         """Send a warning for the user, which does not stop the child."""
         self._tell(WARNING, errors.CtkError(text))
 
+    def tell_root(self, place: "tuple[int, int, int]") -> None:
+        """Send where the container's root is: mounts.place_of."""
+        try:
+            os.write(self.writing, bytes((ROOT,)) + b"".join(number.to_bytes(8, "little") for number in place))
+        except BrokenPipeError:
+            pass
+
     def close(self) -> None:
         """Close both pipes."""
         os.close(self.reading)

@@ -124,6 +124,9 @@ def enter(p: "Program", entrance: Entrance, entry: "Entry | None", pipes: "tuple
     Returns how many clones there are on the way. Of each the parent hears PID, and says MAPPED if another follows.
     """
     flags, other_user = differing(entrance.pid)
+    # Before anything is joined, whose processes could look into ours: its memory, /proc/PID/root, descriptors. (Root
+    # may read every file, so its program is dumpable even if its file has no read bit.) Again after a change of user.
+    p.call("prctl", process.PR_SET_DUMPABLE, 0, 0, 0, 0)
     for number in _LEFT_IGNORED:
         p.call("rt_sigaction", number, p.words(0, 0, 0, 0), 0, 8)
     p.call("umask", 0)

@@ -11,8 +11,7 @@ import errno
 import os
 
 from toolkit.errors import LaunchFailed, SystemCall
-from toolkit.kernel import capabilities, mounts
-from toolkit.kernel.program import structures
+from toolkit.kernel import capabilities
 from toolkit.kernel.program.program import MEMORY, Cell, Label, Program
 from toolkit.runtime import conversation, credentials, executable, handover, identity, stops
 
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     from toolkit.oci.types import Linux, Rlimit
     from toolkit.runtime.ending import Ending
     from toolkit.runtime.identity import Identity
-    from toolkit.runtime.steps import Site, Step
 
 _MESSAGE_LIMIT = 1 << 20
 _SCM_RIGHTS, _SOL_SOCKET = 1, 1
@@ -34,24 +32,17 @@ def program(
     ending: "Ending",
     who: "Identity",
     linux: "Linux",
+    pipes: "tuple[int, int]",
     there: "Callable[[str], bool]",
     *,
-    steps: "Sequence[Step]",
-    site: "Site",
-    passed: int,
+    passed: int = 0,
 ) -> Program:
-    """The program of a new container, whose root is `site`'s: what is left of its steps, and `emit`.
+    """The program. `pipes`: the descriptors that it reads from and writes to. `there`: see executable.search.
 
     `passed`: how many failpoints its process has passed before (stops.py).
     """
-    p = Program(site.pipes[1])
-    for step in steps:
-        step.emit(p, site)
-        p.owned_by(None)
-        passed += 1
-        stops.emit(p, passed)
-    _tell_root(p, site.pipes[1])
-    emit(p, ending, who, linux, site.pipes, there, passed=passed)
+    p = Program(pipes[1])
+    emit(p, ending, who, linux, pipes, there, passed=passed)
     return p
 
 
@@ -65,10 +56,7 @@ def emit(
     *,
     passed: int = 0,
 ) -> None:
-    """Append what makes the process the user's program.
-
-    `pipes`: the descriptors that it reads from and writes to. `there`: see executable.search.
-    """
+    """Append it to `p`."""
     reading, writing = pipes
     set_streams(p, ending.stdio or ())
     identity.shape(p, who.spec, linux)
@@ -111,29 +99,6 @@ def emit(
     end.label, end.attribute = ending.label()
     closed = writing if early is not None else -1
     handover.emit(p, end, found, p.strings(ending.arguments), variables, closed=closed)
-
-
-def _tell_root(p: Program, writing: int) -> None:
-    """Tell the parent the container's root, as mounts.place_of has it."""
-    root, known = p.cell(), p.cell()
-    status, found, told = p.room(structures.STAT_SIZE), p.room(256), p.room(32)
-    unknown, tell = Label(), Label()
-    p.call("openat", mounts.AT_FDCWD, "/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, 0, result=root)
-    p.call("newfstatat", root, "", status, mounts.AT_EMPTY_PATH)
-    mount_id = Cell(told - MEMORY + 1)
-    p.own("set", conversation.ROOT, result=Cell(told - MEMORY))
-    # Before Linux 5.8, or under a seccomp filter that is older than the call, there is none.
-    p.call("statx", root, "", mounts.AT_EMPTY_PATH, mounts.STATX_MNT_ID, found, on=((0, unknown),))
-    p.own("and", Cell(found - MEMORY, 4), mounts.STATX_MNT_ID, result=known)
-    p.when("if_equal", known, 0, unknown)
-    p.own("set", Cell(found - MEMORY + 144), result=mount_id)
-    p.go(tell)
-    p.place(unknown)
-    p.own("set", 0, result=mount_id)
-    p.place(tell)
-    p.own("copy", told + 9, status, 16)  # st_dev and st_ino
-    p.call("write", writing, told, 25)
-    p.call("close", root)
 
 
 def say(p: Program, fd: int, message: int) -> None:

@@ -12,20 +12,7 @@ from toolkit.oci import check, json_text, state
 # `check` imports this on demand; here it always needs it, so preload.py loads it with the rest.
 from toolkit.oci import check_linux as _check_linux  # noqa: F401
 from toolkit.oci import check_resources as _check_resources  # noqa: F401
-from toolkit.runtime import (
-    cgroups,
-    container_hooks,
-    finish,
-    hooks,
-    log,
-    outside,
-    plan,
-    preparation,
-    record,
-    shield,
-    spawn,
-    stops,
-)
+from toolkit.runtime import cgroups, finish, hooks, log, outside, plan, preparation, record, shield, spawn, stops
 from toolkit.runtime import conversation as words
 from toolkit.runtime.argv import FLAGS
 from toolkit.runtime.ending import Ending
@@ -231,27 +218,20 @@ def _start_child(launch: Launch, root: str, wait_for_start: bool) -> None:
     parent, childs = words.pair()
     stage = Stage(root, childs, cgroup, "user" in the_plan.new or spawn.joins_user(the_plan))
     preparation.load_for_child(the_plan, copies_up=b"tmpcopyup" in launch.text)
-    _ready_hooks(launch, the_plan, stage)
-    if launch.options.no_pivot:
-        from toolkit.runtime.new_root import host_views
-
-        stage.site.host_views = host_views(the_plan)
+    _ready_hooks(launch, the_plan)
+    pipes = (childs.reading, childs.writing)
     linux = launch.spec.get("linux") or {}
     parent.program = finish.program(
-        ending, identity, linux, finish.folder_has_files(root), steps=the_plan.emitted(), site=stage.site,
-        passed=len(the_plan.steps) - len(the_plan.emitted()),
-    )  # fmt: skip
+        ending, identity, linux, pipes, finish.folder_has_files(root), passed=len(the_plan.steps)
+    )
     prepared = spawn.Prepared(the_plan, ending, sealed(parent.program.image()), stage, parent)
     spawn.spawn(launch, prepared)
     os.close(prepared.image)
-    os.close(stage.site.root)
     childs.close()
     if child_end is not None:
         child_end.close()
     stops.passed("parent")
     _handshake(launch, prepared)
-    if stage.site.hook_streams is not None:
-        stage.site.hook_streams.close()
     if ending.fifo >= 0:
         os.close(ending.fifo)
 
@@ -294,16 +274,14 @@ def _planned(launch: Launch, root: str, console_step: "MakeConsole | None") -> "
     return the_plan
 
 
-def _ready_hooks(launch: Launch, the_plan: "plan.LaunchPlan", stage: Stage) -> None:
+def _ready_hooks(launch: Launch, the_plan: "plan.LaunchPlan") -> None:
     rec = launch.record
     assert rec is not None
     if the_plan.wants_hooks:
         hooks.send_output(rec.annotations)
+        hooks.start_in_root = launch.options.program == "runc"
         _enter_bundle(launch)
-        if (launch.spec["hooks"] or {}).get(container_hooks.KIND):
-            # Hooks of `create` start in the bundle, but with runc createContainer's start in the root. runc's test
-            # suite relies on that, crun's on the bundle: so it depends on the name that we are called by.
-            stage.site.hook_streams = container_hooks.Streams("" if launch.options.program == "runc" else launch.bundle)
+    hooks.state_of = lambda pid: state_for_hooks(rec, "creating", pid)
 
 
 def _handshake(launch: Launch, prepared: spawn.Prepared) -> None:
@@ -387,9 +365,6 @@ def _parent_handshake(launch: Launch, prepared: spawn.Prepared) -> None:
         # runc says "creating").
         hooks.run("prestart", hooks_of.get("prestart") or (), state_for_hooks(rec, "created", pid))
         hooks.run("createRuntime", hooks_of.get("createRuntime") or (), state_for_hooks(rec, "creating", pid))
-        streams = prepared.stage.site.hook_streams
-        if streams is not None:
-            streams.put(state_for_hooks(rec, "creating", pid))
         parent.say(words.HOOKED)
     parent.hear(words.READY)
     rec.root_place = parent.root

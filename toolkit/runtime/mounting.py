@@ -11,12 +11,11 @@ import stat as st
 from toolkit.errors import CtkError, LaunchFailed, SystemCall, reason_and_path
 from toolkit.kernel import beneath, mounts
 from toolkit.runtime.mount_options import Options
-from toolkit.runtime.steps import EmittedStep, Stage, Step
+from toolkit.runtime.steps import Stage, Step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from toolkit.kernel.program.program import Program
-    from toolkit.runtime.steps import Description, Site
+    from toolkit.runtime.steps import Description
 
 # Files of procfs that lxcfs and the like replace by their own. Any other mount on /proc could forge facts that the
 # runtime or the container relies on (CVE-2019-16884, CVE-2019-19921).
@@ -300,7 +299,7 @@ class Mount(Step):
             )
 
 
-class FinishReadOnly(EmittedStep):
+class FinishReadOnly(Step):
     """Make a tmpfs read-only once everything is in it."""
 
     __slots__ = ("destination",)
@@ -318,12 +317,12 @@ class FinishReadOnly(EmittedStep):
             f"mount -o remount,bind,ro {in_root(self.destination)}",
         )
 
-    def emit(self, p: "Program", site: "Site") -> None:
-        fd = p.cell()
-        beneath.emit_open(p, site.root, self.destination, os.O_PATH, fd)
-        attributes = p.words(mounts.MOUNT_ATTR_RDONLY, 0, 0, 0)
-        p.call("mount_setattr", fd, "", mounts.AT_EMPTY_PATH, attributes, 32)
-        p.call("close", fd)
+    def apply(self, stage: Stage) -> None:
+        fd = beneath.open_beneath(stage.root_fd, self.destination, os.O_PATH)
+        try:
+            mounts.mount_setattr(fd, "", mounts.AT_EMPTY_PATH, mounts.MOUNT_ATTR_RDONLY)
+        finally:
+            os.close(fd)
 
 
 def _read_only_by_its_file_system(tree: int) -> bool:

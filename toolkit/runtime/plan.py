@@ -8,14 +8,16 @@ from toolkit.runtime import mount_options
 from toolkit.runtime.cgroup_mount import JoinCgroup, MountCgroup
 from toolkit.runtime.devices import LinkDevices, MakeDevices
 from toolkit.runtime.mounting import FinishReadOnly, Mount
-from toolkit.runtime.new_root import EnterRoot, MakeRootReadOnly, SetRootPropagation
 from toolkit.runtime.shielding import MakeReadOnly, Mask
 from toolkit.runtime.steps import (
     AwaitHooks,
+    EnterRoot,
+    MakeRootReadOnly,
     MakeWorkingDirectory,
     OpenRoot,
     PrepareRoot,
     SetNames,
+    SetRootPropagation,
     SetSysctl,
     Step,
 )
@@ -41,13 +43,6 @@ class LaunchPlan:
         self.clone_flags = 0  # of clone3; the cgroup namespace is unshared later, when the cgroup is joined
         self.steps: "list[Step]" = []
         self.wants_hooks = False
-
-    def emitted(self) -> "list[Step]":
-        """The steps at the end that are written into the program; those before them are done by a forked child."""
-        first = len(self.steps)
-        while first and self.steps[first - 1].emits:
-            first -= 1
-        return self.steps[first:]
 
     @property
     def own_mounts(self) -> bool:

@@ -8,34 +8,20 @@ drops its privileges; those before `EnterRoot` still see the host's /proc, which
 import errno
 import os
 
-from toolkit.errors import LaunchFailed, SystemCall, reason
+from toolkit.errors import CtkError, LaunchFailed, SystemCall, reason
 from toolkit.kernel import beneath, mountinfo, mounts, process, roots
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from toolkit.kernel.program.program import Program
     from toolkit.oci.types import Hook
     from toolkit.runtime.cgroups import Manager
     from toolkit.runtime.cgroups.files import Entry
-    from toolkit.runtime.container_hooks import Streams
     from toolkit.runtime.conversation import Conversation
     from toolkit.runtime.opener import Opener
 
     Description = tuple[str, str, str]
-
-
-class Site:
-    """Where a program finds what the steps work on."""
-
-    __slots__ = ("hook_streams", "host_views", "pipes", "root")
-
-    def __init__(self, root: int, pipes: "tuple[int, int]") -> None:
-        self.root = root  # descriptor of the root, O_PATH
-        self.pipes = pipes  # what it reads from and writes to
-        self.hook_streams: "Streams | None" = None  # of the createContainer hooks
-        self.host_views: "list[str]" = []  # to hide, if the root is moved to `/` (host_views)
 
 
 class Stage:
@@ -43,14 +29,11 @@ class Stage:
 
     __slots__ = (
         "cgroup", "conversation", "device_nodes", "entry", "has_user_namespace", "in_chroot", "opener", "root",
-        "root_fd", "site", "sources",
+        "root_fd", "sources",
     )  # fmt: skip
 
     def __init__(self, root: str, conversation: "Conversation", cgroup: "Manager", userns: bool) -> None:
         self.root = root  # host path of the root file system
-        # A number that the program will know the root by, held for it until then.
-        held = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        self.site = Site(held, (conversation.reading, conversation.writing))
         self.root_fd = -1  # O_PATH; everything below the root is reached through it
         self.conversation = conversation
         self.cgroup = cgroup
@@ -68,16 +51,6 @@ class Stage:
             os.close(self.root_fd)
         self.root_fd = fd
 
-    def leave_chroot(self) -> None:
-        """Leave the chroot that we are in, if any, before the new root becomes `/`.
-
-        What makes it so replaces `/`, which must be the root of the mount namespace: a process that enters the
-        container by setns(2), or has CAP_SYS_ADMIN in it, gets there, and in a chroot that would be the host's.
-        """
-        if self.in_chroot:
-            roots.leave_chroot()
-            self.in_chroot = False
-
 
 class Step:
     """One step; `field` is the JSON path in config.json that asked for it, "" if ctk itself did."""
@@ -91,29 +64,9 @@ class Step:
         """(a sentence, the system calls in strace's notation, shell lines that do the same; `$root` is the root)."""
         raise NotImplementedError
 
-    @property
-    def emits(self) -> bool:
-        """Whether it is written into the program of finish.py (`emit`), not done before that (`apply`)."""
-        return False
-
-    def emit(self, p: "Program", site: "Site") -> None:
-        """Write its system calls into a program. A failure has an owner who says what it means."""
-        raise NotImplementedError
-
     def apply(self, stage: Stage) -> None:
         """Do it. Raises CtkError."""
         raise NotImplementedError
-
-
-class EmittedStep(Step):
-    """One that is written into the program."""
-
-    __slots__ = ()
-
-    @property
-    def emits(self) -> bool:
-        """It is."""
-        return True
 
 
 class PrepareRoot(Step):
@@ -188,7 +141,7 @@ def _mount_point(path: str) -> str:
     return best
 
 
-class AwaitHooks(EmittedStep):
+class AwaitHooks(Step):
     """Let the parent run the hooks that need to see the finished root from the host."""
 
     __slots__ = ("container_hooks", "state")
@@ -200,13 +153,17 @@ class AwaitHooks(EmittedStep):
     def describe(self) -> "Description":
         return ("run the hooks prestart, createRuntime and createContainer", "execve(hook.path, …)", "")
 
-    def emit(self, p: "Program", site: Site) -> None:
-        from toolkit.runtime import container_hooks, conversation, finish
+    def apply(self, stage: Stage) -> None:
+        from toolkit.runtime import conversation, hooks
 
-        finish.say(p, site.pipes[1], conversation.MOUNTED)
-        finish.hear(p, site.pipes[0], conversation.HOOKED)
-        if site.hook_streams is not None:
-            container_hooks.emit(p, self.container_hooks, site.hook_streams, site.root)
+        stage.conversation.say(conversation.MOUNTED)
+        stage.conversation.hear(conversation.HOOKED)
+        if self.container_hooks:
+            # The host's procfs is still mounted: its `self` is our pid on the host.
+            assert hooks.state_of is not None
+            if hooks.start_in_root:
+                os.fchdir(stage.root_fd)
+            hooks.run("createContainer", self.container_hooks, hooks.state_of(int(os.readlink("/proc/self"))))
 
 
 class SetNames(Step):
@@ -288,6 +245,118 @@ class SetSysctl(Step):
                 return os.open(self.path().removeprefix("/proc/"), os.O_WRONLY | os.O_CLOEXEC, dir_fd=proc)
             finally:
                 os.close(proc)
+
+
+class EnterRoot(Step):
+    """pivot_root(2) into the new root and unmount the host's tree."""
+
+    __slots__ = ("mode",)
+
+    def __init__(self, mode: str) -> None:
+        super().__init__("root.path")
+        self.mode = mode  # "pivot", "move" (--no-pivot) or "chroot" (no mount namespace of its own)
+
+    def describe(self) -> "Description":
+        if self.mode == "pivot":
+            return (
+                "make the new root `/` and unmount the host's tree",
+                'pivot_root(".", "."); umount2(".", MNT_DETACH)',
+                'cd "$root" && pivot_root . . && umount -l .',
+            )
+        if self.mode == "move":
+            line = 'cd "$root" && mount --move . / && chroot .'
+            return ("make the new root `/`", 'mount(".", "/", NULL, MS_MOVE, NULL); chroot(".")', line)
+        return ("make the new root `/`", 'fchdir(root); chroot(".")', 'chroot "$root"')
+
+    def apply(self, stage: Stage) -> None:
+        if stage.in_chroot:
+            # Both ways below replace `/`, which must be the root of the mount namespace: a process that enters the
+            # container by setns(2), or has CAP_SYS_ADMIN in it, gets there, and in a chroot that would be the host's.
+            roots.leave_chroot()
+        os.fchdir(stage.root_fd)
+        if self.mode == "pivot":
+            old = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            # pivot_root(".", ".") stacks the old root on the new one, so it needs no directory (pivot_root(2)).
+            mounts.pivot_root(".", ".")
+            # The lazy unmount must not propagate to the host through a shared mount. Use the old root's descriptor: `.`
+            # is still the new root, whose own shared mounts must stay shared.
+            os.fchdir(old)
+            os.close(old)
+            mounts.mount(None, ".", None, mounts.MS_SLAVE | mounts.MS_REC)
+            mounts.umount2(".", mounts.MNT_DETACH)
+        elif self.mode == "move":
+            for point in _host_views():
+                try:
+                    mounts.mount(None, point, None, mounts.MS_SLAVE | mounts.MS_REC)
+                    mounts.umount2(point, mounts.MNT_DETACH)
+                except CtkError:
+                    # We may not unmount it (a locked mount of the host): cover it, as pivot_root would have hidden it.
+                    mounts.mount("tmpfs", point, "tmpfs", 0)
+            mounts.mount(".", "/", None, mounts.MS_MOVE)
+            os.chroot(".")
+        else:
+            os.chroot(".")
+        os.chdir("/")
+
+
+def _host_views() -> "list[str]":
+    """Mount points of procfs and sysfs outside the new root: after MS_MOVE they would still be reachable."""
+    here = os.getcwd()
+    found = []
+    for _, _, _, point, _, kind, _, _ in mountinfo.mounts(mountinfo.read()):
+        if kind in ("proc", "sysfs") and not (point + "/").startswith(here + "/"):
+            found.append(point)
+    return sorted(found, key=len, reverse=True)
+
+
+class SetRootPropagation(Step):
+    """linux.rootfsPropagation, once the root is `/`."""
+
+    __slots__ = ("flags",)
+
+    def __init__(self, flags: int) -> None:
+        super().__init__("linux.rootfsPropagation")
+        self.flags = flags
+
+    def describe(self) -> "Description":
+        from toolkit.runtime import shell_words
+
+        return (
+            "set the mount propagation of the root",
+            f'mount(NULL, "/", NULL, {mounts.flag_names(self.flags)}, NULL)',
+            f"mount {shell_words.propagation(self.flags)} /",
+        )
+
+    def apply(self, stage: Stage) -> None:
+        mounts.mount(None, "/", None, self.flags)
+
+
+class MakeRootReadOnly(Step):
+    """root.readonly."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        super().__init__("root.readonly")
+
+    def describe(self) -> "Description":
+        return (
+            "make the root read-only",
+            'mount_setattr(AT_FDCWD, "/", 0, {attr_set=MOUNT_ATTR_RDONLY}, 32)',
+            "mount -o remount,bind,ro /",
+        )
+
+    def apply(self, stage: Stage) -> None:
+        fd = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            mounts.mount_setattr(fd, "", mounts.AT_EMPTY_PATH, mounts.MOUNT_ATTR_RDONLY)
+        except SystemCall as error:
+            if error.errno != errno.ENOSYS:  # before Linux 5.12 a remount of the bind mount does it (quirk 1)
+                raise
+            flags = mounts.MS_BIND | mounts.MS_REMOUNT | mounts.MS_RDONLY
+            mounts.mount(None, "/", None, flags | os.statvfs("/").f_flag & 0xE)
+        finally:
+            os.close(fd)
 
 
 class MakeWorkingDirectory(Step):
