@@ -135,15 +135,15 @@ def test_a_pidfd_ends_what_waits_for_start(ctk, busybox_bundle, listening, numbe
     ctk("create", "--pidfd-socket", path, "--bundle", str(busybox_bundle.args("/bin/sleep", "1000")), name).ok()
     pidfd = take()
     pid = ctk("state", name).json()["pid"]
-    # It executes the last step just after `create` has returned.
+    # It sets them just after `create` has returned.
     until(lambda: caught_by(pid) >> 14 & 1, "its handlers")
     signal.pidfd_send_signal(pidfd, number)
     if ends:
         until(lambda: status(ctk, name) == "stopped", "its end")
     else:
         ctk("start", name).ok()
-        # `start` returns when the last step has heard of it, a moment before that executes the program.
-        until(lambda: text_of(f"/proc/{pid}/cmdline").startswith("/bin/sleep\0"), "the program")
+        # `start` returns when our program has heard of it, a moment before that executes the user's.
+        until(lambda: os.path.basename(os.readlink(f"/proc/{pid}/exe")) == "busybox", "the program")
         assert status(ctk, name) == "running"
         assert caught_by(pid) == 0, "the program starts without handlers of ours"
     os.close(pidfd)
