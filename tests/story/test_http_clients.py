@@ -1,5 +1,6 @@
 """Both ways that a request can go, over our own connections and by requests, keep the same contract."""
 
+import gc
 import os
 import socket
 import subprocess
@@ -121,6 +122,27 @@ def test_an_answer_before_the_end_of_an_upload_is_read(sessions: Sessions, serve
 
     server.rule("PUT", early)
     assert body(sessions, server, "/", "PUT", body=BIG) == b"too large"
+
+
+@pytest.mark.parametrize("by", ["direct", "requests"])
+@pytest.mark.parametrize("read", [True, False])
+def test_forgotten_clients_leave_no_connection(
+    by: str, read: bool, server: Server, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    """Nobody closed one, or the response that it is busy with: it closes its sockets itself, without a warning."""
+    if by == "requests":
+        monkeypatch.setattr(session, "takes", lambda url: False)
+    server.rule("GET", lambda handler: handler.reply(200, BIG))
+    made = Sessions(connect_s=5.0, stall_s=5.0, cookies=False, direct=True)
+    made.itself = made  # type: ignore[attr-defined]  # as part of a cycle, which only the collector takes away
+    if read:
+        assert body(made, server) == BIG
+    else:
+        made.ask("GET", server.url, "test", headers={}, follow=False)
+    del made
+    gc.collect()
+    assert not [warning for warning in recwarn if issubclass(warning.category, ResourceWarning)]
+    assert server.connections == 1
 
 
 def test_a_field_that_comes_twice_is_one_list(sessions: Sessions, server: Server) -> None:

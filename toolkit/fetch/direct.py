@@ -111,6 +111,10 @@ class _Connection(http.client.HTTPConnection):
         self._secured = secured
         self._guarded = guarded
 
+    def __del__(self) -> None:
+        """Close it, if those who had it (a client, or a response that was not read to its end) are forgotten."""
+        self.close()
+
     def connect(self) -> None:
         """Connect, and shake hands. Raises OSError (ssl.SSLError is one), OfThisNetwork, Usage."""
         complete = self._secured is None or self._secured.complete
