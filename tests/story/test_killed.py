@@ -23,8 +23,9 @@ def settled(ctk: Command, container: str) -> None:
     assert (told.rc == 0) == (container in listed)
     if told.rc == 0:
         document = told.json()
-        if document["status"] in ("created", "running"):
-            assert os.path.exists(f"/proc/{document['pid']}")
+        if document["status"] in ("created", "running") and not os.path.exists(f"/proc/{document['pid']}"):
+            # It was so when it was told; the program may have ended meanwhile.
+            assert ctk("state", container).json()["status"] == "stopped"
     for _ in range(2):
         assert ctk("delete", "--force", container).rc == 0
     assert container not in ctk("list", "-q").ok().out.split()
