@@ -2,7 +2,6 @@
 
 import os
 
-from toolkit.errors import SystemCall
 from toolkit.kernel import libc, process
 
 TYPE_CHECKING = False
@@ -110,16 +109,3 @@ def drop_bounding(keep: int, last_capability: int) -> None:
     for number in range(last_capability + 1):
         if not keep >> number & 1:
             process.prctl(process.PR_CAPBSET_DROP, number)
-
-
-def set_ambient(bits: int) -> int:
-    """Set the ambient set to `bits`; returns the bits that the kernel refused. Raises SystemCall."""
-    process.prctl(process.PR_CAP_AMBIENT, 4)  # PR_CAP_AMBIENT_CLEAR_ALL
-    refused = 0
-    for number in range(len(NAMES)):
-        if bits >> number & 1:
-            try:
-                process.prctl(process.PR_CAP_AMBIENT, 2, number)  # PR_CAP_AMBIENT_RAISE
-            except SystemCall:
-                refused |= 1 << number
-    return refused

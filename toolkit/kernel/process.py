@@ -6,7 +6,7 @@ from toolkit.kernel import libc, namespaces
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
 SIGCHLD = 17
 
@@ -140,38 +140,6 @@ def _vector(words: "Sequence[bytes]") -> "tuple[object, object]":
     return strings, libc.buffer(pointers)
 
 
-def sched_setattr(pid: int, attributes: "Mapping[str, int]") -> None:
-    """sched_setattr(2) with the fields of struct sched_attr by name. Raises SystemCall."""
-    sizes = (
-        ("size", 4), ("policy", 4), ("flags", 8), ("nice", 4), ("priority", 4),
-        ("runtime", 8), ("deadline", 8), ("period", 8), ("util_min", 4), ("util_max", 4),
-    )  # fmt: skip
-    data = b"".join(
-        (56 if name == "size" else attributes.get(name, 0)).to_bytes(size, "little", signed=name == "nice")
-        for name, size in sizes
-    )
-    try:
-        libc.syscall(libc.number("sched_setattr"), pid, libc.buffer(data), 0)
-    except OSError as error:
-        libc.failed(f"sched_setattr({pid}, {dict(attributes)!r}, 0)", error)
-
-
-def ioprio_set(which: int, who: int, priority: int) -> None:
-    """ioprio_set(2). Raises SystemCall."""
-    try:
-        libc.syscall(libc.number("ioprio_set"), which, who, priority)
-    except OSError as error:
-        libc.failed(f"ioprio_set({which}, {who}, {hex(priority)})", error)
-
-
-def personality(value: int) -> int:
-    """personality(2). Raises SystemCall."""
-    try:
-        return libc.syscall(libc.number("personality"), value)
-    except OSError as error:
-        libc.failed(f"personality({hex(value)})", error)
-
-
 def sethostname(name: str) -> None:
     """sethostname(2). Raises SystemCall."""
     data = os.fsencode(name)
@@ -196,14 +164,6 @@ def new_session_keyring(name: str) -> None:
         libc.syscall(libc.number("keyctl"), 1, os.fsencode(name))
     except OSError as error:
         libc.failed(f"keyctl(KEYCTL_JOIN_SESSION_KEYRING, {libc.quoted(name)})", error)
-
-
-def set_mempolicy(mode: int, node_mask: bytes) -> None:
-    """set_mempolicy(2); `node_mask` is a little-endian bit mask. Raises SystemCall."""
-    try:
-        libc.syscall(libc.number("set_mempolicy"), mode, libc.buffer(node_mask), len(node_mask) * 8 + 1)
-    except OSError as error:
-        libc.failed(f"set_mempolicy({hex(mode)}, 0x{node_mask[::-1].hex()}, {len(node_mask) * 8 + 1})", error)
 
 
 def stat_fields(pid: int) -> "list[str]":

@@ -187,12 +187,26 @@ def _become_root(p: "Program") -> None:
     p.call("prctl", process.PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
-def start(p: "Program", hops: int, parent: "Conversation", kept: "Sequence[int]", argv: "Sequence[str]") -> int:
-    """The pid of the process of a program that begins with `enter`. `kept`: the descriptors that it needs. CtkError."""
+def start(
+    p: "Program",
+    hops: int,
+    parent: "Conversation",
+    childs: "Conversation",
+    kept: "Sequence[int]",
+    argv: "Sequence[str]",
+) -> int:
+    """The pid of the process of a program that begins with `enter`. Raises CtkError.
+
+    `kept`: the descriptors that it needs beside `childs`, its end of the conversation. That is closed here: else it
+    would stay open if the process died, and we would wait for ever.
+    """
     image = program.sealed(p.image())
     parent.program = p
-    pid = spawn.sealed_program(image, argv, kept)
-    os.close(image)
+    try:
+        pid = spawn.sealed_program(image, argv, (childs.reading, childs.writing, *kept))
+    finally:
+        os.close(image)
+        childs.close()
     try:
         for hop in range(hops):
             new = parent.hear_pid()
@@ -261,14 +275,13 @@ def run_start_hooks(record: "Record", listed: "Sequence[Hook]", the_process: "Pr
             sets.set(p)
         p.owned_by(lambda error: LaunchFailed(f"fork/exec {hook['path']}", because=error.because))
         p.call("execve", hook["path"], p.strings(arguments), environment)
-        fds = [*pipes, *entrance.descriptors(), *(entry.descriptors() if entry is not None else ()), *streams]
+        fds = [*entrance.descriptors(), *(entry.descriptors() if entry is not None else ()), *streams]
         try:
-            pid = start(p, hops, parent, fds, arguments)
+            pid = start(p, hops, parent, childs, fds, arguments)
             try:
                 if group is not None and entry is None:
                     group.join_sub(pid, (), record.pid)
                 parent.say(words.JOINED)
-                childs.close()
                 parent.hear_end()
             except BaseException:
                 end(pid)

@@ -12,7 +12,7 @@ import os
 
 from toolkit.errors import LaunchFailed, SystemCall
 from toolkit.kernel import capabilities
-from toolkit.kernel.program.program import MEMORY, Cell, Label, Program
+from toolkit.kernel.program.program import MEMORY, Cell, Label
 from toolkit.runtime import conversation, credentials, executable, handover, identity, stops
 
 TYPE_CHECKING = False
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from toolkit.errors import CtkError
+    from toolkit.kernel.program.program import Program
     from toolkit.oci.types import Linux, Rlimit
     from toolkit.runtime.ending import Ending
     from toolkit.runtime.identity import Identity
@@ -28,26 +29,8 @@ _MESSAGE_LIMIT = 1 << 20
 _SCM_RIGHTS, _SOL_SOCKET = 1, 1
 
 
-def program(
-    ending: "Ending",
-    who: "Identity",
-    linux: "Linux",
-    pipes: "tuple[int, int]",
-    there: "Callable[[str], bool]",
-    *,
-    passed: int = 0,
-) -> Program:
-    """The program. `pipes`: the descriptors that it reads from and writes to. `there`: see executable.search.
-
-    `passed`: how many failpoints its process has passed before (stops.py).
-    """
-    p = Program(pipes[1])
-    emit(p, ending, who, linux, pipes, there, passed=passed)
-    return p
-
-
 def emit(
-    p: Program,
+    p: "Program",
     ending: "Ending",
     who: "Identity",
     linux: "Linux",
@@ -56,7 +39,11 @@ def emit(
     *,
     passed: int = 0,
 ) -> None:
-    """Append it to `p`."""
+    """Append what makes its process the user's program.
+
+    `pipes`: the descriptors that it reads from and writes to. `there`: see executable.search. `passed`: how many
+    failpoints the process has passed before (stops.py).
+    """
     reading, writing = pipes
     set_streams(p, ending.stdio or ())
     identity.shape(p, who.spec, linux)
@@ -101,13 +88,13 @@ def emit(
     handover.emit(p, end, found, p.strings(ending.arguments), variables, closed=closed)
 
 
-def say(p: Program, fd: int, message: int) -> None:
+def say(p: "Program", fd: int, message: int) -> None:
     """Send a byte of the conversation; if nobody hears it, the next `hear` notices."""
     p.call("write", fd, bytes((message,)), 1, on=((errno.EPIPE, gone := Label()),))
     p.place(gone)
 
 
-def hear(p: Program, fd: int, message: int) -> None:
+def hear(p: "Program", fd: int, message: int) -> None:
     """Wait for a byte of the conversation, and end if the other side is gone, or says another one."""
     got, size, fine = p.room(8), p.cell(), Label()
     again = p.placed()
@@ -117,14 +104,14 @@ def hear(p: Program, fd: int, message: int) -> None:
     p.place(fine)
 
 
-def set_streams(p: Program, fds: "Sequence[int]") -> None:
+def set_streams(p: "Program", fds: "Sequence[int]") -> None:
     """Make `fds` the standard streams."""
     for number, fd in enumerate(fds):
         if fd != number:
             p.call("dup3", fd, number, 0)
 
 
-def environment(p: Program, entries: "Sequence[str]", uid: int) -> int:
+def environment(p: "Program", entries: "Sequence[str]", uid: int) -> int:
     """The address of the environment's `char *[]`, with a HOME of the container's passwd for `uid` if it has none."""
     if not executable.needs_home(entries):
         return p.strings(entries)
@@ -137,7 +124,7 @@ def environment(p: Program, entries: "Sequence[str]", uid: int) -> int:
     return vector
 
 
-def _set_rlimits(p: Program, rlimits: "list[Rlimit]") -> None:
+def _set_rlimits(p: "Program", rlimits: "list[Rlimit]") -> None:
     for limit in rlimits:
 
         def failed(error: SystemCall, limit: "Rlimit" = limit) -> "CtkError":
@@ -149,7 +136,7 @@ def _set_rlimits(p: Program, rlimits: "list[Rlimit]") -> None:
     p.owned_by(None)
 
 
-def _hear_message(p: Program, fd: int) -> "tuple[int, Cell]":
+def _hear_message(p: "Program", fd: int) -> "tuple[int, Cell]":
     """(address, size) of a message that the parent sends behind GO: 8 bytes of size, then so many."""
     size, left, got, at = p.cell(), p.cell(), p.cell(), p.cell()
     room = p.room(_MESSAGE_LIMIT)
@@ -167,7 +154,7 @@ def _hear_message(p: Program, fd: int) -> "tuple[int, Cell]":
     return room, size
 
 
-def send_descriptor(p: Program, end: int, fd: Cell, address: int, size: "int | Cell") -> None:
+def send_descriptor(p: "Program", end: int, fd: Cell, address: int, size: "int | Cell") -> None:
     """Pass `fd` over the Unix socket `end` (SCM_RIGHTS, unix(7)), with a message."""
     iov, control, header = p.room(16), p.room(24), p.room(56)
 

@@ -6,7 +6,7 @@ import os
 from toolkit.errors import CtkError, HostLacks, Invalid, NotFound, reason
 from toolkit.kernel import process, reading, roots
 from toolkit.kernel.host import HostFacts
-from toolkit.kernel.program.program import sealed
+from toolkit.kernel.program.program import Program, sealed
 from toolkit.oci import check, json_text, state
 
 # `check` imports this on demand; here it always needs it, so preload.py loads it with the rest.
@@ -221,10 +221,9 @@ def _start_child(launch: Launch, root: str, wait_for_start: bool) -> None:
     _ready_hooks(launch, the_plan)
     pipes = (childs.reading, childs.writing)
     linux = launch.spec.get("linux") or {}
-    parent.program = finish.program(
-        ending, identity, linux, pipes, finish.folder_has_files(root), passed=len(the_plan.steps)
-    )
-    prepared = spawn.Prepared(the_plan, ending, sealed(parent.program.image()), stage, parent)
+    p = parent.program = Program(childs.writing)
+    finish.emit(p, ending, identity, linux, pipes, finish.folder_has_files(root), passed=len(the_plan.steps))
+    prepared = spawn.Prepared(the_plan, ending, sealed(p.image()), stage, parent)
     spawn.spawn(launch, prepared)
     os.close(prepared.image)
     childs.close()

@@ -199,11 +199,11 @@ def _is_loaded(profile: str) -> bool:
         return True
 
 
-def load_for_child(the_plan: "LaunchPlan | None", *, copies_up: bool = False) -> None:
+def load_for_child(the_plan: "LaunchPlan", *, copies_up: bool = False) -> None:
     """Import, before the clone, the modules that the child uses: afterwards it imports nothing."""
     import fcntl  # noqa: F401
 
-    if the_plan is not None and the_plan.wants_hooks:
+    if the_plan.wants_hooks:
         import select  # noqa: F401
 
         from toolkit.runtime import signals  # noqa: F401

@@ -57,12 +57,11 @@ def run(options: "Options") -> int:
 
         console.emit(p, end.fileno(), the_process.get("consoleSize"))
     finish.emit(p, ending, identity, spec.get("linux") or {}, pipes, finish.folder_has_files(record.rootfs))
-    kept = [*pipes, *entrance.descriptors(), *ending.kept(), *(entry.descriptors() if entry is not None else ())]
+    kept = [*entrance.descriptors(), *ending.kept(), *(entry.descriptors() if entry is not None else ())]
     if end is not None:
         kept.append(end.fileno())
-    pid = entering.start(p, hops, parent, kept, ending.arguments)
+    pid = entering.start(p, hops, parent, childs, kept, ending.arguments)
     entrance.close()
-    childs.close()
     if entry is not None:
         entry.close()
     if end is not None:
