@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.fixtures.simulator import Simulator
-from toolkit.errors import HostLacks
+from toolkit.errors import HostLacks, LaunchFailed
 from toolkit.kernel import libc
 from toolkit.kernel.program.program import DATA, MEMORY, OWN, Cell, Label, Operation, Program, sealed
 
@@ -83,13 +83,15 @@ def test_bytes(run: Run) -> None:
     p.own("same", text + 4, p.text("two"), 3, result=same)
     p.own("same", text + 4, p.text("twi"), 3, result=other)
     p.own("copy", room, text, 3, result=copied)
-    p.own("decimal", 1234567890123456789, digits, result=length)
+    p.own("digits", 1234567890123456789, digits, 10, result=length)
+    p.call("write", 1, digits, length)
+    p.own("digits", 0o1777, digits, 8, result=length)
     p.call("write", 1, digits, length)
     p.call("write", 1, room, 8)
     shown(p, found, none, same, other, copied, length)
     code, out, err = run(p)
-    assert (code, err) == (0, b"") and out[:27] == b"1234567890123456789one\0\0\0\0\0"
-    assert numbers(out[27:]) == [text + 3, text + 13, 1, 0, 3, 19]
+    assert (code, err) == (0, b"") and out[:31] == b"12345678901234567891777one\0\0\0\0\0"
+    assert numbers(out[31:]) == [text + 3, text + 13, 1, 0, 3, 4]
 
 
 def test_ways_through_it(run: Run) -> None:
@@ -108,6 +110,31 @@ def test_ways_through_it(run: Run) -> None:
     p.place(fine)
     shown(p, count)
     assert run(p) == (0, (3).to_bytes(8, "little"), b"")
+
+
+def test_a_routine_is_put_aside_and_comes_back_to_where_it_was_called(run: Run) -> None:
+    p = Program(2)
+    count, back, routine = p.cell(), p.cell(), Label()
+
+    def add_ten() -> None:
+        p.place(routine)
+        p.own("add", count, 10, result=count)
+        p.when("if_equal", count, 30, wrong := Label())
+        p.go_to(back)
+        p.place(wrong)
+        p.fail(4096, "what it says")
+
+    p.owned_by(lambda error: LaunchFailed("call it", because=error.doing))
+    p.aside(add_ten)
+    p.owned_by(None)
+    for _ in range(3):
+        p.set_label(after := Label(), back)
+        p.go(routine)
+        p.place(after)
+        p.call("write", 1, count.address, 8)
+    code, out, err = run(p)
+    assert (code, numbers(out), told(err)[0]) == (1, [10, 20], "E")
+    assert str(p.failure(*told(err)[1:])) == str(LaunchFailed("call it", because="what it says"))
 
 
 def test_an_error_has_the_exits_that_it_was_given(run: Run) -> None:
@@ -161,8 +188,9 @@ BEYOND = {
     "a search backwards": lambda p: p.own("find", p.room(8) + 8, MEMORY, 0, 0),
     "a search of everything": lambda p: p.own("find", MEMORY, -1, 1, 1),
     "a comparison behind the end": lambda p: p.own("same", p.room(8), DATA, 1 << 20),
-    "digits behind the end": lambda p: p.own("decimal", 1, p.room(8)),
-    "digits to the stack": lambda p: p.own("decimal", 1, 0x7FFF00000000),
+    "digits behind the end": lambda p: p.own("digits", 1, p.room(8), 10),
+    "digits to the stack": lambda p: p.own("digits", 1, 0x7FFF00000000, 10),
+    "digits in base 16": lambda p: p.own("digits", 1, p.room(24), 16),
     "an unknown operation": lambda p: p.operations.append(Operation("pivot_root", [0], [0], 0, ())),
 }
 
@@ -179,7 +207,16 @@ def test_it_stays_within_its_bounds(case: str, run: Run) -> None:
         assert told(err)[2] == 14
 
 
-TAKES = {"set": 1, "warn": 1, "fail": 1, "copy": 3, "same": 3, "find": 4}  # arguments; the rest take two
+TAKES = {
+    "label": 0,
+    "set": 1,
+    "warn": 1,
+    "fail": 1,
+    "copy": 3,
+    "same": 3,
+    "digits": 3,
+    "find": 4,
+}  # arguments; the rest take two
 
 
 def random_program(seed: int) -> Program:
@@ -207,8 +244,10 @@ def random_program(seed: int) -> Program:
     for _ in range(60):
         name = dice.choice(names)
         label = Label()
-        exits = ((0, label),) if name.startswith("if_") or dice.random() < 0.9 else ()
+        exits = ((0, label),) if name.startswith(("if_", "label")) or dice.random() < 0.9 else ()
         arguments = [argument() for _ in range(TAKES.get(name, 2))]
+        if name == "digits" and dice.random() < 0.8:
+            arguments[2] = dice.choice((8, 10))
         if name == "warn":
             p.warn(arguments[0], str)
         else:

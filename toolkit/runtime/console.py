@@ -149,7 +149,7 @@ def emit(p: "Program", end: int, size: "Box | None") -> None:
     p.place(fine)
     prefix = "/proc/self/fd/"
     p.own("copy", path, p.text(prefix), len(prefix))
-    p.own("decimal", ptmx, path + len(prefix), result=length)
+    p.own("digits", ptmx, path + len(prefix), 10, result=length)
     flags = os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC
     p.call("openat", mounts.AT_FDCWD, path, flags, 0, result=master)
     p.call("close", ptmx)

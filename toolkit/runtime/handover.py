@@ -200,7 +200,7 @@ def _tell(p: "Program", found: "Found", error: Cell) -> None:
     for value, label in known.items():
         p.when("if_equal", number, value, label)
     p.call("write", 2, ": failed, errno ", 16, on=((0, quiet),))
-    p.own("decimal", number, digits, result=size)
+    p.own("digits", number, digits, 10, result=size)
     p.call("write", 2, digits, size, on=((0, quiet),))
     p.call("write", 2, "\n", 1, on=((0, quiet),))
     p.go(quiet)

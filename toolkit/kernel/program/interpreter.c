@@ -49,6 +49,7 @@ enum {
 	IF_EQUAL,     /* if a and b are equal, at c */
 	IF_LESS,      /* if a is less than b, both unsigned, at c */
 	IF_ANY,       /* if a and b have a bit in common, at c */
+	LABEL,        /* the result is a, a place to go on at later */
 	SET,          /* the result is a */
 	ADD,          /* a + b */
 	SUBTRACT,     /* a - b */
@@ -56,7 +57,7 @@ enum {
 	COPY,         /* c bytes from address b to address a */
 	FIND,         /* the address, from a on and before b, of the first byte that is c or d; b if there is none */
 	SAME,         /* 1 if the c bytes at the addresses a and b are the same, else 0 */
-	DECIMAL,      /* write a as a decimal number at address b; the result is its length (at most 20) */
+	DIGITS,       /* write the number a at address b, in base c (8 or 10); the result is its length (at most 22) */
 	FAIL,         /* as if a system call had returned the error a */
 	WARN,         /* tell of a, a number, and go on */
 };
@@ -116,14 +117,14 @@ static int ours(const struct header *h, u64 address, u64 size, int writes)
 	return !writes && address >= DATA && size <= h->size && address - DATA <= h->size - size;
 }
 
-static u32 decimal(u8 *to, u64 number)
+static u32 digits_of(u8 *to, u64 number, u64 base)
 {
-	u8 digits[20];
+	u8 digits[22];
 	u32 length = 0, at = 0;
 
 	do
-		digits[length++] = '0' + number % 10;
-	while (number /= 10);
+		digits[length++] = '0' + number % base;
+	while (number /= base);
 	while (length)
 		to[at++] = digits[--length];
 	return at;
@@ -173,6 +174,7 @@ __attribute__((used)) void begin(void)
 			if (v[0] & v[1])
 				next = v[2];
 			continue;
+		case LABEL:
 		case SET:
 			r = v[0];
 			goto done;
@@ -204,10 +206,10 @@ __attribute__((used)) void begin(void)
 				;
 			r = i == v[2];
 			goto done;
-		case DECIMAL:
-			if (!ours(h, v[1], 20, 1))
+		case DIGITS:
+			if (!ours(h, v[1], 22, 1) || (v[2] != 8 && v[2] != 10))
 				goto failed;
-			r = decimal((u8 *)v[1], v[0]);
+			r = digits_of((u8 *)v[1], v[0], v[2]);
 			goto done;
 		case FAIL:
 			r = -v[0];

@@ -40,7 +40,7 @@ QUIT = _CODE
 OWN = {
     name: 0xFF00 + number
     for number, name in enumerate(
-        "go if_equal if_less if_any set add subtract and copy find same decimal fail warn".split()
+        "go if_equal if_less if_any label set add subtract and copy find same digits fail warn".split()
     )
 }
 """The interpreter's own operations (interpreter.c)."""
@@ -77,6 +77,7 @@ class Label:
 if TYPE_CHECKING:
     Argument = int | str | bytes | Cell
     Exits = Sequence[tuple[int, Label]]
+    Block = Callable[[], None]
     Owner = Callable[[SystemCall], CtkError]
 
 
@@ -105,7 +106,7 @@ class Program:
     the operation, the errno. A program that fails exits with 1.
     """
 
-    __slots__ = ("_data", "_known", "_memory", "machine", "operations", "owners", "warnings")
+    __slots__ = ("_aside", "_data", "_known", "_memory", "machine", "operations", "owners", "sayings", "warnings")
 
     def __init__(self, told: int = -1, machine: str = libc.MACHINE) -> None:
         self.machine = machine
@@ -115,6 +116,8 @@ class Program:
         self.operations: list[Operation] = []
         self.owners: list[tuple[int, Owner | None]] = []  # (first operation, whose it is): see `owned_by`
         self.warnings: dict[int, Callable[[int], str]] = {}  # by operation: the text for its number
+        self.sayings: dict[int, str] = {}  # by operation: what it is called if it fails
+        self._aside: list[tuple[Owner | None, Block]] = []
         self.own("set", told, result=_TOLD)
 
     # What operations work on.
@@ -180,6 +183,14 @@ class Program:
         """Go on at `label`."""
         self.operations.append(Operation("go", [], [], 0, ((0, label),)))
 
+    def go_to(self, place: Cell) -> None:
+        """Go on at the place that is in a cell (`set_label`): back from a routine."""
+        self.call("go", place)
+
+    def set_label(self, label: Label, result: Cell) -> None:
+        """Put a place into a cell, for `go_to`."""
+        self.operations.append(Operation("label", [], [], result.at, ((0, label),)))
+
     def when(self, test: str, a: "Argument", b: "Argument", label: Label) -> None:
         """Go on at `label` if the test holds: "if_equal", "if_less" (unsigned), "if_any" (a common bit)."""
         self.call(test, a, b, on=((0, label),))
@@ -194,6 +205,22 @@ class Program:
         self.place(label)
         return label
 
+    def aside(self, block: "Block") -> None:
+        """Let `block` add its operations behind the end of the program, with the owner of those here.
+
+        It is for what is seldom done: the program goes there by a label, and comes back by one.
+        """
+        self._aside.append((self.owners[-1][1] if self.owners else None, block))
+
+    def finish(self) -> None:
+        """Add what was put aside. `image` does it; nothing can be added behind it."""
+        if self._aside:
+            self.call("exit_group", 1)
+        for owner, block in self._aside:  # a block may put another one aside
+            self.owned_by(owner)
+            block()
+        self._aside = []
+
     def close(self, fd: "int | Cell") -> None:
         """close(2)."""
         self.call("close", fd)
@@ -202,9 +229,14 @@ class Program:
         """From here on failures are told to `fd`; -1: they are not told."""
         self.own("set", fd, result=_TOLD)
 
-    def fail(self, number: int) -> None:
-        """Fail with `number`, an errno or (from 4096 on) one whose meaning only the owner knows."""
-        self.own("fail", number)
+    def fail(self, number: "int | Cell", said: str = "") -> None:
+        """Fail with `number`, an errno or (from 4096 on) one whose meaning only the owner knows.
+
+        `said`: what to call it, in place of its operation's text.
+        """
+        at = self.own("fail", number)
+        if said:
+            self.sayings[at] = said
 
     def warn(self, number: "Argument", text: "Callable[[int], str]") -> None:
         """Tell a warning, and go on; `text` says what the number means, "" for nothing."""
@@ -223,7 +255,7 @@ class Program:
             if first > number:
                 break
             found = owner
-        failed = text.failed(self, self.operations[number], error)
+        failed = text.failed(self, number, error)
         return found(failed) if found is not None else failed
 
     def warning(self, number: int, value: int) -> str:
@@ -239,6 +271,7 @@ class Program:
 
     def image(self) -> bytes:
         """The ELF file (elf(5)). Raises HostLacks for a machine that the interpreter is not written for."""
+        self.finish()
         machine = self.machine
         code = CODE.get(machine)
         if code is None:
@@ -267,7 +300,8 @@ class Program:
             if number < 0:
                 number = numbers[name]
             elif number < OWN["set"]:
-                arguments = [*arguments, listed[0][1].at]
+                if listed:
+                    arguments = [*arguments, listed[0][1].at]
                 listed = ()
             if listed:
                 number |= len(exits) << 32 | len(listed) << 48

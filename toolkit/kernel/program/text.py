@@ -51,7 +51,7 @@ def _argument(program: "Program", kind: str, value: int) -> str:
     return oct(value) if kind == "o" else hex(value)
 
 
-def failed(program: "Program", operation: "Operation", error: int) -> SystemCall:
-    """The error of an operation that failed; `error` is its errno, or the number of a "fail" from 4096 on."""
+def failed(program: "Program", number: int, error: int) -> SystemCall:
+    """The error of operation `number`, which failed; `error` is its errno, or the number of a "fail" from 4096 on."""
     because = os.strerror(error).lower() if error < 4096 else str(error)
-    return SystemCall(text(program, operation), error, because)
+    return SystemCall(program.sayings.get(number) or text(program, program.operations[number]), error, because)
