@@ -183,6 +183,17 @@ class Socket:
             at = failure.sequence - first
             self._refuse(messages[at], failure, at)
 
+    def ask(self, message: Message) -> bytes:
+        """The body of the kernel's answer to a question about one thing. Raises Refused (ENOENT, ENODEV: no such)."""
+        number = self._send([message])
+        while True:
+            for answer in self._receive():
+                if answer.sequence != number:
+                    continue
+                if answer.kind == _ERROR:
+                    self._refuse(message, answer, 0)
+                return answer.content
+
     def dump(self, message: Message) -> "list[bytes]":
         """The bodies of all that the kernel has of what the message asks for. Raises Refused.
 
