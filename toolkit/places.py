@@ -6,6 +6,7 @@
 | caches                   | /var/cache/ctk      | $XDG_CACHE_HOME/ctk, ~/.cache/ctk      | CTK_CACHE     |
 | bundles made by `ctk up` | /var/lib/ctk        | $XDG_DATA_HOME/ctk, ~/.local/share/ctk | CTK_DATA      |
 | images                   | /var/lib/ctk/images | the same, and /images                  | CTK_IMAGES    |
+| networks and leases      | /var/lib/ctk/networks | the same, and /networks              | CTK_NETWORKS  |
 
 Source: XDG Base Directory Specification 0.8; FHS 3.0. Nothing is created here.
 """
@@ -67,6 +68,11 @@ def data_dir() -> str:
 def image_store() -> str:
     """Folder of the images that were pulled or built: an OCI layout, with unpacked layers beside it."""
     return os.environ.get("CTK_IMAGES") or os.path.join(data_dir(), "images")
+
+
+def network_store() -> str:
+    """Folder of the networks, and of the leases of their addresses."""
+    return os.environ.get("CTK_NETWORKS") or os.path.join(data_dir(), "networks")
 
 
 def bundle_dir(identity: str) -> str:
