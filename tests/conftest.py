@@ -19,7 +19,7 @@ from tests.fixtures.command import (  # noqa: F401
 )
 from tests.fixtures.debian import debian_mirror  # noqa: F401
 from tests.fixtures.leaks import leaks, own_mounts  # noqa: F401
-from tests.fixtures.network import machine  # noqa: F401
+from tests.fixtures.network import machine, town  # noqa: F401
 from tests.fixtures.places import home  # noqa: F401
 from tests.fixtures.roots import made_root, root_of  # noqa: F401
 from tests.fixtures.shards import pytest_collection_modifyitems, pytest_xdist_make_scheduler  # noqa: F401

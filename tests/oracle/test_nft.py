@@ -4,6 +4,7 @@
 shows what each has.
 """
 
+import errno
 import json
 import subprocess
 from collections.abc import Iterator
@@ -124,9 +125,27 @@ def test_an_element_that_is_taken_twice(machine: Machine) -> None:
     for new in (first, second):
         with pytest.raises(netlink.Refused) as caught:
             commit(machine, inet.add([new], new=True))
-        assert caught.value.errno == 17
-    commit(machine, inet.clear([first]))  # whether it is there
-    commit(machine, inet.clear([first]))  # or not
+        assert caught.value.errno == errno.EEXIST
+    commit(machine, inet.drop([second]))  # the element of that key, whatever its value
+    with pytest.raises(netlink.Refused) as caught:
+        commit(machine, inet.drop([second]))
+    assert caught.value.errno == errno.ENOENT
     commit(machine, inet.add([second], new=True))
-    with pytest.raises(netlink.Refused):
-        commit(machine, inet.clear([first]))  # that port is somebody else's now
+
+
+def test_whether_an_element_is_there(machine: Machine) -> None:
+    with machine.entered():
+        socket = netlink.Socket(netlink.NETFILTER)
+    with socket:
+        for of, elements in ((table.INET_TABLE, INET_ELEMENTS), (table.BRIDGE_TABLE, BRIDGE_ELEMENTS)):
+            single = [one for one in elements if one.last is None]
+            for one in single:
+                with pytest.raises(netlink.Refused) as caught:
+                    socket.ask(of.question(one))
+                assert caught.value.errno == errno.ENOENT, "no table"
+            socket.commit([*of.made(), *of.add(single[1:])])
+            with pytest.raises(netlink.Refused) as caught:
+                socket.ask(of.question(single[0]))
+            assert caught.value.errno == errno.ENOENT, "no element"
+            for one in single[1:]:
+                socket.ask(of.question(one))

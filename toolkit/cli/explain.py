@@ -93,6 +93,7 @@ def explain(
 def of_run(options: Options) -> int:
     """`ctk run --explain`: show what `run` would do; returns the exit code."""
     from toolkit.explain import launch
+    from toolkit.explain.network import wiring
     from toolkit.ui import plan as screen
 
     told = launch.of(
@@ -104,6 +105,7 @@ def of_run(options: Options) -> int:
         layer=options.overlay or "" if options.overlay or options.ephemeral else None,
         lowers=tuple(options.lower),
         init=options.init,
+        asked=wiring.asked(options),
     )
     screen.show(told.acts, told.root, sys.stdout)
     return 0

@@ -13,11 +13,13 @@ from toolkit.explain import cgroups, identity
 from toolkit.explain.act import Act
 from toolkit.explain.check import read
 from toolkit.explain.inside import Inside
+from toolkit.explain.network import wiring
 from toolkit.kernel import namespaces, reading
 from toolkit.oci import check as rules
 from toolkit.oci import json_text
 from toolkit.runtime import plan as plans
 from toolkit.runtime.cgroup_mount import JoinCgroup, MountCgroup
+from toolkit.runtime.comfort.networks import Networking
 from toolkit.runtime.comfort.overlay import LayOver
 from toolkit.runtime.devices import MakeDevices
 from toolkit.runtime.launch import INIT_ANNOTATION
@@ -79,11 +81,13 @@ def of(
     layer: str | None = None,
     lowers: tuple[str, ...] = (),
     init: bool = False,
+    asked: Networking | None = None,
 ) -> Launch:
     """The launch of the bundle in the folder `bundle`, with all its acts. Raises NotFound, Invalid.
 
     `layer` is the folder of a writable layer over the root, "" for one in memory; `lowers` are
-    the folders below it, if they are not the root. `init` adds a small first process.
+    the folders below it, if they are not the root. `init` adds a small first process. `asked` is
+    what `--net` and `-p` ask for.
     """
     text, bundle = read(bundle, config)
     document = json_text.loads(text)
@@ -91,6 +95,8 @@ def of(
         raise Invalid("", "it is not a JSON object")
     rules.require(document)
     spec: Any = document
+    if asked is not None:
+        asked.choose(spec)
     container_id = container_id or name_of(bundle)
     plans.name_host(spec, container_id)
     root = plans.root_path(spec, bundle)
@@ -106,7 +112,8 @@ def of(
         mapping.complete(spec["linux"])
     known = cgroups.known(spec, container_id, systemd=systemd)
     launch = Launch(spec, bundle, container_id, root, plan, known)
-    launch.acts = [*_before(launch), *_inside(launch), *_steps(launch), *_after(launch)]
+    wired = wiring.acts(asked, container_id) if asked is not None else ()
+    launch.acts = [*_before(launch), *_inside(launch), *wired, *_steps(launch), *_after(launch)]
     if init or (spec.get("annotations") or {}).get(INIT_ANNOTATION) == "true":
         launch.acts.insert(-1, _INIT)
     return launch

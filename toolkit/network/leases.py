@@ -143,17 +143,13 @@ def _taken(leases: "list[Lease]", network: "Network", holder: Holder, address: i
     return found
 
 
-def free_port(leases: "list[Lease]", port: "Published", lives: "Callable[[Lease], bool]", mine: Lease) -> "list[Lease]":
-    """The dead leases whose publications are in the way of `port`. Raises InUse if a living container has it."""
-    dead = []
+def check_port(leases: "list[Lease]", port: "Published", lives: "Callable[[Lease], bool]", mine: Lease) -> None:
+    """Raise InUse if another container, which lives, has the port."""
     for lease in leases:
-        if lease is not mine and any(model.clash(port, other) for other in lease.ports):
-            if lives(lease):
-                who = lease.holder.id
-                raise InUse(
-                    f"publish port {model.told(port)}",
-                    because=f"container {who!r} has published it",
-                    hint=f"choose another port of the host, or end that container: ctk stop {quote(who)}",
-                )
-            dead.append(lease)
-    return dead
+        if lease is not mine and any(model.clash(port, other) for other in lease.ports) and lives(lease):
+            who = lease.holder.id
+            raise InUse(
+                f"publish port {model.told(port)}",
+                because=f"container {who!r} has published it",
+                hint=f"choose another port of the host, or end that container: ctk stop {quote(who)}",
+            )

@@ -337,12 +337,12 @@ class Table:
         return [self._elements(NEWSETELEM, CREATE | (EXCL if new else 0), one) for one in elements]
 
     def drop(self, elements: "Iterable[Element]") -> "list[Message]":
-        """The messages that remove elements. ENOENT if one is missing."""
-        return [self._elements(DELSETELEM, 0, one) for one in elements]
+        """The messages that remove the elements of these keys, whatever their values. ENOENT if one is missing."""
+        return [self._elements(DELSETELEM, 0, Element(one.set, one.text, one.key, last=one.last)) for one in elements]
 
-    def clear(self, elements: "Iterable[Element]") -> "list[Message]":
-        """The messages that remove elements, whether they are there or not. EEXIST if one has another value."""
-        return [one for element in elements for one in (*self.add((element,)), *self.drop((element,)))]
+    def question(self, one: Element) -> Message:
+        """The message that asks whether there is an element of that key: ENOENT if not."""
+        return self._elements(GETSETELEM, 0, Element(one.set, one.text, one.key))
 
     def _elements(self, kind: int, flags: int, one: Element) -> Message:
         words = [nested(1, attribute(1, one.key))]

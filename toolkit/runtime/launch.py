@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from toolkit.oci.types import Spec
+    from toolkit.runtime.comfort.networks import Networking
     from toolkit.runtime.console import MakeConsole
     from toolkit.runtime.notify import Listener
     from toolkit.runtime.options import Options
@@ -54,6 +55,7 @@ class Launch:
         self.init = False  # a small first process of ours stays (handover.py)
         self.stdio: "tuple[int, int, int] | None" = None  # in place of our own standard streams
         self.notify: "Listener | None" = None  # to what its program tells the service manager
+        self.network: "Networking | None" = None  # what --net and -p ask for
         self.extra: "dict[str, Any]" = {}  # what the record keeps beside it
 
 
@@ -89,6 +91,8 @@ def create(launch: Launch, *, wait_for_start: bool) -> None:
     """Make the container; then its process waits for `start`, or runs. All or nothing. Raises CtkError."""
     options = launch.options
     launch.spec, launch.text, launch.bundle = read_bundle(options)
+    if launch.network is not None:
+        launch.text = launch.network.choose(launch.spec)
     spec = launch.spec
     if not wait_for_start and not spec.get("process"):
         raise Invalid("process", "is required to start a container")
@@ -148,6 +152,8 @@ def undo(launch: Launch) -> None:
             launch.cgroup.delete()
         except (CtkError, OSError) as error:  # the first error is reported, not that of the clean-up
             log.warning(str(error))
+    if launch.network is not None:
+        launch.network.undo(launch)
     if launch.record is not None:
         try:
             launch.record.remove()
@@ -357,6 +363,8 @@ def _parent_handshake(launch: Launch, prepared: spawn.Prepared) -> None:
         # By its path if one is joined, because the child may not have joined it yet.
         joined = next((path for kind, path in the_plan.joins if kind == "network"), f"/proc/{pid}/ns/net")
         net_devices.move(name, device.get("name") or name, joined)
+    if launch.network is not None:
+        launch.network.attach(launch)
     if the_plan.wants_hooks:
         parent.hear(words.MOUNTED)
         hooks_of = spec["hooks"]

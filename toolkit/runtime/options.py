@@ -121,6 +121,11 @@ _COMFORT: "tuple[Option, ...]" = (
     ("image", "", "value", "", "IMAGE",
      "make the bundle from this image (`ctk pull`); changes stay with it until `ctk rm`"),
     *_IMAGE,
+    ("net", "", "value", "", "NETWORK",
+     "none, host, bridge, a network (`ctk network`) with :ip=ADDRESS,mac=ADDRESS, container:ID or ns:PATH; "
+     "defaults to the bundle's"),
+    ("publish", "p", "list", (), "[IP:]PORT:PORT[/udp]",
+     "a port of the host leads to one of the container, on a network; on 127.0.0.1 if IP does not say otherwise"),
     ("init", "", "flag", False, "", "run a small init that reaps orphans and passes signals on"),
     ("tell", "", "flag", False, "", "print on standard error why it ended; the default on a terminal"),
 )  # fmt: skip
@@ -312,6 +317,8 @@ class Options:
         policy: str
         squash_ids: bool
         devices: bool
+        net: str
+        publish: list[str]
         init: bool
         tell: bool
         explain: bool

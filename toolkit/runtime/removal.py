@@ -105,6 +105,11 @@ def destroy(record: "Record") -> None:
             stops.passed("parent")
             manager.delete()
             stops.passed("parent")
+    if record.extra.get("networks"):
+        from toolkit.runtime.comfort import networks
+
+        networks.release(record)
+        stops.passed("parent")
     hooks = _poststop_hooks(record)
     record.remove()
     stops.passed("parent")

@@ -1,4 +1,4 @@
-"""`run` with options that only ctk has: --rm, --replace, --hold, --ephemeral, --overlay, --lower, --init."""
+"""`run` with options that only ctk has: --rm, --replace, --hold, --ephemeral, --overlay, --lower, --net, --init."""
 
 import os
 
@@ -29,6 +29,10 @@ def run(options: "Options") -> int:
         if options.overlay:
             under_way.extra["layer"] = folder = os.path.realpath(options.overlay)
             overlay.claim(folder, options.root, options.id)
+    if options.net or options.publish:
+        from toolkit.runtime.comfort import networks
+
+        under_way.network = networks.Networking(options, under_way.extra)
     if not options.detach:
         return session.stay(under_way)
     held = not options.console_socket and (options.hold or options.interactive or session.by_hand(options))
@@ -65,7 +69,7 @@ def _make_way(options: "Options") -> None:
 
 _KEPT = frozenset(
     "systemd-cgroup cgroup-manager rootless no-pivot no-new-keyring config "
-    "rm hold interactive ephemeral overlay lower init".split()
+    "rm hold interactive ephemeral overlay lower net publish init".split()
 )
 
 

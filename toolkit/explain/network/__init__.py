@@ -1,0 +1,1 @@
+"""Networks in words: what puts a container on one, line by line."""
