@@ -57,6 +57,12 @@ def _write(app: declare.App) -> None:
     write.register(app)
 
 
+def _networks(app: declare.App) -> None:
+    from toolkit.cli.networks import network
+
+    network.register(app)
+
+
 def _verbs(app: declare.App) -> None:
     from toolkit.cli import verbs
 
@@ -105,6 +111,7 @@ _MODULES: "tuple[tuple[Callable[[declare.App], None], str], ...]" = (
     (_write, "pack commit"),
     (_verbs, ""),
     (_containers, "logs attach stop restart rm cp generate"),
+    (_networks, "network port"),
     (_recipes, "quickstart recipe"),
     (_explain, "check explain"),
     (_observe, "inspect stats top diff"),

@@ -10,7 +10,7 @@ import os
 
 from toolkit.errors import CtkError, SystemCall, Usage, reason
 from toolkit.kernel import namespaces, netlink, process
-from toolkit.network import bridge, host_ports, leases, model, table, wire
+from toolkit.network import bridge, host_ports, leases, model, nft, table, wire
 from toolkit.network.leases import Holder, Lease
 from toolkit.network.store import Store
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from toolkit.kernel.netlink import Socket
-    from toolkit.network import nft
     from toolkit.network.bridge import Bridge
     from toolkit.network.model import Choice, Network, Published
     from toolkit.network.nft import Element
@@ -164,7 +163,7 @@ def _leased(
     new = published(lease)
     old = [one for gone in stale for one in published(gone, but_of=[other for other in every if lives(other)])]
     # What nobody alive has may still be in the table: its container was killed, or ctk was.
-    found = {one.key: one for one in (*old, *new) if _present(nftables, table.INET_TABLE, one)}
+    found = {one.key: one for one in (*old, *new) if present(nftables, one)}
     try:
         nftables.commit(
             [
@@ -181,7 +180,8 @@ def _leased(
     return lease
 
 
-def _present(nftables: "Socket", of: "nft.Table", element: "Element") -> bool:
+def present(nftables: "Socket", element: "Element", of: "nft.Table" = table.INET_TABLE) -> bool:
+    """Whether a table has an element of that key. Raises SystemCall."""
     try:
         nftables.ask(of.question(element))
     except netlink.Refused as error:
@@ -192,7 +192,7 @@ def _present(nftables: "Socket", of: "nft.Table", element: "Element") -> bool:
 
 
 def _owned_now(nftables: "Socket", lease: Lease) -> "list[Element]":
-    return [one for one in owned(lease) if _present(nftables, table.BRIDGE_TABLE, one)]
+    return [one for one in owned(lease) if present(nftables, one, table.BRIDGE_TABLE)]
 
 
 def _end(lease: Lease) -> None:
@@ -251,7 +251,7 @@ def drop(store: Store, every: "list[Lease]", mine: "list[Lease]") -> None:
     others = [one for one in every if one not in mine and leases.alive(one, boot)]
     with netlink.Socket(netlink.NETFILTER) as nftables:
         leading = [one for lease in mine for one in published(lease, but_of=others)]
-        messages = table.INET_TABLE.drop([one for one in leading if _present(nftables, table.INET_TABLE, one)])
+        messages = table.INET_TABLE.drop([one for one in leading if present(nftables, one)])
         messages += table.BRIDGE_TABLE.drop([one for lease in mine for one in _owned_now(nftables, lease)])
         nftables.commit(messages)
     for one in mine:

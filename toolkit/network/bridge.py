@@ -128,6 +128,13 @@ def remove(socket: "Socket", link: str) -> None:
             raise
 
 
+def remove_ours(socket: "Socket", link: str, folder: str) -> None:
+    """Remove a bridge of the networks in `folder`; a link of that name that is somebody else's stays."""
+    found = find(socket, link)
+    if found is not None and found.whose in (whose(folder), _unfinished(folder)):
+        remove(socket, link)
+
+
 def _allow(link: str) -> None:
     # What the host sends from 127.0.0.1 to a published port leaves by the bridge, and the answer comes back by it.
     # Chain `loopback` of the table keeps out what others send to 127.0.0.1.
