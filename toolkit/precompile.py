@@ -11,6 +11,7 @@ import os
 import sys
 
 from toolkit import preload
+from toolkit.images_of_verbs import Images, found_by_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def _compiled() -> bytes:
     modules: dict[str, Entry] = {}
     needs: dict[str, list[str]] = {}
     functions: dict[str, list[str]] = {}
+    names: dict[str, frozenset[str]] = {}
     for name, path in _sources():
         whole = f"{preload.HERE}/{path}"
         status = os.stat(whole)
@@ -51,9 +53,10 @@ def _compiled() -> bytes:
         # file only where that name is right.
         optimize = 0 if name.startswith("toolkit.cli.") else 2
         code = compile(source, whole, "exec", dont_inherit=True, optimize=optimize)
-        is_package = path.endswith("/__init__.py")
+        is_package = path.endswith("__init__.py")
         modules[name] = (name, path, status.st_size, status.st_mtime_ns, is_package, code)
         tree = _parsed(source)
+        names[name] = found_by_name(tree)
         needs[name] = list(_imports(tree.body, name))
         for one in tree.body if name in EVERYDAY or name == _COMMANDS else ():
             if isinstance(one, ast.FunctionDef):
@@ -67,14 +70,21 @@ def _compiled() -> bytes:
         groups["+" + name] = marshal.dumps(tuple(modules[each] for each in order))
     groups |= _of_the_second_door(first, needs, functions, modules)
     index = {}
-    offset = preload.INDEX_BYTES
+    offset = preload.HEAD_BYTES
     for name, group in groups.items():
         index[name] = (offset, len(group))
         offset += len(group)
-    head = marshal.dumps((preload.HERE, index))
-    if len(head) > preload.INDEX_BYTES:
-        raise ValueError("more modules than the index has room for")  # tests/reliability/test_preload.py fails
-    return head.ljust(preload.INDEX_BYTES, b"\0") + b"".join(groups.values())
+    images = Images(modules, names, index)
+    places = {}
+    for verb in preload.IMAGES:
+        order = ["toolkit", "toolkit.lean_os", *first, "toolkit.__main__"]
+        order += [each for each in _order(f"toolkit.runtime.verbs.{verb}", needs, modules) if each not in order]
+        places[verb] = images.add(verb, order)
+    last = images.store(marshal.dumps(index))
+    head = marshal.dumps((preload.HERE, last, places, modules["toolkit.preload"]))
+    if len(head) > preload.HEAD_BYTES:
+        raise ValueError("preload.py is too large for the head")  # tests/reliability/test_preload.py fails
+    return b"".join([head.ljust(preload.HEAD_BYTES, b"\0"), *groups.values(), *images.stored])
 
 
 def _of_the_second_door(
@@ -120,8 +130,9 @@ def _replace(data: bytes) -> None:
 
 def _sources() -> "Iterator[tuple[str, str]]":
     """(name, path below the package's folder) of each module that goes into the file."""
+    yield "toolkit", "__init__.py"
     for name in preload.SINGLE:
-        yield "toolkit." + name.removesuffix("/__init__").replace("/", "."), name + ".py"
+        yield f"toolkit.{name}", f"{name}.py"
     for folder in preload.FOLDERS:
         package = "toolkit." + folder.replace("/", ".")
         yield package, f"{folder}/__init__.py"

@@ -8,9 +8,13 @@ modification time that it was compiled from, and only in the folder that it was 
 makes its own. If the file is missing or stale, the modules are imported as usual and precompile.py writes it again.
 What it saves is in docs/performance.md.
 
+For each verb that engines call all day there is an image: all that it needs, as one group. launch.py (the launcher's
+Python half) takes this module from the head of the file and calls `begin`, so that the import system does nothing.
+
 This file and its calls can go when Python's import system is fast enough (PEP 810 and the like).
 """
 
+import gc
 import marshal
 import posix
 import sys
@@ -24,6 +28,11 @@ if TYPE_CHECKING:
 
     # (name, path of the source below HERE, its size, its time of modification in ns, is it a package?, code)
     Entry = tuple[str, str, int, int, bool, CodeType]
+    Place = tuple[int, int]  # in the file: offset and length
+    # In an image: a module that is loaded when something of it is wanted; its code alone, or the place of its group.
+    Lazy = tuple[str, str, int, int, bool, tuple[CodeType] | tuple[Place] | Place]
+    # The head of the file: (HERE, place of the index, places of the images, this module)
+    Head = tuple[str, Place, dict[str, Place], Entry]
 
 HERE = __file__.rpartition("/")[0]
 FOLDERS = (
@@ -33,9 +42,12 @@ FOLDERS = (
     "image", "image/document", "image/layer", "image/layout", "image/registry", "image/store", "image/transfer",
     "image/trust",
 )  # fmt: skip
-SINGLE = ("errors", "events", "places", "text")
+SINGLE = ("__main__", "errors", "events", "lean_os", "places", "preload", "text")
 FILE = f"{HERE}/__pycache__/hot.{sys.implementation.cache_tag}.bin"
-INDEX_BYTES = 32768
+HEAD_BYTES = 24576  # launch.py has this number, too
+IMAGES = (
+    "create", "delete", "events", "exec", "kill", "list", "pause", "ps", "resume", "run", "start", "state", "update",
+)  # fmt: skip
 MAIN = "toolkit.runtime.main"
 SECOND = "toolkit.cli.app"
 RUN = "toolkit.runtime.verbs.run"
@@ -45,42 +57,134 @@ _Module = type(sys)
 # The place of a group of modules in the file: (offset, length). "+NAME" is a module with all that it imports, in the
 # order in which they are needed; "+MODULE:FUNCTION" is what a function imports, before or without anything else; "NAME"
 # is the module alone. A group is marshalled as one: its modules share strings.
-# These three are the module's own state, as sys.modules and sys.meta_path, which they serve, are the process's.
+# These are the module's own state, as sys.modules and sys.meta_path, which they serve, are the process's.
 _index: "dict[str, tuple[int, int]]" = {}
+_place = (0, 0)  # of the index
 _identity = (0, 0, 0)
+_held = -1
 _stale = False
 _trusted: "set[str]" = set()
 
 
+def begin(status: "posix.stat_result", head: "Head", verb: str) -> None:
+    """Load the image of `verb`, on behalf of launch.py, which has read the head of the file and checked it."""
+    global _identity, _place
+    _, _place, images, _ = head
+    _identity = (status.st_ino, status.st_size, status.st_mtime_ns)
+    sys.meta_path.insert(0, _Finder)
+    gc.disable()  # a verb runs for milliseconds; the second door switches it on again
+    _load(_read(images[verb]))
+
+
 def load(name: str) -> None:
     """Load `name` and its imports from the file as far as they are fresh; the rest is left to the import system."""
-    if not _index and not _stale:
+    if name in sys.modules:
+        return
+    if _Finder not in sys.meta_path:
         _open()
         sys.meta_path.insert(0, _Finder)
+    _load(_group("+" + name))
+
+
+def _load(entries: "Sequence[Entry | Lazy]") -> None:
     loaded = sys.modules
-    for entry in _group("+" + name):
+    for entry in entries:
         each, source, _, _, is_package, code = entry
         if each in loaded:
             continue
-        if not _fresh(entry):
+        lazy = type(code) is tuple
+        if not lazy and not _fresh(entry):
             return
         module = loaded[each] = _Module(each)
         path = module.__file__ = f"{HERE}/{source}"
         parent, _, last = each.rpartition(".")
         module.__package__ = each if is_package else parent
+        namespace = module.__dict__
+        namespace["__thaw__"] = _thaw
         if is_package:
             module.__path__ = [path.rpartition("/")[0]]
+        if lazy:
+            namespace["__getattr__"] = _waking(namespace, entry)
+        else:
+            try:
+                exec(code, namespace)  # type: ignore[arg-type]
+            except BaseException:
+                del loaded[each]
+                raise
+        if parent:
+            setattr(loaded[parent], last, module)
+
+
+def _waking(namespace: "dict[str, Any]", entry: "Entry | Lazy") -> "Callable[[str], Any]":
+    """The `__getattr__` of a module that is loaded when something of it is wanted."""
+
+    def wake(attribute: str) -> "Any":
+        if attribute == "__path__" or "__getattr__" not in namespace:
+            raise AttributeError(attribute)
+        del namespace["__getattr__"]
+        exec(_code_of(entry), namespace)
         try:
-            exec(code, module.__dict__)
-        except BaseException:
-            del loaded[each]
-            raise
-        setattr(loaded[parent], last, module)
+            return namespace[attribute]
+        except KeyError:
+            raise AttributeError(f"module {entry[0]!r} has no attribute {attribute!r}") from None
+
+    return wake
+
+
+def _code_of(entry: "Entry | Lazy") -> "CodeType":
+    where: Any = entry[5]
+    if _fresh(entry):
+        if len(where) == 1:
+            where = where[0]
+        if type(where) is not tuple:
+            code: CodeType = where
+            return code
+        for whole in _read(where):
+            return whole[5]  # type: ignore[no-any-return]
+    return _compiled(f"{HERE}/{entry[1]}")
 
 
 def load_for(function: "Callable[..., object]") -> None:
     """Load what the function imports, if the file has a group for it."""
     load(f"{function.__module__}:{function.__qualname__}")
+
+
+def _thaw(offset: int, length: int, name: str) -> "Callable[..., Any]":
+    """The function that is being called, from now on with its own code: a stand-in calls this (images_of_verbs.py)."""
+    frame = sys._getframe(1)
+    found: Any = frame.f_globals
+    for part in name.split("."):
+        found = (found if found is frame.f_globals else found.__dict__)[part]
+    assert found.__code__ is frame.f_code, f"{name} is not the function that is called"
+    found.__code__ = _read((offset, length)) or _compiled_function(frame.f_globals["__file__"], frame.f_code)
+    function: Callable[..., Any] = found
+    return function
+
+
+def _compiled(path: str) -> "CodeType":
+    """The code of a source: the file of compiled code has been replaced since it was opened first."""
+    with open(path, encoding="utf-8") as file:
+        return compile(file.read(), path, "exec", dont_inherit=True, optimize=2)
+
+
+def _compiled_function(path: str, stand_in: "CodeType") -> "CodeType":
+    rest = [_compiled(path)]
+    while rest:
+        code = rest.pop()
+        if (code.co_qualname, code.co_firstlineno) == (stand_in.co_qualname, stand_in.co_firstlineno):
+            return code
+        rest += [each for each in code.co_consts if isinstance(each, type(code))]
+    raise ImportError(f"the installation was replaced meanwhile: {path!r} has no {stand_in.co_qualname!r} where it was")
+
+
+def hold() -> None:
+    """Keep the file open: this process is going to wait for long, and the file may be replaced meanwhile."""
+    global _held
+    if _held < 0 and _identity != (0, 0, 0):
+        try:
+            _held = posix.open(FILE, posix.O_RDONLY | posix.O_CLOEXEC)
+        except OSError:
+            pass  # what is missing comes from the sources
 
 
 class _Finder:
@@ -92,12 +196,15 @@ class _Finder:
     @staticmethod
     def find_spec(name: str, path: "Sequence[str] | None" = None, _target: object = None) -> "ModuleSpec | None":
         """The spec of a module of ours that the file has, if it is fresh."""
-        if name not in _index:
-            if path and name.startswith("toolkit."):
+        if not name.startswith("toolkit."):
+            return None
+        group = _group(name)
+        if not group:
+            if path:
                 _beware(path[0])
                 _beware(f"{path[0]}/{name.rpartition('.')[2]}")  # if it is a package
             return None
-        for entry in _group(name):
+        for entry in group:
             if not _fresh(entry):
                 return None
             _, source, _, _, is_package, code = entry
@@ -115,6 +222,7 @@ class _Finder:
 
     def exec_module(self, module: "ModuleType") -> None:
         """Run the module's code."""
+        module.__dict__["__thaw__"] = _thaw
         exec(self.code, module.__dict__)
 
 
@@ -134,33 +242,40 @@ def _spoiled() -> None:
 
 
 def _open() -> None:
-    global _index, _identity
+    global _identity, _place
     try:
         fd = posix.open(FILE, posix.O_RDONLY | posix.O_CLOEXEC)
         try:
             if not trusted(FILE, fd):
                 raise ValueError("others may write to it")
             status = posix.fstat(fd)
-            _identity = (status.st_ino, status.st_size, status.st_mtime_ns)
-            home, index = marshal.loads(posix.read(fd, INDEX_BYTES))
+            home, place, _, this = marshal.loads(posix.read(fd, HEAD_BYTES))
             there, here = posix.stat(home), posix.stat(HERE)
             # Compared by inode, not by name: the launcher's name for a folder depends on how it was called.
             if (there.st_ino, there.st_dev) != (here.st_ino, here.st_dev):
                 raise ValueError("a copy from another installation")
-            _index = index
+            if _fresh(this):
+                _identity = (status.st_ino, status.st_size, status.st_mtime_ns)
+                _place = place
         finally:
             posix.close(fd)
     except (OSError, ValueError, EOFError, TypeError):
-        _index = {}
         _spoiled()
 
 
 def _group(name: str) -> "Sequence[Entry]":
-    if name not in _index:
-        return ()
-    offset, length = _index[name]
+    global _place
+    if _place != (0, 0):
+        place, _place = _place, (0, 0)
+        _index.update(_read(place) or {})
+    return _read(_index[name]) if name in _index else ()
+
+
+def _read(place: "tuple[int, int]") -> "Any":
+    """What is at that place of the file, () if that can't be read."""
+    offset, length = place
     try:
-        fd = posix.open(FILE, posix.O_RDONLY | posix.O_CLOEXEC)
+        fd = _held if _held >= 0 else posix.open(FILE, posix.O_RDONLY | posix.O_CLOEXEC)
         try:
             # Not kept open: the descriptor could be one that --preserve-fds names. So another process may have replaced
             # the file since we read the index.
@@ -168,16 +283,16 @@ def _group(name: str) -> "Sequence[Entry]":
             if _identity != (status.st_ino, status.st_size, status.st_mtime_ns):
                 distrust_what_others_wrote(FOLDERS)
                 return ()
-            group: Sequence[Entry] = marshal.loads(posix.pread(fd, length, offset))
-            return group
+            return marshal.loads(posix.pread(fd, length, offset))
         finally:
-            posix.close(fd)
+            if fd != _held:
+                posix.close(fd)
     except (OSError, ValueError, EOFError, TypeError):
         _spoiled()
         return ()
 
 
-def _fresh(entry: "Entry") -> bool:
+def _fresh(entry: "Entry | Lazy") -> bool:
     try:
         status = posix.stat(f"{HERE}/{entry[1]}")
     except OSError:

@@ -5,7 +5,8 @@ program of ctk.c or scripts/ctk. Installed as share/ctk/launch.py; docs/decision
 """
 
 import sys
-from posix import geteuid, stat, umask
+from posix import O_CLOEXEC, close, fstat, geteuid, read, stat, umask
+from posix import open as open_file
 
 
 def _folder() -> str:
@@ -46,10 +47,48 @@ def _beware(folder: str) -> None:
         sys.pycache_prefix = "/dev/null"  # no folder: nothing is found below it
 
 
+def _begin(package: str) -> None:
+    """Load what a verb needs, from the file of compiled code (toolkit/preload.py) if it is beyond doubt.
+
+    Without a verb among the arguments, or with the least doubt, the import system loads preload.py, which looks again.
+    """
+    from marshal import loads
+
+    try:
+        file = open_file(package + "/__pycache__/hot." + sys.implementation.cache_tag + ".bin", O_CLOEXEC)
+        try:
+            about = fstat(file)
+            here = stat(package)
+            if about.st_mode & 0o022 or about.st_uid not in (0, geteuid(), here.st_uid):
+                return
+            head = loads(read(file, 24576))
+        finally:
+            close(file)
+        home, _, verbs, (name, path, size, time, _, code) = head
+        there = stat(home)
+        source = stat(package + "/" + path)
+    except (OSError, ValueError, EOFError, TypeError):
+        return
+    words = sys.argv[1:] if sys.argv[1][:1] == "-" else sys.argv[1:2]
+    verb = next((word for word in words if word in verbs), "")
+    if verb and (there.st_ino, there.st_dev, source.st_size, source.st_mtime_ns) == (
+        here.st_ino,
+        here.st_dev,
+        size,
+        time,
+    ):
+        module = sys.modules[name] = type(sys)(name)
+        module.__file__ = package + "/" + path
+        exec(code, module.__dict__)
+        module.begin(about, head, verb)
+
+
 del sys.argv[0]
 if folder := _folder():
     sys.path.append(folder)
     _beware(folder)
+    if len(sys.argv) > 1:
+        _begin(folder + "/toolkit")
 else:
     import site
 

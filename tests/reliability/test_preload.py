@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from toolkit import precompile
+from toolkit import images_of_verbs, precompile, preload
 
 TOOLKIT = Path(__file__).resolve().parent.parent.parent / "toolkit"
 SHOW = """
@@ -324,3 +324,141 @@ def test_no_other_folder_of_compiled_code_is_trusted_blindly(copy: Path, folder:
     kept.chmod(0o755)  # the control: such a file is what Python would run
     call()
     assert bitten.exists()
+
+
+# A Python that begins as for `ctk VERB` of a copy, and then does something else.
+BEGIN = """
+import sys
+sys.argv = ["launch.py", {command!r}, {verb!r}]
+launch = open({launch!r}).read()
+exec(compile(launch.replace("from toolkit.__main__ import main", "def main(): pass"), "launch.py", "exec"))
+{then}
+"""
+LAUNCH = TOOLKIT.parent / "scripts/launcher/launch.py"
+
+
+def begun(copy: Path, verb: str, then: str) -> str:
+    """What it says."""
+    (copy / "bin").mkdir(exist_ok=True)
+    script = BEGIN.format(command=f"{copy}/bin/ctk", verb=verb, launch=str(LAUNCH), then=then)
+    done = subprocess.run([sys.executable, "-I", "-S", "-X", "utf8", "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+LOOK = """
+from toolkit import lean_os, preload
+import os
+assert os is lean_os
+ours = {name: module for name, module in sys.modules.items() if name.startswith("toolkit")}
+late = [name for name, module in ours.items() if "__getattr__" in vars(module) and module is not os]
+__import__("toolkit.runtime.verbs." + sys.argv[1])
+assert not [name for name in sys.modules if name.startswith("toolkit") and name not in ours]
+for name in late:
+    assert not hasattr(ours[name], "nosuch") and "__getattr__" not in vars(ours[name])
+fetched = 0
+def look(module, found):
+    global fetched
+    for each in list(vars(found).values()):
+        if type(each) is type(look) and each.__module__ == module and "__thaw__" in each.__code__.co_names:
+            offset, length, name = [one for one in each.__code__.co_consts if one is not None]
+            code, stand_in = preload._read((offset, length)), each.__code__
+            assert (code.co_filename, code.co_qualname) == (stand_in.co_filename, name)
+            assert preload._compiled_function(code.co_filename, stand_in).co_code == code.co_code
+            target = ours[module]
+            for part in name.split("."):
+                target = vars(target)[part]
+            assert target is each, name
+            fetched += 1
+        elif type(each) is type and each.__module__ == module:
+            look(module, each)
+for name, module in ours.items():
+    look(name, module)
+print(len(late), fetched)
+"""
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy with its file, for tests that change neither."""
+    folder = tmp_path_factory.mktemp("written")
+    shutil.copytree(TOOLKIT, folder / "toolkit", ignore=shutil.ignore_patterns("__pycache__"))
+    state(folder)
+    return folder
+
+
+@pytest.mark.parametrize("verb", preload.IMAGES)
+def test_an_image_has_all_that_its_verb_imports(written: Path, verb: str) -> None:
+    """And each function that it leaves out can be fetched, and is the one of its name."""
+    copy = written
+    late, fetched = map(int, begun(copy, verb, LOOK).split())
+    # A verb that forks a Python into the container has nothing to fetch there.
+    assert (late > 0, fetched > 20) == (verb not in images_of_verbs._WHOLE,) * 2
+
+
+CALL = """
+from toolkit.oci import json_text
+from toolkit.runtime import lifecycle, record, signals
+assert "__thaw__" in json_text._whole.__code__.co_names and "__getattr__" in vars(signals)
+{between}
+print(json_text._whole(["x"], False), "__thaw__" in json_text._whole.__code__.co_names, signals.SIGKILL)
+"""
+
+
+def test_what_an_image_leaves_out_comes_when_it_is_wanted(copy: Path) -> None:
+    state(copy)
+    assert (
+        begun(copy, "kill", CALL.replace('and "__getattr__" in vars(signals)', "").format(between=""))
+        == "['x'] False 9\n"
+    )
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_it_comes_from_the_sources_if_the_file_was_replaced(copy: Path, held: bool) -> None:
+    state(copy)
+    path = str(file_of(copy))
+    between = f"import posix; from toolkit import preload; {'preload.hold(); ' * held}"
+    between += (
+        f"data = open({path!r}, 'rb').read(); posix.unlink({path!r}); open({path!r}, 'wb').write(bytes(len(data)))"
+    )
+    call = CALL.replace('and "__getattr__" in vars(signals)', "").format(between=between)
+    assert begun(copy, "kill", call) == "['x'] False 9\n"
+
+
+def test_a_module_that_changed_since_counts_as_it_is_now(copy: Path) -> None:
+    state(copy)
+    path = str(copy / "toolkit/runtime/cgroups/v1.py")
+    then = f"from toolkit.runtime.cgroups import v1; open({path!r}, 'a').write('\\nMARK = 7\\n'); print(v1.MARK)"
+    assert (
+        begun(
+            copy,
+            "state",
+            then.replace("from toolkit.runtime.cgroups import v1", "v1 = sys.modules['toolkit.runtime.cgroups.v1']"),
+        )
+        == "7\n"
+    )
+
+
+@pytest.mark.parametrize("changed", ["preload.py", "runtime/main.py", "lean_os.py"])
+def test_an_image_with_a_changed_source_is_not_used(copy: Path, changed: str) -> None:
+    state(copy)
+    with open(copy / "toolkit" / changed, "a") as source:
+        source.write("\nMARK = 7\n")
+    name = "toolkit." + changed.removesuffix(".py").replace("/", ".")
+    assert begun(copy, "state", f"__import__({name!r}); print(sys.modules[{name!r}].MARK)") == "7\n"
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("mode", [0o666, 0o664, 0o644])
+def test_an_image_that_others_can_write_is_not_run(copy: Path, mode: int) -> None:
+    state(copy)
+    path = file_of(copy)
+    bitten = copy / "bitten"
+    data = path.read_bytes()
+    home, index, images, (*facts, _) = marshal.loads(data)
+    evil = compile(f"open({str(bitten)!r}, 'w'); begin = lambda *_: None", "x", "exec")
+    head = marshal.dumps((home, index, images, (*facts, evil)))
+    path.write_bytes(head.ljust(preload.HEAD_BYTES, b"\0") + data[preload.HEAD_BYTES :])
+    path.chmod(mode)
+    begun(copy, "state", "")
+    assert bitten.exists() == (mode == 0o644)  # the control: such a file is what would run

@@ -4,6 +4,7 @@ import _signal
 import os
 import sys
 
+from toolkit import preload
 from toolkit.kernel import terminal
 
 SIGCHLD, SIGPIPE, SIGTTIN, SIGTTOU, SIGURG, SIGWINCH = 17, 13, 21, 22, 23, 28
@@ -16,6 +17,7 @@ def wait(pid: int) -> int:
 
     If a terminal or anything else must be served meanwhile, use `relay.run` instead.
     """
+    preload.hold()
     while True:
         code = reap(pid)
         if code >= 0:
@@ -57,6 +59,7 @@ def pass_on(pid: int, numbers: bytes) -> None:
 
 def wake_up() -> int:
     """Turn every signal into a byte in a pipe, unblock the signals, and return the pipe's reading end."""
+    preload.hold()
     reading, writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     _signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
     for number in _signal.valid_signals():
