@@ -70,10 +70,9 @@ def _size_is(screen: Terminal, size: str) -> bool:
 
 
 def test_arrow_keys_reach_the_line_editor(
-    ctk: Command, root_of: Callable[[str], Path], tmp_path: Path, terminal: Callable[..., Terminal]
+    ctk: Command, made_root: Callable[[str], Path], tmp_path: Path, terminal: Callable[..., Terminal]
 ) -> None:
-    root_of("bookworm")
-    ctk("spec", "--rootfs", "bookworm", "--writable", "--", "bash", cwd=tmp_path).ok()
+    ctk("spec", "--rootfs", str(made_root("bookworm")), "--", "bash", cwd=tmp_path).ok()
     name = ctk.id("keys")
     screen = terminal(ctk.argv("run", name), env=ctk.environment, cwd=str(tmp_path))
     screen.read_until(r"# $")
@@ -88,9 +87,8 @@ def test_arrow_keys_reach_the_line_editor(
     assert screen.wait() == 0
 
 
-def test_kill_and_delete(ctk: Command, root_of: Callable[[str], Path], tmp_path: Path) -> None:
-    root_of("bookworm")
-    ctk("spec", "--rootfs", "bookworm", "--no-tty", "--", "sleep", "1000", cwd=tmp_path).ok()
+def test_kill_and_delete(ctk: Command, made_root: Callable[[str], Path], tmp_path: Path) -> None:
+    ctk("spec", "--rootfs", str(made_root("bookworm")), "--no-tty", "--", "sleep", "1000", cwd=tmp_path).ok()
     name = ctk.id("kill")
     with open(tmp_path / "log", "w") as log:
         process = ctk.popen("run", name, cwd=tmp_path, stdout=log, stderr=log)
