@@ -1,5 +1,6 @@
 """What runs side by side with what."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,8 +15,16 @@ def test_a_folder_with_one_guest_or_daemon_is_one_workers() -> None:
     assert [shards.scope(one) for one in ids] == ["tests/vm/", "tests/vm/", "tests/story/test_a.py"]
 
 
+def test_whoever_has_a_root_that_a_worker_makes_once_is_with_the_others() -> None:
+    """All but test_bootstrap_stages.py: those who do there are slow, and it takes minutes without them."""
+    names = {path.relative_to(TOP).as_posix() for path in TOP.glob("tests/*/test_*.py")}
+    users = {name for name in names if re.search(r"\b(made_root|root_of): Callable", (TOP / name).read_text())}
+    assert users - set(shards.WITH_ROOTS) == {"tests/story/test_bootstrap_stages.py"}
+    assert {shards.scope(name + "::test_x") for name in shards.WITH_ROOTS} == {"roots"}
+
+
 def test_what_takes_longest_is_still_there() -> None:
-    for prefix in (*shards.TOGETHER, *shards.LONGEST):
+    for prefix in (*shards.TOGETHER, *shards.WITH_ROOTS, *shards.LONGEST):
         assert list(TOP.glob(prefix + ("*" if not prefix.endswith(".py") else ""))), prefix
     assert shards.place("tests/vm/test_x.py::y") < shards.place("tests/story/test_bootstrap_x.py::y")
     assert shards.place("tests/story/test_bootstrap_x.py::y") < shards.place("tests/kernel/test_x.py::y")
