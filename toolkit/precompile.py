@@ -63,7 +63,8 @@ def _compiled() -> bytes:
                 functions[f"{name}:{one.name}"] = list(_imports(one.body, name))
     groups = {name: marshal.dumps((entry,)) for name, entry in modules.items()}
     first = _order(preload.MAIN, needs, modules)
-    before = {preload.MAIN: [], preload.RUN_IMAGE: [*first, *_order(preload.RUN, needs, modules)]}
+    run = [*first, *_order(preload.RUN, needs, modules)]
+    before = {preload.MAIN: [], preload.RUN_IMAGE: run, preload.NETWORK: run}
     before |= {name: first for name in modules if name.startswith("toolkit.runtime.verbs.")}
     for name, there in before.items():  # what is loaded already
         order = [each for each in _order(name, needs, modules) if each not in there]

@@ -38,7 +38,7 @@ HERE = __file__.rpartition("/")[0]
 FOLDERS = (
     "kernel", "kernel/program", "oci",
     "runtime", "runtime/cgroups", "runtime/comfort", "runtime/seccomp", "runtime/verbs",
-    "archive", "bundle", "children", "cli", "cli/images", "fetch", "observe", "ui", "up",
+    "network", "archive", "bundle", "children", "cli", "cli/images", "cli/networks", "fetch", "observe", "ui", "up",
     "image", "image/document", "image/layer", "image/layout", "image/registry", "image/store", "image/transfer",
     "image/trust",
 )  # fmt: skip
@@ -52,6 +52,7 @@ MAIN = "toolkit.runtime.main"
 SECOND = "toolkit.cli.app"
 RUN = "toolkit.runtime.verbs.run"
 RUN_IMAGE = "toolkit.cli.images.run"
+NETWORK = "toolkit.network.attach"
 _Module = type(sys)
 
 # The place of a group of modules in the file: (offset, length). "+NAME" is a module with all that it imports, in the

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
-    from toolkit.kernel.netlink import Socket
+    from toolkit.kernel.netlink import Message, Socket
     from toolkit.network.bridge import Bridge
     from toolkit.network.model import Choice, Network, Published
     from toolkit.network.nft import Element
@@ -60,9 +60,9 @@ def attach(
                 because = "nobody outside can reach it: it is internal"
                 raise CtkError(f"publish a port of network {network.name!r}", because=because)
             passed()
-            on = stand(store, network, route, nftables, holder.boot)
+            on, first = stand(store, network, route, nftables, holder.boot)
             passed()
-            lease = _leased(store, network, choice, ports, holder, nftables, passed)
+            lease = _leased(store, network, choice, ports, holder, nftables, first, passed)
         passed()
         try:
             _wire(route, network, lease, on, namespace, passed)
@@ -82,8 +82,13 @@ def _default(store: Store, route: "Socket") -> "Network":
     return found
 
 
-def stand(store: Store, network: "Network", route: "Socket", nftables: "Socket", boot: str) -> "Bridge":
-    """The network's bridge, up, with the tables and forwarding: whatever of it is missing is made. Raises as attach."""
+def stand(
+    store: Store, network: "Network", route: "Socket", nftables: "Socket", boot: str
+) -> "tuple[Bridge, list[Message]]":
+    """The network's bridge, up, with the tables and forwarding: whatever of it is missing is made. Raises as attach.
+
+    The messages are the next transaction's first ones: the network's elements, which may be there.
+    """
     found = bridge.stand(route, network, store.folder)
     shut = store.shut_links(boot)
     if not network.internal and not bridge.forwards():
@@ -94,8 +99,8 @@ def stand(store: Store, network: "Network", route: "Socket", nftables: "Socket",
     elif not table.stand(nftables):
         _fill(store, nftables, shut, boot)
     else:
-        nftables.commit(table.INET_TABLE.add(bridge.elements(network)))
-    return found
+        return found, table.INET_TABLE.add(bridge.elements(network))
+    return found, []
 
 
 def _fill(store: Store, nftables: "Socket", shut: "list[str]", boot: str) -> None:
@@ -140,9 +145,10 @@ def _leased(
     ports: "Sequence[Published]",
     holder: Holder,
     nftables: "Socket",
+    first: "list[Message]",
     passed: "Callable[[], None]",
 ) -> Lease:
-    """A lease with its ports, written and in the tables."""
+    """A lease with its ports, written and in the tables; `first` begins the transaction."""
     every = store.leases()
     before = list(every)
 
@@ -167,6 +173,7 @@ def _leased(
     try:
         nftables.commit(
             [
+                *first,
                 *table.INET_TABLE.drop(found.values()),
                 *table.BRIDGE_TABLE.drop([one for gone in stale for one in _owned_now(nftables, gone)]),
                 *table.BRIDGE_TABLE.add(owned(lease)),

@@ -10,7 +10,7 @@ import os
 from toolkit.errors import HostLacks, InUse, reason
 from toolkit.kernel import netlink, rtnetlink
 from toolkit.kernel.netlink import attribute, text, u32
-from toolkit.network import model, table
+from toolkit.network import model, sets, table
 from toolkit.text import quote
 
 TYPE_CHECKING = False
@@ -173,7 +173,7 @@ def strangers(socket: "Socket") -> "list[str]":
     for body in socket.dump(netlink.Message(rtnetlink.GETLINK, 0, bytes(16))):
         words = dict(netlink.attributes(body[16:]))
         name = words[rtnetlink.IFLA_IFNAME].rstrip(b"\0").decode("utf-8", "surrogateescape")
-        ours = name.startswith(table.PORT_PREFIX) or words.get(_IFLA_IFALIAS, b"").startswith(_OURS.encode())
+        ours = name.startswith(sets.PORT_PREFIX) or words.get(_IFLA_IFALIAS, b"").startswith(_OURS.encode())
         if name != "lo" and not ours:
             found.append(name)
     return found

@@ -180,7 +180,7 @@ def link_of(name: str) -> str:
 
 def port_link(address: int) -> str:
     """The name of the bridge's port of the container that has this address."""
-    from toolkit.network.table import PORT_PREFIX
+    from toolkit.network.sets import PORT_PREFIX
 
     return PORT_PREFIX + packed(address).hex()
 

@@ -19,18 +19,8 @@ from toolkit.errors import HostLacks
 from toolkit.kernel import netlink
 from toolkit.kernel.netlink import attribute
 from toolkit.network import nft
-from toolkit.network.nft import (
-    BRIDGE,
-    ETHER,
-    IFNAME,
-    INET,
-    IPV4,
-    PROTOCOL,
-    SERVICE,
-    Chain,
-    Element,
-    Set,
-)
+from toolkit.network.nft import BRIDGE, INET, Element
+from toolkit.network.sets import ADDRESSES, INNER, LINKS, OWNERS, PAIRS, PORTS, PORTS_AT, SHUT, SUBNETS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,78 +31,22 @@ if TYPE_CHECKING:
 NAME = "ctk"
 COMMENT = "ctk 1"
 """The comment of both tables. Its number changes with their rules: a table with another one is made again."""
-PORT_PREFIX = "ctkv"
-"""With this begin the names of the bridges' ports, whose other end is a container's."""
 
-LINKS = Set("links", IFNAME)  # our bridges
-INNER = Set("inner", IFNAME)  # those of internal networks
-PAIRS = Set("pairs", nft.joined(IFNAME, IFNAME))  # (bridge, itself): frames within one, which br_netfilter shows us
-SUBNETS = Set("subnets", IPV4, interval=True)  # whose packets get the host's address when they leave it
-SHUT = Set("shut", IFNAME)  # links that did not forward before we switched it on: still nothing new of theirs is
-_DESTINATION = nft.joined(IPV4, SERVICE)
-PORTS = Set("ports", nft.joined(PROTOCOL, SERVICE), _DESTINATION)
-PORTS_AT = Set("ports_at", nft.joined(IPV4, PROTOCOL, SERVICE), _DESTINATION)
-OWNERS = Set("owners", nft.joined(IFNAME, ETHER))  # (port, Ethernet address)
-ADDRESSES = Set("addresses", nft.joined(IFNAME, IPV4))  # (port, IPv4 address)
 
-_HERE = (nft.IS_IPV4, nft.TO_US, nft.jump("published"))
+def _inet_chains() -> "Sequence[nft.Chain]":
+    from toolkit.network import rules
 
-INET_TABLE = nft.Table(
-    INET,
-    NAME,
-    COMMENT,
-    (LINKS, INNER, PAIRS, SUBNETS, SHUT, PORTS, PORTS_AT),
-    (
-        Chain("published", (nft.translate(PORTS_AT, with_address=True),), (nft.translate(PORTS, with_address=False),)),
-        Chain(
-            "loopback",
-            (nft.from_link("lo", equal=False), nft.loopback_destination(), nft.COUNT, nft.DROP),
-            kind="filter", hook=nft.PREROUTING, priority=-300, place="prerouting",
-        ),
-        Chain("arriving", _HERE, kind="nat", hook=nft.PREROUTING, priority=-100, place="prerouting"),
-        Chain("own", _HERE, kind="nat", hook=nft.OUTPUT, priority=-100, place="output"),
-        Chain(
-            "leaving",
-            (nft.source_in(SUBNETS), nft.to_links(LINKS, inside=False), nft.MASQUERADE),
-            # A container that asks for its own published port: the answer must come back by us (hairpin).
-            (nft.source_in(SUBNETS), nft.to_links(LINKS), nft.TRANSLATED, nft.MASQUERADE),
-            (nft.loopback_source(), nft.to_links(LINKS), nft.MASQUERADE),
-            kind="nat", hook=nft.POSTROUTING, priority=100, place="postrouting",
-        ),
-        Chain(
-            "passing",
-            (nft.between(PAIRS), nft.ACCEPT),
-            (nft.from_links(INNER), nft.COUNT, nft.DROP),
-            (nft.ESTABLISHED, nft.ACCEPT),
-            (nft.TRANSLATED, nft.ACCEPT),
-            (nft.to_links(LINKS), nft.COUNT, nft.DROP),
-            (nft.from_links(SHUT), nft.COUNT, nft.DROP),
-            kind="filter", hook=nft.FORWARD, priority=0, place="forward",
-        ),
-    ),
-)  # fmt: skip
+    return rules.inet()
 
-BRIDGE_TABLE = nft.Table(
-    BRIDGE,
-    NAME,
-    COMMENT,
-    (OWNERS, ADDRESSES),
-    (
-        Chain(
-            "guard",
-            (nft.ethernet_source_not_in(OWNERS), nft.COUNT, nft.DROP),
-            (nft.arp_probe(), nft.ACCEPT),
-            (nft.arp_source_in(ADDRESSES), nft.ACCEPT),
-            (nft.ip_source_in(ADDRESSES), nft.ACCEPT),
-            (nft.COUNT, nft.DROP),
-        ),
-        Chain(
-            "ports",
-            (nft.from_link(PORT_PREFIX + "*"), nft.jump("guard")),
-            kind="filter", hook=nft.PREROUTING, priority=-300, place="prerouting",
-        ),
-    ),
-)  # fmt: skip
+
+def _bridge_chains() -> "Sequence[nft.Chain]":
+    from toolkit.network import rules
+
+    return rules.bridge()
+
+
+INET_TABLE = nft.Table(INET, NAME, COMMENT, (LINKS, INNER, PAIRS, SUBNETS, SHUT, PORTS, PORTS_AT), _inet_chains)
+BRIDGE_TABLE = nft.Table(BRIDGE, NAME, COMMENT, (OWNERS, ADDRESSES), _bridge_chains)
 
 
 def text() -> str:

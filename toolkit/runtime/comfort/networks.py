@@ -6,6 +6,7 @@ the container's process exists by then, and its program does not.
 
 import os
 
+from toolkit import preload
 from toolkit.errors import CtkError, HostLacks, LaunchFailed, NotFound, Usage
 from toolkit.kernel import process
 from toolkit.network import model
@@ -76,6 +77,7 @@ class Networking:
             raise LaunchFailed(f"share the network of container {self._other.id!r}", because="it has just ended")
         if self.choice.kind != "network":
             return
+        preload.load(preload.NETWORK)
         from toolkit.network import attach
         from toolkit.network.leases import Holder
 
@@ -113,6 +115,7 @@ def _running(root: str, container_id: str) -> "Record":
 
 def release(record: "Record") -> None:
     """Take the container off its networks; errors become warnings, because a dead lease is in nobody's way."""
+    preload.load(preload.NETWORK)
     from toolkit.network import attach
 
     try:
