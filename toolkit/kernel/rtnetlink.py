@@ -35,7 +35,7 @@ def new_link(kind: str, name: str, *attributes: bytes, data: "tuple[bytes, ...]"
 def veth_peer(*attributes: bytes, index: int) -> bytes:
     """The other end of a veth, in its `data`. With IFLA_NET_NS_FD among its attributes it is born in that namespace.
 
-    It can't be born up: its own end does not exist yet, and so it has no carrier (drivers/net/veth.c, veth_open).
+    It can't be born up (quirk 44).
     """
     return attribute(_VETH_PEER, _ifinfomsg(index, None), *attributes)
 

@@ -90,7 +90,7 @@ def _make(socket: "Socket", network: "Network", folder: str) -> None:
     """Make it. Its alias is its last setting, so that one that a killed ctk has left half-made is known."""
     mtu = network.mtu or way_out_mtu(socket)
     sizes = [attribute(rtnetlink.IFLA_MTU, u32(mtu))] if mtu else []
-    # The kernel takes no alias with a new link; both are one write, within which nobody can be killed.
+    # The kernel takes no alias with a new link (quirk 44); both are one write, within which nobody can be killed.
     socket.tell(
         rtnetlink.new_link("bridge", network.link, *sizes, attribute(rtnetlink.IFLA_ADDRESS, _ethernet(network))),
         _called(network.link, _unfinished(folder)),

@@ -174,7 +174,7 @@ class Table:
         if one.values:
             numbers += [(6, one.values.number), (7, one.values.size)]
         words = [attribute(kind, be32(value)) for kind, value in (*numbers, (10, number))]
-        # libnftnl's NFTNL_UDATA_SET_KEYBYTEORDER and _DATABYTEORDER: without the first `nft` shows no links' names.
+        # libnftnl's NFTNL_UDATA_SET_KEYBYTEORDER and _DATABYTEORDER (quirk 45).
         orders = [one.key.order, *([one.values.order] if one.values else [])]
         words.append(attribute(13, *[bytes((kind, 4)) + u32(order) for kind, order in enumerate(orders)]))
         return message(NEWSET, self.family, CREATE | EXCL, named, attribute(2, text(one.name)), *words)

@@ -43,7 +43,7 @@ def inet() -> "Sequence[Chain]":
         Chain(
             "leaving",
             (parts.source_in(SUBNETS), parts.to_links(LINKS, inside=False), parts.MASQUERADE),
-            # A container that asks for its own published port: the answer must come back by us (hairpin).
+            # A container that asks for its own published port: the answer must come back by us (quirk 43).
             (parts.source_in(SUBNETS), parts.to_links(LINKS), parts.TRANSLATED, parts.MASQUERADE),
             (parts.loopback_source(), parts.to_links(LINKS), parts.MASQUERADE),
             kind="nat", hook=POSTROUTING, priority=100, place="postrouting",
