@@ -38,6 +38,16 @@ systemd-tmpfiles-clean.timer systemd-tpm2-setup systemd-tpm2-setup-early systemd
 sys-kernel-debug.mount sys-kernel-tracing.mount systemd-ask-password-console.path systemd-ask-password-wall.path
 """.split()
 
+# Each daemon-reload starts all generators: a third of its seconds, for units that this machine has none of.
+GENERATORS = {
+    "system": """
+podman-system-generator systemd-debug-generator systemd-fstab-generator systemd-getty-generator
+systemd-gpt-auto-generator systemd-hibernate-resume-generator systemd-rc-local-generator systemd-run-generator
+systemd-ssh-generator systemd-system-update-generator systemd-sysv-generator systemd-tpm2-generator
+""".split(),
+    "user": ["podman-user-generator", "systemd-xdg-autostart-generator"],
+}
+
 USER, USER_ID, FIRST_SUBORDINATE = "tester", 1000, 100000
 AGENT = "/usr/local/lib/ctk-vm/agent.py"
 PROJECT = "/opt/ctk"  # where the agent unpacks the project at each boot
@@ -70,8 +80,9 @@ FILES = {
 LINKS = {
     "etc/systemd/system/multi-user.target.wants/ctk-agent.service": "../ctk-agent.service",
     "etc/systemd/system/default.target": "/usr/lib/systemd/system/multi-user.target",
-    "usr/local/bin/ctk": f"{PROJECT}/scripts/ctk",
+    "usr/local/bin/ctk": f"{PROJECT}/bin/ctk",
     **{f"etc/systemd/system/{name if '.' in name else name + '.service'}": "/dev/null" for name in MASKED},
+    **{f"etc/systemd/{whose}-generators/{name}": "/dev/null" for whose, names in GENERATORS.items() for name in names},
 }
 # Lines to add to files that the packages bring.
 LINES = {

@@ -93,13 +93,14 @@ class Machine:
             # QEMU ends with us, however we end.
             tool("setpriv"), "--pdeathsig", "KILL",
             tool("qemu-system-x86_64"), "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
-            # One thread for both processors: with one each, QEMU 7.2 lets a processor run on in code that the kernel
-            # has just rewritten on the other (static keys), and the guest panics ("Oops: int3"; criu turns such a key
-            # on). Writing kernel.sched_schedstats in a loop beside four ping-pongs of pipes panicked within 12 s; with
-            # one thread it ran for 60. The price: 42 s more for all of tests/vm.
+            # One processor. With two, and a thread for each, QEMU 7.2 lets one run on in code that the kernel has just
+            # rewritten on the other (static keys), and the guest panics ("Oops: int3"; criu turns such a key on):
+            # writing kernel.sched_schedstats in a loop beside four ping-pongs of pipes panicked within 12 s. Two in one
+            # thread never run at the same time, and cost a tenth more: the kernel keeps its locks, and each processor
+            # looks up translated code for itself.
             "-M", "pc,hpet=off,usb=off,vmport=off", "-accel", "tcg,thread=single,tb-size=512",
             # An old processor: the guest then leaves out what emulation is slow at (AVX and its saved state).
-            "-cpu", "Nehalem", "-smp", "2", "-m", str(MEMORY_MB),
+            "-cpu", "Nehalem", "-smp", "1", "-m", str(MEMORY_MB),
             "-kernel", str(self._image.kernel), "-initrd", str(self._image.initrd),
             "-append", guest.KERNEL_ARGUMENTS,
             "-drive", f"file={self._image.disk},format=raw,if=none,id=root,snapshot={snapshot},cache=unsafe",
