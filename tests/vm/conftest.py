@@ -58,13 +58,7 @@ def _run(machine: Machine, theme: str) -> Facts:
     whom, _, words = theme.partition("/")
     program = f"python3 -m tests.vm.inside.{words}"
     if whom == "user":
-        # A service of the user's own manager: there the controllers are delegated, as for an engine that a user starts.
-        home = f"/home/{guest.USER}"
-        program = (
-            f"runuser -u {guest.USER} -- env HOME={home} XDG_RUNTIME_DIR=/run/user/{guest.USER_ID} "
-            f"systemd-run --user --quiet --pipe --wait --collect -p Delegate=yes -E PATH "
-            f"--working-directory={guest.PROJECT} {program}"
-        )
+        program = f"{guest.AS_USER} --working-directory={guest.PROJECT} {program}"
     else:
         program = f"cd {guest.PROJECT} && {program}"
     try:

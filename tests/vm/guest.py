@@ -1,5 +1,7 @@
 """What is in the guest: Debian packages, the units that it does not start, the files that make it ours. All pure."""
 
+import shlex
+
 SUITE = "trixie"  # its kernel (6.12) maps ids on tmpfs, and its criu knows that kernel
 
 PACKAGES = (
@@ -49,9 +51,29 @@ systemd-ssh-generator systemd-system-update-generator systemd-sysv-generator sys
 }
 
 USER, USER_ID, FIRST_SUBORDINATE = "tester", 1000, 100000
+# For a command of the user's: a service of his own manager, where the controllers are delegated as for an engine that
+# he starts.
+AS_USER = (
+    f"runuser -u {USER} -- env HOME=/home/{USER} XDG_RUNTIME_DIR=/run/user/{USER_ID} "
+    "systemd-run --user --quiet --pipe --wait --collect -p Delegate=yes -E PATH "
+)
 AGENT = "/usr/local/lib/ctk-vm/agent.py"
 PROJECT = "/opt/ctk"  # where the agent unpacks the project at each boot
 PORT = "ctk.agent"
+
+# Run by the user before the guest is saved: podman's image of one busybox (inside/engine.py), without a registry.
+# Neither ctk nor anything else of the project has a part in it.
+BOX = """\
+set -eo pipefail
+mkdir -p box/bin box/dev box/etc box/mnt box/proc box/run box/sys box/tmp
+cp /usr/bin/busybox box/bin/
+box/bin/busybox --install box/bin
+echo root:x:0:0::/:/bin/sh >box/etc/passwd
+: >box/etc/hosts
+tar -C box -c . | podman import --change CMD=/bin/sh - localhost/box
+rm -r box
+"""
+PREPARE = f"{AS_USER} --working-directory=/home/{USER} bash -c {shlex.quote(BOX)}"
 
 _AGENT_UNIT = f"""\
 [Unit]

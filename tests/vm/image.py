@@ -107,6 +107,9 @@ def _make(tree: Path, made: Image, say: Callable[[str], None]) -> None:
     shutil.rmtree(tree)
     say("boot")
     with Machine(made, Path(tempfile.mkdtemp(prefix="ctk-vm-"))) as machine:
+        done = machine.run(guest.PREPARE)
+        if done.rc:
+            raise RuntimeError(f"podman's image: exit {done.rc}\n{done.out}{done.err}")
         say(f"save, booted in {machine.booted_s:.1f} s")
         machine.save()
 
