@@ -18,7 +18,8 @@ from tests.vm import guest
 
 TOP = Path(__file__).parents[2]
 PARTS = ("toolkit", "tests/vm/inside")
-# The command as it is installed (scripts/launcher/hook.py): the shell script would take a sixth of each start more.
+# The command as it is installed (scripts/launcher/hook.py): the script of a checkout is a shell, and a readlink for a
+# link.
 COMMAND, LAUNCH = "bin/ctk", "share/ctk/launch.py"
 # Debian's typer imports all of rich for each command line: four seconds of emulation. Ours is beside the project, where
 # the launcher's Python finds it first; rich is the guest's.
