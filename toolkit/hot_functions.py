@@ -8,12 +8,12 @@ MODULES = {
     "create":
         "toolkit toolkit.__main__ toolkit.errors toolkit.kernel toolkit.kernel.atomic toolkit.kernel.beneath "
         "toolkit.kernel.capabilities toolkit.kernel.host toolkit.kernel.libc toolkit.kernel.mountinfo "
-        "toolkit.kernel.mounts toolkit.kernel.namespaces toolkit.kernel.ours toolkit.kernel.process "
-        "toolkit.kernel.program toolkit.kernel.program.interpreter_code toolkit.kernel.program.program "
-        "toolkit.kernel.program.structures toolkit.kernel.reading toolkit.kernel.roots toolkit.lean_os "
-        "toolkit.oci toolkit.oci.check toolkit.oci.check_linux toolkit.oci.check_process "
-        "toolkit.oci.check_resources toolkit.oci.check_seccomp toolkit.oci.json_text toolkit.oci.schema "
-        "toolkit.oci.state toolkit.places toolkit.preload toolkit.runtime toolkit.runtime.argv "
+        "toolkit.kernel.mounts toolkit.kernel.namespaces toolkit.kernel.native toolkit.kernel.ours "
+        "toolkit.kernel.process toolkit.kernel.program toolkit.kernel.program.interpreter_code "
+        "toolkit.kernel.program.program toolkit.kernel.program.structures toolkit.kernel.reading "
+        "toolkit.kernel.roots toolkit.lean_os toolkit.oci toolkit.oci.check toolkit.oci.check_linux "
+        "toolkit.oci.check_process toolkit.oci.check_resources toolkit.oci.check_seccomp toolkit.oci.json_text "
+        "toolkit.oci.schema toolkit.oci.state toolkit.places toolkit.preload toolkit.runtime toolkit.runtime.argv "
         "toolkit.runtime.cgroup_mount toolkit.runtime.cgroups toolkit.runtime.cgroups.devices "
         "toolkit.runtime.cgroups.files toolkit.runtime.cgroups.freezer toolkit.runtime.cgroups.layout "
         "toolkit.runtime.cgroups.limits toolkit.runtime.cgroups.v1 toolkit.runtime.child "
@@ -94,23 +94,24 @@ MODULES = {
     "run":
         "toolkit toolkit.__main__ toolkit.errors toolkit.kernel toolkit.kernel.atomic toolkit.kernel.beneath "
         "toolkit.kernel.capabilities toolkit.kernel.host toolkit.kernel.libc toolkit.kernel.mountinfo "
-        "toolkit.kernel.mounts toolkit.kernel.namespaces toolkit.kernel.ours toolkit.kernel.process "
-        "toolkit.kernel.program toolkit.kernel.program.interpreter_code toolkit.kernel.program.program "
-        "toolkit.kernel.program.structures toolkit.kernel.reading toolkit.kernel.roots toolkit.kernel.terminal "
-        "toolkit.lean_os toolkit.oci toolkit.oci.check toolkit.oci.check_linux toolkit.oci.check_process "
-        "toolkit.oci.check_resources toolkit.oci.check_seccomp toolkit.oci.json_text toolkit.oci.schema "
-        "toolkit.oci.state toolkit.places toolkit.preload toolkit.runtime toolkit.runtime.argv "
-        "toolkit.runtime.cgroup_mount toolkit.runtime.cgroups toolkit.runtime.cgroups.devices "
-        "toolkit.runtime.cgroups.files toolkit.runtime.cgroups.freezer toolkit.runtime.cgroups.layout "
-        "toolkit.runtime.cgroups.limits toolkit.runtime.cgroups.v1 toolkit.runtime.child "
-        "toolkit.runtime.conversation toolkit.runtime.credentials toolkit.runtime.devices toolkit.runtime.ending "
-        "toolkit.runtime.executable toolkit.runtime.finish toolkit.runtime.foreground toolkit.runtime.handover "
-        "toolkit.runtime.hooks toolkit.runtime.identity toolkit.runtime.launch toolkit.runtime.lifecycle "
-        "toolkit.runtime.log toolkit.runtime.main toolkit.runtime.mount_options toolkit.runtime.mounting "
-        "toolkit.runtime.options toolkit.runtime.outside toolkit.runtime.plan toolkit.runtime.preparation "
-        "toolkit.runtime.record toolkit.runtime.removal toolkit.runtime.seccomp toolkit.runtime.session "
-        "toolkit.runtime.shield toolkit.runtime.shielding toolkit.runtime.signals toolkit.runtime.spawn "
-        "toolkit.runtime.steps toolkit.runtime.stops toolkit.runtime.verbs toolkit.runtime.verbs.run toolkit.text",
+        "toolkit.kernel.mounts toolkit.kernel.namespaces toolkit.kernel.native toolkit.kernel.ours "
+        "toolkit.kernel.process toolkit.kernel.program toolkit.kernel.program.interpreter_code "
+        "toolkit.kernel.program.program toolkit.kernel.program.structures toolkit.kernel.reading "
+        "toolkit.kernel.roots toolkit.kernel.terminal toolkit.lean_os toolkit.oci toolkit.oci.check "
+        "toolkit.oci.check_linux toolkit.oci.check_process toolkit.oci.check_resources toolkit.oci.check_seccomp "
+        "toolkit.oci.json_text toolkit.oci.schema toolkit.oci.state toolkit.places toolkit.preload "
+        "toolkit.runtime toolkit.runtime.argv toolkit.runtime.cgroup_mount toolkit.runtime.cgroups "
+        "toolkit.runtime.cgroups.devices toolkit.runtime.cgroups.files toolkit.runtime.cgroups.freezer "
+        "toolkit.runtime.cgroups.layout toolkit.runtime.cgroups.limits toolkit.runtime.cgroups.v1 "
+        "toolkit.runtime.child toolkit.runtime.conversation toolkit.runtime.credentials toolkit.runtime.devices "
+        "toolkit.runtime.ending toolkit.runtime.executable toolkit.runtime.finish toolkit.runtime.foreground "
+        "toolkit.runtime.handover toolkit.runtime.hooks toolkit.runtime.identity toolkit.runtime.launch "
+        "toolkit.runtime.lifecycle toolkit.runtime.log toolkit.runtime.main toolkit.runtime.mount_options "
+        "toolkit.runtime.mounting toolkit.runtime.options toolkit.runtime.outside toolkit.runtime.plan "
+        "toolkit.runtime.preparation toolkit.runtime.record toolkit.runtime.removal toolkit.runtime.seccomp "
+        "toolkit.runtime.session toolkit.runtime.shield toolkit.runtime.shielding toolkit.runtime.signals "
+        "toolkit.runtime.spawn toolkit.runtime.steps toolkit.runtime.stops toolkit.runtime.verbs "
+        "toolkit.runtime.verbs.run toolkit.text",
     "start":
         "toolkit toolkit.__main__ toolkit.errors toolkit.kernel toolkit.kernel.atomic toolkit.kernel.mountinfo "
         "toolkit.kernel.ours toolkit.kernel.reading toolkit.lean_os toolkit.oci.json_text toolkit.places "
@@ -148,10 +149,11 @@ FUNCTIONS = {
     "toolkit.kernel.beneath": "fd_path make_directories make_file open_beneath openat2",
     "toolkit.kernel.capabilities": "last mask",
     "toolkit.kernel.host": "HostFacts HostFacts.__getattr__ _in_user_namespace read",
-    "toolkit.kernel.libc": "_Syscall buffer c_char c_long c_void_p failed number numbers quoted syscall",
+    "toolkit.kernel.libc": "buffer failed number numbers quoted syscall",
     "toolkit.kernel.mountinfo": "read unescaped",
     "toolkit.kernel.mounts": "_path mount mount_setattr move_mount open_tree pivot_root place_of",
     "toolkit.kernel.namespaces": "open_namespace setns",
+    "toolkit.kernel.native": "_Syscall c_char c_long c_void_p",
     "toolkit.kernel.ours": "NotOurs _open _replaceable check open_folder",
     "toolkit.kernel.process": "clone3 hide new_session_keyring pidfd_open prctl sethostname start_time stat_fields",
     "toolkit.kernel.program.program":
@@ -218,8 +220,8 @@ FUNCTIONS = {
     "toolkit.runtime.handover":
         "Filter Filter.__init__ Filter.load Handover Handover.__init__ _tell _wait close emit",
     "toolkit.runtime.identity":
-        "Identity Identity.__init__ Identity.filter_is_late Identity.known _prlimit raise_rlimits set_affinity "
-        "shape",
+        "Identity Identity.__init__ Identity.filter_is_late Identity.known _hard_limits raise_rlimits "
+        "set_affinity shape",
     "toolkit.runtime.launch":
         "Launch Launch.__init__ _check_terminal _ending _handshake _is_rootless _parent_handshake _planned "
         "_ready_hooks _start_child cgroup_manager check_root create read_bundle",

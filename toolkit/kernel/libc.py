@@ -1,10 +1,9 @@
 """`syscall(2)`, through which every wrapper of this folder goes, and how failures are reported.
 
-`_ctypes` is used directly: `import ctypes` costs 4-5 ms, an eighth of a whole container (docs/performance.md).
+native.py makes the calls; it is imported by the first one, because `exec` makes none.
 Every wrapper in this folder has its man-page name and raises `SystemCall` with the call in strace's notation.
 """
 
-import _ctypes
 import os
 
 from toolkit.errors import HostLacks, SystemCall
@@ -15,33 +14,6 @@ if TYPE_CHECKING:
 
     Argument = int | bytes | None | Any  # Any: a ctypes buffer
 
-
-class c_long(_ctypes._SimpleCData):  # type: ignore[type-arg]
-    """A C long."""
-
-    _type_ = "l"
-
-
-class c_char(_ctypes._SimpleCData):  # type: ignore[type-arg]
-    """A C char."""
-
-    _type_ = "c"
-
-
-class c_void_p(_ctypes._SimpleCData):  # type: ignore[type-arg]
-    """A C pointer: an int, bytes, a buffer, or None for NULL."""
-
-    _type_ = "P"
-
-
-class _Syscall(_ctypes.CFuncPtr):
-    _flags_ = _ctypes.FUNCFLAG_CDECL | _ctypes.FUNCFLAG_USE_ERRNO
-    _restype_ = c_long
-    _argtypes_ = (c_long, c_void_p, c_void_p, c_void_p, c_void_p, c_void_p, c_void_p)
-
-
-_syscall = _Syscall(_ctypes.dlsym(_ctypes.dlopen(None, 2), "syscall"))  # type: ignore[arg-type]
-_get_errno = _ctypes.get_errno
 
 # Numbers from 424 (Linux 5.1) on are the same on every architecture; the older ones are not.
 _SINCE_5_1 = (
@@ -108,9 +80,11 @@ def syscall(
     f: "Argument" = 0,
 ) -> int:
     """syscall(2). Paths are bytes, NULL is None, structures are `buffer()`s. Raises OSError with the kernel's errno."""
-    result: int = _syscall(number, a, b, c, d, e, f)
+    from toolkit.kernel import native
+
+    result = native.syscall(number, a, b, c, d, e, f)
     if result == -1:
-        error = _get_errno()
+        error = native.get_errno()
         raise OSError(error, os.strerror(error))
     return result
 
@@ -118,7 +92,9 @@ def syscall(
 def buffer(data: "bytes | int") -> "Any":
     """A writable C buffer holding `data`, or `data` zero bytes; pass it to `syscall`, read it back with bytes()."""
     size = data if isinstance(data, int) else len(data)
-    array = (c_char * size)()
+    from toolkit.kernel import native
+
+    array: Any = (native.c_char * size)()
     if not isinstance(data, int):
         memoryview(array).cast("B")[:] = data
     return array
@@ -126,8 +102,9 @@ def buffer(data: "bytes | int") -> "Any":
 
 def address(array: "Any") -> int:
     """The address of a `buffer`, for a pointer inside another structure. The buffer must be kept alive."""
-    result: int = _ctypes.addressof(array)
-    return result
+    from toolkit.kernel import native
+
+    return native.addressof(array)
 
 
 def failed(call: str, error: OSError, *, hint: str = "") -> "NoReturn":

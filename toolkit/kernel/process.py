@@ -107,7 +107,7 @@ def close_range(first: int, last: int, flags: int = 0) -> None:
 def pidfd_open(pid: int) -> int:
     """pidfd_open(2), Linux 5.3. Raises SystemCall (ESRCH: no such process)."""
     try:
-        return libc.syscall(libc.number("pidfd_open"), pid, 0)
+        return os.pidfd_open(pid)
     except OSError as error:
         libc.failed(f"pidfd_open({pid}, 0)", error)
 

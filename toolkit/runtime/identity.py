@@ -3,7 +3,7 @@
 import os
 
 from toolkit.errors import LaunchFailed, SystemCall, reason
-from toolkit.kernel import capabilities, libc
+from toolkit.kernel import capabilities, libc, reading
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -173,9 +173,10 @@ def raise_rlimits(pid: int, rlimits: "list[Rlimit]") -> None:
     same ids. The program sets the limits themselves at its end, because they may be too low for what comes before.
     Raises LaunchFailed.
     """
+    known = _hard_limits(pid) if rlimits else []
     for limit in rlimits:
         number = RLIMITS[limit["type"]]
-        _, hard = _prlimit(pid, number, None)
+        hard = known[number] if known else _prlimit(pid, number, None)[1]
         if limit["hard"] > hard:
             try:
                 _prlimit(pid, number, (min(limit["soft"], hard), limit["hard"]))
@@ -185,6 +186,24 @@ def raise_rlimits(pid: int, rlimits: "list[Rlimit]") -> None:
                     because=reason(error),
                     hint=f"the caller's hard limit is {hard}, and raising it takes CAP_SYS_RESOURCE",
                 ) from None
+
+
+def _hard_limits(pid: int) -> "list[int]":
+    """A process's hard limits by number, as /proc/PID/limits shows them; [] if it does not.
+
+    Few limits have to be raised, so `exec` mostly need not load what makes system calls (native.py).
+    """
+    try:
+        lines = reading.read(f"/proc/{pid}/limits").split(b"\n")[1:-1]
+        # fs/proc/base.c, proc_pid_limits: "%-25s %-20s %-20s %-10s", in the order of their numbers.
+        words = [line[47:].split()[0] for line in lines]
+        limits = [_UNLIMITED if word == b"unlimited" else int(word) for word in words]
+    except (OSError, ValueError, IndexError):
+        return []
+    return limits if len(limits) > max(RLIMITS.values()) else []
+
+
+_UNLIMITED = (1 << 64) - 1  # RLIM_INFINITY
 
 
 def _prlimit(pid: int, number: int, new: "tuple[int, int] | None") -> "tuple[int, int]":
