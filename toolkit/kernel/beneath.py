@@ -49,21 +49,29 @@ def open_beneath(rootfd: int, path: str, flags: int, mode: int = 0) -> int:
 
 
 def emit_open(
-    p: "Program", rootfd: "int | Cell", path: str, flags: int, result: "Cell", *, on: "Exits" = (), mode: int = 0
+    p: "Program",
+    rootfd: "int | Cell",
+    path: "str | int",
+    flags: int,
+    result: "Cell",
+    *,
+    on: "Exits" = (),
+    resolve: int = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS,
 ) -> None:
-    """The same as `open_beneath` in a program; `result` gets the descriptor."""
-    how = p.words(flags | os.O_CLOEXEC, mode, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
-    tries, again, raced, done = p.cell(), Label(), Label(), Label()
-    p.own("set", _SLOW_PATHS, result=tries)
-    p.place(again)
-    name = path.lstrip("/") or "."
+    """The same as `open_beneath` in a program; `result` gets the descriptor. `path` may be an address."""
+    how = p.words(flags | os.O_CLOEXEC, 0, resolve)
+    again, raced = p.placed(), Label()
+    name = (path.lstrip("/") or ".") if isinstance(path, str) else path
     p.call("openat2", rootfd, name, how, 24, result=result, on=((errno.EAGAIN, raced), *on))
-    p.go(done)
-    p.place(raced)
-    p.own("subtract", tries, 1, result=tries)
-    p.when("if_less", 0, tries, again)
-    p.fail(errno.EAGAIN)
-    p.place(done)
+
+    def retry() -> None:
+        tries = p.cell()
+        p.place(raced)
+        p.own("add", tries, 1, result=tries)
+        p.when("if_less", tries, _SLOW_PATHS, again)
+        p.fail(errno.EAGAIN)
+
+    p.aside(retry)
 
 
 _MAX_LINKS = 40  # the kernel's own limit (path_resolution(7))
@@ -126,12 +134,13 @@ def make_file(rootfd: int, path: str, mode: int = 0o644, *, links: int = 0) -> i
 
     Dangling symlinks are treated as in `make_directories`. Raises SystemCall, OSError.
     """
+    path = path.rstrip("/")
     try:
         return open_beneath(rootfd, path, O_PATH)
     except SystemCall as error:
         if error.errno != errno.ENOENT:
             raise
-    folder, _, name = path.rstrip("/").rpartition("/")
+    folder, _, name = path.rpartition("/")
     parent = make_directories(rootfd, folder)
     try:
         fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode, dir_fd=parent)

@@ -210,7 +210,7 @@ class Program:
 
         It is for what is seldom done: the program goes there by a label, and comes back by one.
         """
-        self._aside.append((self.owners[-1][1] if self.owners else None, block))
+        self._aside.append((self.owner, block))
 
     def finish(self) -> None:
         """Add what was put aside. `image` does it; nothing can be added behind it."""
@@ -229,6 +229,10 @@ class Program:
         """From here on failures are told to `fd`; -1: they are not told."""
         self.own("set", fd, result=_TOLD)
 
+    def tell(self, address: int, size: int) -> None:
+        """Write so many bytes to where failures are told."""
+        self.call("write", _TOLD, address, size)
+
     def fail(self, number: "int | Cell", said: str = "") -> None:
         """Fail with `number`, an errno or (from 4096 on) one whose meaning only the owner knows.
 
@@ -245,6 +249,11 @@ class Program:
     def owned_by(self, owner: "Owner | None") -> None:
         """The operations from here on belong to `owner`, which turns a failure of one into the error to report."""
         self.owners.append((len(self.operations), owner))
+
+    @property
+    def owner(self) -> "Owner | None":
+        """Whose operations are being written."""
+        return self.owners[-1][1] if self.owners else None
 
     def failure(self, number: int, error: int) -> "CtkError":
         """The error to report for a failure that was told: that of operation `number`, with this errno."""
@@ -345,7 +354,7 @@ def _headers(machine: str, code: bytes, size: int, memory: int) -> bytes:
     return header + bytes(256 - len(header))
 
 
-def sealed(data: bytes) -> int:
+def sealed(data: bytes, mode: int = 0o111) -> int:
     """A close-on-exec memfd that holds `data`, executable and sealed (memfd_create(2), fcntl(2)). Raises OSError."""
     import fcntl
 
@@ -358,7 +367,7 @@ def sealed(data: bytes) -> int:
         os.write(fd, data)
         # Not readable: the kernel keeps a process that runs it undumpable, so a created container cannot be ptraced
         # or looked into from another container of the same user (prctl(2), PR_SET_DUMPABLE).
-        os.fchmod(fd, 0o111)
+        os.fchmod(fd, mode)
         fcntl.fcntl(fd, _F_ADD_SEALS, _ALL_SEALS)
     except BaseException:
         os.close(fd)
