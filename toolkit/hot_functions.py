@@ -8,30 +8,33 @@ MODULES = {
     "create":
         "toolkit toolkit.__main__ toolkit.errors toolkit.kernel toolkit.kernel.atomic toolkit.kernel.beneath "
         "toolkit.kernel.capabilities toolkit.kernel.host toolkit.kernel.libc toolkit.kernel.mountinfo "
-        "toolkit.kernel.mounts toolkit.kernel.namespaces toolkit.kernel.native toolkit.kernel.ours "
-        "toolkit.kernel.process toolkit.kernel.program toolkit.kernel.program.interpreter_code "
-        "toolkit.kernel.program.program toolkit.kernel.program.structures toolkit.kernel.reading "
+        "toolkit.kernel.mounts toolkit.kernel.namespaces toolkit.kernel.ours toolkit.kernel.process "
+        "toolkit.kernel.program toolkit.kernel.program.interpreter_code toolkit.kernel.program.program "
+        "toolkit.kernel.program.routine toolkit.kernel.program.structures toolkit.kernel.reading "
         "toolkit.kernel.roots toolkit.lean_os toolkit.oci toolkit.oci.check toolkit.oci.check_linux "
         "toolkit.oci.check_process toolkit.oci.check_resources toolkit.oci.check_seccomp toolkit.oci.json_text "
         "toolkit.oci.schema toolkit.oci.state toolkit.places toolkit.preload toolkit.runtime toolkit.runtime.argv "
         "toolkit.runtime.cgroup_mount toolkit.runtime.cgroups toolkit.runtime.cgroups.devices "
         "toolkit.runtime.cgroups.files toolkit.runtime.cgroups.freezer toolkit.runtime.cgroups.layout "
-        "toolkit.runtime.cgroups.limits toolkit.runtime.cgroups.v1 toolkit.runtime.child "
-        "toolkit.runtime.conversation toolkit.runtime.credentials toolkit.runtime.devices toolkit.runtime.ending "
-        "toolkit.runtime.executable toolkit.runtime.finish toolkit.runtime.handover toolkit.runtime.hooks "
+        "toolkit.runtime.cgroups.limits toolkit.runtime.cgroups.v1 toolkit.runtime.conversation "
+        "toolkit.runtime.credentials toolkit.runtime.devices toolkit.runtime.devices_program "
+        "toolkit.runtime.directories toolkit.runtime.ending toolkit.runtime.entering toolkit.runtime.executable "
+        "toolkit.runtime.finish toolkit.runtime.first_process toolkit.runtime.handover toolkit.runtime.hooks "
         "toolkit.runtime.identity toolkit.runtime.launch toolkit.runtime.log toolkit.runtime.main "
-        "toolkit.runtime.mount_options toolkit.runtime.mounting toolkit.runtime.options toolkit.runtime.outside "
-        "toolkit.runtime.plan toolkit.runtime.preparation toolkit.runtime.record toolkit.runtime.seccomp "
-        "toolkit.runtime.shield toolkit.runtime.shielding toolkit.runtime.spawn toolkit.runtime.steps "
-        "toolkit.runtime.stops toolkit.runtime.verbs toolkit.runtime.verbs.create toolkit.text",
+        "toolkit.runtime.mount_options toolkit.runtime.mounting toolkit.runtime.mounting_program "
+        "toolkit.runtime.new_root toolkit.runtime.options toolkit.runtime.outside toolkit.runtime.plan "
+        "toolkit.runtime.preparation toolkit.runtime.record toolkit.runtime.seccomp toolkit.runtime.shielding "
+        "toolkit.runtime.site toolkit.runtime.spawn toolkit.runtime.steps toolkit.runtime.stops "
+        "toolkit.runtime.verbs toolkit.runtime.verbs.create toolkit.text",
     "delete":
-        "toolkit toolkit.__main__ toolkit.errors toolkit.kernel toolkit.kernel.atomic toolkit.kernel.mountinfo "
-        "toolkit.kernel.ours toolkit.kernel.reading toolkit.lean_os toolkit.oci.json_text toolkit.places "
-        "toolkit.preload toolkit.runtime.argv toolkit.runtime.cgroups toolkit.runtime.cgroups.files "
-        "toolkit.runtime.cgroups.freezer toolkit.runtime.cgroups.layout toolkit.runtime.cgroups.v1 "
-        "toolkit.runtime.lifecycle toolkit.runtime.log toolkit.runtime.main toolkit.runtime.options "
-        "toolkit.runtime.record toolkit.runtime.removal toolkit.runtime.signals toolkit.runtime.stops "
-        "toolkit.runtime.verbs.delete toolkit.text",
+        "toolkit toolkit.__main__ toolkit.errors toolkit.kernel toolkit.kernel.atomic toolkit.kernel.libc "
+        "toolkit.kernel.mountinfo toolkit.kernel.ours toolkit.kernel.program.interpreter_code "
+        "toolkit.kernel.program.program toolkit.kernel.reading toolkit.lean_os toolkit.oci.json_text "
+        "toolkit.places toolkit.preload toolkit.runtime.argv toolkit.runtime.cgroups "
+        "toolkit.runtime.cgroups.files toolkit.runtime.cgroups.freezer toolkit.runtime.cgroups.layout "
+        "toolkit.runtime.cgroups.v1 toolkit.runtime.lifecycle toolkit.runtime.log toolkit.runtime.main "
+        "toolkit.runtime.options toolkit.runtime.record toolkit.runtime.removal toolkit.runtime.signals "
+        "toolkit.runtime.stops toolkit.runtime.verbs.delete toolkit.text",
     "events":
         "toolkit toolkit.__main__ toolkit.errors toolkit.kernel toolkit.kernel.atomic toolkit.kernel.mountinfo "
         "toolkit.kernel.ours toolkit.kernel.reading toolkit.lean_os toolkit.oci.json_text toolkit.places "
@@ -40,20 +43,19 @@ MODULES = {
         "toolkit.runtime.cgroups.v1 toolkit.runtime.lifecycle toolkit.runtime.log toolkit.runtime.main "
         "toolkit.runtime.options toolkit.runtime.record toolkit.runtime.verbs.events toolkit.text",
     "exec":
-        "toolkit toolkit.__main__ toolkit.errors toolkit.kernel.atomic toolkit.kernel.capabilities "
-        "toolkit.kernel.libc toolkit.kernel.mounts toolkit.kernel.namespaces toolkit.kernel.ours "
-        "toolkit.kernel.process toolkit.kernel.program.interpreter_code toolkit.kernel.program.program "
-        "toolkit.kernel.program.structures toolkit.kernel.reading toolkit.lean_os toolkit.oci.check "
-        "toolkit.oci.check_process toolkit.oci.json_text toolkit.oci.schema toolkit.places toolkit.preload "
-        "toolkit.runtime.argv toolkit.runtime.cgroup_mount toolkit.runtime.cgroups toolkit.runtime.cgroups.files "
+        "toolkit toolkit.__main__ toolkit.errors toolkit.kernel toolkit.kernel.atomic toolkit.kernel.capabilities "
+        "toolkit.kernel.libc toolkit.kernel.mountinfo toolkit.kernel.mounts toolkit.kernel.namespaces "
+        "toolkit.kernel.ours toolkit.kernel.process toolkit.kernel.program.interpreter_code "
+        "toolkit.kernel.program.program toolkit.kernel.program.structures toolkit.kernel.reading toolkit.lean_os "
+        "toolkit.oci.check toolkit.oci.check_process toolkit.oci.json_text toolkit.oci.schema toolkit.places "
+        "toolkit.preload toolkit.runtime.argv toolkit.runtime.cgroups toolkit.runtime.cgroups.files "
         "toolkit.runtime.cgroups.freezer toolkit.runtime.cgroups.layout toolkit.runtime.cgroups.v1 "
-        "toolkit.runtime.conversation toolkit.runtime.credentials toolkit.runtime.devices toolkit.runtime.ending "
-        "toolkit.runtime.entering toolkit.runtime.executable toolkit.runtime.finish toolkit.runtime.foreground "
-        "toolkit.runtime.handover toolkit.runtime.identity toolkit.runtime.lifecycle toolkit.runtime.log "
-        "toolkit.runtime.main toolkit.runtime.mount_options toolkit.runtime.mounting toolkit.runtime.options "
-        "toolkit.runtime.outside toolkit.runtime.plan toolkit.runtime.preparation toolkit.runtime.record "
-        "toolkit.runtime.seccomp toolkit.runtime.shielding toolkit.runtime.spawn toolkit.runtime.steps "
-        "toolkit.runtime.stops toolkit.runtime.verbs.exec toolkit.text",
+        "toolkit.runtime.conversation toolkit.runtime.credentials toolkit.runtime.ending toolkit.runtime.entering "
+        "toolkit.runtime.executable toolkit.runtime.finish toolkit.runtime.foreground toolkit.runtime.handover "
+        "toolkit.runtime.identity toolkit.runtime.lifecycle toolkit.runtime.log toolkit.runtime.main "
+        "toolkit.runtime.options toolkit.runtime.outside toolkit.runtime.preparation toolkit.runtime.record "
+        "toolkit.runtime.seccomp toolkit.runtime.spawn toolkit.runtime.stops toolkit.runtime.verbs.exec "
+        "toolkit.text",
     "kill":
         "toolkit toolkit.__main__ toolkit.errors toolkit.kernel toolkit.kernel.atomic toolkit.kernel.mountinfo "
         "toolkit.kernel.ours toolkit.kernel.reading toolkit.lean_os toolkit.oci.json_text toolkit.places "
@@ -94,31 +96,35 @@ MODULES = {
     "run":
         "toolkit toolkit.__main__ toolkit.errors toolkit.kernel toolkit.kernel.atomic toolkit.kernel.beneath "
         "toolkit.kernel.capabilities toolkit.kernel.host toolkit.kernel.libc toolkit.kernel.mountinfo "
-        "toolkit.kernel.mounts toolkit.kernel.namespaces toolkit.kernel.native toolkit.kernel.ours "
-        "toolkit.kernel.process toolkit.kernel.program toolkit.kernel.program.interpreter_code "
-        "toolkit.kernel.program.program toolkit.kernel.program.structures toolkit.kernel.reading "
+        "toolkit.kernel.mounts toolkit.kernel.namespaces toolkit.kernel.ours toolkit.kernel.process "
+        "toolkit.kernel.program toolkit.kernel.program.interpreter_code toolkit.kernel.program.program "
+        "toolkit.kernel.program.routine toolkit.kernel.program.structures toolkit.kernel.reading "
         "toolkit.kernel.roots toolkit.kernel.terminal toolkit.lean_os toolkit.oci toolkit.oci.check "
         "toolkit.oci.check_linux toolkit.oci.check_process toolkit.oci.check_resources toolkit.oci.check_seccomp "
         "toolkit.oci.json_text toolkit.oci.schema toolkit.oci.state toolkit.places toolkit.preload "
         "toolkit.runtime toolkit.runtime.argv toolkit.runtime.cgroup_mount toolkit.runtime.cgroups "
         "toolkit.runtime.cgroups.devices toolkit.runtime.cgroups.files toolkit.runtime.cgroups.freezer "
         "toolkit.runtime.cgroups.layout toolkit.runtime.cgroups.limits toolkit.runtime.cgroups.v1 "
-        "toolkit.runtime.child toolkit.runtime.conversation toolkit.runtime.credentials toolkit.runtime.devices "
-        "toolkit.runtime.ending toolkit.runtime.executable toolkit.runtime.finish toolkit.runtime.foreground "
-        "toolkit.runtime.handover toolkit.runtime.hooks toolkit.runtime.identity toolkit.runtime.launch "
-        "toolkit.runtime.lifecycle toolkit.runtime.log toolkit.runtime.main toolkit.runtime.mount_options "
-        "toolkit.runtime.mounting toolkit.runtime.options toolkit.runtime.outside toolkit.runtime.plan "
+        "toolkit.runtime.conversation toolkit.runtime.credentials toolkit.runtime.devices "
+        "toolkit.runtime.devices_program toolkit.runtime.directories toolkit.runtime.ending "
+        "toolkit.runtime.entering toolkit.runtime.executable toolkit.runtime.finish toolkit.runtime.first_process "
+        "toolkit.runtime.foreground toolkit.runtime.handover toolkit.runtime.hooks toolkit.runtime.identity "
+        "toolkit.runtime.launch toolkit.runtime.lifecycle toolkit.runtime.log toolkit.runtime.main "
+        "toolkit.runtime.mount_options toolkit.runtime.mounting toolkit.runtime.mounting_program "
+        "toolkit.runtime.new_root toolkit.runtime.options toolkit.runtime.outside toolkit.runtime.plan "
         "toolkit.runtime.preparation toolkit.runtime.record toolkit.runtime.removal toolkit.runtime.seccomp "
-        "toolkit.runtime.session toolkit.runtime.shield toolkit.runtime.shielding toolkit.runtime.signals "
+        "toolkit.runtime.session toolkit.runtime.shielding toolkit.runtime.signals toolkit.runtime.site "
         "toolkit.runtime.spawn toolkit.runtime.steps toolkit.runtime.stops toolkit.runtime.verbs "
         "toolkit.runtime.verbs.run toolkit.text",
     "start":
-        "toolkit toolkit.__main__ toolkit.errors toolkit.kernel toolkit.kernel.atomic toolkit.kernel.mountinfo "
-        "toolkit.kernel.ours toolkit.kernel.reading toolkit.lean_os toolkit.oci.json_text toolkit.places "
-        "toolkit.preload toolkit.runtime.argv toolkit.runtime.cgroups toolkit.runtime.cgroups.files "
-        "toolkit.runtime.cgroups.freezer toolkit.runtime.cgroups.layout toolkit.runtime.cgroups.v1 "
-        "toolkit.runtime.lifecycle toolkit.runtime.log toolkit.runtime.main toolkit.runtime.options "
-        "toolkit.runtime.record toolkit.runtime.stops toolkit.runtime.verbs.start toolkit.text",
+        "toolkit toolkit.__main__ toolkit.errors toolkit.kernel toolkit.kernel.atomic toolkit.kernel.libc "
+        "toolkit.kernel.mountinfo toolkit.kernel.ours toolkit.kernel.program.interpreter_code "
+        "toolkit.kernel.program.program toolkit.kernel.reading toolkit.lean_os toolkit.oci.json_text "
+        "toolkit.places toolkit.preload toolkit.runtime.argv toolkit.runtime.cgroups "
+        "toolkit.runtime.cgroups.files toolkit.runtime.cgroups.freezer toolkit.runtime.cgroups.layout "
+        "toolkit.runtime.cgroups.v1 toolkit.runtime.lifecycle toolkit.runtime.log toolkit.runtime.main "
+        "toolkit.runtime.options toolkit.runtime.record toolkit.runtime.stops toolkit.runtime.verbs.start "
+        "toolkit.text",
     "state":
         "toolkit toolkit.__main__ toolkit.errors toolkit.kernel toolkit.kernel.atomic toolkit.kernel.mountinfo "
         "toolkit.kernel.ours toolkit.kernel.reading toolkit.lean_os toolkit.oci.json_text toolkit.oci.state "
@@ -141,29 +147,31 @@ MODULES = {
 FUNCTIONS = {
     "toolkit.__main__": "_fill_standard_descriptors main",
     "toolkit.errors":
-        "ArchiveError BuildFailed CtkError CtkError.__init__ HostLacks InUse Interrupted Invalid LaunchFailed "
-        "Malformed NotFound SystemCall SystemCall.__init__ Unreachable Unsolvable Untrusted Usage",
+        "ArchiveError BuildFailed CtkError HostLacks InUse Interrupted Invalid LaunchFailed Malformed NotFound "
+        "SystemCall Unreachable Unsolvable Untrusted Usage",
     "toolkit.kernel.atomic":
         "Writing Writing.__enter__ Writing.__exit__ Writing.__init__ Writing.close Writing.name Writing.take "
         "beside replace write",
-    "toolkit.kernel.beneath": "fd_path make_directories make_file open_beneath openat2",
+    "toolkit.kernel.beneath": "emit_open",
     "toolkit.kernel.capabilities": "last mask",
     "toolkit.kernel.host": "HostFacts HostFacts.__getattr__ _in_user_namespace read",
-    "toolkit.kernel.libc": "buffer failed number numbers quoted syscall",
+    "toolkit.kernel.libc": "_Syscall buffer c_char c_long c_void_p number numbers syscall",
     "toolkit.kernel.mountinfo": "read unescaped",
-    "toolkit.kernel.mounts": "_path mount mount_setattr move_mount open_tree pivot_root place_of",
-    "toolkit.kernel.namespaces": "open_namespace setns",
-    "toolkit.kernel.native": "_Syscall c_char c_long c_void_p",
+    "toolkit.kernel.mounts": "place_of",
     "toolkit.kernel.ours": "NotOurs _open _replaceable check open_folder",
-    "toolkit.kernel.process": "clone3 hide new_session_keyring pidfd_open prctl sethostname start_time stat_fields",
+    "toolkit.kernel.process": "pidfd_open prctl start_time stat_fields",
     "toolkit.kernel.program.program":
         "Cell Cell.__init__ Label Label.__init__ Operation Operation.__init__ Program Program.__init__ "
-        "Program._encoded Program.call Program.cell Program.data Program.fail Program.finish Program.go "
-        "Program.image Program.owned_by Program.place Program.placed Program.room Program.strings Program.text "
-        "Program.told Program.warn Program.when Program.words _headers sealed",
+        "Program._encoded Program.aside Program.call Program.cell Program.data Program.fail Program.finish "
+        "Program.go Program.go_to Program.image Program.owned_by Program.owner Program.place Program.placed "
+        "Program.room Program.set_label Program.strings Program.text Program.told Program.warn Program.when "
+        "Program.words _headers sealed",
+    "toolkit.kernel.program.routine":
+        "Routine Routine.__init__ Routine._known Routine._write Routine.back Routine.call Routine.call_in_place "
+        "Routine.fail",
     "toolkit.kernel.program.structures": "stat",
     "toolkit.kernel.reading": "check open_file read whole",
-    "toolkit.kernel.roots": "is_own leave_chroot",
+    "toolkit.kernel.roots": "is_own",
     "toolkit.lean_os":
         "_Environment _Environment.pop _abspath _exists _isdir _join _more_of_paths _normpath fsencode",
     "toolkit.oci.check": "Finding _types errors findings resource_errors",
@@ -182,13 +190,13 @@ FUNCTIONS = {
         "_group _load _read _waking begin hold load stale",
     "toolkit.runtime.argv": "HelpWanted WrongOption _parse _set integer parse_global parse_verb",
     "toolkit.runtime.cgroup_mount":
-        "JoinCgroup JoinCgroup.__init__ JoinCgroup.apply MountCgroup MountCgroup.__init__ MountCgroup._bind "
-        "MountCgroup._per_controller MountCgroup.apply",
+        "JoinCgroup JoinCgroup.__init__ JoinCgroup.emit MountCgroup MountCgroup.__init__ MountCgroup._emit_bind "
+        "MountCgroup._emit_per_controller MountCgroup.emit",
     "toolkit.runtime.cgroups": "_files_from_facts _from_facts from_facts manager",
     "toolkit.runtime.cgroups.devices": "_apply describe letters settle writes_v1",
     "toolkit.runtime.cgroups.files":
-        "Entry Entry.__init__ Entry.close Entry.descriptors Entry.emit Entry.enter _subfolders carry_out get "
-        "make_directory pids put put_all remove_all tree",
+        "Entry Entry.__init__ Entry.close Entry.descriptors Entry.emit _subfolders carry_out get make_directory "
+        "pids put put_all remove_all tree",
     "toolkit.runtime.cgroups.freezer": "freeze frozen thaw thaw_tree",
     "toolkit.runtime.cgroups.layout": "_lines_with clean hierarchies is_v2 own visible",
     "toolkit.runtime.cgroups.limits": "_hugetlb _memory_v1 _pids _rdma plan_v1",
@@ -200,46 +208,58 @@ FUNCTIONS = {
         "Manager.apply Manager.apply_devices Manager.create Manager.delegate Manager.delete Manager.entry "
         "Manager.facts Manager.freeze Manager.frozen Manager.kill Manager.let_end Manager.mount_links "
         "Manager.mounts Manager.pids Manager.reference Manager.stats Manager.thaw Manager.update make",
-    "toolkit.runtime.child": "_loopback_up _new_keyring _opened_joins begin container open_joins",
     "toolkit.runtime.conversation":
-        "Conversation Conversation.__init__ Conversation.close Conversation.go Conversation.hear "
-        "Conversation.hear_end Conversation.hear_pid Conversation.say _read_exactly pair",
+        "Conversation Conversation.__init__ Conversation._beside Conversation._next Conversation.close "
+        "Conversation.go Conversation.hear Conversation.hear_end Conversation.hear_pid Conversation.say "
+        "_read_exactly pair",
     "toolkit.runtime.credentials":
         "Capabilities Capabilities.__init__ Capabilities._word Capabilities.drop_bounding Capabilities.set "
         "Capabilities.set_ambient Capabilities.warn _become_user _enter_directory _walk_up apply",
     "toolkit.runtime.devices":
-        "LinkDevices LinkDevices.__init__ LinkDevices.apply MakeDevices MakeDevices.__init__ MakeDevices._make "
-        "MakeDevices._make_all MakeDevices.apply _is_the_hosts _open_folder",
+        "LinkDevices LinkDevices.__init__ LinkDevices.emit MakeDevices MakeDevices.__init__ MakeDevices.emit",
+    "toolkit.runtime.devices_program":
+        "_Otherwise _Otherwise.__init__ _Otherwise._write _Otherwise.call _find_whose _make _owner emit "
+        "emit_links",
+    "toolkit.runtime.directories":
+        "Directories Directories.__init__ Directories._follow Directories._made Directories._make_directory "
+        "Directories._make_file Directories.make Directories.make_file Directories.make_if_writable "
+        "Directories.open _append",
     "toolkit.runtime.ending": "Ending Ending.__init__ Ending.kept Ending.label",
     "toolkit.runtime.entering":
-        "Entrance Entrance.__init__ Entrance.close Entrance.descriptors Entrance.emit _clone differing enter "
-        "start",
+        "Entrance Entrance.__init__ Entrance.close Entrance.descriptors Entrance.emit begin clone differing enter "
+        "hear_pid start",
     "toolkit.runtime.executable": "Found Found.__init__ Found.put _examine find_home needs_home search",
-    "toolkit.runtime.finish": "_set_rlimits emit environment folder_has_files hear say set_streams",
+    "toolkit.runtime.finish": "_set_rlimits emit environment folder_has_files hear of_launch say set_streams",
+    "toolkit.runtime.first_process":
+        "_container_streams _loopback_up _new_keyring _spawn _tell_root _written_to emit open_joins start",
     "toolkit.runtime.foreground": "become_subreaper reap wait",
     "toolkit.runtime.handover":
         "Filter Filter.__init__ Filter.load Handover Handover.__init__ _tell _wait close emit",
     "toolkit.runtime.identity":
-        "Identity Identity.__init__ Identity.filter_is_late Identity.known _hard_limits raise_rlimits "
-        "set_affinity shape",
+        "Identity Identity.__init__ Identity.filter_is_late Identity.known _prlimit raise_rlimits set_affinity "
+        "shape",
     "toolkit.runtime.launch":
         "Launch Launch.__init__ _check_terminal _ending _handshake _is_rootless _parent_handshake _planned "
-        "_ready_hooks _start_child cgroup_manager check_root create read_bundle",
+        "_start_child cgroup_manager check_root create read_bundle",
     "toolkit.runtime.lifecycle": "alive frozen of_this_boot process_facts require status",
     "toolkit.runtime.log": "configure debug debugging out program_name write",
     "toolkit.runtime.main": "_carry_out _exit _start_log main settle",
-    "toolkit.runtime.mount_options": "Options Options.__init__ Options.attributes Options.of_a_bind parse",
+    "toolkit.runtime.mount_options": "Options Options.__init__ Options.attributes Options.of_a_bind parse settings",
     "toolkit.runtime.mounting":
-        "FinishReadOnly Mount Mount.__init__ Mount._after Mount._bind Mount._finish Mount._new Mount._refuse_proc "
-        "Mount._set_flags Mount._target Mount.apply Mount.is_bind Mount.open_source Mount.read_only_at_the_end "
-        "_exists _plain_directory path_inside",
+        "FinishReadOnly Mount Mount.__init__ Mount.emit Mount.is_bind Mount.read_only_at_the_end",
+    "toolkit.runtime.mounting_program":
+        "_bind _file_target _finish _mount _mount_detached _new _open_source _plain_directory _refuse_proc "
+        "_set_flags _target emit owner set_attributes",
+    "toolkit.runtime.new_root":
+        "EnterRoot EnterRoot.__init__ EnterRoot.emit MakeRootReadOnly MakeRootReadOnly.__init__ "
+        "MakeRootReadOnly.emit OpenRoot PrepareRoot PrepareRoot.__init__ PrepareRoot.emit SetRootPropagation "
+        "_leave_again _leave_chroot",
     "toolkit.runtime.options": "Options Options.__init__ Options.take Options.value",
     "toolkit.runtime.outside": "hold_signals write_oom_score write_pid_file",
     "toolkit.runtime.plan":
         "LaunchPlan LaunchPlan.__init__ LaunchPlan.own_mounts _destinations _dev_is_bound _mounts _namespaces "
         "_root_prepared _settings _shields maps_ids name_host plan root_path",
-    "toolkit.runtime.preparation":
-        "console_step listening load_for_child open_label_proc prepare_seccomp preserved reset_affinity",
+    "toolkit.runtime.preparation": "console_step listening open_label_proc prepare_seccomp preserved reset_affinity",
     "toolkit.runtime.record":
         "Record Record.__init__ Record._replace Record.config Record.config_path Record.config_text "
         "Record.fifo_path Record.lock Record.make_fifo Record.reload Record.remove Record.save Record.save_config "
@@ -248,19 +268,14 @@ FUNCTIONS = {
     "toolkit.runtime.removal": "_end_checkpoint _poststop_hooks delete destroy kill let_end lock",
     "toolkit.runtime.seccomp": "Program Program.__init__ _load _name _open_own _source _with_listener program_for",
     "toolkit.runtime.session": "begin by_hand leave remove stay wait",
-    "toolkit.runtime.shield": "_namespace _shares_processes wanted_for_create",
     "toolkit.runtime.shielding":
-        "MakeReadOnly MakeReadOnly.__init__ MakeReadOnly.apply Mask Mask.__init__ Mask.apply open_null",
+        "MakeReadOnly MakeReadOnly.__init__ MakeReadOnly.emit Mask Mask.__init__ Mask.emit _cover _open_null",
     "toolkit.runtime.signals": "open_init parse send wait_for_end",
-    "toolkit.runtime.spawn":
-        "Prepared Prepared.__init__ _enter_pid_namespace _takes_two_steps create_cgroup joins_user sealed_program "
-        "spawn",
+    "toolkit.runtime.site": "Site Site.__init__ Site._within_proc Site.device Site.mode Site.stat Words",
+    "toolkit.runtime.spawn": "Prepared Prepared.__init__ create_cgroup joins_user sealed_program takes_two_steps",
     "toolkit.runtime.steps":
-        "AwaitHooks EnterRoot EnterRoot.__init__ EnterRoot.apply MakeRootReadOnly MakeRootReadOnly.__init__ "
-        "MakeWorkingDirectory OpenRoot PrepareRoot PrepareRoot.__init__ PrepareRoot.apply SetNames "
-        "SetNames.__init__ SetNames.apply SetRootPropagation SetSysctl Stage Stage.__init__ Stage.reopen Step "
-        "Step.__init__",
-    "toolkit.runtime.stops": "emit passed",
+        "AwaitHooks MakeWorkingDirectory SetNames SetNames.__init__ SetNames.emit SetSysctl Step Step.__init__",
+    "toolkit.runtime.stops": "break_off emit passed",
     "toolkit.runtime.verbs.create": "run",
     "toolkit.runtime.verbs.delete": "run",
     "toolkit.runtime.verbs.events": "_tell run",
@@ -275,6 +290,6 @@ FUNCTIONS = {
     "toolkit.runtime.verbs.start": "_startable release run",
     "toolkit.runtime.verbs.state": "document run",
     "toolkit.runtime.verbs.update": "from_options run",
-    "toolkit.text": "in_json one_line printable",
+    "toolkit.text": "in_json one_line printable quote",
 }  # fmt: skip
 """The functions that are called by one of these verbs, by module."""

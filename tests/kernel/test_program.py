@@ -159,7 +159,7 @@ def test_another_error_ends_it_and_is_told(run: Run) -> None:
     p.call("exit_group", 9)
     code, _, err = run(p)
     assert (code, told(err)) == (1, ("E", number, 2))
-    assert str(p.failure(number, 2)) == 'openat(-100, "/no/such", 0x0, 0o0): no such file or directory'
+    assert str(p.failure(number, 2)) == 'openat(AT_FDCWD, "/no/such", 0x0, 0o0): no such file or directory'
 
 
 def test_warnings_and_failures_of_its_own(run: Run) -> None:

@@ -99,6 +99,9 @@ def ways(operations: list[Operation], at: int) -> Iterator[int]:
         name = NAMES.get(operation.number)
         if name is None or name in ("warn", "fail"):
             yield at
+        elif name == "go" and operation.kinds:
+            # Back from a routine: to any place that was put into a cell.
+            waiting += [each.arguments[0] for each in operations if NAMES.get(each.number) == "label"]
         elif name == "go":
             waiting.append(operation.arguments[0])
         else:
@@ -138,6 +141,9 @@ def follow(operations: list[Operation], calls: list[Call], starts: set[int]) -> 
         before = calls[max(0, number - 3) : number]
         assert matching, f"call {number}, {call}, is not what the program says after {before}"
         if call.name in ("execve", "exit_group") and call.result >= 0:
+            return calls[: number + 1], clones
+        if any(NAMES.get(operations[each].number) == "fail" for each in matching):
+            assert [later.name for later in calls[number + 1 :]] in ([], ["exit_group"])
             return calls[: number + 1], clones
         following: set[int] = set()
         for each in matching:
@@ -219,6 +225,77 @@ RUNS: dict[str, Callable[[Any], None]] = {
         rlimits=[{"type": "RLIMIT_NOFILE", "soft": 50, "hard": 60}], ioPriority={"class": "IOPRIO_CLASS_IDLE"}
     ),
     "a filter": lambda config: config["linux"].update(seccomp={"defaultAction": "SCMP_ACT_ALLOW"}),
+    "no mounts": lambda config: config.update(mounts=[]),
+    "few namespaces": lambda config: (
+        config.pop("hostname"),
+        config["linux"].update(namespaces=[{"type": "mount"}, {"type": "pid"}]),
+    ),
+    "no mount namespace": lambda config: (
+        config.pop("hostname"),
+        config.update(mounts=[]),
+        config["linux"].update(namespaces=[{"type": "pid"}], maskedPaths=[], readonlyPaths=[]),
+    ),
+    "bind mounts": lambda config: config["mounts"].extend(
+        [
+            {"destination": "/new/folder", "source": "/etc", "type": "bind", "options": ["rbind", "ro", "rslave"]},
+            {"destination": "/new/file", "source": "/etc/passwd", "options": ["bind", "rro"]},
+        ]
+    ),
+    "a tmpfs that is read-only, and one over a folder": lambda config: config["mounts"].extend(
+        [
+            {"destination": "/bin2", "source": "tmpfs", "type": "tmpfs", "options": ["ro", "size=1m"]},
+            {"destination": "/etc", "source": "tmpfs", "type": "tmpfs", "options": ["nosuid", "private"]},
+        ]
+    ),
+    "two of one mqueue": lambda config: config["mounts"].append(
+        {"destination": "/dev/mqueue", "source": "mqueue", "type": "mqueue", "options": ["ro"]}
+    ),
+    "a mount on what is refused": lambda config: config["mounts"].append(
+        {"destination": "/proc/sys", "source": "tmpfs", "type": "tmpfs"}
+    ),
+    "a mount on what is not": lambda config: config["mounts"].append(
+        {"destination": "/proc/cpuinfo", "source": "/etc/passwd", "options": ["bind"]}
+    ),
+    "devices": lambda config: config["linux"].update(
+        devices=[
+            {"path": "/dev/net/tun", "type": "c", "major": 10, "minor": 200, "uid": 3, "fileMode": 384},
+            {"path": "/dev/null", "type": "c", "major": 1, "minor": 3},
+            {"path": "/pipe", "type": "p"},
+        ]
+    ),
+    "names and a sysctl": lambda config: (
+        config.update(hostname="h", domainname="d"),
+        config["linux"].update(sysctl={"net.ipv4.ip_forward": "1", "kernel.shm_rmid_forced": "1"}),
+    ),
+    "a sysctl that the kernel does not take": lambda config: config["linux"].update(
+        sysctl={"net.ipv4.ip_forward": "much"}
+    ),
+    "a working directory to be made": lambda config: config["process"].update(cwd="/a/b/c"),
+    "a root that stays writable, shared": lambda config: (
+        config["root"].update(readonly=False),
+        config["linux"].update(rootfsPropagation="shared"),
+    ),
+    "a read-only root": lambda config: config["root"].update(readonly=True),
+    "nothing masked": lambda config: config["linux"].update(maskedPaths=[], readonlyPaths=[]),
+    "masks of what is there, and not": lambda config: config["linux"].update(
+        maskedPaths=["/etc", "/bin/busybox2", "/etc/passwd", "/none/at/all"], readonlyPaths=["/bin", "/none"]
+    ),
+    "hooks": lambda config: config.update(
+        hooks={
+            "createRuntime": [{"path": "/bin/true"}],
+            "createContainer": [{"path": "/bin/true", "timeout": 5}, {"path": "/bin/sh", "args": ["sh", "-c", ":"]}],
+        }
+    ),
+    "a hook that fails": lambda config: config.update(hooks={"createContainer": [{"path": "/bin/false"}]}),
+    "a mount that fails": lambda config: config["mounts"].append(
+        {"destination": "/x", "source": "x", "type": "no-such-file-system"}
+    ),
+}
+FAIL = {
+    "a mount on what is refused",
+    "a sysctl that the kernel does not take",
+    "a hook that fails",
+    "a mount that fails",
 }
 
 
@@ -227,6 +304,10 @@ def test_run(case: str, trace: Callable[..., str], ctk: Command, busybox_bundle:
     busybox_bundle.args("/bin/true").edit(RUNS[case])
     calls = check(trace("run", "--bundle", str(busybox_bundle), ctk.id()))
     names = [call.name for call in calls]
+    if case in FAIL:
+        assert names[-1] in ("write", "exit_group") and "execve" not in names
+        return
     assert names[-1] == "execve" and calls[-1].text == "/bin/true"
-    assert {"capset", "setresuid", "close_range"} <= set(names)
+    assert {"openat", "capset", "setresuid", "close_range"} <= set(names)
+    assert ("pivot_root" in names) == (case != "no mount namespace")
     assert ("seccomp" in names) == (case == "a filter")

@@ -274,4 +274,4 @@ def test_a_name_in_an_error_is_written_as_it_is(ctk: Command, busybox_bundle: Bu
     inside_sys = {"destination": "/sys/NewPlace", "type": "bind", "source": "/tmp", "options": ["bind"]}
     busybox_bundle.edit(lambda config: config["mounts"].append(inside_sys))
     done = ctk("run", ctk.id(), cwd=busybox_bundle.path)
-    assert done.rc == 1 and "read-only file system ('NewPlace')" in done.err
+    assert done.rc == 1 and "mkdir -p /sys/NewPlace: read-only file system" in done.err

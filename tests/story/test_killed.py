@@ -65,6 +65,44 @@ def test_create_and_run_killed_at_every_step(side: str, verb: str, ctk: Command,
     assert point > 3, "hardly a point was passed: is CTK_TEST_KILL read?"
 
 
+OPERATIONS = 1500  # more than the program of a launch has
+
+
+@pytest.mark.parametrize("step", [61, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_launch_killed_at_an_operation(step: int, ctk: Command, busybox_bundle: Bundle) -> None:
+    """The program of the first process ends at that operation, if it gets there."""
+    busybox_bundle.sh("echo hi")
+    codes = []
+    for number in range(2, OPERATIONS, step):
+        container = ctk.id(f"operation{number}-")
+        verb = ("create", "run")[number % 2]
+        result = killed_at(number, "operation", [verb, container], ctk, busybox_bundle)
+        codes.append(result.rc)
+        if result.rc == 1:
+            assert result.err and container not in ctk("list", "-q").ok().out.split()
+        settled(ctk, container)
+        wait_gone(container)
+        works(ctk, container, busybox_bundle)
+    assert codes.count(1) > len(codes) // 8 and codes.count(0) > len(codes) // 8
+
+
+def test_an_exec_killed_at_an_operation(ctk: Command, busybox_bundle: Bundle) -> None:
+    busybox_bundle.sh("sleep 1000")
+    container = ctk.id()
+    ctk("run", "--detach", container, cwd=str(busybox_bundle)).ok()
+    codes = []
+    try:
+        for number in range(2, 400, 23):
+            result = ctk("exec", container, "echo", "hi", env={"CTK_TEST_KILL": f"operation:{number}"})
+            assert ctk("state", container).ok().json()["status"] == "running"
+            codes.append(result.rc)
+        assert ctk("exec", container, "echo", "again").ok().out == "again\n"
+        assert len(ctk("ps", "--format", "json", container).ok().json()) == 1  # its own program
+    finally:
+        ctk("delete", "--force", container)
+    assert {0, 255} == set(codes), codes  # 255: as runc for an exec that could not begin
+
+
 def test_start_killed_at_every_step(ctk: Command, busybox_bundle: Bundle) -> None:
     busybox_bundle.sh("echo hi")
     for point in range(1, MANY):

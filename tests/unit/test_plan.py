@@ -9,7 +9,7 @@ from toolkit.errors import Invalid
 from toolkit.kernel import mounts as m
 from toolkit.kernel import namespaces as ns
 from toolkit.oci.defaults import default_spec
-from toolkit.runtime import mount_options, mounting, plan
+from toolkit.runtime import mount_options, plan
 from toolkit.runtime.mounting import Mount
 
 
@@ -149,7 +149,7 @@ def test_a_mount_label_goes_to_new_file_systems_only() -> None:
 
 def test_an_option_with_commas_in_quotes_is_one_option() -> None:
     data = 'size=1m,context="system_u:object_r:container_file_t:s0:c1,c2",mode=755,huge'
-    assert mounting._settings(data) == {
+    assert mount_options.settings(data) == {
         "size": "1m",
         "context": "system_u:object_r:container_file_t:s0:c1,c2",
         "mode": "755",

@@ -8,7 +8,7 @@ from toolkit.runtime import argv, stops
 
 
 class Watcher(Protocol):
-    """Shows the steps. It is called in the container's first process, where nothing may be imported or opened."""
+    """Shows the steps."""
 
     def begins(self) -> None:
         """Before anything is done."""
@@ -22,26 +22,21 @@ def run(launch: Launch, watcher: Watcher) -> int:
     from toolkit.runtime import main
     from toolkit.runtime.verbs import run as verb
 
-    options, at = argv.parse_global(["run"])
+    options, verb_at = argv.parse_global(["run"])
     options.program = "ctk"
-    argv.parse_verb(options, ["run", "--bundle", launch.bundle, launch.id], at)
+    argv.parse_verb(options, ["run", "--bundle", launch.bundle, launch.id], verb_at)
     main.settle(options)
-    passed, clock = stops.passed, time.perf_counter_ns
-    state = [0, clock()]
+    state = [0, time.perf_counter_ns()]
 
-    def shown(side: str) -> None:
-        # The runtime passes a stop after each of the plan's steps (toolkit/runtime/child.py), and some at its end.
-        passed(side)
-        if side == "child":
-            now = clock()
-            watcher.done(state[0], now - state[1])
-            state[0] += 1
-            state[1] = clock()
+    def at(now: int) -> None:
+        watcher.done(state[0], now - state[1])
+        state[0] += 1
+        state[1] = now
 
-    # In place of the function for so long: handed down as a parameter it would go through every launch, for this alone.
-    stops.passed = shown
+    # The program of the launch tells when each of the plan's steps is done (first_process.py), then some at its end.
+    stops.watch = at
     try:
         watcher.begins()
         return verb.run(options)
     finally:
-        stops.passed = passed
+        stops.watch = None

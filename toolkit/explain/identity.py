@@ -1,6 +1,6 @@
 """The acts that set the program's scheduler, rights, ids, limits and filter, and the execve(2) at the end.
 
-They are made from the runtime's own Identity, in the order in which toolkit/runtime/child.py applies it.
+They are made from the runtime's own Identity, in the order in which toolkit/runtime/credentials.py applies it.
 """
 
 from typing import Any

@@ -23,7 +23,7 @@ from toolkit.runtime.comfort.networks import Networking
 from toolkit.runtime.comfort.overlay import LayOver
 from toolkit.runtime.devices import MakeDevices
 from toolkit.runtime.launch import INIT_ANNOTATION
-from toolkit.runtime.steps import AwaitHooks, Stage, Step
+from toolkit.runtime.steps import AwaitHooks, Step
 from toolkit.text import quote
 
 Spec = dict[str, Any]
@@ -65,10 +65,6 @@ class MakeConsole(Step):
         from toolkit.runtime.console import DESCRIPTION
 
         return DESCRIPTION
-
-    def apply(self, stage: Stage) -> None:
-        """Never called: this step is only described."""
-        raise AssertionError("this step is only described, not carried out")
 
 
 def of(
@@ -192,7 +188,7 @@ def _namespace_field(linux: Spec, kind: str) -> str:
 
 
 def _inside(launch: Launch) -> list[Act]:
-    """The acts of the first process before the plan's steps (toolkit/runtime/child.py)."""
+    """The acts of the first process before the plan's steps (toolkit/runtime/first_process.py)."""
     acts = [
         Act("inside", "start a session of its own", "setsid()", note="a shell keeps its terminal's session"),
         Act(

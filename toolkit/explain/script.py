@@ -15,8 +15,9 @@ from toolkit.explain.act import Act
 from toolkit.explain.launch import Launch, MakeConsole
 from toolkit.runtime import seccomp
 from toolkit.runtime.cgroup_mount import JoinCgroup
+from toolkit.runtime.new_root import EnterRoot, MakeRootReadOnly, SetRootPropagation
 from toolkit.runtime.shell_words import propagation
-from toolkit.runtime.steps import AwaitHooks, EnterRoot, MakeRootReadOnly, SetRootPropagation
+from toolkit.runtime.steps import AwaitHooks
 from toolkit.text import one_line, quote
 
 _JOINED_BY_NSENTER = ("network", "ipc", "uts", "cgroup")

@@ -22,22 +22,23 @@ _SINCE_5_1 = (
     "set_mempolicy_home_node 450 open_tree_attr 467"
 )
 _X86_64 = (
-    "read 0 write 1 close 3 rt_sigaction 13 rt_sigprocmask 14 ioctl 16 getpid 39 socket 41 sendmsg 46 recvmsg 47 "
-    "clone 56 execve 59 wait4 61 kill 62 getcwd 79 chdir 80 fchdir 81 fchown 93 umask 95 setpgid 109 setsid 112 "
-    "setgroups 116 setresuid 117 setresgid 119 capget 125 capset 126 rt_sigtimedwait 128 personality 135 fstatfs 138 "
-    "pivot_root 155 prctl 157 chroot 161 mount 165 umount2 166 sethostname 170 setdomainname 171 exit_group 231 "
-    "set_mempolicy 238 add_key 248 keyctl 250 ioprio_set 251 openat 257 mkdirat 258 mknodat 259 fchownat 260 "
-    "newfstatat 262 unlinkat 263 symlinkat 266 readlinkat 267 fchmodat 268 unshare 272 dup3 292 prlimit64 302 "
-    "setns 308 kcmp 312 sched_setattr 314 seccomp 317 bpf 321 execveat 322 statx 332"
+    "read 0 write 1 close 3 lseek 8 rt_sigaction 13 rt_sigprocmask 14 ioctl 16 getpid 39 socket 41 sendmsg 46 recvmsg "
+    "47 clone 56 execve 59 wait4 61 kill 62 getcwd 79 chdir 80 fchdir 81 fchown 93 umask 95 setpgid 109 setsid 112 "
+    "setgroups 116 setresuid 117 setresgid 119 capget 125 capset 126 rt_sigtimedwait 128 personality 135 statfs 137 "
+    "fstatfs 138 pivot_root 155 prctl 157 chroot 161 mount 165 umount2 166 sethostname 170 setdomainname 171 "
+    "clock_gettime 228 exit_group 231 set_mempolicy 238 add_key 248 keyctl 250 ioprio_set 251 openat 257 mkdirat 258 "
+    "mknodat 259 fchownat 260 newfstatat 262 unlinkat 263 symlinkat 266 readlinkat 267 fchmodat 268 ppoll 271 unshare "
+    "272 dup3 292 prlimit64 302 setns 308 kcmp 312 sched_setattr 314 seccomp 317 bpf 321 execveat 322 statx 332"
 )
 _GENERIC = (
     "getcwd 17 dup3 24 ioctl 29 ioprio_set 30 mknodat 33 mkdirat 34 unlinkat 35 symlinkat 36 umount2 39 mount 40 "
-    "pivot_root 41 fstatfs 44 chdir 49 fchdir 50 chroot 51 fchmodat 53 fchownat 54 fchown 55 openat 56 close 57 "
-    "read 63 write 64 readlinkat 78 newfstatat 79 capget 90 capset 91 personality 92 exit_group 94 unshare 97 "
-    "kill 129 rt_sigaction 134 rt_sigprocmask 135 rt_sigtimedwait 137 setresuid 147 setresgid 149 setpgid 154 "
-    "setsid 157 setgroups 159 sethostname 161 setdomainname 162 umask 166 prctl 167 getpid 172 socket 198 sendmsg 211 "
-    "recvmsg 212 add_key 217 keyctl 219 clone 220 execve 221 set_mempolicy 237 wait4 260 prlimit64 261 setns 268 "
-    "kcmp 272 sched_setattr 274 seccomp 277 bpf 280 execveat 281 statx 291"
+    "pivot_root 41 statfs 43 fstatfs 44 chdir 49 fchdir 50 chroot 51 fchmodat 53 fchownat 54 fchown 55 openat 56 "
+    "close 57 lseek 62 read 63 write 64 ppoll 73 readlinkat 78 newfstatat 79 capget 90 capset 91 personality 92 "
+    "exit_group 94 unshare 97 clock_gettime 113 kill 129 rt_sigaction 134 rt_sigprocmask 135 rt_sigtimedwait 137 "
+    "setresuid 147 setresgid 149 setpgid 154 setsid 157 setgroups 159 sethostname 161 setdomainname 162 umask 166 "
+    "prctl 167 getpid 172 socket 198 sendmsg 211 recvmsg 212 add_key 217 keyctl 219 clone 220 execve 221 "
+    "set_mempolicy 237 wait4 260 prlimit64 261 setns 268 kcmp 272 sched_setattr 274 seccomp 277 bpf 280 execveat 281 "
+    "statx 291"
 )
 _OLDER = {
     "x86_64": _X86_64,

@@ -49,8 +49,12 @@ def unshare(flags: int) -> None:
 
 
 def refused(call: str, flags: int, error: OSError) -> "NoReturn":
-    """Raise the SystemCall for namespaces that could not be created; strerror(3) misleads here (user_namespaces(7))."""
-    number = error.errno or 0
+    """Raise `refusal`."""
+    raise refusal(call, flags, error.errno or 0) from None
+
+
+def refusal(call: str, flags: int, number: int) -> SystemCall:
+    """The error for namespaces that could not be created; strerror(3) misleads here (user_namespaces(7))."""
     reason, hint = os.strerror(number).lower(), ""
     user = flags & CLONE_NEWUSER
     what = "user namespaces" if user else "namespaces"
@@ -70,7 +74,7 @@ def refused(call: str, flags: int, error: OSError) -> "NoReturn":
         else:
             reason += " (root here lacks CAP_SYS_ADMIN: is this a container?)"
             hint = "start the container with --privileged or --cap-add SYS_ADMIN, or run this outside of it"
-    raise SystemCall(call, number, reason, hint=hint) from None
+    return SystemCall(call, number, reason, hint=hint)
 
 
 def setns(fd: int, flags: int) -> None:

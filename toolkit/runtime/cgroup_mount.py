@@ -3,14 +3,18 @@
 import errno
 import os
 
-from toolkit.errors import LaunchFailed, SystemCall, reason
+from toolkit.errors import LaunchFailed
 from toolkit.kernel import beneath, mounts, namespaces
-from toolkit.runtime import conversation
+from toolkit.kernel.program.program import Cell, Label
+from toolkit.runtime import conversation, mounting_program
 from toolkit.runtime.mount_options import Options
-from toolkit.runtime.steps import Stage, Step
+from toolkit.runtime.site import CLONE
+from toolkit.runtime.steps import Step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from toolkit.kernel.program.program import Program
+    from toolkit.runtime.site import Site
     from toolkit.runtime.steps import Description
 
 _ONTO = mounts.MOVE_MOUNT_F_EMPTY_PATH | mounts.MOVE_MOUNT_T_EMPTY_PATH
@@ -33,10 +37,12 @@ class JoinCgroup(Step):
             "",  # toolkit/explain/cgroups.py, which knows this host's cgroups
         )
 
-    def apply(self, stage: Stage) -> None:
-        stage.conversation.hear(conversation.JOINED)
+    def emit(self, p: "Program", site: "Site") -> None:
+        from toolkit.runtime import finish
+
+        finish.hear(p, site.pipes[0], conversation.JOINED)
         if self.unshare:
-            namespaces.unshare(namespaces.CLONE_NEWCGROUP)
+            p.call("unshare", namespaces.CLONE_NEWCGROUP)
 
 
 class MountCgroup(Step):
@@ -57,79 +63,74 @@ class MountCgroup(Step):
             "",
         )
 
-    def apply(self, stage: Stage) -> None:
-        try:
-            target = beneath.make_directories(stage.root_fd, self.destination)
-            try:
-                if stage.cgroup.unified:
-                    self._unified(stage, target)
-                else:
-                    self._per_controller(stage, target)
-            finally:
-                os.close(target)
-        except SystemCall as error:
-            raise LaunchFailed(f"mount cgroups at {self.destination!r} ({self.field})", because=str(error)) from None
-        except OSError as error:
-            because = reason(error)
-            raise LaunchFailed(f"mount cgroups at {self.destination!r} ({self.field})", because=because) from None
+    def emit(self, p: "Program", site: "Site") -> None:
+        doing = f"mount cgroups at {self.destination!r} ({self.field})"
+        p.owned_by(lambda error: LaunchFailed(doing, because=str(error)))
+        target = p.cell()
+        site.directories.make(self.destination, target)
+        p.call("fchdir", target)
+        if site.cgroup.unified:
+            self._emit_unified(p, site, target)
+        else:
+            self._emit_per_controller(p, site)
+        p.call("close", target)
+        p.owned_by(None)
 
-    def _unified(self, stage: Stage, target: int) -> None:
+    def _emit_unified(self, p: "Program", site: "Site", target: Cell) -> None:
         flags = self.options.flags & ~mounts.MS_BIND
-        data = ",".join(self.options.data)
-        try:
-            # Without a cgroup namespace of its own the container sees the host's tree, as with runc and crun: so the
-            # paths in /proc/PID/cgroup, where programs look for their limits (the JVM does), exist below the mount.
-            mounts.mount("cgroup", beneath.fd_path(target), "cgroup2", flags, data)
-            return
-        except SystemCall as error:
+        refused, done = Label(), Label()
+        # Without a cgroup namespace of its own the container sees the host's tree, as with runc and crun: so the
+        # paths in /proc/PID/cgroup, where programs look for their limits (the JVM does), exist below the mount.
+        on = ((errno.EPERM, refused), (errno.EBUSY, refused))
+        p.call("mount", "cgroup", ".", "cgroup2", flags, ",".join(self.options.data) or 0, on=on)
+        p.place(done)
+
+        def bind() -> None:
             # We may not mount it (a user namespace without its own cgroup namespace, a masked /sys): bind it.
-            if error.errno not in (errno.EPERM, errno.EBUSY):
-                raise
-        for _, _, host_path in stage.cgroup.mounts():
-            self._bind(host_path, target)
+            p.place(refused)
+            for _, _, host_path in site.cgroup.mounts():
+                self._emit_bind(p, host_path, target)
+            p.go(done)
 
-    def _per_controller(self, stage: Stage, target: int) -> None:
+        p.aside(bind)
+
+    def _emit_per_controller(self, p: "Program", site: "Site") -> None:
         flags = (self.options.flags & _KEPT) | mounts.MS_NOSUID | mounts.MS_NODEV | mounts.MS_NOEXEC
-        mounts.mount("tmpfs", beneath.fd_path(target), "tmpfs", flags, "mode=755,size=64k")
-        base = self.destination.rstrip("/")
-        top = beneath.open_beneath(stage.root_fd, self.destination, os.O_PATH | os.O_DIRECTORY)
-        try:
-            shown = set()
-            for name, data, host_path in stage.cgroup.mounts():
-                # Rootless, a cgroup that the parent was not allowed to make is left out; our older copy of the list
-                # still names it.
-                if stage.cgroup.rootless and not os.path.isdir(host_path):
-                    continue
-                shown.add(name)
-                os.mkdir(name, 0o755, dir_fd=top)
-                inside = beneath.open_beneath(stage.root_fd, f"{base}/{name}", os.O_PATH | os.O_DIRECTORY)
-                try:
-                    if self.in_namespace and data:
-                        kind = "cgroup2" if data == "cgroup2" else "cgroup"
-                        wanted = "" if data == "cgroup2" else data
-                        mounts.mount(
-                            "cgroup", beneath.fd_path(inside), kind, self.options.flags & ~mounts.MS_BIND, wanted
-                        )
-                    else:
-                        self._bind(host_path, inside)
-                finally:
-                    os.close(inside)
-            for link, to in stage.cgroup.mount_links():
-                if to in shown:
-                    os.symlink(to, link, dir_fd=top)
-            if self.options.flags & mounts.MS_RDONLY:
-                mounts.mount_setattr(top, "", mounts.AT_EMPTY_PATH, mounts.MOUNT_ATTR_RDONLY)
-        finally:
-            os.close(top)
+        p.call("mount", "tmpfs", ".", "tmpfs", flags, "mode=755,size=64k")
+        top = p.cell()
+        beneath.emit_open(p, site.root, self.destination, os.O_PATH | os.O_DIRECTORY, top)
+        p.call("fchdir", top)  # a new file system: no name in it is anybody else's
+        shown = set()
+        for name, data, host_path in site.cgroup.mounts():
+            shown.add(name)
+            following = Label()
+            if site.cgroup.rootless:
+                # One that we were not allowed to make is left out.
+                p.call("newfstatat", mounts.AT_FDCWD, host_path, site.status, 0, on=((0, following),))
+            p.call("mkdirat", top, name, 0o755)
+            if self.in_namespace and data:
+                kind = "cgroup2" if data == "cgroup2" else "cgroup"
+                wanted = 0 if data == "cgroup2" else data
+                p.call("mount", "cgroup", name, kind, self.options.flags & ~mounts.MS_BIND, wanted)
+            else:
+                inside = p.cell()
+                p.call("openat", top, name, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, 0, result=inside)
+                self._emit_bind(p, host_path, inside)
+                p.call("close", inside)
+            p.place(following)
+        for link, to in site.cgroup.mount_links():
+            if to in shown:
+                p.call("newfstatat", top, to, site.status, 0, on=((0, none := Label()),))
+                p.call("symlinkat", to, top, link)
+                p.place(none)
+        if self.options.flags & mounts.MS_RDONLY:
+            attributes = p.words(mounts.MOUNT_ATTR_RDONLY, 0, 0, 0)
+            p.call("mount_setattr", top, "", mounts.AT_EMPTY_PATH, attributes, 32)
+        p.call("close", top)
 
-    def _bind(self, host_path: str, target: int) -> None:
-        tree = mounts.open_tree(
-            mounts.AT_FDCWD, host_path, mounts.OPEN_TREE_CLONE | mounts.OPEN_TREE_CLOEXEC | mounts.AT_RECURSIVE
-        )
-        try:
-            set_, clear = self.options.attributes()
-            if set_ or clear:
-                mounts.mount_setattr(tree, "", mounts.AT_EMPTY_PATH, set_, clear)
-            mounts.move_mount(tree, "", target, "", _ONTO)
-        finally:
-            os.close(tree)
+    def _emit_bind(self, p: "Program", host_path: str, target: Cell) -> None:
+        tree = p.cell()
+        p.call("open_tree", mounts.AT_FDCWD, host_path, CLONE | mounts.AT_RECURSIVE, result=tree)
+        mounting_program.set_attributes(p, tree, *self.options.attributes())
+        p.call("move_mount", tree, "", target, "", _ONTO)
+        p.call("close", tree)

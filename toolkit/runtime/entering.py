@@ -13,12 +13,12 @@ from toolkit.kernel import mounts, namespaces, process
 from toolkit.kernel.program import program
 from toolkit.kernel.program.program import MEMORY, Cell, Label
 from toolkit.runtime import conversation as words
-from toolkit.runtime import finish, hooks, spawn
+from toolkit.runtime import finish, hooks, spawn, stops
 from toolkit.runtime.handover import Filter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from toolkit.kernel.program.program import Program
     from toolkit.oci.types import Hook, Process
@@ -118,18 +118,24 @@ def differing(pid: int) -> "tuple[int, bool]":
     return flags, bool(flags & namespaces.CLONE_NEWUSER)
 
 
+def begin(p: "Program", *, hide: bool = True) -> None:
+    """The first operations of a program that enters or becomes a container."""
+    # Before anything is joined, whose processes could look into ours: its memory, /proc/PID/root, descriptors. (Root
+    # may read every file, so its program is dumpable even if its file has no read bit.) Again after a change of user.
+    if hide:
+        p.call("prctl", process.PR_SET_DUMPABLE, 0, 0, 0, 0)
+    for number in _LEFT_IGNORED:
+        p.call("rt_sigaction", number, p.words(0, 0, 0, 0), 0, 8)
+    p.call("umask", 0)
+
+
 def enter(p: "Program", entrance: Entrance, entry: "Entry | None", pipes: "tuple[int, int]") -> int:
     """Emit the way into the container: its cgroups by `entry`, its namespaces, its root; ends with a new process in it.
 
     Returns how many clones there are on the way. Of each the parent hears PID, and says MAPPED if another follows.
     """
     flags, other_user = differing(entrance.pid)
-    # Before anything is joined, whose processes could look into ours: its memory, /proc/PID/root, descriptors. (Root
-    # may read every file, so its program is dumpable even if its file has no read bit.) Again after a change of user.
-    p.call("prctl", process.PR_SET_DUMPABLE, 0, 0, 0, 0)
-    for number in _LEFT_IGNORED:
-        p.call("rt_sigaction", number, p.words(0, 0, 0, 0), 0, 8)
-    p.call("umask", 0)
+    begin(p)
     group = -1
     if entry is not None:
         entry.emit(p)
@@ -141,38 +147,45 @@ def enter(p: "Program", entrance: Entrance, entry: "Entry | None", pipes: "tuple
         if flags & namespaces.CLONE_NEWPID:
             p.call("setns", entrance.pidfd, namespaces.CLONE_NEWPID)
             flags &= ~namespaces.CLONE_NEWPID
-        _clone(p, group, pipes[1])
+        clone(p, group, pipes[1])
         if flags:
             p.call("setns", entrance.pidfd, flags)
     else:
         if group >= 0:
             hops = 2
-            _clone(p, group, pipes[1])
+            clone(p, group, pipes[1])
             finish.hear(p, pipes[0], words.MAPPED)
         p.call("setns", entrance.pidfd, flags)
-        _become_root(p)
-        _clone(p, -1, pipes[1])
+        become_root(p)
+        clone(p, -1, pipes[1])
     p.call("prctl", process.PR_SET_DUMPABLE, 0, 0, 0, 0)
     entrance.emit(p)
     return hops
 
 
-def _clone(p: "Program", group: int, writing: int) -> None:
-    """Go on in a new child of our parent; the process so far tells its pid, and ends."""
-    flags = process.CLONE_PARENT | (process.CLONE_INTO_CGROUP if group >= 0 else 0)
+def clone(p: "Program", group: int, writing: int, flags: int = 0, then: "Callable[[Cell], None] | None" = None) -> None:
+    """Go on in a new child of our parent, in new namespaces by `flags`; the process so far tells its pid, and ends.
+
+    `then` emits what it does before it ends, and gets the child's pid.
+    """
+    flags |= process.CLONE_PARENT | (process.CLONE_INTO_CGROUP if group >= 0 else 0)
     pid, is_child, told = p.cell(), Label(), p.room(16)
     p.call("clone3", p.words(flags, 0, 0, 0, 0, 0, 0, 0, 0, 0, max(group, 0)), 88, result=pid)
     p.when("if_equal", pid, 0, is_child)
     p.own("set", words.PID, result=Cell(told - MEMORY))
     p.own("set", pid, result=Cell(told - MEMORY + 1))
     p.call("write", writing, told, 9)
+    if then is not None:
+        then(pid)
     p.call("exit_group", 0)
     p.place(is_child)
     if group >= 0:
         p.call("close", group)
 
 
-def _become_root(p: "Program") -> None:
+def become_root(p: "Program") -> None:
+    """Become root of a user namespace whose ids are mapped."""
+
     def failed(error: SystemCall) -> CtkError:
         return LaunchFailed(
             "become root of the user namespace",
@@ -200,6 +213,7 @@ def start(
     `kept`: the descriptors that it needs beside `childs`, its end of the conversation. That is closed here: else it
     would stay open if the process died, and we would wait for ever.
     """
+    stops.break_off(p)
     image = program.sealed(p.image())
     parent.program = p
     try:
@@ -209,15 +223,39 @@ def start(
         childs.close()
     try:
         for hop in range(hops):
-            new = parent.hear_pid()
-            os.waitpid(pid, 0)
-            pid = new
+            made, pid = pid, 0  # it is reaped before the next pid is known
+            pid = hear_pid(parent, made)
             if hop < hops - 1:
                 parent.say(words.MAPPED)
     except BaseException:
-        end(pid)
+        if pid:
+            end(pid)
         raise
     return pid
+
+
+def hear_pid(parent: "Conversation", pid: int, *, stays: bool = False) -> int:
+    """The pid of the process that `pid` has made for us, once it has told it. Raises CtkError.
+
+    It ends then, and is reaped here, if it does not stay. If it is killed before it has told, its child waits for us,
+    and keeps the pipe open: so we don't wait at the pipe alone.
+    """
+    if stays:
+        import select
+
+        poll, pidfd = select.poll(), os.pidfd_open(pid)
+        poll.register(parent.reading, select.POLLIN)
+        poll.register(pidfd, select.POLLIN)
+        told = any(fd == parent.reading for fd, _ in poll.poll())
+        os.close(pidfd)
+    else:
+        try:
+            told = os.waitpid(pid, 0)[1] == 0
+        except ChildProcessError:
+            told = True  # the caller ignores SIGCHLD
+    if not told:
+        os.set_blocking(parent.reading, False)  # what is in the pipe says why, or nothing does
+    return parent.hear_pid()
 
 
 def end(pid: int) -> None:
@@ -248,10 +286,10 @@ def run_start_hooks(record: "Record", listed: "Sequence[Hook]", the_process: "Pr
     none of our descriptors. A hook without an environment gets the process's, as in runc.
     """
     from toolkit.kernel import capabilities
-    from toolkit.runtime import cgroups, credentials, launch
+    from toolkit.runtime import cgroups, credentials
     from toolkit.runtime.identity import Identity
 
-    state = launch.state_for_hooks(record, "created", record.pid)
+    state = hooks.state_for(record, "created", record.pid)
     identity = Identity(the_process)
     filter_ = _filter(record)
     kept = 1 << capabilities.NUMBERS["CAP_SYS_ADMIN"] if filter_ else 0

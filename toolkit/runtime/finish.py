@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from toolkit.oci.types import Linux, Rlimit
     from toolkit.runtime.ending import Ending
     from toolkit.runtime.identity import Identity
+    from toolkit.runtime.launch import Launch
+    from toolkit.runtime.spawn import Prepared
 
 _MESSAGE_LIMIT = 1 << 20
 _SCM_RIGHTS, _SOL_SOCKET = 1, 1
@@ -86,6 +88,17 @@ def emit(
     end.label, end.attribute = ending.label()
     closed = writing if early is not None else -1
     handover.emit(p, end, found, p.strings(ending.arguments), variables, closed=closed)
+
+
+def of_launch(p: "Program", launch: "Launch", prepared: "Prepared") -> None:
+    """The same for a new container."""
+    assert launch.record is not None
+    who = identity.Identity(launch.spec.get("process") or {})
+    who.keeps_groups = launch.record.annotations.get("run.oci.keep_original_groups") == "1"
+    pipes = (prepared.childs.reading, prepared.childs.writing)
+    there = folder_has_files(prepared.plan.root)
+    passed = len(prepared.plan.steps)
+    emit(p, prepared.ending, who, launch.spec.get("linux") or {}, pipes, there, passed=passed)
 
 
 def say(p: "Program", fd: int, message: int) -> None:

@@ -8,20 +8,17 @@ import _signal
 import os
 
 from toolkit.errors import CtkError, LaunchFailed, reason
+from toolkit.oci import json_text, state
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from toolkit.oci.types import Hook
+    from toolkit.runtime.record import Record
 
     Start = Callable[[Hook, list[str], tuple[int, int, int]], int]
 
-# Set before the clone, for the hooks that the child runs: returns the state's JSON for a pid of the host.
-state_of: "Callable[[int], bytes] | None" = None
-# Hooks of `create` start in the bundle, but with runc createContainer's start in the root. runc's test suite relies on
-# that, crun's on the bundle: so it depends on the name that we are called by.
-start_in_root = False
 # crun's annotation run.oci.hooks.stdout, and the one for stderr: descriptors for the output of hooks.
 _outputs: "dict[int, int]" = {}
 
@@ -63,21 +60,52 @@ def run(kind: str, hooks: "Sequence[Hook]", state: bytes, start: "Start | None" 
     for index, hook in enumerate(hooks):
         problem = _run_one(hook, state, start or _spawn)
         if problem:
-            raise LaunchFailed(
-                f"error running {kind} hook #{index}", because=problem, hint=f"hooks.{kind}[{index}]: {hook['path']}"
-            )
+            raise failure(kind, index, hook, problem)
+
+
+def failure(kind: str, index: int, hook: "Hook", problem: str) -> LaunchFailed:
+    """The error for a hook that failed."""
+    return LaunchFailed(
+        f"error running {kind} hook #{index}", because=problem, hint=f"hooks.{kind}[{index}]: {hook['path']}"
+    )
+
+
+def words(hook: "Hook") -> "tuple[list[str], list[str]]":
+    """(arguments, environment) of a hook."""
+    arguments = list(hook.get("args") or (hook["path"],))
+    arguments[0] = arguments[0] or hook["path"]  # Python's posix_spawn refuses an empty argv[0]
+    if "env" in hook:
+        # It does not accept a variable without a name either.
+        return arguments, [entry for entry in hook["env"] or () if entry.partition("=")[0]]
+    # Without it the hook gets the runtime's own environment (as in runc and crun).
+    return arguments, [f"{name}={value}" for name, value in os.environ.items()]
+
+
+def streams(state: int, output: int) -> "tuple[int, int, int]":
+    """The standard streams of a hook, if no annotation says otherwise."""
+    return state, _outputs.get(1, output), _outputs.get(2, output)
+
+
+def end_of(output: int) -> str:
+    """The end of what was written to a file."""
+    size = os.lseek(output, 0, os.SEEK_END)
+    os.lseek(output, max(0, size - 4096), os.SEEK_SET)
+    return os.read(output, 4096).decode("utf-8", "replace").strip()
+
+
+def ended_by(status: int, printed: str) -> str:
+    """How a process ended, by its wait status, and what it had written."""
+    code = os.waitstatus_to_exitcode(status)
+    how = f"exit status {code}" if code > 0 else f"signal: {(_signal.strsignal(-code) or str(-code)).lower()}"
+    return f"{how}, output: {printed}" if printed else how
 
 
 def _spawn(hook: "Hook", arguments: "list[str]", streams: "tuple[int, int, int]") -> int:
-    environment = dict(os.environ)
-    if "env" in hook:  # without it the hook gets the runtime's own environment (as in runc and crun)
-        environment = dict(entry.partition("=")[::2] for entry in hook["env"] or ())
-        environment.pop("", None)  # Python's posix_spawn refuses a variable without a name
     try:
         return os.posix_spawn(
             hook["path"],
             arguments,
-            environment,
+            dict(entry.partition("=")[::2] for entry in words(hook)[1]),
             file_actions=[(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(streams)],
             setsigmask=(),
             setsigdef=(13, 25, 2, 15),  # Python ignores SIGPIPE and SIGXFSZ; SIGINT and SIGTERM may be blocked
@@ -95,11 +123,8 @@ def _run_one(hook: "Hook", state: bytes, start: "Start") -> str:
     try:
         os.write(given, state)
         os.lseek(given, 0, os.SEEK_SET)
-        arguments = list(hook.get("args") or (hook["path"],))
-        arguments[0] = arguments[0] or hook["path"]  # Python's posix_spawn refuses an empty argv[0]
-        streams = (given, _outputs.get(1, output), _outputs.get(2, output))
         try:
-            pid = start(hook, arguments, streams)
+            pid = start(hook, words(hook)[0], streams(given, output))
         except CtkError as error:
             return str(error)
         timeout = hook.get("timeout")
@@ -111,14 +136,13 @@ def _run_one(hook: "Hook", state: bytes, start: "Start") -> str:
                 os.kill(pid, 9)
                 os.waitpid(pid, 0)
                 return f"it did not end within {timeout} s, its timeout"
-        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        if code == 0:
-            return ""
-        size = os.lseek(output, 0, os.SEEK_END)
-        os.lseek(output, max(0, size - 4096), os.SEEK_SET)
-        printed = os.read(output, 4096).decode("utf-8", "replace").strip()
-        ended_by = f"exit status {code}" if code > 0 else f"signal: {(_signal.strsignal(-code) or str(-code)).lower()}"
-        return f"{ended_by}, output: {printed}" if printed else ended_by
+        status = os.waitpid(pid, 0)[1]
+        return ended_by(status, end_of(output)) if status else ""
     finally:
         os.close(given)
         os.close(output)
+
+
+def state_for(rec: "Record", status: str, pid: int) -> bytes:
+    """The state's JSON for hooks; with pid 0 the pid is left out (a stopped container has none)."""
+    return json_text.dumps(state.for_hooks(rec.id, pid, status, rec.bundle, rec.annotations)).encode()

@@ -6,18 +6,27 @@ import os
 from toolkit.errors import CtkError, HostLacks, Invalid, NotFound, reason
 from toolkit.kernel import process, reading, roots
 from toolkit.kernel.host import HostFacts
-from toolkit.kernel.program.program import Program, sealed
-from toolkit.oci import check, json_text, state
+from toolkit.oci import check, json_text
 
 # `check` imports this on demand; here it always needs it, so preload.py loads it with the rest.
 from toolkit.oci import check_linux as _check_linux  # noqa: F401
 from toolkit.oci import check_resources as _check_resources  # noqa: F401
-from toolkit.runtime import cgroups, finish, hooks, log, outside, plan, preparation, record, shield, spawn, stops
+from toolkit.runtime import (
+    cgroups,
+    first_process,
+    hooks,
+    log,
+    outside,
+    plan,
+    preparation,
+    record,
+    spawn,
+    stops,
+)
 from toolkit.runtime import conversation as words
 from toolkit.runtime.argv import FLAGS
 from toolkit.runtime.ending import Ending
-from toolkit.runtime.identity import Identity, raise_rlimits
-from toolkit.runtime.steps import Stage
+from toolkit.runtime.identity import raise_rlimits
 from toolkit.text import quote
 
 TYPE_CHECKING = False
@@ -101,18 +110,16 @@ def create(launch: Launch, *, wait_for_start: bool) -> None:
     check_root(root, spec)
     terminal = bool((spec.get("process") or {}).get("terminal"))
     _check_terminal(options, terminal, wait_for_start)
-    if shield.wanted_for_create(spec):
-        shield.up(options.program)
     rec = launch.record = record.reserve(options.root, options.id)
     try:
-        stops.passed("parent")
+        stops.passed()
         rec.bundle, rec.rootfs, rec.terminal = launch.bundle, root, terminal
         rec.annotations = spec.get("annotations") or {}
         rec.oci_version = spec["ociVersion"]
         rec.rootless = os.geteuid() != 0
         rec.extra = launch.extra
         rec.save_config(launch.text)
-        stops.passed("parent")
+        stops.passed()
         linux = spec.get("linux") or {}
         if linux.get("intelRdt"):
             raise HostLacks(
@@ -129,7 +136,7 @@ def create(launch: Launch, *, wait_for_start: bool) -> None:
         # The cgroups' paths are written to disk before the cgroups exist: whatever kills us, `delete` finds them.
         rec.cgroups = launch.cgroup.facts()
         rec.save()
-        stops.passed("parent")
+        stops.passed()
         # startContainer hooks are run by `start`, before the program: `run` then calls it.
         launch.waits = wait_for_start or bool((spec.get("hooks") or {}).get("startContainer"))
         _start_child(launch, root, launch.waits)
@@ -212,30 +219,23 @@ def _start_child(launch: Launch, root: str, wait_for_start: bool) -> None:
     ending = _ending(launch)
     console_step, child_end = preparation.console_step(launch, launch.spec.get("process") or {})
     the_plan = _planned(launch, root, console_step)
-    identity = Identity(launch.spec.get("process") or {})
     rec, cgroup = launch.record, launch.cgroup
     assert rec is not None and cgroup is not None
-    identity.keeps_groups = rec.annotations.get("run.oci.keep_original_groups") == "1"
     if wait_for_start:
         rec.make_fifo()
         # Opened for both directions: so it never reports an end, and `start` gets ENXIO if nothing waits any more.
         ending.fifo = os.open(rec.fifo_path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     preparation.open_label_proc(ending)
-    parent, childs = words.pair()
-    stage = Stage(root, childs, cgroup, "user" in the_plan.new or spawn.joins_user(the_plan))
-    preparation.load_for_child(the_plan, copies_up=b"tmpcopyup" in launch.text)
-    _ready_hooks(launch, the_plan)
-    pipes = (childs.reading, childs.writing)
-    linux = launch.spec.get("linux") or {}
-    p = parent.program = Program(childs.writing)
-    finish.emit(p, ending, identity, linux, pipes, finish.folder_has_files(root), passed=len(the_plan.steps))
-    prepared = spawn.Prepared(the_plan, ending, sealed(p.image()), stage, parent)
-    spawn.spawn(launch, prepared)
-    os.close(prepared.image)
-    childs.close()
+    prepared = spawn.Prepared(the_plan, ending, cgroup, words.pair())
+    if the_plan.wants_hooks:
+        hooks.send_output(rec.annotations)
+        _enter_bundle(launch)
+    if child_end is not None:
+        prepared.terminal = child_end.fileno()
+    first_process.start(launch, prepared)
     if child_end is not None:
         child_end.close()
-    stops.passed("parent")
+    stops.passed()
     _handshake(launch, prepared)
     if ending.fifo >= 0:
         os.close(ending.fifo)
@@ -279,26 +279,10 @@ def _planned(launch: Launch, root: str, console_step: "MakeConsole | None") -> "
     return the_plan
 
 
-def _ready_hooks(launch: Launch, the_plan: "plan.LaunchPlan") -> None:
-    rec = launch.record
-    assert rec is not None
-    if the_plan.wants_hooks:
-        hooks.send_output(rec.annotations)
-        hooks.start_in_root = launch.options.program == "runc"
-        _enter_bundle(launch)
-    hooks.state_of = lambda pid: state_for_hooks(rec, "creating", pid)
-
-
 def _handshake(launch: Launch, prepared: spawn.Prepared) -> None:
     """Go through the launch with the child, up to the point where its program begins."""
-    stage, parent = prepared.stage, prepared.parent
-    if stage.opener is not None:
-        stage.opener.close()
+    parent = prepared.parent
     _parent_handshake(launch, prepared)
-    if stage.opener is not None:
-        from toolkit.runtime import opener
-
-        opener.end(stage)
     if prepared.pidfd >= 0 and launch.options.pidfd_socket:
         from toolkit.runtime import console
 
@@ -310,12 +294,23 @@ def _handshake(launch: Launch, prepared: spawn.Prepared) -> None:
     log.debug("init: closing the pipe to signal completion")
     message = prepared.ending.listener_message
     parent.go(message(launch.pid) if message is not None else None)
-    stops.passed("parent")
+    stops.passed()
     parent.hear_end()
-    stops.passed("parent")
+    if prepared.intermediate:
+        _reap(prepared.intermediate)
+    stops.passed()
     for text in parent.warnings:
         log.warning(text)
     parent.close()
+    if prepared.hook_streams is not None:
+        prepared.hook_streams.close()
+
+
+def _reap(pid: int) -> None:
+    try:
+        os.waitpid(pid, 0)
+    except ChildProcessError:
+        pass  # the caller ignores SIGCHLD
 
 
 def _enter_bundle(launch: Launch) -> None:
@@ -330,7 +325,7 @@ def _enter_bundle(launch: Launch) -> None:
 def _parent_handshake(launch: Launch, prepared: spawn.Prepared) -> None:
     """The parent's half of the handshake, up to the point before GO."""
     spec, rec, pid = launch.spec, launch.record, launch.pid
-    the_plan, cgroup, parent = prepared.plan, prepared.stage.cgroup, prepared.parent
+    the_plan, cgroup, parent = prepared.plan, prepared.cgroup, prepared.parent
     assert rec is not None
     linux = spec.get("linux") or {}
     the_process = spec.get("process") or {}
@@ -338,21 +333,21 @@ def _parent_handshake(launch: Launch, prepared: spawn.Prepared) -> None:
         from toolkit.runtime import mapping
 
         mapping.write(pid, linux.get("uidMappings") or (), linux.get("gidMappings") or ())
-    if "user" in the_plan.new or spawn.joins_user(the_plan):
+    if prepared.userns:
         parent.say(words.MAPPED)
     resources = linux.get("resources") or {}
     raise_rlimits(pid, the_process.get("rlimits") or [])
     if not launch.has_cgroup:
         spawn.create_cgroup(cgroup)
-        stops.passed("parent")
-    if prepared.stage.entry is None:
+        stops.passed()
+    if prepared.entry is None:
         cgroup.join(pid)
-        stops.passed("parent")
+        stops.passed()
     preparation.reset_affinity(pid)
     cgroup.delegate(spec)
     parent.say(words.JOINED)
     cgroup.apply(resources)
-    stops.passed("parent")
+    stops.passed()
     if the_process.get("oomScoreAdj") is not None:
         outside.write_oom_score(pid, the_process["oomScoreAdj"])
     rec.pid, rec.start_time = pid, process.start_time(pid)
@@ -366,25 +361,22 @@ def _parent_handshake(launch: Launch, prepared: spawn.Prepared) -> None:
     if launch.network is not None:
         launch.network.attach(launch)
     if the_plan.wants_hooks:
+        if prepared.hook_streams is not None:
+            prepared.hook_streams.put(hooks.state_for(rec, "creating", pid))
         parent.hear(words.MOUNTED)
         hooks_of = spec["hooks"]
         # For the deprecated prestart hooks the status is "created" (runtime spec 1.0, "Prestart"; crun does the same,
         # runc says "creating").
-        hooks.run("prestart", hooks_of.get("prestart") or (), state_for_hooks(rec, "created", pid))
-        hooks.run("createRuntime", hooks_of.get("createRuntime") or (), state_for_hooks(rec, "creating", pid))
+        hooks.run("prestart", hooks_of.get("prestart") or (), hooks.state_for(rec, "created", pid))
+        hooks.run("createRuntime", hooks_of.get("createRuntime") or (), hooks.state_for(rec, "creating", pid))
         parent.say(words.HOOKED)
     parent.hear(words.READY)
     rec.root_place = parent.root
     log.debug(f"child process in init() is ready: pid {pid}")
-    stops.passed("parent")
+    stops.passed()
     # Only now, so that the deny-all of the device rules does not stop the child's mknod(2).
     cgroup.apply_devices(resources.get("devices") or ())
     rec.save()
-    stops.passed("parent")
+    stops.passed()
     if launch.options.pid_file:
         outside.write_pid_file(launch.options.pid_file, pid)
-
-
-def state_for_hooks(rec: "Record", status: str, pid: int) -> bytes:
-    """The state's JSON for hooks; with pid 0 the pid is left out (a stopped container has none)."""
-    return json_text.dumps(state.for_hooks(rec.id, pid, status, rec.bundle, rec.annotations)).encode()

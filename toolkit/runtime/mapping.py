@@ -4,17 +4,18 @@ import os
 
 from toolkit.errors import CtkError, HostLacks, LaunchFailed, reason
 from toolkit.kernel import mounts, namespaces, process
-from toolkit.runtime import opener
+from toolkit.runtime import mounting_program, opener_program
 from toolkit.runtime.devices import MakeDevices
 from toolkit.runtime.mounting import Mount
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
+    from toolkit.kernel.program.program import Cell, Program
     from toolkit.oci.types import IDMapping, Linux, Spec
     from toolkit.runtime.plan import LaunchPlan
-    from toolkit.runtime.steps import Stage
+    from toolkit.runtime.site import Site
 
 
 _HELPERS = ("/usr/bin/", "/usr/local/bin/", "/bin/")
@@ -126,14 +127,14 @@ def holder(uids: "Sequence[IDMapping]", gids: "Sequence[IDMapping]") -> int:
         os.waitpid(pid, 0)
 
 
-def make_nodes(plan: "LaunchPlan", stage: "Stage", linux: "Linux") -> None:
+def make_nodes(plan: "LaunchPlan", site: "Site", linux: "Linux") -> None:
     """Make device nodes before the clone, because the container's root may not. Raises CtkError."""
     for step in plan.steps:
         if isinstance(step, MakeDevices) and "user" in plan.new:
-            step.make_nodes(stage, linux)
+            step.make_nodes(site, linux)
 
 
-def idmap_sources(plan: "LaunchPlan", stage: "Stage", spec: "Spec") -> None:
+def idmap_sources(plan: "LaunchPlan", site: "Site", spec: "Spec") -> None:
     """Set the id mapping of the mounts that ask for one (options idmap, ridmap; uidMappings, gidMappings).
 
     Raises LaunchFailed.
@@ -160,10 +161,10 @@ def idmap_sources(plan: "LaunchPlan", stage: "Stage", spec: "Spec") -> None:
             else:
                 path = next((path for kind, path in plan.joins if kind == "user"), "")
                 user_namespace = os.open(path, os.O_RDONLY | os.O_CLOEXEC) if path else holder((), ())
-            if stage.has_user_namespace or opener.is_inside(step.source, plan.root):
+            if site.userns or opener_program.is_inside(step.source, plan.root):
                 step.mapping = (user_namespace, recursive)
                 continue
-            tree = stage.sources[step.index] = step.open_source()
+            tree = site.sources[step.index] = step.open_source()
             try:
                 mounts.mount_setattr(
                     tree, "", mounts.AT_EMPTY_PATH | recursive, mounts.MOUNT_ATTR_IDMAP, 0, 0, user_namespace
@@ -176,6 +177,33 @@ def idmap_sources(plan: "LaunchPlan", stage: "Stage", spec: "Spec") -> None:
                 because=str(error),
                 hint="its file system must support idmapped mounts (ext4, xfs, btrfs, tmpfs: see mount_setattr(2))",
             ) from None
+
+
+def prepare(
+    p: "Program", plan: "LaunchPlan", site: "Site", spec: "Spec", kept: "list[int]"
+) -> "Callable[[Cell], None] | None":
+    """Prepare what a program needs of us for a user namespace or mapped ids; `kept` gets its descriptors.
+
+    Returns what emits the service of opener_program.py, for the process that makes the container's first one.
+    """
+    if site.userns:
+        make_nodes(plan, site, spec.get("linux") or {})
+    idmap_sources(plan, site, spec)
+    steps = [step for step in plan.steps if isinstance(step, Mount)]
+    kept += [fd for fd in (site.nodes, *site.sources.values()) if fd >= 0]
+    kept += [step.mapping[0] for step in steps if step.mapping is not None]
+    # Without root we can reach no more than the container's root.
+    asked = [step for step in steps if opener_program.opens(step, plan.root) and step.index not in site.sources]
+    if not site.userns or not asked or os.geteuid():
+        return None
+    import _socket
+
+    ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+    site.opener, end = ours.detach(), theirs.detach()
+    site.ends += [site.opener, end]
+    kept += [site.opener, end]
+    owned = [(step, mounting_program.owner(step)) for step in asked]
+    return lambda pid: opener_program.serve(p, end, site.opener, pid, owned, plan.root)
 
 
 def _inline(option: str, field: str) -> "tuple[list[IDMapping], list[IDMapping]]":

@@ -156,6 +156,25 @@ class Options:
                 refused.append("the access times")
         return set_ & ~(m.MOUNT_ATTR__ATIME | m.MOUNT_ATTR_NODIRATIME), clear & m.MOUNT_ATTR_NOSYMFOLLOW, refused
 
+    def kept_if_locked(self) -> "list[tuple[int, int, str]]":
+        """What must be so of a source whose flags are locked, or these options are impossible: `beside_locked`.
+
+        (bits of statvfs(3)'s f_flag, what they must be, the option's name).
+        """
+        found = [(bit, 0, name) for name, (flag, bit) in LOCKED.items() if self.cleared & flag]
+        if self.flags & _ATIME_FLAGS:
+            set_, _ = self.of_a_bind()
+            times = set_ & m.MOUNT_ATTR__ATIME
+            bits = _ST_NODIRATIME | _ST_RELATIME
+            wanted = _ST_NODIRATIME if set_ & m.MOUNT_ATTR_NODIRATIME else 0
+            if times == m.MOUNT_ATTR_RELATIME:
+                wanted |= _ST_RELATIME
+            else:
+                bits |= _ST_NOATIME
+                wanted |= _ST_NOATIME if times == m.MOUNT_ATTR_NOATIME else 0
+            found.append((bits, wanted, "the access times"))
+        return found
+
 
 def parse(options: "list[str]") -> Options:
     """Parse a mount's options; a later one overrides an earlier one."""
@@ -184,3 +203,18 @@ def parse(options: "list[str]") -> Options:
         else:
             result.data.append(option)
     return result
+
+
+def settings(data: str) -> "dict[str, str]":
+    """The options of a new file system one by one; a comma inside quotes (an SELinux context) separates nothing."""
+    settings: "dict[str, str]" = {}
+    key = ""
+    for number, part in enumerate(data.split('"')):
+        if number % 2:
+            settings[key] = part
+            continue
+        for word in part.split(","):
+            key, _, value = word.partition("=")
+            if key:
+                settings[key] = value
+    return settings

@@ -8,19 +8,9 @@ from toolkit.runtime import mount_options
 from toolkit.runtime.cgroup_mount import JoinCgroup, MountCgroup
 from toolkit.runtime.devices import LinkDevices, MakeDevices
 from toolkit.runtime.mounting import FinishReadOnly, Mount
+from toolkit.runtime.new_root import EnterRoot, MakeRootReadOnly, OpenRoot, PrepareRoot, SetRootPropagation
 from toolkit.runtime.shielding import MakeReadOnly, Mask
-from toolkit.runtime.steps import (
-    AwaitHooks,
-    EnterRoot,
-    MakeRootReadOnly,
-    MakeWorkingDirectory,
-    OpenRoot,
-    PrepareRoot,
-    SetNames,
-    SetRootPropagation,
-    SetSysctl,
-    Step,
-)
+from toolkit.runtime.steps import AwaitHooks, MakeWorkingDirectory, SetNames, SetSysctl, Step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

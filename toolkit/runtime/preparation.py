@@ -1,7 +1,4 @@
-"""Prepare what the child needs before the clone: descriptors, terminal, seccomp filter, labels, modules.
-
-After the clone it opens nothing of the host and imports nothing (child.py).
-"""
+"""Prepare what the container's first process needs of us: descriptors, terminal, seccomp filter, labels."""
 
 import os
 
@@ -197,18 +194,3 @@ def _is_loaded(profile: str) -> bool:
             return any(line.rpartition(" (")[0] == profile for line in file)
     except OSError:
         return True
-
-
-def load_for_child(the_plan: "LaunchPlan", *, copies_up: bool = False) -> None:
-    """Import, before the clone, the modules that the child uses: afterwards it imports nothing."""
-    import fcntl  # noqa: F401
-
-    if the_plan.wants_hooks:
-        import select  # noqa: F401
-
-        from toolkit.runtime import signals  # noqa: F401
-
-    from toolkit.kernel import beneath  # noqa: F401
-
-    if copies_up:
-        from toolkit.runtime import copy_up  # noqa: F401

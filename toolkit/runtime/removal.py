@@ -102,17 +102,17 @@ def destroy(record: "Record") -> None:
         else:
             # Without a pid namespace of its own, children outlive the first process; a half-made container's may, too.
             manager.kill()
-            stops.passed("parent")
+            stops.passed()
             manager.delete()
-            stops.passed("parent")
+            stops.passed()
     if record.extra.get("networks"):
         from toolkit.runtime.comfort import networks
 
         networks.release(record)
-        stops.passed("parent")
+        stops.passed()
     hooks = _poststop_hooks(record)
     record.remove()
-    stops.passed("parent")
+    stops.passed()
     record.unlock()
     if hooks:
         _poststop(record, hooks)
@@ -224,5 +224,5 @@ def delete(record: "Record", *, force: bool) -> None:
     lock(record)
     if force or lifecycle.require(record, "delete") == "created":
         kill(record)
-        stops.passed("parent")
+        stops.passed()
     destroy(record)

@@ -30,7 +30,7 @@ def begin(under_way: "launch.Launch") -> None:
 
             release(record, hooks_of["startContainer"], under_way.spec["process"])
         if hooks_of.get("poststart"):
-            hooks.run("poststart", hooks_of["poststart"], launch.state_for_hooks(record, "running", record.pid))
+            hooks.run("poststart", hooks_of["poststart"], hooks.state_for(record, "running", record.pid))
     except BaseException:
         # runc and crun remove the container then, and the spec (1.2) demands it. After Ctrl-C the user wants the same.
         launch.undo(under_way)

@@ -4,14 +4,18 @@ import errno
 import os
 import stat as st
 
-from toolkit.errors import LaunchFailed, SystemCall
+from toolkit.errors import CtkError, LaunchFailed, SystemCall
 from toolkit.kernel import beneath, mounts
-from toolkit.runtime.steps import Stage, Step
+from toolkit.kernel.program import structures
+from toolkit.kernel.program.program import MEMORY, Cell, Label
+from toolkit.runtime.steps import Step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from toolkit.kernel.program.program import Program
+    from toolkit.runtime.site import Site
     from toolkit.runtime.steps import Description
 
 _ONTO = mounts.MOVE_MOUNT_F_EMPTY_PATH | mounts.MOVE_MOUNT_T_EMPTY_PATH
@@ -19,29 +23,60 @@ _ONTO = mounts.MOVE_MOUNT_F_EMPTY_PATH | mounts.MOVE_MOUNT_T_EMPTY_PATH
 _MAKE_NULL = "on the host: mknod -m 666 /dev/null c 1 3"
 
 
-def open_null(root_fd: int) -> int:
-    """The null device (O_PATH), verified by its device number (CVE-2025-31133). Raises LaunchFailed.
+_NOT_NULL = 4096  # failures of ours, beside the errnos
+_HOSTS, _CONTAINERS = "the host", "the container (the host has none)"
+
+
+def _open_null(p: "Program", site: "Site", fd: Cell) -> None:
+    """Open the null device (O_PATH), verified by its device number (CVE-2025-31133).
 
     It is the host's; if the host has none, that of the container's root, which an earlier step has made.
     """
-    whose = "the host"
-    try:
-        fd = os.open("/dev/null", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except FileNotFoundError:
-        whose = "the container (the host has none)"
-        try:
-            fd = beneath.open_beneath(root_fd, "/dev/null", os.O_PATH | os.O_NOFOLLOW)
-        except SystemCall as error:
-            raise LaunchFailed(
-                "mask paths", because=f"no /dev/null on the host, nor in the container: {error}", hint=_MAKE_NULL
-            ) from None
-    status = os.fstat(fd)
-    if not st.S_ISCHR(status.st_mode) or status.st_rdev != os.makedev(1, 3):
-        os.close(fd)
-        raise LaunchFailed(
-            "mask paths", because=f"'/dev/null' of {whose} is not the null device (1:3)", hint=_MAKE_NULL
+    status = p.room(structures.STAT_SIZE)
+    mode_at, _, rdev_at = structures.stat(p.machine)
+    kind, elsewhere, opened = p.cell(), Label(), Label()
+    whose = p.cell()
+    p.own("set", _NOT_NULL, result=whose)
+    flags = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+    p.call("openat", mounts.AT_FDCWD, "/dev/null", flags, 0, result=fd, on=((errno.ENOENT, elsewhere),))
+    p.go(opened)
+    p.place(elsewhere)
+    p.own("set", _NOT_NULL + 1, result=whose)
+    p.owned_by(
+        lambda error: LaunchFailed(
+            "mask paths", because=f"no /dev/null on the host, nor in the container: {error}", hint=_MAKE_NULL
         )
-    return fd
+    )
+    beneath.emit_open(p, site.root, "/dev/null", os.O_PATH | os.O_NOFOLLOW, fd)
+    p.place(opened)
+    p.owned_by(
+        lambda error: LaunchFailed(
+            "mask paths",
+            because=f"'/dev/null' of {(_HOSTS, _CONTAINERS)[error.errno - _NOT_NULL]} is not the null device (1:3)"
+            if error.errno >= _NOT_NULL
+            else str(error),
+            hint=_MAKE_NULL,
+        )
+    )
+    wrong, right = Label(), Label()
+    p.call("newfstatat", fd, "", status, mounts.AT_EMPTY_PATH)
+    p.own("and", Cell(status - MEMORY + mode_at, 4), 0o170000, result=kind)
+    p.when("if_equal", kind, st.S_IFCHR, device := Label())
+    p.place(wrong)
+    p.own("fail", whose)
+    p.place(device)
+    p.when("if_equal", Cell(status - MEMORY + rdev_at), os.makedev(1, 3), right)
+    p.go(wrong)
+    p.place(right)
+    p.owned_by(None)
+
+
+def _cover(p: "Program", source: "Cell", target: "Cell", tree: Cell) -> None:
+    """Bind what `source` is open on, on what `target` is open on."""
+    p.call("open_tree", source, "", mounts.OPEN_TREE_CLONE | mounts.OPEN_TREE_CLOEXEC | mounts.AT_EMPTY_PATH,
+           result=tree)  # fmt: skip
+    p.call("move_mount", tree, "", target, "", _ONTO)
+    p.call("close", tree)
 
 
 class Mask(Step):
@@ -67,36 +102,44 @@ class Mask(Step):
             each_in_root(self.paths, lines),
         )
 
-    def apply(self, stage: Stage) -> None:
-        null = open_null(stage.root_fd)
-        source = beneath.fd_path(null)
-        empty = -1
-        try:
-            for path in self.paths:
-                try:
-                    fd = beneath.open_beneath(stage.root_fd, path, os.O_PATH)
-                except SystemCall as error:
-                    # Only a path that does not exist needs no mask.
-                    if error.errno in (errno.ENOENT, errno.ENOTDIR):
-                        continue
-                    raise
-                try:
-                    if not st.S_ISDIR(os.fstat(fd).st_mode):
-                        mounts.mount(source, beneath.fd_path(fd), None, mounts.MS_BIND)
-                    elif empty < 0:
-                        mounts.mount("tmpfs", beneath.fd_path(fd), "tmpfs", mounts.MS_RDONLY, "nr_blocks=1,nr_inodes=1")
-                        # All directories share one empty tmpfs: a bind mount is cheaper than another file system.
-                        empty = beneath.open_beneath(stage.root_fd, path, os.O_PATH)
-                    else:
-                        mounts.mount(beneath.fd_path(empty), beneath.fd_path(fd), None, mounts.MS_BIND)
-                except SystemCall as error:
-                    raise LaunchFailed(f"mask {path!r}", because=str(error)) from None
-                finally:
-                    os.close(fd)
-        finally:
-            os.close(null)
-            if empty >= 0:
-                os.close(empty)
+    def emit(self, p: "Program", site: "Site") -> None:
+        null, empty, fd, tree, kind = (p.cell() for _ in range(5))
+        status = p.room(structures.STAT_SIZE)
+        mode_at, _, _ = structures.stat(p.machine)
+        _open_null(p, site, null)
+        p.own("set", -1, result=empty)
+        for path in self.paths:
+
+            def failed(error: SystemCall, path: str = path) -> CtkError:
+                return LaunchFailed(f"mask {path!r}", because=str(error))
+
+            following, close, folder, first = Label(), Label(), Label(), Label()
+            # Only a path that does not exist needs no mask.
+            missing = ((errno.ENOENT, following), (errno.ENOTDIR, following))
+            p.owned_by(None)
+            beneath.emit_open(p, site.root, path, os.O_PATH, fd, on=missing)
+            p.owned_by(failed)
+            p.call("newfstatat", fd, "", status, mounts.AT_EMPTY_PATH)
+            p.own("and", Cell(status - MEMORY + mode_at, 4), 0o170000, result=kind)
+            p.when("if_equal", kind, st.S_IFDIR, folder)
+            _cover(p, null, fd, tree)
+            p.go(close)
+            p.place(folder)
+            # All directories share one empty tmpfs: a bind mount is cheaper than another file system.
+            p.when("if_equal", empty, -1, first)
+            _cover(p, empty, fd, tree)
+            p.go(close)
+            p.place(first)
+            p.call("fchdir", fd)
+            p.call("mount", "tmpfs", ".", "tmpfs", mounts.MS_RDONLY, "nr_blocks=1,nr_inodes=1")
+            beneath.emit_open(p, site.root, path, os.O_PATH, empty)
+            p.place(close)
+            p.call("close", fd)
+            p.place(following)
+        p.owned_by(None)
+        p.call("close", null)
+        p.call("close", empty, on=((errno.EBADF, none := Label()),))
+        p.place(none)
 
 
 class MakeReadOnly(Step):
@@ -123,26 +166,23 @@ class MakeReadOnly(Step):
             each_in_root(self.paths, lines),
         )
 
-    def apply(self, stage: Stage) -> None:
+    def emit(self, p: "Program", site: "Site") -> None:
+        fd, tree = p.cell(), p.cell()
+        clone = mounts.OPEN_TREE_CLONE | mounts.OPEN_TREE_CLOEXEC | mounts.AT_EMPTY_PATH | mounts.AT_RECURSIVE
+        attributes = p.words(mounts.MOUNT_ATTR_RDONLY, 0, 0, 0)
         for path in self.paths:
-            try:
-                fd = beneath.open_beneath(stage.root_fd, path, os.O_PATH)
-            except SystemCall as error:
-                if error.errno in (errno.ENOENT, errno.ENOTDIR):
-                    continue
-                raise
-            try:
-                tree = mounts.open_tree(
-                    fd,
-                    "",
-                    mounts.OPEN_TREE_CLONE | mounts.OPEN_TREE_CLOEXEC | mounts.AT_EMPTY_PATH | mounts.AT_RECURSIVE,
-                )
-                try:
-                    mounts.mount_setattr(tree, "", mounts.AT_EMPTY_PATH, mounts.MOUNT_ATTR_RDONLY)
-                    mounts.move_mount(tree, "", fd, "", _ONTO)
-                finally:
-                    os.close(tree)
-            except SystemCall as error:
-                raise LaunchFailed(f"make {path!r} read-only", because=str(error)) from None
-            finally:
-                os.close(fd)
+
+            def failed(error: SystemCall, path: str = path) -> CtkError:
+                return LaunchFailed(f"make {path!r} read-only", because=str(error))
+
+            following = Label()
+            missing = ((errno.ENOENT, following), (errno.ENOTDIR, following))
+            beneath.emit_open(p, site.root, path, os.O_PATH, fd, on=missing)
+            p.owned_by(failed)
+            p.call("open_tree", fd, "", clone, result=tree)
+            p.call("mount_setattr", tree, "", mounts.AT_EMPTY_PATH, attributes, 32)
+            p.call("move_mount", tree, "", fd, "", _ONTO)
+            p.call("close", tree)
+            p.call("close", fd)
+            p.owned_by(None)
+            p.place(following)

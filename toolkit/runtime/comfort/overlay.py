@@ -9,15 +9,19 @@ rootfs is never written to. The layers are named by descriptors, so that no char
 import errno
 import os
 
-from toolkit.errors import CtkError, HostLacks, InUse, NotFound, SystemCall, Usage, reason, reason_and_path
+from toolkit.errors import CtkError, HostLacks, InUse, NotFound, SystemCall, Usage, reason
 from toolkit.kernel import mounts, ours
-from toolkit.runtime.steps import Stage, Step
+from toolkit.kernel.program.program import Cell
+from toolkit.runtime.site import DIRECTORY, Words
+from toolkit.runtime.steps import Step
 from toolkit.text import quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from toolkit.kernel.program.program import Program
     from toolkit.oci.types import Spec
     from toolkit.runtime.options import Options
+    from toolkit.runtime.site import Site
     from toolkit.runtime.steps import Description
 
 
@@ -174,40 +178,46 @@ class LayOver(Step):
             f"{first}mount -t overlay overlay -o {quote(layers)} root",
         )
 
-    def apply(self, stage: Stage) -> None:
-        flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
-        try:
-            lowers = [os.open(lower, flags) for lower in self.lowers] or [os.dup(stage.root_fd)]
-            layer = os.open(self.folder, flags) if self.folder else self._in_memory(stage, os.fstat(lowers[0]))
-            below = ":".join(map(_name, lowers))
-            options = f"lowerdir={below},upperdir={_name(layer)}/upper,workdir={_name(layer)}/work"
-            if len(options) > _MOST_OPTIONS:
-                because = f"{len(lowers)} folders are more than mount(2) can name"
-                raise CtkError("make the root of its layers", because=because)
-            mounts.mount("overlay", stage.root, "overlay", 0, options + ",userxattr" * self.user_attributes)
-            for fd in (*lowers, layer):
-                os.close(fd)
-        except SystemCall as error:
-            raise HostLacks(
-                "put a writable layer over the root", because=str(error), hint=_hint(error.errno, self.folder)
-            ) from None
-        except OSError as error:
-            raise CtkError("put a writable layer over the root", because=reason_and_path(error)) from None
-        stage.reopen()
+    def emit(self, p: "Program", site: "Site") -> None:
+        lowers = [p.cell() for _ in self.lowers] or [p.cell()]
+        layer = p.cell()
+        size = 64 * (len(lowers) + 3)
+        if size - 32 * (len(lowers) + 3) > _MOST_OPTIONS:
+            because = f"{len(lowers)} folders are more than mount(2) can name"
+            raise CtkError("make the root of its layers", because=because)
+        p.owned_by(self._failed)
+        for lower, fd in zip(self.lowers or (site.path,), lowers, strict=True):
+            p.call("openat", mounts.AT_FDCWD, lower, DIRECTORY, 0, result=fd)
+        if self.folder:
+            p.call("openat", mounts.AT_FDCWD, self.folder, DIRECTORY, 0, result=layer)
+        else:
+            self._emit_in_memory(p, site, lowers[0], layer)
+        words = Words(p, size)
+        words.add("lowerdir=")
+        for index, fd in enumerate(lowers):
+            words.add(":" * bool(index) + "/proc/self/fd/", fd)
+        words.add(",upperdir=/proc/self/fd/", layer)
+        words.add("/upper,workdir=/proc/self/fd/", layer)
+        words.add("/work" + ",userxattr" * self.user_attributes)
+        p.call("mount", "overlay", site.path, "overlay", 0, words.address)
+        for fd in (*lowers, layer):
+            p.call("close", fd)
+        p.owned_by(None)
+        site.reopen()
 
-    def _in_memory(self, stage: Stage, like: os.stat_result) -> int:
-        """A tmpfs with `upper` and `work`, mounted on the root itself: the overlay hides it, pivot_root drops it."""
-        mounts.mount("tmpfs", stage.root, "tmpfs", 0, "mode=700")
-        layer = os.open(stage.root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    def _emit_in_memory(self, p: "Program", site: "Site", like: Cell, layer: Cell) -> None:
+        p.call("mount", "tmpfs", site.path, "tmpfs", 0, "mode=700")
+        p.call("openat", mounts.AT_FDCWD, site.path, DIRECTORY, 0, result=layer)
+        site.stat(like)
+        mode = p.cell()
+        p.own("and", site.mode, 0o7777, result=mode)
         for name in ("upper", "work"):
-            os.mkdir(name, 0o755, dir_fd=layer)
-            os.chmod(name, like.st_mode & 0o7777, dir_fd=layer)
-            os.chown(name, like.st_uid, like.st_gid, dir_fd=layer)
-        return layer
+            p.call("mkdirat", layer, name, 0o755)
+            p.call("fchmodat", layer, name, mode)
+            p.call("fchownat", layer, name, *site.owner, mounts.AT_SYMLINK_NOFOLLOW)
 
-
-def _name(fd: int) -> str:
-    return f"/proc/self/fd/{fd}"
+    def _failed(self, error: SystemCall) -> CtkError:
+        return HostLacks("put a writable layer over the root", because=str(error), hint=_hint(error.errno, self.folder))
 
 
 def _hint(number: int, folder: str) -> str:

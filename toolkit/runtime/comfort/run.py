@@ -3,7 +3,7 @@
 import os
 
 from toolkit.errors import NotFound, Usage
-from toolkit.runtime import launch, plan, removal, session, shield
+from toolkit.runtime import launch, plan, removal, session
 from toolkit.runtime import record as records
 
 TYPE_CHECKING = False
@@ -15,8 +15,6 @@ def run(options: "Options") -> int:
     """The program's exit code; 0 with --detach. Raises CtkError."""
     _check(options)
     spec, _, bundle = launch.read_bundle(options)
-    if shield.wanted_for_create(spec):
-        shield.up(options.program)  # executes us again: before anything that must not be done twice
     if options.replace:
         _make_way(options)
     under_way = launch.Launch(options)

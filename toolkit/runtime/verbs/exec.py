@@ -53,9 +53,9 @@ def run(options: "Options") -> int:
     p.call("setsid")
     finish.hear(p, childs.reading, words.JOINED)
     if end is not None:
-        from toolkit.runtime import console
+        from toolkit.runtime import console_program
 
-        console.emit(p, end.fileno(), the_process.get("consoleSize"))
+        console_program.emit(p, end.fileno(), the_process.get("consoleSize"))
     finish.emit(p, ending, identity, spec.get("linux") or {}, pipes, finish.folder_has_files(record.rootfs))
     kept = [*entrance.descriptors(), *ending.kept(), *(entry.descriptors() if entry is not None else ())]
     if end is not None:

@@ -305,7 +305,7 @@ class _Restoring:
                 self.master = os.dup(fd)
         elif name == "setup-namespaces":
             given = self.launch.spec.get("hooks") or {}
-            state = launch.state_for_hooks(record, "creating", pid)
+            state = hooks.state_for(record, "creating", pid)
             hooks.run("prestart", given.get("prestart") or (), state)
             hooks.run("createRuntime", given.get("createRuntime") or (), state)
         elif name == "post-restore":

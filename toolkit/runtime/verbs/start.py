@@ -48,10 +48,10 @@ def run(options: "Options") -> int:
         log.error("config.json: process: is required to start a container: it is stopped now")
         return 0
     if hooks_of.get("poststart"):
-        from toolkit.runtime import hooks, launch, removal
+        from toolkit.runtime import hooks, removal
 
         try:
-            hooks.run("poststart", hooks_of["poststart"], launch.state_for_hooks(record, "running", record.pid))
+            hooks.run("poststart", hooks_of["poststart"], hooks.state_for(record, "running", record.pid))
         except CtkError:
             # runc and crun remove the container then.
             removal.delete(record, force=True)
@@ -76,9 +76,9 @@ def release(record: "Record", hooks_of_start: "Sequence[Hook]", the_process: "Pr
             because = "container process is already dead"
         raise LaunchFailed(f"start container {record.id!r}", because=because) from None
     # Remove the name first: from now on the container counts as running, and a second start finds no fifo.
-    stops.passed("parent")
+    stops.passed()
     os.unlink(record.fifo_path)
-    stops.passed("parent")
+    stops.passed()
     os.write(fd, b"0")
-    stops.passed("parent")
+    stops.passed()
     os.close(fd)
