@@ -6,26 +6,25 @@ too many what its code takes to load; neither is an error.
 
 MODULES = {
     "create":
-        "toolkit toolkit.__main__ toolkit.errors toolkit.kernel toolkit.kernel.atomic toolkit.kernel.beneath "
+        "toolkit toolkit.__main__ toolkit.errors toolkit.kernel.atomic toolkit.kernel.beneath "
         "toolkit.kernel.capabilities toolkit.kernel.host toolkit.kernel.libc toolkit.kernel.mountinfo "
-        "toolkit.kernel.mounts toolkit.kernel.namespaces toolkit.kernel.ours toolkit.kernel.process "
-        "toolkit.kernel.program toolkit.kernel.program.interpreter_code toolkit.kernel.program.program "
+        "toolkit.kernel.mounts toolkit.kernel.namespaces toolkit.kernel.native toolkit.kernel.ours "
+        "toolkit.kernel.process toolkit.kernel.program.interpreter_code toolkit.kernel.program.program "
         "toolkit.kernel.program.routine toolkit.kernel.program.structures toolkit.kernel.reading "
-        "toolkit.kernel.roots toolkit.lean_os toolkit.oci toolkit.oci.check toolkit.oci.check_linux "
-        "toolkit.oci.check_process toolkit.oci.check_resources toolkit.oci.check_seccomp toolkit.oci.json_text "
-        "toolkit.oci.schema toolkit.oci.state toolkit.places toolkit.preload toolkit.runtime toolkit.runtime.argv "
-        "toolkit.runtime.cgroup_mount toolkit.runtime.cgroups toolkit.runtime.cgroups.devices "
-        "toolkit.runtime.cgroups.files toolkit.runtime.cgroups.freezer toolkit.runtime.cgroups.layout "
-        "toolkit.runtime.cgroups.limits toolkit.runtime.cgroups.v1 toolkit.runtime.conversation "
-        "toolkit.runtime.credentials toolkit.runtime.devices toolkit.runtime.devices_program "
-        "toolkit.runtime.directories toolkit.runtime.ending toolkit.runtime.entering toolkit.runtime.executable "
-        "toolkit.runtime.finish toolkit.runtime.first_process toolkit.runtime.handover toolkit.runtime.hooks "
-        "toolkit.runtime.identity toolkit.runtime.launch toolkit.runtime.log toolkit.runtime.main "
-        "toolkit.runtime.mount_options toolkit.runtime.mounting toolkit.runtime.mounting_program "
-        "toolkit.runtime.new_root toolkit.runtime.options toolkit.runtime.outside toolkit.runtime.plan "
-        "toolkit.runtime.preparation toolkit.runtime.record toolkit.runtime.seccomp toolkit.runtime.shielding "
-        "toolkit.runtime.site toolkit.runtime.spawn toolkit.runtime.steps toolkit.runtime.stops "
-        "toolkit.runtime.verbs toolkit.runtime.verbs.create toolkit.text",
+        "toolkit.kernel.roots toolkit.lean_os toolkit.oci.check toolkit.oci.check_linux toolkit.oci.check_process "
+        "toolkit.oci.check_resources toolkit.oci.check_seccomp toolkit.oci.json_text toolkit.oci.schema "
+        "toolkit.places toolkit.preload toolkit.runtime.argv toolkit.runtime.cgroup_mount toolkit.runtime.cgroups "
+        "toolkit.runtime.cgroups.devices toolkit.runtime.cgroups.files toolkit.runtime.cgroups.freezer "
+        "toolkit.runtime.cgroups.layout toolkit.runtime.cgroups.limits toolkit.runtime.cgroups.v1 "
+        "toolkit.runtime.conversation toolkit.runtime.credentials toolkit.runtime.devices "
+        "toolkit.runtime.devices_program toolkit.runtime.directories toolkit.runtime.ending "
+        "toolkit.runtime.entering toolkit.runtime.executable toolkit.runtime.finish toolkit.runtime.first_process "
+        "toolkit.runtime.handover toolkit.runtime.identity toolkit.runtime.launch toolkit.runtime.log "
+        "toolkit.runtime.main toolkit.runtime.mount_options toolkit.runtime.mounting "
+        "toolkit.runtime.mounting_program toolkit.runtime.new_root toolkit.runtime.options "
+        "toolkit.runtime.outside toolkit.runtime.plan toolkit.runtime.preparation toolkit.runtime.record "
+        "toolkit.runtime.seccomp toolkit.runtime.shielding toolkit.runtime.site toolkit.runtime.spawn "
+        "toolkit.runtime.steps toolkit.runtime.stops toolkit.runtime.verbs.create toolkit.text",
     "delete":
         "toolkit toolkit.__main__ toolkit.errors toolkit.kernel toolkit.kernel.atomic toolkit.kernel.libc "
         "toolkit.kernel.mountinfo toolkit.kernel.ours toolkit.kernel.program.interpreter_code "
@@ -94,28 +93,26 @@ MODULES = {
         "toolkit.runtime.lifecycle toolkit.runtime.log toolkit.runtime.main toolkit.runtime.options "
         "toolkit.runtime.record toolkit.runtime.removal toolkit.runtime.verbs.resume toolkit.text",
     "run":
-        "toolkit toolkit.__main__ toolkit.errors toolkit.kernel toolkit.kernel.atomic toolkit.kernel.beneath "
+        "toolkit toolkit.__main__ toolkit.errors toolkit.kernel.atomic toolkit.kernel.beneath "
         "toolkit.kernel.capabilities toolkit.kernel.host toolkit.kernel.libc toolkit.kernel.mountinfo "
-        "toolkit.kernel.mounts toolkit.kernel.namespaces toolkit.kernel.ours toolkit.kernel.process "
-        "toolkit.kernel.program toolkit.kernel.program.interpreter_code toolkit.kernel.program.program "
+        "toolkit.kernel.mounts toolkit.kernel.namespaces toolkit.kernel.native toolkit.kernel.ours "
+        "toolkit.kernel.process toolkit.kernel.program.interpreter_code toolkit.kernel.program.program "
         "toolkit.kernel.program.routine toolkit.kernel.program.structures toolkit.kernel.reading "
-        "toolkit.kernel.roots toolkit.kernel.terminal toolkit.lean_os toolkit.oci toolkit.oci.check "
-        "toolkit.oci.check_linux toolkit.oci.check_process toolkit.oci.check_resources toolkit.oci.check_seccomp "
-        "toolkit.oci.json_text toolkit.oci.schema toolkit.oci.state toolkit.places toolkit.preload "
-        "toolkit.runtime toolkit.runtime.argv toolkit.runtime.cgroup_mount toolkit.runtime.cgroups "
+        "toolkit.kernel.roots toolkit.lean_os toolkit.oci.check toolkit.oci.check_linux toolkit.oci.check_process "
+        "toolkit.oci.check_resources toolkit.oci.check_seccomp toolkit.oci.json_text toolkit.oci.schema "
+        "toolkit.places toolkit.preload toolkit.runtime.argv toolkit.runtime.cgroup_mount toolkit.runtime.cgroups "
         "toolkit.runtime.cgroups.devices toolkit.runtime.cgroups.files toolkit.runtime.cgroups.freezer "
         "toolkit.runtime.cgroups.layout toolkit.runtime.cgroups.limits toolkit.runtime.cgroups.v1 "
         "toolkit.runtime.conversation toolkit.runtime.credentials toolkit.runtime.devices "
         "toolkit.runtime.devices_program toolkit.runtime.directories toolkit.runtime.ending "
         "toolkit.runtime.entering toolkit.runtime.executable toolkit.runtime.finish toolkit.runtime.first_process "
-        "toolkit.runtime.foreground toolkit.runtime.handover toolkit.runtime.hooks toolkit.runtime.identity "
-        "toolkit.runtime.launch toolkit.runtime.lifecycle toolkit.runtime.log toolkit.runtime.main "
-        "toolkit.runtime.mount_options toolkit.runtime.mounting toolkit.runtime.mounting_program "
-        "toolkit.runtime.new_root toolkit.runtime.options toolkit.runtime.outside toolkit.runtime.plan "
-        "toolkit.runtime.preparation toolkit.runtime.record toolkit.runtime.removal toolkit.runtime.seccomp "
-        "toolkit.runtime.session toolkit.runtime.shielding toolkit.runtime.signals toolkit.runtime.site "
-        "toolkit.runtime.spawn toolkit.runtime.steps toolkit.runtime.stops toolkit.runtime.verbs "
-        "toolkit.runtime.verbs.run toolkit.text",
+        "toolkit.runtime.foreground toolkit.runtime.handover toolkit.runtime.identity toolkit.runtime.launch "
+        "toolkit.runtime.lifecycle toolkit.runtime.log toolkit.runtime.main toolkit.runtime.mount_options "
+        "toolkit.runtime.mounting toolkit.runtime.mounting_program toolkit.runtime.new_root "
+        "toolkit.runtime.options toolkit.runtime.outside toolkit.runtime.plan toolkit.runtime.preparation "
+        "toolkit.runtime.record toolkit.runtime.removal toolkit.runtime.seccomp toolkit.runtime.session "
+        "toolkit.runtime.shielding toolkit.runtime.site toolkit.runtime.spawn toolkit.runtime.steps "
+        "toolkit.runtime.stops toolkit.runtime.verbs.run toolkit.text",
     "start":
         "toolkit toolkit.__main__ toolkit.errors toolkit.kernel toolkit.kernel.atomic toolkit.kernel.libc "
         "toolkit.kernel.mountinfo toolkit.kernel.ours toolkit.kernel.program.interpreter_code "
@@ -155,9 +152,10 @@ FUNCTIONS = {
     "toolkit.kernel.beneath": "emit_open",
     "toolkit.kernel.capabilities": "last mask",
     "toolkit.kernel.host": "HostFacts HostFacts.__getattr__ _in_user_namespace read",
-    "toolkit.kernel.libc": "_Syscall buffer c_char c_long c_void_p number numbers syscall",
+    "toolkit.kernel.libc": "buffer number numbers syscall",
     "toolkit.kernel.mountinfo": "read unescaped",
     "toolkit.kernel.mounts": "place_of",
+    "toolkit.kernel.native": "_Syscall c_char c_long c_void_p",
     "toolkit.kernel.ours": "NotOurs _open _replaceable check open_folder",
     "toolkit.kernel.process": "pidfd_open prctl start_time stat_fields",
     "toolkit.kernel.program.program":
@@ -236,8 +234,8 @@ FUNCTIONS = {
     "toolkit.runtime.handover":
         "Filter Filter.__init__ Filter.load Handover Handover.__init__ _tell _wait close emit",
     "toolkit.runtime.identity":
-        "Identity Identity.__init__ Identity.filter_is_late Identity.known _prlimit raise_rlimits set_affinity "
-        "shape",
+        "Identity Identity.__init__ Identity.filter_is_late Identity.known _hard_limits raise_rlimits "
+        "set_affinity shape",
     "toolkit.runtime.launch":
         "Launch Launch.__init__ _check_terminal _ending _handshake _is_rootless _parent_handshake _planned "
         "_start_child cgroup_manager check_root create read_bundle",

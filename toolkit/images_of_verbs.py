@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 _STAND_IN: "CodeType" = compile("def f(*a, **k):\n return __thaw__(-1, -2, 'name')(*a, **k)", "", "exec").co_consts[0]
 _SHORT = 300  # bytes of marshalled code that are not worth it
 _OPTIMIZED = 1  # CO_OPTIMIZED (inspect): a function, not a class
-# These fork a Python into the container, where no file of ours must be read: they get whole modules.
-_WHOLE = ("create", "run")
 
 
 class Images:
@@ -51,7 +49,7 @@ class Images:
         """The place of the image of a verb that imports the modules of `order`."""
         usual = MODULES.get(verb, "").split()
         later = [name for name in usual if name not in order and name in self.modules]
-        lean = usual and verb not in _WHOLE
+        lean = bool(usual)
         entries: list[Entry | Lazy] = []
         for name in (*order, *later):
             *facts, code = self.modules[name]
