@@ -29,8 +29,6 @@ INSTEAD = {
     "containers": "ctk list",
     "ls": "ctk list",
     "volume": "ctk up IMAGE NAME -v ./folder:/folder, as in ctk spec -v",
-    "network": "ctk up IMAGE NAME --share-net uses the host's network; without it there is only lo",
-    "port": "ctk inspect NAME shows the open ports; with --share-net they are the host's",
     "compose": "ctk generate systemd NAME writes a unit; systemd starts several",
     "system": "ctk doctor checks what the host can do, ctk gc removes what dead containers left behind",
     "prune": "ctk image prune, ctk gc (what dead containers left behind), ctk cache prune (what builds have cached)",
