@@ -1,5 +1,6 @@
 """Programs of system calls: what the machine code makes of each operation, natively and for the other machine."""
 
+import errno
 import fcntl
 import os
 import random
@@ -14,8 +15,8 @@ import pytest
 
 from tests.fixtures.simulator import Simulator
 from toolkit.errors import HostLacks, LaunchFailed
-from toolkit.kernel import libc
-from toolkit.kernel.program.program import DATA, MEMORY, OWN, Cell, Label, Operation, Program, sealed
+from toolkit.kernel import beneath, libc
+from toolkit.kernel.program.program import DATA, MEMORY, OWN, Cell, Label, Program, sealed
 
 F_GET_SEALS = 1034
 MACHINES = ("x86_64", "aarch64")
@@ -177,10 +178,32 @@ def test_warnings_and_failures_of_its_own(run: Run) -> None:
     assert run(p) == (1, b"", b"")
 
 
+@pytest.mark.parametrize("times", [0, 3, 2000])
+def test_what_may_be_tried_again_is_not_tried_for_ever(times: int) -> None:
+    p = Program(2)
+    fd, left = p.cell(), [times]
+    beneath.emit_open(p, 7, "/a", 0, fd)
+    p.call("exit_group", 9)
+
+    def kernel(_: Simulator, name: str, arguments: list[int]) -> int:
+        if name == "openat2" and left[0]:
+            left[0] -= 1
+            return -errno.EAGAIN
+        return 5
+
+    simulator = Simulator(p, kernel)
+    code = simulator.run()
+    assert code == (1 if times == 2000 else 9)
+    if times == 2000:
+        assert simulator.told[0][2] == errno.EAGAIN and len(simulator.calls) < 1100
+    else:
+        assert simulator.cell(fd) == 5 and len(simulator.calls) == times + 2
+
+
 BEYOND = {
     "memory at the end": lambda p: p.own("set", Cell(p._memory)),
     "memory far away": lambda p: p.own("set", Cell(1 << 62)),
-    "a result behind the end": lambda p: p.operations.append(Operation("set", [1], [0], 1 << 20, ())),
+    "a result behind the end": lambda p: p.operations.append(("set", (1,), 1 << 20, ())),
     "a copy to data": lambda p: p.own("copy", DATA + 24, p.room(8), 1),
     "a copy from code": lambda p: p.own("copy", p.room(8), 0x400000, 1),
     "a copy behind the end": lambda p: p.own("copy", p.room(8), DATA, 1 << 20),
@@ -191,7 +214,7 @@ BEYOND = {
     "digits behind the end": lambda p: p.own("digits", 1, p.room(8), 10),
     "digits to the stack": lambda p: p.own("digits", 1, 0x7FFF00000000, 10),
     "digits in base 16": lambda p: p.own("digits", 1, p.room(24), 16),
-    "an unknown operation": lambda p: p.operations.append(Operation("pivot_root", [0], [0], 0, ())),
+    "an unknown operation": lambda p: p.operations.append(("pivot_root", (0,), 0, ())),
 }
 
 
@@ -224,7 +247,7 @@ def random_program(seed: int) -> Program:
     dice = random.Random(seed)
     p = Program(2)
     texts = [p.text("x" * dice.randrange(40)) for _ in range(4)]
-    room = p.room(4096 - 16 - 8 * 12)
+    room = p.room(4096 - 24 - 8 * 12)
     cells = [p.cell() for _ in range(12)]
     assert p._memory == 4096  # so the next page is not ours
 

@@ -9,7 +9,6 @@ import os
 
 from toolkit.errors import SystemCall
 from toolkit.kernel import libc
-from toolkit.kernel.program.program import Label
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,18 +59,9 @@ def emit_open(
 ) -> None:
     """The same as `open_beneath` in a program; `result` gets the descriptor. `path` may be an address."""
     how = p.words(flags | os.O_CLOEXEC, 0, resolve)
-    again, raced = p.placed(), Label()
     name = (path.lstrip("/") or ".") if isinstance(path, str) else path
-    p.call("openat2", rootfd, name, how, 24, result=result, on=((errno.EAGAIN, raced), *on))
-
-    def retry() -> None:
-        tries = p.cell()
-        p.place(raced)
-        p.own("add", tries, 1, result=tries)
-        p.when("if_less", tries, _SLOW_PATHS, again)
-        p.fail(errno.EAGAIN)
-
-    p.aside(retry)
+    # EAGAIN: a rename raced with the walk.
+    p.call("openat2", rootfd, name, how, 24, result=result, on=((errno.EAGAIN, p.again), *on))
 
 
 _MAX_LINKS = 40  # the kernel's own limit (path_resolution(7))

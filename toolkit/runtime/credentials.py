@@ -75,9 +75,16 @@ class Capabilities:
         p.when("if_any", self._word(0), setpcap, may := Label())
         p.go(after)
         p.place(may)
-        for number in range(last + 1):
-            if not self.masks["bounding"] >> number & 1:
-                p.call("prctl", process.PR_CAPBSET_DROP, number, 0, 0, 0)
+        number, bit, again, kept = p.cell(), p.cell(), Label(), Label()
+        p.own("set", 0, result=number)
+        p.own("set", 1, result=bit)
+        p.place(again)
+        p.when("if_any", bit, self.masks["bounding"], kept)
+        p.call("prctl", process.PR_CAPBSET_DROP, number, 0, 0, 0)
+        p.place(kept)
+        p.own("add", number, 1, result=number)
+        p.own("add", bit, bit, result=bit)
+        p.when("if_less", number, last + 1, again)
         p.place(after)
 
     def set(self, p: "Program", *, keep: int = 0, use: bool = False) -> None:

@@ -7,8 +7,6 @@ costs one comparison. tests/story/test_killed.py counts up until a run completes
 
 import os
 
-from toolkit.kernel.program.program import Operation
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,4 +48,4 @@ def break_off(p: "Program") -> None:
     if _side == "operation" and _left:
         p.finish()
         if _left <= len(p.operations):
-            p.operations[_left - 1] = Operation("exit_group", [_KILLED], [0], 0, ())
+            p.operations[_left - 1] = ("exit_group", (_KILLED,), 0, ())

@@ -17,11 +17,14 @@ typedef int any4 __attribute__((aligned(1), may_alias));
 
 #define DATA 0x501000UL
 #define MEMORY 0x10000000UL
-enum { TOLD = 8 }; /* place in memory of the descriptor that failures and warnings are written to; negative: none */
+enum {
+	TOLD = 8,  /* place in memory of the descriptor that failures and warnings are written to; negative: none */
+	FROM = 16, /* and of the number of the last operation that failed and had an exit for it */
+};
 
 struct header {
 	u32 size;       /* of the data, this header included */
-	u32 memory;     /* size of the memory, at least 16 */
+	u32 memory;     /* size of the memory, at least 24 */
 	u32 operations; /* where they are, from the beginning of the data */
 	u32 count;      /* how many */
 	u32 exits;      /* where they are */
@@ -226,6 +229,7 @@ failed:
 			const struct exit *exit = exits + o->first + i;
 			if (exit->error == 0 || exit->error == -r) {
 				next = exit->next;
+				*(any8 *)(MEMORY + FROM) = at;
 				goto done;
 			}
 		}

@@ -13,6 +13,7 @@ Addresses are known when an operation is written, so a structure may hold them. 
 (with a NUL behind them) or a number for each argument, or a `Cell` for what is in memory when it is carried out.
 """
 
+import errno
 import os
 
 from toolkit.errors import HostLacks
@@ -79,24 +80,14 @@ if TYPE_CHECKING:
     Exits = Sequence[tuple[int, Label]]
     Block = Callable[[], None]
     Owner = Callable[[SystemCall], CtkError]
-
-
-class Operation:
-    """One operation. `arguments` are numbers: values, addresses of data, or (see `sizes`) places in memory."""
-
-    __slots__ = ("arguments", "exits", "name", "result", "sizes")
-
-    def __init__(self, name: str, arguments: "list[int]", sizes: "list[int]", result: int, exits: "Exits") -> None:
-        self.name = name
-        self.arguments = arguments
-        self.sizes = sizes  # of each argument that is in memory: 8, 4 or 1; else 0
-        self.result = result
-        self.exits = exits
+    # Its name, its arguments, the place of its result, and where it goes on after an error (a test: if it holds).
+    Operation = tuple[str, Sequence[Argument], int, Exits]
 
 
 _KINDS = {8: 1, 4: 2, 1: 3}
 _ALL = 0xFFFFFFFFFFFFFFFF
-_TOLD = Cell(8)
+_TOLD, _FROM = Cell(8), Cell(16)  # interpreter.c
+_TRIES = 1024
 
 
 class Program:
@@ -106,29 +97,31 @@ class Program:
     the operation, the errno. A program that fails exits with 1.
     """
 
-    __slots__ = ("_aside", "_data", "_known", "_memory", "machine", "operations", "owners", "sayings", "warnings")
+    __slots__ = (
+        "_again", "_aside", "_data", "_known", "_memory", "machine", "operations", "owners", "sayings", "warnings",
+    )  # fmt: skip
 
     def __init__(self, told: int = -1, machine: str = libc.MACHINE) -> None:
         self.machine = machine
         self._data = bytearray(_HEADER)
-        self._known: dict[bytes, int] = {}
-        self._memory = 16  # the first 8 bytes are for results that nobody wants
+        self._known: dict[str | bytes, int] = {}
+        self._memory = 24  # the first 8 bytes are for results that nobody wants
         self.operations: list[Operation] = []
         self.owners: list[tuple[int, Owner | None]] = []  # (first operation, whose it is): see `owned_by`
         self.warnings: dict[int, Callable[[int], str]] = {}  # by operation: the text for its number
         self.sayings: dict[int, str] = {}  # by operation: what it is called if it fails
         self._aside: list[tuple[Owner | None, Block]] = []
+        self._again: Label | None = None
         self.own("set", told, result=_TOLD)
 
     # What operations work on.
 
     def text(self, value: "str | bytes") -> int:
         """The address of a string of the data, with a NUL at its end; of the same one for the same value."""
-        raw = value if isinstance(value, bytes) else value.encode("utf-8", "surrogateescape")
-        address = self._known.get(raw)
+        address = self._known.get(value)
         if address is None:
-            address = self._known[raw] = DATA + len(self._data)
-            self._data += raw
+            address = self._known[value] = DATA + len(self._data)
+            self._data += value if isinstance(value, bytes) else value.encode("utf-8", "surrogateescape")
             self._data += b"\0"
         return address
 
@@ -164,16 +157,7 @@ class Program:
 
         `on`: where to go on after which errno, 0 for any; after another one the program fails.
         """
-        values, sizes = [], []
-        for argument in arguments:
-            size = 0
-            if isinstance(argument, Cell):
-                size, argument = argument.size, argument.at
-            elif not isinstance(argument, int):
-                argument = self.text(argument)
-            values.append(argument)
-            sizes.append(size)
-        self.operations.append(Operation(name, values, sizes, result.at if result is not None else 0, on))
+        self.operations.append((name, arguments, result.at if result is not None else 0, on))
         return len(self.operations) - 1
 
     own = call
@@ -181,7 +165,7 @@ class Program:
 
     def go(self, label: Label) -> None:
         """Go on at `label`."""
-        self.operations.append(Operation("go", [], [], 0, ((0, label),)))
+        self.operations.append(("go", (), 0, ((0, label),)))
 
     def go_to(self, place: Cell) -> None:
         """Go on at the place that is in a cell (`set_label`): back from a routine."""
@@ -189,11 +173,11 @@ class Program:
 
     def set_label(self, label: Label, result: Cell) -> None:
         """Put a place into a cell, for `go_to`."""
-        self.operations.append(Operation("label", [], [], result.at, ((0, label),)))
+        self.operations.append(("label", (), result.at, ((0, label),)))
 
     def when(self, test: str, a: "Argument", b: "Argument", label: Label) -> None:
         """Go on at `label` if the test holds: "if_equal", "if_less" (unsigned), "if_any" (a common bit)."""
-        self.call(test, a, b, on=((0, label),))
+        self.operations.append((test, (a, b), 0, ((0, label),)))
 
     def place(self, label: Label) -> None:
         """`label` is here, before the next operation."""
@@ -211,6 +195,24 @@ class Program:
         It is for what is seldom done: the program goes there by a label, and comes back by one.
         """
         self._aside.append((self.owner, block))
+
+    @property
+    def again(self) -> Label:
+        """Where to go on after EAGAIN: at the operation that failed, a thousand times at most in a program."""
+        if self._again is None:
+            self._again = Label()
+            self._aside.append((None, self._retry))
+        return self._again
+
+    def _retry(self) -> None:
+        assert self._again is not None
+        tries, over = self.cell(), Label()
+        self.place(self._again)
+        self.own("add", tries, 1, result=tries)
+        self.when("if_less", _TRIES, tries, over)
+        self.go_to(_FROM)
+        self.place(over)
+        self.fail(errno.EAGAIN, "openat2")
 
     def finish(self) -> None:
         """Add what was put aside. `image` does it; nothing can be added behind it."""
@@ -299,30 +301,37 @@ class Program:
         return _headers(machine, code, len(data), self._memory) + code + bytes(_FILE_DATA - 256 - len(code)) + data
 
     def _encoded(self, numbers: "dict[str, int]") -> "tuple[bytearray, bytes]":
+        numbers = {**numbers, **OWN}
         encoded = bytearray(64 * len(self.operations))
         words = memoryview(encoded).cast("Q")
         exits: list[int] = []
+        last_test = OWN["set"]  # those before it go on at their exit
         at = 0
-        for operation in self.operations:
-            name, arguments, listed = operation.name, operation.arguments, operation.exits
-            number = OWN.get(name, -1)
-            if number < 0:
-                number = numbers[name]
-            elif number < OWN["set"]:
-                if listed:
-                    arguments = [*arguments, listed[0][1].at]
-                listed = ()
+        for name, arguments, result, listed in self.operations:
+            number = numbers[name]
+            words[at + 1] = result
+            index, shift = at + 2, 16
+            for value in arguments:
+                kind = type(value)
+                if kind is int:
+                    words[index] = value & _ALL  # type: ignore[operator]
+                elif kind is Cell:
+                    number |= _KINDS[value.size] << shift  # type: ignore[union-attr]
+                    words[index] = value.at  # type: ignore[union-attr]
+                elif isinstance(value, int):
+                    words[index] = value & _ALL
+                else:
+                    words[index] = self.text(value)  # type: ignore[arg-type]
+                index += 1
+                shift += 2
             if listed:
-                number |= len(exits) << 32 | len(listed) << 48
-                for error, label in listed:
-                    exits.append(error | label.at << 16)
-            for index, size in enumerate(operation.sizes):
-                if size:
-                    number |= _KINDS[size] << 16 + 2 * index
+                if OWN["go"] <= numbers[name] < last_test:
+                    words[index] = listed[0][1].at
+                else:
+                    number |= len(exits) << 32 | len(listed) << 48
+                    for error, label in listed:
+                        exits.append(error | label.at << 16)
             words[at] = number
-            words[at + 1] = operation.result
-            for index, value in enumerate(arguments, at + 2):
-                words[index] = value & _ALL
             at += 8
         words.release()
         return encoded, b"".join([each.to_bytes(4, "little") for each in exits])

@@ -7,6 +7,7 @@ import os
 
 from toolkit.errors import SystemCall
 from toolkit.kernel import libc, mounts, namespaces, process
+from toolkit.kernel.program.program import Cell
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,12 +34,16 @@ _SIGNATURES = {
 
 def text(program: "Program", operation: "Operation") -> str:
     """One operation, without its result."""
-    signature = _SIGNATURES.get(operation.name, "")
+    name, arguments, _, _ = operation
+    signature = _SIGNATURES.get(name, "")
     shown = []
-    for index, value in enumerate(operation.arguments):
+    for index, value in enumerate(arguments):
         kind = signature[index] if index < len(signature) else "x"
-        shown.append(f"[{value}]" if operation.sizes[index] else _argument(program, kind, value))
-    return f"{operation.name}({', '.join(shown)})"
+        if isinstance(value, Cell):
+            shown.append(f"[{value.at}]")
+        else:
+            shown.append(_argument(program, kind, value if isinstance(value, int) else program.text(value)))
+    return f"{name}({', '.join(shown)})"
 
 
 def _argument(program: "Program", kind: str, value: int) -> str:
