@@ -158,14 +158,6 @@ def setdomainname(name: str) -> None:
         libc.failed(f"setdomainname({libc.quoted(name)}, {len(data)})", error)
 
 
-def new_session_keyring(name: str) -> None:
-    """keyctl(KEYCTL_JOIN_SESSION_KEYRING). Raises SystemCall."""
-    try:
-        libc.syscall(libc.number("keyctl"), 1, os.fsencode(name))
-    except OSError as error:
-        libc.failed(f"keyctl(KEYCTL_JOIN_SESSION_KEYRING, {libc.quoted(name)})", error)
-
-
 def stat_fields(pid: int) -> "list[str]":
     """/proc/PID/stat from field 3 on (proc(5)): [0] is the state, [19] the start time. Raises OSError if it is gone."""
     fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)

@@ -9,29 +9,8 @@ TIOCSWINSZ = 0x5414
 TIOCSCTTY = 0x540E
 TIOCGPTPEER = 0x5441
 TIOCSPTLCK = 0x40045431
-TIOCGPTN = 0x80045430
 _TCGETS, _TCSETS, _ONLCR, _ICANON = 0x5401, 0x5402, 0o4, 0o2
 _TERMIOS_SIZE = 64  # the kernel's struct termios has 36 bytes, and more on some machines
-
-
-def open_pty(ptmx: str = "/dev/ptmx") -> "tuple[int, int, int]":
-    """A new pty from `ptmx`: (master, slave, its number).
-
-    The slave is opened by TIOCGPTPEER (Linux 4.13), never by its path.
-
-
-    Raises OSError.
-    """
-    flags = os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC
-    master = os.open(ptmx, flags)
-    try:
-        fcntl.ioctl(master, TIOCSPTLCK, bytes(4))
-        number = int.from_bytes(fcntl.ioctl(master, TIOCGPTN, bytes(4)), "little")
-        slave = fcntl.ioctl(master, TIOCGPTPEER, flags)
-    except BaseException:
-        os.close(master)
-        raise
-    return master, slave, number
 
 
 def open_peer(master: int) -> int:
@@ -62,11 +41,6 @@ def set_size(fd: int, size: bytes) -> None:
 def winsize(rows: int, columns: int) -> bytes:
     """A struct winsize."""
     return rows.to_bytes(2, "little") + columns.to_bytes(2, "little") + bytes(4)
-
-
-def make_controlling(fd: int) -> None:
-    """Make `fd` the caller's controlling terminal; the caller must be a session leader. Raises OSError."""
-    fcntl.ioctl(fd, TIOCSCTTY, 0)
 
 
 def raw(fd: int) -> "list[object] | None":
