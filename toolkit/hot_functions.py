@@ -6,14 +6,15 @@ too many what its code takes to load; neither is an error.
 
 MODULES = {
     "create":
-        "toolkit toolkit.__main__ toolkit.errors toolkit.kernel.atomic toolkit.kernel.beneath "
+        "toolkit toolkit.__main__ toolkit.errors toolkit.kernel toolkit.kernel.atomic toolkit.kernel.beneath "
         "toolkit.kernel.capabilities toolkit.kernel.host toolkit.kernel.libc toolkit.kernel.mountinfo "
         "toolkit.kernel.mounts toolkit.kernel.namespaces toolkit.kernel.native toolkit.kernel.ours "
-        "toolkit.kernel.process toolkit.kernel.program.interpreter_code toolkit.kernel.program.program "
-        "toolkit.kernel.program.routine toolkit.kernel.program.structures toolkit.kernel.reading "
-        "toolkit.kernel.roots toolkit.lean_os toolkit.oci.check toolkit.oci.check_linux toolkit.oci.check_process "
-        "toolkit.oci.check_resources toolkit.oci.check_seccomp toolkit.oci.json_text toolkit.oci.schema "
-        "toolkit.places toolkit.preload toolkit.runtime.argv toolkit.runtime.cgroup_mount toolkit.runtime.cgroups "
+        "toolkit.kernel.process toolkit.kernel.program toolkit.kernel.program.interpreter_code "
+        "toolkit.kernel.program.program toolkit.kernel.program.routine toolkit.kernel.program.structures "
+        "toolkit.kernel.reading toolkit.kernel.roots toolkit.lean_os toolkit.oci toolkit.oci.check "
+        "toolkit.oci.check_linux toolkit.oci.check_process toolkit.oci.check_resources toolkit.oci.check_seccomp "
+        "toolkit.oci.json_text toolkit.oci.schema toolkit.places toolkit.preload toolkit.runtime "
+        "toolkit.runtime.argv toolkit.runtime.cgroup_mount toolkit.runtime.cgroups "
         "toolkit.runtime.cgroups.devices toolkit.runtime.cgroups.files toolkit.runtime.cgroups.freezer "
         "toolkit.runtime.cgroups.layout toolkit.runtime.cgroups.limits toolkit.runtime.cgroups.v1 "
         "toolkit.runtime.conversation toolkit.runtime.credentials toolkit.runtime.devices "
@@ -24,83 +25,89 @@ MODULES = {
         "toolkit.runtime.mounting_program toolkit.runtime.new_root toolkit.runtime.options "
         "toolkit.runtime.outside toolkit.runtime.plan toolkit.runtime.preparation toolkit.runtime.record "
         "toolkit.runtime.seccomp toolkit.runtime.shielding toolkit.runtime.site toolkit.runtime.spawn "
-        "toolkit.runtime.steps toolkit.runtime.stops toolkit.runtime.verbs.create toolkit.text",
+        "toolkit.runtime.steps toolkit.runtime.stops toolkit.runtime.verbs toolkit.runtime.verbs.create "
+        "toolkit.text",
     "delete":
-        "toolkit toolkit.__main__ toolkit.errors toolkit.kernel toolkit.kernel.atomic toolkit.kernel.libc "
-        "toolkit.kernel.mountinfo toolkit.kernel.ours toolkit.kernel.program.interpreter_code "
-        "toolkit.kernel.program.program toolkit.kernel.reading toolkit.lean_os toolkit.oci.json_text "
-        "toolkit.places toolkit.preload toolkit.runtime.argv toolkit.runtime.cgroups "
+        "toolkit toolkit.__main__ toolkit.errors toolkit.kernel toolkit.kernel.atomic toolkit.kernel.mountinfo "
+        "toolkit.kernel.ours toolkit.kernel.reading toolkit.lean_os toolkit.oci toolkit.oci.json_text "
+        "toolkit.places toolkit.preload toolkit.runtime toolkit.runtime.argv toolkit.runtime.cgroups "
         "toolkit.runtime.cgroups.files toolkit.runtime.cgroups.freezer toolkit.runtime.cgroups.layout "
         "toolkit.runtime.cgroups.v1 toolkit.runtime.lifecycle toolkit.runtime.log toolkit.runtime.main "
         "toolkit.runtime.options toolkit.runtime.record toolkit.runtime.removal toolkit.runtime.signals "
-        "toolkit.runtime.stops toolkit.runtime.verbs.delete toolkit.text",
+        "toolkit.runtime.stops toolkit.runtime.verbs toolkit.runtime.verbs.delete toolkit.text",
     "events":
         "toolkit toolkit.__main__ toolkit.errors toolkit.kernel toolkit.kernel.atomic toolkit.kernel.mountinfo "
-        "toolkit.kernel.ours toolkit.kernel.reading toolkit.lean_os toolkit.oci.json_text toolkit.places "
-        "toolkit.preload toolkit.runtime.argv toolkit.runtime.cgroups toolkit.runtime.cgroups.files "
-        "toolkit.runtime.cgroups.freezer toolkit.runtime.cgroups.layout toolkit.runtime.cgroups.stats "
-        "toolkit.runtime.cgroups.v1 toolkit.runtime.lifecycle toolkit.runtime.log toolkit.runtime.main "
-        "toolkit.runtime.options toolkit.runtime.record toolkit.runtime.verbs.events toolkit.text",
+        "toolkit.kernel.ours toolkit.kernel.reading toolkit.lean_os toolkit.oci toolkit.oci.json_text "
+        "toolkit.places toolkit.preload toolkit.runtime toolkit.runtime.argv toolkit.runtime.cgroups "
+        "toolkit.runtime.cgroups.files toolkit.runtime.cgroups.freezer toolkit.runtime.cgroups.layout "
+        "toolkit.runtime.cgroups.stats toolkit.runtime.cgroups.v1 toolkit.runtime.lifecycle toolkit.runtime.log "
+        "toolkit.runtime.main toolkit.runtime.options toolkit.runtime.record toolkit.runtime.verbs "
+        "toolkit.runtime.verbs.events toolkit.text",
     "exec":
         "toolkit toolkit.__main__ toolkit.errors toolkit.kernel toolkit.kernel.atomic toolkit.kernel.capabilities "
         "toolkit.kernel.libc toolkit.kernel.mountinfo toolkit.kernel.mounts toolkit.kernel.namespaces "
-        "toolkit.kernel.ours toolkit.kernel.process toolkit.kernel.program.interpreter_code "
-        "toolkit.kernel.program.program toolkit.kernel.program.structures toolkit.kernel.reading toolkit.lean_os "
-        "toolkit.oci.check toolkit.oci.check_process toolkit.oci.json_text toolkit.oci.schema toolkit.places "
-        "toolkit.preload toolkit.runtime.argv toolkit.runtime.cgroups toolkit.runtime.cgroups.files "
+        "toolkit.kernel.ours toolkit.kernel.process toolkit.kernel.program "
+        "toolkit.kernel.program.interpreter_code toolkit.kernel.program.program toolkit.kernel.program.structures "
+        "toolkit.kernel.reading toolkit.lean_os toolkit.oci toolkit.oci.check toolkit.oci.check_process "
+        "toolkit.oci.json_text toolkit.oci.schema toolkit.places toolkit.preload toolkit.runtime "
+        "toolkit.runtime.argv toolkit.runtime.cgroups toolkit.runtime.cgroups.files "
         "toolkit.runtime.cgroups.freezer toolkit.runtime.cgroups.layout toolkit.runtime.cgroups.v1 "
         "toolkit.runtime.conversation toolkit.runtime.credentials toolkit.runtime.ending toolkit.runtime.entering "
         "toolkit.runtime.executable toolkit.runtime.finish toolkit.runtime.foreground toolkit.runtime.handover "
         "toolkit.runtime.identity toolkit.runtime.lifecycle toolkit.runtime.log toolkit.runtime.main "
         "toolkit.runtime.options toolkit.runtime.outside toolkit.runtime.preparation toolkit.runtime.record "
-        "toolkit.runtime.seccomp toolkit.runtime.spawn toolkit.runtime.stops toolkit.runtime.verbs.exec "
-        "toolkit.text",
+        "toolkit.runtime.seccomp toolkit.runtime.spawn toolkit.runtime.stops toolkit.runtime.verbs "
+        "toolkit.runtime.verbs.exec toolkit.text",
     "kill":
         "toolkit toolkit.__main__ toolkit.errors toolkit.kernel toolkit.kernel.atomic toolkit.kernel.mountinfo "
-        "toolkit.kernel.ours toolkit.kernel.reading toolkit.lean_os toolkit.oci.json_text toolkit.places "
-        "toolkit.preload toolkit.runtime.argv toolkit.runtime.cgroups toolkit.runtime.cgroups.files "
-        "toolkit.runtime.cgroups.freezer toolkit.runtime.cgroups.layout toolkit.runtime.cgroups.v1 "
-        "toolkit.runtime.lifecycle toolkit.runtime.log toolkit.runtime.main toolkit.runtime.options "
-        "toolkit.runtime.record toolkit.runtime.removal toolkit.runtime.signals toolkit.runtime.verbs.kill "
-        "toolkit.text",
-    "list":
-        "toolkit toolkit.__main__ toolkit.errors toolkit.kernel toolkit.kernel.atomic toolkit.kernel.mountinfo "
-        "toolkit.kernel.ours toolkit.kernel.reading toolkit.lean_os toolkit.oci.json_text toolkit.oci.state "
-        "toolkit.places toolkit.preload toolkit.runtime.argv toolkit.runtime.cgroups "
+        "toolkit.kernel.ours toolkit.kernel.reading toolkit.lean_os toolkit.oci toolkit.oci.json_text "
+        "toolkit.places toolkit.preload toolkit.runtime toolkit.runtime.argv toolkit.runtime.cgroups "
         "toolkit.runtime.cgroups.files toolkit.runtime.cgroups.freezer toolkit.runtime.cgroups.layout "
         "toolkit.runtime.cgroups.v1 toolkit.runtime.lifecycle toolkit.runtime.log toolkit.runtime.main "
-        "toolkit.runtime.options toolkit.runtime.record toolkit.runtime.verbs.list toolkit.runtime.verbs.state "
-        "toolkit.text",
+        "toolkit.runtime.options toolkit.runtime.record toolkit.runtime.removal toolkit.runtime.signals "
+        "toolkit.runtime.verbs toolkit.runtime.verbs.kill toolkit.text",
+    "list":
+        "toolkit toolkit.__main__ toolkit.errors toolkit.kernel toolkit.kernel.atomic toolkit.kernel.mountinfo "
+        "toolkit.kernel.ours toolkit.kernel.reading toolkit.lean_os toolkit.oci toolkit.oci.json_text "
+        "toolkit.oci.state toolkit.places toolkit.preload toolkit.runtime toolkit.runtime.argv "
+        "toolkit.runtime.cgroups toolkit.runtime.cgroups.files toolkit.runtime.cgroups.freezer "
+        "toolkit.runtime.cgroups.layout toolkit.runtime.cgroups.v1 toolkit.runtime.lifecycle toolkit.runtime.log "
+        "toolkit.runtime.main toolkit.runtime.options toolkit.runtime.record toolkit.runtime.verbs "
+        "toolkit.runtime.verbs.list toolkit.runtime.verbs.state toolkit.text",
     "pause":
         "toolkit toolkit.__main__ toolkit.errors toolkit.kernel toolkit.kernel.atomic toolkit.kernel.mountinfo "
-        "toolkit.kernel.ours toolkit.kernel.reading toolkit.lean_os toolkit.oci.json_text toolkit.places "
-        "toolkit.preload toolkit.runtime.argv toolkit.runtime.cgroups toolkit.runtime.cgroups.files "
-        "toolkit.runtime.cgroups.freezer toolkit.runtime.cgroups.layout toolkit.runtime.cgroups.v1 "
-        "toolkit.runtime.lifecycle toolkit.runtime.log toolkit.runtime.main toolkit.runtime.options "
-        "toolkit.runtime.record toolkit.runtime.removal toolkit.runtime.verbs.pause toolkit.text",
+        "toolkit.kernel.ours toolkit.kernel.reading toolkit.lean_os toolkit.oci toolkit.oci.json_text "
+        "toolkit.places toolkit.preload toolkit.runtime toolkit.runtime.argv toolkit.runtime.cgroups "
+        "toolkit.runtime.cgroups.files toolkit.runtime.cgroups.freezer toolkit.runtime.cgroups.layout "
+        "toolkit.runtime.cgroups.v1 toolkit.runtime.lifecycle toolkit.runtime.log toolkit.runtime.main "
+        "toolkit.runtime.options toolkit.runtime.record toolkit.runtime.removal toolkit.runtime.verbs "
+        "toolkit.runtime.verbs.pause toolkit.text",
     "ps":
         "toolkit toolkit.__main__ toolkit.errors toolkit.kernel toolkit.kernel.atomic toolkit.kernel.mountinfo "
-        "toolkit.kernel.ours toolkit.kernel.reading toolkit.lean_os toolkit.oci.json_text toolkit.places "
-        "toolkit.preload toolkit.runtime.argv toolkit.runtime.cgroups toolkit.runtime.cgroups.files "
-        "toolkit.runtime.cgroups.freezer toolkit.runtime.cgroups.layout toolkit.runtime.cgroups.v1 "
-        "toolkit.runtime.lifecycle toolkit.runtime.log toolkit.runtime.main toolkit.runtime.options "
-        "toolkit.runtime.record toolkit.runtime.verbs.ps toolkit.text",
+        "toolkit.kernel.ours toolkit.kernel.reading toolkit.lean_os toolkit.oci toolkit.oci.json_text "
+        "toolkit.places toolkit.preload toolkit.runtime toolkit.runtime.argv toolkit.runtime.cgroups "
+        "toolkit.runtime.cgroups.files toolkit.runtime.cgroups.freezer toolkit.runtime.cgroups.layout "
+        "toolkit.runtime.cgroups.v1 toolkit.runtime.lifecycle toolkit.runtime.log toolkit.runtime.main "
+        "toolkit.runtime.options toolkit.runtime.record toolkit.runtime.verbs toolkit.runtime.verbs.ps "
+        "toolkit.text",
     "resume":
         "toolkit toolkit.__main__ toolkit.errors toolkit.kernel toolkit.kernel.atomic toolkit.kernel.mountinfo "
-        "toolkit.kernel.ours toolkit.kernel.reading toolkit.lean_os toolkit.oci.json_text toolkit.places "
-        "toolkit.preload toolkit.runtime.argv toolkit.runtime.cgroups toolkit.runtime.cgroups.files "
-        "toolkit.runtime.cgroups.freezer toolkit.runtime.cgroups.layout toolkit.runtime.cgroups.v1 "
-        "toolkit.runtime.lifecycle toolkit.runtime.log toolkit.runtime.main toolkit.runtime.options "
-        "toolkit.runtime.record toolkit.runtime.removal toolkit.runtime.verbs.resume toolkit.text",
+        "toolkit.kernel.ours toolkit.kernel.reading toolkit.lean_os toolkit.oci toolkit.oci.json_text "
+        "toolkit.places toolkit.preload toolkit.runtime toolkit.runtime.argv toolkit.runtime.cgroups "
+        "toolkit.runtime.cgroups.files toolkit.runtime.cgroups.freezer toolkit.runtime.cgroups.layout "
+        "toolkit.runtime.cgroups.v1 toolkit.runtime.lifecycle toolkit.runtime.log toolkit.runtime.main "
+        "toolkit.runtime.options toolkit.runtime.record toolkit.runtime.removal toolkit.runtime.verbs "
+        "toolkit.runtime.verbs.resume toolkit.text",
     "run":
-        "toolkit toolkit.__main__ toolkit.errors toolkit.kernel.atomic toolkit.kernel.beneath "
+        "toolkit toolkit.__main__ toolkit.errors toolkit.kernel toolkit.kernel.atomic toolkit.kernel.beneath "
         "toolkit.kernel.capabilities toolkit.kernel.host toolkit.kernel.libc toolkit.kernel.mountinfo "
         "toolkit.kernel.mounts toolkit.kernel.namespaces toolkit.kernel.native toolkit.kernel.ours "
-        "toolkit.kernel.process toolkit.kernel.program.interpreter_code toolkit.kernel.program.program "
-        "toolkit.kernel.program.routine toolkit.kernel.program.structures toolkit.kernel.reading "
-        "toolkit.kernel.roots toolkit.lean_os toolkit.oci.check toolkit.oci.check_linux toolkit.oci.check_process "
-        "toolkit.oci.check_resources toolkit.oci.check_seccomp toolkit.oci.json_text toolkit.oci.schema "
-        "toolkit.places toolkit.preload toolkit.runtime.argv toolkit.runtime.cgroup_mount toolkit.runtime.cgroups "
+        "toolkit.kernel.process toolkit.kernel.program toolkit.kernel.program.interpreter_code "
+        "toolkit.kernel.program.program toolkit.kernel.program.routine toolkit.kernel.program.structures "
+        "toolkit.kernel.reading toolkit.kernel.roots toolkit.lean_os toolkit.oci toolkit.oci.check "
+        "toolkit.oci.check_linux toolkit.oci.check_process toolkit.oci.check_resources toolkit.oci.check_seccomp "
+        "toolkit.oci.json_text toolkit.oci.schema toolkit.places toolkit.preload toolkit.runtime "
+        "toolkit.runtime.argv toolkit.runtime.cgroup_mount toolkit.runtime.cgroups "
         "toolkit.runtime.cgroups.devices toolkit.runtime.cgroups.files toolkit.runtime.cgroups.freezer "
         "toolkit.runtime.cgroups.layout toolkit.runtime.cgroups.limits toolkit.runtime.cgroups.v1 "
         "toolkit.runtime.conversation toolkit.runtime.credentials toolkit.runtime.devices "
@@ -112,32 +119,32 @@ MODULES = {
         "toolkit.runtime.options toolkit.runtime.outside toolkit.runtime.plan toolkit.runtime.preparation "
         "toolkit.runtime.record toolkit.runtime.removal toolkit.runtime.seccomp toolkit.runtime.session "
         "toolkit.runtime.shielding toolkit.runtime.site toolkit.runtime.spawn toolkit.runtime.steps "
-        "toolkit.runtime.stops toolkit.runtime.verbs.run toolkit.text",
+        "toolkit.runtime.stops toolkit.runtime.verbs toolkit.runtime.verbs.run toolkit.text",
     "start":
-        "toolkit toolkit.__main__ toolkit.errors toolkit.kernel toolkit.kernel.atomic toolkit.kernel.libc "
-        "toolkit.kernel.mountinfo toolkit.kernel.ours toolkit.kernel.program.interpreter_code "
-        "toolkit.kernel.program.program toolkit.kernel.reading toolkit.lean_os toolkit.oci.json_text "
-        "toolkit.places toolkit.preload toolkit.runtime.argv toolkit.runtime.cgroups "
+        "toolkit toolkit.__main__ toolkit.errors toolkit.kernel toolkit.kernel.atomic toolkit.kernel.mountinfo "
+        "toolkit.kernel.ours toolkit.kernel.reading toolkit.lean_os toolkit.oci toolkit.oci.json_text "
+        "toolkit.places toolkit.preload toolkit.runtime toolkit.runtime.argv toolkit.runtime.cgroups "
         "toolkit.runtime.cgroups.files toolkit.runtime.cgroups.freezer toolkit.runtime.cgroups.layout "
         "toolkit.runtime.cgroups.v1 toolkit.runtime.lifecycle toolkit.runtime.log toolkit.runtime.main "
-        "toolkit.runtime.options toolkit.runtime.record toolkit.runtime.stops toolkit.runtime.verbs.start "
-        "toolkit.text",
+        "toolkit.runtime.options toolkit.runtime.record toolkit.runtime.stops toolkit.runtime.verbs "
+        "toolkit.runtime.verbs.start toolkit.text",
     "state":
         "toolkit toolkit.__main__ toolkit.errors toolkit.kernel toolkit.kernel.atomic toolkit.kernel.mountinfo "
-        "toolkit.kernel.ours toolkit.kernel.reading toolkit.lean_os toolkit.oci.json_text toolkit.oci.state "
-        "toolkit.places toolkit.preload toolkit.runtime.argv toolkit.runtime.cgroups "
-        "toolkit.runtime.cgroups.files toolkit.runtime.cgroups.freezer toolkit.runtime.cgroups.layout "
-        "toolkit.runtime.cgroups.v1 toolkit.runtime.lifecycle toolkit.runtime.log toolkit.runtime.main "
-        "toolkit.runtime.options toolkit.runtime.record toolkit.runtime.verbs.state toolkit.text",
+        "toolkit.kernel.ours toolkit.kernel.reading toolkit.lean_os toolkit.oci toolkit.oci.json_text "
+        "toolkit.oci.state toolkit.places toolkit.preload toolkit.runtime toolkit.runtime.argv "
+        "toolkit.runtime.cgroups toolkit.runtime.cgroups.files toolkit.runtime.cgroups.freezer "
+        "toolkit.runtime.cgroups.layout toolkit.runtime.cgroups.v1 toolkit.runtime.lifecycle toolkit.runtime.log "
+        "toolkit.runtime.main toolkit.runtime.options toolkit.runtime.record toolkit.runtime.verbs "
+        "toolkit.runtime.verbs.state toolkit.text",
     "update":
         "toolkit toolkit.__main__ toolkit.errors toolkit.kernel toolkit.kernel.atomic toolkit.kernel.mountinfo "
-        "toolkit.kernel.ours toolkit.kernel.reading toolkit.lean_os toolkit.oci.check toolkit.oci.check_process "
-        "toolkit.oci.check_resources toolkit.oci.json_text toolkit.oci.schema toolkit.places toolkit.preload "
-        "toolkit.runtime.argv toolkit.runtime.cgroups toolkit.runtime.cgroups.files "
-        "toolkit.runtime.cgroups.freezer toolkit.runtime.cgroups.layout toolkit.runtime.cgroups.limits "
-        "toolkit.runtime.cgroups.v1 toolkit.runtime.lifecycle toolkit.runtime.log toolkit.runtime.main "
-        "toolkit.runtime.options toolkit.runtime.record toolkit.runtime.removal toolkit.runtime.verbs.update "
-        "toolkit.text",
+        "toolkit.kernel.ours toolkit.kernel.reading toolkit.lean_os toolkit.oci toolkit.oci.check "
+        "toolkit.oci.check_process toolkit.oci.check_resources toolkit.oci.json_text toolkit.oci.schema "
+        "toolkit.places toolkit.preload toolkit.runtime toolkit.runtime.argv toolkit.runtime.cgroups "
+        "toolkit.runtime.cgroups.files toolkit.runtime.cgroups.freezer toolkit.runtime.cgroups.layout "
+        "toolkit.runtime.cgroups.limits toolkit.runtime.cgroups.v1 toolkit.runtime.lifecycle toolkit.runtime.log "
+        "toolkit.runtime.main toolkit.runtime.options toolkit.runtime.record toolkit.runtime.removal "
+        "toolkit.runtime.verbs toolkit.runtime.verbs.update toolkit.text",
 }  # fmt: skip
 """The modules that are loaded, by verb."""
 
@@ -159,8 +166,8 @@ FUNCTIONS = {
     "toolkit.kernel.ours": "NotOurs _open _replaceable check open_folder",
     "toolkit.kernel.process": "pidfd_open prctl start_time stat_fields",
     "toolkit.kernel.program.program":
-        "Cell Cell.__init__ Label Label.__init__ Operation Operation.__init__ Program Program.__init__ "
-        "Program._encoded Program.aside Program.call Program.cell Program.data Program.fail Program.finish "
+        "Cell Cell.__init__ Label Label.__init__ Program Program.__init__ Program._encoded Program._retry "
+        "Program.again Program.aside Program.call Program.cell Program.data Program.fail Program.finish "
         "Program.go Program.go_to Program.image Program.owned_by Program.owner Program.place Program.placed "
         "Program.room Program.set_label Program.strings Program.text Program.told Program.warn Program.when "
         "Program.words _headers sealed",

@@ -47,7 +47,7 @@ class Images:
 
     def add(self, verb: str, order: "list[str]") -> "Place":
         """The place of the image of a verb that imports the modules of `order`."""
-        usual = MODULES.get(verb, "").split()
+        usual = with_packages(MODULES.get(verb, "").split())
         later = [name for name in usual if name not in order and name in self.modules]
         lean = bool(usual)
         entries: list[Entry | Lazy] = []
@@ -98,6 +98,15 @@ class Images:
             co_consts=tuple(given.get(each, each) for each in _STAND_IN.co_consts), co_name=code.co_name,
             co_qualname=code.co_qualname, co_filename=code.co_filename, co_firstlineno=code.co_firstlineno,
         )  # fmt: skip
+
+
+def with_packages(names: "list[str]") -> "list[str]":
+    """The names, each behind those of the packages that it is in: the list may be older than the code."""
+    found: dict[str, None] = {}
+    for name in names:
+        words = name.split(".")
+        found.update(dict.fromkeys(".".join(words[:size]) for size in range(1, len(words) + 1)))
+    return list(found)
 
 
 def found_by_name(tree: ast.Module) -> "frozenset[str]":

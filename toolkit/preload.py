@@ -94,11 +94,11 @@ def _load(entries: "Sequence[Entry | Lazy]") -> None:
         if each in loaded:
             continue
         lazy = type(code) is tuple
-        if not lazy and not _fresh(entry):
+        parent, _, last = each.rpartition(".")
+        if (parent not in loaded and parent) or (not lazy and not _fresh(entry)):
             return
         module = loaded[each] = _Module(each)
         path = module.__file__ = f"{HERE}/{source}"
-        parent, _, last = each.rpartition(".")
         module.__package__ = each if is_package else parent
         namespace = module.__dict__
         namespace["__thaw__"] = _thaw

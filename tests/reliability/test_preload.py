@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from toolkit import precompile, preload
+from toolkit import images_of_verbs, precompile, preload
 
 TOOLKIT = Path(__file__).resolve().parent.parent.parent / "toolkit"
 SHOW = """
@@ -385,6 +385,13 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(TOOLKIT, folder / "toolkit", ignore=shutil.ignore_patterns("__pycache__"))
     state(folder)
     return folder
+
+
+def test_a_module_comes_behind_its_packages() -> None:
+    """delete ended with a KeyError: its list named modules of a package that it did not name."""
+    names = ["toolkit.kernel.program.program", "toolkit.text", "toolkit.kernel.program"]
+    packages = ["toolkit", "toolkit.kernel", "toolkit.kernel.program"]
+    assert images_of_verbs.with_packages(names) == [*packages, "toolkit.kernel.program.program", "toolkit.text"]
 
 
 @pytest.mark.parametrize("verb", preload.IMAGES)
