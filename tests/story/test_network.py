@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.fixtures import user
 from tests.fixtures.command import tool
 from tests.fixtures.network import Machine, Town
 from tests.fixtures.waiting import until
@@ -278,7 +279,7 @@ def test_an_ordinary_user_is_told_what_it_takes(town: Town) -> None:
     bundle = town._bundle("none")
     for folder in (bundle.path, *bundle.path.parents[:3]):
         os.chmod(folder, os.stat(folder).st_mode | 0o011)
-    nobody = (tool("setpriv"), "--reuid=65534", "--regid=65534", "--clear-groups")
+    nobody = user.prefix(str(bundle.path))
     run = (town.ctk.program, "run", "--net", "bridge", "--bundle", str(bundle), "x")
     argv = town.host.argv(*nobody, *run)
     done = subprocess.run(argv, capture_output=True, text=True, check=False, env=town.ctk.environment)
