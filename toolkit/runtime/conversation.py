@@ -91,7 +91,6 @@ class Conversation:
                 self.warnings.append(text)
         elif got and got[0] == COPY and self.copier is not None:
             self.copier.copy()
-            self.say(COPY)
         elif got and got[0] == NEXT and self.following is not None:
             self.program = self.following
         elif got and got[0] == ROOT:

@@ -34,7 +34,7 @@ def emit(p: "Program", site: "Site", data: str, mode: "Cell | None", tmpfs: "Cel
     `mode`: the address of "mode=…", or 0, in a cell.
     """
     settings = mount_options.settings(data)
-    fs, source = p.cell(), p.cell()
+    fs, source, answered = p.cell(), p.cell(), p.cell()
     p.call("fsopen", "tmpfs", mounts.FSOPEN_CLOEXEC, result=fs)
     for key, value in settings.items():
         p.call("fsconfig", fs, mounts.FSCONFIG_SET_STRING, key, value, 0)
@@ -51,7 +51,11 @@ def emit(p: "Program", site: "Site", data: str, mode: "Cell | None", tmpfs: "Cel
     finish.say(p, site.pipes[1], conversation.COPY)
     for fd in (source, tmpfs):
         finish.send_descriptor(p, site.copier, fd, p.text("+"), 1)
-    finish.hear(p, site.pipes[0], conversation.COPY)
+    # By the socket: in the pipe there may be JOINED, which this step does not wait for.
+    p.call("read", site.copier, p.room(8), 1, result=answered)
+    p.when("if_equal", answered, 1, done := Label())
+    p.call("exit_group", 1)
+    p.place(done)
     p.call("close", source)
 
 
@@ -82,6 +86,7 @@ class Copier:
         finally:
             os.close(source)
             os.close(target)
+        self._end.send(b"+")
 
 
 def _copy(source: int, target: int, *, owner: bool) -> None:

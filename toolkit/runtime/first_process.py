@@ -69,14 +69,19 @@ def emit(
     site: Site,
     joins: "list[tuple[str, int]]",
     entry: "Entry | None",
-    then: "Callable[[Cell], None] | None" = None,
+    serve: "Callable[[Cell | None], None] | None" = None,
 ) -> None:
-    """Emit all of it up to what finish.py adds. `then`: what the first process does after the clone."""
+    """Emit all of it up to what finish.py adds. `serve`: what a process that keeps the host's rights does meanwhile."""
     entering.begin(p, hide=not _written_to(the_plan))
     if entry is not None:
         entry.emit(p)
     flags = the_plan.clone_flags
+    then: "Callable[[Cell], None] | None" = serve
     if spawn.takes_two_steps(the_plan):
+        if serve is not None:
+            # This process serves; another one goes ahead, and tells it of the third.
+            entering.clone(p, -1, site.pipes[1], 0, lambda _: serve(None))
+            then = lambda pid: _tell_pid(p, site.opener, pid)  # noqa: E731
         flags = _go_ahead(p, the_plan, site, joins, flags)
         joins = []
     for kind, fd in joins:
@@ -108,6 +113,10 @@ def emit(
         p.owned_by(None)
         stops.emit(p, number)
     _tell_root(p, site.pipes[1])
+
+
+def _tell_pid(p: Program, end: int, pid: Cell) -> None:
+    p.call("write", end, pid.address, 8)
 
 
 def _go_ahead(p: Program, the_plan: "LaunchPlan", site: Site, joins: "list[tuple[str, int]]", flags: int) -> int:
@@ -275,14 +284,17 @@ def _spawn(
     finally:
         os.close(image)
         childs.close()
+    if stays:
+        prepared.intermediate = pid
+        launch.pid = pid = entering.hear_pid(parent, pid, stays=True)
     if two_steps:
         from toolkit.runtime import intermediate
 
         intermediate.attend(parent, pid, prepared.plan, launch.spec)
         launch.mapped = True
-    launch.pid = pid if stays else 0  # it is reaped before the next pid is known
-    launch.pid = entering.hear_pid(parent, pid, stays=stays)
-    prepared.intermediate = pid if stays else 0
+    if two_steps or not stays:
+        launch.pid = 0  # it is reaped before the next pid is known
+        launch.pid = entering.hear_pid(parent, pid)
     if parent.copier is not None and prepared.userns:
         parent.copier.pid = launch.pid
 

@@ -181,15 +181,20 @@ def idmap_sources(plan: "LaunchPlan", site: "Site", spec: "Spec") -> None:
 
 def prepare(
     p: "Program", plan: "LaunchPlan", site: "Site", spec: "Spec", kept: "list[int]"
-) -> "Callable[[Cell], None] | None":
+) -> "Callable[[Cell | None], None] | None":
     """Prepare what a program needs of us for a user namespace or mapped ids; `kept` gets its descriptors.
 
-    Returns what emits the service of opener_program.py, for the process that makes the container's first one.
+    Returns what emits the service of opener_program.py, for a process that keeps the host's rights; it takes the pid of
+    the container's first process, None if that is told by the socket.
     """
     if site.userns:
         make_nodes(plan, site, spec.get("linux") or {})
     idmap_sources(plan, site, spec)
     steps = [step for step in plan.steps if isinstance(step, Mount)]
+    if "user" in plan.new:
+        linux = spec["linux"]
+        for step in steps:
+            step.ids = {"uid": linux["uidMappings"], "gid": linux["gidMappings"]}
     kept += [fd for fd in (site.nodes, *site.sources.values()) if fd >= 0]
     kept += [step.mapping[0] for step in steps if step.mapping is not None]
     # Without root we can reach no more than the container's root.

@@ -15,7 +15,10 @@ from toolkit.runtime.steps import Step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from toolkit.kernel.program.program import Program
+    from toolkit.oci.types import IDMapping
     from toolkit.runtime.site import Site
     from toolkit.runtime.steps import Description
 
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
 class Mount(Step):
     """One entry of `mounts`, of any type except cgroup."""
 
-    __slots__ = ("destination", "fstype", "index", "mapping", "options", "source")
+    __slots__ = ("destination", "fstype", "ids", "index", "mapping", "options", "source")
 
     def __init__(self, index: int, source: str, destination: str, fstype: str, options: Options) -> None:
         super().__init__(f"mounts[{index}]")
@@ -34,6 +37,7 @@ class Mount(Step):
         self.options = options
         # (fd of a user namespace, AT_RECURSIVE or 0): the id mapping that is still to be set on the source.
         self.mapping: "tuple[int, int] | None" = None
+        self.ids: "Mapping[str, Sequence[IDMapping]]" = {}  # "uid" and "gid": the maps of a new user namespace
 
     @property
     def is_bind(self) -> bool:
@@ -75,7 +79,7 @@ class Mount(Step):
             )
         elif number == errno.EPERM and self.fstype == "sysfs":
             hint = "a user namespace can mount sysfs only with a network namespace of its own"
-        elif number == errno.EINVAL and (option := _unmapped(self.options.data)):
+        elif number == errno.EINVAL and (option := _unmapped(self.options.data, self.ids)):
             hint = f"{option!r} names an id that the container's user namespace does not have: leave it out, or map it"
         elif number == errno.EROFS:
             hint = f"{self.destination!r} does not exist and the root is read-only: make it in the rootfs first"
@@ -113,16 +117,12 @@ class FinishReadOnly(Step):
         mounting_program.emit_read_only(self, p, site)
 
 
-def _unmapped(data: "list[str]") -> str:
-    """The file system option that names an id outside of this process's user namespace; "" if there is none."""
+def _unmapped(data: "list[str]", ids: "Mapping[str, Sequence[IDMapping]]") -> str:
+    """The file system option that names an id outside of the user namespace with these maps; "" if there is none."""
     for option in data:
         kind, _, number = option.partition("=")
-        if kind in ("uid", "gid") and number.isascii() and number.isdigit():
-            try:
-                with open(f"/proc/self/{kind}_map", "rb") as file:
-                    lines = [[int(word) for word in line.split()] for line in file]
-            except OSError:
-                return ""
-            if not any(0 <= int(number) - first < count for first, _, count in lines):
-                return option
+        if kind not in ids or not (number.isascii() and number.isdigit()):
+            continue
+        if not any(0 <= int(number) - each["containerID"] < each["size"] for each in ids[kind]):
+            return option
     return ""

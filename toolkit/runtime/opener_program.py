@@ -63,11 +63,20 @@ def map_ids(p: "Program", tree: Cell, holder: int, recursive: int) -> None:
     p.call("mount_setattr", tree, "", mounts.AT_EMPTY_PATH | recursive, attributes, 32)
 
 
-def serve(p: "Program", end: int, others: int, pid: Cell, steps: "Sequence[tuple[Mount, Owner]]", root: str) -> None:
-    """Answer for each of the `steps`, which have owners; `others` is the end of process `pid`."""
+def serve(
+    p: "Program", end: int, others: int, pid: "Cell | None", steps: "Sequence[tuple[Mount, Owner]]", root: str
+) -> None:
+    """Answer for each of the `steps`, which have owners; `others` is the end of process `pid`.
+
+    Without a pid, it is told first, by who has made that process.
+    """
     ours, our_root, theirs, their_root, tree, size, left_over = (p.cell() for _ in range(7))
     buffer, done = p.room(8), Label()
     p.call("close", others)
+    if pid is None:
+        pid = p.cell()
+        p.call("read", end, pid.address, 8, result=size, on=((0, done),))
+        p.when("if_equal", size, 0, done)
     p.call("openat", mounts.AT_FDCWD, "/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC, 0, result=ours)
     p.call("openat", mounts.AT_FDCWD, "/", DIRECTORY, 0, result=our_root)
     for name, flags, result in (("ns/mnt", os.O_RDONLY | os.O_CLOEXEC, theirs), ("root", DIRECTORY, their_root)):

@@ -7,7 +7,6 @@ import os
 
 from toolkit.errors import SystemCall
 from toolkit.kernel import libc, mounts, namespaces, process
-from toolkit.kernel.program.program import Cell
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,10 +38,10 @@ def text(program: "Program", operation: "Operation") -> str:
     shown = []
     for index, value in enumerate(arguments):
         kind = signature[index] if index < len(signature) else "x"
-        if isinstance(value, Cell):
-            shown.append(f"[{value.at}]")
-        else:
+        if isinstance(value, int | str | bytes):
             shown.append(_argument(program, kind, value if isinstance(value, int) else program.text(value)))
+        else:
+            shown.append(f"[{value.at}]")  # a Cell
     return f"{name}({', '.join(shown)})"
 
 
