@@ -81,7 +81,7 @@ def emit(
         if serve is not None:
             # This process serves; another one goes ahead, and tells it of the third.
             entering.clone(p, -1, site.pipes[1], 0, lambda _: serve(None))
-            then = lambda pid: _tell_pid(p, site.opener, pid)  # noqa: E731
+            then = _tell_pid(p, site.opener)
         flags = _go_ahead(p, the_plan, site, joins, flags)
         joins = []
     for kind, fd in joins:
@@ -115,8 +115,11 @@ def emit(
     _tell_root(p, site.pipes[1])
 
 
-def _tell_pid(p: Program, end: int, pid: Cell) -> None:
-    p.call("write", end, pid.address, 8)
+def _tell_pid(p: Program, end: int) -> "Callable[[Cell], None]":
+    def tell(pid: Cell) -> None:
+        p.call("write", end, pid.address, 8)
+
+    return tell
 
 
 def _go_ahead(p: Program, the_plan: "LaunchPlan", site: Site, joins: "list[tuple[str, int]]", flags: int) -> int:

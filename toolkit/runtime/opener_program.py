@@ -14,7 +14,7 @@ they are locked (mount_namespaces(7)).
 import errno
 import os
 
-from toolkit.kernel import beneath, mounts, namespaces
+from toolkit.kernel import beneath, mounts, namespaces, process
 from toolkit.kernel.program.program import MEMORY, Cell, Label
 from toolkit.runtime import finish
 from toolkit.runtime.site import CLONE, DIRECTORY, Words
@@ -72,6 +72,7 @@ def serve(
     """
     ours, our_root, theirs, their_root, tree, size, left_over = (p.cell() for _ in range(7))
     buffer, done = p.room(8), Label()
+    p.call("prctl", process.PR_SET_DUMPABLE, 0, 0, 0, 0)  # it has the host's rights in the container's mount namespace
     p.call("close", others)
     if pid is None:
         pid = p.cell()
