@@ -64,6 +64,7 @@ _place = (0, 0)  # of the index
 _identity = (0, 0, 0)
 _held = -1
 _stale = False
+_away = False
 _trusted: "set[str]" = set()
 
 
@@ -164,6 +165,8 @@ def _thaw(offset: int, length: int, name: str) -> "Callable[..., Any]":
 
 def _compiled(path: str) -> "CodeType":
     """The code of a source: the file of compiled code has been replaced since it was opened first."""
+    if _away:
+        raise ImportError(f"{path!r} may be another file by now")
     with open(path, encoding="utf-8") as file:
         return compile(file.read(), path, "exec", dont_inherit=True, optimize=2)
 
@@ -188,6 +191,20 @@ def hold() -> None:
             pass  # what is missing comes from the sources
 
 
+def leave_files() -> None:
+    """Load nothing more by its path: this process is going to have another root, other mounts, or fewer rights.
+
+    What is left out of an image comes from the file that is open now; anything else is an error, where a path could
+    lead to a file of a container's.
+    """
+    global _away
+    hold()
+    _away = True
+    sys.meta_path[:] = [each for each in sys.meta_path if each is _Finder]
+    sys.path_hooks.clear()
+    sys.path.clear()
+
+
 class _Finder:
     """Finds later imports inside functions in the file too (importlib asks sys.meta_path's finders in turn)."""
 
@@ -201,7 +218,7 @@ class _Finder:
             return None
         group = _group(name)
         if not group:
-            if path:
+            if path and not _away:
                 _beware(path[0])
                 _beware(f"{path[0]}/{name.rpartition('.')[2]}")  # if it is a package
             return None
@@ -294,6 +311,8 @@ def _read(place: "tuple[int, int]") -> "Any":
 
 
 def _fresh(entry: "Entry | Lazy") -> bool:
+    if _away:
+        return True
     try:
         status = posix.stat(f"{HERE}/{entry[1]}")
     except OSError:

@@ -402,6 +402,29 @@ def test_an_image_has_all_that_its_verb_imports(written: Path, verb: str) -> Non
     assert late > 0 and fetched > 20
 
 
+AWAY = """
+import os
+from toolkit import preload
+preload.leave_files()
+os.chroot({empty!r})
+try:
+    import colorsys
+except ImportError:
+    pass
+"""
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("verb", ["run", "delete"])
+def test_who_leaves_the_files_takes_code_from_the_open_one_only(written: Path, tmp_path: Path, verb: str) -> None:
+    """A function that was left out of an image was read by its path, in whatever root the process had by then."""
+    (empty := tmp_path / "empty").mkdir()
+    source = "            assert preload._compiled_function(code.co_filename, stand_in).co_code == code.co_code\n"
+    assert source in LOOK
+    away = AWAY.format(empty=str(empty)) + LOOK.replace(source, "")
+    assert begun(written, verb, away) == begun(written, verb, LOOK)
+
+
 CALL = """
 from toolkit.oci import json_text
 from toolkit.runtime import lifecycle, record, signals

@@ -5,6 +5,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 
+from toolkit import preload
 from toolkit.care.finding import BAD, NOTE, OK, WARN, Finding
 from toolkit.errors import SystemCall
 from toolkit.kernel import capabilities, namespaces, seccomp
@@ -90,6 +91,7 @@ def _try_user_namespace() -> str:
     if child == 0:
         problem = b""
         try:
+            preload.leave_files()
             if os.geteuid() == 0:
                 os.setgroups([])
                 os.setresgid(65534, 65534, 65534)

@@ -8,6 +8,7 @@ import errno
 import os
 import stat as st
 
+from toolkit import preload
 from toolkit.errors import reason_and_path
 from toolkit.kernel import mounts, namespaces, process
 from toolkit.kernel.program.program import Cell, Label
@@ -104,6 +105,7 @@ def _as_root_of(pid: int, source: int, target: int, *, owner: bool) -> None:
     child, _ = process.clone3(0)
     if child == 0:
         try:
+            preload.leave_files()
             process.hide()
             namespaces.setns(namespaces.open_namespace(pid, "user"), namespaces.CLONE_NEWUSER)
             os.setresgid(0, 0, 0)

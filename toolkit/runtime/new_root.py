@@ -3,6 +3,7 @@
 import errno
 import os
 
+from toolkit import preload
 from toolkit.errors import LaunchFailed
 from toolkit.kernel import mountinfo, mounts, namespaces, roots
 from toolkit.kernel.program.program import MEMORY, Cell, Label
@@ -204,6 +205,7 @@ def host_views(plan: "LaunchPlan") -> "list[str]":
     pid = os.fork()
     if pid == 0:
         try:
+            preload.leave_files()
             os.chdir(plan.root)
             for kind, path in plan.joins:
                 if kind == "mount":
