@@ -100,7 +100,8 @@ def test_an_exec_killed_at_an_operation(ctk: Command, busybox_bundle: Bundle) ->
         assert len(ctk("ps", "--format", "json", container).ok().json()) == 1  # its own program
     finally:
         ctk("delete", "--force", container)
-    assert {0, 255} == set(codes), codes  # 255: as runc for an exec that could not begin
+    # 255: as runc for an exec that could not begin. 137: it was the program already, for all we know.
+    assert {0, 255} <= set(codes) <= {0, 137, 255}, codes
 
 
 def test_start_killed_at_every_step(ctk: Command, busybox_bundle: Bundle) -> None:
