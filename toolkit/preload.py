@@ -198,6 +198,7 @@ def leave_files() -> None:
     lead to a file of a container's.
     """
     global _away
+    __import__("toolkit.kernel.native")  # what makes system calls is loaded when the first one is made
     hold()
     _away = True
     sys.meta_path[:] = [each for each in sys.meta_path if each is _Finder]
