@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 from toolkit import preload
 from toolkit.care.finding import BAD, NOTE, OK, WARN, Finding
-from toolkit.errors import SystemCall
 from toolkit.kernel import capabilities, namespaces, seccomp
 from toolkit.kernel.host import HostFacts, read
 
@@ -89,7 +88,7 @@ def _try_user_namespace() -> str:
     ours, theirs = os.pipe()
     child = os.fork()
     if child == 0:
-        problem = b""
+        problem = b"it was not tried"
         try:
             preload.leave_files()
             if os.geteuid() == 0:
@@ -97,15 +96,18 @@ def _try_user_namespace() -> str:
                 os.setresgid(65534, 65534, 65534)
                 os.setresuid(65534, 65534, 65534)
             namespaces.unshare(namespaces.CLONE_NEWUSER)
-        except (SystemCall, OSError) as error:
+            problem = b"\0"
+        except Exception as error:
             problem = str(error).encode()
-        os.write(theirs, problem or b"\0")
-        os._exit(0)
+        finally:
+            # Whatever happens: a child that goes on would do what its parent does.
+            os.write(theirs, problem)
+            os._exit(0)
     os.close(theirs)
     answer = os.read(ours, 4096)
     os.close(ours)
     os.waitpid(child, 0)
-    return "" if answer in (b"\0", b"") else answer.decode(errors="replace")
+    return "" if answer == b"\0" else answer.decode(errors="replace") or "the child that tried it has died"
 
 
 def confinement(facts: HostFacts) -> Iterator[Finding]:

@@ -124,7 +124,8 @@ def _as_root_of(pid: int, source: int, target: int, *, owner: bool) -> None:
     while more := os.read(reading, 4096):
         told += more
     os.close(reading)
-    os.waitpid(child, 0)
+    if os.waitpid(child, 0)[1]:
+        raise OSError(errno.EINTR, "the process that copied was killed")
     if told:
         number, _, name = told.decode("utf-8", "surrogateescape").partition("\0")
         raise OSError(int(number), os.strerror(int(number)), name or None)

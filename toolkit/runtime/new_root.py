@@ -199,11 +199,12 @@ def _move(p: "Program", site: "Site") -> None:
 def host_views(plan: "LaunchPlan") -> "list[str]":
     """Mount points of procfs and sysfs outside the new root: after MS_MOVE they would still be reachable.
 
-    By a child, which sees the mount namespace as the container's process will, from its root. Raises OSError.
+    By a child, which sees the mount namespace as the container's process will, from its root. Raises LaunchFailed.
     """
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
+        told = "-it died"
         try:
             preload.leave_files()
             os.chdir(plan.root)
@@ -213,16 +214,23 @@ def host_views(plan: "LaunchPlan") -> "list[str]":
                     os.chdir(plan.root)
             if roots.leave_chroot() is not None:
                 os.chdir(plan.root)
-            os.write(writing, "\0".join(_host_views()).encode("utf-8", "surrogateescape"))
+            told = "+" + "\0".join(_host_views())
+        except Exception as error:
+            told = f"-{error}"
         finally:
+            os.write(writing, told.encode("utf-8", "surrogateescape"))
             os._exit(0)
     os.close(writing)
-    text = b""
+    raw = b""
     while more := os.read(reading, 1 << 16):
-        text += more
+        raw += more
     os.close(reading)
     os.waitpid(pid, 0)
-    return text.decode("utf-8", "surrogateescape").split("\0") if text else []
+    text = raw.decode("utf-8", "surrogateescape")
+    if not text.startswith("+"):
+        # Without them the host's procfs would stay in the container's sight.
+        raise LaunchFailed("find what of the host is mounted (--no-pivot)", because=text[1:] or "its child died")
+    return text[1:].split("\0") if len(text) > 1 else []
 
 
 def _host_views() -> "list[str]":
