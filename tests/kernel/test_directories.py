@@ -137,15 +137,20 @@ def test_random_roots(many: int, tmp_path: Path) -> None:
         assert made(two, wanted, kind, folder / "program") == expected, (seed, entries, wanted, kind)
 
 
-def test_a_read_only_root_can_be_gone_on_with(tmp_path: Path) -> None:
+@pytest.mark.root
+@pytest.mark.parametrize("options, expected", [("ro", 4), ("rw", 3)])
+def test_a_read_only_root_can_be_gone_on_with(options: str, expected: int, tmp_path: Path) -> None:
     p = Program(2)
-    found, otherwise = p.cell(), Label()
-    directories = Directories(p, -100)
-    directories.make_if_writable("/sys/fs/cgroup" if os.path.isdir("/sys/fs/cgroup") else "/proc", found, otherwise)
+    top, found, otherwise = p.cell(), p.cell(), Label()
+    (root := tmp_path / "root").mkdir()
+    p.call("openat", -100, str(root), os.O_PATH | os.O_CLOEXEC, 0, result=top)
+    Directories(p, top).make_if_writable("/a/b", found, otherwise)
     p.call("exit_group", 3)
     p.place(otherwise)
     p.call("exit_group", 4)
     image = tmp_path / "program"
     image.write_bytes(p.image())
     image.chmod(0o755)
-    assert subprocess.run([image], cwd="/", timeout=60).returncode == 3
+    script = 'mount -t tmpfs -o "$1" tmpfs "$2" && exec "$3"'
+    argv = ["unshare", "--mount", "sh", "-c", script, "sh", options, str(root), str(image)]
+    assert subprocess.run(argv, timeout=60).returncode == expected

@@ -8,7 +8,7 @@ from toolkit.kernel import beneath, mounts, namespaces
 from toolkit.kernel.program.program import Cell, Label
 from toolkit.runtime import conversation, mounting_program
 from toolkit.runtime.mount_options import Options
-from toolkit.runtime.site import CLONE
+from toolkit.runtime.site import CLONE, ONTO
 from toolkit.runtime.steps import Step
 
 TYPE_CHECKING = False
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from toolkit.runtime.site import Site
     from toolkit.runtime.steps import Description
 
-_ONTO = mounts.MOVE_MOUNT_F_EMPTY_PATH | mounts.MOVE_MOUNT_T_EMPTY_PATH
 _KEPT = mounts.MS_NOSUID | mounts.MS_NODEV | mounts.MS_NOEXEC | mounts.MS_RELATIME
 
 
@@ -132,5 +131,5 @@ class MountCgroup(Step):
         tree = p.cell()
         p.call("open_tree", mounts.AT_FDCWD, host_path, CLONE | mounts.AT_RECURSIVE, result=tree)
         mounting_program.set_attributes(p, tree, *self.options.attributes())
-        p.call("move_mount", tree, "", target, "", _ONTO)
+        p.call("move_mount", tree, "", target, "", ONTO)
         p.call("close", tree)

@@ -4,7 +4,7 @@ import errno
 import os
 
 from toolkit.errors import LaunchFailed, reason
-from toolkit.kernel import mounts, terminal
+from toolkit.kernel import terminal
 from toolkit.runtime import console_program
 from toolkit.runtime.steps import Step
 
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from toolkit.oci.types import Box
     from toolkit.runtime.site import Site
     from toolkit.runtime.steps import Description
-
-_ONTO = mounts.MOVE_MOUNT_F_EMPTY_PATH | mounts.MOVE_MOUNT_T_EMPTY_PATH
 
 
 _CONNECT_S = 10

@@ -9,7 +9,7 @@ from toolkit.kernel import beneath, mounts, terminal
 from toolkit.kernel.program import structures
 from toolkit.kernel.program.program import MEMORY, Cell, Label
 from toolkit.runtime import finish
-from toolkit.runtime.site import CLONE, DIRECTORY, ONTO
+from toolkit.runtime.site import CLONE, DIRECTORY, ONTO, Words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def emit_step(step: "MakeConsole", p: "Program", site: "Site") -> None:
 
 def _open_master(p: "Program", ptmx: Cell, master: Cell) -> None:
     """Open the master end by an O_PATH descriptor of a ptmx, after a check that it is one; closes that."""
-    status, path = p.room(structures.STAT_SIZE), p.room(40)
+    status = p.room(structures.STAT_SIZE)
     mode_at, _, rdev_at = structures.stat(p.machine)
     kind, fine, other, chosen = p.cell(), Label(), Label(), Label()
     p.call("newfstatat", ptmx, "", status, mounts.AT_EMPTY_PATH)
@@ -84,10 +84,9 @@ def _open_master(p: "Program", ptmx: Cell, master: Cell) -> None:
     p.when("if_equal", Cell(status - MEMORY + rdev_at), os.makedev(5, 2), fine)
     p.go(other)
     p.place(fine)
-    prefix = "/proc/self/fd/"
-    p.own("copy", path, p.text(prefix), len(prefix))
-    p.own("digits", ptmx, path + len(prefix), 10)
-    p.call("openat", mounts.AT_FDCWD, path, _FLAGS, 0, result=master)
+    path = Words(p, 16)
+    path.add("/proc/self/fd/", ptmx)
+    p.call("openat", mounts.AT_FDCWD, path.address, _FLAGS, 0, result=master)
     p.call("close", ptmx)
 
 

@@ -34,7 +34,6 @@ LINKS = (
     ("/proc/self/fd/2", "stderr"),
 )
 _KINDS = {"c": st.S_IFCHR, "u": st.S_IFCHR, "b": st.S_IFBLK, "p": st.S_IFIFO}
-_ONTO = mounts.MOVE_MOUNT_F_EMPTY_PATH | mounts.MOVE_MOUNT_T_EMPTY_PATH
 
 
 class MakeDevices(Step):

@@ -11,7 +11,7 @@ from toolkit.errors import CtkError, LaunchFailed, SystemCall
 from toolkit.kernel import beneath, mounts
 from toolkit.kernel.program.program import MEMORY, Cell, Label
 from toolkit.runtime import mount_options
-from toolkit.runtime.site import CLONE, DIRECTORY, ONTO
+from toolkit.runtime.site import CLONE, DIRECTORY, ONTO, Words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -148,11 +148,9 @@ def _mode_of(p: "Program", site: "Site", fd: Cell, data: str, made: "Label | Non
 
 def _path_of(p: "Program", fd: Cell) -> int:
     """The address of the path by which mount(2) reaches what `fd` is open on."""
-    prefix = "/proc/self/fd/"
-    room = p.room(len(prefix) + 24)
-    p.own("copy", room, p.text(prefix), len(prefix))
-    p.own("digits", fd, room + len(prefix), 10)
-    return room
+    words = Words(p, 16)
+    words.add("/proc/self/fd/", fd)
+    return words.address
 
 
 def _mount_detached(step: "Mount", p: "Program", fd: Cell, busy: Label, done: Label) -> None:

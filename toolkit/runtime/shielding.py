@@ -8,6 +8,7 @@ from toolkit.errors import CtkError, LaunchFailed, SystemCall
 from toolkit.kernel import beneath, mounts
 from toolkit.kernel.program import structures
 from toolkit.kernel.program.program import MEMORY, Cell, Label
+from toolkit.runtime.site import CLONE, ONTO
 from toolkit.runtime.steps import Step
 
 TYPE_CHECKING = False
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from toolkit.runtime.site import Site
     from toolkit.runtime.steps import Description
 
-_ONTO = mounts.MOVE_MOUNT_F_EMPTY_PATH | mounts.MOVE_MOUNT_T_EMPTY_PATH
 
 _MAKE_NULL = "on the host: mknod -m 666 /dev/null c 1 3"
 
@@ -73,9 +73,9 @@ def _open_null(p: "Program", site: "Site", fd: Cell) -> None:
 
 def _cover(p: "Program", source: "Cell", target: "Cell", tree: Cell) -> None:
     """Bind what `source` is open on, on what `target` is open on."""
-    p.call("open_tree", source, "", mounts.OPEN_TREE_CLONE | mounts.OPEN_TREE_CLOEXEC | mounts.AT_EMPTY_PATH,
+    p.call("open_tree", source, "", CLONE | mounts.AT_EMPTY_PATH,
            result=tree)  # fmt: skip
-    p.call("move_mount", tree, "", target, "", _ONTO)
+    p.call("move_mount", tree, "", target, "", ONTO)
     p.call("close", tree)
 
 
@@ -168,7 +168,7 @@ class MakeReadOnly(Step):
 
     def emit(self, p: "Program", site: "Site") -> None:
         fd, tree = p.cell(), p.cell()
-        clone = mounts.OPEN_TREE_CLONE | mounts.OPEN_TREE_CLOEXEC | mounts.AT_EMPTY_PATH | mounts.AT_RECURSIVE
+        clone = CLONE | mounts.AT_EMPTY_PATH | mounts.AT_RECURSIVE
         attributes = p.words(mounts.MOUNT_ATTR_RDONLY, 0, 0, 0)
         for path in self.paths:
 
@@ -181,7 +181,7 @@ class MakeReadOnly(Step):
             p.owned_by(failed)
             p.call("open_tree", fd, "", clone, result=tree)
             p.call("mount_setattr", tree, "", mounts.AT_EMPTY_PATH, attributes, 32)
-            p.call("move_mount", tree, "", fd, "", _ONTO)
+            p.call("move_mount", tree, "", fd, "", ONTO)
             p.call("close", tree)
             p.call("close", fd)
             p.owned_by(None)

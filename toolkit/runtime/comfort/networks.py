@@ -87,7 +87,7 @@ class Networking:
         namespace = f"/proc/{container.pid}/ns/net"
         self._attached = True
         try:
-            found = attach.attach(self.choice, self.ports, holder, namespace, lambda: stops.passed())
+            found = attach.attach(self.choice, self.ports, holder, namespace, stops.passed)
         except CtkError:
             if lifecycle.alive(container):
                 raise
