@@ -13,5 +13,5 @@ def test_views_of_the_host_are_found() -> None:
 
 def test_views_that_can_not_be_found_stop_the_launch() -> None:
     """An empty list would leave the host's procfs in the container's sight."""
-    with pytest.raises(LaunchFailed, match="no-pivot.*No such file"):
+    with pytest.raises(LaunchFailed, match=r"no-pivot.*No such file"):
         new_root.host_views(LaunchPlan("/no/such"))

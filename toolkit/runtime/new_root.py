@@ -212,8 +212,9 @@ def host_views(plan: "LaunchPlan") -> "list[str]":
                 if kind == "mount":
                     namespaces.setns(os.open(path, os.O_RDONLY | os.O_CLOEXEC), namespaces.CLONE_NEWNS)
                     os.chdir(plan.root)
-            if roots.leave_chroot() is not None:
-                os.chdir(plan.root)
+            former = roots.leave_chroot()
+            if former is not None:
+                os.fchdir(former[1])  # the root, which has another path out here
             told = "+" + "\0".join(_host_views())
         except Exception as error:
             told = f"-{error}"
